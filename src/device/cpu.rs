@@ -1,0 +1,257 @@
+//! The CPU device: buffers, the number type that its kernels are generic over, and the matrix product.
+//!
+//! Every CPU kernel is generic over [`Real`]. In f32, threaded by rayon, it is the device that works where there is no
+//! GPU; in f64 the same code is the oracle that every other device is compared with.
+
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Element};
+use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
+
+/// 64 bytes: one cache line, one AVX-512 register.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Cache-line aligned memory that knows its dtype.
+pub(crate) struct CpuBuffer {
+    lines: Vec<Line>,
+    elements: usize,
+    dtype: DType,
+}
+
+impl CpuBuffer {
+    pub(crate) fn zeros(elements: usize, dtype: DType) -> Result<Self> {
+        let bytes = elements * dtype.size(); // elements < 2³¹ is checked by Tensor
+        let count = bytes.div_ceil(64);
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(count).map_err(|_| Error::OutOfMemory {
+            device: "cpu".into(),
+            what: format!("a tensor of {elements} {dtype}"),
+            asked: bytes as u64,
+        })?;
+        lines.resize(count, bytemuck::Zeroable::zeroed());
+        Ok(CpuBuffer { lines, elements, dtype })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.elements * self.dtype.size()]
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.elements * self.dtype.size()]
+    }
+
+    pub(crate) fn as_slice<T: Element>(&self) -> &[T] {
+        assert_eq!(T::DTYPE, self.dtype, "operations check dtypes before they touch elements");
+        bytemuck::cast_slice(self.bytes())
+    }
+
+    pub(crate) fn as_mut_slice<T: Element>(&mut self) -> &mut [T] {
+        assert_eq!(T::DTYPE, self.dtype, "operations check dtypes before they touch elements");
+        bytemuck::cast_slice_mut(self.bytes_mut())
+    }
+}
+
+/// The number type of a CPU kernel: f32 for work, f64 as the oracle.
+pub trait Real:
+    Element
+    + num_traits::Float
+    + num_traits::NumAssign
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+    + std::iter::Sum
+    + std::fmt::Display
+{
+    /// The nearest value of this type.
+    fn of(x: f64) -> Self;
+    /// The value as f64, exactly.
+    fn f64(self) -> f64;
+    /// eˣ. In f32 a branch-free polynomial (at most 2 ulp) that vectorises; in f64 the library's.
+    fn fast_exp(self) -> Self;
+    /// The error function. In f32 a branch-free rational approximation that vectorises; in f64 accurate to ~1e-15.
+    fn fast_erf(self) -> Self;
+}
+
+impl Real for f64 {
+    fn of(x: f64) -> Self {
+        x
+    }
+    fn f64(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn fast_exp(self) -> Self {
+        self.exp()
+    }
+    #[inline(always)]
+    fn fast_erf(self) -> Self {
+        libm::erf(self)
+    }
+}
+
+impl Real for f32 {
+    fn of(x: f64) -> Self {
+        x as f32
+    }
+    fn f64(self) -> f64 {
+        self as f64
+    }
+    /// Cephes' expf: x = n·ln 2 + r, |r| ≤ ln 2 / 2, a degree-6 polynomial in r, then 2ⁿ through the exponent's bits, in
+    /// two halves so that neither overflows before the product does. NaN stays NaN.
+    #[inline(always)]
+    fn fast_exp(self) -> Self {
+        let x = self.clamp(-104.0, 89.0); // beyond: 0 and +∞
+        let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0; // round to nearest by the 1.5·2²³ trick
+        let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4; // ln 2 in two parts
+        let p = 1.987_569_2e-4;
+        let p = p * r + 1.398_2e-3;
+        let p = p * r + 8.333_452e-3;
+        let p = p * r + 4.166_579_6e-2;
+        let p = p * r + 1.666_666_5e-1;
+        let p = p * r + 5e-1;
+        let y = (p * r * r + r) + 1.0;
+        let n = n as i32;
+        let half = n >> 1;
+        let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
+        y * power(half) * power(n - half)
+    }
+    /// The rational approximation that Eigen and XLA use: x·P(x²)/Q(x²) on [−4, 4], ±1 beyond.
+    #[inline(always)]
+    fn fast_erf(self) -> Self {
+        let x = self.clamp(-4.0, 4.0);
+        let t = x * x;
+        let p = -2.726_142_4e-10;
+        let p = p * t + 2.770_681_4e-8;
+        let p = p * t + -2.101_024_0e-6;
+        let p = p * t + -5.692_506_3e-5;
+        let p = p * t + -7.349_906_3e-4;
+        let p = p * t + -2.954_600_1e-3;
+        let p = p * t + -1.609_603_8e-2;
+        let q = -1.456_607_2e-5;
+        let q = q * t + -2.133_740_3e-4;
+        let q = q * t + -1.682_827e-3;
+        let q = q * t + -7.373_329_5e-3;
+        let q = q * t + -1.426_470_9e-2;
+        x * p / q
+    }
+}
+
+/// One operand of [`gemm`]: a matrix with strides, over a slice.
+#[derive(Clone, Copy)]
+pub struct Mat<'a, T> {
+    /// The elements.
+    pub data: &'a [T],
+    /// Elements from one row to the next.
+    pub row_stride: usize,
+    /// Elements from one column to the next.
+    pub col_stride: usize,
+}
+
+impl<'a, T> Mat<'a, T> {
+    /// A row-major matrix with `cols` columns.
+    pub fn rows(data: &'a [T], cols: usize) -> Self {
+        Mat { data, row_stride: cols, col_stride: 1 }
+    }
+
+    /// The transpose of a row-major matrix that has `cols` columns as it lies.
+    pub fn transposed(data: &'a [T], cols: usize) -> Self {
+        Mat { data, row_stride: 1, col_stride: cols }
+    }
+
+    fn check(&self, rows: usize, cols: usize) {
+        if rows > 0 && cols > 0 {
+            let last = (rows - 1) * self.row_stride + (cols - 1) * self.col_stride;
+            assert!(last < self.data.len(), "a [{rows}, {cols}] operand reaches past its slice");
+        }
+    }
+}
+
+/// `c[m, n] = beta · c + a[m, k] · b[k, n]` on the calling thread, by the `gemm` crate. `c` is row-major with rows
+/// `c_stride` apart; with `beta` 0 it is written without being read.
+///
+/// # Panics
+/// If an operand's slice is too short.
+#[allow(clippy::too_many_arguments)]
+pub fn gemm<T: Real>(m: usize, n: usize, k: usize, a: Mat<T>, b: Mat<T>, beta: T, c: &mut [T], c_stride: usize) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    a.check(m, k);
+    b.check(k, n);
+    Mat { data: c, row_stride: c_stride, col_stride: 1 }.check(m, n);
+    assert!(n <= c_stride || m == 1, "rows of c overlap");
+    // SAFETY: every element that the three operands reach is inside its slice, checked above; c is borrowed mutably, so it
+    // aliases neither a nor b; T is f32 or f64 (Real has no other implementations), which `gemm` supports.
+    unsafe {
+        ::gemm::gemm(
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            c_stride as isize,
+            beta != T::zero(),
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            beta,
+            T::one(),
+            false,
+            false,
+            false,
+            ::gemm::Parallelism::None,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ulps(found: f32, expected: f64) -> f64 {
+        let ulp = (expected as f32).abs().max(f32::MIN_POSITIVE);
+        let ulp = f32::from_bits(ulp.to_bits() + 1) - ulp;
+        (found as f64 - expected).abs() / ulp as f64
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp() {
+        let mut worst = 0.0f64;
+        for i in 0..400_000 {
+            let x = -87.0 + 175.5 * (i as f32 / 400_000.0);
+            worst = worst.max(ulps(x.fast_exp(), (x as f64).exp()));
+        }
+        assert!(worst <= 2.0, "{worst} ulp");
+        assert_eq!(0f32.fast_exp(), 1.0);
+        assert_eq!((-1e30f32).fast_exp(), 0.0);
+        assert_eq!(f32::NEG_INFINITY.fast_exp(), 0.0);
+        assert_eq!(f32::INFINITY.fast_exp(), f32::INFINITY);
+        assert!(f32::NAN.fast_exp().is_nan());
+    }
+
+    #[test]
+    fn erf_is_close() {
+        let mut worst = 0.0f64;
+        for i in 0..=100_000 {
+            let x = -6.0 + 12.0 * (i as f32 / 100_000.0);
+            worst = worst.max((x.fast_erf() as f64 - libm::erf(x as f64)).abs());
+        }
+        assert!(worst < 5e-7, "{worst}");
+        assert!(f32::NAN.fast_erf().is_nan());
+    }
+
+    #[test]
+    fn gemm_transposes_and_accumulates() {
+        let a = [1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0]; // [2, 3]
+        let mut c = [1.0; 4];
+        gemm(2, 2, 3, Mat::rows(&a, 3), Mat::transposed(&a, 3), 1.0, &mut c, 2);
+        assert_eq!(c, [15.0, 33.0, 33.0, 78.0]);
+        gemm(2, 2, 0, Mat::rows(&a, 3), Mat::rows(&a, 2), 0.0, &mut c, 2);
+        assert_eq!(c, [0.0; 4]);
+    }
+}

@@ -1,0 +1,79 @@
+//! Which adapters there are, and which of them is a GPU.
+
+use std::fmt;
+
+/// What an adapter is made of, from the most to the least capable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// A graphics card.
+    Discrete,
+    /// A GPU that shares the processor's memory.
+    Integrated,
+    /// A GPU passed through to a virtual machine, or one that does not say what it is.
+    Virtual,
+    /// A driver that runs shaders on the processor: right for tests, never chosen automatically.
+    Software,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            Kind::Discrete => "discrete",
+            Kind::Integrated => "integrated",
+            Kind::Virtual => "virtual",
+            Kind::Software => "software",
+        })
+    }
+}
+
+/// An adapter of this machine.
+#[derive(Clone)]
+pub struct Adapter {
+    /// Its name, as the driver gives it.
+    pub name: String,
+    /// What it is made of.
+    pub kind: Kind,
+    /// `Vulkan`, `Metal` or `Dx12`.
+    pub backend: String,
+    /// The driver and its version.
+    pub driver: String,
+    pub(super) raw: ::wgpu::Adapter,
+}
+
+impl Adapter {
+    /// Whether it is a GPU and not a software driver.
+    pub fn is_hardware(&self) -> bool {
+        self.kind != Kind::Software
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> ::wgpu::Limits {
+        self.raw.limits()
+    }
+
+    /// Its features.
+    pub fn features(&self) -> ::wgpu::Features {
+        self.raw.features()
+    }
+}
+
+/// All adapters, the most capable first.
+pub fn adapters() -> Vec<Adapter> {
+    let instance = ::wgpu::Instance::new(::wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let mut all: Vec<Adapter> = pollster::block_on(instance.enumerate_adapters(::wgpu::Backends::PRIMARY))
+        .into_iter()
+        .map(|raw| {
+            let info = raw.get_info();
+            let kind = match info.device_type {
+                ::wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
+                ::wgpu::DeviceType::IntegratedGpu => Kind::Integrated,
+                ::wgpu::DeviceType::VirtualGpu | ::wgpu::DeviceType::Other => Kind::Virtual,
+                ::wgpu::DeviceType::Cpu => Kind::Software,
+            };
+            let driver = format!("{} {}", info.driver, info.driver_info).trim().to_string();
+            Adapter { name: info.name, kind, backend: format!("{:?}", info.backend), driver, raw }
+        })
+        .collect();
+    all.sort_by_key(|a| a.kind); // stable: the system's own order within a kind
+    all
+}

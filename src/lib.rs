@@ -1,0 +1,3 @@
+pub mod device;
+pub mod error;
+pub mod tensor;

@@ -1,0 +1,364 @@
+//! `Tensor`: a shape, a dtype, and a buffer on one device. Thin on purpose.
+//!
+//! A tensor owns its buffer; there are no views and no strides. What an operation writes is given to it as
+//! `&mut Tensor`, so the borrow checker is the aliasing rule. The number of rows may shrink below what was allocated
+//! ([`Tensor::set_rows`]): a training step allocates once for the largest batch and every batch uses what it needs.
+
+use crate::device::{Buffer, Device};
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+use std::fmt;
+
+/// The type of a tensor's elements.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DType {
+    /// 64-bit float: the oracle's type, on the CPU device only.
+    F64,
+    /// 32-bit float.
+    F32,
+    /// 16-bit float with f32's range.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+    /// 32-bit signed integer: ids, rows, positions, intervals.
+    I32,
+    /// Byte: pixels.
+    U8,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::F64 => 8,
+            DType::F32 | DType::I32 => 4,
+            DType::Bf16 | DType::F16 => 2,
+            DType::U8 => 1,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            DType::F64 => "f64",
+            DType::F32 => "f32",
+            DType::Bf16 => "bf16",
+            DType::F16 => "f16",
+            DType::I32 => "i32",
+            DType::U8 => "u8",
+        })
+    }
+}
+
+/// A Rust type that can be a tensor's element.
+pub trait Element: bytemuck::Pod + Send + Sync + PartialEq + fmt::Debug {
+    /// The dtype it is.
+    const DTYPE: DType;
+}
+
+macro_rules! elements {
+    ($($t:ty = $d:ident),*) => { $(impl Element for $t { const DTYPE: DType = DType::$d; })* };
+}
+elements!(f64 = F64, f32 = F32, bf16 = Bf16, f16 = F16, i32 = I32, u8 = U8);
+
+/// Up to four sizes, the slowest-varying first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    sizes: [usize; 4],
+    rank: u8,
+}
+
+impl Shape {
+    /// The sizes.
+    pub fn dims(&self) -> &[usize] {
+        &self.sizes[..self.rank as usize]
+    }
+
+    /// The product of the sizes; 1 for a scalar. Never overflows: [`Tensor`] checks it when it is made.
+    pub fn len(&self) -> usize {
+        self.dims().iter().product()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The product of the sizes, or `None` where it does not fit.
+    pub fn checked_len(&self) -> Option<usize> {
+        // A zero anywhere makes the tensor empty however large the other sizes are.
+        if self.dims().contains(&0) {
+            return Some(0);
+        }
+        self.dims().iter().try_fold(1usize, |product, &size| product.checked_mul(size))
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.dims().fmt(f)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:?}", self.dims())
+    }
+}
+
+impl From<&[usize]> for Shape {
+    fn from(dims: &[usize]) -> Self {
+        assert!(dims.len() <= 4, "a shape has at most 4 sizes, found {}", dims.len());
+        let mut sizes = [1; 4];
+        sizes[..dims.len()].copy_from_slice(dims);
+        Shape { sizes, rank: dims.len() as u8 }
+    }
+}
+
+impl<const R: usize> From<[usize; R]> for Shape {
+    fn from(dims: [usize; R]) -> Self {
+        const { assert!(R <= 4, "a shape has at most 4 sizes") };
+        dims.as_slice().into()
+    }
+}
+
+impl<const R: usize> PartialEq<[usize; R]> for Shape {
+    fn eq(&self, other: &[usize; R]) -> bool {
+        self.dims() == other
+    }
+}
+
+/// A shape, a dtype, and a buffer on one device.
+pub struct Tensor {
+    shape: Shape,
+    dtype: DType,
+    /// Elements allocated; `shape.len()` of them are in use.
+    capacity: usize,
+    device: Device,
+    pub(crate) buffer: Buffer,
+}
+
+/// No tensor may have more elements than a kernel's 32-bit index can reach.
+pub const MAX_ELEMENTS: usize = (1 << 31) - 1;
+
+impl Tensor {
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond [`MAX_ELEMENTS`] or the device's binding size, [`Error::OutOfMemory`] where the device
+    /// refuses, [`Error::Device`] for f64 on anything but the CPU.
+    pub fn zeros(device: &Device, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
+        Self::with_redzone(device, shape, dtype, 0)
+    }
+
+    /// As [`Tensor::zeros`], with `redzone` more elements behind the last one, *inside* what kernels see as the buffer:
+    /// a test fills them and looks whether a kernel wrote there.
+    pub fn with_redzone(device: &Device, shape: impl Into<Shape>, dtype: DType, redzone: usize) -> Result<Self> {
+        let shape = shape.into();
+        let len = shape.checked_len().and_then(|len| len.checked_add(redzone)).filter(|&len| len <= MAX_ELEMENTS);
+        let Some(capacity) = len else {
+            let size = shape.dims().iter().map(|&s| s as u128).fold(1u128, u128::saturating_mul);
+            return Err(Error::TooLarge { what: format!("tensor {shape}: elements"), size, limit: MAX_ELEMENTS as u128 });
+        };
+        let buffer = device.allocate(capacity, dtype)?;
+        Ok(Tensor { shape, dtype, capacity, device: device.clone(), buffer })
+    }
+
+    /// A tensor with these elements.
+    pub fn from_slice<T: Element>(device: &Device, shape: impl Into<Shape>, data: &[T]) -> Result<Self> {
+        let mut tensor = Self::zeros(device, shape, T::DTYPE)?;
+        tensor.write(data)?;
+        Ok(tensor)
+    }
+
+    /// A tensor of `dtype` (f64, f32, bf16 or f16) with these values, rounded to it.
+    pub fn from_f64(device: &Device, shape: impl Into<Shape>, dtype: DType, data: &[f64]) -> Result<Self> {
+        let mut tensor = Self::zeros(device, shape, dtype)?;
+        tensor.write_f64(data)?;
+        Ok(tensor)
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Size number `i` of the shape; 1 beyond its rank.
+    pub fn dim(&self, i: usize) -> usize {
+        self.shape.sizes[i]
+    }
+
+    /// Elements in use.
+    pub fn len(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// Whether there is no element in use.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first size.
+    pub fn rows(&self) -> usize {
+        self.dim(0)
+    }
+
+    /// Elements of one row: the product of all sizes but the first.
+    pub fn row_len(&self) -> usize {
+        self.shape.dims().iter().skip(1).product()
+    }
+
+    /// The dtype.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The device it lives on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Elements allocated.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> u64 {
+        self.capacity as u64 * self.dtype.size() as u64
+    }
+
+    /// Uses only the first `rows` rows of what was allocated, or more again, up to the capacity.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond the capacity.
+    pub fn set_rows(&mut self, rows: usize) -> Result<()> {
+        let need = rows.checked_mul(self.row_len()).unwrap_or(usize::MAX);
+        if need > self.capacity {
+            return Err(Error::TooLarge { what: format!("{rows} rows of a tensor {}", self.shape), size: need as u128, limit: self.capacity as u128 });
+        }
+        self.shape.sizes[0] = rows;
+        Ok(())
+    }
+
+    /// Copies `data` into the tensor.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for another dtype or length.
+    pub fn write<T: Element>(&mut self, data: &[T]) -> Result<()> {
+        if data.len() != self.len() {
+            return Err(Error::mismatch("write", "data", format!("{} elements for {}", self.len(), self.shape), data.len()));
+        }
+        self.write_padded(data)
+    }
+
+    /// As [`Tensor::write`], but `data` may go on into the redzone.
+    pub(crate) fn write_padded<T: Element>(&mut self, data: &[T]) -> Result<()> {
+        self.expect_dtype("write", T::DTYPE)?;
+        assert!(data.len() <= self.capacity, "checked by the callers");
+        let device = self.device.clone();
+        device.upload(&mut self.buffer, bytemuck::cast_slice(data))
+    }
+
+    /// Copies the elements to the host.
+    pub fn read<T: Element>(&self) -> Result<Vec<T>> {
+        self.expect_dtype("read", T::DTYPE)?;
+        self.read_elements(self.len())
+    }
+
+    /// As [`Tensor::read`], with the redzone.
+    pub(crate) fn read_padded<T: Element>(&self) -> Result<Vec<T>> {
+        self.expect_dtype("read", T::DTYPE)?;
+        self.read_elements(self.capacity)
+    }
+
+    fn read_elements<T: Element>(&self, count: usize) -> Result<Vec<T>> {
+        let mut data = vec![T::zeroed(); count];
+        self.device.download(&self.buffer, bytemuck::cast_slice_mut(&mut data))?;
+        Ok(data)
+    }
+
+    /// The elements as f64, whatever the dtype.
+    pub fn read_f64(&self) -> Result<Vec<f64>> {
+        Ok(match self.dtype {
+            DType::F64 => self.read::<f64>()?,
+            DType::F32 => self.read::<f32>()?.into_iter().map(f64::from).collect(),
+            DType::Bf16 => self.read::<bf16>()?.into_iter().map(f64::from).collect(),
+            DType::F16 => self.read::<f16>()?.into_iter().map(f64::from).collect(),
+            DType::I32 => self.read::<i32>()?.into_iter().map(f64::from).collect(),
+            DType::U8 => self.read::<u8>()?.into_iter().map(f64::from).collect(),
+        })
+    }
+
+    /// Writes f64 values, rounded to the tensor's dtype (integers must be exact).
+    pub fn write_f64(&mut self, data: &[f64]) -> Result<()> {
+        fn each<T: Element>(tensor: &mut Tensor, data: &[f64], convert: impl Fn(f64) -> T) -> Result<()> {
+            let data: Vec<T> = data.iter().map(|&x| convert(x)).collect();
+            tensor.write(&data)
+        }
+        match self.dtype {
+            DType::F64 => self.write(data),
+            DType::F32 => each(self, data, |x| x as f32),
+            DType::Bf16 => each(self, data, bf16::from_f64),
+            DType::F16 => each(self, data, f16::from_f64),
+            DType::I32 => each(self, data, |x| x as i32),
+            DType::U8 => each(self, data, |x| x as u8),
+        }
+    }
+
+    /// Sets every allocated element to zero.
+    pub fn fill_zero(&mut self) -> Result<()> {
+        let device = self.device.clone();
+        device.clear(&mut self.buffer)
+    }
+
+    /// Copies `from` (same dtype, length and device) into this tensor.
+    pub fn copy_from(&mut self, from: &Tensor) -> Result<()> {
+        self.expect_dtype("copy", from.dtype)?;
+        if from.len() != self.len() {
+            return Err(Error::mismatch("copy", "from", self.shape, from.shape));
+        }
+        let bytes = self.len() * self.dtype.size();
+        let device = self.device.clone();
+        device.copy(&from.buffer, &mut self.buffer, bytes)
+    }
+
+    /// The elements in use, for the CPU device's kernels.
+    ///
+    /// # Panics
+    /// On another device or dtype: the operations check both before they come here.
+    pub fn cpu<T: Element>(&self) -> &[T] {
+        match &self.buffer {
+            Buffer::Cpu(buffer) => &buffer.as_slice::<T>()[..self.shape.len()],
+            #[cfg(feature = "wgpu")]
+            Buffer::Wgpu(_) => panic!("the CPU path was taken for a tensor on {}", self.device),
+        }
+    }
+
+    /// As [`Tensor::cpu`], to write.
+    ///
+    /// # Panics
+    /// As [`Tensor::cpu`].
+    pub fn cpu_mut<T: Element>(&mut self) -> &mut [T] {
+        let len = self.shape.len();
+        match &mut self.buffer {
+            Buffer::Cpu(buffer) => &mut buffer.as_mut_slice::<T>()[..len],
+            #[cfg(feature = "wgpu")]
+            Buffer::Wgpu(_) => panic!("the CPU path was taken for a tensor on {}", self.device),
+        }
+    }
+
+    fn expect_dtype(&self, op: &'static str, found: DType) -> Result<()> {
+        if found != self.dtype {
+            return Err(Error::mismatch(op, "dtype", self.dtype, found));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Tensor({} {} on {})", self.dtype, self.shape, self.device)
+    }
+}
