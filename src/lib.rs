@@ -1,3 +1,11 @@
+//! Hand-written GPU kernels that teach one small transformer to read, see and hear.
+
+pub mod check;
 pub mod device;
 pub mod error;
+pub mod ops;
 pub mod tensor;
+
+pub use device::Device;
+pub use error::{Error, Result};
+pub use tensor::{DType, Shape, Tensor};

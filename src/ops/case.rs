@@ -1,0 +1,236 @@
+//! Cases: one list of shapes per operation that serves the oracle test, the `check` command, the gradient check and the
+//! benchmark. This file says what a case *is* and draws its inputs; [`crate::check`] runs them.
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::tensor::{DType, Shape, Tensor};
+use half::bf16;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// The kind of an operand's elements. What `Real` is depends on the device under test: f32, or f64 for the oracle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// f32 on a device, f64 in the oracle.
+    Real,
+    /// bf16 on a device; the same (already rounded) values as f64 in the oracle.
+    Bf16,
+    /// i32 everywhere.
+    I32,
+    /// u8 everywhere.
+    U8,
+}
+
+impl Kind {
+    /// The dtype that stands for it when the operation computes in `real` (f32 or f64).
+    pub fn dtype(self, real: DType) -> DType {
+        match self {
+            Kind::Real => real,
+            Kind::Bf16 if real == DType::F64 => DType::F64,
+            Kind::Bf16 => DType::Bf16,
+            Kind::I32 => DType::I32,
+            Kind::U8 => DType::U8,
+        }
+    }
+}
+
+/// An operand: what the operation reads, or what lies in an output before it is written.
+#[derive(Clone, Debug)]
+pub struct Operand {
+    /// Its name in the operation's documentation.
+    pub name: &'static str,
+    /// Its shape.
+    pub shape: Shape,
+    /// The kind of its elements.
+    pub kind: Kind,
+    /// Its elements, all exactly representable in f32 (or in bf16, where that is the kind).
+    pub values: Vec<f64>,
+}
+
+impl Operand {
+    /// An operand with these values, rounded to f32 (bf16) first.
+    pub fn new(name: &'static str, shape: impl Into<Shape>, kind: Kind, values: Vec<f64>) -> Self {
+        let shape = shape.into();
+        assert_eq!(shape.len(), values.len(), "{name}: {shape}");
+        let round: fn(f64) -> f64 = match kind {
+            Kind::Real => |x| x as f32 as f64,
+            Kind::Bf16 => |x| bf16::from_f64(x).to_f64(),
+            Kind::I32 | Kind::U8 => |x| x,
+        };
+        Operand { name, shape, kind, values: values.into_iter().map(round).collect() }
+    }
+
+    /// i32 values.
+    pub fn ints(name: &'static str, shape: impl Into<Shape>, values: impl IntoIterator<Item = i32>) -> Self {
+        Self::new(name, shape, Kind::I32, values.into_iter().map(f64::from).collect())
+    }
+
+    /// The operand as a tensor.
+    pub fn tensor(&self, device: &Device, real: DType) -> Result<Tensor> {
+        Tensor::from_f64(device, self.shape, self.kind.dtype(real), &self.values)
+    }
+}
+
+/// What an operation writes.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its name, shape and kind. `values` holds what lies there before the call: what an accumulating operation adds to;
+    /// NaN (−1 for integers) everywhere for one that overwrites, so that an element left out shows.
+    pub before: Operand,
+    /// Whether it is working memory whose contents mean nothing afterwards (its redzone still does).
+    pub scratch: bool,
+}
+
+impl Output {
+    /// An output that is overwritten whole: poisoned before the call.
+    pub fn overwritten(name: &'static str, shape: impl Into<Shape>, kind: Kind) -> Self {
+        let shape = shape.into();
+        let poison = match kind {
+            Kind::Real | Kind::Bf16 => f64::NAN,
+            Kind::I32 => -77.0,
+            Kind::U8 => 255.0,
+        };
+        Output { before: Operand { name, shape, kind, values: vec![poison; shape.len()] }, scratch: false }
+    }
+
+    /// Working memory of this many elements.
+    pub fn scratch(elements: usize) -> Self {
+        Output { scratch: true, ..Self::overwritten("workspace", [elements], Kind::Real) }
+    }
+
+    /// An output that the operation adds to, or of which it writes only some elements.
+    pub fn updated(before: Operand) -> Self {
+        Output { before, scratch: false }
+    }
+}
+
+/// How close a result must be to the f64 oracle, element by element. NaN or infinity where the oracle has none always
+/// fails.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Compare {
+    /// The same bits: index-like operations and integer-valued sums.
+    Exact,
+    /// At most this many ulp of the expected value (of the output's own dtype), for operations without a sum.
+    Ulp(f64),
+    /// At most twice the largest error of [`Case::naive`] in the same precision over the output, plus one ulp of the
+    /// output's largest magnitude, plus the second number of ulp of that magnitude for approximated functions (WGSL's `exp`,
+    /// `inverseSqrt`, …; 0 where there is none).
+    Reduction(f64),
+}
+
+/// A call of a public operation: `(inputs, outputs)`, all on one device.
+pub type Run = Box<dyn Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync>;
+
+/// One executed comparison: an entry of an operation on one set of inputs.
+pub struct Case {
+    /// The entry and its rung: `forward`, `backward`, `forward:naive`.
+    pub entry: &'static str,
+    /// The sizes, for people: `rows=33 C=65`.
+    pub label: String,
+    /// What is read.
+    pub inputs: Vec<Operand>,
+    /// What is written.
+    pub outputs: Vec<Output>,
+    /// Calls the public operation.
+    pub run: Run,
+    /// Plain sequential loops for the same result, on CPU tensors of either precision; `None` where the operation's CPU
+    /// implementation is itself just that. In f64 it is the oracle, in f32 it sets the allowance of
+    /// [`Compare::Reduction`].
+    pub naive: Option<Run>,
+    /// The allowance.
+    pub compare: Compare,
+    /// Floating-point operations of the call, counted from the kernel's contract.
+    pub flops: u64,
+    /// Whether the benchmark times it.
+    pub bench: bool,
+    /// Why this case cannot run on a device, if so: listed, never silent.
+    pub skip: Option<fn(&Device) -> Option<String>>,
+}
+
+impl Case {
+    /// A case with an allowance of `compare`, no plain twin, and no benchmark.
+    pub fn new(
+        entry: &'static str,
+        label: impl Into<String>,
+        inputs: Vec<Operand>,
+        outputs: Vec<Output>,
+        compare: Compare,
+        run: impl Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Case { entry, label: label.into(), inputs, outputs, run: Box::new(run), naive: None, compare, flops: 0, bench: false, skip: None }
+    }
+
+    /// With plain loops beside it.
+    pub fn naive(mut self, run: impl Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync + 'static) -> Self {
+        self.naive = Some(Box::new(run));
+        self
+    }
+
+    /// To be timed, with this many floating-point operations.
+    pub fn bench(mut self, flops: u64) -> Self {
+        self.bench = true;
+        self.flops = flops;
+        self
+    }
+}
+
+/// A call that makes its own result tensors: `inputs → outputs`, or `(inputs, cotangents) → gradients`.
+pub type Make = Box<dyn Fn(&[Tensor]) -> Result<Vec<Tensor>> + Send + Sync>;
+/// See [`Make`].
+pub type MakeGradient = Box<dyn Fn(&[Tensor], &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync>;
+
+/// A backward pass against central differences of its forward pass, in f64 on the CPU.
+pub struct GradientCase {
+    /// The sizes, for people.
+    pub label: String,
+    /// The inputs.
+    pub inputs: Vec<Operand>,
+    /// Which inputs have a gradient, by index.
+    pub wrt: Vec<usize>,
+    /// Inputs → the outputs that a loss can see.
+    pub forward: Make,
+    /// (inputs, one cotangent per output) → one gradient per entry of `wrt`.
+    pub backward: MakeGradient,
+}
+
+/// Draws the inputs of a case: the same values for the same label on every machine.
+pub struct Draw(ChaCha8Rng);
+
+impl Draw {
+    /// A generator for one label.
+    pub fn new(label: &str) -> Self {
+        // FNV-1a: the label is the seed.
+        let seed = label.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3));
+        Draw(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// Uniform in [0, n).
+    pub fn below(&mut self, n: usize) -> usize {
+        ((self.0.next_u32() as u64 * n as u64) >> 32) as usize
+    }
+
+    /// Uniform in [0, 1).
+    pub fn uniform(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Standard normal (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let (u, v) = (1.0 - self.uniform(), self.uniform());
+        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    }
+
+    /// A real operand of independent normals with this standard deviation.
+    pub fn normals(&mut self, name: &'static str, shape: impl Into<Shape>, deviation: f64) -> Operand {
+        let shape = shape.into();
+        let values = (0..shape.len()).map(|_| self.normal() * deviation).collect();
+        Operand::new(name, shape, Kind::Real, values)
+    }
+
+    /// A real operand of small integers in [−range, range]: sums of products are exact in f32.
+    pub fn integers(&mut self, name: &'static str, shape: impl Into<Shape>, range: usize) -> Operand {
+        let shape = shape.into();
+        let values = (0..shape.len()).map(|_| self.below(2 * range + 1) as f64 - range as f64).collect();
+        Operand::new(name, shape, Kind::Real, values)
+    }
+}
