@@ -74,10 +74,7 @@ fn shader_entry(path: &Path) -> Result<String, String> {
         bindings.sort();
         for (expected, (found, binding, _)) in bindings.iter().enumerate() {
             if expected as u32 != *found {
-                return Err(format!(
-                    "{name}: `{}`: bindings must count up from 0 without a gap: expected {expected}, found {found} (`{binding}`)",
-                    entry.name
-                ));
+                return Err(format!("{name}: `{}`: bindings must count up from 0 without a gap: expected {expected}, found {found} (`{binding}`)", entry.name));
             }
         }
         write!(text, "  Entry {{ name: {:?}, workgroup: [{x}, {y}, {z}], bindings: &[", entry.name).unwrap();

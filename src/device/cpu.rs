@@ -54,15 +54,7 @@ impl CpuBuffer {
 
 /// The number type of a CPU kernel: f32 for work, f64 as the oracle.
 pub trait Real:
-    Element
-    + num_traits::Float
-    + num_traits::NumAssign
-    + AddAssign
-    + SubAssign
-    + MulAssign
-    + DivAssign
-    + std::iter::Sum
-    + std::fmt::Display
+    Element + num_traits::Float + num_traits::NumAssign + AddAssign + SubAssign + MulAssign + DivAssign + std::iter::Sum + std::fmt::Display
 {
     /// The nearest value of this type.
     fn of(x: f64) -> Self;

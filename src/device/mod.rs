@@ -50,10 +50,7 @@ impl Device {
                 Some(_) => Self::open_wgpu(adapter),
                 None => Self::automatic(),
             },
-            "cuda" | "emulator" => Err(Error::Usage(format!(
-                "device {name}: not in this version; use one of {}",
-                DEVICE_NAMES.join(", ")
-            ))),
+            "cuda" | "emulator" => Err(Error::Usage(format!("device {name}: not in this version; use one of {}", DEVICE_NAMES.join(", ")))),
             _ => Err(Error::Usage(format!("unknown device {name:?}: expected one of {}", DEVICE_NAMES.join(", ")))),
         }
     }

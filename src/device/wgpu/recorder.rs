@@ -61,9 +61,7 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn new(device: &::wgpu::Device) -> Self {
-        let buffer = |label, size, usage| {
-            device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
-        };
+        let buffer = |label, size, usage| device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
         Recorder {
             pass: None,
             encoder: None,
@@ -107,8 +105,11 @@ impl Recorder {
         if launch.groups == 0 {
             return Ok(());
         }
-        let (x, y) = split(launch.groups, gpu.device.limits().max_compute_workgroups_per_dimension as usize)
-            .ok_or_else(|| Error::TooLarge { what: format!("workgroups of {}", launch.kernel.0), size: launch.groups as u128, limit: 65_535 * 65_535 })?;
+        let (x, y) = split(launch.groups, gpu.device.limits().max_compute_workgroups_per_dimension as usize).ok_or_else(|| Error::TooLarge {
+            what: format!("workgroups of {}", launch.kernel.0),
+            size: launch.groups as u128,
+            limit: 65_535 * 65_535,
+        })?;
         let pipeline = self.pipeline(gpu, launch.kernel, launch.constants)?;
         let offset = self.slot(gpu, launch.dims);
         let key = bind_key(gpu, &pipeline, launch.kernel.0, launch.buffers)?;
