@@ -242,6 +242,22 @@ impl Tensor {
         Ok(())
     }
 
+    /// Gives what was allocated another shape; the elements stay in their order.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond the capacity.
+    pub fn reshape(&mut self, shape: impl Into<Shape>) -> Result<()> {
+        let shape = shape.into();
+        match shape.checked_len() {
+            Some(len) if len <= self.capacity => self.shape = shape,
+            len => {
+                let size = len.map_or(u128::MAX, |l| l as u128);
+                return Err(Error::TooLarge { what: format!("a tensor {} as {shape}", self.shape), size, limit: self.capacity as u128 });
+            }
+        }
+        Ok(())
+    }
+
     /// Copies `data` into the tensor.
     ///
     /// # Errors
