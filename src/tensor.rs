@@ -277,6 +277,19 @@ impl Tensor {
         device.upload(&mut self.buffer, bytemuck::cast_slice(data))
     }
 
+    /// Copies the elements' bytes, little-endian as in a safetensors file, into the tensor.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for another length.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        let expected = self.len() * self.dtype.size();
+        if bytes.len() != expected {
+            return Err(Error::mismatch("write", "data", format!("{expected} bytes"), bytes.len()));
+        }
+        let device = self.device.clone();
+        device.upload(&mut self.buffer, bytes)
+    }
+
     /// Copies the elements to the host.
     pub fn read<T: Element>(&self) -> Result<Vec<T>> {
         self.expect_dtype("read", T::DTYPE)?;
