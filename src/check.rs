@@ -1,1 +1,432 @@
-//! placeholder
+//! Runs cases: every element of every output against the f64 oracle, on any device.
+//!
+//! The oracle is the case's plain loops (or the operation's own CPU code, where that is a plain loop) in f64 on the CPU.
+//! Outputs are poisoned with NaN before the call, inputs have NaN behind their last element and outputs a known pattern,
+//! inside what the kernel sees as the buffer: reading or writing past the end shows. A NaN or infinity where the oracle has
+//! none fails, whatever the allowance.
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::ops::case::{Case, Compare, GradientCase, Kind, Operand, Run};
+use crate::ops::{OPS, Op};
+use crate::tensor::{DType, Tensor};
+use half::{bf16, f16};
+use serde::Serialize;
+use std::time::Instant;
+
+/// Elements behind every tensor under test: 256 bytes of f32.
+const REDZONE: usize = 64;
+/// Runs whose bits must agree, for one case of every entry.
+pub const REPEATS: usize = 100;
+
+/// What one case came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// The largest error over its allowance: at most 1 for a pass.
+    pub worst: f64,
+}
+
+/// Why a case failed: one line.
+pub type Failure = String;
+
+/// Runs one case on a device and compares it with the oracle.
+pub fn run_case(case: &Case, device: &Device) -> std::result::Result<Outcome, Failure> {
+    let say = |what: &str| {
+        let what = what.to_string();
+        move |e: crate::Error| format!("{what}: {e}")
+    };
+    let plain = case.naive.as_ref().unwrap_or(&case.run);
+    let expected = on_host(case, plain, DType::F64).map_err(say("the oracle"))?;
+    let naive = match (case.compare, &case.naive) {
+        (Compare::Reduction(_), Some(naive)) => Some(on_host(case, naive, DType::F32).map_err(say("the plain loops in f32"))?),
+        _ => None,
+    };
+    let found = on_device(case, device)?;
+    let mut worst = 0.0f64;
+    for (index, output) in case.outputs.iter().enumerate().filter(|(_, o)| !o.scratch) {
+        let naive = naive.as_ref().map(|n| n[index].as_slice());
+        let error = compare(&output.before, case.compare, &expected[index], naive, &found[index]).map_err(|e| format!("{}{e}", output.before.name))?;
+        worst = worst.max(error);
+    }
+    // The CPU code in f64 is what the rest of the crate calls the oracle: hold it to the plain loops as well.
+    if matches!(device, Device::Cpu) && case.naive.is_some() {
+        let fast = on_host(case, &case.run, DType::F64).map_err(say("the CPU code in f64"))?;
+        for (index, output) in case.outputs.iter().enumerate().filter(|(_, o)| !o.scratch) {
+            let scale = expected[index].iter().fold(0.0f64, |m, e| m.max(e.abs()));
+            for (i, (f, e)) in fast[index].iter().zip(&expected[index]).enumerate() {
+                let error = (f - e).abs();
+                if !(error <= 1e-11 * scale.max(1e-30)) {
+                    return Err(format!("{}[{i}] in f64: expected {e}, found {f}", output.before.name));
+                }
+            }
+        }
+    }
+    Ok(Outcome { worst })
+}
+
+/// Runs a case `times` times on the same device and compares all bits with the first run.
+pub fn run_repeatedly(case: &Case, device: &Device, times: usize) -> std::result::Result<(), Failure> {
+    let first = on_device(case, device)?;
+    for run in 1..times {
+        let again = on_device(case, device)?;
+        for ((a, b), output) in first.iter().zip(&again).zip(&case.outputs) {
+            if !output.scratch && a.iter().zip(b).any(|(a, b)| a.to_bits() != b.to_bits()) {
+                return Err(format!("{}: run {} gives other bits than the first", output.before.name, run + 1));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The outputs of a run on the CPU in one precision, as f64. bf16 operands become `real`.
+fn on_host(case: &Case, run: &Run, real: DType) -> Result<Vec<Vec<f64>>> {
+    let make = |operand: &Operand| {
+        let dtype = if operand.kind == Kind::Bf16 { real } else { operand.kind.dtype(real) };
+        Tensor::from_f64(&Device::Cpu, operand.shape, dtype, &operand.values)
+    };
+    let inputs = case.inputs.iter().map(make).collect::<Result<Vec<_>>>()?;
+    let mut outputs = case.outputs.iter().map(|o| make(&o.before)).collect::<Result<Vec<_>>>()?;
+    run(&inputs, &mut outputs)?;
+    outputs.iter().map(Tensor::read_f64).collect()
+}
+
+/// The outputs of the public call on a device, after looking at the redzones.
+fn on_device(case: &Case, device: &Device) -> std::result::Result<Vec<Vec<f64>>, Failure> {
+    let say = |e: crate::Error| e.to_string();
+    let inputs = case.inputs.iter().map(|i| guarded(i, device)).collect::<Result<Vec<_>>>().map_err(say)?;
+    let mut outputs = case.outputs.iter().map(|o| guarded(&o.before, device)).collect::<Result<Vec<_>>>().map_err(say)?;
+    (case.run)(&inputs, &mut outputs).map_err(say)?;
+    let mut results = Vec::new();
+    for (tensor, output) in outputs.iter().zip(&case.outputs) {
+        let name = output.before.name;
+        let bytes: Vec<u8> = match tensor.dtype() {
+            DType::F64 => bytemuck::cast_slice(&tensor.read_padded::<f64>().map_err(say)?).to_vec(),
+            DType::F32 => bytemuck::cast_slice(&tensor.read_padded::<f32>().map_err(say)?).to_vec(),
+            DType::Bf16 => bytemuck::cast_slice(&tensor.read_padded::<bf16>().map_err(say)?).to_vec(),
+            DType::F16 => bytemuck::cast_slice(&tensor.read_padded::<f16>().map_err(say)?).to_vec(),
+            DType::I32 => bytemuck::cast_slice(&tensor.read_padded::<i32>().map_err(say)?).to_vec(),
+            DType::U8 => tensor.read_padded::<u8>().map_err(say)?,
+        };
+        let redzone = &bytes[tensor.len() * tensor.dtype().size()..];
+        if let Some(at) = redzone.iter().position(|&b| b != PATTERN) {
+            return Err(format!("{name}: written {} elements past its end", at / tensor.dtype().size() + 1));
+        }
+        results.push(tensor.read_f64().map_err(say)?);
+    }
+    Ok(results)
+}
+
+/// What lies behind every tensor: as f32, bf16 or f16 it is a NaN, as i32 it is −1, as u8 255.
+const PATTERN: u8 = 0xff;
+
+/// An operand on the device with a redzone behind it.
+fn guarded(operand: &Operand, device: &Device) -> Result<Tensor> {
+    let dtype = operand.kind.dtype(DType::F32);
+    let mut tensor = Tensor::with_redzone(device, operand.shape, dtype, REDZONE)?;
+    fn fill<T: crate::tensor::Element>(tensor: &mut Tensor, values: impl Iterator<Item = T>) -> Result<()> {
+        let pattern: T = bytemuck::pod_read_unaligned(&[PATTERN; 8][..size_of::<T>()]);
+        let data: Vec<T> = values.chain(std::iter::repeat_n(pattern, REDZONE)).collect();
+        tensor.write_padded(&data)
+    }
+    let values = operand.values.iter();
+    match dtype {
+        DType::F64 => fill(&mut tensor, values.copied())?,
+        DType::F32 => fill(&mut tensor, values.map(|&x| x as f32))?,
+        DType::Bf16 => fill(&mut tensor, values.map(|&x| bf16::from_f64(x)))?,
+        DType::F16 => fill(&mut tensor, values.map(|&x| f16::from_f64(x)))?,
+        DType::I32 => fill(&mut tensor, values.map(|&x| x as i32))?,
+        DType::U8 => fill(&mut tensor, values.map(|&x| x as u8))?,
+    }
+    Ok(tensor)
+}
+
+/// The distance from |x| to the next larger value of the kind's own dtype.
+fn ulp(x: f64, kind: Kind) -> f64 {
+    let mantissa = match kind {
+        Kind::Real => 23,
+        Kind::Bf16 => 7,
+        Kind::I32 | Kind::U8 => return 0.0,
+    };
+    let x = x.abs().max(f32::MIN_POSITIVE as f64);
+    2f64.powi(x.log2().floor() as i32 - mantissa)
+}
+
+/// The largest error over its allowance, or the first element that is outside it.
+fn compare(output: &Operand, compare: Compare, expected: &[f64], naive: Option<&[f64]>, found: &[f64]) -> std::result::Result<f64, Failure> {
+    if found.len() != expected.len() {
+        return Err(format!(": expected {} elements, found {}", expected.len(), found.len()));
+    }
+    if let Some(i) = expected.iter().position(|e| !e.is_finite()) {
+        return Err(format!("[{i}]: the oracle itself gives {}: the case is wrong", expected[i]));
+    }
+    let kind = output.kind;
+    let largest = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
+    let integer = matches!(kind, Kind::I32 | Kind::U8);
+    let allowance = |e: f64| match compare {
+        _ if integer => 0.0,
+        Compare::Exact => 0.0,
+        Compare::Ulp(n) => n * ulp(e, kind),
+        Compare::Reduction(more) => {
+            let naive_error = naive.map_or(0.0, |naive| naive.iter().zip(expected).fold(0.0f64, |m, (n, e)| m.max((n - e).abs())));
+            2.0 * naive_error + (1.0 + more) * ulp(largest, kind)
+        }
+    };
+    let fixed = match compare {
+        Compare::Reduction(_) if !integer => Some(allowance(0.0)), // the same for every element
+        _ => None,
+    };
+    let mut worst = 0.0f64;
+    for (i, (&e, &f)) in expected.iter().zip(found).enumerate() {
+        let error = (f - e).abs();
+        let allowed = fixed.unwrap_or_else(|| allowance(e));
+        // Written so that a NaN fails.
+        let within = error <= allowed;
+        if !within || !f.is_finite() {
+            return Err(format!("[{i}]: expected {e:e}, found {f:e}: error {error:.3e}, allowed {allowed:.3e}"));
+        }
+        if error > 0.0 {
+            worst = worst.max(error / allowed);
+        }
+    }
+    Ok(worst)
+}
+
+/// Compares a backward pass with central differences of its forward pass, element by element, in f64 on the CPU:
+/// relative 1e-6, absolute 1e-9 of the largest gradient.
+pub fn run_gradient(case: &GradientCase) -> std::result::Result<Outcome, Failure> {
+    let say = |e: crate::Error| e.to_string();
+    let tensors = |inputs: &[Operand]| inputs.iter().map(|i| i.tensor(&Device::Cpu, DType::F64)).collect::<Result<Vec<_>>>().map_err(say);
+    let inputs = tensors(&case.inputs)?;
+    let outputs = (case.forward)(&inputs).map_err(say)?;
+    let mut draw = crate::ops::case::Draw::new(&format!("{} cotangent", case.label));
+    let cotangents = outputs
+        .iter()
+        .map(|o| {
+            let values: Vec<f64> = (0..o.len()).map(|_| draw.normal()).collect();
+            Tensor::from_f64(&Device::Cpu, o.shape(), DType::F64, &values)
+        })
+        .collect::<Result<Vec<_>>>()
+        .map_err(say)?;
+    let gradients = (case.backward)(&inputs, &cotangents).map_err(say)?;
+    if gradients.len() != case.wrt.len() {
+        return Err(format!("expected {} gradients, found {}", case.wrt.len(), gradients.len()));
+    }
+    let loss = |input: usize, element: usize, shift: f64| -> std::result::Result<f64, Failure> {
+        let mut inputs = tensors(&case.inputs)?;
+        inputs[input].cpu_mut::<f64>()[element] += shift;
+        let outputs = (case.forward)(&inputs).map_err(say)?;
+        Ok(outputs.iter().zip(&cotangents).flat_map(|(o, c)| o.cpu::<f64>().iter().zip(c.cpu::<f64>())).map(|(o, c)| o * c).sum())
+    };
+    let mut worst = 0.0f64;
+    for (&input, gradient) in case.wrt.iter().zip(&gradients) {
+        let name = case.inputs[input].name;
+        let gradient = gradient.read_f64().map_err(say)?;
+        if gradient.len() != case.inputs[input].values.len() {
+            return Err(format!("d{name}: expected {} elements, found {}", case.inputs[input].values.len(), gradient.len()));
+        }
+        let scale = gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+        for (element, &analytic) in gradient.iter().enumerate() {
+            // Five-point stencil: the error is h⁴ in the fifth derivative, 1e-12 here.
+            let h = 1e-3;
+            let numeric = (8.0 * (loss(input, element, h)? - loss(input, element, -h)?) - (loss(input, element, 2.0 * h)? - loss(input, element, -2.0 * h)?))
+                / (12.0 * h);
+            let error = (analytic - numeric).abs();
+            let allowed = 1e-6 * numeric.abs() + 1e-9 * scale.max(1.0);
+            let within = error <= allowed;
+            if !within {
+                return Err(format!("d{name}[{element}]: expected {numeric:e} by central differences, found {analytic:e}"));
+            }
+            worst = worst.max(error / allowed);
+        }
+    }
+    Ok(Outcome { worst })
+}
+
+/// The result of a whole check, as `--json` writes it.
+#[derive(Serialize, Debug)]
+pub struct Report {
+    /// The device.
+    pub device: String,
+    /// Totals.
+    pub cases: Totals,
+    /// One row per operation and entry.
+    pub ops: Vec<Row>,
+}
+
+/// Totals of a [`Report`].
+#[derive(Serialize, Debug, Default)]
+pub struct Totals {
+    /// Cases that ran.
+    pub executed: usize,
+    /// Cases of these that failed.
+    pub failed: usize,
+    /// Cases that did not run, each with its reason.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A case that did not run.
+#[derive(Serialize, Debug)]
+pub struct Skipped {
+    /// The case.
+    pub case: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// One operation's entry in a [`Report`].
+#[derive(Serialize, Debug)]
+pub struct Row {
+    /// The operation.
+    pub op: &'static str,
+    /// The entry and its rung; `gradient` for the central differences.
+    pub entry: &'static str,
+    /// Cases that ran.
+    pub executed: usize,
+    /// Cases of these that failed.
+    pub failed: usize,
+    /// The largest error in units of its allowance.
+    pub worst: f64,
+    /// Time, in seconds.
+    pub seconds: f64,
+    /// One line per failure.
+    pub failures: Vec<String>,
+}
+
+/// Checks every operation (or the one named) on a device. `progress` is told each finished case.
+///
+/// # Errors
+/// [`crate::Error::Usage`] for an unknown operation.
+pub fn run(device: &Device, only: Option<&str>, mut progress: impl FnMut(&str)) -> Result<Report> {
+    let ops: Vec<&Op> = OPS.iter().filter(|op| only.is_none_or(|only| only == op.name)).collect();
+    if ops.is_empty() {
+        let names: Vec<_> = OPS.iter().map(|op| op.name).collect();
+        return Err(crate::Error::Usage(format!("unknown operation {:?}: expected one of {}", only.unwrap_or_default(), names.join(", "))));
+    }
+    let mut report = Report { device: device.to_string(), cases: Totals::default(), ops: Vec::new() };
+    let mut repeated = std::collections::HashSet::new();
+    for op in ops {
+        for case in (op.cases)() {
+            if let Some(reason) = case.skip.and_then(|skip| skip(device)) {
+                report.cases.skipped.push(Skipped { case: format!("{} {} {}", op.name, case.entry, case.label), reason });
+                continue;
+            }
+            // One case stands for its entry: whether its bits repeat is a property of the code. It must have some work to do.
+            let stands = case.inputs.iter().map(|i| i.values.len()).sum::<usize>() >= 200 && repeated.insert((op.name, case.entry));
+            let start = Instant::now();
+            let mut outcome = run_case(&case, device);
+            if outcome.is_ok() && stands {
+                outcome = outcome.and_then(|o| run_repeatedly(&case, device, REPEATS).map(|()| o));
+            }
+            report.count(op.name, case.entry, &case.label, outcome, start);
+            progress(&format!("{} {} {}", op.name, case.entry, case.label));
+        }
+        for case in (op.gradients)() {
+            let start = Instant::now();
+            report.count(op.name, "gradient", &case.label, run_gradient(&case), start);
+            progress(&format!("{} gradient {}", op.name, case.label));
+        }
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn count(&mut self, op: &'static str, entry: &'static str, label: &str, outcome: std::result::Result<Outcome, Failure>, start: Instant) {
+        let index = self.ops.iter().position(|r| r.op == op && r.entry == entry).unwrap_or_else(|| {
+            self.ops.push(Row { op, entry, executed: 0, failed: 0, worst: 0.0, seconds: 0.0, failures: Vec::new() });
+            self.ops.len() - 1
+        });
+        let row = &mut self.ops[index];
+        row.executed += 1;
+        row.seconds += start.elapsed().as_secs_f64();
+        self.cases.executed += 1;
+        match outcome {
+            Ok(outcome) => row.worst = row.worst.max(outcome.worst),
+            Err(failure) => {
+                row.failed += 1;
+                self.cases.failed += 1;
+                row.failures.push(format!("{label}: {failure}"));
+            }
+        }
+    }
+}
+
+/// The devices that a test runs on: the CPU, and wgpu where there is an adapter. Without one the tests say so loudly; with
+/// `TRIMODAL_REQUIRE_WGPU` set (as `scripts/test` does) they fail.
+///
+/// # Panics
+/// Without an adapter where one is required.
+pub fn test_devices() -> Vec<Device> {
+    let mut devices = vec![Device::Cpu];
+    match Device::open("wgpu", None) {
+        Ok(device) => devices.push(device),
+        Err(e) if std::env::var_os("TRIMODAL_REQUIRE_WGPU").is_some() => panic!("the WGSL tests must run here: {e}"),
+        Err(e) => eprintln!("WARNING: the WGSL half of this test was SKIPPED: {e}"),
+    }
+    devices
+}
+
+/// Runs every case of one operation on the test devices, and its gradient checks; for unit tests.
+///
+/// # Panics
+/// With every failure, if there is one.
+pub fn assert_op(op: &str) {
+    for device in test_devices() {
+        let report = run(&device, Some(op), |_| ()).expect("the operation is registered");
+        let failures: Vec<_> = report.ops.iter().flat_map(|r| r.failures.iter().map(move |f| format!("{} {}: {f}", r.op, r.entry))).collect();
+        assert!(failures.is_empty(), "{device}: {} of {} cases failed:\n{}", failures.len(), report.cases.executed, failures.join("\n"));
+        assert!(report.cases.executed > 0, "no case of {op} was executed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The comparator itself: what must fail does.
+    #[test]
+    fn nan_infinity_and_length_always_fail() {
+        let output = Operand { name: "y", shape: [2].into(), kind: Kind::Real, values: vec![0.0; 2] };
+        let huge = Compare::Ulp(1e300);
+        assert!(compare(&output, huge, &[1.0, 2.0], None, &[1.0, 2.0]).is_ok());
+        assert!(compare(&output, huge, &[1.0, 2.0], None, &[1.0, f64::NAN]).is_err());
+        assert!(compare(&output, huge, &[1.0, 2.0], None, &[1.0, f64::INFINITY]).is_err());
+        assert!(compare(&output, huge, &[1.0, 2.0], None, &[1.0]).is_err());
+        assert!(compare(&output, huge, &[1.0, f64::NAN], None, &[1.0, f64::NAN]).is_err());
+        assert!(compare(&output, Compare::Exact, &[1.0, 2.0], None, &[1.0, 2.0000001]).is_err());
+        assert!(compare(&output, Compare::Reduction(0.0), &[1.0, 2.0], Some(&[1.0, 2.0]), &[1.0, 2.00001]).is_err());
+    }
+
+    /// One wrong element, a write past the end, an element left out: each is caught.
+    #[test]
+    fn seeded_faults_are_caught() {
+        use crate::ops::case::{Case, Output};
+        let case = |fault: fn(&mut Vec<f32>)| {
+            Case::new(
+                "forward",
+                "seeded",
+                vec![Operand::new("x", [4], Kind::Real, vec![1.0, 2.0, 3.0, 4.0])],
+                vec![Output::overwritten("y", [4], Kind::Real)],
+                Compare::Ulp(1.0),
+                move |i, o| {
+                    if i[0].dtype() == DType::F32 {
+                        let mut y = o[0].read_padded::<f32>()?;
+                        y[..4].copy_from_slice(i[0].cpu::<f32>());
+                        fault(&mut y);
+                        o[0].write_padded(&y)
+                    } else {
+                        o[0].copy_from(&i[0])
+                    }
+                },
+            )
+        };
+        assert!(run_case(&case(|_| ()), &Device::Cpu).is_ok());
+        for fault in [(|y| y[3] += 1e-6) as fn(&mut Vec<f32>), |y| y[4] = 0.0, |y| y[2] = f32::NAN, |y| y.swap(0, 1)] {
+            assert!(run_case(&case(fault), &Device::Cpu).is_err());
+        }
+    }
+
+    #[test]
+    fn rms_norm() {
+        assert_op("rms_norm");
+    }
+}
