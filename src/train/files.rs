@@ -37,8 +37,17 @@ pub type Stored = (Vec<usize>, DType, Vec<u8>);
 /// # Errors
 /// [`Error::Io`] with the path where the system refuses, or what `write` returned; the old file is whole in both cases.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let name = path.file_name().ok_or_else(|| Error::file(path, "this is not the name of a file"))?.to_string_lossy();
-    let folder = match path.parent() {
+    let target = match path.metadata() {
+        // `--json /dev/stdout`: a device or a pipe has no old content to keep, and must not be replaced by a file.
+        Ok(about) if !about.is_file() && !about.is_dir() => {
+            return write(&mut File::options().write(true).open(path).map_err(Error::io(path, "write"))?);
+        }
+        // A link stays a link: what it leads to is replaced.
+        Ok(_) => path.canonicalize().map_err(Error::io(path, "write"))?,
+        Err(_) => path.to_path_buf(),
+    };
+    let name = target.file_name().ok_or_else(|| Error::file(path, "this is not the name of a file"))?.to_string_lossy();
+    let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
@@ -60,7 +69,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut File) -> Result<()>
     let _ = temporary.as_file().try_lock();
     write(temporary.as_file_mut())?; // dropping the temporary file removes it
     temporary.as_file().sync_all().map_err(Error::io(path, "write"))?;
-    temporary.persist(path).map_err(|e| Error::io(path, "replace")(e.error))?;
+    temporary.persist(&target).map_err(|e| Error::io(path, "replace")(e.error))?;
     sync_folder(folder).map_err(Error::io(folder, "sync"))
 }
 
@@ -508,7 +517,16 @@ mod tests {
             full.write_all(b"x").map_err(Error::io(&path, "write"))
         });
         assert!(error.unwrap_err().to_string().contains("model.safetensors: cannot write: No space left on device"));
+        let full = Path::new("/dev/full");
+        let error = write_atomically(full, |file| file.write_all(b"x").map_err(Error::io(full, "write")));
+        assert!(error.unwrap_err().to_string().contains("/dev/full: cannot write: No space left on device"));
+        assert!(!fs::metadata(full).unwrap().is_file(), "a device must not be replaced by a file");
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_atomically(&link, |file| file.write_all(b"new").map_err(Error::io(&link, "write"))).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         // As the shell's own new files, whatever the umask.
         let ordinary = folder.path().join("ordinary");
         File::create(&ordinary).unwrap();
