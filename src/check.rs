@@ -292,11 +292,31 @@ pub struct Row {
     pub failures: Vec<String>,
 }
 
+/// How thorough a check is.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Runs every n-th case of an operation only; 1 for all.
+    pub every: usize,
+    /// Runs whose bits must agree, for one case of every entry.
+    pub repeats: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Effort { every: 1, repeats: REPEATS }
+    }
+}
+
 /// Checks every operation (or the one named) on a device. `progress` is told each finished case.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] for an unknown operation.
-pub fn run(device: &Device, only: Option<&str>, mut progress: impl FnMut(&str)) -> Result<Report> {
+pub fn run(device: &Device, only: Option<&str>, progress: impl FnMut(&str)) -> Result<Report> {
+    run_with(device, only, Effort::default(), progress)
+}
+
+/// As [`run`], more or less thorough.
+pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progress: impl FnMut(&str)) -> Result<Report> {
     let ops: Vec<&Op> = OPS.iter().filter(|op| only.is_none_or(|only| only == op.name)).collect();
     if ops.is_empty() {
         let names: Vec<_> = OPS.iter().map(|op| op.name).collect();
@@ -305,7 +325,7 @@ pub fn run(device: &Device, only: Option<&str>, mut progress: impl FnMut(&str)) 
     let mut report = Report { device: device.to_string(), cases: Totals::default(), ops: Vec::new() };
     let mut repeated = std::collections::HashSet::new();
     for op in ops {
-        for case in (op.cases)() {
+        for case in (op.cases)().into_iter().step_by(effort.every) {
             if let Some(reason) = case.skip.and_then(|skip| skip(device)) {
                 report.cases.skipped.push(Skipped { case: format!("{} {} {}", op.name, case.entry, case.label), reason });
                 continue;
@@ -315,12 +335,12 @@ pub fn run(device: &Device, only: Option<&str>, mut progress: impl FnMut(&str)) 
             let start = Instant::now();
             let mut outcome = run_case(&case, device);
             if outcome.is_ok() && stands {
-                outcome = outcome.and_then(|o| run_repeatedly(&case, device, REPEATS).map(|()| o));
+                outcome = outcome.and_then(|o| run_repeatedly(&case, device, effort.repeats).map(|()| o));
             }
             report.count(op.name, case.entry, &case.label, outcome, start);
             progress(&format!("{} {} {}", op.name, case.entry, case.label));
         }
-        for case in (op.gradients)() {
+        for case in (op.gradients)().into_iter().step_by(effort.every) {
             let start = Instant::now();
             report.count(op.name, "gradient", &case.label, run_gradient(&case), start);
             progress(&format!("{} gradient {}", op.name, case.label));

@@ -4,7 +4,10 @@ pub mod check;
 pub mod device;
 pub mod error;
 pub mod ops;
+#[cfg(feature = "cli")]
+pub mod report;
 pub mod tensor;
+pub mod train;
 
 pub use device::Device;
 pub use error::{Error, Result};

@@ -55,6 +55,12 @@ impl Adapter {
     pub fn features(&self) -> ::wgpu::Features {
         self.raw.features()
     }
+
+    /// The smallest and largest subgroup, where shaders may use subgroup operations.
+    pub fn subgroup_sizes(&self) -> Option<[u32; 2]> {
+        let info = self.raw.get_info();
+        self.features().contains(::wgpu::Features::SUBGROUP).then_some([info.subgroup_min_size, info.subgroup_max_size])
+    }
 }
 
 /// All adapters, the most capable first.

@@ -1,0 +1,112 @@
+//! `trimodal check`: every case of every operation against the float64 oracle.
+
+use super::DeviceArguments;
+use super::terminal::{Paint, line, thousands};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use trimodal::check::{self, Effort, Report};
+use trimodal::train::files::write_atomically;
+use trimodal::{Error, Result, report};
+
+const EXAMPLES: &str = "\
+Examples:
+  trimodal check                              every kernel on the device that `auto` takes
+  trimodal check --device wgpu --op matmul    one operation's WGSL kernels
+  trimodal check --device cpu --json cpu.json
+
+A case is one call of one kernel on one set of shapes. Every element of its result is compared with the same formula \
+in float64 by plain loops; `worst` is the largest error in units of what is allowed (twice the error of plain float32 \
+loops plus one unit in the last place). Results are poisoned with NaN first, and a pattern behind every tensor shows \
+reads and writes past its end. Backward passes are compared with central differences as well (`gradient`), and one case \
+of every kernel runs 100 times and must give the same bits.
+
+Exit code 0: every executed case passed. 1: one failed, or none ran.";
+
+/// Hold every kernel to the float64 oracle, and every gradient to central differences
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Check {
+    #[command(flatten)]
+    device: DeviceArguments,
+    /// Only this operation
+    #[arg(long, value_name = "X")]
+    op: Option<String>,
+    /// Also write the result as JSON to this file (`-`: to standard output, instead of the table)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Every eighth case only, and fewer repeats: a first look in seconds
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Check {
+    pub fn run(self) -> Result<ExitCode> {
+        let device = self.device.open()?;
+        let effort = if self.quick { Effort { every: 8, repeats: 3 } } else { Effort::default() };
+        let start = Instant::now();
+        let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {pos} cases, {elapsed}: {msg}").expect("a fixed template"));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let result = check::run_with(&device, self.op.as_deref(), effort, |case| {
+            bar.inc(1);
+            bar.set_message(case.to_string());
+        });
+        bar.finish_and_clear();
+        let report = result?;
+
+        let json_only = self.json.as_deref() == Some(Path::new("-"));
+        if let Some(path) = &self.json {
+            let json = serde_json::to_string_pretty(&report).expect("strings and numbers") + "\n";
+            if json_only {
+                super::terminal::print(&json);
+            } else {
+                write_atomically(path, |file| file.write_all(json.as_bytes()).map_err(Error::io(path, "write")))?;
+            }
+        }
+        if !json_only {
+            print(&report, start.elapsed());
+        }
+        let passed = report.cases.failed == 0 && report.cases.executed > 0;
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn print(report: &Report, time: Duration) {
+    let paint = Paint::stdout();
+    let rows: Vec<Vec<String>> = report
+        .ops
+        .iter()
+        .map(|row| {
+            vec![
+                row.op.to_string(),
+                row.entry.to_string(),
+                thousands(row.executed),
+                thousands(row.failed),
+                format!("{:.3}", row.worst),
+                format!("{:.2} s", row.seconds),
+            ]
+        })
+        .collect();
+    line(report::table(&["op", "entry", "cases", "failed", "worst", "time"], &rows).trim_end());
+    for row in &report.ops {
+        for failure in &row.failures {
+            line(format!("{} {} {}: {failure}", paint.bad("FAILED"), row.op, row.entry));
+        }
+    }
+    for skipped in &report.cases.skipped {
+        line(format!("{} {}: {}", paint.strong("skipped"), skipped.case, skipped.reason));
+    }
+    line("");
+    let failed = format!("{} failed", thousands(report.cases.failed));
+    line(format!(
+        "{} cases executed on {}, {}, {} skipped, in {:.1} s",
+        thousands(report.cases.executed),
+        report.device,
+        if report.cases.failed == 0 { paint.good(&failed) } else { paint.bad(&failed) },
+        thousands(report.cases.skipped.len()),
+        time.as_secs_f64()
+    ));
+}

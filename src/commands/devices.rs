@@ -1,0 +1,181 @@
+//! `trimodal devices`: what this machine can compute on.
+
+use super::terminal::{Paint, bytes, line, thousands};
+use clap::Args;
+use serde::Serialize;
+use std::process::ExitCode;
+use trimodal::Result;
+
+const EXAMPLES: &str = "\
+Examples:
+  trimodal devices
+  trimodal devices --json
+  trimodal demo --adapter radeon     take one of them by a part of its name
+
+An adapter is what a driver offers through Vulkan, Metal or DX12. Software adapters (such as llvmpipe) run shaders on \
+the processor: right for testing shaders, slower than `--device cpu` for everything else, so `auto` never takes one.";
+
+/// List the devices of this machine, with their limits, and say which one `auto` takes and why
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Devices {
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the listing says.
+#[derive(Serialize)]
+struct Listing {
+    auto: String,
+    why: String,
+    devices: Vec<Listed>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    /// What `--device` takes.
+    device: &'static str,
+    name: String,
+    /// discrete, integrated, virtual, software; processor for the CPU device.
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<String>,
+    auto: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
+    features: Vec<String>,
+}
+
+/// The limits that decide what fits and which rungs of the kernels may run.
+#[derive(Serialize)]
+struct Limits {
+    storage_binding_bytes: u64,
+    buffer_bytes: u64,
+    storage_buffers_per_stage: u64,
+    workgroup_memory_bytes: u64,
+    workgroup_invocations: u64,
+    workgroups_per_dimension: u64,
+    subgroup_sizes: Option<[u32; 2]>,
+}
+
+impl Devices {
+    pub fn run(self) -> Result<ExitCode> {
+        let listing = listing();
+        if self.json {
+            line(serde_json::to_string_pretty(&listing).expect("strings and numbers"));
+        } else {
+            print(&listing);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn listing() -> Listing {
+    let adapters = adapters();
+    let chosen = adapters.iter().position(|(hardware, _)| *hardware);
+    let (auto, why) = match chosen {
+        Some(index) => {
+            let adapter = &adapters[index].1;
+            let others = if adapters.len() > 1 { ", the most capable one here" } else { "" };
+            (format!("wgpu ({})", adapter.name), format!("it is a GPU ({}){others}", adapter.kind))
+        }
+        None if !cfg!(feature = "wgpu") => ("cpu".into(), "this build leaves wgpu out (cargo feature `wgpu`)".into()),
+        None if adapters.is_empty() => ("cpu".into(), "there is no Vulkan, Metal or DX12 adapter".into()),
+        None => ("cpu".into(), "there is no GPU, only software adapters, which are slower than the CPU device itself".into()),
+    };
+    let cpu = Listed {
+        device: "cpu",
+        name: processor(),
+        kind: "processor".into(),
+        backend: None,
+        driver: None,
+        auto: chosen.is_none(),
+        limits: None,
+        features: vec!["f32".into(), "f64 (the oracle)".into()],
+    };
+    let mut devices = vec![cpu];
+    devices.extend(adapters.into_iter().enumerate().map(|(i, (_, adapter))| Listed { auto: chosen == Some(i), ..adapter }));
+    Listing { auto, why, devices }
+}
+
+/// Threads that the CPU device uses.
+fn processor() -> String {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    format!("this machine's processor, {threads} thread{}", if threads == 1 { "" } else { "s" })
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn adapters() -> Vec<(bool, Listed)> {
+    Vec::new()
+}
+
+/// Every adapter, and whether it is a GPU.
+#[cfg(feature = "wgpu")]
+fn adapters() -> Vec<(bool, Listed)> {
+    let listed = |adapter: &trimodal::device::wgpu::Adapter| {
+        let (limits, features) = (adapter.limits(), adapter.features());
+        let named = [
+            (wgpu::Features::SUBGROUP, "subgroups"),
+            (wgpu::Features::SHADER_F16, "f16"),
+            (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+            (wgpu::Features::IMMEDIATES, "immediates"),
+        ];
+        Listed {
+            device: "wgpu",
+            name: adapter.name.clone(),
+            kind: adapter.kind.to_string(),
+            backend: Some(adapter.backend.clone()),
+            driver: Some(adapter.driver.clone()),
+            auto: false,
+            limits: Some(Limits {
+                storage_binding_bytes: limits.max_storage_buffer_binding_size as u64,
+                buffer_bytes: limits.max_buffer_size,
+                storage_buffers_per_stage: limits.max_storage_buffers_per_shader_stage as u64,
+                workgroup_memory_bytes: limits.max_compute_workgroup_storage_size as u64,
+                workgroup_invocations: limits.max_compute_invocations_per_workgroup as u64,
+                workgroups_per_dimension: limits.max_compute_workgroups_per_dimension as u64,
+                subgroup_sizes: adapter.subgroup_sizes(),
+            }),
+            features: named.into_iter().filter(|(f, _)| features.contains(*f)).map(|(_, name)| name.to_string()).collect(),
+        }
+    };
+    trimodal::device::wgpu::adapters().iter().map(|a| (a.is_hardware(), listed(a))).collect()
+}
+
+fn print(listing: &Listing) {
+    let paint = Paint::stdout();
+    for device in &listing.devices {
+        let mark = if device.auto { paint.good("*") } else { " ".into() };
+        let how = match &device.backend {
+            Some(backend) => format!("{}, {backend}", device.kind),
+            None => device.kind.clone(),
+        };
+        line(format!("{mark} {:<5} {}  ({how})", device.device, paint.strong(&device.name)));
+        let mut facts = Vec::new();
+        if let Some(driver) = device.driver.as_ref().filter(|d| !d.is_empty()) {
+            facts.push(format!("driver {driver}"));
+        }
+        if let Some(limits) = &device.limits {
+            facts.push(format!("one tensor up to {}", bytes(limits.storage_binding_bytes)));
+            facts.push(format!(
+                "workgroups of {} threads with {}, {} storage buffers, {} groups per dimension",
+                limits.workgroup_invocations,
+                bytes(limits.workgroup_memory_bytes),
+                limits.storage_buffers_per_stage,
+                thousands(limits.workgroups_per_dimension as usize)
+            ));
+            if let Some([min, max]) = limits.subgroup_sizes {
+                facts.push(if min == max { format!("subgroups of {min}") } else { format!("subgroups of {min} to {max}") });
+            }
+        }
+        facts.push(format!("features: {}", if device.features.is_empty() { "none of ours".into() } else { device.features.join(", ") }));
+        for fact in facts {
+            line(format!("          {fact}"));
+        }
+    }
+    line("");
+    line(format!("`--device auto` takes {}: {}.", paint.strong(&listing.auto), listing.why));
+}

@@ -1,0 +1,55 @@
+//! `trimodal dump`: one training step whole, for comparing with other implementations.
+
+use super::DeviceArguments;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use trimodal::Result;
+
+const EXAMPLES: &str = "\
+Examples:
+  trimodal dump my-model my-data --samples 4 --out step.safetensors
+  trimodal dump my-model my-data --out oracle.safetensors --device cpu --dtype f64
+
+The file holds what the step read (input.token_id, input.position, input.visible, input.target, input.pixels, \
+input.patch_row, input.waveform, input.mel, input.frame_row), what it computed (embedded, logits, loss) and every \
+gradient (grad.<parameter>). Load it with Python's safetensors and compare with a model of your own.";
+
+/// Write one training step whole, to compare with other implementations
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+#[allow(dead_code)] // until it is here
+pub struct Dump {
+    /// A model folder, as `demo` and `train` write it
+    #[arg(value_name = "RUN")]
+    model: PathBuf,
+    /// The folder with metadata.jsonl
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// How many samples make the batch: the first ones of the data set
+    #[arg(long, value_name = "K", default_value_t = 4)]
+    samples: usize,
+    /// The safetensors file to write
+    #[arg(long, value_name = "F")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArguments,
+    /// The precision to compute in; f64 on the CPU device only
+    #[arg(long, value_name = "DTYPE", value_enum, default_value_t = Precision::F32)]
+    dtype: Precision,
+}
+
+/// What a step computes in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Precision {
+    /// 32-bit float.
+    F32,
+    /// 64-bit float: the oracle.
+    F64,
+}
+
+impl Dump {
+    pub fn run(self) -> Result<ExitCode> {
+        super::not_yet("dump")
+    }
+}

@@ -1,0 +1,152 @@
+//! The subcommands, and what they share: how the device is chosen, how errors end, what ctrl-C does.
+
+mod check;
+mod demo;
+mod describe;
+mod devices;
+mod dump;
+mod eval;
+mod meadow;
+mod terminal;
+mod train;
+
+use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+use trimodal::{Device, Error, Result};
+
+const EXAMPLES: &str = "\
+Where to start:
+  trimodal demo                      train on a data set that it draws itself (minutes)
+  trimodal devices                   what this machine can compute on
+  trimodal check                     hold every kernel to the float64 oracle
+
+With data of your own, a folder with pictures, sounds and a metadata.jsonl:
+  trimodal train my-data --out my-model
+  trimodal eval my-model my-data
+  trimodal describe my-model --image cat.jpg --audio purr.wav
+
+`trimodal help COMMAND` says more about each.";
+
+/// Hand-written GPU kernels that teach one small transformer to read, see and hear.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, arg_required_else_help = true, infer_subcommands = false)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Train(train::Train),
+    Describe(describe::Describe),
+    Eval(eval::Eval),
+    Meadow(meadow::Meadow),
+    Devices(devices::Devices),
+    Check(check::Check),
+    Dump(dump::Dump),
+}
+
+/// Which device computes.
+#[derive(Args)]
+struct DeviceArguments {
+    /// auto (a GPU if there is one, else the CPU), cpu, or wgpu (Vulkan, Metal, DX12)
+    #[arg(long, value_name = "D", default_value = "auto")]
+    device: String,
+    /// Part of the name of the wgpu adapter to take; `trimodal devices` lists them
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
+}
+
+impl DeviceArguments {
+    fn open(&self) -> Result<Device> {
+        Device::open(&self.device, self.adapter.as_deref())
+    }
+}
+
+/// Runs the program; its exit code is 0, 1 for an error, 2 for wrong usage, 130 after ctrl-C.
+pub fn main() -> ExitCode {
+    // A panic is a bug of ours. Say so in one line instead of a backtrace that helps nobody.
+    std::panic::set_hook(Box::new(|panic| {
+        let what = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(|l| format!(" at {l}")).unwrap_or_default();
+        eprintln!("error: this is a bug in trimodal, please report it: {what}{place}");
+    }));
+    let outcome = match Arguments::parse().command {
+        Command::Demo(command) => command.run(),
+        Command::Train(command) => command.run(),
+        Command::Describe(command) => command.run(),
+        Command::Eval(command) => command.run(),
+        Command::Meadow(command) => command.run(),
+        Command::Devices(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Dump(command) => command.run(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Prints an error as one line, and a hint where one helps.
+fn fail(error: &Error) -> ExitCode {
+    let red = terminal::Paint::stderr();
+    match error {
+        Error::Interrupted { .. } => eprintln!("{error}"),
+        _ => eprintln!("{} {}", red.bad("error:"), one_line(&error.to_string())),
+    }
+    let hint = match error {
+        Error::Usage(_) => Some("`trimodal help` lists the commands, `trimodal help COMMAND` their options"),
+        Error::Device { .. } => Some("`trimodal devices` lists what this machine has"),
+        Error::OutOfMemory { .. } => Some("`--device cpu` uses the machine's own memory"),
+        Error::DeviceLost { .. } => Some("another program may have reset the driver; `--device cpu` needs none"),
+        _ => None,
+    };
+    if let Some(hint) = hint {
+        eprintln!("  hint: {hint}");
+    }
+    match error {
+        Error::Usage(_) => ExitCode::from(2),
+        Error::Interrupted { .. } => ExitCode::from(130),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Messages of drivers and parsers may span lines.
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A command whose whole code waits for another part of the crate.
+fn not_yet(command: &str) -> Result<ExitCode> {
+    Err(Error::Usage(format!("`trimodal {command}` is not in this build")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches_with_an_example() {
+        for command in Arguments::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("trimodal {name}")), "`trimodal help {name}` shows no example");
+            assert!(command.get_about().is_some(), "{name} does not say what it does");
+            for argument in command.get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str())) {
+                assert!(argument.get_help().is_some(), "{name}: {} is not explained", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn messages_are_one_line() {
+        assert_eq!(one_line("a\n  b\tc "), "a b c");
+    }
+}

@@ -1,0 +1,139 @@
+//! The terminal: output that ends quietly when nobody reads on, colours only for eyes, ctrl-C.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Prints to standard output. `trimodal … | head` closes the pipe early: then there is nothing left to do, and that is no
+/// error (`println!` would panic).
+pub fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => {
+            eprintln!("error: cannot write to standard output: {e}");
+            std::process::exit(1);
+        }
+        Ok(()) => {}
+    }
+}
+
+/// As [`print`], with a line break.
+pub fn line(text: impl AsRef<str>) {
+    print(&format!("{}\n", text.as_ref()));
+}
+
+/// Colours where a person looks: a terminal, and `NO_COLOR` not set.
+#[derive(Clone, Copy)]
+pub struct Paint(bool);
+
+impl Paint {
+    /// For standard output.
+    pub fn stdout() -> Self {
+        Paint(io::stdout().is_terminal() && Self::wanted())
+    }
+
+    /// For standard error.
+    pub fn stderr() -> Self {
+        Paint(io::stderr().is_terminal() && Self::wanted())
+    }
+
+    fn wanted() -> bool {
+        std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// Green: right.
+    pub fn good(self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    /// Red: wrong.
+    pub fn bad(self, text: &str) -> String {
+        self.wrap("31;1", text)
+    }
+
+    /// Bold.
+    pub fn strong(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    /// Pale: secondary.
+    #[allow(dead_code)] // the commands that train use it
+    pub fn pale(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// A flag that ctrl-C raises, for a command that has something to bring to safety first: it looks at the flag after every
+/// step and ends with [`trimodal::Error::Interrupted`]. A second ctrl-C ends the program at once.
+#[allow(dead_code)] // the commands that train use it
+pub fn stop_flag() -> &'static AtomicBool {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        let installed = ctrlc::set_handler(|| {
+            if STOP.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            eprintln!("\nstopping after this step (ctrl-C again: at once)");
+        });
+        if let Err(e) = installed {
+            eprintln!("warning: ctrl-C will end the program at once: {e}");
+        }
+    });
+    &STOP
+}
+
+/// 1234567 as `1,234,567`.
+pub fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes for people: `16 KiB`, `128 MiB`, `1.5 GiB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = if value.fract() < 0.05 || value >= 100.0 { 0 } else { 1 };
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1000), "1,000");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(bytes(0), "0 bytes");
+        assert_eq!(bytes(16 << 10), "16 KiB");
+        assert_eq!(bytes((1 << 30) + (1 << 29)), "1.5 GiB");
+        assert_eq!(bytes(u64::MAX), "16777216 TiB");
+    }
+
+    #[test]
+    fn colour_is_off_where_nobody_looks() {
+        assert_eq!(Paint(false).bad("x"), "x");
+        assert_eq!(Paint(true).bad("x"), "\x1b[31;1mx\x1b[0m");
+    }
+}
