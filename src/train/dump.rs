@@ -55,7 +55,7 @@ pub fn dump(model: ModelFolder, dataset: &Dataset, samples: usize, out: &Path) -
 
     let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), Capacity::of(&batch))?;
     let activations = trainer.forward(&batch)?;
-    let (embedded, logits, loss) = (&activations.layers[0].x, &activations.logits, &activations.loss);
+    let (embedded, logits, loss) = (activations.embedded(), activations.logits(), activations.loss());
     let mut tensors = vec![floats("embedded", embedded)?, floats("logits", logits)?, floats("loss", loss)?];
     let n = batch.rows();
     for (name, shape, data) in [
