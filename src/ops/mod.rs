@@ -33,6 +33,7 @@ macro_rules! ops {
 }
 
 ops! {
+    matmul,
     rms_norm,
 }
 
