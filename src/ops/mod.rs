@@ -33,6 +33,7 @@ macro_rules! ops {
 }
 
 ops! {
+    attention,
     rms_norm,
 }
 
