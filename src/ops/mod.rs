@@ -34,6 +34,7 @@ macro_rules! ops {
 
 ops! {
     matmul,
+    attention,
     rms_norm,
 }
 
