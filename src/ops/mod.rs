@@ -33,6 +33,7 @@ macro_rules! ops {
 }
 
 ops! {
+    patch_embed,
     rms_norm,
 }
 
