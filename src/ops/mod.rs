@@ -35,6 +35,7 @@ macro_rules! ops {
 ops! {
     matmul,
     attention,
+    patch_embed,
     rms_norm,
 }
 
