@@ -1,6 +1,7 @@
 //! Hand-written GPU kernels that teach one small transformer to read, see and hear.
 
 pub mod check;
+pub mod data;
 pub mod device;
 pub mod error;
 pub mod ops;
