@@ -1,5 +1,9 @@
 //! What a person looks at after a run: tables, curves, contact sheets.
 
+mod contact_sheet;
+mod curve;
 mod table;
 
+pub use contact_sheet::{Cell, contact_sheet};
+pub use curve::loss_svg;
 pub use table::table;
