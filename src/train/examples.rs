@@ -42,7 +42,7 @@ pub struct Ears {
 impl Ears {
     /// The front end of a model with ears.
     pub fn new(audio: &AudioConfig, device: &Device, real: DType) -> Result<Self> {
-        let tables = log_mel::Tables::new(device, real, audio.sample_rate, audio.num_mel_bins, 400)?;
+        let tables = log_mel::Tables::new(device, real, audio.sample_rate, audio.num_mel_bins)?;
         Ok(Ears { tables, audio: audio.clone(), device: device.clone(), real })
     }
 
