@@ -3,6 +3,7 @@
 use super::{ACCUMULATE, Dims, Epilogue, Layout, Rung};
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::tensor::{Element, Tensor};
+use multiversion::multiversion;
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -92,8 +93,8 @@ fn fast<T: Real>(layout: Layout, dims: Dims, a: &[T], b: &[T], add: Addends<T>, 
         _ if flops < TASK_FLOPS / 2 => m,
         Layout::Tn if m < 2 * TN_ROWS && k >= 2 * TN_LENGTH => return stretches(dims, a, b, add, c),
         Layout::Tn => m.div_ceil(64).next_multiple_of(TN_ROWS),
-        // An even number of tasks: two cores then finish together.
-        _ => m.div_ceil(flops.div_ceil(TASK_FLOPS).next_multiple_of(2)).next_multiple_of(16),
+        // An even number of tasks: two cores then finish together. About 96 rows at least pay for packing a large B.
+        _ => m.div_ceil(flops.div_ceil(TASK_FLOPS).min((m / 96).max(4)).next_multiple_of(2)).next_multiple_of(16),
     };
     let beta = if dims.flags & ACCUMULATE != 0 { T::one() } else { T::zero() };
     let b = if layout == Layout::Nt { Mat::transposed(b, k) } else { Mat::rows(b, n) };
@@ -106,7 +107,7 @@ fn fast<T: Real>(layout: Layout, dims: Dims, a: &[T], b: &[T], add: Addends<T>, 
         };
         gemm(c.len() / n, n, k, a, b, beta, c, n);
         let residual = add.residual.map(|r| &r[first * n..][..c.len()]);
-        finish(n, Addends { residual, ..add }, c);
+        finish(Addends { residual, ..add }, c);
     };
     if rows >= m {
         block((0, c)); // on this thread: waking another takes longer
@@ -128,25 +129,27 @@ fn stretches<T: Real>(dims: Dims, a: &[T], b: &[T], add: Addends<T>, c: &mut [T]
         c.fill(T::zero());
     }
     for partial in partials.chunks_exact(m * n) {
-        for (c, &p) in c.iter_mut().zip(partial) {
-            *c += p;
-        }
+        add_rows(partial, c);
     }
-    finish(n, add, c);
+    finish(add, c);
 }
 
 /// Adds bias and residual to rows of C while they are in the cache.
-fn finish<T: Real>(n: usize, add: Addends<T>, c: &mut [T]) {
+fn finish<T: Real>(add: Addends<T>, c: &mut [T]) {
     if let Some(bias) = add.bias {
-        for row in c.chunks_exact_mut(n) {
-            for (c, &b) in row.iter_mut().zip(bias) {
-                *c += b;
-            }
-        }
+        add_rows(bias, c);
     }
     if let Some(residual) = add.residual {
-        for (c, &r) in c.iter_mut().zip(residual) {
-            *c += r;
+        add_rows(residual, c); // one row as long as all of them
+    }
+}
+
+/// `row[..] += addend` for every row of `rows`.
+#[multiversion(targets = "simd")]
+fn add_rows<T: Real>(addend: &[T], rows: &mut [T]) {
+    for row in rows.chunks_exact_mut(addend.len()) {
+        for (x, &a) in row.iter_mut().zip(addend) {
+            *x += a;
         }
     }
 }
