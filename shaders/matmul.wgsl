@@ -1,9 +1,9 @@
 // matmul: C (+)= A · B + bias + residual, three layouts of A and B, f32 or bf16 operands, f32 sums and output.
 //
-// LAYOUT  A        B        used for
-//   0 NT  [M, K]   [N, K]   y = x · Wᵀ, a linear layer with its weight as checkpoints store it
-//   1 NN  [M, K]   [K, N]   dx = dy · W
-//   2 TN  [K, M]   [K, N]   dW = dyᵀ · x: M and N small, K long: the split rung
+//   LAYOUT   A        B
+//   NT = 0   [M, K]   [N, K]   y = x · Wᵀ, a linear layer with its weight as checkpoints store it
+//   NN = 1   [M, K]   [K, N]   dx = dy · W
+//   TN = 2   [K, M]   [K, N]   dW = dyᵀ · x: M and N small, K long: the split rung
 //
 // Backward.  With Y = X · Wᵀ:   dX = dY · W (NN),   dW = dYᵀ · X (TN).
 //
@@ -13,26 +13,26 @@
 // tiles are added in order by a second pass, so that every run has the same bits).
 //
 // naive         block 64, grid = ceil(M · N / 64)
-//   0  a         [M, K] or [K, M]        f32|bf16  read
-//   1  b         [N, K] or [K, N]        f32|bf16  read
-//   2  bias      [N]                     f32       read (only if flags & 1)
-//   3  residual  [M, N]                  f32       read (only if flags & 2)
-//   4  c         [M, N]                  f32       overwritten (accumulated if flags & 4)
+//   0  a         [M, K]   f32  read (LAYOUT 2: [K, M]; BF16: bf16)
+//   1  b         [N, K]   f32  read (LAYOUT 1, 2: [K, N]; BF16: bf16)
+//   2  bias      [N]      f32  read (only if flags & 1)
+//   3  residual  [M, N]   f32  read (only if flags & 2)
+//   4  c         [M, N]   f32  overwritten (accumulated if flags & 4)
 //   5  dims      uniform
 // tile          block (TILE / 4)², one tile of C over one stretch of K per workgroup,
 //               grid = splits · ceil(M / TILE) · ceil(N / TILE)
-//   0  a         [M, K] or [K, M]        f32|bf16  read
-//   1  b         [N, K] or [K, N]        f32|bf16  read
-//   2  bias      [N]                     f32       read (only if flags & 1)
-//   3  residual  [M, N]                  f32       read (only if flags & 2)
-//   4  c         [splits, M, N]          f32       overwritten (accumulated if flags & 4; no flags where splits > 1)
+//   0  a         [M, K]   f32  read (LAYOUT 2: [K, M]; BF16: bf16)
+//   1  b         [N, K]   f32  read (LAYOUT 1, 2: [K, N]; BF16: bf16)
+//   2  bias      [N]      f32  read (only if flags & 1)
+//   3  residual  [M, N]   f32  read (only if flags & 2)
+//   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)
 //   5  dims      uniform
 // split_finish  block 64, one element of C per thread, grid = ceil(M · N / 64)
-//   0  s_partial   [splits, M, N]        f32       read (the c of tile)
-//   1  s_bias      [N]                   f32       read (only if flags & 1)
-//   2  s_residual  [M, N]                f32       read (only if flags & 2)
-//   3  s_c         [M, N]                f32       overwritten (accumulated if flags & 4)
-//   4  s_dims      uniform
+//   0  partial   [splits, M, N]  f32  read (the c of tile)
+//   1  bias      [N]             f32  read (only if flags & 1)
+//   2  residual  [M, N]          f32  read (only if flags & 2)
+//   3  c         [M, N]          f32  overwritten (accumulated if flags & 4)
+//   4  dims      uniform
 //
 // Limits: M, N ≥ 1, K ≥ 0, every matrix < 2³¹ elements; a and b allocated in whole 16 bytes (nothing past their last element
 // is used). 2 · M · N · K operations; bound by arithmetic from about K = 64 on.

@@ -108,6 +108,14 @@ pub fn cases() -> Vec<Case> {
             }
         }
     }
+    // Several tasks on the CPU, with every epilogue; a gradient of few rows with a sum long enough to be split there.
+    for (layout, shape) in [(Layout::Nt, (333, 130, 65)), (Layout::Nn, (333, 130, 65)), (Layout::Tn, (97, 130, 257)), (Layout::Tn, (24, 19, 4999))] {
+        for &epilogue in EPILOGUES {
+            for bf16 in [false, true] {
+                cases.push(case(Spec { entry: "forward", rung: Rung::Auto, layout, shape, epilogue, bf16, exact: true }));
+            }
+        }
+    }
     // More workgroups than one row of a grid holds.
     cases.push(case(Spec { entry: "forward:tile32", rung: Rung::Tile32, layout: Layout::Nt, shape: (65_600 * 32, 1, 1), epilogue: EPILOGUES[0], bf16: false, exact: true }));
     cases.extend(demo());
@@ -187,28 +195,83 @@ mod tests {
         check::assert_op("matmul");
     }
 
-    /// GFLOP/s of the CPU at the demo's shapes: `cargo test --release --lib -- matmul::cases::tests::speed --ignored --nocapture`.
+    fn tensor(device: &Device, shape: [usize; 2]) -> Tensor {
+        Tensor::from_f64(device, shape, DType::F32, &Draw::new("tensor").normals("x", shape, 1.0).values).unwrap()
+    }
+
+    #[test]
+    fn mismatches_are_named() {
+        let t = |shape: [usize; 2]| tensor(&Device::Cpu, shape);
+        let mut c = t([2, 4]);
+        let say = |r: Result<()>| r.unwrap_err().to_string();
+        let plain = Epilogue::default();
+        assert_eq!(say(forward(Layout::Nt, &t([2, 3]), &t([4, 5]), plain, &mut c, None)), "matmul: b: expected Nt with K = 3 (a is [2, 3]), found [4, 5]");
+        assert_eq!(say(forward(Layout::Nn, &t([3, 5]), &t([5, 4]), plain, &mut c, None)), "matmul: c: expected [3, 4], found [2, 4]");
+        let bias = t([1, 3]);
+        let epilogue = Epilogue { bias: Some(&bias), ..plain };
+        assert_eq!(say(forward(Layout::Tn, &t([5, 2]), &t([5, 4]), epilogue, &mut c, None)), "matmul: bias: expected [4], found [1, 3]");
+        let half = Tensor::zeros(&Device::Cpu, [4, 3], DType::Bf16).unwrap();
+        assert_eq!(say(forward(Layout::Nt, &t([2, 3]), &half, plain, &mut c, None)), "matmul: b: expected f32, found bf16");
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        for (layout, m, n, k) in [(Layout::Nt, 701, 67, 93), (Layout::Nn, 701, 67, 93), (Layout::Tn, 131, 67, 701), (Layout::Tn, 16, 33, 5000)] {
+            let (a, b) = (tensor(&Device::Cpu, shape_a(layout, m, k)), tensor(&Device::Cpu, shape_b(layout, n, k)));
+            let bits = [1, 2, 3, 7].map(|threads| {
+                let mut c = tensor(&Device::Cpu, [m, n]);
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| forward(layout, &a, &b, Epilogue { accumulate: true, ..Epilogue::default() }, &mut c, None)).unwrap();
+                c.read::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            });
+            assert!(bits.iter().all(|b| *b == bits[0]), "{layout:?}");
+        }
+    }
+
+    #[test]
+    fn drawn_shapes() {
+        use proptest::prelude::*;
+        let devices = check::test_devices();
+        let strategy = (0..5usize, 0..3usize, (1..140usize, 1..140usize, 0..140usize), 0..EPILOGUES.len(), any::<bool>());
+        let mut runner = proptest::test_runner::TestRunner::new(proptest::test_runner::Config { cases: 96, ..Default::default() });
+        runner
+            .run(&strategy, |(rung, layout, shape, epilogue, bf16)| {
+                let (entry, rung) = RUNGS[rung];
+                for device in &devices {
+                    let case = case(Spec { entry, rung, layout: LAYOUTS[layout], shape, epilogue: EPILOGUES[epilogue], bf16, exact: true });
+                    check::run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {entry} {}: {e}", case.label)))?;
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    /// GFLOP/s of every rung at the demo's shapes: `cargo test --release --lib -- matmul::cases::tests::speed --ignored --nocapture`.
     #[test]
     #[ignore = "a measurement"]
     fn speed() {
-        for threads in [1, 2] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            for (m, n, k) in [(1920, 64, 64), (1920, 96, 64), (1920, 176, 64), (1920, 64, 176), (1920, 256, 64), (1920, 450, 64), (1920, 64, 450)] {
-                for (layout, m, n, k) in [(Layout::Nt, m, n, k), (Layout::Nn, m, n, k), (Layout::Tn, n, k, m)] {
-                    let tensor = |shape: [usize; 2]| Tensor::from_f64(&Device::Cpu, shape, DType::F32, &Draw::new("speed").normals("x", shape, 1.0).values).unwrap();
-                    let (a, b, mut c) = (tensor(shape_a(layout, m, k)), tensor(shape_b(layout, n, k)), tensor([m, n]));
-                    let mut best = f64::INFINITY;
-                    pool.install(|| {
-                        for _ in 0..40 {
-                            let start = std::time::Instant::now();
-                            for _ in 0..5 {
-                                let epilogue = Epilogue { accumulate: layout == Layout::Tn, ..Epilogue::default() };
-                                forward(layout, &a, &b, epilogue, &mut c, None).unwrap();
-                            }
-                            best = best.min(start.elapsed().as_secs_f64() / 5.0);
+        for device in check::test_devices() {
+            for (m, n, k) in [(1920, 64, 64), (1920, 96, 64), (1920, 176, 64), (1920, 64, 176), (1920, 256, 64), (1920, 450, 64)] {
+                for (layout, m, n, k) in [(Layout::Nt, m, n, k), (Layout::Nn, m, k, n), (Layout::Tn, n, k, m)] {
+                    let (a, b, mut c) = (tensor(&device, shape_a(layout, m, k)), tensor(&device, shape_b(layout, n, k)), tensor(&device, [m, n]));
+                    let mut workspace = tensor(&device, [split_workspace(m, n, k), 1]);
+                    let mut line = format!("{device} {layout:?} {m}x{n}x{k}:");
+                    for (entry, rung) in RUNGS {
+                        // On the CPU the rungs are two.
+                        if matches!(device, Device::Cpu) && !matches!(rung, Rung::Auto | Rung::Naive) {
+                            continue;
                         }
-                    });
-                    println!("{threads} threads {layout:?} {m}x{n}x{k}: {:.1} us, {:.1} GFLOP/s", best * 1e6, 2e-9 * (m * n * k) as f64 / best);
+                        let mut best = f64::INFINITY;
+                        let start = std::time::Instant::now();
+                        while start.elapsed().as_secs_f64() < 0.05 || best == f64::INFINITY {
+                            let start = std::time::Instant::now();
+                            forward_with(rung, layout, &a, &b, Epilogue::default(), &mut c, Some(&mut workspace)).unwrap();
+                            device.synchronize().unwrap();
+                            best = best.min(start.elapsed().as_secs_f64());
+                        }
+                        line += &format!(" {entry} {:.0} us {:.2} GFLOP/s;", best * 1e6, 2e-9 * (m * n * k) as f64 / best);
+                    }
+                    println!("{line}");
                 }
             }
         }

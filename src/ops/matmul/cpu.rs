@@ -3,6 +3,7 @@
 use super::{ACCUMULATE, Dims, Epilogue, Layout, Rung};
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::tensor::{Element, Tensor};
+use multiversion::multiversion;
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -76,65 +77,79 @@ fn naive<I: Operand<T>, T: Real>(layout: Layout, dims: Dims, a: &[I], b: &[I], a
     }
 }
 
-/// Operations that one task should hold: below, handing it out costs more than it gives.
+/// Operations of one task, about: 20 µs of a core. Smaller ones pay for packing B again and again (a third of the speed at a
+/// quarter of the size), larger ones leave a core waiting at the end.
 const TASK_FLOPS: usize = 4 << 20;
+/// Rows of C that one task of a weight's gradient takes: as fast as 48, and even in number for a width of 64.
+const TN_ROWS: usize = 32;
+/// Stretches of K, for gradients with too few rows to share out, are at least this long.
+const TN_LENGTH: usize = 1024;
 
+/// Rows of C are shared out among tasks by the shape alone: every element is one sum in one order, for any number of threads.
 fn fast<T: Real>(layout: Layout, dims: Dims, a: &[T], b: &[T], add: Addends<T>, c: &mut [T]) {
     let (m, n, k) = (dims.m as usize, dims.n as usize, dims.k as usize);
-    let accumulate = dims.flags & ACCUMULATE != 0;
-    let beta = if accumulate { T::one() } else { T::zero() };
+    let flops = (2 * m * n).saturating_mul(k);
+    let rows = match layout {
+        _ if flops < TASK_FLOPS / 2 => m,
+        Layout::Tn if m < 2 * TN_ROWS && k >= 2 * TN_LENGTH => return stretches(dims, a, b, add, c),
+        Layout::Tn => m.div_ceil(64).next_multiple_of(TN_ROWS),
+        // An even number of tasks: two cores then finish together. About 96 rows at least pay for packing a large B.
+        _ => m.div_ceil(flops.div_ceil(TASK_FLOPS).min((m / 96).max(4)).next_multiple_of(2)).next_multiple_of(16),
+    };
+    let beta = if dims.flags & ACCUMULATE != 0 { T::one() } else { T::zero() };
     let b = if layout == Layout::Nt { Mat::transposed(b, k) } else { Mat::rows(b, n) };
-    let blocks = (2 * m * n * k / TASK_FLOPS).max(1);
-    if layout == Layout::Tn && k >= 4 * m.max(n) && blocks > 1 {
-        // A weight's gradient: few rows, a long sum. Stretches of K, of a length that only the shape decides, are added in order.
-        let length = k.div_ceil(blocks).next_multiple_of(16);
-        let partials: Vec<Vec<T>> = (0..k.div_ceil(length))
-            .into_par_iter()
-            .map(|part| {
-                let first = part * length;
-                let length = length.min(k - first);
-                let mut partial = vec![T::zero(); m * n];
-                gemm(m, n, length, Mat::transposed(&a[first * m..], m), Mat { data: &b.data[first * n..], ..b }, T::zero(), &mut partial, n);
-                partial
-            })
-            .collect();
-        if !accumulate {
-            c.fill(T::zero());
-        }
-        for partial in partials {
-            for (c, p) in c.iter_mut().zip(partial) {
-                *c += p;
-            }
-        }
-        finish(n, add, c);
-        return;
-    }
-    let rows = m.div_ceil(blocks).next_multiple_of(16);
-    c.par_chunks_mut(rows * n).enumerate().for_each(|(block, c)| {
-        let first = block * rows;
-        let rows = c.len() / n;
+    let block = |(index, c): (usize, &mut [T])| {
+        let first = index * rows;
         let a = match layout {
-            Layout::Tn => Mat::transposed(&a[(first).min(a.len())..], m),
+            _ if k == 0 => Mat::rows(a, 0),
+            Layout::Tn => Mat::transposed(&a[first..], m),
             _ => Mat::rows(&a[first * k..], k),
         };
-        gemm(rows, n, k, a, b, beta, c, n);
+        gemm(c.len() / n, n, k, a, b, beta, c, n);
         let residual = add.residual.map(|r| &r[first * n..][..c.len()]);
-        finish(n, Addends { residual, ..add }, c);
+        finish(Addends { residual, ..add }, c);
+    };
+    if rows >= m {
+        block((0, c)); // on this thread: waking another takes longer
+    } else {
+        c.par_chunks_mut(rows * n).enumerate().for_each(block);
+    }
+}
+
+/// `c (+)= aᵀ · b` for few rows and a long K, whose stretches are summed apart and then added in order.
+fn stretches<T: Real>(dims: Dims, a: &[T], b: &[T], add: Addends<T>, c: &mut [T]) {
+    let (m, n, k) = (dims.m as usize, dims.n as usize, dims.k as usize);
+    let length = k.div_ceil(64).max(TN_LENGTH);
+    let mut partials = vec![T::zero(); k.div_ceil(length) * m * n];
+    partials.par_chunks_mut(m * n).enumerate().for_each(|(index, partial)| {
+        let first = index * length;
+        gemm(m, n, length.min(k - first), Mat::transposed(&a[first * m..], m), Mat::rows(&b[first * n..], n), T::zero(), partial, n);
     });
+    if dims.flags & ACCUMULATE == 0 {
+        c.fill(T::zero());
+    }
+    for partial in partials.chunks_exact(m * n) {
+        add_rows(partial, c);
+    }
+    finish(add, c);
 }
 
 /// Adds bias and residual to rows of C while they are in the cache.
-fn finish<T: Real>(n: usize, add: Addends<T>, c: &mut [T]) {
+fn finish<T: Real>(add: Addends<T>, c: &mut [T]) {
     if let Some(bias) = add.bias {
-        for row in c.chunks_exact_mut(n) {
-            for (c, &b) in row.iter_mut().zip(bias) {
-                *c += b;
-            }
-        }
+        add_rows(bias, c);
     }
     if let Some(residual) = add.residual {
-        for (c, &r) in c.iter_mut().zip(residual) {
-            *c += r;
+        add_rows(residual, c); // one row as long as all of them
+    }
+}
+
+/// `row[..] += addend` for every row of `rows`.
+#[multiversion(targets = "simd")]
+fn add_rows<T: Real>(addend: &[T], rows: &mut [T]) {
+    for row in rows.chunks_exact_mut(addend.len()) {
+        for (x, &a) in row.iter_mut().zip(addend) {
+            *x += a;
         }
     }
 }
