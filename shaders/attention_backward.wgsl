@@ -36,8 +36,8 @@
 // Order: delta, dkv, dq_rows. WebGPU grants eight storage buffers, and dkv would need ten: what it needs to know of a row (lse,
 // delta, its interval) comes in one, `stats`, for which the launcher lends dq's memory until dq_rows fills it.
 //
-// Limits: 4 ≤ d ≤ 128 (HEAD_DIM; four words of stats must fit), H a multiple of Hkv, every tensor < 2³¹ elements. q, k, v and
-// d_o are bound as vec4: their buffers end on a multiple of 16 bytes. Shared memory:
+// Limits: 4 ≤ d ≤ 128 (HEAD_DIM; four words of stats must fit), H a multiple of Hkv, every tensor < 2³¹ elements. q, k, v, o
+// and d_o are bound as vec4: their buffers end on a multiple of 16 bytes. Shared memory:
 // 32 · (OWN + SWEEP) · STRIDE + 8 · OWN · (SWEEP + 1) + 16 · SWEEP bytes.
 // FLOPs: dkv 8 · d and dq_rows 6 · d per pair of a row and a key that it sees, per head.
 
@@ -77,8 +77,8 @@ const LOW: f32 = -1e30;
 
 // ── delta ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-@group(0) @binding(0) var<storage, read> r_o: array<f32>;
-@group(0) @binding(1) var<storage, read> r_d_o: array<f32>;
+@group(0) @binding(0) var<storage, read> r_o: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> r_d_o: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> r_lse: array<f32>;
 @group(0) @binding(3) var<storage, read> r_visible: array<vec2<i32>>;
 @group(0) @binding(4) var<storage, read_write> r_delta: array<f32>;
@@ -93,9 +93,21 @@ fn delta(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         return;
     }
     let at = index * HEAD_DIM;
+    // In the order in which dp is added up below, so that the two cancel where a row sees one key.
     var sum = 0.0;
-    for (var i = 0u; i < HEAD_DIM; i++) {
-        sum = fma(r_d_o[at + i], r_o[at + i], sum);
+    for (var c = 0u; c < D4; c++) {
+        if HEAD_DIM % 4u == 0u {
+            sum += dot(r_d_o[at / 4u + c], r_o[at / 4u + c]);
+        } else {
+            var a = vec4<f32>();
+            var b = vec4<f32>();
+            for (var i = 0u; i < min(4u, HEAD_DIM - c * 4u); i++) {
+                let element = at + c * 4u + i;
+                a[i] = r_d_o[element / 4u][element % 4u];
+                b[i] = r_o[element / 4u][element % 4u];
+            }
+            sum += dot(a, b);
+        }
     }
     r_delta[index] = sum;
     let seen = vec2<u32>(clamp(r_visible[index / r_dims.heads], vec2<i32>(0, 0), vec2<i32>(i32(r_dims.keys))));

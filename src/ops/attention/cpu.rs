@@ -409,7 +409,7 @@ fn backward_tile<T: Real>(
             pack(saved.d_o, rows.clone(), heads, head, hd, hp, count, d_o);
             for (i, delta) in delta[..rows.len()].iter_mut().enumerate() {
                 let at = ((rows.start + i) * heads + head) * hd;
-                *delta = dot(&saved.o[at..at + hd], &saved.d_o[at..at + hd]);
+                *delta = dot(fused, &saved.d_o[at..at + hd], &saved.o[at..at + hd]);
             }
             for (t, &(low, high)) in spans.iter().enumerate() {
                 for column in (low..high).step_by(LANES) {
@@ -661,20 +661,14 @@ fn fold<T: Real>(mut lanes: [T; LANES]) -> T {
     lanes[0]
 }
 
+/// `Σ a·b` in the order in which [`product`] adds: where a row sees one key, delta is dp to the bit and ds is 0.
 #[inline(always)]
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    let mut lanes = [T::zero(); LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for l in 0..LANES {
-            lanes[l] += a[l] * b[l];
-        }
+fn dot<T: Real>(fused: bool, a: &[T], b: &[T]) -> T {
+    let mut total = T::zero();
+    for (&a, &b) in a.iter().zip(b) {
+        total = multiply_add(fused, a, b, total);
     }
-    for (l, (&a, &b)) in a_rest.iter().zip(b_rest).enumerate() {
-        lanes[l] += a * b;
-    }
-    fold(lanes)
+    total
 }
 
 #[cfg(test)]
