@@ -33,6 +33,7 @@ macro_rules! ops {
 }
 
 ops! {
+    conv1d,
     patch_embed,
     rms_norm,
 }
