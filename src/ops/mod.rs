@@ -34,6 +34,7 @@ macro_rules! ops {
 
 ops! {
     conv1d,
+    log_mel,
     patch_embed,
     rms_norm,
 }
