@@ -35,6 +35,8 @@ macro_rules! ops {
 ops! {
     matmul,
     attention,
+    conv1d,
+    log_mel,
     patch_embed,
     rms_norm,
 }
