@@ -33,7 +33,13 @@ macro_rules! ops {
 }
 
 ops! {
+    embedding,
     rms_norm,
+    rope,
+    swiglu,
+    cross_entropy,
+    adamw,
+    sample,
 }
 
 /// The last argument of every WGSL kernel and the only scalar argument: `repr(C)`, a multiple of 16 bytes.
