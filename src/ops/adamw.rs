@@ -379,7 +379,8 @@ pub fn gradients() -> Vec<GradientCase> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::test_devices;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
 
     /// Ten steps of five parameters whose gradient at step t is `(i + 1) · p[i] − t/4`.
     fn ten_steps(device: &Device, dtype: DType, max_norm: f64) -> [Vec<f64>; 4] {
@@ -456,4 +457,26 @@ mod tests {
         let error = update(p, g, m, v, norm, &Hyper { step: 0, ..HYPER }, None).unwrap_err();
         assert_eq!(error.to_string(), "adamw: step: expected a number from 1, found 0");
     }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        /// Shapes beyond the list.
+        #[test]
+        fn any_shape(n in 0usize..9000, with_copy: bool, norm in 0.0f64..4.0, step in 1usize..5000) {
+            let cases = [update_case(n, with_copy, norm, Hyper { step, ..HYPER }), norm_case(&[n, 3, n / 2])];
+            for device in DEVICES.iter() {
+                for case in &cases {
+                    let outcome = run_case(case, device);
+                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
+                }
+            }
+        }
+    }
+
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
 }

@@ -328,6 +328,8 @@ pub fn gradients() -> Vec<GradientCase> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
 
     fn run(logits: &[f64], target: &[i32], weight: f32) -> Result<[Vec<f64>; 4]> {
         let rows = target.len();
@@ -362,4 +364,27 @@ mod tests {
         assert_eq!(error.to_string(), "cross_entropy: target: expected ids below 3, or −1, found 3 in row 1");
         assert!(run(&[0.0; 6], &[1, -2], 1.0).is_err());
     }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        /// Shapes beyond the list.
+        #[test]
+        fn any_shape(rows in 0usize..60, vocabulary in 1usize..700, deviation in 0.1f64..30.0) {
+            let mut cases = Vec::new();
+            add_cases(&mut cases, rows, vocabulary, deviation, false);
+            for device in DEVICES.iter() {
+                for case in &cases {
+                    let outcome = run_case(case, device);
+                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
+                }
+            }
+        }
+    }
+
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
 }

@@ -347,6 +347,8 @@ pub fn gradients() -> Vec<GradientCase> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
 
     #[test]
     fn a_plan_sorts_stably_and_leaves_out_what_is_unused() {
@@ -376,4 +378,27 @@ mod tests {
         let mut short = Tensor::zeros(&Device::Cpu, [1, 2], DType::F32).unwrap();
         assert!(forward(&table, &id, None, &mut short).unwrap_err().to_string().contains("at most 1 entries"));
     }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        /// Shapes beyond the list.
+        #[test]
+        fn any_shape(entries in 0usize..200, columns in 1usize..80, vocabulary in 1usize..90, more in 0usize..50) {
+            let mut cases = Vec::new();
+            add_cases(&mut cases, (entries, columns, vocabulary, entries + more), 0, false);
+            for device in DEVICES.iter() {
+                for case in &cases {
+                    let outcome = run_case(case, device);
+                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
+                }
+            }
+        }
+    }
+
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
 }

@@ -252,6 +252,8 @@ pub fn gradients() -> Vec<GradientCase> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
 
     #[test]
     fn agrees_with_hugging_face() {
@@ -281,4 +283,27 @@ mod tests {
         assert_eq!(error.to_string(), "rope: position: expected numbers within 0..4, found 4 at 0");
         assert!(Table::new(&Device::Cpu, DType::F32, 4, 5, 10_000.0).is_err());
     }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        /// Shapes beyond the list.
+        #[test]
+        fn any_shape(rows in 0usize..60, heads in 1usize..6, half in 1usize..70, positions in 1usize..300) {
+            let mut cases = Vec::new();
+            add_cases(&mut cases, (rows, heads, 2 * half), positions, false);
+            for device in DEVICES.iter() {
+                for case in &cases {
+                    let outcome = run_case(case, device);
+                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
+                }
+            }
+        }
+    }
+
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
 }

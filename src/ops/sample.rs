@@ -203,7 +203,8 @@ pub fn gradients() -> Vec<GradientCase> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::test_devices;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
 
     fn one(device: &Device, logits: &[f32], temperature: f32, top_k: usize, random: f32) -> i32 {
         let logits = Tensor::from_slice(device, [1, logits.len()], logits).unwrap();
@@ -249,4 +250,26 @@ mod tests {
             assert!(forward(&logits, temperature, 0, &random, &mut id).unwrap_err().to_string().starts_with("sample: temperature: expected a number from 0"));
         }
     }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        /// Shapes beyond the list.
+        #[test]
+        fn any_shape(rows in 0usize..12, vocabulary in 1usize..900, temperature in 0.1f32..3.0, top_k in 0usize..60, ties: bool) {
+            let cases = [case(rows, vocabulary, temperature, top_k, ties), case(rows, vocabulary, 0.0, 0, ties)];
+            for device in DEVICES.iter() {
+                for case in &cases {
+                    let outcome = run_case(case, device);
+                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
+                }
+            }
+        }
+    }
+
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
 }

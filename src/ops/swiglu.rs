@@ -218,6 +218,8 @@ pub fn gradients() -> Vec<GradientCase> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
     use crate::tensor::DType;
 
     #[test]
@@ -231,9 +233,9 @@ mod tests {
         forward(&gate, &up, y).unwrap();
         backward(&gate, &up, &dy, dgate, dup).unwrap();
         let expected = [
-            [0.0, 1.462_117_157_260_009_8, -0.715_217_531_932_529],
-            [2.5, 1.855_341_068_989_369_8, -0.272_352_745_406_293_7],
-            [0.0, 0.731_058_578_630_004_9, -0.238_405_843_977_509_67],
+            [0.0, 1.462_117_157_260_009_8, -0.715_217_532_132_705_2],
+            [2.5, 1.855_341_023_742_973_7, -0.272_352_746_354_686_37],
+            [0.0, 0.731_058_578_630_004_9, -0.238_405_844_044_235_1],
         ];
         for (found, expected) in out.iter().zip(expected) {
             for (f, e) in found.read::<f64>().unwrap().iter().zip(expected) {
@@ -248,5 +250,61 @@ mod tests {
         let up = Tensor::zeros(&Device::Cpu, [2, 4], DType::F32).unwrap();
         let mut y = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32).unwrap();
         assert_eq!(forward(&gate, &up, &mut y).unwrap_err().to_string(), "swiglu: up: expected [2, 3], found [2, 4]");
+    }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        /// Shapes beyond the list.
+        #[test]
+        fn any_shape(rows in 0usize..40, columns in 1usize..200, deviation in 0.1f64..8.0) {
+            let mut cases = Vec::new();
+            add_cases(&mut cases, rows, columns, deviation, false);
+            for device in DEVICES.iter() {
+                for case in &cases {
+                    let outcome = run_case(case, device);
+                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
+                }
+            }
+        }
+    }
+
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
+
+    #[test]
+    #[ignore]
+    fn tmp_bench() {
+        for device in test_devices() {
+            for name in ["embedding", "rope", "swiglu", "cross_entropy", "adamw", "sample"] {
+                let report = crate::check::run(&device, Some(name), |_| ()).unwrap();
+                for r in &report.ops {
+                    println!("{device} {name} {} executed {} failed {} worst {:.3} seconds {:.2}", r.entry, r.executed, r.failed, r.worst, r.seconds);
+                    for f in r.failures.iter().take(4) { println!("    {f}"); }
+                }
+                let op = crate::ops::OPS.iter().find(|o| o.name == name).unwrap();
+                for case in (op.cases)().iter().filter(|c| c.bench) {
+                    let make = |o: &Operand| o.tensor(&device, crate::DType::F32).unwrap();
+                    let inputs: Vec<_> = case.inputs.iter().map(make).collect();
+                    let mut outputs: Vec<_> = case.outputs.iter().map(|o| make(&o.before)).collect();
+                    let mut time = |run: &super::super::case::Run| {
+                        let mut best = f64::MAX;
+                        for _ in 0..5 {
+                            let start = std::time::Instant::now();
+                            for _ in 0..20 { run(&inputs, &mut outputs).unwrap(); }
+                            device.synchronize().unwrap();
+                            best = best.min(start.elapsed().as_secs_f64() / 20.0);
+                        }
+                        best * 1e3
+                    };
+                    let fast = time(&case.run);
+                    let naive = if matches!(device, Device::Cpu) { case.naive.as_ref().filter(|_| case.outputs.iter().all(|o| o.before.kind != Kind::Bf16)).map(|n| time(n)) } else { None };
+                    println!("  BENCH {device} {name} {} {}: {fast:.4} ms, naive {naive:.4?} ms", case.entry, case.label);
+                }
+            }
+        }
     }
 }
