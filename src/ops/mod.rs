@@ -38,7 +38,13 @@ ops! {
     conv1d,
     log_mel,
     patch_embed,
+    embedding,
     rms_norm,
+    rope,
+    swiglu,
+    cross_entropy,
+    adamw,
+    sample,
 }
 
 /// The last argument of every WGSL kernel and the only scalar argument: `repr(C)`, a multiple of 16 bytes.
