@@ -47,6 +47,8 @@ struct Look {
     fluffy: bool,
     base: Ink,
     shade: Ink,
+    /// The shade as part of the coat: textured.
+    wing: Ink,
 }
 
 /// Draws the animal around the frame's origin: about 36 × 32 pixels, its feet at y = 150 tenths.
@@ -55,7 +57,7 @@ struct Look {
 pub(super) fn draw(pen: &mut Pen, what: &Attributes, phase: i32) {
     let palette = &PALETTE[what.colour];
     let base = Ink { colour: palette.base, coat: true, only_coat: false };
-    let look = Look { species: what.species, fluffy: what.texture == 0, base, shade: ink(palette.shade) };
+    let look = Look { species: what.species, fluffy: what.texture == 0, base, shade: ink(palette.shade), wing: Ink { coat: true, ..ink(palette.shade) } };
     [on_its_back, sitting, standing, curled_up][what.pose](pen, &look, &mut |pen| {
         if pen.outline.is_none() {
             pattern(pen, what.texture, palette, phase);
@@ -67,7 +69,7 @@ pub(super) fn draw(pen: &mut Pen, what: &Attributes, phase: i32) {
 fn pattern(pen: &mut Pen, texture: usize, palette: &Palette, phase: i32) {
     let only = |colour| Ink { colour, coat: true, only_coat: true };
     match texture {
-        // Strokes of fur, three sizes of zigzag.
+        // Short strokes of fur.
         0 => {
             for (row, y) in (-180..200).step_by(40).enumerate() {
                 for x in (-260..300).step_by(50) {
@@ -80,7 +82,7 @@ fn pattern(pen: &mut Pen, texture: usize, palette: &Palette, phase: i32) {
         1 => {
             for x in (-300..320).step_by(52) {
                 let x = x + phase / 2;
-                pen.line((x + 20, -220), (x - 20, 220), 11, only(palette.stripe));
+                pen.line((x + 20, -220), (x - 20, 220), 10, only(palette.stripe));
             }
         }
         // Round spots in a hexagonal grid.
@@ -175,10 +177,12 @@ fn standing(pen: &mut Pen, look: &Look, pattern: &mut dyn FnMut(&mut Pen)) {
     legs(pen, look, plan, false);
     tail(pen, look, (125, -30), true);
     coat(pen, look, (20, -8), 116, 62);
+    if matches!(look.species, BIRD | OWL) {
+        pen.ellipse((60, -20), 64, 28, 12, look.wing);
+    }
     pattern(pen);
     legs(pen, look, plan, true);
     match look.species {
-        BIRD | OWL => pen.ellipse((52, -18), 74, 32, 12, look.shade),
         FISH => {
             pen.polygon(&[(-30, -62), (40, -128), (84, -54)], ink(MAGENTA));
             pen.ellipse((30, 6), 30, 16, 30, ink(MAGENTA));
@@ -194,10 +198,12 @@ fn sitting(pen: &mut Pen, look: &Look, pattern: &mut dyn FnMut(&mut Pen)) {
     tail(pen, look, (96, 128), false);
     coat(pen, look, (24, 44), 76, 106);
     coat(pen, look, (52, 96), 68, 54);
+    if matches!(look.species, BIRD | OWL) {
+        pen.ellipse((80, 36), 26, 76, -14, look.wing);
+    }
     pattern(pen);
     match look.species {
         BIRD | OWL => {
-            pen.ellipse((78, 36), 30, 78, -14, look.shade);
             leg(pen, look, (-20, 130), (-30, 148), true);
             leg(pen, look, (36, 130), (30, 148), true);
         }
@@ -227,26 +233,26 @@ fn on_its_back(pen: &mut Pen, look: &Look, pattern: &mut dyn FnMut(&mut Pen)) {
     coat(pen, look, (22, 92), 114, 60);
     pattern(pen);
     legs(pen, look, plan, true);
-    pen.ellipse((22, 58), 74, 22, 0, ink(CREAM));
+    pen.ellipse((22, 54), 66, 18, 0, ink(CREAM));
     if look.species == FISH {
         pen.ellipse((40, 100), 34, 15, -20, ink(MAGENTA));
     }
     head(pen, look, (-122, 92), -1);
 }
 
-/// A ball: the head on the tail, a dark spiral where the flank meets the legs.
+/// A ball: the head on the tail, a spiral where the flank meets the legs.
 fn curled_up(pen: &mut Pen, look: &Look, pattern: &mut dyn FnMut(&mut Pen)) {
     let centre = (12, 42);
     coat(pen, look, centre, 112, 108);
     if look.species == FISH {
         pen.polygon(&[(20, -60), (90, -88), (100, 0)], ink(MAGENTA));
     }
-    pattern(pen);
     if matches!(look.species, BIRD | OWL) {
-        pen.ellipse((62, 14), 34, 66, -20, look.shade);
+        pen.ellipse((66, 14), 30, 62, -20, look.wing);
     }
+    pattern(pen);
     if pen.outline.is_none() {
-        pen.arc(centre, 66, (-150, 84), 7, ink(BLACK));
+        pen.arc(centre, 66, (-150, 84), 7, look.shade);
     }
     // The tail comes around the bottom to the chin.
     let end = (-16, 136);
@@ -357,6 +363,5 @@ mod tests {
                 assert!(distance > 90 * 90, "{:?} and {:?}", a.base, b.base);
             }
         }
-        let _ = OWL;
     }
 }
