@@ -69,7 +69,7 @@ fn header(source: &str) -> Vec<Entry> {
 /// `[M, K] or [K, M] f32|bf16 read (why)` as shape, dtype and access; the dtype of a uniform is `uniform`.
 fn binding(text: &str) -> (String, String, String) {
     // Alternatives: as long as an `or` follows.
-    fn take<'a>(text: &'a str, end: impl Fn(&str) -> usize) -> (&'a str, &'a str) {
+    fn take(text: &str, end: impl Fn(&str) -> usize) -> (&str, &str) {
         let mut at = end(text);
         while let Some(more) = text[at..].trim_start().strip_prefix("or ") {
             at = text.len() - more.len() + end(more);
