@@ -234,7 +234,7 @@ impl Tensor {
     /// # Errors
     /// [`Error::TooLarge`] beyond the capacity.
     pub fn set_rows(&mut self, rows: usize) -> Result<()> {
-        let need = rows.checked_mul(self.row_len()).unwrap_or(usize::MAX);
+        let need = rows.saturating_mul(self.row_len());
         if need > self.capacity {
             return Err(Error::TooLarge { what: format!("{rows} rows of a tensor {}", self.shape), size: need as u128, limit: self.capacity as u128 });
         }

@@ -52,16 +52,8 @@ fn header(source: &str) -> Vec<Entry> {
             }),
             [number, name, rest @ ..] if text.starts_with("   ") && number.parse::<u32>().is_ok() => {
                 let Some(entry) = entries.last_mut() else { continue };
-                let uniform = rest.first().is_some_and(|r| r.starts_with("uniform"));
-                let column = |i: usize| rest.get(i).map(ToString::to_string).unwrap_or_default();
-                entry.bindings.push(Binding {
-                    number: number.parse().expect("just tried"),
-                    name: name.to_string(),
-                    shape: if uniform { String::new() } else { column(0) },
-                    dtype: if uniform { "uniform".into() } else { column(1) },
-                    access: if uniform { String::new() } else { column(2) },
-                    line: index + 1,
-                });
+                let (shape, dtype, access) = binding(&rest.join(" "));
+                entry.bindings.push(Binding { number: number.parse().expect("just tried"), name: name.to_string(), shape, dtype, access, line: index + 1 });
             }
             // A long line about the entry goes on before its first binding.
             _ => {
@@ -72,6 +64,24 @@ fn header(source: &str) -> Vec<Entry> {
         }
     }
     entries
+}
+
+/// `[M, K] or [K, M] f32|bf16 read (why)` as shape, dtype and access; the dtype of a uniform is `uniform`.
+fn binding(text: &str) -> (String, String, String) {
+    // Alternatives: as long as an `or` follows.
+    fn take(text: &str, end: impl Fn(&str) -> usize) -> (&str, &str) {
+        let mut at = end(text);
+        while let Some(more) = text[at..].trim_start().strip_prefix("or ") {
+            at = text.len() - more.len() + end(more);
+        }
+        (text[..at].trim(), text[at..].trim_start())
+    }
+    let (shape, rest) = match text.starts_with('[') {
+        true => take(text, |t| t.find(']').map_or(t.len(), |i| i + 1)),
+        false => ("", text),
+    };
+    let (dtype, access) = take(rest, |t| t.find(' ').unwrap_or(t.len()));
+    (shape.into(), dtype.replace(" or ", "|"), access.into())
 }
 
 /// What `block` says: a number, a constant's name, or `(TILE / 4)²`.
@@ -291,7 +301,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
         ("f32  read", "f32  looked at", "found `looked at`"),
         ("f32  read", "i32  read", "documented as i32, but its elements are Some(Float)"),
         ("f32  read", "f99  read", "unknown dtype `f99`"),
-        ("[n]  f32  read", "n  f32  read", "expected a shape"),
+        ("[n]  f32  read", "f32  read", "expected a shape"),
         ("array<f32, 64>", "array<f32, 4097>", "16388 bytes of workgroup memory"),
         ("@workgroup_size(64)", "@workgroup_size(512)", "512 threads, more than the 256"),
     ] {

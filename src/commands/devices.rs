@@ -131,7 +131,7 @@ fn adapters() -> Vec<(bool, Listed)> {
             driver: Some(adapter.driver.clone()),
             auto: false,
             limits: Some(Limits {
-                storage_binding_bytes: limits.max_storage_buffer_binding_size as u64,
+                storage_binding_bytes: limits.max_storage_buffer_binding_size,
                 buffer_bytes: limits.max_buffer_size,
                 storage_buffers_per_stage: limits.max_storage_buffers_per_shader_stage as u64,
                 workgroup_memory_bytes: limits.max_compute_workgroup_storage_size as u64,

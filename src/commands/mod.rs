@@ -68,7 +68,9 @@ impl DeviceArguments {
 pub fn main() -> ExitCode {
     // A panic is a bug of ours. Say so in one line instead of a backtrace that helps nobody.
     std::panic::set_hook(Box::new(|panic| {
-        let what = panic.payload_as_str().unwrap_or("no message");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let what = text.unwrap_or("no message");
         let place = panic.location().map(|l| format!(" at {l}")).unwrap_or_default();
         eprintln!("error: this is a bug in trimodal, please report it: {what}{place}");
     }));

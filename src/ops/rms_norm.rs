@@ -84,7 +84,7 @@ pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Te
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, residual, weight, y, rstd)),
         #[cfg(feature = "wgpu")]
         Device::Wgpu(gpu) => {
-            let (residual, sum) = residual.map(|(r, s)| (&*r, &*s)).unzip();
+            let (residual, sum) = residual.map(|(r, s)| (r, &*s)).unzip();
             launch_rows(gpu, "forward", dims, &[Some(x), residual, Some(weight), sum, Some(y), Some(rstd)])?;
         }
     }

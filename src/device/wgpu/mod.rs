@@ -148,7 +148,7 @@ impl Gpu {
         // WebGPU copies whole words and binds no empty buffer; 16 bytes also let a vec4 view exist.
         let bytes = (elements as u64 * dtype.size() as u64).next_multiple_of(16).max(16);
         let limit = self.limits().max_storage_buffer_binding_size;
-        if bytes > limit as u64 {
+        if bytes > limit {
             return Err(Error::TooLarge {
                 what: format!("a tensor of {elements} {dtype} on {}: bytes of one storage binding", self.name()),
                 size: bytes as u128,
