@@ -7,7 +7,7 @@ use super::train::{Trained, advance, in_split, load, prepare, progress, train};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::meadow::{self, words};
@@ -89,12 +89,12 @@ impl Demo {
 
         let judge = Judge { config: &config, parameters: &trainer.parameters, tokenizer: &tokenizer };
         let mut splits: BTreeMap<&str, Scores> = BTreeMap::new();
-        let (mut iid, mut cells) = (Vec::new(), Vec::new());
+        let (mut iid, mut sheet) = (Vec::new(), Vec::new());
         for split in SPLITS {
             let examples = load(&dataset, &config, &tokenizer, &device, "decoding", |row| in_split(&dataset, row, split))?;
             let (scores, captions) = judge.scores(&examples, split)?;
             splits.insert(split, scores);
-            cells.extend(sheet_cells(&examples, &captions, &config, 12));
+            sheet.extend(shown(&examples, &captions, 12));
             if split == "iid" {
                 iid = examples;
             }
@@ -103,6 +103,11 @@ impl Demo {
         for (name, ablation) in [("shuffled_pictures", Ablation::ShuffledPictures), ("shuffled_sounds", Ablation::ShuffledSounds)] {
             ablations.insert(name, judge.scores(&ablate(&iid, ablation, self.seed), name)?.0);
         }
+        let size = config.vision_config.as_ref().map_or(0, |v| v.image_size);
+        let cells: Vec<_> = sheet
+            .iter()
+            .map(|(rgb, said, truth)| report::Cell { rgb, size, caption: said, expected: Some(truth) })
+            .collect();
         report::contact_sheet(&self.out.join("contact_sheet.png"), &cells)?;
 
         let rows: Vec<(&str, &Scores)> =
@@ -127,7 +132,12 @@ impl Demo {
     /// The sentence that was never trained.
     fn headline(&self, judge: &Judge, device: &trimodal::Device) -> Result<()> {
         let (picture, sound) = (self.out.join("headline.png"), self.out.join("headline.wav"));
-        meadow::example(&picture, &sound, words::HEADLINE, self.seed)?;
+        for (path, bytes) in [
+            (&picture, meadow::png(&meadow::picture(&words::HEADLINE, self.seed, SPLITS.len(), 0))?),
+            (&sound, meadow::wav(&meadow::sound(&words::HEADLINE, self.seed, SPLITS.len(), 0))?),
+        ] {
+            write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path, "write")))?;
+        }
         let truth = words::HEADLINE.caption(true, true);
         let example = super::describe::example(judge.config, judge.tokenizer, device, Some(&picture), Some(&sound), &truth)?;
         let said = judge.captions(std::slice::from_ref(&example), "headline")?.remove(0);
@@ -168,13 +178,11 @@ impl Judge<'_> {
     }
 }
 
-/// The first pictures of a split, with what the model said.
-fn sheet_cells(examples: &[Example], captions: &[String], config: &Config, most: usize) -> Vec<report::Cell> {
-    let size = config.vision_config.as_ref().map_or(0, |v| v.image_size);
-    let pictured = examples.iter().zip(captions).filter_map(|(e, said)| Some((e, said, e.pixels.clone()?)));
-    pictured
-        .take(most)
-        .map(|(e, said, rgb)| report::Cell { rgb, size, caption: said.clone(), expected: e.text.clone() })
-        .collect()
-}
+/// A picture of the contact sheet: pixels, what the model said, what is true.
+type Shown = (Vec<u8>, String, String);
 
+/// The first pictures of a split, with what the model said.
+fn shown(examples: &[Example], captions: &[String], most: usize) -> Vec<Shown> {
+    let pictured = examples.iter().zip(captions).filter_map(|(e, said)| Some((e.pixels.clone()?, said.clone(), e.text.clone())));
+    pictured.take(most).collect()
+}

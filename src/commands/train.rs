@@ -147,7 +147,7 @@ pub(super) fn train(config: &Config, tokenizer: &Tokenizer, recipe: &Recipe, dev
     let stop = stop_flag();
     let outcome = fit(&mut trainer, &mut batches, |step, step_report, batch| {
         tokens += batch.rows();
-        losses.push((step, step_report.loss));
+        losses.push((step, step_report.loss as f64));
         let mean = smooth.map_or(step_report.loss, |s: f32| 0.98 * s + 0.02 * step_report.loss);
         smooth = Some(mean);
         bar.set_position(step as u64);

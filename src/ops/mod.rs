@@ -33,14 +33,14 @@ macro_rules! ops {
 }
 
 ops! {
-    matmul,
-    attention,
-    conv1d,
-    log_mel,
-    patch_embed,
     embedding,
+    patch_embed,
+    log_mel,
+    conv1d,
+    matmul,
     rms_norm,
     rope,
+    attention,
     swiglu,
     cross_entropy,
     adamw,
