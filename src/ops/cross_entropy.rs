@@ -72,7 +72,8 @@ pub fn forward(logits: &Tensor, target: &Tensor, weight: f32, row_loss: &mut Ten
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu(gpu) => {
-            let row_threads = dims.vocabulary.next_power_of_two().clamp(8, 256);
+            // About eight logits per thread: two rounds of the four that share a rescaling.
+            let row_threads = dims.vocabulary.div_ceil(8).next_power_of_two().clamp(8, 256);
             gpu.launch(Launch {
                 kernel: (OP, "forward"),
                 constants: &[("ROW_THREADS", row_threads)],

@@ -59,6 +59,11 @@ impl Dims {
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for an id or a row outside its table
 /// (a GPU skips those: the host does not see them).
 pub fn forward(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor) -> Result<()> {
+    gather(table, id, row, y, table.row_len().is_multiple_of(4))
+}
+
+/// [`forward`] by one or by four elements per GPU thread; the CPU has one way.
+fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, by_four: bool) -> Result<()> {
     let dtype = real(OP, "table", table)?;
     let device = table.device().clone();
     let dims = Dims::new(id.len(), table, "y", y, row.is_some())?;
@@ -69,6 +74,8 @@ pub fn forward(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor
         None if id.len() > y.rows() => return Err(Error::mismatch(OP, "id", format!("at most {} entries (the rows of y)", y.rows()), id.len())),
         None => {}
     }
+    #[cfg(not(feature = "wgpu"))]
+    let _ = (dims, by_four);
     match &device {
         Device::Cpu => {
             check_rows("id", id.cpu::<i32>(), table.rows())?;
@@ -78,13 +85,11 @@ pub fn forward(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor
             on_real!(dtype, forward_cpu::<T>(table, id, row, y));
         }
         #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => gpu.launch(Launch {
-            kernel: (OP, "forward"),
-            constants: &[],
-            buffers: &[Some(table), Some(id), row, Some(y)],
-            dims: dims_bytes(&dims),
-            groups: (dims.entries as usize * dims.columns as usize).div_ceil(256),
-        })?,
+        Device::Wgpu(gpu) => {
+            let elements = dims.entries as usize * dims.columns as usize;
+            let (entry, groups) = if by_four { ("forward_vec4", elements.div_ceil(1024)) } else { ("forward", elements.div_ceil(256)) };
+            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers: &[Some(table), Some(id), row, Some(y)], dims: dims_bytes(&dims), groups })?;
+        }
     }
     Ok(())
 }
@@ -236,11 +241,16 @@ pub fn cases() -> Vec<Case> {
 fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: usize, bench: bool) {
     let (entries, columns, vocabulary, rows) = shape;
     for with_row in [false, true] {
-        let mut case = forward_case(shape, with_row, seed);
-        if bench {
-            case = case.bench((entries * columns) as u64);
+        for by_four in [false, true] {
+            if by_four && columns % 4 != 0 {
+                continue;
+            }
+            let mut case = forward_case(shape, with_row, seed, by_four);
+            if bench {
+                case = case.bench((entries * columns) as u64);
+            }
+            cases.push(case);
         }
-        cases.push(case);
     }
     let label = format!("M={entries} D={columns} V={vocabulary} N={rows} #{seed}");
     let mut draw = Draw::new(&label);
@@ -259,7 +269,7 @@ fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: u
     cases.push(case);
 }
 
-fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usize), with_row: bool, seed: usize) -> Case {
+fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usize), with_row: bool, seed: usize, by_four: bool) -> Case {
     let label = format!("M={entries} D={columns} V={vocabulary} N={rows} #{seed}{}", if with_row { " row" } else { "" });
     let mut draw = Draw::new(&label);
     let (id, row) = entries_of(&mut draw, entries, vocabulary, rows);
@@ -268,7 +278,8 @@ fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usiz
         inputs.push(Operand::ints("row", [entries], row));
     }
     let before = Operand::new("y", [rows, columns], Kind::Real, (0..rows * columns).map(|i| (i % 251) as f64).collect());
-    Case::new("forward", label, inputs, vec![Output::updated(before)], Compare::Exact, |i, o| forward(&i[0], &i[1], i.get(2), &mut o[0])).naive(|i, o| {
+    let entry = if by_four { "forward:vec4" } else { "forward:scalar" };
+    Case::new(entry, label, inputs, vec![Output::updated(before)], Compare::Exact, move |i, o| gather(&i[0], &i[1], i.get(2), &mut o[0], by_four)).naive(|i, o| {
         on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     })
