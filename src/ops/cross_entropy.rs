@@ -360,6 +360,22 @@ mod tests {
     }
 
     #[test]
+    fn on_a_gpu_targets_outside_do_not_count() {
+        for device in test_devices().into_iter().filter(|d| !matches!(d, Device::Cpu)) {
+            let mut logits = Tensor::from_slice(&device, [3, 2], &[1f32; 6]).unwrap();
+            let target = Tensor::from_slice(&device, [3], &[2, 0, -5]).unwrap();
+            let [mut row_loss, mut lse] = [(); 2].map(|_| Tensor::from_slice(&device, [3], &[f32::NAN; 3]).unwrap());
+            let mut loss = Tensor::zeros(&device, [1], DType::F32).unwrap();
+            forward(&logits, &target, 1.0, &mut row_loss, &mut lse, &mut loss).unwrap();
+            backward(&mut logits, &target, &lse, 1.0).unwrap();
+            assert!((loss.read::<f32>().unwrap()[0] - 2f32.ln()).abs() < 1e-6);
+            let dlogits = logits.read::<f32>().unwrap();
+            assert_eq!([dlogits[0], dlogits[1], dlogits[4], dlogits[5]], [0.0; 4]);
+            assert!((dlogits[2] + 0.5).abs() < 1e-6 && (dlogits[3] - 0.5).abs() < 1e-6);
+        }
+    }
+
+    #[test]
     fn targets_beyond_the_vocabulary_are_refused() {
         let error = run(&[0.0; 6], &[1, 3], 1.0).unwrap_err();
         assert_eq!(error.to_string(), "cross_entropy: target: expected ids below 3, or −1, found 3 in row 1");

@@ -33,17 +33,18 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// `table` and `y` (or their gradients) as rows; their widths must agree.
+    /// `table` and `y` (or their gradients) as rows of D, the shorter of their row lengths.
     fn new(entries: usize, table: &Tensor, y_name: &'static str, y: &Tensor, has_row: bool) -> Result<Self> {
-        if table.row_len() == 0 || y.row_len() != table.row_len() {
+        let columns = table.row_len().min(y.row_len());
+        if columns == 0 || !table.row_len().is_multiple_of(columns) || !y.row_len().is_multiple_of(columns) {
             return Err(Error::mismatch(OP, y_name, format!("rows of {} elements", table.row_len().max(1)), y.shape()));
         }
-        size(OP, "entries · columns", entries.saturating_mul(table.row_len()))?;
+        size(OP, "entries · columns", entries.saturating_mul(columns))?;
         Ok(Dims {
             entries: size(OP, "entries", entries)?,
-            columns: size(OP, "columns", table.row_len())?,
-            vocabulary: size(OP, "vocabulary", table.rows())?,
-            rows: size(OP, "rows", y.rows())?,
+            columns: size(OP, "columns", columns)?,
+            vocabulary: size(OP, "vocabulary", table.len() / columns)?,
+            rows: size(OP, "rows", y.len() / columns)?,
             has_row: has_row as u32,
             padding: [0; 3],
         })
@@ -52,14 +53,16 @@ impl Dims {
 
 /// `y[row[i]] = table[id[i]]`; entries whose id or row is −1 are skipped, and rows of `y` that no entry names are left alone.
 ///
-/// Shapes: `table [V, D]`, `id [M]` i32, `row [M]` i32 (`None`: row `i`), `y [N, D]`. The rows of one call are distinct (of
+/// Shapes: `table [V, D]`, `id [M]` i32, `row [M]` i32 (`None`: row `i`), `y [N, D]`; a `[C, F, D]` beside a `[N, D]` counts as
+/// `[C · F, D]`, while two of `[N, H, d]` have rows of `H · d`. The rows of one call are distinct (of
 /// equal ones, which entry wins is not defined). dtype f32 (f64 on the CPU).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for an id or a row outside its table
 /// (a GPU skips those: the host does not see them).
 pub fn forward(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor) -> Result<()> {
-    gather(table, id, row, y, table.row_len().is_multiple_of(4))
+    let by_four = table.row_len().is_multiple_of(4) && y.row_len().is_multiple_of(4);
+    gather(table, id, row, y, by_four)
 }
 
 /// [`forward`] by one or by four elements per GPU thread; the CPU has one way.
@@ -71,18 +74,18 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, by_
     expect_len(OP, "y", y, y.shape(), dtype, &device)?;
     match row {
         Some(row) => expect_len(OP, "row", row, [id.len()], DType::I32, &device)?,
-        None if id.len() > y.rows() => return Err(Error::mismatch(OP, "id", format!("at most {} entries (the rows of y)", y.rows()), id.len())),
+        None if dims.entries > dims.rows => return Err(Error::mismatch(OP, "id", format!("at most {} entries (the rows of y)", dims.rows), id.len())),
         None => {}
     }
     #[cfg(not(feature = "wgpu"))]
-    let _ = (dims, by_four);
+    let _ = by_four;
     match &device {
         Device::Cpu => {
-            check_rows("id", id.cpu::<i32>(), table.rows())?;
+            check_rows("id", id.cpu::<i32>(), dims.vocabulary as usize)?;
             if let Some(row) = row {
-                check_rows("row", row.cpu::<i32>(), y.rows())?;
+                check_rows("row", row.cpu::<i32>(), dims.rows as usize)?;
             }
-            on_real!(dtype, forward_cpu::<T>(table, id, row, y));
+            on_real!(dtype, forward_cpu::<T>(dims, table, id, row, y));
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu(gpu) => {
@@ -96,7 +99,7 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, by_
 
 /// `dtable[v] += Σ_j dy[sorted_row[j]]` for `j` in `start[v]..start[v + 1]`, in that order.
 ///
-/// Shapes: `dy [N, D]`, `sorted_row [M]` and `start [V + 1]` i32 as [`plan`] makes them, `dtable [V, D]`. dtype f32 (f64 on
+/// Shapes: `dy [N, D]` (or `[C, F, D]`), `sorted_row [M]` and `start [V + 1]` i32 as [`plan`] makes them, `dtable [V, D]`. dtype f32 (f64 on
 /// the CPU).
 ///
 /// # Errors
@@ -105,12 +108,15 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
     let dtype = real(OP, "dy", dy)?;
     let device = dy.device().clone();
     let dims = Dims::new(sorted_row.len(), dtable, "dy", dy, false)?;
+    if dims.columns as usize != dtable.row_len() {
+        return Err(Error::mismatch(OP, "dtable", format!("rows of {} elements", dims.columns), dtable.shape()));
+    }
     expect_len(OP, "sorted_row", sorted_row, sorted_row.shape(), DType::I32, &device)?;
     expect_len(OP, "start", start, [dtable.rows() + 1], DType::I32, &device)?;
     expect_len(OP, "dtable", dtable, dtable.shape(), dtype, &device)?;
     match &device {
         Device::Cpu => {
-            check_rows("sorted_row", sorted_row.cpu::<i32>(), dy.rows())?;
+            check_rows("sorted_row", sorted_row.cpu::<i32>(), dims.rows as usize)?;
             let start = start.cpu::<i32>();
             let ordered = start.windows(2).all(|w| w[0] <= w[1]);
             if !ordered || start[0] < 0 || start[dtable.rows()] as usize > sorted_row.len() {
@@ -167,8 +173,8 @@ fn check_rows(name: &'static str, numbers: &[i32], limit: usize) -> Result<()> {
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn forward_cpu<T: Real>(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor) {
-    let columns = table.row_len();
+fn forward_cpu<T: Real>(dims: Dims, table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor) {
+    let columns = dims.columns as usize;
     let (table, id) = (table.cpu::<T>(), id.cpu::<i32>());
     let from = |id: i32| &table[id as usize * columns..(id as usize + 1) * columns];
     match row {
@@ -377,6 +383,34 @@ mod tests {
         let mut y = Tensor::from_slice(&Device::Cpu, [3, 2], &[9f32; 6]).unwrap();
         forward(&table, &id, Some(&row), &mut y).unwrap();
         assert_eq!(y.read::<f32>().unwrap(), [1.0, 2.0, 9.0, 9.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn frames_of_clips_are_rows() {
+        for device in test_devices() {
+            let frames = Tensor::from_slice(&device, [2, 2, 2], &[1f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]).unwrap();
+            let id = Tensor::from_slice(&device, [4], &[0, 1, 2, 3]).unwrap();
+            let row = Tensor::from_slice(&device, [4], &[2, -1, 0, 1]).unwrap();
+            let mut x = Tensor::from_slice(&device, [3, 2], &[0f32; 6]).unwrap();
+            forward(&frames, &id, Some(&row), &mut x).unwrap();
+            assert_eq!(x.read::<f32>().unwrap(), [5.0, 6.0, 7.0, 8.0, 1.0, 2.0]);
+            // And back: the gradient's rows, gathered into frames.
+            let mut back = Tensor::from_slice(&device, [2, 2, 2], &[0f32; 8]).unwrap();
+            forward(&x, &row, None, &mut back).unwrap();
+            assert_eq!(back.read::<f32>().unwrap(), [1.0, 2.0, 0.0, 0.0, 5.0, 6.0, 7.0, 8.0]);
+        }
+    }
+
+    #[test]
+    fn on_a_gpu_what_lies_outside_is_skipped() {
+        for device in test_devices().into_iter().filter(|d| !matches!(d, Device::Cpu)) {
+            let table = Tensor::from_slice(&device, [2, 1], &[1f32, 2.0]).unwrap();
+            let id = Tensor::from_slice(&device, [4], &[0, 2, 1_000_000_000, 1]).unwrap();
+            let row = Tensor::from_slice(&device, [4], &[0, 1, 2, 1_000_000_000]).unwrap();
+            let mut y = Tensor::from_slice(&device, [3, 1], &[9f32; 3]).unwrap();
+            forward(&table, &id, Some(&row), &mut y).unwrap();
+            assert_eq!(y.read::<f32>().unwrap(), [1.0, 9.0, 9.0]);
+        }
     }
 
     #[test]

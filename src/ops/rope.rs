@@ -44,7 +44,7 @@ impl Table {
     /// # Errors
     /// [`Error::Usage`] for an odd `head_dim`; those of [`Tensor::from_f64`].
     pub fn new(device: &Device, dtype: DType, positions: usize, head_dim: usize, theta: f64) -> Result<Table> {
-        if head_dim == 0 || head_dim % 2 != 0 {
+        if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return Err(Error::Usage(format!("rope: head_dim: expected an even number above 0, found {head_dim}")));
         }
         let half = head_dim / 2;
@@ -225,11 +225,11 @@ fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usiz
 fn naive<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], sign: f32) {
     let (x, position, table) = (inputs[0].cpu::<T>(), inputs[1].cpu::<i32>(), inputs[2].cpu::<T>());
     let (heads, half, sign) = (inputs[0].dim(1), inputs[0].dim(2) / 2, T::of(sign as f64));
-    for n in 0..position.len() {
+    for (n, &position) in position.iter().enumerate() {
         for h in 0..heads {
             for i in 0..half {
                 let at = (n * heads + h) * 2 * half + i;
-                let turn = (position[n] as usize * half + i) * 2;
+                let turn = (position as usize * half + i) * 2;
                 let (cos, sin) = (table[turn], sign * table[turn + 1]);
                 outputs[0].cpu_mut::<T>()[at] = x[at] * cos - x[at + half] * sin;
                 outputs[0].cpu_mut::<T>()[at + half] = x[at + half] * cos + x[at] * sin;
