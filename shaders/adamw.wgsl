@@ -12,17 +12,17 @@
 // squares        block 256, 4096 elements per workgroup, grid = ceil(n / 4096), one launch per gradient
 //   0  grad      [n]       f32   read
 //   1  partials  [*]       f32   overwritten from `offset` on, one element per workgroup
-//   2  dims      uniform { n, offset }
+//   2  dims      uniform
 // norm           block 256, one workgroup, grid = 1
 //   0  parts     [n]       f32   read
 //   1  norm_out  [1]       f32   overwritten
-//   2  dims      uniform { n }
+//   2  dims      uniform
 // update         block 256, four elements per thread, grid = ceil(n / 1024)
 //   0  p         [n]       f32   updated
 //   1  g         [n]       f32   read
 //   2  m         [n]       f32   updated
 //   3  v         [n]       f32   updated
-//   4  g_norm    [1]       f32   read (only if max_norm > 0)
+//   4  clip_norm [1]       f32   read (only if max_norm > 0)
 //   5  copy      [n]       bf16  overwritten: p, rounded to nearest even (only if has_copy)
 //   6  dims      uniform
 //
@@ -116,7 +116,7 @@ fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 @group(0) @binding(1) var<storage, read> g: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> m: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> v: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> g_norm: array<f32>;
+@group(0) @binding(4) var<storage, read> clip_norm: array<f32>;
 @group(0) @binding(5) var<storage, read_write> copy: array<u32>;
 @group(0) @binding(6) var<uniform> dims: Dims;
 
@@ -136,7 +136,7 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     }
     var clip = 1.0;
     if dims.max_norm > 0.0 {
-        clip = min(1.0, dims.max_norm / (g_norm[0] + 1e-6));
+        clip = min(1.0, dims.max_norm / (clip_norm[0] + 1e-6));
     }
     let gradient = g[i] * clip;
     var moment = m[i];

@@ -9,6 +9,12 @@
 //   2  row         [M]        i32   read (only if has_row, else row i)
 //   3  y           [N, D]     f32   updated: only the rows named
 //   4  dims        uniform
+// forward_vec4     block 256, four elements of y per thread, D a multiple of 4, grid = ceil(M · D / 1024)
+//   0  table       [V, D]     f32   read
+//   1  id          [M]        i32   read
+//   2  row         [M]        i32   read (only if has_row, else row i)
+//   3  y           [N, D]     f32   updated: only the rows named
+//   4  dims        uniform
 // backward         block 256, one element of dtable per thread, grid = ceil(V · D / 256)
 //   0  dy          [N, D]     f32   read
 //   1  sorted_row  [M]        i32   read
@@ -55,6 +61,32 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     // A negative number is a huge unsigned one: one comparison checks both ends.
     if u32(from_row) < dims.vocabulary && u32(to) < dims.rows {
         y[u32(to) * dims.columns + column] = table[u32(from_row) * dims.columns + column];
+    }
+}
+
+@group(0) @binding(0) var<storage, read> v_table: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> v_id: array<i32>;
+@group(0) @binding(2) var<storage, read> v_row: array<i32>;
+@group(0) @binding(3) var<storage, read_write> v_y: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> v_dims: Dims;
+
+@compute @workgroup_size(BLOCK)
+fn forward_vec4(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * BLOCK + thread;
+    let quads = v_dims.columns / 4u;
+    if index >= v_dims.entries * quads {
+        return;
+    }
+    let entry = index / quads;
+    let quad = index % quads;
+    var to = i32(entry);
+    if v_dims.has_row != 0u {
+        to = v_row[entry];
+    }
+    let from_row = v_id[entry];
+    if u32(from_row) < v_dims.vocabulary && u32(to) < v_dims.rows {
+        v_y[u32(to) * quads + quad] = v_table[u32(from_row) * quads + quad];
     }
 }
 

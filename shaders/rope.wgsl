@@ -12,6 +12,12 @@
 //   2  table     [P, d/2, 2]     f32   read (cos, sin; computed in f64 on the host: WGSL's own are coarse)
 //   3  y         [N, H, d]       f32   overwritten (backward: dx)
 //   4  dims      uniform
+// rotate_vec4    block 256, four pairs per thread, d a multiple of 8, grid = ceil(N · H · d/8 / 256)
+//   0  x         [N, H, d]       f32   read (backward: dy)
+//   1  position  [N]             i32   read
+//   2  table     [P, d/2, 2]     f32   read
+//   3  y         [N, H, d]       f32   overwritten (backward: dx)
+//   4  dims      uniform
 //
 // Limits: d even, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d · 4 bytes; bound
 // by memory.
@@ -54,4 +60,34 @@ fn rotate(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let b = x[high];
     y[low] = a * cosine - b * sine;
     y[high] = b * cosine + a * sine;
+}
+
+@group(0) @binding(0) var<storage, read> v_x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> v_position: array<i32>;
+@group(0) @binding(2) var<storage, read> v_table: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> v_y: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> v_dims: Dims;
+
+@compute @workgroup_size(BLOCK)
+fn rotate_vec4(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+               @builtin(local_invocation_index) thread: u32) {
+    let quad = (group.x + group.y * groups.x) * BLOCK + thread;
+    if quad >= v_dims.pairs / 4u {
+        return;
+    }
+    let quads = v_dims.half / 4u; // of one head's half
+    let head = quad / quads;
+    let i = quad % quads;
+    let turn = u32(clamp(v_position[head / v_dims.heads], 0, i32(v_dims.positions) - 1));
+    let angles = 2u * (turn * quads + i);
+    let first = v_table[angles];
+    let second = v_table[angles + 1u];
+    let cosine = vec4(first.xz, second.xz);
+    let sine = vec4(first.yw, second.yw) * v_dims.sign;
+    let low = head * 2u * quads + i;
+    let high = low + quads;
+    let a = v_x[low];
+    let b = v_x[high];
+    v_y[low] = a * cosine - b * sine;
+    v_y[high] = b * cosine + a * sine;
 }

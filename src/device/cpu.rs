@@ -95,7 +95,8 @@ impl Real for f32 {
     #[inline(always)]
     fn fast_exp(self) -> Self {
         let x = self.clamp(-104.0, 89.0); // beyond: 0 and +∞
-        let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0; // round to nearest by the 1.5·2²³ trick
+        let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0; // round to nearest by the 1.5·2²³ trick
+        let n = shifted - 12_582_912.0;
         let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4; // ln 2 in two parts
         let p = 1.987_569_2e-4;
         let p = p * r + 1.398_2e-3;
@@ -104,7 +105,8 @@ impl Real for f32 {
         let p = p * r + 1.666_666_5e-1;
         let p = p * r + 5e-1;
         let y = (p * r * r + r) + 1.0;
-        let n = n as i32;
+        // The low bits of `shifted` are n. (`n as i32` saturates: the compiler does that one lane at a time.)
+        let n = (shifted.to_bits() as i32).wrapping_sub(12_582_912f32.to_bits() as i32);
         let half = n >> 1;
         let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
         y * power(half) * power(n - half)

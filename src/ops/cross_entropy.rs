@@ -72,7 +72,8 @@ pub fn forward(logits: &Tensor, target: &Tensor, weight: f32, row_loss: &mut Ten
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu(gpu) => {
-            let row_threads = dims.vocabulary.next_power_of_two().clamp(8, 256);
+            // About eight logits per thread: two rounds of the four that share a rescaling.
+            let row_threads = dims.vocabulary.div_ceil(8).next_power_of_two().clamp(8, 256);
             gpu.launch(Launch {
                 kernel: (OP, "forward"),
                 constants: &[("ROW_THREADS", row_threads)],
@@ -356,6 +357,22 @@ mod tests {
         // log(1 + e⁻¹): torch.nn.functional.cross_entropy([[1, 2]], [1]) in float64.
         let [_, _, loss, _] = run(&[1.0, 2.0], &[1], 1.0).unwrap();
         assert!((loss[0] - 0.313_261_687_518_222_8).abs() < 1e-14);
+    }
+
+    #[test]
+    fn on_a_gpu_targets_outside_do_not_count() {
+        for device in test_devices().into_iter().filter(|d| !matches!(d, Device::Cpu)) {
+            let mut logits = Tensor::from_slice(&device, [3, 2], &[1f32; 6]).unwrap();
+            let target = Tensor::from_slice(&device, [3], &[2, 0, -5]).unwrap();
+            let [mut row_loss, mut lse] = [(); 2].map(|_| Tensor::from_slice(&device, [3], &[f32::NAN; 3]).unwrap());
+            let mut loss = Tensor::zeros(&device, [1], DType::F32).unwrap();
+            forward(&logits, &target, 1.0, &mut row_loss, &mut lse, &mut loss).unwrap();
+            backward(&mut logits, &target, &lse, 1.0).unwrap();
+            assert!((loss.read::<f32>().unwrap()[0] - 2f32.ln()).abs() < 1e-6);
+            let dlogits = logits.read::<f32>().unwrap();
+            assert_eq!([dlogits[0], dlogits[1], dlogits[4], dlogits[5]], [0.0; 4]);
+            assert!((dlogits[2] + 0.5).abs() < 1e-6 && (dlogits[3] - 0.5).abs() < 1e-6);
+        }
     }
 
     #[test]

@@ -33,17 +33,18 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// `table` and `y` (or their gradients) as rows; their widths must agree.
+    /// `table` and `y` (or their gradients) as rows of D, the shorter of their row lengths.
     fn new(entries: usize, table: &Tensor, y_name: &'static str, y: &Tensor, has_row: bool) -> Result<Self> {
-        if table.row_len() == 0 || y.row_len() != table.row_len() {
+        let columns = table.row_len().min(y.row_len());
+        if columns == 0 || !table.row_len().is_multiple_of(columns) || !y.row_len().is_multiple_of(columns) {
             return Err(Error::mismatch(OP, y_name, format!("rows of {} elements", table.row_len().max(1)), y.shape()));
         }
-        size(OP, "entries · columns", entries.saturating_mul(table.row_len()))?;
+        size(OP, "entries · columns", entries.saturating_mul(columns))?;
         Ok(Dims {
             entries: size(OP, "entries", entries)?,
-            columns: size(OP, "columns", table.row_len())?,
-            vocabulary: size(OP, "vocabulary", table.rows())?,
-            rows: size(OP, "rows", y.rows())?,
+            columns: size(OP, "columns", columns)?,
+            vocabulary: size(OP, "vocabulary", table.len() / columns)?,
+            rows: size(OP, "rows", y.len() / columns)?,
             has_row: has_row as u32,
             padding: [0; 3],
         })
@@ -52,13 +53,20 @@ impl Dims {
 
 /// `y[row[i]] = table[id[i]]`; entries whose id or row is −1 are skipped, and rows of `y` that no entry names are left alone.
 ///
-/// Shapes: `table [V, D]`, `id [M]` i32, `row [M]` i32 (`None`: row `i`), `y [N, D]`. The rows of one call are distinct (of
+/// Shapes: `table [V, D]`, `id [M]` i32, `row [M]` i32 (`None`: row `i`), `y [N, D]`; a `[C, F, D]` beside a `[N, D]` counts as
+/// `[C · F, D]`, while two of `[N, H, d]` have rows of `H · d`. The rows of one call are distinct (of
 /// equal ones, which entry wins is not defined). dtype f32 (f64 on the CPU).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for an id or a row outside its table
 /// (a GPU skips those: the host does not see them).
 pub fn forward(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor) -> Result<()> {
+    let by_four = table.row_len().is_multiple_of(4) && y.row_len().is_multiple_of(4);
+    gather(table, id, row, y, by_four)
+}
+
+/// [`forward`] by one or by four elements per GPU thread; the CPU has one way.
+fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, by_four: bool) -> Result<()> {
     let dtype = real(OP, "table", table)?;
     let device = table.device().clone();
     let dims = Dims::new(id.len(), table, "y", y, row.is_some())?;
@@ -66,32 +74,32 @@ pub fn forward(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor
     expect_len(OP, "y", y, y.shape(), dtype, &device)?;
     match row {
         Some(row) => expect_len(OP, "row", row, [id.len()], DType::I32, &device)?,
-        None if id.len() > y.rows() => return Err(Error::mismatch(OP, "id", format!("at most {} entries (the rows of y)", y.rows()), id.len())),
+        None if dims.entries > dims.rows => return Err(Error::mismatch(OP, "id", format!("at most {} entries (the rows of y)", dims.rows), id.len())),
         None => {}
     }
+    #[cfg(not(feature = "wgpu"))]
+    let _ = by_four;
     match &device {
         Device::Cpu => {
-            check_rows("id", id.cpu::<i32>(), table.rows())?;
+            check_rows("id", id.cpu::<i32>(), dims.vocabulary as usize)?;
             if let Some(row) = row {
-                check_rows("row", row.cpu::<i32>(), y.rows())?;
+                check_rows("row", row.cpu::<i32>(), dims.rows as usize)?;
             }
-            on_real!(dtype, forward_cpu::<T>(table, id, row, y));
+            on_real!(dtype, forward_cpu::<T>(dims, table, id, row, y));
         }
         #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => gpu.launch(Launch {
-            kernel: (OP, "forward"),
-            constants: &[],
-            buffers: &[Some(table), Some(id), row, Some(y)],
-            dims: dims_bytes(&dims),
-            groups: (dims.entries as usize * dims.columns as usize).div_ceil(256),
-        })?,
+        Device::Wgpu(gpu) => {
+            let elements = dims.entries as usize * dims.columns as usize;
+            let (entry, groups) = if by_four { ("forward_vec4", elements.div_ceil(1024)) } else { ("forward", elements.div_ceil(256)) };
+            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers: &[Some(table), Some(id), row, Some(y)], dims: dims_bytes(&dims), groups })?;
+        }
     }
     Ok(())
 }
 
 /// `dtable[v] += Σ_j dy[sorted_row[j]]` for `j` in `start[v]..start[v + 1]`, in that order.
 ///
-/// Shapes: `dy [N, D]`, `sorted_row [M]` and `start [V + 1]` i32 as [`plan`] makes them, `dtable [V, D]`. dtype f32 (f64 on
+/// Shapes: `dy [N, D]` (or `[C, F, D]`), `sorted_row [M]` and `start [V + 1]` i32 as [`plan`] makes them, `dtable [V, D]`. dtype f32 (f64 on
 /// the CPU).
 ///
 /// # Errors
@@ -100,12 +108,15 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
     let dtype = real(OP, "dy", dy)?;
     let device = dy.device().clone();
     let dims = Dims::new(sorted_row.len(), dtable, "dy", dy, false)?;
+    if dims.columns as usize != dtable.row_len() {
+        return Err(Error::mismatch(OP, "dtable", format!("rows of {} elements", dims.columns), dtable.shape()));
+    }
     expect_len(OP, "sorted_row", sorted_row, sorted_row.shape(), DType::I32, &device)?;
     expect_len(OP, "start", start, [dtable.rows() + 1], DType::I32, &device)?;
     expect_len(OP, "dtable", dtable, dtable.shape(), dtype, &device)?;
     match &device {
         Device::Cpu => {
-            check_rows("sorted_row", sorted_row.cpu::<i32>(), dy.rows())?;
+            check_rows("sorted_row", sorted_row.cpu::<i32>(), dims.rows as usize)?;
             let start = start.cpu::<i32>();
             let ordered = start.windows(2).all(|w| w[0] <= w[1]);
             if !ordered || start[0] < 0 || start[dtable.rows()] as usize > sorted_row.len() {
@@ -162,8 +173,8 @@ fn check_rows(name: &'static str, numbers: &[i32], limit: usize) -> Result<()> {
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn forward_cpu<T: Real>(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor) {
-    let columns = table.row_len();
+fn forward_cpu<T: Real>(dims: Dims, table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor) {
+    let columns = dims.columns as usize;
     let (table, id) = (table.cpu::<T>(), id.cpu::<i32>());
     let from = |id: i32| &table[id as usize * columns..(id as usize + 1) * columns];
     match row {
@@ -236,11 +247,16 @@ pub fn cases() -> Vec<Case> {
 fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: usize, bench: bool) {
     let (entries, columns, vocabulary, rows) = shape;
     for with_row in [false, true] {
-        let mut case = forward_case(shape, with_row, seed);
-        if bench {
-            case = case.bench((entries * columns) as u64);
+        for by_four in [false, true] {
+            if by_four && columns % 4 != 0 {
+                continue;
+            }
+            let mut case = forward_case(shape, with_row, seed, by_four);
+            if bench {
+                case = case.bench((entries * columns) as u64);
+            }
+            cases.push(case);
         }
-        cases.push(case);
     }
     let label = format!("M={entries} D={columns} V={vocabulary} N={rows} #{seed}");
     let mut draw = Draw::new(&label);
@@ -259,7 +275,7 @@ fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: u
     cases.push(case);
 }
 
-fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usize), with_row: bool, seed: usize) -> Case {
+fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usize), with_row: bool, seed: usize, by_four: bool) -> Case {
     let label = format!("M={entries} D={columns} V={vocabulary} N={rows} #{seed}{}", if with_row { " row" } else { "" });
     let mut draw = Draw::new(&label);
     let (id, row) = entries_of(&mut draw, entries, vocabulary, rows);
@@ -268,7 +284,8 @@ fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usiz
         inputs.push(Operand::ints("row", [entries], row));
     }
     let before = Operand::new("y", [rows, columns], Kind::Real, (0..rows * columns).map(|i| (i % 251) as f64).collect());
-    Case::new("forward", label, inputs, vec![Output::updated(before)], Compare::Exact, |i, o| forward(&i[0], &i[1], i.get(2), &mut o[0])).naive(|i, o| {
+    let entry = if by_four { "forward:vec4" } else { "forward:scalar" };
+    Case::new(entry, label, inputs, vec![Output::updated(before)], Compare::Exact, move |i, o| gather(&i[0], &i[1], i.get(2), &mut o[0], by_four)).naive(|i, o| {
         on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     })
@@ -366,6 +383,34 @@ mod tests {
         let mut y = Tensor::from_slice(&Device::Cpu, [3, 2], &[9f32; 6]).unwrap();
         forward(&table, &id, Some(&row), &mut y).unwrap();
         assert_eq!(y.read::<f32>().unwrap(), [1.0, 2.0, 9.0, 9.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn frames_of_clips_are_rows() {
+        for device in test_devices() {
+            let frames = Tensor::from_slice(&device, [2, 2, 2], &[1f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]).unwrap();
+            let id = Tensor::from_slice(&device, [4], &[0, 1, 2, 3]).unwrap();
+            let row = Tensor::from_slice(&device, [4], &[2, -1, 0, 1]).unwrap();
+            let mut x = Tensor::from_slice(&device, [3, 2], &[0f32; 6]).unwrap();
+            forward(&frames, &id, Some(&row), &mut x).unwrap();
+            assert_eq!(x.read::<f32>().unwrap(), [5.0, 6.0, 7.0, 8.0, 1.0, 2.0]);
+            // And back: the gradient's rows, gathered into frames.
+            let mut back = Tensor::from_slice(&device, [2, 2, 2], &[0f32; 8]).unwrap();
+            forward(&x, &row, None, &mut back).unwrap();
+            assert_eq!(back.read::<f32>().unwrap(), [1.0, 2.0, 0.0, 0.0, 5.0, 6.0, 7.0, 8.0]);
+        }
+    }
+
+    #[test]
+    fn on_a_gpu_what_lies_outside_is_skipped() {
+        for device in test_devices().into_iter().filter(|d| !matches!(d, Device::Cpu)) {
+            let table = Tensor::from_slice(&device, [2, 1], &[1f32, 2.0]).unwrap();
+            let id = Tensor::from_slice(&device, [4], &[0, 2, 1_000_000_000, 1]).unwrap();
+            let row = Tensor::from_slice(&device, [4], &[0, 1, 2, 1_000_000_000]).unwrap();
+            let mut y = Tensor::from_slice(&device, [3, 1], &[9f32; 3]).unwrap();
+            forward(&table, &id, Some(&row), &mut y).unwrap();
+            assert_eq!(y.read::<f32>().unwrap(), [1.0, 9.0, 9.0]);
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Table {
     /// # Errors
     /// [`Error::Usage`] for an odd `head_dim`; those of [`Tensor::from_f64`].
     pub fn new(device: &Device, dtype: DType, positions: usize, head_dim: usize, theta: f64) -> Result<Table> {
-        if head_dim == 0 || head_dim % 2 != 0 {
+        if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return Err(Error::Usage(format!("rope: head_dim: expected an even number above 0, found {head_dim}")));
         }
         let half = head_dim / 2;
@@ -75,17 +75,23 @@ fn angles(positions: usize, half: usize, theta: f64) -> Vec<f64> {
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a position outside the table (a GPU
 /// takes the nearest one inside: the host does not see it).
 pub fn forward(x: &Tensor, position: &Tensor, table: &Table, y: &mut Tensor) -> Result<()> {
-    rotate(x, position, &table.0, y, 1.0)
+    rotate(x, position, &table.0, y, 1.0, by_four(table))
 }
 
 /// The gradient: `dx`, overwritten, is `dy` turned back.
 ///
 /// Shapes and errors as for [`forward`].
 pub fn backward(dy: &Tensor, position: &Tensor, table: &Table, dx: &mut Tensor) -> Result<()> {
-    rotate(dy, position, &table.0, dx, -1.0)
+    rotate(dy, position, &table.0, dx, -1.0, by_four(table))
 }
 
-fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f32) -> Result<()> {
+/// Whether a GPU thread can take four neighbouring pairs.
+fn by_four(table: &Table) -> bool {
+    table.0.dim(1).is_multiple_of(4)
+}
+
+/// By one or by four pairs per GPU thread; the CPU has one way.
+fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f32, by_four: bool) -> Result<()> {
     let dtype = real(OP, "x", x)?;
     let device = x.device().clone();
     let half = table.dim(1);
@@ -109,6 +115,8 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
     if table.rows() == 0 {
         return Err(Error::mismatch(OP, "table", "at least one position", table.shape()));
     }
+    #[cfg(not(feature = "wgpu"))]
+    let _ = by_four;
     match &device {
         Device::Cpu => {
             let position = position.cpu::<i32>();
@@ -118,13 +126,12 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
             on_real!(dtype, rotate_cpu::<T>(dims, x, position, table, y));
         }
         #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => gpu.launch(Launch {
-            kernel: (OP, "rotate"),
-            constants: &[],
-            buffers: &[Some(x), Some(position), Some(table), Some(y)],
-            dims: dims_bytes(&dims),
-            groups: (dims.pairs as usize).div_ceil(256),
-        })?,
+        Device::Wgpu(gpu) => {
+            let pairs = dims.pairs as usize;
+            let (entry, groups) = if by_four { ("rotate_vec4", pairs.div_ceil(1024)) } else { ("rotate", pairs.div_ceil(256)) };
+            let buffers = &[Some(x), Some(position), Some(table), Some(&*y)];
+            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, dims: dims_bytes(&dims), groups })?;
+        }
     }
     Ok(())
 }
@@ -185,7 +192,16 @@ pub fn cases() -> Vec<Case> {
 
 fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usize), positions: usize, bench: bool) {
     let label = format!("N={rows} H={heads} d={head_dim} positions={positions}");
-    for (entry, name, out, sign) in [("forward", "x", "y", 1.0), ("backward", "dy", "dx", -1.0)] {
+    let rungs = [
+        ("forward:scalar", "x", "y", 1.0, false),
+        ("backward:scalar", "dy", "dx", -1.0, false),
+        ("forward:vec4", "x", "y", 1.0, true),
+        ("backward:vec4", "dy", "dx", -1.0, true),
+    ];
+    for (entry, name, out, sign, by_four) in rungs {
+        if by_four && head_dim % 8 != 0 {
+            continue;
+        }
         let mut draw = Draw::new(&label);
         let inputs = vec![
             draw.normals(name, [rows, heads, head_dim], 1.0),
@@ -193,7 +209,7 @@ fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usiz
             Operand::new("table", [positions, head_dim / 2, 2], Kind::Real, angles(positions, head_dim / 2, 10_000.0)),
         ];
         let outputs = vec![Output::overwritten(out, [rows, heads, head_dim], Kind::Real)];
-        let mut case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(0.0), move |i, o| rotate(&i[0], &i[1], &i[2], &mut o[0], sign)).naive(
+        let mut case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(0.0), move |i, o| rotate(&i[0], &i[1], &i[2], &mut o[0], sign, by_four)).naive(
             move |i, o| {
                 on_real!(i[0].dtype(), naive::<T>(i, o, sign));
                 Ok(())
@@ -209,11 +225,11 @@ fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usiz
 fn naive<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], sign: f32) {
     let (x, position, table) = (inputs[0].cpu::<T>(), inputs[1].cpu::<i32>(), inputs[2].cpu::<T>());
     let (heads, half, sign) = (inputs[0].dim(1), inputs[0].dim(2) / 2, T::of(sign as f64));
-    for n in 0..position.len() {
+    for (n, &position) in position.iter().enumerate() {
         for h in 0..heads {
             for i in 0..half {
                 let at = (n * heads + h) * 2 * half + i;
-                let turn = (position[n] as usize * half + i) * 2;
+                let turn = (position as usize * half + i) * 2;
                 let (cos, sin) = (table[turn], sign * table[turn + 1]);
                 outputs[0].cpu_mut::<T>()[at] = x[at] * cos - x[at + half] * sin;
                 outputs[0].cpu_mut::<T>()[at + half] = x[at + half] * cos + x[at] * sin;

@@ -274,37 +274,4 @@ mod tests {
     }
 
     static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
-
-    #[test]
-    #[ignore]
-    fn tmp_bench() {
-        for device in test_devices() {
-            for name in ["embedding", "rope", "swiglu", "cross_entropy", "adamw", "sample"] {
-                let report = crate::check::run(&device, Some(name), |_| ()).unwrap();
-                for r in &report.ops {
-                    println!("{device} {name} {} executed {} failed {} worst {:.3} seconds {:.2}", r.entry, r.executed, r.failed, r.worst, r.seconds);
-                    for f in r.failures.iter().take(4) { println!("    {f}"); }
-                }
-                let op = crate::ops::OPS.iter().find(|o| o.name == name).unwrap();
-                for case in (op.cases)().iter().filter(|c| c.bench) {
-                    let make = |o: &Operand| o.tensor(&device, crate::DType::F32).unwrap();
-                    let inputs: Vec<_> = case.inputs.iter().map(make).collect();
-                    let mut outputs: Vec<_> = case.outputs.iter().map(|o| make(&o.before)).collect();
-                    let mut time = |run: &super::super::case::Run| {
-                        let mut best = f64::MAX;
-                        for _ in 0..5 {
-                            let start = std::time::Instant::now();
-                            for _ in 0..20 { run(&inputs, &mut outputs).unwrap(); }
-                            device.synchronize().unwrap();
-                            best = best.min(start.elapsed().as_secs_f64() / 20.0);
-                        }
-                        best * 1e3
-                    };
-                    let fast = time(&case.run);
-                    let naive = if matches!(device, Device::Cpu) { case.naive.as_ref().filter(|_| case.outputs.iter().all(|o| o.before.kind != Kind::Bf16)).map(|n| time(n)) } else { None };
-                    println!("  BENCH {device} {name} {} {}: {fast:.4} ms, naive {naive:.4?} ms", case.entry, case.label);
-                }
-            }
-        }
-    }
 }
