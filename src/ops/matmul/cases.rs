@@ -214,6 +214,18 @@ mod tests {
         assert_eq!(say(forward(Layout::Nt, &t([2, 3]), &half, plain, &mut c, None)), "matmul: b: expected f32, found bf16");
     }
 
+    /// Buffers are made for the longest batch and used for every one.
+    #[test]
+    fn the_workspace_of_a_long_sum_serves_a_shorter_one() {
+        for (m, n) in [(64, 64), (176, 64), (450, 64), (1, 1), (1000, 7), (4096, 4096)] {
+            for k in 0..3000 {
+                assert!(workspace(Layout::Tn, m, n, k) <= workspace(Layout::Tn, m, n, k + 1), "M={m} N={n} K={k}");
+                #[cfg(feature = "wgpu")]
+                assert!(super::super::splits(m, n, k).0 * m * n <= split_workspace(m, n, k), "M={m} N={n} K={k}");
+            }
+        }
+    }
+
     #[test]
     fn any_number_of_threads_gives_the_same_bits() {
         for (layout, m, n, k) in [(Layout::Nt, 701, 67, 93), (Layout::Nn, 701, 67, 93), (Layout::Tn, 131, 67, 701), (Layout::Tn, 16, 33, 5000)] {

@@ -103,16 +103,21 @@ impl Dims {
 /// Elements of K that the shader stages at a time.
 const TILE_K: usize = 16;
 
-/// Stretches of K and their length: about 256 workgroups in all, of at least 64 elements of K each. A function of the shape
-/// alone: the order of the sum does not depend on the machine.
-fn splits(m: usize, n: usize, k: usize) -> (usize, usize) {
+/// At most this many stretches of K: about 256 workgroups in all, of at least 64 elements of K each. It only grows with K, so
+/// that a workspace for the longest batch serves every shorter one.
+fn most_splits(m: usize, n: usize, k: usize) -> usize {
     let tiles = m.div_ceil(32) * n.div_ceil(32);
-    let wanted = 256usize.div_ceil(tiles.max(1)).min(k / 64).max(1);
-    let length = k.div_ceil(wanted).next_multiple_of(TILE_K).max(TILE_K);
+    256usize.div_ceil(tiles.max(1)).min(k / 64).max(1)
+}
+
+/// Stretches of K and their length. A function of the shape alone: the order of the sum does not depend on the machine.
+#[cfg(feature = "wgpu")]
+fn splits(m: usize, n: usize, k: usize) -> (usize, usize) {
+    let length = k.div_ceil(most_splits(m, n, k)).next_multiple_of(TILE_K).max(TILE_K);
     (k.div_ceil(length).max(1), length)
 }
 
-/// Elements of workspace that [`forward`] can use: 0 where the sum over K is not worth splitting.
+/// Elements of workspace that [`forward`] can use: 0 where the sum over K is not worth splitting. Never less for a larger K.
 pub fn workspace(layout: Layout, m: usize, n: usize, k: usize) -> usize {
     // Where C alone has a workgroup for every core of a large GPU, or K is short, a second pass only costs.
     if layout == Layout::Tn && k >= 256 && m.div_ceil(32) * n.div_ceil(32) <= 128 { split_workspace(m, n, k) } else { 0 }
@@ -120,7 +125,7 @@ pub fn workspace(layout: Layout, m: usize, n: usize, k: usize) -> usize {
 
 /// Elements of workspace that [`Rung::SplitK`] needs.
 pub fn split_workspace(m: usize, n: usize, k: usize) -> usize {
-    splits(m, n, k).0 * m * n
+    most_splits(m, n, k) * m * n
 }
 
 /// `c (+)= a · b + bias + residual`. Shapes: see [`Layout`] and [`Epilogue`]; `c [M, N]`. dtypes: `a` and `b` f32 with all
