@@ -399,7 +399,8 @@ mod tests {
     #[ignore = "prints times"]
     fn attention_times() {
         let shapes = [DEMO, Shape { head_dim: 64, queries: 512, keys: 512, mask: Mask::Causal, ..DEMO }, Shape { head_dim: 128, queries: 256, keys: 256, mask: Mask::Causal, ..DEMO }];
-        for device in test_devices() {
+        let devices = if std::env::var_os("TIME_CPU").is_some() { vec![Device::Cpu] } else { test_devices() };
+        for device in devices {
             for shape in &shapes {
                 for case in forward_cases(shape).iter().chain(&backward_cases(shape)) {
                     let tensors: Vec<Tensor> = case.inputs.iter().map(|i| i.tensor(&device, DType::F32).unwrap()).collect();

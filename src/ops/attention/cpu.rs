@@ -14,7 +14,7 @@ use std::ops::Range;
 /// Elements of one vector of a register tile: one AVX-512 register of f32.
 const LANES: usize = 16;
 /// Rows of a register tile: 8 · 16 accumulators.
-const ROWS: usize = 8;
+const ROWS: usize = 4;
 /// Keys that are packed at a time, and the largest group whose score matrix is held whole (256 · 256 f32 = 256 KiB).
 const KEY_TILE: usize = 256;
 /// Rows of a large group that one task of forward or of dq takes; keys, of dk and dv.
@@ -214,7 +214,7 @@ fn room<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
 }
 
 /// All heads of some rows: online softmax over tiles of keys.
-#[multiversion(targets = "simd")]
+#[multiversion(targets("x86_64+avx+avx2+bmi1+bmi2+f16c+fma+lzcnt+movbe+popcnt"))]
 fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scratch<T>, o: &mut [T], lse: &mut [T], empty: T) {
     let fused = target_cfg_f!(target_feature = "fma");
     let (heads, hd) = (call.heads, call.head_dim);
@@ -373,7 +373,7 @@ fn backward_large<T: Real>(call: &Call<T>, saved: &Saved<T>, group: &Group, dq: 
 
 /// All heads of one tile of rows × keys: P and dS once, from them the gradients asked for, added to what is there
 /// or written over it.
-#[multiversion(targets = "simd")]
+#[multiversion(targets("x86_64+avx+avx2+bmi1+bmi2+f16c+fma+lzcnt+movbe+popcnt"))]
 #[allow(clippy::too_many_arguments)]
 fn backward_tile<T: Real>(
     call: &Call<T>,
