@@ -1,18 +1,22 @@
 // log_mel: Whisper's front end. waveform → windowed DFT → power → mel bank → log10 → floor at the clip's maximum − 8 → (v + 4)/4.
 //
 // Frame t of a clip is samples t·160 − 200 .. t·160 + 200, reflected at both ends; the last frame of the centred transform
-// is left out, so that F = S / 160. The DFT with its periodic Hann window is one matrix, basis [400, 2·201] (cosine and
-// minus sine of a bin side by side), made in f64 on the host: WGSL's own sin and cos are too coarse. The transform is then
-// an implicit GEMM over overlapping frames, and a thread's four columns are two whole bins, squared where they lie.
+// is left out, so that F = S / 160. The DFT with its periodic Hann window is one matrix (cosine and minus sine of a bin side
+// by side), made in f64 on the host: WGSL's own sin and cos are too coarse. The transform is then an implicit GEMM over
+// overlapping frames, and a thread's four columns are two whole bins, squared where they lie.
+//
+// The cosine is the same at n and 400 − n, the sine changes its sign there, and the window is 0 at n = 0: the columns need
+// only x[n] + x[400 − n] (cosines) and x[n] − x[400 − n] (sines) for n = 1..=200, and the basis is [200, 2·201], its last
+// row halved because n = 200 meets itself. That is half of the multiplications for one more staged tile.
 //
 // power_tile        block (TILE/4)², grid = ceil(C · F / TILE) · ceil(402 / TILE)
 //   0  waveform     [C, S]          f32   read
-//   1  basis        [400, 402]      f32   read
+//   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
 //   3  dims         uniform
 // power_naive       block 64, one bin of one frame per thread, grid = ceil(C · F · 201 / 64)
 //   0  waveform     [C, S]          f32   read
-//   1  basis        [400, 402]      f32   read
+//   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
 //   3  dims         uniform
 // mel_bank          block 64, one band of one frame per thread, grid = ceil(C · F · mels / 64)
@@ -40,34 +44,37 @@ struct Dims {
 }
 
 const N_FFT: u32 = 400u;
+const HALF: u32 = 200u;
 const HOP: u32 = 160u;
 const BINS: u32 = 201u;
 const COLUMNS: u32 = 402u;
 
 const TILE: u32 = 32u;
-const TILE_K: u32 = 16u;   // divides N_FFT
+const TILE_K: u32 = 8u;    // divides HALF
 const THREADS: u32 = (TILE / 4u) * (TILE / 4u);
 // vec4s from one k to the next; the odd one keeps neighbouring k in different banks.
 const STRIDE: u32 = TILE / 4u + 1u;
 const QUADS: u32 = TILE_K * (TILE / 4u);
 
-var<workgroup> a_tile: array<vec4<f32>, TILE_K * STRIDE>;
+var<workgroup> even_tile: array<vec4<f32>, TILE_K * STRIDE>;
+var<workgroup> odd_tile: array<vec4<f32>, TILE_K * STRIDE>;
 var<workgroup> b_tile: array<vec4<f32>, TILE_K * STRIDE>;
 
 struct Acc { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
 
-// One staged slice: acc[4, 4] += a[k, 4]ᵀ b[k, 4] for every k.
+// One staged slice: acc[4, 4] += a[k, 4]ᵀ b[k, 4] for every k, where the columns are cosine, sine, cosine, sine.
 fn multiply(start: Acc, thread: u32) -> Acc {
     var acc = start;
     let i = thread / (TILE / 4u);
     let j = thread % (TILE / 4u);
     for (var k = 0u; k < TILE_K; k++) {
-        let a = a_tile[k * STRIDE + i];
+        let even = even_tile[k * STRIDE + i];
+        let odd = odd_tile[k * STRIDE + i];
         let b = b_tile[k * STRIDE + j];
-        acc.r0 = fma(vec4(a.x), b, acc.r0);
-        acc.r1 = fma(vec4(a.y), b, acc.r1);
-        acc.r2 = fma(vec4(a.z), b, acc.r2);
-        acc.r3 = fma(vec4(a.w), b, acc.r3);
+        acc.r0 = fma(vec4(even.x, odd.x, even.x, odd.x), b, acc.r0);
+        acc.r1 = fma(vec4(even.y, odd.y, even.y, odd.y), b, acc.r1);
+        acc.r2 = fma(vec4(even.z, odd.z, even.z, odd.z), b, acc.r2);
+        acc.r3 = fma(vec4(even.w, odd.w, even.w, odd.w), b, acc.r3);
     }
     return acc;
 }
@@ -110,26 +117,31 @@ fn power_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
     let n0 = (index % across) * TILE;
 
     var acc = Acc();
-    for (var k0 = 0u; k0 < N_FFT; k0 += TILE_K) {
+    for (var k0 = 0u; k0 < HALF; k0 += TILE_K) {
         for (var quad = thread; quad < QUADS; quad += THREADS) {
             // The waveform is read along its samples, the basis along its columns.
             let a_k = quad % TILE_K;
             let a_i = quad / TILE_K;
             let b_k = quad / (TILE / 4u);
             let b_i = quad % (TILE / 4u);
-            var a = vec4(0.0);
+            var even = vec4(0.0);
+            var odd = vec4(0.0);
             var b = vec4(0.0);
             for (var e = 0u; e < 4u; e++) {
                 let m = m0 + a_i * 4u + e;
                 if m < count {
-                    a[e] = sample(m, k0 + a_k);
+                    let left = sample(m, k0 + a_k + 1u);
+                    let right = sample(m, N_FFT - 1u - k0 - a_k);
+                    even[e] = left + right;
+                    odd[e] = left - right;
                 }
                 let n = n0 + b_i * 4u + e;
                 if n < COLUMNS {
                     b[e] = basis[(k0 + b_k) * COLUMNS + n];
                 }
             }
-            a_tile[a_k * STRIDE + a_i] = a;
+            even_tile[a_k * STRIDE + a_i] = even;
+            odd_tile[a_k * STRIDE + a_i] = odd;
             b_tile[b_k * STRIDE + b_i] = b;
         }
         workgroupBarrier();
@@ -154,10 +166,11 @@ fn power_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     }
     var real = 0.0;
     var imaginary = 0.0;
-    for (var k = 0u; k < N_FFT; k++) {
-        let value = sample(index / BINS, k);
-        real = fma(value, basis[k * COLUMNS + 2u * (index % BINS)], real);
-        imaginary = fma(value, basis[k * COLUMNS + 2u * (index % BINS) + 1u], imaginary);
+    for (var k = 0u; k < HALF; k++) {
+        let left = sample(index / BINS, k + 1u);
+        let right = sample(index / BINS, N_FFT - 1u - k);
+        real = fma(left + right, basis[k * COLUMNS + 2u * (index % BINS)], real);
+        imaginary = fma(left - right, basis[k * COLUMNS + 2u * (index % BINS) + 1u], imaginary);
     }
     power[index] = real * real + imaginary * imaginary;
 }

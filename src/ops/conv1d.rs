@@ -11,9 +11,9 @@
 //! whose rows overlap: nothing is unfolded, neither on a GPU nor on the CPU.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Output};
-use super::{on_real, real, size};
 #[cfg(feature = "wgpu")]
 use super::dims_bytes;
+use super::{on_real, real, size};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
 #[cfg(feature = "wgpu")]
@@ -334,7 +334,17 @@ fn add_rows<T: Real>(rows: &[T], total: &mut [T]) {
 }
 
 #[allow(clippy::too_many_arguments)]
-fn backward_cpu<T: Real>(dims: Dims, x: &Tensor, weight: &Tensor, z: &Tensor, dy: &Tensor, dz: &mut Tensor, dx: Option<&mut Tensor>, dweight: &mut Tensor, dbias: &mut Tensor) {
+fn backward_cpu<T: Real>(
+    dims: Dims,
+    x: &Tensor,
+    weight: &Tensor,
+    z: &Tensor,
+    dy: &Tensor,
+    dz: &mut Tensor,
+    dx: Option<&mut Tensor>,
+    dweight: &mut Tensor,
+    dbias: &mut Tensor,
+) {
     if z.is_empty() {
         return;
     }
@@ -415,7 +425,16 @@ fn input_gradient<T: Real>(layout: Layout, spread: &[T], flipped: &[T], dx: &mut
             // Two taps that are not neighbours: dz[t] meets tap 2, dz[t + 1] tap 0.
             let odd = &mut dx[width_in..];
             gemm(frames / 2, width_in, width_out, Mat::rows(here, width_out), Mat::rows(flipped, width_in), T::zero(), odd, 2 * width_in);
-            gemm(frames / 2, width_in, width_out, Mat::rows(&here[width_out..], width_out), Mat::rows(&flipped[2 * tap..], width_in), T::one(), odd, 2 * width_in);
+            gemm(
+                frames / 2,
+                width_in,
+                width_out,
+                Mat::rows(&here[width_out..], width_out),
+                Mat::rows(&flipped[2 * tap..], width_in),
+                T::one(),
+                odd,
+                2 * width_in,
+            );
         }
     }
 }
@@ -425,7 +444,16 @@ fn input_gradient<T: Real>(layout: Layout, spread: &[T], flipped: &[T], dx: &mut
 /// Launches an entry (naive or tiled) whose result is `[rows, columns]`, `parts` times over.
 #[cfg(feature = "wgpu")]
 #[allow(clippy::too_many_arguments)]
-fn launch(gpu: &Gpu, rung: Rung, [naive, tiled]: [&'static str; 2], dims: Dims, buffers: &[Option<&Tensor>], rows: usize, columns: usize, parts: usize) -> Result<()> {
+fn launch(
+    gpu: &Gpu,
+    rung: Rung,
+    [naive, tiled]: [&'static str; 2],
+    dims: Dims,
+    buffers: &[Option<&Tensor>],
+    rows: usize,
+    columns: usize,
+    parts: usize,
+) -> Result<()> {
     let tiles = |tile: usize| rows.div_ceil(tile) * columns.div_ceil(tile) * parts;
     let tile = match rung {
         Rung::Naive => {
@@ -444,6 +472,7 @@ fn launch(gpu: &Gpu, rung: Rung, [naive, tiled]: [&'static str; 2], dims: Dims, 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// (clips, frames, in, out)
+#[rustfmt::skip]
 const SHAPES: &[(usize, usize, usize, usize)] = &[
     (0, 5, 4, 3), (1, 0, 2, 3), (1, 1, 1, 1), (2, 1, 3, 2), (1, 2, 4, 4), (3, 3, 5, 7), (2, 4, 8, 16), (1, 31, 7, 5), (1, 33, 2, 33), (2, 16, 31, 8),
     (1, 64, 3, 65), (5, 7, 33, 31), (1, 7, 64, 63), (130, 2, 3, 4), (2, 13, 40, 32), (1, 129, 1, 9), (3, 25, 17, 19), (65, 1, 2, 3),
@@ -452,76 +481,79 @@ const DEMO: [(usize, usize, usize, usize, usize); 3] = [(32, 50, 40, 64, 1), (32
 
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
+    let listed = SHAPES.iter().flat_map(|&(c, f, i, o)| [1, 2].map(|s| (c, f, i, o, s)));
+    let listed = listed.flat_map(|shape| [false, true].into_iter().flat_map(move |exact| shape_cases(shape, exact)));
+    listed.chain(DEMO.into_iter().flat_map(|shape| shape_cases(shape, false))).collect()
+}
+
+/// Every rung on one shape (clips, frames, in, out, stride), with normals or with small integers.
+fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<Case> {
     const FORWARD: [(&str, Rung); 4] =
         [("forward", Rung::Auto), ("forward:naive", Rung::Naive), ("forward:tile32", Rung::Tile32), ("forward:tile64", Rung::Tile64)];
     const BACKWARD: [(&str, Rung); 4] =
         [("backward", Rung::Auto), ("backward:naive", Rung::Naive), ("backward:tile32", Rung::Tile32), ("backward:tile64", Rung::Tile64)];
+    let (clips, frames, width_in, width_out, stride) = shape;
+    let demo = DEMO.contains(&shape);
+    let out = [clips, frames_out(frames, stride), width_out];
+    let flops = (2 * 3 * out.iter().product::<usize>() * width_in) as u64;
     let mut cases = Vec::new();
-    let listed = SHAPES.iter().flat_map(|&(c, f, i, o)| [1, 2].map(|s| (c, f, i, o, s)));
-    for shape @ (clips, frames, width_in, width_out, stride) in listed.chain(DEMO) {
-        let demo = DEMO.contains(&shape);
-        let out = [clips, frames_out(frames, stride), width_out];
-        let flops = (2 * 3 * out.iter().product::<usize>() * width_in) as u64;
-        for exact in if demo { vec![false] } else { vec![false, true] } {
-            let label = format!("clips={clips} frames={frames} in={width_in} out={width_out} stride={stride}{}", if exact { " integers" } else { "" });
-            let mut d = Draw::new(&label);
-            let values = |d: &mut Draw, name, shape: &[usize], deviation| if exact { d.integers(name, shape, 3) } else { d.normals(name, shape, deviation) };
-            let x = values(&mut d, "x", &[clips, frames, width_in], 1.0);
-            let weight = values(&mut d, "weight", &[width_out, width_in, 3], (3.0 * width_in as f64).powf(-0.5));
-            let bias = values(&mut d, "bias", &[width_out], 0.1);
-            // gelu is no integer, but gelu'(0) is exactly 1/2: with even dy all sums are.
-            let (mut z, mut dy) = (d.normals("z", out, 2.0), values(&mut d, "dy", &out, 1.0));
-            if exact {
-                z.values.fill(0.0);
-                dy.values.iter_mut().for_each(|dy| *dy *= 2.0);
-            }
-            let gradients =
-                vec![Output::updated(values(&mut d, "dweight", &[width_out, width_in, 3], 1.0)), Output::updated(values(&mut d, "dbias", &[width_out], 1.0))];
-            for (entry, rung) in FORWARD {
-                let inputs = vec![x.clone(), weight.clone(), bias.clone()];
-                let outputs = vec![Output::overwritten("z", out, Kind::Real), Output::overwritten("y", out, Kind::Real)];
-                // erf: absolute error 5e-7 of values around 1, which is 4 ulp; relative to the largest y.
-                let mut case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(5.0), move |i, o| {
-                    let [z, y] = o else { unreachable!("two outputs") };
-                    forward_by(rung, &i[0], &i[1], &i[2], stride, z, y)
-                })
-                .naive(move |i, o| {
-                    on_real!(i[0].dtype(), naive_forward::<T>(stride, i, o));
-                    Ok(())
-                });
-                if exact {
-                    // z alone, bit for bit: y goes to scratch.
-                    case.outputs[1].scratch = true;
-                    case.compare = Compare::Exact;
-                }
-                if demo {
-                    case = case.bench(flops);
-                }
-                cases.push(case);
-            }
-            for (entry, rung) in BACKWARD {
-                let inputs = vec![x.clone(), weight.clone(), z.clone(), dy.clone()];
-                let mut outputs = vec![Output::overwritten("dz", out, Kind::Real)];
-                outputs.extend(gradients.iter().cloned());
-                outputs.push(Output::scratch(workspace(clips, frames, width_in, width_out, stride)));
-                if !demo || width_in == width_out {
-                    outputs.push(Output::overwritten("dx", [clips, frames, width_in], Kind::Real));
-                }
-                let compare = if exact { Compare::Exact } else { Compare::Reduction(5.0) };
-                let mut case = Case::new(entry, &label, inputs, outputs, compare, move |i, o| {
-                    let [dz, dweight, dbias, workspace, dx @ ..] = o else { unreachable!("four outputs at least") };
-                    backward_by(rung, &i[0], &i[1], &i[2], &i[3], stride, dz, dx.first_mut(), dweight, dbias, workspace)
-                })
-                .naive(move |i, o| {
-                    on_real!(i[0].dtype(), naive_backward::<T>(stride, i, o));
-                    Ok(())
-                });
-                if demo {
-                    case = case.bench(flops * if width_in == width_out { 2 } else { 1 });
-                }
-                cases.push(case);
-            }
+    let label = format!("clips={clips} frames={frames} in={width_in} out={width_out} stride={stride}{}", if exact { " integers" } else { "" });
+    let mut d = Draw::new(&label);
+    let values = |d: &mut Draw, name, shape: &[usize], deviation| if exact { d.integers(name, shape, 3) } else { d.normals(name, shape, deviation) };
+    let x = values(&mut d, "x", &[clips, frames, width_in], 1.0);
+    let weight = values(&mut d, "weight", &[width_out, width_in, 3], (3.0 * width_in as f64).powf(-0.5));
+    let bias = values(&mut d, "bias", &[width_out], 0.1);
+    // gelu is no integer, but gelu'(0) is exactly 1/2: with even dy all sums are.
+    let (mut z, mut dy) = (d.normals("z", out, 2.0), values(&mut d, "dy", &out, 1.0));
+    if exact {
+        z.values.fill(0.0);
+        dy.values.iter_mut().for_each(|dy| *dy *= 2.0);
+    }
+    let gradients =
+        vec![Output::updated(values(&mut d, "dweight", &[width_out, width_in, 3], 1.0)), Output::updated(values(&mut d, "dbias", &[width_out], 1.0))];
+    for (entry, rung) in FORWARD {
+        let inputs = vec![x.clone(), weight.clone(), bias.clone()];
+        let outputs = vec![Output::overwritten("z", out, Kind::Real), Output::overwritten("y", out, Kind::Real)];
+        // erf: absolute error 5e-7 of values around 1, which is 4 ulp; relative to the largest y.
+        let mut case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(5.0), move |i, o| {
+            let [z, y] = o else { unreachable!("two outputs") };
+            forward_by(rung, &i[0], &i[1], &i[2], stride, z, y)
+        })
+        .naive(move |i, o| {
+            on_real!(i[0].dtype(), naive_forward::<T>(stride, i, o));
+            Ok(())
+        });
+        if exact {
+            // z alone, bit for bit: y goes to scratch.
+            case.outputs[1].scratch = true;
+            case.compare = Compare::Exact;
         }
+        if demo {
+            case = case.bench(flops);
+        }
+        cases.push(case);
+    }
+    for (entry, rung) in BACKWARD {
+        let inputs = vec![x.clone(), weight.clone(), z.clone(), dy.clone()];
+        let mut outputs = vec![Output::overwritten("dz", out, Kind::Real)];
+        outputs.extend(gradients.iter().cloned());
+        outputs.push(Output::scratch(workspace(clips, frames, width_in, width_out, stride)));
+        if !demo || width_in == width_out {
+            outputs.push(Output::overwritten("dx", [clips, frames, width_in], Kind::Real));
+        }
+        let compare = if exact { Compare::Exact } else { Compare::Reduction(5.0) };
+        let mut case = Case::new(entry, &label, inputs, outputs, compare, move |i, o| {
+            let [dz, dweight, dbias, workspace, dx @ ..] = o else { unreachable!("four outputs at least") };
+            backward_by(rung, &i[0], &i[1], &i[2], &i[3], stride, dz, dx.first_mut(), dweight, dbias, workspace)
+        })
+        .naive(move |i, o| {
+            on_real!(i[0].dtype(), naive_backward::<T>(stride, i, o));
+            Ok(())
+        });
+        if demo {
+            case = case.bench(flops * if width_in == width_out { 2 } else { 1 });
+        }
+        cases.push(case);
     }
     cases
 }
@@ -629,6 +661,26 @@ mod tests {
     #[test]
     fn every_case() {
         crate::check::assert_op(OP);
+    }
+
+    #[test]
+    fn drawn_shapes() {
+        use proptest::prelude::*;
+        use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+        let devices = crate::check::test_devices();
+        // The same shapes on every run: 2 × the error of plain loops is a matter of luck where an output is a single number.
+        let config = ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() };
+        let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+        runner
+            .run(&(0..5usize, 0..40usize, 1..70usize, 1..70usize, 1..3usize, any::<bool>()), |(clips, frames, width_in, width_out, stride, exact)| {
+                for case in shape_cases((clips, frames, width_in, width_out, stride), exact) {
+                    for device in &devices {
+                        crate::check::run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {} {}: {e}", case.entry, case.label)))?;
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
     }
 
     #[test]

@@ -10,9 +10,9 @@
 //! There is no im2col buffer: on a GPU the GEMM's loads unfold the picture, on the CPU each task unfolds a few patches.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::{on_real, real, size};
 #[cfg(feature = "wgpu")]
 use super::dims_bytes;
+use super::{on_real, real, size};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
 #[cfg(feature = "wgpu")]
@@ -408,7 +408,16 @@ fn pixels_cpu<T: Real>(dims: Dims, weight: &Tensor, row: &Tensor, dy: &Tensor, d
 /// Launches an entry (naive or tiled) whose result is `[rows, columns]`, `parts` times over.
 #[cfg(feature = "wgpu")]
 #[allow(clippy::too_many_arguments)]
-fn launch(gpu: &Gpu, rung: Rung, [naive, tiled]: [&'static str; 2], dims: Dims, buffers: &[Option<&Tensor>], rows: usize, columns: usize, parts: usize) -> Result<()> {
+fn launch(
+    gpu: &Gpu,
+    rung: Rung,
+    [naive, tiled]: [&'static str; 2],
+    dims: Dims,
+    buffers: &[Option<&Tensor>],
+    rows: usize,
+    columns: usize,
+    parts: usize,
+) -> Result<()> {
     let tiles = |tile: usize| rows.div_ceil(tile) * columns.div_ceil(tile) * parts;
     let tile = match rung {
         Rung::Naive => {
@@ -427,6 +436,7 @@ fn launch(gpu: &Gpu, rung: Rung, [naive, tiled]: [&'static str; 2], dims: Dims, 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// (images, height, width, patch, D, spare rows of the token matrix)
+#[rustfmt::skip]
 const SHAPES: &[(usize, usize, usize, usize, usize, usize)] = &[
     (0, 8, 8, 4, 8, 3), (1, 1, 1, 1, 1, 0), (1, 2, 3, 1, 5, 1), (1, 4, 4, 4, 7, 0), (2, 8, 4, 4, 16, 5), (3, 6, 10, 2, 31, 2),
     (1, 16, 16, 8, 33, 9), (2, 14, 7, 7, 63, 0), (1, 48, 48, 8, 65, 4), (5, 9, 9, 3, 64, 17), (1, 33, 1, 1, 96, 1), (65, 2, 2, 2, 9, 1),
@@ -462,74 +472,72 @@ fn draw(draw: &mut Draw, shape: (usize, usize, usize, usize, usize, usize), is_u
 
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
+    let listed = SHAPES.iter().flat_map(|&shape| (0..4).flat_map(move |variant| shape_cases(shape, variant)));
+    listed.chain(shape_cases(DEMO, 0)).collect()
+}
+
+/// Every rung on one shape: bytes or reals as pixels, normals or small integers as everything else, by `variant` of 0..4.
+fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize) -> Vec<Case> {
     const FORWARD: [(&str, Rung); 4] =
         [("forward", Rung::Auto), ("forward:naive", Rung::Naive), ("forward:tile32", Rung::Tile32), ("forward:tile64", Rung::Tile64)];
     const BACKWARD: [(&str, Rung); 4] =
         [("backward", Rung::Auto), ("backward:naive", Rung::Naive), ("backward:tile32", Rung::Tile32), ("backward:tile64", Rung::Tile64)];
+    let (images, height, width, patch, depth, _) = shape;
+    let inner = patch * patch * 3;
+    let flops = 2 * (images * height * width * 3 * depth) as u64;
+    let demo = shape == DEMO;
+    let (is_u8, exact) = (variant % 2 == 0, variant / 2 == 1);
     let mut cases = Vec::new();
-    for &shape in SHAPES.iter().chain(&[DEMO]) {
-        let (images, height, width, patch, depth, _) = shape;
-        let inner = patch * patch * 3;
-        let flops = 2 * (images * height * width * 3 * depth) as u64;
-        let demo = shape == DEMO;
-        for variant in 0..if demo { 1 } else { 4 } {
-            let (is_u8, exact) = (variant % 2 == 0, variant / 2 == 1);
-            let label = format!(
-                "images={images} {height}x{width} P={patch} D={depth} {}{}",
-                if is_u8 { "u8" } else { "real" },
-                if exact { " integers" } else { "" }
-            );
-            let mut d = Draw::new(&label);
-            let ([pixels, row], rows, grid) = draw(&mut d, shape, is_u8, exact);
-            let grid = grid + variant % 2; // a table may be larger than the picture
-            let values = |d: &mut Draw, name, shape: &[usize], deviation| if exact { d.integers(name, shape, 3) } else { d.normals(name, shape, deviation) };
-            let weight = values(&mut d, "weight", &[depth, inner], 0.1);
-            let bias = values(&mut d, "bias", &[depth], 0.1);
-            let position = values(&mut d, "position", &[grid, 2, depth], 0.1);
-            let before = values(&mut d, "y", &[rows, depth], 1.0);
-            let dy = values(&mut d, "dy", &[rows, depth], 1.0);
-            let gradients = [
-                Output::updated(values(&mut d, "dweight", &[depth, inner], 1.0)),
-                Output::updated(values(&mut d, "dbias", &[depth], 1.0)),
-                Output::updated(values(&mut d, "dposition", &[grid, 2, depth], 1.0)),
-            ];
-            let compare = if exact { Compare::Exact } else { Compare::Reduction(2.0) };
-            for (entry, rung) in FORWARD {
-                let inputs = vec![pixels.clone(), weight.clone(), bias.clone(), position.clone(), row.clone()];
-                let mut case = Case::new(entry, &label, inputs, vec![Output::updated(before.clone())], compare, move |i, o| {
-                    forward_by(rung, &i[0], &i[1], &i[2], &i[3], &i[4], &mut o[0])
-                })
-                .naive(|i, o| {
-                    on_real!(i[1].dtype(), naive_forward::<T>(i, o));
-                    Ok(())
-                });
-                if demo {
-                    case = case.bench(flops);
-                }
-                cases.push(case);
-            }
-            for (entry, rung) in BACKWARD {
-                let with_pixels = !exact; // 1/127.5 is no integer
-                let inputs = vec![pixels.clone(), weight.clone(), row.clone(), dy.clone()];
-                let mut outputs = gradients.to_vec();
-                outputs.push(Output::scratch(workspace(images, height, width, patch, depth)));
-                if with_pixels && !demo {
-                    outputs.push(Output::overwritten("dpixels", [images, height, width, 3], Kind::Real));
-                }
-                let mut case = Case::new(entry, &label, inputs, outputs, compare, move |i, o| {
-                    let [dweight, dbias, dposition, workspace, dpixels @ ..] = o else { unreachable!("four outputs at least") };
-                    backward_by(rung, &i[0], &i[1], &i[2], &i[3], dweight, dbias, dposition, dpixels.first_mut(), workspace)
-                })
-                .naive(|i, o| {
-                    on_real!(i[1].dtype(), naive_backward::<T>(i, o));
-                    Ok(())
-                });
-                if demo {
-                    case = case.bench(flops);
-                }
-                cases.push(case);
-            }
+    let label = format!("images={images} {height}x{width} P={patch} D={depth} {}{}", if is_u8 { "u8" } else { "real" }, if exact { " integers" } else { "" });
+    let mut d = Draw::new(&label);
+    let ([pixels, row], rows, grid) = draw(&mut d, shape, is_u8, exact);
+    let grid = grid + variant % 2; // a table may be larger than the picture
+    let values = |d: &mut Draw, name, shape: &[usize], deviation| if exact { d.integers(name, shape, 3) } else { d.normals(name, shape, deviation) };
+    let weight = values(&mut d, "weight", &[depth, inner], 0.1);
+    let bias = values(&mut d, "bias", &[depth], 0.1);
+    let position = values(&mut d, "position", &[grid, 2, depth], 0.1);
+    let before = values(&mut d, "y", &[rows, depth], 1.0);
+    let dy = values(&mut d, "dy", &[rows, depth], 1.0);
+    let gradients = [
+        Output::updated(values(&mut d, "dweight", &[depth, inner], 1.0)),
+        Output::updated(values(&mut d, "dbias", &[depth], 1.0)),
+        Output::updated(values(&mut d, "dposition", &[grid, 2, depth], 1.0)),
+    ];
+    let compare = if exact { Compare::Exact } else { Compare::Reduction(2.0) };
+    for (entry, rung) in FORWARD {
+        let inputs = vec![pixels.clone(), weight.clone(), bias.clone(), position.clone(), row.clone()];
+        let mut case = Case::new(entry, &label, inputs, vec![Output::updated(before.clone())], compare, move |i, o| {
+            forward_by(rung, &i[0], &i[1], &i[2], &i[3], &i[4], &mut o[0])
+        })
+        .naive(|i, o| {
+            on_real!(i[1].dtype(), naive_forward::<T>(i, o));
+            Ok(())
+        });
+        if demo {
+            case = case.bench(flops);
         }
+        cases.push(case);
+    }
+    for (entry, rung) in BACKWARD {
+        let with_pixels = !exact; // 1/127.5 is no integer
+        let inputs = vec![pixels.clone(), weight.clone(), row.clone(), dy.clone()];
+        let mut outputs = gradients.to_vec();
+        outputs.push(Output::scratch(workspace(images, height, width, patch, depth)));
+        if with_pixels && !demo {
+            outputs.push(Output::overwritten("dpixels", [images, height, width, 3], Kind::Real));
+        }
+        let mut case = Case::new(entry, &label, inputs, outputs, compare, move |i, o| {
+            let [dweight, dbias, dposition, workspace, dpixels @ ..] = o else { unreachable!("four outputs at least") };
+            backward_by(rung, &i[0], &i[1], &i[2], &i[3], dweight, dbias, dposition, dpixels.first_mut(), workspace)
+        })
+        .naive(|i, o| {
+            on_real!(i[1].dtype(), naive_backward::<T>(i, o));
+            Ok(())
+        });
+        if demo {
+            case = case.bench(flops);
+        }
+        cases.push(case);
     }
     cases
 }
@@ -638,6 +646,27 @@ mod tests {
     #[test]
     fn every_case() {
         crate::check::assert_op(OP);
+    }
+
+    #[test]
+    fn drawn_shapes() {
+        use proptest::prelude::*;
+        use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+        let devices = crate::check::test_devices();
+        // The same shapes on every run: 2 × the error of plain loops is a matter of luck where an output is a single number.
+        let config = ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() };
+        let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+        let shapes = (0..4usize, 1..6usize, 1..6usize, 1..7usize, 1..80usize, 0..20usize, 0..4usize);
+        runner
+            .run(&shapes, |(images, down, across, patch, depth, spare, variant)| {
+                for case in shape_cases((images, down * patch, across * patch, patch, depth, spare), variant) {
+                    for device in &devices {
+                        crate::check::run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {} {}: {e}", case.entry, case.label)))?;
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
     }
 
     #[test]
