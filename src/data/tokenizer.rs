@@ -17,6 +17,9 @@ pub const SPECIAL: [&str; 9] = ["<bos>", "<eos>", "<boi>", "<eoi>", "<boa>", "<e
 /// No real tokenizer file is larger than this; GPT-2's has 1.4 MB.
 const FILE_LIMIT: u64 = 256 << 20;
 
+/// An id is a row of a table in memory; no real vocabulary has four million.
+const VOCABULARY_LIMIT: usize = 1 << 22;
+
 /// The ids of the special tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Special {
@@ -114,7 +117,14 @@ impl Tokenizer {
     }
 
     fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| format!("not a readable tokenizer.json: {error}"))?;
+        // The crate's own reader panics on some damaged files ("Helper", "Precompiled"), so the JSON is checked first.
+        let unreadable = |error: String| format!("not a readable tokenizer.json: {error}");
+        let json: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+        if mentions(&json["normalizer"], "Precompiled") {
+            return Err("its normalizer is of the kind Precompiled, which is not supported; expected a tokenizer.json that trimodal wrote".into());
+        }
+        let read = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
+        let mut inner = read.map_err(|_| unreadable("the reader gave up".into()))?.map_err(|error| unreadable(error.to_string()))?;
         // A file may ask for truncation or padding; the packed batch has neither.
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
@@ -130,6 +140,9 @@ impl Tokenizer {
         let [bos, eos, boi, eoi, boa, eoa, image, audio, hide] = ids;
         // Ids may have holes, so the table needs the largest id, not the number of tokens.
         let vocabulary = inner.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
+        if vocabulary > VOCABULARY_LIMIT {
+            return Err(format!("expected ids below {VOCABULARY_LIMIT}, found {}", vocabulary - 1));
+        }
         Ok(Tokenizer { inner, special: Special { bos, eos, boi, eoi, boa, eoa, image, audio, hide }, vocabulary })
     }
 
@@ -181,6 +194,15 @@ impl Tokenizer {
         }
         let text = self.inner.decode(ids, true).map_err(|error| Error::Usage(format!("cannot decode {ids:?}: {error}")))?;
         Ok(text.strip_prefix(' ').map(str::to_string).unwrap_or(text))
+    }
+}
+
+/// Whether some object in `json` has this `type`.
+fn mentions(json: &serde_json::Value, kind: &str) -> bool {
+    match json {
+        serde_json::Value::Object(map) => map.get("type").is_some_and(|value| value == kind) || map.values().any(|value| mentions(value, kind)),
+        serde_json::Value::Array(values) => values.iter().any(|value| mentions(value, kind)),
+        _ => false,
     }
 }
 
