@@ -1,16 +1,29 @@
 //! Hand-written GPU kernels that teach one small transformer to read, see and hear.
+//!
+//! The map of the house:
+//!
+//! - [`tensor`]: a shape, a dtype and a buffer on one device.
+//! - [`device`]: where tensors live and kernels run: the CPU, and GPUs through wgpu.
+//! - [`ops`]: the operations, one file each beside its shader in `shaders/`: formula, contract, CPU code, launch, cases.
+//! - [`model`]: the operations in order: the forward and the backward pass, and describing with a key/value cache.
+//! - [`data`]: data folders, pictures, sounds, the tokenizer, and the generated data set Meadow.
+//! - [`train`]: a training step on one screen, the loop around it, evaluation, the model's folder.
+//! - [`check`]: every operation against the float64 oracle.
+//!
+//! Start with [`train::step`], then [`ops::rms_norm`].
+
+#![warn(missing_docs)]
 
 pub mod check;
+pub mod data;
 pub mod device;
 pub mod error;
+pub mod model;
 pub mod ops;
 #[cfg(feature = "cli")]
 pub mod report;
 pub mod tensor;
-/// Training (src/train/mod.rs takes this place as soon as all of it compiles).
-pub mod train {
-    pub mod files;
-}
+pub mod train;
 
 pub use device::Device;
 pub use error::{Error, Result};

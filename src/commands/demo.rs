@@ -1,10 +1,22 @@
 //! `trimodal demo`: draws a data set, trains on it, and shows what was learned.
 
 use super::DeviceArguments;
+use super::eval::{described, scores_table};
+use super::terminal::{Paint, line};
+use super::train::{Trained, advance, in_split, load, prepare, progress, train};
 use clap::Args;
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::Result;
+use std::time::Instant;
+use trimodal::data::meadow::{self, words};
+use trimodal::data::{Dataset, Limits, Tokenizer};
+use trimodal::model::{Config, Parameters};
+use trimodal::train::evaluate::{Ablation, Scores, ablate, chance, score};
+use trimodal::train::files::write_atomically;
+use trimodal::train::{Example, Recipe};
+use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,19 +25,14 @@ Examples:
   trimodal demo --quick                    the same in seconds, to see that it runs: it learns little
   trimodal demo --device wgpu              the same kernels in WGSL, on the GPU
 
-Writes into DIR:
-  data/              the data set: pictures, sounds, captions
-  model/             config.json, model.safetensors, tokenizer.json
-  loss.svg           the curve of the loss
-  contact_sheet.png  test pictures with what the model said about them
-  result.json        all figures
-Then try:
-  trimodal describe DIR/model --image DIR/data/images/0.png";
+Writes into DIR: the data set (data/), the model (model/: config.json, model.safetensors, tokenizer.json), the curve \
+of the loss (loss.svg), test pictures with what the model said about them (contact_sheet.png), all figures \
+(result.json). Then try:
+  trimodal describe DIR/model --image DIR/headline.png --audio DIR/headline.wav";
 
 /// Draw a data set, train a model on it, and see what it says about pictures and sounds it has never met
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
-#[allow(dead_code)] // until it is here
 pub struct Demo {
     /// The folder for everything that the demo makes
     #[arg(long, value_name = "DIR", default_value = "trimodal-demo")]
@@ -40,8 +47,142 @@ pub struct Demo {
     quick: bool,
 }
 
+/// Sizes of the demo: training samples, samples of each test split, steps.
+struct Scale {
+    samples: usize,
+    test: usize,
+    steps: usize,
+}
+
+const FULL: Scale = Scale { samples: 16_000, test: 500, steps: 5_000 };
+const QUICK: Scale = Scale { samples: 1_000, test: 40, steps: 150 };
+
+const SPLITS: [&str; 4] = ["iid", "held_out_colour", "held_out_action", "held_out_both"];
+
 impl Demo {
     pub fn run(self) -> Result<ExitCode> {
-        super::not_yet("demo")
+        let begin = Instant::now();
+        let device = self.device.open()?;
+        let scale = if self.quick { QUICK } else { FULL };
+        std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out, "create"))?;
+        let data = self.out.join("data");
+        let bar = progress("drawing");
+        let written = meadow::write(
+            &data,
+            &meadow::Options { samples: scale.samples, test_samples: scale.test, seed: self.seed, ..Default::default() },
+            &mut |done, total| advance(&bar, done, total),
+        );
+        bar.finish_and_clear();
+        written?;
+        let dataset = Dataset::open(&data, &Limits::default())?;
+        let (config, tokenizer) = prepare(&dataset, "meadow")?;
+        line(format!("drew {} samples of pictures, sounds and captions into {} ({:.0} s)", dataset.rows().len(), data.display(), begin.elapsed().as_secs_f64()));
+
+        let examples = load(&dataset, &config, &tokenizer, &device, "decoding", |row| in_split(&dataset, row, "train"))?;
+        let recipe = Recipe::meadow(scale.steps, self.seed);
+        let model = self.out.join("model");
+        let Trained { trainer, seconds: train_seconds, tokens_per_second } = train(&config, &tokenizer, &recipe, &device, &examples, &model)?;
+        drop(examples);
+        // The curve belongs to the model; the demo shows it beside its other results.
+        let curve = self.out.join("loss.svg");
+        std::fs::copy(model.join("loss.svg"), &curve).map_err(Error::io(&curve, "write"))?;
+
+        let judge = Judge { config: &config, parameters: &trainer.parameters, tokenizer: &tokenizer };
+        let mut splits: BTreeMap<&str, Scores> = BTreeMap::new();
+        let (mut iid, mut sheet) = (Vec::new(), Vec::new());
+        for split in SPLITS {
+            let examples = load(&dataset, &config, &tokenizer, &device, "decoding", |row| in_split(&dataset, row, split))?;
+            let (scores, captions) = judge.scores(&examples, split)?;
+            splits.insert(split, scores);
+            sheet.extend(shown(&examples, &captions, 12));
+            if split == "iid" {
+                iid = examples;
+            }
+        }
+        let mut ablations: BTreeMap<&str, Scores> = BTreeMap::new();
+        for (name, ablation) in [("shuffled_pictures", Ablation::ShuffledPictures), ("shuffled_sounds", Ablation::ShuffledSounds)] {
+            ablations.insert(name, judge.scores(&ablate(&iid, ablation, self.seed), name)?.0);
+        }
+        let size = config.vision_config.as_ref().map_or(0, |v| v.image_size);
+        let cells: Vec<_> = sheet
+            .iter()
+            .map(|(rgb, said, truth)| report::Cell { rgb, size, caption: said, expected: Some(truth) })
+            .collect();
+        report::contact_sheet(&self.out.join("contact_sheet.png"), &cells)?;
+
+        let rows: Vec<(&str, &Scores)> =
+            SPLITS.iter().map(|split| (*split, &splits[split])).chain(ablations.iter().map(|(name, scores)| (*name, scores))).collect();
+        line("");
+        line(scores_table(&rows, true));
+        let total_seconds = begin.elapsed().as_secs_f64();
+        let result = serde_json::json!({
+            "device": device.to_string(), "seed": self.seed, "parameters": trainer.parameters.count(), "steps": trainer.step,
+            "train_seconds": train_seconds, "total_seconds": total_seconds, "tokens_per_second": tokens_per_second,
+            "splits": splits, "ablations": ablations, "chance": chance(),
+        });
+        let path = self.out.join("result.json");
+        let text = serde_json::to_string_pretty(&result).expect("numbers and strings serialise") + "\n";
+        write_atomically(&path, |file| file.write_all(text.as_bytes()).map_err(Error::io(&path, "write")))?;
+
+        self.headline(&judge, &device)?;
+        line(format!("\n{total_seconds:.0} s in all. In {}: contact_sheet.png, loss.svg, result.json, model/, data/", self.out.display()));
+        Ok(ExitCode::SUCCESS)
     }
+
+    /// The sentence that was never trained.
+    fn headline(&self, judge: &Judge, device: &trimodal::Device) -> Result<()> {
+        let (picture, sound) = (self.out.join("headline.png"), self.out.join("headline.wav"));
+        for (path, bytes) in [
+            (&picture, meadow::png(&meadow::picture(&words::HEADLINE, self.seed, SPLITS.len(), 0))?),
+            (&sound, meadow::wav(&meadow::sound(&words::HEADLINE, self.seed, SPLITS.len(), 0))?),
+        ] {
+            write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path, "write")))?;
+        }
+        let truth = words::HEADLINE.caption(true, true);
+        let example = super::describe::example(judge.config, judge.tokenizer, device, Some(&picture), Some(&sound), &truth)?;
+        let said = judge.captions(std::slice::from_ref(&example), "headline")?.remove(0);
+        let paint = Paint::stdout();
+        line(format!("{} and {}: a picture and a sound of what no training caption said", picture.display(), sound.display()));
+        line(format!("  it is:    {truth}"));
+        line(format!("  it says:  {}", if said == truth { paint.good(&said) } else { paint.bad(&said) }));
+        let (right, wrong): (Vec<_>, Vec<_>) = words::ATTRIBUTE
+            .iter()
+            .zip(words::parse(&truth).into_iter().zip(words::parse(&said)))
+            .map(|((name, _), (truth, said))| (*name, truth == said))
+            .partition(|(_, right)| *right);
+        let names = |list: Vec<(&str, bool)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+        if wrong.is_empty() {
+            line("  every attribute is right");
+        } else {
+            line(format!("  right: {}; wrong: {}", names(right), names(wrong)));
+        }
+        Ok(())
+    }
+}
+
+/// A model to be judged.
+struct Judge<'a> {
+    config: &'a Config,
+    parameters: &'a Parameters,
+    tokenizer: &'a Tokenizer,
+}
+
+impl Judge<'_> {
+    fn captions(&self, examples: &[Example], doing: &str) -> Result<Vec<String>> {
+        described(self.config, self.parameters, self.tokenizer, examples, doing)
+    }
+
+    fn scores(&self, examples: &[Example], doing: &str) -> Result<(Scores, Vec<String>)> {
+        let captions = self.captions(examples, doing)?;
+        Ok((score(examples, &captions), captions))
+    }
+}
+
+/// A picture of the contact sheet: pixels, what the model said, what is true.
+type Shown = (Vec<u8>, String, String);
+
+/// The first pictures of a split, with what the model said.
+fn shown(examples: &[Example], captions: &[String], most: usize) -> Vec<Shown> {
+    let pictured = examples.iter().zip(captions).filter_map(|(e, said)| Some((e.pixels.clone()?, said.clone(), e.text.clone())));
+    pictured.take(most).collect()
 }

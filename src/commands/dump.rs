@@ -1,10 +1,13 @@
 //! `trimodal dump`: one training step whole, for comparing with other implementations.
 
 use super::DeviceArguments;
+use super::terminal::line;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::Result;
+use trimodal::data::{Dataset, Limits};
+use trimodal::train::{ModelFolder, dump::dump};
+use trimodal::{DType, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,7 +21,6 @@ gradient (grad.<parameter>). Load it with Python's safetensors and compare with 
 /// Write one training step whole, to compare with other implementations
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
-#[allow(dead_code)] // until it is here
 pub struct Dump {
     /// A model folder, as `demo` and `train` write it
     #[arg(value_name = "RUN")]
@@ -50,6 +52,15 @@ pub enum Precision {
 
 impl Dump {
     pub fn run(self) -> Result<ExitCode> {
-        super::not_yet("dump")
+        let device = self.device.open()?;
+        let dtype = match self.dtype {
+            Precision::F32 => DType::F32,
+            Precision::F64 => DType::F64,
+        };
+        let model = ModelFolder::open(&self.model, &device, dtype)?;
+        let dataset = Dataset::open(&self.data, &Limits::default())?;
+        dump(model, &dataset, self.samples, &self.out)?;
+        line(format!("wrote one step over {} samples to {}", self.samples, self.out.display()));
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -179,6 +179,21 @@ impl Activations {
         Self::build(config, capacity, real, &mut |shape, dtype| Tensor::zeros(device, shape, dtype))
     }
 
+    /// `[N, D]`: the token matrix of the last forward pass.
+    pub fn embedded(&self) -> &Tensor {
+        &self.layers[0].x
+    }
+
+    /// `[M, V]`: the logits of the last forward pass; after a backward pass, their gradient.
+    pub fn logits(&self) -> &Tensor {
+        &self.logits
+    }
+
+    /// `[1]`: the loss of the last forward pass.
+    pub fn loss(&self) -> &Tensor {
+        &self.loss
+    }
+
     /// Uses as many rows of everything as the loaded batch has.
     pub(crate) fn fit(&mut self, n: usize, m: usize, clips: usize) -> Result<()> {
         for c in &mut self.convolutions {

@@ -33,7 +33,18 @@ macro_rules! ops {
 }
 
 ops! {
+    embedding,
+    patch_embed,
+    log_mel,
+    conv1d,
+    matmul,
     rms_norm,
+    rope,
+    attention,
+    swiglu,
+    cross_entropy,
+    adamw,
+    sample,
 }
 
 /// The last argument of every WGSL kernel and the only scalar argument: `repr(C)`, a multiple of 16 bytes.

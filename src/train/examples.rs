@@ -27,7 +27,7 @@ pub struct Example {
     pub words: Vec<u32>,
     /// `[image_size, image_size, 3]`
     pub pixels: Option<Vec<u8>>,
-    /// `[frames, mels]`
+    /// `[frames, mels]`, rounded to f32 whatever computed it.
     pub mel: Option<Vec<f32>>,
 }
 
@@ -36,13 +36,14 @@ pub struct Ears {
     tables: log_mel::Tables,
     audio: AudioConfig,
     device: Device,
+    real: DType,
 }
 
 impl Ears {
     /// The front end of a model with ears.
-    pub fn new(audio: &AudioConfig, device: &Device) -> Result<Self> {
-        let tables = log_mel::Tables::new(device, DType::F32, audio.sample_rate, audio.num_mel_bins, 400)?;
-        Ok(Ears { tables, audio: audio.clone(), device: device.clone() })
+    pub fn new(audio: &AudioConfig, device: &Device, real: DType) -> Result<Self> {
+        let tables = log_mel::Tables::new(device, real, audio.sample_rate, audio.num_mel_bins)?;
+        Ok(Ears { tables, audio: audio.clone(), device: device.clone(), real })
     }
 
     /// Mel frames `[frames, mels]` of each waveform, all of the model's length.
@@ -51,11 +52,12 @@ impl Ears {
             return Ok(Vec::new());
         }
         let (clips, samples) = (waveforms.len(), self.audio.samples());
-        let waveform = Tensor::from_slice(&self.device, [clips, samples], &waveforms.concat())?;
-        let mut mel = Tensor::zeros(&self.device, [clips, self.audio.frames(), self.audio.num_mel_bins], DType::F32)?;
-        let mut workspace = Tensor::zeros(&self.device, [log_mel::workspace(clips, samples)], DType::F32)?;
+        let waveform: Vec<f64> = waveforms.concat().into_iter().map(f64::from).collect();
+        let waveform = Tensor::from_f64(&self.device, [clips, samples], self.real, &waveform)?;
+        let mut mel = Tensor::zeros(&self.device, [clips, self.audio.frames(), self.audio.num_mel_bins], self.real)?;
+        let mut workspace = Tensor::zeros(&self.device, [log_mel::workspace(clips, samples)], self.real)?;
         log_mel::forward(&waveform, &self.tables, &mut mel, &mut workspace)?;
-        let values = mel.read::<f32>()?;
+        let values: Vec<f32> = mel.read_f64()?.into_iter().map(|x| x as f32).collect();
         Ok(values.chunks_exact(mel.row_len()).map(<[f32]>::to_vec).collect())
     }
 }
@@ -83,7 +85,7 @@ pub fn load(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Example>> {
     let sizes = sizes(config);
-    let ears = config.audio_config.as_ref().map(|a| Ears::new(a, device)).transpose()?;
+    let ears = config.audio_config.as_ref().map(|a| Ears::new(a, device, DType::F32)).transpose()?;
     let rows: Vec<&TableRow> = dataset.rows().iter().filter(|row| keep(row)).collect();
     let mut examples = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {

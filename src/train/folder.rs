@@ -53,13 +53,14 @@ pub fn read_parameters(path: &Path, parameters: &mut Parameters) -> Result<()> {
     let expected: Vec<(String, Vec<usize>)> = parameters.named().into_iter().map(|(name, t)| (name, t.shape().dims().to_vec())).collect();
     expect_tensors(path, &stored, &expected)?;
     for ((name, shape), tensor) in expected.into_iter().zip(parameters.each_mut()) {
-        let file = &stored[&name];
+        let (_, dtype, bytes) = &stored[&name]; // the shape was compared above
+        let dtype = *dtype;
         let bad = |what: String| Error::file_at(path, format!("tensor {name}"), what);
-        if !matches!(file.dtype, DType::F64 | DType::F32 | DType::Bf16 | DType::F16) {
-            return Err(bad(format!("expected a float dtype, found {}", file.dtype)));
+        if !matches!(dtype, DType::F64 | DType::F32 | DType::Bf16 | DType::F16) {
+            return Err(bad(format!("expected a float dtype, found {}", dtype)));
         }
-        let mut host = Tensor::zeros(&Device::Cpu, shape.as_slice(), file.dtype)?;
-        host.write_bytes(&file.bytes)?;
+        let mut host = Tensor::zeros(&Device::Cpu, shape.as_slice(), dtype)?;
+        host.write_bytes(bytes)?;
         let values = host.read_f64()?;
         if let Some(i) = values.iter().position(|v| !v.is_finite()) {
             return Err(bad(format!("element {i} is {}: the file is damaged or the training went wrong", values[i])));

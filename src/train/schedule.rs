@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     /// The highest learning rate.
-    pub peak: f32,
+    pub peak: f64,
     /// Steps of linear warm-up.
     pub warmup: usize,
     /// Steps in all.
     pub steps: usize,
     /// What the cosine ends at, as a share of `peak`.
-    pub floor: f32,
+    pub floor: f64,
     /// AdamW's decay of the first moment.
-    pub beta1: f32,
+    pub beta1: f64,
     /// AdamW's decay of the second moment.
-    pub beta2: f32,
+    pub beta2: f64,
     /// AdamW's epsilon.
-    pub eps: f32,
+    pub eps: f64,
     /// Decoupled weight decay, on matrices only.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Gradients are scaled down to this global norm; 0 for never.
-    pub max_norm: f32,
+    pub max_norm: f64,
 }
 
 impl Schedule {
@@ -32,12 +32,12 @@ impl Schedule {
     }
 
     /// The learning rate of a step, counted from 1.
-    pub fn learning_rate(&self, step: usize) -> f32 {
+    pub fn learning_rate(&self, step: usize) -> f64 {
         if step <= self.warmup {
-            return self.peak * step as f32 / self.warmup as f32;
+            return self.peak * step as f64 / self.warmup as f64;
         }
-        let progress = (step - self.warmup) as f32 / (self.steps.saturating_sub(self.warmup)).max(1) as f32;
-        let cosine = 0.5 * (1.0 + (std::f32::consts::PI * progress.min(1.0)).cos());
+        let progress = (step - self.warmup) as f64 / (self.steps.saturating_sub(self.warmup)).max(1) as f64;
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos());
         self.peak * (self.floor + (1.0 - self.floor) * cosine)
     }
 }
@@ -49,9 +49,9 @@ mod tests {
     #[test]
     fn rises_peaks_and_falls() {
         let schedule = Schedule { warmup: 10, floor: 0.1, ..Schedule::meadow(100) };
-        assert!((schedule.learning_rate(1) - schedule.peak / 10.0).abs() < 1e-9);
+        assert!((schedule.learning_rate(1) - schedule.peak / 10.0).abs() < 1e-12);
         assert_eq!(schedule.learning_rate(10), schedule.peak);
         assert!(schedule.learning_rate(55) < schedule.peak);
-        assert!((schedule.learning_rate(100) - 0.1 * schedule.peak).abs() < 1e-7);
+        assert!((schedule.learning_rate(100) - 0.1 * schedule.peak).abs() < 1e-12);
     }
 }

@@ -37,7 +37,7 @@ pub struct Report {
     /// The gradient's norm before clipping.
     pub gradient_norm: f32,
     /// The learning rate.
-    pub learning_rate: f32,
+    pub learning_rate: f64,
 }
 
 impl Trainer {

@@ -1,0 +1,279 @@
+//! Meadow: generated pictures, sounds and captions of animals, written as an ordinary data folder.
+//!
+//! - pictures: `images/*.png`, 48 × 48 RGB; sounds: `audio/*.wav`, half a second, 16 kHz, mono, 16 bit;
+//! - `metadata.jsonl`: `{"file_name", "audio", "text", "split"}` as [`super::folder`] reads it;
+//! - `meadow.json`: the seed and the sizes it was made with.
+//!
+//! The split `train` leaves out 6 of 36 species–colour pairs and 4 of 24 pose–action pairs (see [`words::Attributes`]); about
+//! 15 % of its samples have only a picture, 15 % only a sound. Four test splits, whose samples all have both: `iid` (pairs as
+//! in training), `held_out_colour` and `held_out_action` (one of the two pairs was never trained), `held_out_both` (neither
+//! was; its first sample is the headline sentence).
+//!
+//! The same seed gives the same bytes on every machine: the raster and the sounds are made of integers, sines come from
+//! `libm`, and sample i of a split draws its own stream of ChaCha8 random numbers.
+
+mod animal;
+mod random;
+mod raster;
+mod scene;
+mod voice;
+pub mod words;
+
+use std::io::{Cursor, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+
+pub use words::{ATTRIBUTE, Attributes, HEADLINE};
+
+use self::random::{Purpose, Random};
+use super::folder::{METADATA, parallel};
+use super::{Picture, Sample};
+use crate::{Error, Result};
+
+/// Width and height of Meadow's pictures.
+pub const PICTURE: usize = raster::SIDE;
+/// Samples per second of Meadow's sounds.
+pub const SAMPLE_RATE: u32 = voice::RATE;
+/// Samples of each of Meadow's sounds.
+pub const SAMPLES: usize = voice::SAMPLES;
+
+/// The splits, `train` first. Their places in this list are part of the random streams: append only.
+pub const SPLITS: [&str; 5] = ["train", "iid", "held_out_colour", "held_out_action", "held_out_both"];
+
+/// The file that says that a folder was written by [`write`].
+const MARKER: &str = "meadow.json";
+
+/// What to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Samples of the split `train`.
+    pub samples: usize,
+    /// Samples of each of the four test splits.
+    pub test_samples: usize,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { samples: 16_000, test_samples: 400, seed: 1 }
+    }
+}
+
+/// One generated sample: what it shows, and which of picture and sound it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What is seen and heard.
+    pub attributes: Attributes,
+    /// Whether there is a picture.
+    pub picture: bool,
+    /// Whether there is a sound.
+    pub sound: bool,
+}
+
+/// What sample `index` of a split (an index into [`SPLITS`]) is about.
+pub fn plan(seed: u64, split: usize, index: usize) -> Plan {
+    if SPLITS[split] == "held_out_both" && index == 0 {
+        return Plan { attributes: HEADLINE, picture: true, sound: true };
+    }
+    let mut random = Random::new(seed, Purpose::Words, split, index);
+    let (new_colour, new_action) = [(false, false), (false, false), (true, false), (false, true), (true, true)][split];
+    // By rejection: the pairs of a split stay equally likely. A try succeeds with probability 1/36 at the least.
+    let attributes = loop {
+        let attributes = Attributes {
+            species: random.below(words::SPECIES.len()),
+            colour: random.below(words::COLOUR.len()),
+            texture: random.below(words::TEXTURE.len()),
+            pose: random.below(words::POSE.len()),
+            place: random.below(words::PLACE.len()),
+            action: random.below(words::ACTION.len()),
+        };
+        if attributes.held_out_colour() == new_colour && attributes.held_out_action() == new_action {
+            break attributes;
+        }
+    };
+    let (picture, sound) = match random.below(100) {
+        _ if split != 0 => (true, true),
+        0..15 => (true, false),
+        15..30 => (false, true),
+        _ => (true, true),
+    };
+    Plan { attributes, picture, sound }
+}
+
+/// The picture of a sample.
+pub fn picture(attributes: &Attributes, seed: u64, split: usize, index: usize) -> Picture {
+    let rgb = scene::render(attributes, &mut Random::new(seed, Purpose::Picture, split, index));
+    Picture { width: PICTURE, height: PICTURE, rgb }
+}
+
+/// The sound of a sample: [`SAMPLES`] samples at [`SAMPLE_RATE`].
+pub fn sound(attributes: &Attributes, seed: u64, split: usize, index: usize) -> Vec<i16> {
+    voice::render(attributes.action, &mut Random::new(seed, Purpose::Sound, split, index))
+}
+
+/// A sample of these attributes with picture and sound, as the loaders would read it from its files; `index` chooses
+/// position, size, pitch and noise. `example(&HEADLINE, seed, 0)` is the first sample of `held_out_both`.
+pub fn example(attributes: &Attributes, seed: u64, index: usize) -> Sample {
+    let split = SPLITS.len() - 1;
+    Sample {
+        name: format!("{}-{index:06}", SPLITS[split]),
+        picture: Some(picture(attributes, seed, split, index)),
+        sound: Some(sound(attributes, seed, split, index).iter().map(|v| *v as f32 / 32768.0).collect()),
+        text: attributes.caption(true, true),
+        split: Some(SPLITS[split].to_string()),
+    }
+}
+
+/// Writes the data set into `dir`, which is made if it is missing.
+///
+/// `metadata.jsonl` comes last and whole: a folder without it is not a data set, so a crash leaves no half one. A folder
+/// that an earlier call wrote is written anew. `progress(done, total)` is called about ten times a second and may stop the
+/// work.
+///
+/// # Errors
+/// A folder with a `metadata.jsonl` of someone else's, a disk that is full or read-only, and [`Error::Interrupted`].
+pub fn write(dir: &Path, options: &Options, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<()> {
+    let table = dir.join(METADATA);
+    let marker = dir.join(MARKER);
+    if table.exists() && !marker.exists() {
+        return Err(Error::file(&table, "this data set was not written by `trimodal meadow` and is left alone; choose another folder"));
+    }
+    for folder in ["images", "audio"] {
+        let folder = dir.join(folder);
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+    }
+    if table.exists() {
+        std::fs::remove_file(&table).map_err(Error::io(&table, "remove"))?;
+    }
+    let made = serde_json::json!({"generator": "trimodal meadow", "version": 1, "seed": options.seed, "samples": options.samples, "test_samples": options.test_samples});
+    std::fs::write(&marker, format!("{made}\n")).map_err(Error::io(&marker, "write"))?;
+
+    let total = options.samples + 4 * options.test_samples;
+    let place = |i: usize| match i.checked_sub(options.samples) {
+        None => (0, i),
+        Some(test) => (1 + test / options.test_samples, test % options.test_samples),
+    };
+    let lines = parallel(
+        total,
+        |i| {
+            let (split, index) = place(i);
+            let Plan { attributes, picture: seen, sound: heard } = plan(options.seed, split, index);
+            let mut line = serde_json::Map::new();
+            if seen {
+                let name = format!("images/{}-{index:06}.png", SPLITS[split]);
+                let path = dir.join(&name);
+                std::fs::write(&path, png(&picture(&attributes, options.seed, split, index))?).map_err(Error::io(&path, "write"))?;
+                line.insert("file_name".into(), name.into());
+            }
+            if heard {
+                let name = format!("audio/{}-{index:06}.wav", SPLITS[split]);
+                let path = dir.join(&name);
+                std::fs::write(&path, wav(&sound(&attributes, options.seed, split, index))?).map_err(Error::io(&path, "write"))?;
+                line.insert("audio".into(), name.into());
+            }
+            line.insert("text".into(), attributes.caption(seen, heard).into());
+            line.insert("split".into(), SPLITS[split].into());
+            Ok(serde_json::Value::Object(line).to_string())
+        },
+        progress,
+    )?;
+    let mut text = lines.join("\n");
+    text.push('\n');
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io(dir, "write into"))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(Error::io(&table, "write"))?;
+    readable(file.as_file());
+    file.persist(&table).map_err(|error| Error::io(&table, "write")(error.error))?;
+    Ok(())
+}
+
+/// Temporary files are private; a data set is not.
+fn readable(file: &std::fs::File) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Where this fails (a file system without permissions) the table is readable by its owner, which suffices.
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o644));
+    }
+    let _ = file;
+}
+
+/// A PNG file of a picture.
+///
+/// # Errors
+/// None in practice: the sizes fit and memory does not refuse bytes.
+pub fn png(picture: &Picture) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(8192);
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Sub)
+        .write_image(&picture.rgb, picture.width as u32, picture.height as u32, ExtendedColorType::Rgb8)
+        .map_err(|error| Error::Usage(format!("cannot encode a PNG: {error}")))?;
+    Ok(bytes)
+}
+
+/// A 16 kHz mono 16-bit WAV file of a sound.
+///
+/// # Errors
+/// None in practice: a clip is far below 4 GiB.
+pub fn wav(sound: &[i16]) -> Result<Vec<u8>> {
+    let failed = |error: hound::Error| Error::Usage(format!("cannot encode a WAV: {error}"));
+    let spec = hound::WavSpec { channels: 1, sample_rate: SAMPLE_RATE, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut bytes = Cursor::new(Vec::with_capacity(44 + 2 * sound.len()));
+    let mut writer = hound::WavWriter::new(&mut bytes, spec).map_err(failed)?;
+    let mut samples = writer.get_i16_writer(sound.len() as u32);
+    for sample in sound {
+        samples.write_sample(*sample);
+    }
+    samples.flush().map_err(failed)?;
+    writer.finalize().map_err(failed)?;
+    Ok(bytes.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn splits_hold_out_what_they_say() {
+        let mut both = HashSet::new();
+        for (split, name) in SPLITS.iter().enumerate() {
+            let (mut pictures, mut sounds) = (0, 0);
+            for index in 0..4000 {
+                let Plan { attributes: a, picture, sound } = plan(7, split, index);
+                let expected = match *name {
+                    "train" | "iid" => (false, false),
+                    "held_out_colour" => (true, false),
+                    "held_out_action" => (false, true),
+                    _ => (true, true),
+                };
+                assert_eq!((a.held_out_colour(), a.held_out_action()), expected, "{name} {index}: {a:?}");
+                pictures += picture as usize;
+                sounds += sound as usize;
+                assert!(picture || sound);
+                if split == 4 {
+                    both.insert(a);
+                }
+            }
+            let all = if split == 0 { 3300..3500 } else { 4000..4001 };
+            assert!(all.contains(&pictures) && all.contains(&sounds), "{name}: {pictures} pictures, {sounds} sounds");
+        }
+        // 6 colour–species pairs, 4 pose–action pairs, 3 textures, 3 places.
+        assert_eq!(both.len(), 216);
+        assert_eq!(plan(1, 4, 0).attributes, HEADLINE);
+    }
+
+    #[test]
+    fn training_pairs_are_complete_but_for_the_held_out() {
+        let (mut colour, mut action) = (HashSet::new(), HashSet::new());
+        for index in 0..4000 {
+            let a = plan(3, 0, index).attributes;
+            colour.insert((a.species, a.colour));
+            action.insert((a.pose, a.action));
+        }
+        assert_eq!((colour.len(), action.len()), (30, 20));
+    }
+}

@@ -1,0 +1,100 @@
+//! WAV files to one clip of mono samples.
+
+use std::io::BufReader;
+use std::path::Path;
+
+use hound::{SampleFormat, WavReader};
+use rubato::audioadapter_buffers::direct::InterleavedSlice;
+use rubato::{Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction};
+
+use super::{Limits, open_file};
+use crate::{Error, Result};
+
+/// Reads the first `samples` samples of a WAV file at `sample_rate`, channels averaged, in −1 … 1; a shorter sound is
+/// padded with silence at its end.
+///
+/// Integers of 8 to 32 bits and 32-bit floats at any rate within `limits`; other rates are resampled by a windowed sinc.
+///
+/// # Errors
+/// A missing file, not a WAV, cut off or claiming more than is there, empty, beyond `limits`, or a sample that is not a
+/// finite number.
+pub fn load(path: &Path, sample_rate: u32, samples: usize, limits: &Limits) -> Result<Vec<f32>> {
+    let (file, length) = open_file(path, limits.file_bytes)?;
+    let bad = |what: String| Error::file(path, what);
+    let mut reader = WavReader::new(BufReader::with_capacity(1 << 15, file)).map_err(|error| bad(format!("not a readable WAV: {error}")))?;
+    let spec = reader.spec();
+    if !(1..=limits.sound_channels).contains(&spec.channels) {
+        return Err(bad(format!("expected 1 to {} channels, found {}", limits.sound_channels, spec.channels)));
+    }
+    if !(limits.sound_rate.0..=limits.sound_rate.1).contains(&spec.sample_rate) {
+        return Err(bad(format!("expected {} to {} samples per second, found {}", limits.sound_rate.0, limits.sound_rate.1, spec.sample_rate)));
+    }
+    // hound hands out one error after the other for samples that are claimed and not there: 2³¹ of them at worst.
+    let claimed = reader.len() as u64 * (spec.bits_per_sample as u64).div_ceil(8);
+    if claimed > length {
+        return Err(bad(format!("the WAV is cut off: it claims {claimed} bytes of samples, the file has {length} in all")));
+    }
+    let seconds = reader.duration() as u64 / spec.sample_rate as u64;
+    if seconds > limits.sound_seconds as u64 {
+        return Err(bad(format!("expected at most {} seconds, found {seconds}", limits.sound_seconds)));
+    }
+    if reader.duration() == 0 {
+        return Err(bad("the sound has no samples".into()));
+    }
+    // What the clip needs, and a little more so that the resampler's filter does not see an edge that is not there.
+    let wanted = samples as u64 * spec.sample_rate as u64 / sample_rate.max(1) as u64 + 1 + 4096;
+    let frames = wanted.min(reader.duration() as u64) as usize;
+    let channels = spec.channels as usize;
+    let at_frame = |i: usize, what: String| Error::file_at(path, format!("sample {i}"), what);
+    let mut mono = vec![0f32; frames];
+    match spec.sample_format {
+        SampleFormat::Int => {
+            let scale = 1.0 / (1u64 << (spec.bits_per_sample - 1)) as f32 / channels as f32;
+            for (i, sample) in reader.samples::<i32>().take(frames * channels).enumerate() {
+                mono[i / channels] += sample.map_err(|error| at_frame(i / channels, error.to_string()))? as f32 * scale;
+            }
+        }
+        SampleFormat::Float => {
+            for (i, sample) in reader.samples::<f32>().take(frames * channels).enumerate() {
+                let sample = sample.map_err(|error| at_frame(i / channels, error.to_string()))?;
+                if !sample.is_finite() {
+                    return Err(at_frame(i / channels, format!("expected a finite number, found {sample}")));
+                }
+                // Float files may overshoot ±1 a little; 10³⁰ would overflow the spectrum's powers.
+                mono[i / channels] += sample.clamp(-8.0, 8.0) / channels as f32;
+            }
+        }
+    }
+    let mut clip = if spec.sample_rate == sample_rate { mono } else { resample(&mono, spec.sample_rate, sample_rate).map_err(bad)? };
+    clip.resize(samples, 0.0);
+    Ok(clip)
+}
+
+/// Band-limited change of rate. The filter spans 128 input samples, 64 dB down at the lower rate's half.
+fn resample(mono: &[f32], from: u32, to: u32) -> std::result::Result<Vec<f32>, String> {
+    let parameters = SincInterpolationParameters::new(128, WindowFunction::BlackmanHarris2);
+    let mut resampler =
+        Async::<f32>::new_sinc(to as f64 / from as f64, 1.0, &parameters, 1024, 1, FixedAsync::Input).map_err(|error| format!("cannot resample: {error}"))?;
+    let input = InterleavedSlice::new(mono, 1, mono.len()).map_err(|error| format!("cannot resample: {error}"))?;
+    let output = resampler.process_all(&input, mono.len(), None).map_err(|error| format!("cannot resample: {error}"))?;
+    Ok(output.take_data())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resampling_keeps_a_tone() {
+        for from in [8_000u32, 11_025, 22_050, 44_100, 48_000, 192_000] {
+            let mono: Vec<f32> = (0..from).map(|i| (std::f32::consts::TAU * 440.0 * i as f32 / from as f32).sin()).collect();
+            let out = resample(&mono, from, 16_000).unwrap();
+            assert!(out.len().abs_diff(16_000) <= 1, "{from}: {}", out.len());
+            // The same tone, up to a delay of one sample: rubato rounds its filter's delay to whole samples.
+            let tone = |shift: f64| (0..out.len()).map(move |i| (std::f64::consts::TAU * 440.0 * (i as f64 + shift) / 16_000.0).sin());
+            let worst = |shift: f64| out.iter().zip(tone(shift)).take(15_000).skip(1_000).map(|(a, b)| (*a as f64 - b).abs()).fold(0.0, f64::max);
+            let best = (-24..=24).map(|i| worst(i as f64 / 16.0)).fold(f64::MAX, f64::min);
+            assert!(best < 0.02, "{from} Hz: off by {best}");
+        }
+    }
+}

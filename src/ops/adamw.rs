@@ -1,0 +1,482 @@
+//! AdamW: Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), exactly as `torch.optim.AdamW`, with
+//! the clipping of `torch.nn.utils.clip_grad_norm_` in the same pass.
+//!
+//! At step `t`, counted from 1:
+//!
+//! ```text
+//! g ← g · min(1, max_norm / (norm + 10⁻⁶))        only if max_norm > 0
+//! p ← p · (1 − lr · weight_decay)
+//! m ← m + (g − m) · (1 − β₁)
+//! v ← β₂ · v + (1 − β₂) · g²
+//! p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)
+//! ```
+//!
+//! `norm = √ Σ g²` over every gradient of the model comes from [`global_norm`] and stays on the device. The coefficients are
+//! computed in f64 on the host and handed over as f32. There is no backward pass.
+
+use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+#[cfg(feature = "wgpu")]
+use super::dims_bytes;
+use super::{expect_len, expect_workspace, on_real, real, size, sum};
+use crate::device::Device;
+use crate::device::cpu::Real;
+#[cfg(feature = "wgpu")]
+use crate::device::wgpu::Launch;
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+use half::bf16;
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+const OP: &str = "adamw";
+
+/// Elements whose squares make one partial sum.
+const CHUNK: usize = 4096;
+/// Below this many elements a tensor is done before other threads would have woken up.
+const PARALLEL: usize = 65_536;
+/// Elements that one CPU task takes of a tensor that is larger.
+const TASK: usize = 16_384;
+
+/// The settings of one step.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Hyper {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the running mean of gradients.
+    pub beta1: f64,
+    /// Decay of the running mean of their squares.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, per unit of learning rate.
+    pub weight_decay: f64,
+    /// The norm that all gradients together are clipped to; 0: not at all.
+    pub max_norm: f64,
+    /// The number of this step, counted from 1.
+    pub step: usize,
+}
+
+/// The sizes and coefficients of one update, as the kernel reads them.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Dims {
+    n: u32,
+    has_copy: u32,
+    decay: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    step_size: f32,
+    correction2: f32,
+    eps: f32,
+    max_norm: f32,
+    padding: [u32; 2],
+}
+
+impl Dims {
+    fn new(n: usize, has_copy: bool, h: &Hyper) -> Result<Self> {
+        if h.step == 0 {
+            return Err(Error::mismatch(OP, "step", "a number from 1", 0));
+        }
+        Ok(Dims {
+            n: size(OP, "elements", n)?,
+            has_copy: has_copy as u32,
+            decay: (1.0 - h.lr * h.weight_decay) as f32,
+            one_minus_beta1: (1.0 - h.beta1) as f32,
+            beta2: h.beta2 as f32,
+            one_minus_beta2: (1.0 - h.beta2) as f32,
+            step_size: (h.lr / (1.0 - h.beta1.powf(h.step as f64))) as f32,
+            correction2: (1.0 - h.beta2.powf(h.step as f64)).sqrt() as f32,
+            eps: h.eps as f32,
+            max_norm: h.max_norm as f32,
+            padding: [0; 2],
+        })
+    }
+}
+
+/// The sizes of one reduction of [`global_norm`], as the kernels read them.
+#[cfg(feature = "wgpu")]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Reduce {
+    n: u32,
+    offset: u32,
+    padding: [u32; 2],
+}
+
+/// Elements of workspace that [`global_norm`] needs for gradients of these lengths.
+pub fn workspace(lens: &[usize]) -> usize {
+    lens.iter().map(|len| len.div_ceil(CHUNK)).sum()
+}
+
+/// `norm = √ Σ g²` over all elements of all gradients.
+///
+/// Shapes: `grads` of any shape, `norm [1]`, overwritten. `workspace` has at least [`workspace`] elements; its contents do not
+/// matter before or after. dtype f32 (f64 on the CPU).
+///
+/// # Errors
+/// [`Error::Mismatch`] where a shape, dtype or device does not fit.
+pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
+    let dtype = real(OP, "norm", norm)?;
+    let device = norm.device().clone();
+    expect_len(OP, "norm", norm, [1], dtype, &device)?;
+    for grad in grads {
+        expect_len(OP, "grads", grad, grad.shape(), dtype, &device)?;
+    }
+    let needed = grads.iter().map(|grad| grad.len().div_ceil(CHUNK)).sum();
+    expect_workspace(OP, workspace, needed, dtype, &device)?;
+    match &device {
+        Device::Cpu => on_real!(dtype, global_norm_cpu::<T>(grads, norm, workspace)),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(gpu) => {
+            let mut offset = 0;
+            for grad in grads {
+                let dims = Reduce { n: size(OP, "elements", grad.len())?, offset: size(OP, "partial sums", offset)?, padding: [0; 2] };
+                let groups = grad.len().div_ceil(CHUNK);
+                gpu.launch(Launch { kernel: (OP, "squares"), constants: &[], buffers: &[Some(grad), Some(&*workspace)], dims: dims_bytes(&dims), groups })?;
+                offset += groups;
+            }
+            let dims = Reduce { n: size(OP, "partial sums", offset)?, offset: 0, padding: [0; 2] };
+            gpu.launch(Launch { kernel: (OP, "norm"), constants: &[], buffers: &[Some(&*workspace), Some(norm)], dims: dims_bytes(&dims), groups: 1 })?;
+        }
+    }
+    Ok(())
+}
+
+/// One step of one parameter tensor.
+///
+/// Shapes: `p` (the weights), `m` and `v` (the moments; zeros before the first step) are updated, `g` (the gradient) is read; all
+/// of the same length. `norm [1]` comes from [`global_norm`] and is read only if `max_norm > 0`. `copy`: the new weights, rounded
+/// to the nearest bf16 (ties to even), of the same length. dtype f32 (f64 on the CPU; `copy` is then f64, not rounded: the
+/// oracle's bf16).
+///
+/// # Errors
+/// [`Error::Mismatch`] where a shape, dtype or device does not fit, or for step 0.
+pub fn update(p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, norm: &Tensor, hyper: &Hyper, copy: Option<&mut Tensor>) -> Result<()> {
+    let dtype = real(OP, "p", p)?;
+    let device = p.device().clone();
+    let dims = Dims::new(p.len(), copy.is_some(), hyper)?;
+    expect_len(OP, "g", g, p.shape(), dtype, &device)?;
+    expect_len(OP, "m", m, p.shape(), dtype, &device)?;
+    expect_len(OP, "v", v, p.shape(), dtype, &device)?;
+    expect_len(OP, "norm", norm, [1], dtype, &device)?;
+    if let Some(copy) = &copy {
+        let copy_dtype = if dtype == DType::F64 { DType::F64 } else { DType::Bf16 };
+        expect_len(OP, "copy", copy, p.shape(), copy_dtype, &device)?;
+    }
+    match &device {
+        Device::Cpu => {
+            on_real!(dtype, update_cpu::<T>(dims, p, g, m, v, norm));
+            match (copy, dtype) {
+                (None, _) => {}
+                (Some(copy), DType::F64) => copy.copy_from(p)?,
+                (Some(copy), _) => in_tasks(p.cpu::<f32>(), copy.cpu_mut::<bf16>(), round_all),
+            }
+        }
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(gpu) => {
+            let copy = copy.map(|c| &*c);
+            gpu.launch(Launch {
+                kernel: (OP, "update"),
+                constants: &[],
+                buffers: &[Some(&*p), Some(g), Some(&*m), Some(&*v), Some(norm), copy],
+                dims: dims_bytes(&dims),
+                groups: (dims.n as usize).div_ceil(1024),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+// ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn global_norm_cpu<T: Real>(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor) {
+    let mut rest = workspace.cpu_mut::<T>();
+    let mut used = 0;
+    for grad in grads {
+        let grad = grad.cpu::<T>();
+        let (partial, behind) = rest.split_at_mut(grad.len().div_ceil(CHUNK));
+        if grad.len() < PARALLEL {
+            partial.iter_mut().zip(grad.chunks(CHUNK)).for_each(|(partial, grad)| *partial = squares(grad));
+        } else {
+            partial.par_iter_mut().zip(grad.par_chunks(CHUNK)).for_each(|(partial, grad)| *partial = squares(grad));
+        }
+        used += partial.len();
+        rest = behind;
+    }
+    norm.cpu_mut::<T>()[0] = sum(workspace.cpu::<T>()[..used].iter().copied()).sqrt();
+}
+
+/// `Σ x²` in sixteen interleaved sums, which the compiler keeps in vector registers.
+#[multiversion(targets = "simd")]
+fn squares<T: Real>(x: &[T]) -> T {
+    let mut lanes = [T::zero(); 16];
+    let chunks = x.chunks_exact(16);
+    let tail = sum(chunks.remainder().iter().map(|&x| x * x));
+    for chunk in chunks {
+        for i in 0..16 {
+            lanes[i] += chunk[i] * chunk[i];
+        }
+    }
+    sum(lanes.into_iter()) + tail
+}
+
+/// The coefficients of one update in the kernel's own type.
+#[derive(Clone, Copy)]
+struct Coefficients<T> {
+    clip: T,
+    decay: T,
+    one_minus_beta1: T,
+    beta2: T,
+    one_minus_beta2: T,
+    step_size: T,
+    correction2: T,
+    eps: T,
+}
+
+fn update_cpu<T: Real>(dims: Dims, p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, norm: &Tensor) {
+    let of = |x: f32| T::of(x as f64);
+    let ratio = of(dims.max_norm) / (norm.cpu::<T>()[0] + T::of(1e-6));
+    let unclipped = dims.max_norm <= 0.0 || ratio >= T::one();
+    let c = Coefficients {
+        clip: if unclipped { T::one() } else { ratio }, // a norm that is NaN spreads, as torch's does
+        decay: of(dims.decay),
+        one_minus_beta1: of(dims.one_minus_beta1),
+        beta2: of(dims.beta2),
+        one_minus_beta2: of(dims.one_minus_beta2),
+        step_size: of(dims.step_size),
+        correction2: of(dims.correction2),
+        eps: of(dims.eps),
+    };
+    let (p, g, m, v) = (p.cpu_mut::<T>(), g.cpu::<T>(), m.cpu_mut::<T>(), v.cpu_mut::<T>());
+    if p.len() < PARALLEL {
+        return update_all(p, g, m, v, c);
+    }
+    let moments = m.par_chunks_mut(TASK).zip(v.par_chunks_mut(TASK));
+    p.par_chunks_mut(TASK).zip(g.par_chunks(TASK)).zip(moments).for_each(|((p, g), (m, v))| update_all(p, g, m, v, c));
+}
+
+#[multiversion(targets = "simd")]
+fn update_all<T: Real>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: Coefficients<T>) {
+    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+        let g = g * c.clip;
+        *m += (g - *m) * c.one_minus_beta1;
+        *v = c.beta2 * *v + c.one_minus_beta2 * g * g;
+        *p = *p * c.decay - c.step_size * *m / (v.sqrt() / c.correction2 + c.eps);
+    }
+}
+
+fn in_tasks(from: &[f32], to: &mut [bf16], each: impl Fn(&[f32], &mut [bf16]) + Sync) {
+    if from.len() < PARALLEL {
+        return each(from, to);
+    }
+    to.par_chunks_mut(TASK).zip(from.par_chunks(TASK)).for_each(|(to, from)| each(from, to));
+}
+
+/// The upper half of each f32, rounded to nearest, ties to even; a NaN stays one.
+#[multiversion(targets = "simd")]
+fn round_all(from: &[f32], to: &mut [bf16]) {
+    for (to, x) in to.iter_mut().zip(from) {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        let nan = (bits >> 16) | 0x40;
+        *to = bf16::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 { nan } else { rounded } as u16);
+    }
+}
+
+// ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const LENGTHS: &[usize] = &[
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1021, 1023, 1024, 1025, 2049, 4095, 4096, 4097, 10_007,
+    16_385, 65_537,
+];
+
+const HYPER: Hyper = Hyper { lr: 4e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, max_norm: 1.0, step: 7 };
+
+/// The oracle cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &n in LENGTHS {
+        for with_copy in [false, true] {
+            cases.push(update_case(n, with_copy, 0.5, Hyper { step: 1 + n % 1000, ..HYPER }));
+        }
+        cases.push(update_case(n, false, 3.0, HYPER)); // clipped
+        cases.push(norm_case(&[n]));
+    }
+    cases.push(update_case(33, true, 3.0, Hyper { max_norm: 0.0, ..HYPER }));
+    cases.push(update_case(33, false, 1.0, Hyper { weight_decay: 0.0, step: 1_000_000, ..HYPER }));
+    // The largest tensors of the demo's model: embeddings and a feed-forward matrix.
+    cases.push(update_case(450 * 64, true, 2.0, HYPER).bench(14 * 450 * 64));
+    cases.push(update_case(64 * 176, false, 2.0, HYPER).bench(14 * 64 * 176));
+    for lens in [&[][..], &[1, 1], &[0, 3, 0], &[5, 4096, 4097, 1], &[31, 33, 64, 127, 129], &[8191, 2, 12_289], &[64; 40]] {
+        cases.push(norm_case(lens));
+    }
+    cases.push(norm_case(&[28_800, 11_264, 11_264, 11_264, 4096, 4096, 4096, 4096, 64, 64]).bench(2 * 79_104));
+    cases
+}
+
+fn update_case(n: usize, with_copy: bool, norm: f64, hyper: Hyper) -> Case {
+    let label = format!("n={n} norm={norm} max_norm={} step={}{}", hyper.max_norm, hyper.step, if with_copy { " copy" } else { "" });
+    let mut draw = Draw::new(&label);
+    let inputs = vec![draw.normals("g", [n], 0.1), Operand::new("norm", [1], Kind::Real, vec![norm])];
+    let squares = Operand::new("v", [n], Kind::Real, (0..n).map(|_| draw.normal().powi(2) * 0.01).collect());
+    let mut outputs = vec![Output::updated(draw.normals("p", [n], 1.0)), Output::updated(draw.normals("m", [n], 0.1)), Output::updated(squares)];
+    if with_copy {
+        outputs.push(Output::overwritten("copy", [n], Kind::Bf16));
+    }
+    // WGSL: a division within 2.5 ulp, a square root within about 3, of a step that is small beside p.
+    Case::new("update", label, inputs, outputs, Compare::Reduction(2.0), move |i, o| {
+        let [p, m, v, copy @ ..] = o else { unreachable!("three outputs at least") };
+        update(p, &i[0], m, v, &i[1], &hyper, copy.first_mut())
+    })
+    .naive(move |i, o| {
+        on_real!(i[0].dtype(), naive_update::<T>(i, o, &hyper));
+        Ok(())
+    })
+}
+
+fn norm_case(lens: &[usize]) -> Case {
+    let label = format!("lengths {lens:?}");
+    let mut draw = Draw::new(&label);
+    let inputs = lens.iter().map(|&n| draw.normals("grad", [n], 1.0)).collect();
+    let outputs = vec![Output::overwritten("norm", [1], Kind::Real), Output::scratch(workspace(lens))];
+    Case::new("global_norm", label, inputs, outputs, Compare::Reduction(3.0), |i, o| {
+        let [norm, workspace] = o else { unreachable!("two outputs") };
+        global_norm(&i.iter().collect::<Vec<_>>(), norm, workspace)
+    })
+    .naive(|i, o| {
+        on_real!(o[0].dtype(), naive_norm::<T>(i, o));
+        Ok(())
+    })
+}
+
+fn naive_norm<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
+    outputs[0].cpu_mut::<T>()[0] = sum(inputs.iter().flat_map(|grad| grad.cpu::<T>()).map(|&g| g * g)).sqrt();
+}
+
+fn naive_update<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], hyper: &Hyper) {
+    let (g, norm) = (inputs[0].cpu::<T>(), inputs[1].cpu::<T>()[0]);
+    let dims = Dims::new(g.len(), false, hyper).expect("a good step");
+    let of = |x: f32| T::of(x as f64);
+    let clip = if dims.max_norm > 0.0 { T::one().min(of(dims.max_norm) / (norm + T::of(1e-6))) } else { T::one() };
+    for i in 0..g.len() {
+        let g = g[i] * clip;
+        let [p, m, v] = [0, 1, 2].map(|o| outputs[o].cpu::<T>()[i]);
+        let m = m + (g - m) * of(dims.one_minus_beta1);
+        let v = of(dims.beta2) * v + of(dims.one_minus_beta2) * g * g;
+        let p = p * of(dims.decay) - of(dims.step_size) * m / (v.sqrt() / of(dims.correction2) + of(dims.eps));
+        for (output, value) in outputs.iter_mut().zip([p, m, v, p]) {
+            output.cpu_mut::<T>()[i] = value;
+        }
+    }
+}
+
+/// There is no backward pass.
+pub fn gradients() -> Vec<GradientCase> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
+
+    /// Ten steps of five parameters whose gradient at step t is `(i + 1) · p[i] − t/4`.
+    fn ten_steps(device: &Device, dtype: DType, max_norm: f64) -> [Vec<f64>; 4] {
+        let tensor = |values: &[f64]| Tensor::from_f64(device, [values.len()], dtype, values).unwrap();
+        let (mut p, mut m, mut v, mut norm) = (tensor(&[0.5, -1.0, 2.0, 0.0, 3.0]), tensor(&[0.0; 5]), tensor(&[0.0; 5]), tensor(&[0.0]));
+        let mut scratch = tensor(&[0.0]);
+        for step in 1..=10 {
+            let g: Vec<f64> = p.read_f64().unwrap().iter().enumerate().map(|(i, p)| (i + 1) as f64 * p - step as f64 / 4.0).collect();
+            let g = tensor(&g);
+            global_norm(&[&g], &mut norm, &mut scratch).unwrap();
+            let hyper = Hyper { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, max_norm, step };
+            update(&mut p, &g, &mut m, &mut v, &norm, &hyper, None).unwrap();
+        }
+        [p, m, v, norm].map(|t| t.read_f64().unwrap())
+    }
+
+    /// `torch.optim.AdamW` in float64, without and with `clip_grad_norm_(…, 1.0)`: p, exp_avg, exp_avg_sq and the last norm.
+    const TORCH: [[[f64; 5]; 3]; 2] = [
+        [
+            [0.927_294_693_618_343_6, 0.053_924_650_854_589_78, 0.918_304_862_143_269_2, 0.679_908_096_575_019_6, 1.777_995_806_382_658],
+            [-0.648_021_462_829_636_8, -1.591_205_587_772_713_4, 1.684_381_288_108_156_6, -0.054_427_501_375_982_54, 6.551_327_486_017_987],
+            [0.463_318_739_940_906_33, 2.367_059_402_451_005_7, 4.332_611_018_769_08, 0.004_744_399_638_203_456, 46.115_718_168_815_086],
+        ],
+        [
+            [0.926_765_387_377_571_5, 0.053_630_995_101_439_025, 0.886_471_816_118_704_6, 0.689_773_977_270_040_5, 1.756_728_672_816_654_5],
+            [-0.071_037_954_921_121_9, -0.157_683_859_560_894_34, 0.139_632_564_986_334_2, -0.003_517_835_204_033_406_5, 0.605_479_488_470_285_9],
+            [0.005_991_014_377_861_885, 0.023_364_272_313_136_678, 0.024_813_107_105_252_686, 2.295_785_850_436_660_3e-5, 0.347_071_633_120_546_3],
+        ],
+    ];
+    const TORCH_NORM: f64 = 7.547_353_061_901_071;
+
+    #[test]
+    fn ten_steps_as_in_torch() {
+        for (max_norm, expected) in [0.0, 1.0].into_iter().zip(&TORCH) {
+            let mut runs: Vec<_> = test_devices().iter().map(|device| (ten_steps(device, DType::F32, max_norm), 1e-5)).collect();
+            // In f64 only the coefficients are rounded to f32.
+            runs.push((ten_steps(&Device::Cpu, DType::F64, max_norm), 2e-6));
+            for (found, tolerance) in runs {
+                for (found, expected) in found.iter().zip(expected) {
+                    for (f, e) in found.iter().zip(expected) {
+                        assert!((f - e).abs() <= tolerance * e.abs().max(0.1), "max_norm {max_norm}: {f} {e}");
+                    }
+                }
+                if max_norm > 0.0 {
+                    assert!((found[3][0] / TORCH_NORM - 1.0).abs() < 1e-5, "{}", found[3][0]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_copy_is_rounded_to_nearest_even() {
+        // With lr 0 the weights stay: halfway cases, both neighbours of one, signs, tiny and huge numbers, an odd length.
+        let bits: Vec<u32> = [0x3f80_8000u32, 0x3f81_8000, 0x3f80_8001, 0x3f80_7fff, 0x7f7f_0000, 0x0080_0000, 0x4049_0fdb, 0, 0x4b7f_ffff].into();
+        let values: Vec<f32> = bits.iter().flat_map(|&b| [f32::from_bits(b), -f32::from_bits(b)]).chain([1.5]).collect();
+        let expected: Vec<u16> = values.iter().map(|&x| bf16::from_f32(x).to_bits()).collect();
+        for device in test_devices() {
+            let n = values.len();
+            let mut p = Tensor::from_slice(&device, [n], &values).unwrap();
+            let [g, mut m, mut v] = crate::ops::zeros_like([&p, &p, &p]).unwrap();
+            let norm = Tensor::from_slice(&device, [1], &[0f32]).unwrap();
+            let mut copy = Tensor::zeros(&device, [n], DType::Bf16).unwrap();
+            update(&mut p, &g, &mut m, &mut v, &norm, &Hyper { lr: 0.0, ..HYPER }, Some(&mut copy)).unwrap();
+            assert_eq!(p.read::<f32>().unwrap(), values);
+            let found: Vec<u16> = copy.read::<bf16>().unwrap().iter().map(|x| x.to_bits()).collect();
+            assert_eq!(found, expected, "{device}");
+        }
+    }
+
+    #[test]
+    fn step_zero_is_refused() {
+        let mut tensors = [(); 5].map(|_| Tensor::zeros(&Device::Cpu, [1], DType::F32).unwrap());
+        let [p, g, m, v, norm] = &mut tensors;
+        let error = update(p, g, m, v, norm, &Hyper { step: 0, ..HYPER }, None).unwrap_err();
+        assert_eq!(error.to_string(), "adamw: step: expected a number from 1, found 0");
+    }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        /// Shapes beyond the list.
+        #[test]
+        fn any_shape(n in 0usize..9000, with_copy: bool, norm in 0.0f64..4.0, step in 1usize..5000) {
+            let cases = [update_case(n, with_copy, norm, Hyper { step, ..HYPER }), norm_case(&[n, 3, n / 2])];
+            for device in DEVICES.iter() {
+                for case in &cases {
+                    let outcome = run_case(case, device);
+                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
+                }
+            }
+        }
+    }
+
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
+}

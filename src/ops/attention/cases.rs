@@ -1,0 +1,429 @@
+//! The cases of attention: the masks of the design page, packed, on many shapes.
+
+use super::{EMPTY, OP, Rung, WORKGROUP_BYTES, backward_tiles, forward, forward_rung};
+use crate::device::Device;
+use crate::device::cpu::Real;
+use crate::error::Result;
+use crate::ops::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use crate::ops::{on_real, sum, zeros_like};
+use crate::tensor::{DType, Tensor};
+
+/// What rows look at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Mask {
+    /// Row i sees the keys up to `i + Nk − Nq`: a causal sequence behind a cache.
+    Causal,
+    /// Every row sees every key.
+    Full,
+    /// Samples of this many rows: a bidirectional picture, then causal text; the rest are unused rows.
+    Packed(usize),
+    /// Row i sees this many keys up to itself.
+    Window(usize),
+    /// Drawn, one interval in six empty.
+    Random,
+    /// Every row sees nothing.
+    Nothing,
+}
+
+impl Mask {
+    /// `visible [queries, 2]`.
+    pub(super) fn intervals(self, queries: usize, keys: usize, draw: &mut Draw) -> Vec<[i32; 2]> {
+        let end = |row: usize| (row + 1 + keys).saturating_sub(queries).min(keys);
+        (0..queries)
+            .map(|row| {
+                let (start, end) = match self {
+                    Mask::Causal => (0, end(row)),
+                    Mask::Full => (0, keys),
+                    Mask::Packed(length) => {
+                        let start = row / length * length;
+                        let picture = start + 2 + length / 2;
+                        if start + length > queries { (row, row + 1) } else { (start, (row + 1).max(picture)) }
+                    }
+                    Mask::Window(width) => (end(row).saturating_sub(width), end(row)),
+                    Mask::Random => {
+                        let (a, b) = (draw.below(keys + 1), draw.below(keys + 1));
+                        if draw.below(6) == 0 { (a, a) } else { (a.min(b), a.max(b)) }
+                    }
+                    Mask::Nothing => (row.min(keys), row.min(keys)),
+                };
+                [start.min(keys) as i32, end.min(keys) as i32]
+            })
+            .collect()
+    }
+}
+
+/// The interval of rows that see each key.
+pub(super) fn visible_by(visible: &[[i32; 2]], keys: usize) -> Vec<[i32; 2]> {
+    let mut by = vec![[0, 0]; keys];
+    for (row, &[start, end]) in visible.iter().enumerate() {
+        for seen in &mut by[start as usize..end.max(start) as usize] {
+            if seen[1] == 0 {
+                seen[0] = row as i32;
+            }
+            seen[1] = row as i32 + 1;
+        }
+    }
+    by
+}
+
+/// One set of sizes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub queries: usize,
+    pub keys: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub mask: Mask,
+}
+
+impl Shape {
+    fn new(queries: usize, keys: usize, heads: usize, kv_heads: usize, head_dim: usize, mask: Mask) -> Self {
+        Shape { queries, keys, heads, kv_heads, head_dim, mask }
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
+    fn label(&self) -> String {
+        let Shape { queries, keys, heads, kv_heads, head_dim, mask } = self;
+        format!("Nq={queries} Nk={keys} H={heads}/{kv_heads} d={head_dim} {mask:?}")
+    }
+}
+
+/// q, k, v, visible.
+fn inputs(shape: &Shape) -> (Vec<Operand>, Vec<[i32; 2]>) {
+    let Shape { queries, keys, heads, kv_heads, head_dim, mask } = *shape;
+    let mut draw = Draw::new(&shape.label());
+    let mut inputs = vec![
+        draw.normals("q", [queries, heads, head_dim], 1.0),
+        draw.normals("k", [keys, kv_heads, head_dim], 1.0),
+        draw.normals("v", [keys, kv_heads, head_dim], 1.0),
+    ];
+    let visible = mask.intervals(queries, keys, &mut draw);
+    inputs.push(Operand::ints("visible", [queries, 2], visible.iter().flatten().copied()));
+    (inputs, visible)
+}
+
+/// Pairs of a row and a key that it sees.
+fn pairs(visible: &[[i32; 2]]) -> u64 {
+    visible.iter().map(|&[start, end]| (end - start).max(0) as u64).sum()
+}
+
+/// WGSL's exp has an error of 3 + 2·|x| ulp, of which the first counts where x ≈ 0 and the probability is large.
+const EXP_ULP: f64 = 8.0;
+
+/// Forward on every rung.
+pub(super) fn forward_cases(shape: &Shape) -> Vec<Case> {
+    let shape = *shape;
+    let (inputs, visible) = inputs(&shape);
+    let Shape { queries, heads, head_dim, .. } = shape;
+    let rungs = [("forward", Rung::Tiled(WORKGROUP_BYTES)), ("forward:large", Rung::Tiled(usize::MAX)), ("forward:naive", Rung::Naive)];
+    rungs
+        .into_iter()
+        .map(|(entry, rung)| {
+            let outputs = vec![Output::overwritten("o", [queries, heads, head_dim], Kind::Real), Output::overwritten("lse", [queries, heads], Kind::Real)];
+            let case = Case::new(entry, shape.label(), inputs.clone(), outputs, Compare::Reduction(EXP_ULP), move |i, o| {
+                let [o, lse] = o else { unreachable!("two outputs") };
+                // On the CPU, the naive rung is the plain loops: this is where they are timed.
+                if rung == Rung::Naive && matches!(i[0].device(), Device::Cpu) {
+                    on_real!(i[0].dtype(), naive_forward::<T>(i, shape.scale(), o, lse));
+                    return Ok(());
+                }
+                forward_rung(rung, &i[0], &i[1], &i[2], &i[3], shape.scale(), o, lse)
+            })
+            .naive(move |i, o| {
+                let [o, lse] = o else { unreachable!("two outputs") };
+                on_real!(i[0].dtype(), naive_forward::<T>(i, shape.scale(), o, lse));
+                Ok(())
+            });
+            timed(case, &shape, 4 * pairs(&visible))
+        })
+        .collect()
+}
+
+/// Backward with the default tiles and with the adapter's.
+pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
+    let shape = *shape;
+    let Shape { queries, keys, heads, kv_heads, head_dim, .. } = shape;
+    let (mut inputs, visible) = inputs(&shape);
+    // What forward would have saved, rounded to f32 for the oracle as well.
+    let tensors: Vec<Tensor> = inputs.iter().map(|i| i.tensor(&Device::Cpu, DType::F64).expect("a small tensor")).collect();
+    let [mut o, mut lse] = [[queries, heads, head_dim].as_slice(), &[queries, heads]].map(|s| Tensor::zeros(&Device::Cpu, s, DType::F64).expect("a small tensor"));
+    naive_forward::<f64>(&tensors, shape.scale(), &mut o, &mut lse);
+    let mut draw = Draw::new(&format!("{} backward", shape.label()));
+    inputs.push(Operand::new("o", o.shape(), Kind::Real, o.cpu::<f64>().to_vec()));
+    inputs.push(Operand::new("lse", lse.shape(), Kind::Real, lse.cpu::<f64>().to_vec()));
+    inputs.push(draw.normals("d_o", [queries, heads, head_dim], 1.0));
+    let by = visible_by(&visible, keys);
+    inputs.push(Operand::ints("visible_by", [keys, 2], by.into_iter().flatten()));
+    [("backward", WORKGROUP_BYTES), ("backward:large", usize::MAX)]
+        .into_iter()
+        .map(|(entry, bytes)| {
+            let outputs = vec![
+                Output::scratch(queries * heads),
+                Output::overwritten("dq", [queries, heads, head_dim], Kind::Real),
+                Output::overwritten("dk", [keys, kv_heads, head_dim], Kind::Real),
+                Output::overwritten("dv", [keys, kv_heads, head_dim], Kind::Real),
+            ];
+            let case = Case::new(entry, shape.label(), inputs.clone(), outputs, Compare::Reduction(EXP_ULP), move |i, o| {
+                let [delta, dq, dk, dv] = o else { unreachable!("four outputs") };
+                backward_tiles(bytes, &i[0], &i[1], &i[2], &i[4], &i[5], &i[6], &i[3], &i[7], shape.scale(), delta, dq, dk, dv)
+            })
+            .naive(move |i, o| {
+                let [_, dq, dk, dv] = o else { unreachable!("four outputs") };
+                on_real!(i[0].dtype(), naive_backward::<T>(i, shape.scale(), dq, dk, dv));
+                Ok(())
+            });
+            timed(case, &shape, 10 * pairs(&visible))
+        })
+        .collect()
+}
+
+/// The demo's shape is the one that is timed; `flops` per pair and head, without the factor d.
+fn timed(case: Case, shape: &Shape, flops: u64) -> Case {
+    if shape.queries == 1920 { case.bench(flops * (shape.heads * shape.head_dim) as u64) } else { case }
+}
+
+/// The sizes of the demo: 32 samples of 60 rows with a picture of 38, 4 heads of 16.
+pub(super) const DEMO: Shape = Shape { queries: 1920, keys: 1920, heads: 4, kv_heads: 4, head_dim: 16, mask: Mask::Packed(60) };
+
+/// The list of shapes.
+fn shapes() -> Vec<Shape> {
+    use Mask::*;
+    let mut shapes = vec![
+        // The first that is large enough is run a hundred times.
+        Shape::new(41, 41, 2, 1, 16, Packed(9)),
+        // Nothing at all, and next to nothing.
+        Shape::new(0, 0, 2, 1, 16, Full),
+        Shape::new(0, 5, 2, 1, 16, Full),
+        Shape::new(5, 0, 2, 1, 16, Full),
+        Shape::new(1, 1, 1, 1, 4, Full),
+        Shape::new(7, 9, 2, 2, 16, Nothing),
+        Shape::new(70, 70, 2, 1, 32, Nothing),
+        // Generation: one or a few rows behind a cache.
+        Shape::new(1, 61, 4, 4, 16, Causal),
+        Shape::new(1, 200, 4, 1, 64, Causal),
+        Shape::new(3, 130, 4, 2, 32, Causal),
+        Shape::new(5, 33, 8, 1, 128, Causal),
+        // Tiles cut everywhere.
+        Shape::new(129, 129, 1, 1, 16, Causal),
+        Shape::new(127, 127, 2, 1, 16, Window(9)),
+        Shape::new(101, 101, 2, 2, 16, Packed(7)),
+        Shape::new(160, 160, 1, 1, 32, Packed(60)),
+        Shape::new(97, 53, 2, 1, 24, Random),
+        Shape::new(33, 257, 1, 1, 16, Random),
+        Shape::new(65, 400, 2, 1, 16, Random),
+        // Beyond what the CPU holds whole: several tiles of keys, of rows.
+        Shape::new(300, 300, 1, 1, 16, Causal),
+        Shape::new(290, 310, 2, 1, 8, Random),
+        Shape::new(280, 600, 1, 1, 4, Random),
+    ];
+    let heads = [(1, 1), (2, 1), (4, 2), (4, 4), (4, 1), (3, 3), (6, 2), (8, 1)];
+    let sizes = [31, 32, 33, 64, 65, 47, 17, 63, 29, 72];
+    let masks = [Causal, Packed(13), Window(7), Random, Full, Packed(8), Random];
+    let mut turn = 0;
+    for head_dim in [16, 24, 32, 40, 64, 80, 96, 128, 4, 5, 7, 12, 18, 31, 33, 50, 65, 72, 100, 127] {
+        for mask in if head_dim % 8 == 0 { &masks[..] } else { &masks[2..4] } {
+            let (heads, kv_heads) = heads[turn % heads.len()];
+            // Small enough for a software driver.
+            let most = 120_000 / (heads * head_dim);
+            let queries = sizes.iter().cycle().skip(turn).find(|&&n| n * n <= most.max(300)).copied().unwrap_or(17);
+            let keys = if *mask == Random { queries + turn % 11 } else { queries };
+            shapes.push(Shape::new(queries, keys, heads, kv_heads, head_dim, *mask));
+            turn += 1;
+        }
+    }
+    shapes.push(DEMO);
+    shapes
+}
+
+/// The oracle cases.
+pub fn cases() -> Vec<Case> {
+    shapes().iter().flat_map(|shape| forward_cases(shape).into_iter().chain(backward_cases(shape))).collect()
+}
+
+// ── Plain loops ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// inputs: q, k, v, visible.
+fn naive_forward<T: Real>(inputs: &[Tensor], scale: f32, o: &mut Tensor, lse: &mut Tensor) {
+    let [q, k, v] = [0, 1, 2].map(|i| inputs[i].cpu::<T>());
+    let visible = inputs[3].cpu::<i32>();
+    let (heads, kv_heads, hd) = (inputs[0].dim(1), inputs[1].dim(1), inputs[0].dim(2));
+    let (o, lse) = (o.cpu_mut::<T>(), lse.cpu_mut::<T>());
+    for row in 0..inputs[0].rows() {
+        let (start, end) = (visible[2 * row] as usize, visible[2 * row + 1] as usize);
+        for head in 0..heads {
+            let at = (row * heads + head) * hd;
+            let kv = |key: usize| (key * kv_heads + head / (heads / kv_heads)) * hd;
+            let out = &mut o[at..at + hd];
+            out.fill(T::zero());
+            lse[row * heads + head] = T::of(EMPTY as f64);
+            if start >= end {
+                continue;
+            }
+            let scores: Vec<T> = (start..end).map(|key| sum((0..hd).map(|d| q[at + d] * k[kv(key) + d])) * T::of(scale as f64)).collect();
+            let maximum = scores.iter().fold(scores[0], |m, &s| if s > m { s } else { m });
+            let total = sum(scores.iter().map(|&s| (s - maximum).exp()));
+            for (key, &score) in (start..end).zip(&scores) {
+                let p = (score - maximum).exp();
+                for d in 0..hd {
+                    out[d] += p * v[kv(key) + d];
+                }
+            }
+            for x in out {
+                *x /= total;
+            }
+            lse[row * heads + head] = maximum + total.ln();
+        }
+    }
+}
+
+/// inputs: q, k, v, visible, o, lse, d_o.
+fn naive_backward<T: Real>(inputs: &[Tensor], scale: f32, dq: &mut Tensor, dk: &mut Tensor, dv: &mut Tensor) {
+    let [q, k, v, o, lse, d_o] = [0, 1, 2, 4, 5, 6].map(|i| inputs[i].cpu::<T>());
+    let visible = inputs[3].cpu::<i32>();
+    let (heads, kv_heads, hd) = (inputs[0].dim(1), inputs[1].dim(1), inputs[0].dim(2));
+    let (dq, dk, dv) = (dq.cpu_mut::<T>(), dk.cpu_mut::<T>(), dv.cpu_mut::<T>());
+    let scale = T::of(scale as f64);
+    for d in [&mut *dq, &mut *dk, &mut *dv] {
+        d.fill(T::zero());
+    }
+    for row in 0..inputs[0].rows() {
+        for head in 0..heads {
+            let at = (row * heads + head) * hd;
+            let delta = sum((0..hd).map(|d| o[at + d] * d_o[at + d]));
+            for key in visible[2 * row]..visible[2 * row + 1] {
+                let kv = (key as usize * kv_heads + head / (heads / kv_heads)) * hd;
+                let score = sum((0..hd).map(|d| q[at + d] * k[kv + d])) * scale;
+                let p = (score - lse[row * heads + head]).exp();
+                let ds = p * (sum((0..hd).map(|d| d_o[at + d] * v[kv + d])) - delta) * scale;
+                for d in 0..hd {
+                    dq[at + d] += ds * k[kv + d];
+                    dk[kv + d] += ds * q[at + d];
+                    dv[kv + d] += p * d_o[at + d];
+                }
+            }
+        }
+    }
+}
+
+// ── Gradients ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The gradient checks, of q, k and v.
+pub fn gradients() -> Vec<GradientCase> {
+    use Mask::*;
+    let shapes = [
+        Shape::new(5, 5, 2, 1, 4, Causal),
+        Shape::new(9, 9, 1, 1, 5, Packed(4)),
+        Shape::new(3, 7, 4, 2, 4, Causal),
+        Shape::new(6, 8, 2, 2, 6, Random),
+        Shape::new(6, 6, 2, 1, 4, Window(2)),
+        Shape::new(4, 3, 8, 1, 4, Full),
+        Shape::new(20, 20, 1, 1, 4, Packed(9)),
+    ];
+    shapes
+        .into_iter()
+        .map(|shape| {
+            let (operands, visible) = inputs(&shape);
+            let by = visible_by(&visible, shape.keys).concat();
+            let run = move |i: &[Tensor]| -> Result<[Tensor; 2]> {
+                let mut o = Tensor::zeros(i[0].device(), i[0].shape(), i[0].dtype())?;
+                let mut lse = Tensor::zeros(i[0].device(), [shape.queries, shape.heads], i[0].dtype())?;
+                forward(&i[0], &i[1], &i[2], &i[3], shape.scale(), &mut o, &mut lse)?;
+                Ok([o, lse])
+            };
+            GradientCase {
+                label: format!("{OP} {}", shape.label()),
+                inputs: operands,
+                wrt: vec![0, 1, 2],
+                forward: Box::new(move |i| run(i).map(|[o, _]| vec![o])),
+                backward: Box::new(move |i, d| {
+                    let [o, lse] = run(i)?;
+                    let [mut delta, mut dq, mut dk, mut dv] = zeros_like([&lse, &i[0], &i[1], &i[2]])?;
+                    let by = Tensor::from_slice(o.device(), [shape.keys, 2], &by)?;
+                    super::backward(&i[0], &i[1], &i[2], &o, &lse, &d[0], &i[3], &by, shape.scale(), &mut delta, &mut dq, &mut dk, &mut dv)?;
+                    Ok(vec![dq, dk, dv])
+                }),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
+    use std::time::Instant;
+
+    #[test]
+    fn every_case_agrees_with_the_oracle() {
+        assert_op(OP);
+    }
+
+    fn any_shape() -> impl Strategy<Value = Shape> {
+        let mask = prop_oneof![
+            Just(Mask::Causal),
+            Just(Mask::Full),
+            (1usize..50).prop_map(Mask::Packed),
+            (1usize..40).prop_map(Mask::Window),
+            Just(Mask::Random),
+            Just(Mask::Nothing)
+        ];
+        (0usize..90, 0usize..90, 1usize..4, 1usize..4, 4usize..=128, mask).prop_map(|(queries, keys, per, kv_heads, head_dim, mask)| {
+            let keys = if matches!(mask, Mask::Packed(_)) { queries } else { keys };
+            Shape::new(queries, keys, per * kv_heads, kv_heads, head_dim, mask)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #[test]
+        fn drawn_shapes_agree_with_the_oracle(shape in any_shape()) {
+            // Where no row sees two keys, dq is 0 and whatever is found instead is rounding.
+            let visible = shape.mask.intervals(shape.queries, shape.keys, &mut Draw::new(""));
+            prop_assume!(visible.iter().any(|v| v[1] - v[0] > 1));
+            for device in test_devices() {
+                for case in forward_cases(&shape).iter().chain(&backward_cases(&shape)) {
+                    let outcome = run_case(case, &device);
+                    prop_assert!(outcome.is_ok(), "{} on {device}: {}: {outcome:?}", case.entry, case.label);
+                }
+            }
+        }
+    }
+
+    /// `cargo test --release --lib -- --ignored --nocapture attention_times`
+    #[test]
+    #[ignore = "prints times"]
+    fn attention_times() {
+        let shapes = [DEMO, Shape { head_dim: 64, queries: 512, keys: 512, mask: Mask::Causal, ..DEMO }, Shape { head_dim: 128, queries: 256, keys: 256, mask: Mask::Causal, ..DEMO }];
+        for device in test_devices() {
+            for shape in &shapes {
+                for case in forward_cases(shape).iter().chain(&backward_cases(shape)) {
+                    let tensors: Vec<Tensor> = case.inputs.iter().map(|i| i.tensor(&device, DType::F32).unwrap()).collect();
+                    let mut outputs: Vec<Tensor> = case.outputs.iter().map(|o| o.before.tensor(&device, DType::F32).unwrap()).collect();
+                    let mut times = Vec::new();
+                    let runs = if matches!(device, Device::Cpu) { 50 } else { 5 };
+                    for _ in 0..runs {
+                        let start = Instant::now();
+                        (case.run)(&tensors, &mut outputs).unwrap();
+                        #[cfg(feature = "wgpu")]
+                        if let Device::Wgpu(gpu) = &device {
+                            gpu.synchronize().unwrap();
+                        }
+                        times.push(start.elapsed().as_secs_f64() * 1e3);
+                    }
+                    times.sort_by(f64::total_cmp);
+                    println!("{device} {:16} {}: median {:.3} ms, best {:.3}", case.entry, case.label, times[runs / 2], times[0]);
+                    if matches!(device, Device::Cpu) && case.entry == "backward" {
+                        let start = Instant::now();
+                        (case.naive.as_ref().unwrap())(&tensors, &mut outputs).unwrap();
+                        println!("{device} backward naive: {:.3} ms", start.elapsed().as_secs_f64() * 1e3);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Attention: every row looks at one interval of rows, fused, with an online softmax.
+//!
+//! `o_i = Σ_j p_ij v_j` with `p_ij = exp(scale · q_i·k_j − lse_i)` and `lse_i = ln Σ_j exp(scale · q_i·k_j)`, where j runs over
+//! `visible[i] = [start, end)` and nothing else. Query head h reads key and value head `h / (H / Hkv)` (grouped-query
+//! attention: Ainslie et al. 2023, arXiv 2305.13245). The score matrix is never stored: forward builds the sums online
+//! (Milakov and Gimelshein 2018, arXiv 1805.02867; FlashAttention: Dao et al. 2022, arXiv 2205.14135).
+//!
+//! Backward recomputes `p` from `lse`. With `dp_ij = do_i·v_j` and `delta_i = Σ_j p_ij dp_ij = do_i·o_i`, the softmax's
+//! gradient is `ds_ij = p_ij (dp_ij − delta_i)`, and `dq_i = scale Σ_j ds_ij k_j`, `dk_j = scale Σ_i ds_ij q_i`,
+//! `dv_j = Σ_i p_ij do_i`; the sums over i of one KV head run over all query heads that read it.
+//!
+//! Rungs of forward on wgpu: `naive` (one thread per row and head) and the default, where a workgroup owns a tile of rows,
+//! takes tiles of keys between the first and the last that one of its rows sees, and keeps scores and outputs in
+//! registers; K and V take turns in one buffer of shared memory. On the CPU see [`cpu`].
+
+mod cases;
+mod cpu;
+
+pub use cases::{cases, gradients};
+
+use super::{expect, expect_len, on_real, real, size};
+use crate::device::Device;
+use crate::device::cpu::Real;
+#[cfg(feature = "wgpu")]
+use crate::device::wgpu::{Gpu, Launch};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+
+const OP: &str = "attention";
+/// The largest head that the kernels' register tiles hold, and the smallest that has room for a row's statistics
+/// (attention_backward.wgsl).
+const HEAD_DIMS: std::ops::RangeInclusive<usize> = 4..=128;
+/// The log-sum-exp of a row that sees nothing: finite, because WGSL may assume that there are no infinities.
+pub const EMPTY: f32 = -1e30;
+
+/// The sizes of one call, as the kernels read them.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Dims {
+    queries: u32,
+    keys: u32,
+    heads: u32,
+    kv_heads: u32,
+    scale: f32,
+    padding: [u32; 3],
+}
+
+/// A call whose sizes and operands have been checked.
+struct Checked {
+    dims: Dims,
+    head_dim: usize,
+    dtype: DType,
+    device: Device,
+}
+
+impl Checked {
+    fn new(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32) -> Result<Self> {
+        let dtype = real(OP, "q", q)?;
+        let device = q.device().clone();
+        let (&[queries, heads, head_dim], &[keys, kv_heads, _]) = (q.shape().dims(), k.shape().dims()) else {
+            let (name, found) = if q.shape().dims().len() == 3 { ("k", k.shape()) } else { ("q", q.shape()) };
+            return Err(Error::mismatch(OP, name, "three sizes: [rows, heads, head_dim]", found));
+        };
+        if !HEAD_DIMS.contains(&head_dim) {
+            return Err(Error::mismatch(OP, "q", format!("a head_dim from {} to {}", HEAD_DIMS.start(), HEAD_DIMS.end()), q.shape()));
+        }
+        if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(Error::mismatch(OP, "k", format!("a number of KV heads that divides the {heads} query heads"), k.shape()));
+        }
+        expect(OP, "k", k, [keys, kv_heads, head_dim], dtype, &device)?;
+        expect_len(OP, "v", v, k.shape(), dtype, &device)?;
+        expect_len(OP, "visible", visible, [queries, 2], DType::I32, &device)?;
+        let dims = Dims {
+            queries: size(OP, "rows of q", queries)?,
+            keys: size(OP, "rows of k", keys)?,
+            heads: size(OP, "heads", heads)?,
+            kv_heads: size(OP, "KV heads", kv_heads)?,
+            scale,
+            padding: [0; 3],
+        };
+        Ok(Checked { dims, head_dim, dtype, device })
+    }
+
+    fn call<'a, T: Real>(&self, q: &'a Tensor, k: &'a Tensor, v: &'a Tensor, visible: &'a Tensor) -> cpu::Call<'a, T> {
+        cpu::Call {
+            q: q.cpu(),
+            k: k.cpu(),
+            v: v.cpu(),
+            visible: visible.cpu(),
+            queries: self.dims.queries as usize,
+            keys: self.dims.keys as usize,
+            heads: self.dims.heads as usize,
+            kv_heads: self.dims.kv_heads as usize,
+            head_dim: self.head_dim,
+            scale: T::of(self.dims.scale as f64),
+        }
+    }
+}
+
+/// Which kernel forward takes on wgpu; the CPU has one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rung {
+    Naive,
+    /// Tiles that fit this many bytes of workgroup memory, or what the adapter grants where that is less.
+    Tiled(usize),
+}
+
+/// WebGPU's default limit of workgroup memory. Larger tiles did not pay: see [`Rung::Tiled`]'s cases.
+const WORKGROUP_BYTES: usize = 16 << 10;
+
+/// `o = softmax(scale · q kᵀ) v` over `visible`, and what [`backward`] needs.
+///
+/// Shapes: `q`, `o [Nq, H, d]`; `k`, `v [Nk, Hkv, d]` with `H` a multiple of `Hkv` and `4 ≤ d ≤ 128`; `visible [Nq, 2]` i32,
+/// the half-open interval of keys that a row sees (it is cut to `[0, Nk)`); `lse [Nq, H]`. A row with an empty interval gets
+/// `o = 0` and `lse =` [`EMPTY`]. dtype f32 (f64 on the CPU).
+///
+/// # Errors
+/// [`Error::Mismatch`] where a shape, dtype or device does not fit.
+#[allow(clippy::too_many_arguments)]
+pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32, o: &mut Tensor, lse: &mut Tensor) -> Result<()> {
+    forward_rung(Rung::Tiled(WORKGROUP_BYTES), q, k, v, visible, scale, o, lse)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn forward_rung(rung: Rung, q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32, o: &mut Tensor, lse: &mut Tensor) -> Result<()> {
+    let checked = Checked::new(q, k, v, visible, scale)?;
+    let (dims, dtype, device) = (checked.dims, checked.dtype, &checked.device);
+    expect_len(OP, "o", o, q.shape(), dtype, device)?;
+    expect_len(OP, "lse", lse, [dims.queries as usize, dims.heads as usize], dtype, device)?;
+    match device {
+        Device::Cpu => on_real!(dtype, forward_cpu::<T>(&checked, q, k, v, visible, o, lse)),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(gpu) => {
+            let buffers = [Some(q), Some(k), Some(v), Some(visible), Some(&*o), Some(&*lse)];
+            launch_forward(gpu, rung, &checked, &buffers)?;
+        }
+    }
+    Ok(())
+}
+
+/// The gradients of [`forward`]: `dq [Nq, H, d]`, `dk` and `dv [Nk, Hkv, d]`, all overwritten.
+///
+/// `o [Nq, H, d]` and `lse [Nq, H]` are what forward wrote, `d_o [Nq, H, d]` the gradient of `o`. `visible_by [Nk, 2]` i32 is
+/// the half-open interval of rows that may see a key: it must hold every row that does and may hold more, `visible` decides.
+/// `delta [Nq, H]` is working memory. dtype f32 (f64 on the CPU).
+///
+/// # Errors
+/// [`Error::Mismatch`] where a shape, dtype or device does not fit.
+#[allow(clippy::too_many_arguments)]
+pub fn backward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    o: &Tensor,
+    lse: &Tensor,
+    d_o: &Tensor,
+    visible: &Tensor,
+    visible_by: &Tensor,
+    scale: f32,
+    delta: &mut Tensor,
+    dq: &mut Tensor,
+    dk: &mut Tensor,
+    dv: &mut Tensor,
+) -> Result<()> {
+    backward_tiles(WORKGROUP_BYTES, q, k, v, o, lse, d_o, visible, visible_by, scale, delta, dq, dk, dv)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn backward_tiles(
+    bytes: usize,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    o: &Tensor,
+    lse: &Tensor,
+    d_o: &Tensor,
+    visible: &Tensor,
+    visible_by: &Tensor,
+    scale: f32,
+    delta: &mut Tensor,
+    dq: &mut Tensor,
+    dk: &mut Tensor,
+    dv: &mut Tensor,
+) -> Result<()> {
+    let checked = Checked::new(q, k, v, visible, scale)?;
+    let (dims, dtype, device) = (checked.dims, checked.dtype, &checked.device);
+    let per_head = [dims.queries as usize, dims.heads as usize];
+    expect_len(OP, "o", o, q.shape(), dtype, device)?;
+    expect_len(OP, "lse", lse, per_head, dtype, device)?;
+    expect_len(OP, "d_o", d_o, q.shape(), dtype, device)?;
+    expect_len(OP, "visible_by", visible_by, [dims.keys as usize, 2], DType::I32, device)?;
+    expect_len(OP, "delta", delta, per_head, dtype, device)?;
+    expect_len(OP, "dq", dq, q.shape(), dtype, device)?;
+    expect_len(OP, "dk", dk, k.shape(), dtype, device)?;
+    expect_len(OP, "dv", dv, k.shape(), dtype, device)?;
+    match device {
+        Device::Cpu => on_real!(dtype, backward_cpu::<T>(&checked, q, k, v, o, lse, d_o, visible, dq, dk, dv)),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(gpu) => launch_backward(gpu, bytes, &checked, [q, k, v, o, lse, d_o, visible, visible_by], [delta, dq, dk, dv])?,
+    }
+    Ok(())
+}
+
+// ── CPU: see cpu.rs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+fn forward_cpu<T: Real>(checked: &Checked, q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, o: &mut Tensor, lse: &mut Tensor) {
+    cpu::forward(checked.call::<T>(q, k, v, visible), o.cpu_mut(), lse.cpu_mut(), T::of(EMPTY as f64));
+}
+
+#[allow(clippy::too_many_arguments)]
+fn backward_cpu<T: Real>(
+    checked: &Checked,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    o: &Tensor,
+    lse: &Tensor,
+    d_o: &Tensor,
+    visible: &Tensor,
+    dq: &mut Tensor,
+    dk: &mut Tensor,
+    dv: &mut Tensor,
+) {
+    let saved = cpu::Saved { o: o.cpu(), lse: lse.cpu(), d_o: d_o.cpu() };
+    cpu::backward(checked.call::<T>(q, k, v, visible), saved, dq.cpu_mut(), dk.cpu_mut(), dv.cpu_mut());
+}
+
+// ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// vec4 of a head's row, and their distance in shared memory.
+#[cfg(feature = "wgpu")]
+fn vec4s(head_dim: usize) -> (usize, usize) {
+    let d4 = head_dim.div_ceil(4);
+    (d4, d4 | 1)
+}
+
+/// TILE_Q, TILE_K and THREADS_X of the forward kernel: the largest tiles that fit.
+#[cfg(feature = "wgpu")]
+fn forward_tiles(head_dim: usize, bytes: usize) -> [usize; 3] {
+    let (d4, stride) = vec4s(head_dim);
+    // Sixteen vec4 of output per thread are as many registers as it should have: 64 rows up to d = 64.
+    let fits = |&(q, k): &(usize, usize)| 16 * (q + k) * stride + 4 * q * (k + 2) <= bytes && (q < 64 || d4 <= 16);
+    let (q, k) = [(64, 32), (64, 16), (32, 16), (16, 16), (16, 8)].into_iter().find(fits).expect("16 · 8 fits the least that WebGPU grants");
+    // Short rows: fewer threads across, so that none is left over.
+    [q, k, if d4 <= 8 { 4 } else { 8 }]
+}
+
+/// OWN, SWEEP and THREADS_X of the backward kernels: the largest tiles that fit.
+#[cfg(feature = "wgpu")]
+fn backward_tile_sizes(head_dim: usize, bytes: usize) -> [usize; 3] {
+    let (d4, stride) = vec4s(head_dim);
+    let fits = |&(own, sweep): &(usize, usize)| 32 * (own + sweep) * stride + 8 * own * (sweep + 1) + 16 * sweep <= bytes;
+    let (own, sweep) =
+        [(32, 32), (32, 16), (32, 8), (16, 16), (16, 8), (8, 8), (8, 4)].into_iter().find(fits).expect("8 · 4 fits the least that WebGPU grants");
+    [own, sweep, if d4 <= 4 { 4 } else { 8 }]
+}
+
+/// The workgroup memory to plan with.
+#[cfg(feature = "wgpu")]
+fn granted(gpu: &Gpu, bytes: usize) -> usize {
+    bytes.min(gpu.limits().max_compute_workgroup_storage_size as usize)
+}
+
+#[cfg(feature = "wgpu")]
+fn launch_forward(gpu: &Gpu, rung: Rung, checked: &Checked, buffers: &[Option<&Tensor>]) -> Result<()> {
+    let dims = checked.dims;
+    let (rows, heads, head_dim) = (dims.queries as usize, dims.heads as usize, checked.head_dim as u32);
+    match rung {
+        Rung::Naive => gpu.launch(Launch {
+            kernel: (OP, "forward_naive"),
+            constants: &[("HEAD_DIM", head_dim)],
+            buffers,
+            dims: super::dims_bytes(&dims),
+            groups: (rows * heads).div_ceil(64),
+        }),
+        Rung::Tiled(bytes) => {
+            let [tile_q, tile_k, threads_x] = forward_tiles(checked.head_dim, granted(gpu, bytes));
+            gpu.launch(Launch {
+                kernel: (OP, "forward"),
+                constants: &[("HEAD_DIM", head_dim), ("TILE_Q", tile_q as u32), ("TILE_K", tile_k as u32), ("THREADS_X", threads_x as u32)],
+                buffers,
+                dims: super::dims_bytes(&dims),
+                groups: rows.div_ceil(tile_q) * heads,
+            })
+        }
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn launch_backward(gpu: &Gpu, bytes: usize, checked: &Checked, inputs: [&Tensor; 8], outputs: [&Tensor; 4]) -> Result<()> {
+    const STEM: &str = "attention_backward";
+    let [q, k, v, o, lse, d_o, visible, visible_by] = inputs;
+    let [delta, dq, dk, dv] = outputs;
+    let dims = checked.dims;
+    let [own, sweep, threads_x] = backward_tile_sizes(checked.head_dim, granted(gpu, bytes));
+    let constants = [("HEAD_DIM", checked.head_dim as u32), ("OWN", own as u32), ("SWEEP", sweep as u32), ("THREADS_X", threads_x as u32)];
+    let launch = |entry, buffers: &[&Tensor], groups| {
+        let buffers: Vec<_> = buffers.iter().map(|&b| Some(b)).collect();
+        gpu.launch(Launch { kernel: (STEM, entry), constants: &constants, buffers: &buffers, dims: super::dims_bytes(&dims), groups })
+    };
+    let (rows, heads) = (dims.queries as usize, dims.heads as usize);
+    // Until the last kernel fills it, dq holds what dkv needs to know of a row.
+    launch("delta", &[o, d_o, lse, visible, delta, dq], (rows * heads).div_ceil(64))?;
+    launch("dkv", &[q, k, v, d_o, dq, visible_by, dk, dv], (dims.keys as usize).div_ceil(own) * dims.kv_heads as usize)?;
+    launch("dq_rows", &[q, k, v, d_o, lse, delta, visible, dq], rows.div_ceil(own) * heads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensors(q: [usize; 3], k: [usize; 3], visible: &[i32]) -> [Tensor; 6] {
+        let zeros = |shape| Tensor::zeros(&Device::Cpu, shape, DType::F32).unwrap();
+        let visible = Tensor::from_slice(&Device::Cpu, [visible.len() / 2, 2], visible).unwrap();
+        [zeros(q), zeros(k), zeros(k), visible, zeros(q), Tensor::zeros(&Device::Cpu, [q[0], q[1]], DType::F32).unwrap()]
+    }
+
+    #[test]
+    fn equal_scores_average_the_values() {
+        let [q, k, mut v, visible, mut o, mut lse] = tensors([3, 1, 4], [3, 1, 4], &[0, 3, 1, 2, 2, 2]);
+        v.write::<f32>(&[0.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0, 6.0, 6.0, 6.0, 6.0]).unwrap();
+        forward(&q, &k, &v, &visible, 1.0, &mut o, &mut lse).unwrap();
+        assert_eq!(o.read::<f32>().unwrap(), [[3.0; 4], [3.0; 4], [0.0; 4]].concat());
+        assert_eq!(lse.read::<f32>().unwrap(), [3f32.ln(), 0.0, EMPTY]);
+    }
+
+    #[test]
+    fn wrong_shapes_are_named() {
+        let error = |q, k, visible: &[i32]| {
+            let [q, k, v, visible, mut o, mut lse] = tensors(q, k, visible);
+            forward(&q, &k, &v, &visible, 1.0, &mut o, &mut lse).unwrap_err().to_string()
+        };
+        assert_eq!(error([1, 4, 8], [1, 3, 8], &[0, 1]), "attention: k: expected a number of KV heads that divides the 4 query heads, found [1, 3, 8]");
+        assert_eq!(error([1, 4, 130], [1, 4, 130], &[0, 1]), "attention: q: expected a head_dim from 4 to 128, found [1, 4, 130]");
+        assert_eq!(error([1, 4, 8], [1, 4, 12], &[0, 1]), "attention: k: expected [1, 4, 8], found [1, 4, 12]");
+        assert_eq!(error([2, 4, 8], [1, 4, 8], &[0, 1]), "attention: visible: expected [2, 2], found [1, 2]");
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn tiles_fit_and_divide() {
+        for bytes in [16 << 10, 32 << 10, 48 << 10] {
+            for head_dim in HEAD_DIMS {
+                let stride = vec4s(head_dim).1;
+                let [q, k, x] = forward_tiles(head_dim, bytes);
+                assert!(16 * (q + k) * stride + 4 * q * (k + 2) <= bytes && q % (64 / x) == 0 && k % x == 0, "{head_dim}: {q} {k} {x}");
+                let [own, sweep, x] = backward_tile_sizes(head_dim, bytes);
+                assert!(32 * (own + sweep) * stride + 8 * own * (sweep + 1) + 16 * sweep <= bytes && own % (64 / x) == 0, "{head_dim}: {own} {sweep} {x}");
+            }
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! Log-mel spectrogram: Whisper's front end to the letter (Radford et al. 2022, arXiv 2212.04356; its `WhisperFeatureExtractor`).
+//!
+//! Short-time Fourier transform of 400 samples every 160 with a periodic Hann window, centred with reflected ends, the last
+//! frame dropped; power; mel bands on Slaney's scale with Slaney's area normalisation from 0 to half the sample rate;
+//! `v = log10(max(m, 1e-10))`; `v = max(v, max over the clip's kept frames − 8)`; `(v + 4)/4`.
+//!
+//! The transform is a matrix product with a fixed basis, and so needs no backward pass. On a GPU it is an implicit GEMM over
+//! overlapping frames. The CPU first folds each frame twice by the basis' symmetries (n ↔ 400 − n separates cosines from
+//! sines, n ↔ 200 − n even bins from odd ones), which leaves a quarter of the products: four matrices of about 100 × 100.
+
+use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+#[cfg(feature = "wgpu")]
+use super::dims_bytes;
+use super::{on_real, real, size};
+use crate::device::Device;
+use crate::device::cpu::{Mat, Real, gemm};
+#[cfg(feature = "wgpu")]
+use crate::device::wgpu::{Gpu, Launch};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+use multiversion::multiversion;
+use rayon::prelude::*;
+use std::f64::consts::TAU;
+
+const OP: &str = "log_mel";
+
+/// Samples of one transform.
+pub const N_FFT: usize = 400;
+/// Samples from one frame to the next.
+pub const HOP: usize = 160;
+/// Frequencies of one transform, from 0 to half the sample rate.
+pub const BINS: usize = N_FFT / 2 + 1;
+
+/// The sizes of one call, as the kernels read them.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Dims {
+    clips: u32,
+    samples: u32,
+    frames: u32,
+    mels: u32,
+}
+
+/// The fixed tables of the transform, computed in f64 and rounded to the device's type.
+pub struct Tables {
+    mels: usize,
+    /// `[mels, BINS]`.
+    bank: Tensor,
+    /// `[mels, 2]`: the bins that a band weighs.
+    range: Tensor,
+    spectrum: Spectrum,
+}
+
+enum Spectrum {
+    /// `[400, 2 · BINS]`: window · cosine and −window · sine of a bin side by side.
+    #[cfg(feature = "wgpu")]
+    Basis(Tensor),
+    /// The window's first 201 values and the matrices of [`FOLDED`], one behind the other.
+    Folded(Tensor),
+}
+
+/// The four folded transforms, each `[inputs, outputs]`: even cosines, odd cosines, even sines, odd sines. Together their
+/// inputs are 400 numbers per frame, and so are their outputs.
+const FOLDED: [usize; 4] = [101, 100, 99, 100];
+
+impl Tables {
+    /// The tables for `mels` bands of sound at `sample_rate` samples a second (Whisper: 16,000 and 80), for tensors of
+    /// `dtype` (f32; f64 on the CPU) on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for no band, more than 200, or a rate of 0; whatever the device says about memory.
+    pub fn new(device: &Device, dtype: DType, sample_rate: usize, mels: usize) -> Result<Self> {
+        if mels == 0 || mels >= BINS {
+            return Err(Error::mismatch(OP, "mels", format!("1 to {} bands", BINS - 1), mels));
+        }
+        if sample_rate == 0 {
+            return Err(Error::mismatch(OP, "sample_rate", "samples per second", sample_rate));
+        }
+        let bank = mel_bank(sample_rate as f64, mels);
+        let range: Vec<i32> = bank
+            .chunks_exact(BINS)
+            .flat_map(|band| {
+                let first = band.iter().position(|&w| w != 0.0).unwrap_or(0);
+                let end = band.iter().rposition(|&w| w != 0.0).map_or(first, |last| last + 1);
+                [first as i32, end as i32]
+            })
+            .collect();
+        let spectrum = match device {
+            Device::Cpu => {
+                let mut table: Vec<f64> = (0..BINS).map(window).collect();
+                for (which, &n) in FOLDED.iter().enumerate() {
+                    for input in 0..n {
+                        table.extend((0..n).map(|output| folded(which, input, output)));
+                    }
+                }
+                Spectrum::Folded(Tensor::from_f64(device, [table.len()], dtype, &table)?)
+            }
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(_) => {
+                let mut table = Vec::with_capacity(N_FFT * 2 * BINS);
+                for n in 0..N_FFT {
+                    for bin in 0..BINS {
+                        let (sin, cos) = turn(n * bin).sin_cos();
+                        table.extend([window(n) * cos, -window(n) * sin]);
+                    }
+                }
+                Spectrum::Basis(Tensor::from_f64(device, [N_FFT, 2 * BINS], dtype, &table)?)
+            }
+        };
+        Ok(Tables {
+            mels,
+            bank: Tensor::from_f64(device, [mels, BINS], dtype, &bank)?,
+            range: Tensor::from_slice(device, [mels, 2], &range)?,
+            spectrum,
+        })
+    }
+
+    /// Mel bands.
+    pub fn mels(&self) -> usize {
+        self.mels
+    }
+}
+
+/// `steps` 400ths of a turn, in radians.
+fn turn(steps: usize) -> f64 {
+    TAU * (steps % N_FFT) as f64 / N_FFT as f64
+}
+
+/// The periodic Hann window.
+fn window(n: usize) -> f64 {
+    0.5 - 0.5 * turn(n).cos()
+}
+
+/// One element of a folded transform (see [`FOLDED`]).
+fn folded(which: usize, input: usize, output: usize) -> f64 {
+    match which {
+        0 => turn(input * 2 * output).cos(),
+        1 => turn(input * (2 * output + 1)).cos(),
+        2 => turn((input + 1) * 2 * (output + 1)).sin(),
+        _ => turn((input + 1) * (2 * output + 1)).sin(),
+    }
+}
+
+/// The bank `[mels, BINS]` of triangular bands: librosa's `mel(htk=False, norm="slaney")`, from Slaney's Auditory Toolbox
+/// (1998): 200/3 Hz to a mel up to 1000 Hz, then 27 mels to a factor of 6.4; each band's area is 1.
+fn mel_bank(sample_rate: f64, mels: usize) -> Vec<f64> {
+    let step = 6.4f64.ln() / 27.0;
+    let mel = |hz: f64| if hz < 1000.0 { hz * 3.0 / 200.0 } else { 15.0 + (hz / 1000.0).ln() / step };
+    let hz = |mel: f64| if mel < 15.0 { mel * 200.0 / 3.0 } else { 1000.0 * ((mel - 15.0) * step).exp() };
+    let top = mel(sample_rate / 2.0);
+    let edges: Vec<f64> = (0..mels + 2).map(|i| hz(top * i as f64 / (mels + 1) as f64)).collect();
+    let mut bank = Vec::with_capacity(mels * BINS);
+    for band in edges.windows(3) {
+        let [low, centre, high] = band else { unreachable!("windows of three") };
+        for bin in 0..BINS {
+            let f = sample_rate * bin as f64 / N_FFT as f64;
+            let height = ((f - low) / (centre - low)).min((high - f) / (high - centre)).max(0.0);
+            bank.push(height * 2.0 / (high - low));
+        }
+    }
+    bank
+}
+
+/// Frames of a clip: one for every whole 160 samples.
+pub fn frames(samples: usize) -> usize {
+    samples / HOP
+}
+
+/// Elements of workspace that [`forward`] needs for `clips` of `samples` samples.
+pub fn workspace(clips: usize, samples: usize) -> usize {
+    clips * frames(samples) * BINS + clips
+}
+
+/// Which kernel of the file's ladder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rung {
+    /// By the size of the result.
+    Auto,
+    /// One thread per result.
+    Naive,
+    /// 32 × 32 results per workgroup of 64.
+    Tile32,
+    /// 64 × 64 results per workgroup of 256.
+    Tile64,
+}
+
+/// The log-mel spectrogram of each clip: `waveform [C, S]` (−1 to 1) → `mel [C, S/160, mels]`, overwritten, frame by frame.
+///
+/// dtype f32 (f64 on the CPU), as the tables were made. `workspace` has at least [`workspace`] elements; its contents do not
+/// matter before or after. A clip has at least 201 samples: its ends are reflected.
+///
+/// # Errors
+/// [`Error::Mismatch`] where a shape, dtype or device does not fit, or a clip is too short.
+pub fn forward(waveform: &Tensor, tables: &Tables, mel: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
+    forward_by(Rung::Auto, waveform, tables, mel, workspace)
+}
+
+fn forward_by(rung: Rung, waveform: &Tensor, tables: &Tables, mel: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
+    let dtype = real(OP, "waveform", waveform)?;
+    let device = waveform.device().clone();
+    let [clips, samples] = waveform.shape().dims()[..] else {
+        return Err(Error::mismatch(OP, "waveform", "[clips, samples]", waveform.shape()));
+    };
+    if clips > 0 && samples <= N_FFT / 2 {
+        return Err(Error::mismatch(OP, "waveform", format!("more than {} samples per clip (the ends are reflected)", N_FFT / 2), waveform.shape()));
+    }
+    super::expect(OP, "tables", &tables.bank, [tables.mels, BINS], dtype, &device)?;
+    super::expect_len(OP, "mel", mel, [clips, frames(samples), tables.mels], dtype, &device)?;
+    super::expect_workspace(OP, workspace, self::workspace(clips, samples), dtype, &device)?;
+    let dims = Dims {
+        clips: size(OP, "clips", clips)?,
+        samples: size(OP, "samples", samples)?,
+        frames: size(OP, "frames", frames(samples))?,
+        mels: size(OP, "mels", tables.mels)?,
+    };
+    match (&device, &tables.spectrum) {
+        (Device::Cpu, Spectrum::Folded(table)) => on_real!(dtype, forward_cpu::<T>(dims, waveform, tables, table, mel)),
+        #[cfg(feature = "wgpu")]
+        (Device::Wgpu(gpu), Spectrum::Basis(basis)) => launch(gpu, rung, dims, waveform, tables, basis, mel, workspace)?,
+        #[cfg(feature = "wgpu")]
+        _ => unreachable!("the tables are on the waveform's device, checked above"),
+    }
+    let _ = rung; // a build without a GPU has one rung
+    Ok(())
+}
+
+// ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Frames of one task.
+const FRAMES_PER_TASK: usize = 32;
+
+fn forward_cpu<T: Real>(dims: Dims, waveform: &Tensor, tables: &Tables, table: &Tensor, mel: &mut Tensor) {
+    if mel.is_empty() {
+        return;
+    }
+    let (samples, frames, mels) = (dims.samples as usize, dims.frames as usize, dims.mels as usize);
+    let (waveform, mel) = (waveform.cpu::<T>(), mel.cpu_mut::<T>());
+    let (window, matrices) = table.cpu::<T>().split_at(BINS);
+    let (bank, range) = (tables.bank.cpu::<T>(), tables.range.cpu::<i32>());
+    mel.par_chunks_mut(FRAMES_PER_TASK * mels).enumerate().for_each(|(task, mel)| {
+        let count = mel.len() / mels;
+        let mut folded = vec![T::zero(); count * N_FFT];
+        let mut frame = [T::zero(); N_FFT];
+        for (i, folded) in folded.chunks_exact_mut(N_FFT).enumerate() {
+            let row = task * FRAMES_PER_TASK + i;
+            let clip = &waveform[row / frames * samples..][..samples];
+            let start = (row % frames * HOP) as isize - (N_FFT / 2) as isize;
+            if start >= 0 && start as usize + N_FFT <= samples {
+                frame.copy_from_slice(&clip[start as usize..][..N_FFT]);
+            } else {
+                for (n, x) in frame.iter_mut().enumerate() {
+                    *x = clip[reflect(start + n as isize, samples)];
+                }
+            }
+            fold(&frame, window, folded);
+        }
+        let mut spectrum = vec![T::zero(); count * N_FFT];
+        let (mut column, mut matrix) = (0, matrices);
+        for n in FOLDED {
+            let a = Mat { data: &folded[column..], row_stride: N_FFT, col_stride: 1 };
+            gemm(count, n, n, a, Mat::rows(matrix, n), T::zero(), &mut spectrum[column..], N_FFT);
+            column += n;
+            matrix = &matrix[n * n..];
+        }
+        let mut power = [T::zero(); BINS];
+        for (spectrum, mel) in spectrum.chunks_exact(N_FFT).zip(mel.chunks_exact_mut(mels)) {
+            square(spectrum, &mut power);
+            for ((mel, bank), range) in mel.iter_mut().zip(bank.chunks_exact(BINS)).zip(range.chunks_exact(2)) {
+                let range = range[0] as usize..range[1] as usize;
+                let total = super::sum(power[range.clone()].iter().zip(&bank[range]).map(|(&p, &w)| p * w));
+                *mel = total.max(T::of(1e-10)).log10();
+            }
+        }
+    });
+    mel.par_chunks_mut(frames * mels).for_each(scale);
+}
+
+/// Where sample `at` of the padded clip lies in the clip.
+fn reflect(at: isize, samples: usize) -> usize {
+    let last = samples as isize - 1;
+    let at = at.abs();
+    (if at > last { 2 * last - at } else { at }) as usize
+}
+
+/// The windowed frame folded twice, in the order of [`FOLDED`]: with e = x[n] + x[400 − n] and o = x[n] − x[400 − n], the
+/// even cosines take e[n] + e[200 − n], the odd ones e[n] − e[200 − n], the even sines o[n] − o[200 − n], the odd ones
+/// o[n] + o[200 − n]; the middle (n = 100) stands alone.
+#[multiversion(targets = "simd")]
+fn fold<T: Real>(frame: &[T; N_FFT], window: &[T], folded: &mut [T]) {
+    let mut even = [T::zero(); BINS];
+    let mut odd = [T::zero(); BINS];
+    // x[400] would be x[0] of the next period; the window is 0 there.
+    for n in 1..200 {
+        even[n] = (frame[n] + frame[400 - n]) * window[n];
+        odd[n] = (frame[n] - frame[400 - n]) * window[n];
+    }
+    even[200] = frame[200] * window[200];
+    let (even_cos, rest) = folded.split_at_mut(FOLDED[0]);
+    let (odd_cos, rest) = rest.split_at_mut(FOLDED[1]);
+    let (even_sin, odd_sin) = rest.split_at_mut(FOLDED[2]);
+    for n in 0..100 {
+        even_cos[n] = even[n] + even[200 - n];
+        odd_cos[n] = even[n] - even[200 - n];
+    }
+    even_cos[100] = even[100];
+    for n in 1..100 {
+        even_sin[n - 1] = odd[n] - odd[200 - n];
+        odd_sin[n - 1] = odd[n] + odd[200 - n];
+    }
+    odd_sin[99] = odd[100];
+}
+
+/// |spectrum|², bin by bin, from the four transforms' outputs.
+fn square<T: Real>(spectrum: &[T], power: &mut [T; BINS]) {
+    let (even_cos, rest) = spectrum.split_at(FOLDED[0]);
+    let (odd_cos, rest) = rest.split_at(FOLDED[1]);
+    let (even_sin, odd_sin) = rest.split_at(FOLDED[2]);
+    for (i, &cos) in even_cos.iter().enumerate() {
+        power[2 * i] = cos * cos; // bins 0 and 200 have no sine
+    }
+    for (i, &sin) in even_sin.iter().enumerate() {
+        power[2 * i + 2] += sin * sin;
+    }
+    for (i, (&cos, &sin)) in odd_cos.iter().zip(odd_sin).enumerate() {
+        power[2 * i + 1] = cos * cos + sin * sin;
+    }
+}
+
+/// Floor at the clip's maximum − 8, then (v + 4)/4.
+fn scale<T: Real>(clip: &mut [T]) {
+    let least = clip.iter().fold(T::of(-1e30), |a, &b| a.max(b)) - T::of(8.0);
+    for value in clip {
+        *value = (value.max(least) + T::of(4.0)) * T::of(0.25);
+    }
+}
+
+// ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[cfg(feature = "wgpu")]
+#[allow(clippy::too_many_arguments)]
+fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables, basis: &Tensor, mel: &Tensor, workspace: &Tensor) -> Result<()> {
+    let rows = dims.clips as usize * dims.frames as usize;
+    let tiles = |tile: usize| rows.div_ceil(tile) * (2 * BINS).div_ceil(tile);
+    let run = |entry, constants: &[(&'static str, u32)], buffers: &[Option<&Tensor>], groups| {
+        gpu.launch(Launch { kernel: (OP, entry), constants, buffers, dims: dims_bytes(&dims), groups })
+    };
+    let buffers = [Some(waveform), Some(basis), Some(workspace)];
+    match rung {
+        Rung::Naive => run("power_naive", &[], &buffers, (rows * BINS).div_ceil(64))?,
+        // The large tile reads half as much, but only if its groups still fill the device.
+        Rung::Tile64 => run("power_tile", &[("TILE", 64)], &buffers, tiles(64))?,
+        Rung::Auto if tiles(64) >= 256 => run("power_tile", &[("TILE", 64)], &buffers, tiles(64))?,
+        Rung::Auto | Rung::Tile32 => run("power_tile", &[("TILE", 32)], &buffers, tiles(32))?,
+    }
+    let buffers = [Some(workspace), Some(&tables.bank), Some(&tables.range), Some(mel)];
+    run("mel_bank", &[], &buffers, mel.len().div_ceil(64))?;
+    run("clip_max", &[], &[Some(mel), Some(workspace)], dims.clips as usize)?;
+    run("clamp_scale", &[], &[Some(workspace), Some(mel)], mel.len().div_ceil(256))
+}
+
+// ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// (clips, samples, mels)
+const SHAPES: &[(usize, usize, usize)] = &[
+    (0, 400, 4), (1, 201, 1), (1, 319, 3), (1, 320, 40), (2, 321, 5), (1, 400, 80), (3, 399, 7), (1, 639, 128), (2, 801, 40), (1, 1009, 31),
+    (5, 480, 33), (1, 1600, 80), (33, 201, 2), (1, 2111, 17), (2, 1279, 64), (1, 5281, 40),
+];
+const DEMO: (usize, usize, usize) = (32, 8_000, 40);
+
+/// What a case hears.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Sound {
+    Noise,
+    Tone,
+    Silence,
+}
+
+fn draw_sound(draw: &mut Draw, sound: Sound, clips: usize, samples: usize) -> Operand {
+    let mut values = Vec::with_capacity(clips * samples);
+    for clip in 0..clips {
+        let pitch = 0.02 + 0.3 * draw.uniform();
+        for n in 0..samples {
+            values.push(match sound {
+                Sound::Noise => 0.3 * draw.normal(),
+                // Half a clip of tone over a soft noise: dynamic range for the floor at max − 8.
+                Sound::Tone => 0.01 * draw.normal() + if n * 2 > samples { 0.5 * (pitch * n as f64).sin() } else { 0.0 },
+                Sound::Silence if clip % 2 == 0 => 0.0,
+                Sound::Silence => 0.1 * draw.normal(),
+            });
+        }
+    }
+    Operand::new("waveform", [clips, samples], Kind::Real, values)
+}
+
+/// The oracle cases.
+pub fn cases() -> Vec<Case> {
+    const RUNGS: [(&str, Rung); 4] =
+        [("forward", Rung::Auto), ("forward:naive", Rung::Naive), ("forward:tile32", Rung::Tile32), ("forward:tile64", Rung::Tile64)];
+    let mut cases = Vec::new();
+    for &(clips, samples, mels) in SHAPES.iter().chain(&[DEMO]) {
+        let demo = (clips, samples, mels) == DEMO;
+        let sounds: &[Sound] = if demo { &[Sound::Tone] } else { &[Sound::Noise, Sound::Tone, Sound::Silence] };
+        for &sound in sounds {
+            let label = format!("clips={clips} samples={samples} mels={mels} {sound:?}").to_lowercase();
+            let waveform = draw_sound(&mut Draw::new(&label), sound, clips, samples);
+            for (entry, rung) in RUNGS {
+                let outputs = vec![Output::overwritten("mel", [clips, frames(samples), mels], Kind::Real), Output::scratch(workspace(clips, samples))];
+                // WGSL: log 3 ulp, of values around 1.
+                let mut case = Case::new(entry, &label, vec![waveform.clone()], outputs, Compare::Reduction(4.0), move |i, o| {
+                    let tables = Tables::new(i[0].device(), i[0].dtype(), 16_000, mels)?;
+                    let [mel, workspace] = o else { unreachable!("two outputs") };
+                    forward_by(rung, &i[0], &tables, mel, workspace)
+                })
+                .naive(move |i, o| {
+                    on_real!(i[0].dtype(), naive_forward::<T>(mels, i, o));
+                    Ok(())
+                });
+                if demo {
+                    case = case.bench((2 * clips * frames(samples) * N_FFT * 2 * BINS) as u64);
+                }
+                cases.push(case);
+            }
+        }
+    }
+    cases
+}
+
+fn naive_forward<T: Real>(mels: usize, inputs: &[Tensor], outputs: &mut [Tensor]) {
+    let (clips, samples) = (inputs[0].rows(), inputs[0].dim(1));
+    let (waveform, mel) = (inputs[0].cpu::<T>(), outputs[0].cpu_mut::<T>());
+    let bank: Vec<T> = mel_bank(16_000.0, mels).into_iter().map(T::of).collect();
+    let basis: Vec<(T, T)> = (0..N_FFT).map(|n| (T::of(turn(n).cos()), T::of(turn(n).sin()))).collect();
+    for clip in 0..clips {
+        let values = &mut mel[clip * frames(samples) * mels..][..frames(samples) * mels];
+        for t in 0..frames(samples) {
+            let frame: Vec<T> = (0..N_FFT)
+                .map(|n| waveform[clip * samples + reflect((t * HOP + n) as isize - (N_FFT / 2) as isize, samples)] * T::of(window(n)))
+                .collect();
+            let power: Vec<T> = (0..BINS)
+                .map(|bin| {
+                    let cos = super::sum((0..N_FFT).map(|n| frame[n] * basis[n * bin % N_FFT].0));
+                    let sin = super::sum((0..N_FFT).map(|n| frame[n] * basis[n * bin % N_FFT].1));
+                    cos * cos + sin * sin
+                })
+                .collect();
+            for band in 0..mels {
+                let total = super::sum((0..BINS).map(|bin| power[bin] * bank[band * BINS + bin]));
+                values[t * mels + band] = total.max(T::of(1e-10)).log10();
+            }
+        }
+        let least = values.iter().fold(T::of(-1e30), |a, &b| a.max(b)) - T::of(8.0);
+        for value in values {
+            *value = (value.max(least) + T::of(4.0)) / T::of(4.0);
+        }
+    }
+}
+
+/// None: the basis is fixed and nothing before it is trained.
+pub fn gradients() -> Vec<GradientCase> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case() {
+        crate::check::assert_op(OP);
+    }
+
+    /// Half a second, a whole second, and the 30 seconds of Whisper itself.
+    #[test]
+    fn frames_are_counted_as_whisper_does() {
+        assert_eq!([8_000, 16_000, 480_000].map(frames), [50, 100, 3000]);
+    }
+
+    /// Every band is a triangle of area 1 over its own bins (within what sampling at 40 Hz leaves of a narrow one).
+    #[test]
+    fn wide_bands_have_area_one() {
+        let bank = mel_bank(16_000.0, 40);
+        for band in bank.chunks_exact(BINS).skip(20) {
+            let area = band.iter().sum::<f64>() * 40.0;
+            assert!((area - 1.0).abs() < 0.02, "{area}");
+        }
+    }
+
+    #[test]
+    fn a_clip_too_short_to_reflect_is_refused() {
+        let tables = Tables::new(&Device::Cpu, DType::F32, 16_000, 8).unwrap();
+        let zeros = |shape: &[usize]| Tensor::zeros(&Device::Cpu, shape, DType::F32).unwrap();
+        let error = forward(&zeros(&[1, 200]), &tables, &mut zeros(&[1, 1, 8]), &mut zeros(&[400])).unwrap_err();
+        assert_eq!(error.to_string(), "log_mel: waveform: expected more than 200 samples per clip (the ends are reflected), found [1, 200]");
+    }
+}

@@ -1,0 +1,309 @@
+//! Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in Hugging Face's rotate-half convention (Llama, Qwen3).
+//!
+//! Column `i` of a head of `d` columns is paired with column `i + d/2`, and the pair is turned by the angle
+//! `position · θ^(−2i/d)`:
+//!
+//! `y[i] = x[i] · cos − x[i + d/2] · sin`, `y[i + d/2] = x[i + d/2] · cos + x[i] · sin`.
+//!
+//! Backward: a rotation's transpose is its inverse, the same with `−sin`.
+
+use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+#[cfg(feature = "wgpu")]
+use super::dims_bytes;
+use super::{expect, on_real, real, rows_per_task, size};
+use crate::device::Device;
+use crate::device::cpu::Real;
+#[cfg(feature = "wgpu")]
+use crate::device::wgpu::Launch;
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+const OP: &str = "rope";
+
+/// The sizes of one call, as the kernels read them.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Dims {
+    pairs: u32,
+    heads: u32,
+    half: u32,
+    positions: u32,
+    sign: f32,
+    padding: [u32; 3],
+}
+
+/// The cosines and sines of every position.
+pub struct Table(Tensor);
+
+impl Table {
+    /// The table `[positions, head_dim/2, 2]` of (cos, sin) of `position · theta^(−2i/head_dim)`, computed in f64 on the host
+    /// and rounded to `dtype` (f32, or f64 on the CPU).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an odd `head_dim`; those of [`Tensor::from_f64`].
+    pub fn new(device: &Device, dtype: DType, positions: usize, head_dim: usize, theta: f64) -> Result<Table> {
+        if head_dim == 0 || head_dim % 2 != 0 {
+            return Err(Error::Usage(format!("rope: head_dim: expected an even number above 0, found {head_dim}")));
+        }
+        let half = head_dim / 2;
+        Ok(Table(Tensor::from_f64(device, [positions, half, 2], dtype, &angles(positions, half, theta))?))
+    }
+
+    /// The table itself.
+    pub fn tensor(&self) -> &Tensor {
+        &self.0
+    }
+
+    /// How many positions it has.
+    pub fn positions(&self) -> usize {
+        self.0.rows()
+    }
+}
+
+fn angles(positions: usize, half: usize, theta: f64) -> Vec<f64> {
+    let angle = |p: usize, i: usize| p as f64 * theta.powf(-(i as f64) / half as f64);
+    (0..positions).flat_map(|p| (0..half).flat_map(move |i| [angle(p, i).cos(), angle(p, i).sin()])).collect()
+}
+
+/// Turns every head of every row by its row's position.
+///
+/// Shapes: `x [N, H, d]`, `position [N]` i32, `table` for heads of `d` columns, `y [N, H, d]`. dtype f32 (f64 on the CPU).
+///
+/// # Errors
+/// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a position outside the table (a GPU
+/// takes the nearest one inside: the host does not see it).
+pub fn forward(x: &Tensor, position: &Tensor, table: &Table, y: &mut Tensor) -> Result<()> {
+    rotate(x, position, &table.0, y, 1.0)
+}
+
+/// The gradient: `dx`, overwritten, is `dy` turned back.
+///
+/// Shapes and errors as for [`forward`].
+pub fn backward(dy: &Tensor, position: &Tensor, table: &Table, dx: &mut Tensor) -> Result<()> {
+    rotate(dy, position, &table.0, dx, -1.0)
+}
+
+fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f32) -> Result<()> {
+    let dtype = real(OP, "x", x)?;
+    let device = x.device().clone();
+    let half = table.dim(1);
+    if x.shape().dims().len() != 3 || x.dim(2) != 2 * half {
+        return Err(Error::mismatch(OP, "x", format!("[N, H, {}] (the table's head_dim)", 2 * half), x.shape()));
+    }
+    expect(OP, "position", position, [x.rows()], DType::I32, &device)?;
+    expect(OP, "table", table, table.shape(), dtype, &device)?;
+    expect(OP, "y", y, x.shape(), dtype, &device)?;
+    let dims = Dims {
+        pairs: size(OP, "pairs", x.len() / 2)?,
+        heads: size(OP, "heads", x.dim(1))?,
+        half: size(OP, "head_dim", half)?,
+        positions: size(OP, "positions", table.rows())?,
+        sign,
+        padding: [0; 3],
+    };
+    if x.is_empty() {
+        return Ok(());
+    }
+    if table.rows() == 0 {
+        return Err(Error::mismatch(OP, "table", "at least one position", table.shape()));
+    }
+    match &device {
+        Device::Cpu => {
+            let position = position.cpu::<i32>();
+            if let Some(at) = position.iter().position(|&p| p < 0 || p as usize >= table.rows()) {
+                return Err(Error::mismatch(OP, "position", format!("numbers within 0..{}", table.rows()), format!("{} at {at}", position[at])));
+            }
+            on_real!(dtype, rotate_cpu::<T>(dims, x, position, table, y));
+        }
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(gpu) => gpu.launch(Launch {
+            kernel: (OP, "rotate"),
+            constants: &[],
+            buffers: &[Some(x), Some(position), Some(table), Some(y)],
+            dims: dims_bytes(&dims),
+            groups: (dims.pairs as usize).div_ceil(256),
+        })?,
+    }
+    Ok(())
+}
+
+// ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn rotate_cpu<T: Real>(dims: Dims, x: &Tensor, position: &[i32], table: &Tensor, y: &mut Tensor) {
+    let (half, row_len) = (dims.half as usize, x.row_len());
+    let rows = rows_per_task(row_len);
+    let given = x.cpu::<T>().par_chunks(rows * row_len).zip(position.par_chunks(rows));
+    y.cpu_mut::<T>().par_chunks_mut(rows * row_len).zip(given).for_each(|(y, (x, position))| {
+        let mut turn = vec![T::zero(); 2 * half];
+        rotate_rows(x, position, table.cpu::<T>(), T::of(dims.sign as f64), row_len, &mut turn, y);
+    });
+}
+
+/// `turn` holds one row's cosines, then its sines, so that the loop over a head reads them side by side with its halves.
+#[multiversion(targets = "simd")]
+fn rotate_rows<T: Real>(x: &[T], position: &[i32], table: &[T], sign: T, row_len: usize, turn: &mut [T], y: &mut [T]) {
+    let half = turn.len() / 2;
+    let (cos, sin) = turn.split_at_mut(half);
+    for ((x, y), &p) in x.chunks_exact(row_len).zip(y.chunks_exact_mut(row_len)).zip(position) {
+        let from = &table[p as usize * 2 * half..][..2 * half];
+        for ((pair, cos), sin) in from.chunks_exact(2).zip(cos.iter_mut()).zip(sin.iter_mut()) {
+            (*cos, *sin) = (pair[0], pair[1] * sign);
+        }
+        for (x, y) in x.chunks_exact(2 * half).zip(y.chunks_exact_mut(2 * half)) {
+            let ((a, b), (low, high)) = (x.split_at(half), y.split_at_mut(half));
+            for (((((low, high), &a), &b), &cos), &sin) in low.iter_mut().zip(high).zip(a).zip(b).zip(cos.iter()).zip(sin.iter()) {
+                *low = a * cos - b * sin;
+                *high = b * cos + a * sin;
+            }
+        }
+    }
+}
+
+// ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// `(rows N, heads H, head_dim d)`
+const SHAPES: &[(usize, usize, usize)] = &[
+    (0, 2, 8), (1, 1, 2), (1, 3, 4), (2, 1, 6), (3, 2, 10), (5, 4, 16), (7, 1, 32), (31, 2, 34), (32, 1, 62), (33, 2, 64), (4, 3, 66), (63, 5, 14),
+    (64, 2, 24), (65, 3, 40), (2, 7, 80), (3, 2, 96), (5, 1, 126), (2, 2, 128), (3, 3, 130), (127, 1, 18), (128, 4, 8), (129, 2, 12), (257, 4, 16),
+    (1, 1, 256), (1, 31, 2), (2, 33, 4), (1, 64, 6), (13, 17, 22), (101, 3, 38), (1009, 1, 2), (300, 2, 64), (17, 13, 46), (1, 2, 1022), (9, 8, 64),
+    (8, 65, 10), (19, 2, 112),
+];
+
+/// The oracle cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &(rows, heads, head_dim) in SHAPES {
+        for positions in [1, 513] {
+            add_cases(&mut cases, (rows, heads, head_dim), positions, false);
+        }
+    }
+    add_cases(&mut cases, (1920, 4, 16), 80, true);
+    cases
+}
+
+fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usize), positions: usize, bench: bool) {
+    let label = format!("N={rows} H={heads} d={head_dim} positions={positions}");
+    for (entry, name, out, sign) in [("forward", "x", "y", 1.0), ("backward", "dy", "dx", -1.0)] {
+        let mut draw = Draw::new(&label);
+        let inputs = vec![
+            draw.normals(name, [rows, heads, head_dim], 1.0),
+            Operand::ints("position", [rows], (0..rows).map(|_| draw.below(positions) as i32).collect::<Vec<_>>()),
+            Operand::new("table", [positions, head_dim / 2, 2], Kind::Real, angles(positions, head_dim / 2, 10_000.0)),
+        ];
+        let outputs = vec![Output::overwritten(out, [rows, heads, head_dim], Kind::Real)];
+        let mut case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(0.0), move |i, o| rotate(&i[0], &i[1], &i[2], &mut o[0], sign)).naive(
+            move |i, o| {
+                on_real!(i[0].dtype(), naive::<T>(i, o, sign));
+                Ok(())
+            },
+        );
+        if bench {
+            case = case.bench(3 * (rows * heads * head_dim) as u64);
+        }
+        cases.push(case);
+    }
+}
+
+fn naive<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], sign: f32) {
+    let (x, position, table) = (inputs[0].cpu::<T>(), inputs[1].cpu::<i32>(), inputs[2].cpu::<T>());
+    let (heads, half, sign) = (inputs[0].dim(1), inputs[0].dim(2) / 2, T::of(sign as f64));
+    for n in 0..position.len() {
+        for h in 0..heads {
+            for i in 0..half {
+                let at = (n * heads + h) * 2 * half + i;
+                let turn = (position[n] as usize * half + i) * 2;
+                let (cos, sin) = (table[turn], sign * table[turn + 1]);
+                outputs[0].cpu_mut::<T>()[at] = x[at] * cos - x[at + half] * sin;
+                outputs[0].cpu_mut::<T>()[at + half] = x[at + half] * cos + x[at] * sin;
+            }
+        }
+    }
+}
+
+/// The gradient checks.
+pub fn gradients() -> Vec<GradientCase> {
+    [(1, 1, 2), (3, 2, 6), (2, 3, 8)]
+        .into_iter()
+        .map(|(rows, heads, head_dim)| {
+            let label = format!("N={rows} H={heads} d={head_dim}");
+            let mut draw = Draw::new(&label);
+            let run = move |x: &Tensor, position: &Tensor, backwards: bool| -> Result<Vec<Tensor>> {
+                let table = Table::new(x.device(), x.dtype(), 9, head_dim, 10_000.0)?;
+                let [mut y] = super::zeros_like([x])?;
+                if backwards { backward(x, position, &table, &mut y)? } else { forward(x, position, &table, &mut y)? }
+                Ok(vec![y])
+            };
+            GradientCase {
+                inputs: vec![
+                    draw.normals("x", [rows, heads, head_dim], 1.0),
+                    Operand::ints("position", [rows], (0..rows).map(|_| draw.below(9) as i32).collect::<Vec<_>>()),
+                ],
+                wrt: vec![0],
+                label,
+                forward: Box::new(move |i| run(&i[0], &i[1], false)),
+                backward: Box::new(move |i, d| run(&d[0], &i[1], true)),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
+
+    #[test]
+    fn agrees_with_hugging_face() {
+        // transformers.models.qwen3.modeling_qwen3.apply_rotary_pos_emb, head_dim 4, theta 10,000, position 3, in float64.
+        let x = Tensor::from_slice(&Device::Cpu, [1, 1, 4], &[1f64, 2.0, 3.0, 4.0]).unwrap();
+        let position = Tensor::from_slice(&Device::Cpu, [1], &[3]).unwrap();
+        let table = Table::new(&Device::Cpu, DType::F64, 4, 4, 10_000.0).unwrap();
+        let [mut y, mut back] = crate::ops::zeros_like([&x, &x]).unwrap();
+        forward(&x, &position, &table, &mut y).unwrap();
+        let expected = [-1.413352520780047, 1.8791180666879925, -2.828857481741469, 4.058191135400942];
+        for (f, e) in y.read::<f64>().unwrap().iter().zip(expected) {
+            assert!((f - e).abs() < 1e-12, "{f} {e}");
+        }
+        backward(&y, &position, &table, &mut back).unwrap();
+        for (f, e) in back.read::<f64>().unwrap().iter().zip([1.0, 2.0, 3.0, 4.0]) {
+            assert!((f - e).abs() < 1e-12, "{f} {e}");
+        }
+    }
+
+    #[test]
+    fn positions_beyond_the_table_are_refused() {
+        let x = Tensor::zeros(&Device::Cpu, [1, 1, 4], DType::F32).unwrap();
+        let position = Tensor::from_slice(&Device::Cpu, [1], &[4]).unwrap();
+        let table = Table::new(&Device::Cpu, DType::F32, 4, 4, 10_000.0).unwrap();
+        let mut y = Tensor::zeros(&Device::Cpu, [1, 1, 4], DType::F32).unwrap();
+        let error = forward(&x, &position, &table, &mut y).unwrap_err();
+        assert_eq!(error.to_string(), "rope: position: expected numbers within 0..4, found 4 at 0");
+        assert!(Table::new(&Device::Cpu, DType::F32, 4, 5, 10_000.0).is_err());
+    }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        /// Shapes beyond the list.
+        #[test]
+        fn any_shape(rows in 0usize..60, heads in 1usize..6, half in 1usize..70, positions in 1usize..300) {
+            let mut cases = Vec::new();
+            add_cases(&mut cases, (rows, heads, 2 * half), positions, false);
+            for device in DEVICES.iter() {
+                for case in &cases {
+                    let outcome = run_case(case, device);
+                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
+                }
+            }
+        }
+    }
+
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
+}

@@ -1,0 +1,275 @@
+//! Choosing the next word: one id per row of logits.
+//!
+//! Temperature 0 is greedy: the id of the largest logit, of equal ones the lowest. Otherwise
+//! `p[v] ∝ exp((logits[v] − max) / temperature)` over the ids whose logit is at least the k-th largest (more than k where the
+//! k-th is tied, as Hugging Face's `TopKLogitsWarper`), and the choice is the inverse of the cumulative distribution at a given
+//! uniform number: the lowest id whose cumulative probability, in the order of ids, exceeds it. There is no backward pass.
+
+use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+#[cfg(feature = "wgpu")]
+use super::dims_bytes;
+use super::{expect_len, on_real, real, rows_per_task, size, sum};
+use crate::device::Device;
+use crate::device::cpu::Real;
+#[cfg(feature = "wgpu")]
+use crate::device::wgpu::Launch;
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+use rayon::prelude::*;
+
+const OP: &str = "sample";
+
+/// The sizes of one call, as the kernels read them.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Dims {
+    rows: u32,
+    vocabulary: u32,
+    top_k: u32,
+    inverse_temperature: f32,
+}
+
+/// One id per row.
+///
+/// Shapes: `logits [R, V]`, `random [R]` in [0, 1) (not read when greedy), `id [R]` i32, overwritten. `temperature` 0: greedy.
+/// `top_k` 0: all ids. dtype f32 (f64 on the CPU). The same numbers give the same ids on every run.
+///
+/// # Errors
+/// [`Error::Mismatch`] where a shape, dtype or device does not fit, or for a temperature that is negative or not finite.
+pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, random: &Tensor, id: &mut Tensor) -> Result<()> {
+    let dtype = real(OP, "logits", logits)?;
+    let device = logits.device().clone();
+    let vocabulary = logits.row_len();
+    if vocabulary == 0 {
+        return Err(Error::mismatch(OP, "logits", "rows of at least one logit", logits.shape()));
+    }
+    if !(0.0..f32::INFINITY).contains(&temperature) {
+        return Err(Error::mismatch(OP, "temperature", "a number from 0", temperature));
+    }
+    expect_len(OP, "random", random, [logits.rows()], dtype, &device)?;
+    expect_len(OP, "id", id, [logits.rows()], DType::I32, &device)?;
+    let dims = Dims {
+        rows: size(OP, "rows", logits.rows())?,
+        vocabulary: size(OP, "vocabulary", vocabulary)?,
+        top_k: if top_k < vocabulary { top_k as u32 } else { 0 },
+        // Finite however small the temperature is: 0 · ∞ would be no number.
+        inverse_temperature: if temperature == 0.0 { 0.0 } else { (1.0 / temperature).min(1e30) },
+    };
+    match &device {
+        Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, logits, random, id)),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(gpu) => gpu.launch(Launch {
+            kernel: (OP, "forward"),
+            constants: &[],
+            buffers: &[Some(logits), Some(random), Some(id)],
+            dims: dims_bytes(&dims),
+            groups: logits.rows(),
+        })?,
+    }
+    Ok(())
+}
+
+// ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn forward_cpu<T: Real>(dims: Dims, logits: &Tensor, random: &Tensor, id: &mut Tensor) {
+    let vocabulary = dims.vocabulary as usize;
+    let rows = rows_per_task(vocabulary);
+    let given = logits.cpu::<T>().par_chunks(rows * vocabulary).zip(random.cpu::<T>().par_chunks(rows));
+    id.cpu_mut::<i32>().par_chunks_mut(rows).zip(given).for_each(|(id, (logits, random))| {
+        let mut order = Vec::new();
+        for ((id, logits), &random) in id.iter_mut().zip(logits.chunks_exact(vocabulary)).zip(random) {
+            *id = choose(dims, logits, random, &mut order) as i32;
+        }
+    });
+}
+
+/// `order` is room for a copy of the row.
+fn choose<T: Real>(dims: Dims, logits: &[T], random: T, order: &mut Vec<T>) -> usize {
+    let best = (1..logits.len()).fold(0, |best, v| if logits[v] > logits[best] { v } else { best });
+    if dims.inverse_temperature == 0.0 {
+        return best;
+    }
+    let mut threshold = T::min_value();
+    if dims.top_k > 0 {
+        order.clear();
+        // A NaN, if there is one, ranks last: the order must be total.
+        order.extend(logits.iter().map(|&x| if x.is_nan() { T::min_value() } else { x }));
+        let (_, kth, _) = order.select_nth_unstable_by(dims.top_k as usize - 1, |a, b| b.partial_cmp(a).expect("no NaN is left"));
+        threshold = *kth;
+    }
+    let weight = |x: T| if x >= threshold { ((x - logits[best]) * T::of(dims.inverse_temperature as f64)).fast_exp() } else { T::zero() };
+    let goal = random * sum(logits.iter().map(|&x| weight(x)));
+    let (mut before, mut last) = (T::zero(), best);
+    for (v, &x) in logits.iter().enumerate() {
+        let weight = weight(x);
+        before += weight;
+        if before > goal {
+            return v;
+        }
+        if weight > T::zero() {
+            last = v; // where rounding lets the walk end without a hit: the last id that had a chance
+        }
+    }
+    last
+}
+
+// ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// `(rows R, vocabulary V)`
+const SHAPES: &[(usize, usize)] = &[
+    (0, 4), (1, 1), (3, 2), (5, 3), (4, 8), (7, 31), (3, 32), (9, 33), (2, 63), (5, 64), (3, 65), (33, 127), (2, 128), (3, 129), (4, 255), (3, 256), (5, 257),
+    (8, 450), (2, 511), (2, 512), (3, 513), (2, 1021), (2, 2049), (1, 10_007), (1, 100_003),
+];
+
+/// The oracle cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &(rows, vocabulary) in SHAPES {
+        for (temperature, top_k) in [(0.0, 0), (1.0, 0), (0.7, 1), (1.3, 5), (0.5, vocabulary / 2), (1.0, vocabulary + 3)] {
+            cases.push(case(rows, vocabulary, temperature, top_k, false));
+        }
+        // Logits that repeat: ties for the best and for the k-th.
+        for (temperature, top_k) in [(0.0, 0), (1.0, 3)] {
+            cases.push(case(rows, vocabulary, temperature, top_k, true));
+        }
+    }
+    cases.push(case(32, 450, 1.0, 20, false).bench(10 * 32 * 450));
+    cases
+}
+
+fn case(rows: usize, vocabulary: usize, temperature: f32, top_k: usize, ties: bool) -> Case {
+    let label = format!("R={rows} V={vocabulary} temperature={temperature} top_k={top_k}{}", if ties { " ties" } else { "" });
+    let mut draw = Draw::new(&label);
+    let logits = if ties { draw.integers("logits", [rows, vocabulary], 2) } else { draw.normals("logits", [rows, vocabulary], 3.0) };
+    let random = logits.values.chunks_exact(vocabulary).map(|logits| clear_choice(&mut draw, logits, temperature, top_k)).collect();
+    let inputs = vec![logits, Operand::new("random", [rows], Kind::Real, random)];
+    let outputs = vec![Output::overwritten("id", [rows], Kind::I32)];
+    Case::new("forward", label, inputs, outputs, Compare::Exact, move |i, o| forward(&i[0], temperature, top_k, &i[1], &mut o[0])).naive(move |i, o| {
+        on_real!(i[0].dtype(), naive::<T>(i, o, temperature, top_k));
+        Ok(())
+    })
+}
+
+/// A uniform number in the middle half of some id's interval, which is the widest of a few drawn: no rounding of the cumulative
+/// sums reaches an end of it.
+fn clear_choice(draw: &mut Draw, logits: &[f64], temperature: f32, top_k: usize) -> f64 {
+    if temperature == 0.0 {
+        return draw.uniform();
+    }
+    let weights = naive_weights(logits, temperature, top_k);
+    let total: f64 = weights.iter().sum();
+    let interval_of = |u: f64| {
+        let mut end = 0.0;
+        let hit = weights.iter().position(|w| {
+            end += w;
+            end > u * total
+        });
+        let width = weights[hit.unwrap_or(0)] / total;
+        (width, end / total - width)
+    };
+    let (width, start) = (0..8).map(|_| interval_of(draw.uniform())).fold((0.0, 0.0), |best, found| if found.0 > best.0 { found } else { best });
+    start + width * (0.25 + 0.5 * draw.uniform())
+}
+
+/// Unnormalised probabilities by plain sorting.
+fn naive_weights<T: Real>(logits: &[T], temperature: f32, top_k: usize) -> Vec<T> {
+    let mut sorted = logits.to_vec();
+    sorted.sort_by(|a, b| b.partial_cmp(a).expect("cases have no NaN"));
+    let threshold = sorted[if top_k == 0 { logits.len() } else { top_k.min(logits.len()) } - 1];
+    let inverse = T::of((1.0 / temperature) as f64);
+    logits.iter().map(|&x| if x >= threshold { ((x - sorted[0]) * inverse).exp() } else { T::zero() }).collect()
+}
+
+fn naive<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], temperature: f32, top_k: usize) {
+    let vocabulary = inputs[0].row_len();
+    for (row, logits) in inputs[0].cpu::<T>().chunks_exact(vocabulary).enumerate() {
+        let id = if temperature == 0.0 {
+            (0..vocabulary).find(|&v| logits.iter().all(|&other| logits[v] >= other)).expect("a largest logit")
+        } else {
+            let weights = naive_weights(logits, temperature, top_k);
+            let goal = inputs[1].cpu::<T>()[row] * sum(weights.iter().copied());
+            let mut before = T::zero();
+            weights.iter().position(|&w| { before += w; before > goal }).expect("cases stay inside an interval")
+        };
+        outputs[0].cpu_mut::<i32>()[row] = id as i32;
+    }
+}
+
+/// There is no backward pass.
+pub fn gradients() -> Vec<GradientCase> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{assert_op, run_case, test_devices};
+    use proptest::prelude::*;
+
+    fn one(device: &Device, logits: &[f32], temperature: f32, top_k: usize, random: f32) -> i32 {
+        let logits = Tensor::from_slice(device, [1, logits.len()], logits).unwrap();
+        let random = Tensor::from_slice(device, [1], &[random]).unwrap();
+        let mut id = Tensor::zeros(device, [1], DType::I32).unwrap();
+        forward(&logits, temperature, top_k, &random, &mut id).unwrap();
+        id.read::<i32>().unwrap()[0]
+    }
+
+    #[test]
+    fn known_choices() {
+        let log = |p: f32| p.ln();
+        let logits = [log(0.1), log(0.4), log(0.2), log(0.3)];
+        for device in test_devices() {
+            let one = |temperature, top_k, random| one(&device, &logits, temperature, top_k, random);
+            assert_eq!(one(0.0, 0, 0.99), 1);
+            assert_eq!([0.05, 0.15, 0.45, 0.55, 0.65, 0.75, 0.999].map(|u| one(1.0, 0, u)), [0, 1, 1, 2, 2, 3, 3]);
+            // The two best: 4/7 and 3/7.
+            assert_eq!([0.0, 0.5, 0.6, 0.999].map(|u| one(1.0, 2, u)), [1, 1, 3, 3]);
+            assert_eq!([0.0, 0.5, 0.999].map(|u| one(5.0, 1, u)), [1, 1, 1]);
+            // A temperature so small that it is greedy again.
+            assert_eq!([0.0, 0.5, 0.999].map(|u| one(1e-40, 0, u)), [1, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn ties_go_to_the_lowest_id_and_stay_in_top_k() {
+        for device in test_devices() {
+            assert_eq!(one(&device, &[-1.0, 2.0, 0.0, 2.0], 0.0, 0, 0.0), 1);
+            assert_eq!(one(&device, &[-0.0, 0.0], 0.0, 0, 0.0), 0);
+            // The first and second best are equal: top-1 keeps both.
+            assert_eq!([0.2, 0.8].map(|u| one(&device, &[-1.0, 2.0, 0.0, 2.0], 1.0, 1, u)), [1, 3]);
+            assert_eq!([0.2, 0.8].map(|u| one(&device, &[-0.0, 0.0, -1.0], 1.0, 1, u)), [0, 1]);
+        }
+    }
+
+    #[test]
+    fn a_negative_temperature_is_refused() {
+        let logits = Tensor::zeros(&Device::Cpu, [1, 2], DType::F32).unwrap();
+        let random = Tensor::zeros(&Device::Cpu, [1], DType::F32).unwrap();
+        let mut id = Tensor::zeros(&Device::Cpu, [1], DType::I32).unwrap();
+        for temperature in [-1.0, f32::NAN, f32::INFINITY] {
+            assert!(forward(&logits, temperature, 0, &random, &mut id).unwrap_err().to_string().starts_with("sample: temperature: expected a number from 0"));
+        }
+    }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+        /// Shapes beyond the list.
+        #[test]
+        fn any_shape(rows in 0usize..12, vocabulary in 1usize..900, temperature in 0.1f32..3.0, top_k in 0usize..60, ties: bool) {
+            let cases = [case(rows, vocabulary, temperature, top_k, ties), case(rows, vocabulary, 0.0, 0, ties)];
+            for device in DEVICES.iter() {
+                for case in &cases {
+                    let outcome = run_case(case, device);
+                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
+                }
+            }
+        }
+    }
+
+    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
+}

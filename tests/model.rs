@@ -1,0 +1,247 @@
+//! The whole model: finite differences through every parameter, packing, overfitting, and one device against another.
+
+use trimodal::check::test_devices;
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Row, Sequence};
+use trimodal::model::config::{AudioConfig, VisionConfig};
+use trimodal::model::{Config, Parameters};
+use trimodal::ops::case::Draw;
+use trimodal::train::{Schedule, Trainer};
+use trimodal::{DType, Device};
+
+/// Everything at once and nothing a power of two: GQA, head_dim ≠ D / H, an odd patch grid, three convolutions.
+fn tiny() -> Config {
+    Config {
+        hidden_size: 12,
+        intermediate_size: 20,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        max_position_embeddings: 64,
+        vision_config: Some(VisionConfig { image_size: 12, patch_size: 4, bidirectional: true }),
+        audio_config: Some(AudioConfig { num_mel_bins: 5, sample_rate: 16_000, clip_seconds: 0.1, layers: 3 }),
+        ..Config::meadow(23)
+    }
+}
+
+const PLACEHOLDERS: Placeholders = Placeholders { image: 1, audio: 2 };
+
+fn sequence(config: &Config, draw: &mut Draw, picture: bool, sound: bool, words: usize) -> Sequence {
+    let mut rows = vec![Row::Token { id: 3, truth: 3, learned: false }];
+    let mut sequence = Sequence::default();
+    if let (true, Some(vision)) = (picture, &config.vision_config) {
+        rows.extend(std::iter::repeat_n(Row::Patch, vision.patches()));
+        sequence.pixels = Some((0..vision.image_size * vision.image_size * 3).map(|_| draw.below(256) as u8).collect());
+    }
+    if let (true, Some(audio)) = (sound, &config.audio_config) {
+        rows.extend(std::iter::repeat_n(Row::Frame, audio.rows()));
+        sequence.mel = Some((0..audio.frames() * audio.num_mel_bins).map(|_| draw.normal() as f32).collect());
+    }
+    for _ in 0..words {
+        let id = 4 + draw.below(config.vocab_size - 4) as u32;
+        rows.push(Row::Token { id, truth: id, learned: true });
+    }
+    sequence.rows = rows;
+    sequence
+}
+
+fn sequences(config: &Config) -> Vec<Sequence> {
+    let mut draw = Draw::new("sequences");
+    [(true, true, 4), (true, false, 3), (false, true, 5), (false, false, 6)]
+        .map(|(picture, sound, words)| sequence(config, &mut draw, picture, sound, words))
+        .into()
+}
+
+fn pack(config: &Config, sequences: &[Sequence]) -> Batch {
+    Packer { config, budget: 200, placeholders: PLACEHOLDERS }.pack(sequences).unwrap()
+}
+
+fn trainer(config: &Config, device: &Device, dtype: DType, batch: &Batch, steps: usize) -> Trainer {
+    let parameters = Parameters::init(config, device, dtype, 7).unwrap();
+    Trainer::new(config, parameters, Schedule { warmup: 1, ..Schedule::meadow(steps) }, Capacity::of(batch)).unwrap()
+}
+
+fn gradients(trainer: &Trainer) -> Vec<(String, Vec<f64>)> {
+    trainer.gradients.named().into_iter().map(|(name, g)| (name, g.read_f64().unwrap())).collect()
+}
+
+fn relative(found: &[f64], expected: &[f64]) -> f64 {
+    let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt();
+    found.iter().zip(expected).map(|(f, e)| (f - e) * (f - e)).sum::<f64>().sqrt() / norm
+}
+
+/// Every parameter tensor has a finite, non-zero gradient that central differences confirm, tied and untied.
+#[test]
+fn finite_differences_through_the_whole_model() {
+    for tied in [true, false] {
+        let config = Config { tie_word_embeddings: tied, ..tiny() };
+        config.validate().unwrap();
+        let batch = pack(&config, &sequences(&config));
+        let mut trainer = trainer(&config, &Device::Cpu, DType::F64, &batch, 1);
+        trainer.loss_and_gradients(&batch).unwrap();
+        let analytic = gradients(&trainer);
+        let mut draw = Draw::new("elements");
+        for (index, (name, gradient)) in analytic.iter().enumerate() {
+            assert!(gradient.iter().all(|g| g.is_finite()), "{name}");
+            assert!(gradient.iter().any(|&g| g != 0.0), "{name} has no gradient");
+            let scale = gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+            for _ in 0..8 {
+                let element = draw.below(gradient.len());
+                let mut loss = |shift: f64| {
+                    trainer.parameters.each_mut()[index].cpu_mut::<f64>()[element] += shift;
+                    let activations = trainer.forward(&batch).unwrap();
+                    let loss = activations.loss().read_f64().unwrap()[0];
+                    trainer.parameters.each_mut()[index].cpu_mut::<f64>()[element] -= shift;
+                    loss
+                };
+                let h = 1e-3;
+                let numeric = (8.0 * (loss(h) - loss(-h)) - (loss(2.0 * h) - loss(-2.0 * h))) / (12.0 * h);
+                let error = (numeric - gradient[element]).abs();
+                assert!(error <= 1e-6 * scale + 1e-10, "{name}[{element}]: {} by central differences, {} by backward", numeric, gradient[element]);
+            }
+        }
+    }
+}
+
+/// What a sample computes does not depend on its neighbours: same logits alone and packed, and its gradients add up.
+#[test]
+fn a_sample_computes_the_same_alone_and_packed() {
+    let config = tiny();
+    let all = sequences(&config);
+    for device in test_devices() {
+        let mut packed = pack(&config, &all);
+        packed.all_logits();
+        let mut together = trainer(&config, &device, DType::F32, &packed, 1);
+        let vocabulary = config.vocab_size;
+        let expected = together.forward(&packed).unwrap().logits().read_f64().unwrap();
+        let mut start = 0;
+        for sequence in &all {
+            let mut batch = pack(&config, std::slice::from_ref(sequence));
+            batch.all_logits();
+            let mut alone = trainer(&config, &device, DType::F32, &batch, 1);
+            let found = alone.forward(&batch).unwrap().logits().read_f64().unwrap();
+            let rows = start * vocabulary..(start + sequence.rows.len()) * vocabulary;
+            assert!(relative(&found, &expected[rows]) < 1e-6, "{device}: rows from {start}");
+            start += sequence.rows.len();
+        }
+    }
+}
+
+/// The mean over counted rows: gradients of the parts, weighted by their counts, are the gradient of the whole.
+#[test]
+fn gradients_of_the_parts_add_up() {
+    let config = tiny();
+    let all = sequences(&config);
+    let packed = pack(&config, &all);
+    let mut together = trainer(&config, &Device::Cpu, DType::F64, &packed, 1);
+    together.loss_and_gradients(&packed).unwrap();
+    let expected = gradients(&together);
+    let mut sums: Vec<Vec<f64>> = expected.iter().map(|(_, g)| vec![0.0; g.len()]).collect();
+    for sequence in &all {
+        let batch = pack(&config, std::slice::from_ref(sequence));
+        let mut alone = trainer(&config, &Device::Cpu, DType::F64, &batch, 1);
+        alone.loss_and_gradients(&batch).unwrap();
+        let share = batch.counted() as f64 / packed.counted() as f64;
+        for (sum, (_, part)) in sums.iter_mut().zip(gradients(&alone)) {
+            sum.iter_mut().zip(part).for_each(|(s, p)| *s += share * p);
+        }
+    }
+    for (sum, (name, expected)) in sums.iter().zip(&expected) {
+        // The mean's weight 1/counted is an f32, as the kernel takes it.
+        assert!(relative(sum, expected) < 1e-6, "{name}: {}", relative(sum, expected));
+    }
+}
+
+/// Eight samples by heart, on every device.
+#[test]
+fn eight_samples_can_be_learned_by_heart() {
+    let config = Config { hidden_size: 32, intermediate_size: 64, head_dim: 8, ..tiny() };
+    let mut draw = Draw::new("by heart");
+    let all: Vec<_> = (0..8).map(|i| sequence(&config, &mut draw, i % 4 != 3, i % 3 != 2, 5)).collect();
+    let batch = pack(&config, &all);
+    for device in test_devices() {
+        let mut trainer = trainer(&config, &device, DType::F32, &batch, 250);
+        let mut loss = f32::NAN;
+        for _ in 0..250 {
+            loss = trainer.step(&batch).unwrap().loss;
+            if loss < 0.01 {
+                break;
+            }
+        }
+        assert!(loss < 0.01, "{device}: loss {loss} after {} steps", trainer.step);
+    }
+}
+
+/// Fifty steps on each device: losses stay together, and the first step's gradients are the same.
+#[test]
+fn devices_agree_over_fifty_steps() {
+    let config = tiny();
+    let batch = pack(&config, &sequences(&config));
+    let run = |device: &Device| {
+        let mut trainer = trainer(&config, device, DType::F32, &batch, 50);
+        trainer.loss_and_gradients(&batch).unwrap();
+        let first = gradients(&trainer);
+        let losses: Vec<f64> = (0..50).map(|_| trainer.step(&batch).unwrap().loss as f64).collect();
+        (first, losses)
+    };
+    let (expected, expected_losses) = run(&Device::Cpu);
+    for device in test_devices().iter().skip(1) {
+        let (found, losses) = run(device);
+        for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+            assert!(relative(found, expected) < 1e-5, "{device}: gradient of {name}: {}", relative(found, expected));
+        }
+        for (step, (found, expected)) in losses.iter().zip(&expected_losses).enumerate() {
+            assert!((found - expected).abs() <= 1e-3 * expected.abs() + 1e-5, "{device}: loss of step {step}: {found} and {expected}");
+        }
+    }
+}
+
+/// The same bits on every run of the same device.
+#[test]
+fn twenty_steps_repeat_bit_for_bit() {
+    let config = tiny();
+    let batch = pack(&config, &sequences(&config));
+    for device in test_devices() {
+        let run = || {
+            let mut trainer = trainer(&config, &device, DType::F32, &batch, 20);
+            (0..20).for_each(|_| drop(trainer.step(&batch).unwrap()));
+            let all = [&trainer.parameters, &trainer.moments[0], &trainer.moments[1]];
+            all.iter().flat_map(|p| p.each()).flat_map(|t| t.read::<f32>().unwrap()).map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let first = run();
+        for _ in 0..3 {
+            assert!(run() == first, "{device}: other bits on another run");
+        }
+    }
+}
+
+/// `bytes(&config)` is what is allocated.
+#[test]
+fn the_announced_memory_is_what_is_allocated() {
+    let config = Config::meadow(300);
+    let capacity = Capacity::for_budget(&config, 1920);
+    let announced = Trainer::bytes(&config, capacity, DType::F32);
+    let parameters = Parameters::init(&config, &Device::Cpu, DType::F32, 0).unwrap();
+    let trainer = Trainer::new(&config, parameters, Schedule::meadow(1), capacity).unwrap();
+    let allocated = trainer.allocated_bytes();
+    let ratio = announced as f64 / allocated as f64;
+    assert!((0.95..=1.05).contains(&ratio), "announced {announced}, allocated {allocated}");
+}
+
+/// A placeholder too many, a picture of another size, a token beyond the vocabulary, a sample too long: errors, no panic.
+#[test]
+fn what_does_not_fit_is_refused() {
+    let config = tiny();
+    let good = sequences(&config).remove(0);
+    let refused = |change: fn(&mut Sequence), part: &str| {
+        let mut sequence = good.clone();
+        change(&mut sequence);
+        let error = Packer { config: &config, budget: 200, placeholders: PLACEHOLDERS }.add(&mut Batch::default(), &sequence).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    refused(|s| s.rows.push(Row::Patch), "expected 9 placeholder rows, one for each embedded row, found 10");
+    refused(|s| s.pixels.as_mut().unwrap().truncate(5), "picture: expected 432 values, found 5");
+    refused(|s| s.mel = None, "sound: expected 0 placeholder rows");
+    refused(|s| s.rows.push(Row::Token { id: 99, truth: 0, learned: true }), "token 99: the vocabulary has 23");
+    refused(|s| s.rows.extend(vec![s.rows[0]; 100]), "too long");
+}
