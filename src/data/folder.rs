@@ -145,12 +145,7 @@ impl Dataset {
     /// # Errors
     /// The bad file that was met first, in the order of the table among those tried; a row without a caption, with its
     /// line; [`Error::Interrupted`] if `progress` stopped the work.
-    pub fn load(
-        &self,
-        sizes: &Sizes,
-        keep: impl Fn(&Row) -> bool,
-        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<Vec<Sample>> {
+    pub fn load(&self, sizes: &Sizes, keep: impl Fn(&Row) -> bool, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Vec<Sample>> {
         let rows: Vec<&Row> = self.rows.iter().filter(|row| keep(row)).collect();
         if let Some(row) = rows.iter().find(|row| row.text.is_none()) {
             return Err(Error::file_at(self.dir.join(METADATA), format!("line {}", row.line), "the row has no `text`; a caption is needed to train"));

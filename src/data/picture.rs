@@ -131,8 +131,7 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut at = 2usize;
     loop {
         // Entropy-coded data, fill bytes and anything else up to the next marker; ff 00 and ff d0…d7 belong to the data.
-        let Some(next) = bytes.get(at..).and_then(|rest| rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff)))
-        else {
+        let Some(next) = bytes.get(at..).and_then(|rest| rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff))) else {
             return false;
         };
         at += next;

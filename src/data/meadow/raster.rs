@@ -18,7 +18,8 @@ const UNIT: i32 = 64 / SUB as i32;
 pub(super) type Rgb = [u8; 3];
 
 /// `sin(d°)` in units of 2⁻¹⁴, for d = 0 … 359 (by `libm`, whose sine is the same everywhere; the system's is not).
-static SINE: LazyLock<Vec<i32>> = LazyLock::new(|| (0..360).map(|d| libm::round(libm::sin(d as f64 * std::f64::consts::PI / 180.0) * 16384.0) as i32).collect());
+static SINE: LazyLock<Vec<i32>> =
+    LazyLock::new(|| (0..360).map(|d| libm::round(libm::sin(d as f64 * std::f64::consts::PI / 180.0) * 16384.0) as i32).collect());
 
 /// `(cos, sin)` of an angle in degrees, in units of 2⁻¹⁴.
 pub(super) fn cos_sin(degrees: i32) -> (i32, i32) {
