@@ -76,7 +76,12 @@ impl Demo {
         written?;
         let dataset = Dataset::open(&data, &Limits::default())?;
         let (config, tokenizer) = prepare(&dataset, "meadow")?;
-        line(format!("drew {} samples of pictures, sounds and captions into {} ({:.0} s)", dataset.rows().len(), data.display(), begin.elapsed().as_secs_f64()));
+        line(format!(
+            "drew {} samples of pictures, sounds and captions into {} ({:.0} s)",
+            dataset.rows().len(),
+            data.display(),
+            begin.elapsed().as_secs_f64()
+        ));
 
         let examples = load(&dataset, &config, &tokenizer, &device, "decoding", |row| in_split(&dataset, row, "train"))?;
         let recipe = Recipe::meadow(scale.steps, self.seed);
@@ -104,10 +109,7 @@ impl Demo {
             ablations.insert(name, judge.scores(&ablate(&iid, ablation, self.seed), name)?.0);
         }
         let size = config.vision_config.as_ref().map_or(0, |v| v.image_size);
-        let cells: Vec<_> = sheet
-            .iter()
-            .map(|(rgb, said, truth)| report::Cell { rgb, size, caption: said, expected: Some(truth) })
-            .collect();
+        let cells: Vec<_> = sheet.iter().map(|(rgb, said, truth)| report::Cell { rgb, size, caption: said, expected: Some(truth) }).collect();
         report::contact_sheet(&self.out.join("contact_sheet.png"), &cells)?;
 
         let rows: Vec<(&str, &Scores)> =

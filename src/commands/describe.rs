@@ -90,14 +90,7 @@ fn print(text: &str) {
 }
 
 /// A picture and a sound from files, as an example of a model's sizes.
-pub(super) fn example(
-    config: &Config,
-    tokenizer: &Tokenizer,
-    device: &Device,
-    image: Option<&Path>,
-    audio: Option<&Path>,
-    text: &str,
-) -> Result<Example> {
+pub(super) fn example(config: &Config, tokenizer: &Tokenizer, device: &Device, image: Option<&Path>, audio: Option<&Path>, text: &str) -> Result<Example> {
     let (sizes, limits) = (sizes(config), Limits::default());
     let pixels = match (image, &config.vision_config) {
         (None, _) => None,

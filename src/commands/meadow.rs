@@ -1,9 +1,14 @@
 //! `trimodal meadow`: writes the generated data set.
 
+use super::terminal::{line, stop_flag, thousands};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::Result;
+use std::sync::atomic::Ordering;
+use trimodal::data::meadow::{self, Options, SPLITS};
+use trimodal::{Error, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -12,29 +17,54 @@ Examples:
   trimodal train data --out model
 
 Writes DIR/images/*.png, DIR/audio/*.wav (16 kHz) and DIR/metadata.jsonl, one line per sample:
-  {\"file_name\": \"images/0.png\", \"audio\": \"audio/0.wav\",
+  {\"file_name\": \"images/train-000000.png\", \"audio\": \"audio/train-000000.wav\",
    \"text\": \"a fluffy orange cat ...\", \"split\": \"train\"}
+Some samples have only a picture or only a sound. Beside `train` there are four test splits: iid, held_out_colour, \
+held_out_action and held_out_both, whose combinations of colour and species, or of pose and action, are never in `train`.
+
 Nothing is downloaded, and the same seed gives the same bytes on every machine. A folder of your own with the same \
 four columns (`file_name` or `audio` or both, `text`, and `split` if you like) trains the same way.";
 
 /// Draw a data set of animals: pictures, sounds and captions, as ordinary files
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
-#[allow(dead_code)] // until the generator is here
 pub struct Meadow {
     /// The folder to write; made if it is not there
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// How many samples, over all splits
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// Samples of the split `train`
+    #[arg(long, value_name = "N", default_value_t = Options::default().samples)]
     samples: usize,
+    /// Samples of each of the four test splits [default: a fortieth of N, but 16 to 400]
+    #[arg(long, value_name = "N")]
+    test_samples: Option<usize>,
     /// What decides every picture and sound
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = Options::default().seed)]
     seed: u64,
 }
 
+/// More files in one folder than this help nobody, and names have six digits.
+const MAX_SAMPLES: usize = 1_000_000;
+
 impl Meadow {
     pub fn run(self) -> Result<ExitCode> {
-        super::not_yet("meadow")
+        let test_samples = self.test_samples.unwrap_or((self.samples / 40).clamp(16, 400));
+        if self.samples.max(test_samples) > MAX_SAMPLES {
+            return Err(Error::Usage(format!("at most {} samples of a split, found {}", thousands(MAX_SAMPLES), thousands(self.samples.max(test_samples)))));
+        }
+        let stop = stop_flag();
+        let bar =
+            ProgressBar::new(0).with_style(ProgressStyle::with_template("drawing {bar:40} {human_pos} of {human_len}, {eta} left").expect("a fixed template"));
+        let options = Options { samples: self.samples, test_samples, seed: self.seed };
+        let written = meadow::write(&self.folder, &options, &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        written?;
+        let tests = SPLITS[1..].join(", ");
+        line(format!("{}: {} samples to train on, {} each of {tests}", self.folder.display(), thousands(self.samples), thousands(test_samples)));
+        Ok(ExitCode::SUCCESS)
     }
 }

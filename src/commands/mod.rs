@@ -119,11 +119,6 @@ fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A command whose whole code waits for another part of the crate.
-fn not_yet(command: &str) -> Result<ExitCode> {
-    Err(Error::Usage(format!("`trimodal {command}` is not in this build")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

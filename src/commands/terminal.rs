@@ -62,7 +62,6 @@ impl Paint {
     }
 
     /// Pale: secondary.
-    #[allow(dead_code)] // the commands that train use it
     pub fn pale(self, text: &str) -> String {
         self.wrap("2", text)
     }
@@ -72,7 +71,6 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// A flag that ctrl-C raises, for a command that has something to bring to safety first: it looks at the flag after every
 /// step and ends with [`trimodal::Error::Interrupted`]. A second ctrl-C ends the program at once.
-#[allow(dead_code)] // the commands that train use it
 pub fn stop_flag() -> &'static AtomicBool {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {

@@ -96,7 +96,14 @@ pub(super) fn prepare(dataset: &Dataset, name: &str) -> Result<(Config, Tokenize
 }
 
 /// Decodes the rows of a data set under a progress bar; ctrl-C stops it.
-pub(super) fn load(dataset: &Dataset, config: &Config, tokenizer: &Tokenizer, device: &Device, doing: &str, keep: impl Fn(&Row) -> bool) -> Result<Vec<Example>> {
+pub(super) fn load(
+    dataset: &Dataset,
+    config: &Config,
+    tokenizer: &Tokenizer,
+    device: &Device,
+    doing: &str,
+    keep: impl Fn(&Row) -> bool,
+) -> Result<Vec<Example>> {
     let bar = progress(doing);
     let loaded = examples::load(dataset, config, tokenizer, device, keep, &mut |done, total| advance(&bar, done, total));
     bar.finish_and_clear();

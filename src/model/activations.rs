@@ -203,18 +203,49 @@ impl Activations {
         }
         for l in &mut self.layers {
             let kept = [
-                &mut l.x, &mut l.rstd_attention, &mut l.normed_attention, &mut l.q, &mut l.k, &mut l.v, &mut l.rstd_q, &mut l.rstd_k,
-                &mut l.q_rotated, &mut l.k_rotated, &mut l.attended, &mut l.log_sum_exp, &mut l.middle, &mut l.rstd_mlp, &mut l.normed_mlp,
-                &mut l.gate, &mut l.up, &mut l.gated,
+                &mut l.x,
+                &mut l.rstd_attention,
+                &mut l.normed_attention,
+                &mut l.q,
+                &mut l.k,
+                &mut l.v,
+                &mut l.rstd_q,
+                &mut l.rstd_k,
+                &mut l.q_rotated,
+                &mut l.k_rotated,
+                &mut l.attended,
+                &mut l.log_sum_exp,
+                &mut l.middle,
+                &mut l.rstd_mlp,
+                &mut l.normed_mlp,
+                &mut l.gate,
+                &mut l.up,
+                &mut l.gated,
             ];
             for tensor in kept {
                 tensor.set_rows(n)?;
             }
         }
         let by_row = [
-            &mut self.delta, &mut self.q_normed, &mut self.k_normed, &mut self.x, &mut self.rstd, &mut self.normed, &mut self.dx,
-            &mut self.dmiddle, &mut self.dnormed, &mut self.dgate, &mut self.dup, &mut self.dgated, &mut self.dattended,
-            &mut self.attention_delta, &mut self.dq, &mut self.dk, &mut self.dv, &mut self.dq_normed, &mut self.dk_normed,
+            &mut self.delta,
+            &mut self.q_normed,
+            &mut self.k_normed,
+            &mut self.x,
+            &mut self.rstd,
+            &mut self.normed,
+            &mut self.dx,
+            &mut self.dmiddle,
+            &mut self.dnormed,
+            &mut self.dgate,
+            &mut self.dup,
+            &mut self.dgated,
+            &mut self.dattended,
+            &mut self.attention_delta,
+            &mut self.dq,
+            &mut self.dk,
+            &mut self.dv,
+            &mut self.dq_normed,
+            &mut self.dk_normed,
         ];
         for tensor in by_row {
             tensor.set_rows(n)?;

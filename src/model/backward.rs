@@ -71,16 +71,7 @@ pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Ac
         linear(&a.dq, &layer.normed_attention, &w.q_proj, &mut a.dnormed, false, &mut dw.q_proj, ws)?;
         linear(&a.dk, &layer.normed_attention, &w.k_proj, &mut a.dnormed, true, &mut dw.k_proj, ws)?;
         linear(&a.dv, &layer.normed_attention, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
-        rms_norm::backward(
-            &a.dnormed,
-            &layer.x,
-            &w.input_layernorm,
-            &layer.rstd_attention,
-            Some(&a.dmiddle),
-            &mut a.dx,
-            &mut dw.input_layernorm,
-            ws,
-        )?;
+        rms_norm::backward(&a.dnormed, &layer.x, &w.input_layernorm, &layer.rstd_attention, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;
     }
     embed(config, p, a, g)
 }
@@ -89,17 +80,7 @@ pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Ac
 fn embed(config: &Config, p: &Parameters, a: &mut Activations, g: &mut Parameters) -> Result<()> {
     embedding::backward(&a.dx, &a.inputs.sorted_row, &a.inputs.sorted_start, &mut g.embed_tokens)?;
     if let (Some(w), Some(dw)) = (&p.vision, &mut g.vision) {
-        patch_embed::backward(
-            &a.inputs.pixels,
-            &w.weight,
-            &a.inputs.patch_row,
-            &a.dx,
-            &mut dw.weight,
-            &mut dw.bias,
-            &mut dw.position,
-            None,
-            &mut a.workspace,
-        )?;
+        patch_embed::backward(&a.inputs.pixels, &w.weight, &a.inputs.patch_row, &a.dx, &mut dw.weight, &mut dw.bias, &mut dw.position, None, &mut a.workspace)?;
     }
     if let Some(audio) = &config.audio_config {
         let last = a.convolutions.last_mut().expect("validated: at least one convolution");
@@ -111,18 +92,7 @@ fn embed(config: &Config, p: &Parameters, a: &mut Activations, g: &mut Parameter
                 Some(before) => (&before.y, Some(&mut before.dy)),
                 None => (&a.inputs.mel, None),
             };
-            conv1d::backward(
-                input,
-                &w.weight,
-                &here.z,
-                &here.dy,
-                audio.stride(i),
-                &mut here.dz,
-                dinput,
-                &mut dw.weight,
-                &mut dw.bias,
-                &mut a.workspace,
-            )?;
+            conv1d::backward(input, &w.weight, &here.z, &here.dy, audio.stride(i), &mut here.dz, dinput, &mut dw.weight, &mut dw.bias, &mut a.workspace)?;
         }
     }
     Ok(())

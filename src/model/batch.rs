@@ -122,7 +122,8 @@ impl Packer<'_> {
         check("picture", patches, patch_rows, sequence.pixels.as_ref().map(Vec::len), pixel_count)?;
         check("sound", frames, frame_rows, sequence.mel.as_ref().map(Vec::len), mel_count)?;
         let vocabulary = self.config.vocab_size as u32;
-        if let Some(Row::Token { id, truth, .. }) = rows.iter().find(|r| matches!(r, Row::Token { id, truth, .. } if *id >= vocabulary || *truth >= vocabulary)) {
+        if let Some(Row::Token { id, truth, .. }) = rows.iter().find(|r| matches!(r, Row::Token { id, truth, .. } if *id >= vocabulary || *truth >= vocabulary))
+        {
             return Err(Error::Usage(format!("token {}: the vocabulary has {vocabulary}", id.max(truth))));
         }
 

@@ -183,9 +183,7 @@ impl Config {
     pub fn preset(name: &str, vocab_size: usize) -> Result<Self> {
         match name {
             "meadow" => Ok(Self::meadow(vocab_size)),
-            "meadow-wide" => {
-                Ok(Config { hidden_size: 96, intermediate_size: 256, head_dim: 24, ..Self::meadow(vocab_size) })
-            }
+            "meadow-wide" => Ok(Config { hidden_size: 96, intermediate_size: 256, head_dim: 24, ..Self::meadow(vocab_size) }),
             _ => Err(Error::Usage(format!("unknown config {name:?}: expected meadow, meadow-wide, or the path of a config.json"))),
         }
     }

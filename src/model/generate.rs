@@ -278,8 +278,20 @@ impl Generator {
 
     fn fit(&mut self, rows: usize) -> Result<()> {
         for tensor in [
-            &mut self.x, &mut self.sum, &mut self.normed, &mut self.rstd, &mut self.q, &mut self.q_normed, &mut self.k,
-            &mut self.k_normed, &mut self.attended, &mut self.log_sum_exp, &mut self.delta, &mut self.gate, &mut self.up, &mut self.gated,
+            &mut self.x,
+            &mut self.sum,
+            &mut self.normed,
+            &mut self.rstd,
+            &mut self.q,
+            &mut self.q_normed,
+            &mut self.k,
+            &mut self.k_normed,
+            &mut self.attended,
+            &mut self.log_sum_exp,
+            &mut self.delta,
+            &mut self.gate,
+            &mut self.up,
+            &mut self.gated,
         ] {
             tensor.set_rows(rows)?;
         }

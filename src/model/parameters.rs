@@ -98,11 +98,9 @@ impl<T> Parameters<T> {
             lm_head: if config.tie_word_embeddings { None } else { Some(make(&[v, d])?) },
             vision: match &config.vision_config {
                 None => None,
-                Some(vision) => Some(Vision {
-                    weight: make(&[d, vision.patch_size * vision.patch_size * 3])?,
-                    bias: make(&[d])?,
-                    position: make(&[vision.grid(), 2, d])?,
-                }),
+                Some(vision) => {
+                    Some(Vision { weight: make(&[d, vision.patch_size * vision.patch_size * 3])?, bias: make(&[d])?, position: make(&[vision.grid(), 2, d])? })
+                }
             },
             audio: match &config.audio_config {
                 None => Vec::new(),

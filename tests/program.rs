@@ -1,0 +1,180 @@
+//! The program as a user meets it: exit codes, one clear line per error, no panic, quiet pipes.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn trimodal(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trimodal")).args(arguments).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Runs with an error and returns its message: `error: …` on one line, perhaps with a hint on a second, and nothing else.
+fn error(code: i32, arguments: &[&str]) -> String {
+    let output = trimodal(arguments);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+    assert!(message.starts_with("error: "), "{arguments:?}: {message}");
+    let lines: Vec<&str> = message.lines().collect();
+    assert!(lines.len() == 1 || (lines.len() == 2 && lines[1].starts_with("  hint: ")), "{arguments:?}: {message}");
+    assert!(!message.contains("panicked") && !message.contains("bug in trimodal"), "{message}");
+    message
+}
+
+#[test]
+fn wrong_usage_is_code_2() {
+    for arguments in [&["no-such-command"][..], &["check", "--no-such-option"], &["train"], &["meadow", "d", "--samples", "many"], &["dump", "r", "d"]] {
+        let output = trimodal(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).starts_with("error: "), "{arguments:?}");
+    }
+    assert!(error(2, &["check", "--device", "abacus"]).contains("unknown device \"abacus\": expected one of auto, cpu, wgpu"));
+    assert!(error(2, &["check", "--device", "cpu", "--adapter", "x"]).contains("--adapter"));
+    assert!(error(2, &["check", "--device", "cpu", "--op", "division"]).contains("unknown operation \"division\": expected one of"));
+    assert!(error(2, &["describe", "nowhere"]).contains("--image"));
+}
+
+#[test]
+fn what_the_machine_lacks_is_code_1() {
+    assert!(error(1, &["check", "--device", "wgpu", "--adapter", "no such adapter"]).contains("device wgpu: "));
+    assert!(error(1, &["check", "--device", "cpu", "--op", "rms_norm", "--json", "/no/such/folder/x.json"]).contains("/no/such/folder/x.json: cannot write"));
+}
+
+#[test]
+fn help_lists_every_command_and_teaches() {
+    let help = trimodal(&["--help"]);
+    assert!(help.status.success());
+    let help = text(&help.stdout);
+    for command in ["demo", "train", "describe", "eval", "meadow", "devices", "check", "dump"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}");
+        let own = text(&trimodal(&["help", command]).stdout);
+        assert!(own.contains("Examples:"), "{command}");
+    }
+    assert!(text(&trimodal(&["--version"]).stdout).starts_with("trimodal "));
+}
+
+#[test]
+fn devices_are_listed_and_one_is_automatic() {
+    let output = trimodal(&["devices", "--json"]);
+    assert!(output.status.success());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let devices = json["devices"].as_array().expect("a list");
+    assert_eq!(devices.iter().filter(|d| d["auto"] == true).count(), 1);
+    assert_eq!(devices[0]["device"], "cpu");
+    for device in devices.iter().filter(|d| d["kind"] == "software") {
+        assert_eq!(device["auto"], false, "a software driver is never the automatic choice");
+    }
+    assert!(!json["why"].as_str().expect("a reason").is_empty());
+    let listing = text(&trimodal(&["devices"]).stdout);
+    assert!(listing.contains("`--device auto` takes ") && !listing.contains('\x1b'), "{listing}");
+}
+
+#[test]
+fn a_check_reports_what_it_ran() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("check.json");
+    let output = trimodal(&["check", "--device", "cpu", "--op", "rms_norm", "--quick", "--json", path.to_str().expect("UTF-8")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("rms_norm") && table.contains(" 0 failed"), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).expect("the report")).expect("JSON");
+    assert_eq!(json["device"], "cpu");
+    assert_eq!(json["cases"]["failed"], 0);
+    let executed = |v: &serde_json::Value| v["executed"].as_u64().expect("a number");
+    assert!(executed(&json["cases"]) > 0);
+    assert_eq!(json["ops"].as_array().expect("a list").iter().map(executed).sum::<u64>(), executed(&json["cases"]));
+    for key in ["op", "entry", "executed", "failed", "worst"] {
+        assert!(json["ops"][0].get(key).is_some(), "{key}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trimodal"))
+        .args(["check", "--device", "cpu", "--op", "rms_norm", "--quick", "--json", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take()); // nobody reads
+    let mut message = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut message).expect("UTF-8");
+    let status = child.wait().expect("it ends");
+    assert!(status.success(), "{status}: {message}");
+    assert_eq!(message, "");
+}
+
+/// The README and the notes are right about what there is: every link leads to a file, every command and option exists, every
+/// operation is in the table with its files.
+#[test]
+fn the_documents_agree_with_the_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    for document in ["README.md", "benches/NOTES.md"] {
+        let path = root.join(document);
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{document}: {e}"));
+        for (number, line) in text.lines().enumerate() {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+                let local = !link.is_empty() && !link.contains("://");
+                if local && !path.parent().expect("a folder").join(link).exists() {
+                    wrong.push(format!("{document}:{}: `{link}` is not there", number + 1));
+                }
+            }
+            for command in commands(line) {
+                if let Some(what) = wrong_command(&command) {
+                    wrong.push(format!("{document}:{}: `{command}`: {what}", number + 1));
+                }
+            }
+        }
+    }
+    let readme = fs::read_to_string(root.join("README.md")).expect("just read");
+    for op in trimodal::ops::OPS {
+        for file in [format!("src/ops/{}.rs", op.name), format!("shaders/{}.wgsl", op.name)] {
+            if root.join(&file).exists() && !readme.contains(&format!("({file})")) {
+                wrong.push(format!("README.md: the table of operations has no link to {file}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The `trimodal …` and `cargo run … -- …` commands of a line: in backticks, or on a line of their own.
+fn commands(line: &str) -> Vec<String> {
+    let mut parts: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+    parts.push(line.trim().trim_start_matches("$ "));
+    parts
+        .into_iter()
+        .filter_map(|part| {
+            let part = part.split(" #").next().unwrap_or_default().trim();
+            let arguments = part.strip_prefix("trimodal ").or_else(|| part.strip_prefix("cargo run ").and_then(|p| p.split_once("-- ").map(|(_, a)| a)))?;
+            Some(arguments.to_string())
+        })
+        .collect()
+}
+
+/// What is wrong with a command line, if something is: its subcommand or an option does not exist.
+fn wrong_command(arguments: &str) -> Option<String> {
+    let mut words = arguments.split_whitespace();
+    let command = words.next()?;
+    if command.starts_with('-') {
+        return None;
+    }
+    if !command.chars().all(|c| c.is_ascii_lowercase()) {
+        return None; // prose: `trimodal …`
+    }
+    let help = trimodal(&["help", command]);
+    if !help.status.success() {
+        return Some("no such command".into());
+    }
+    let help = text(&help.stdout);
+    words
+        .filter(|w| w.starts_with("--"))
+        .map(|w| w.split('=').next().unwrap_or(w))
+        .find(|option| command != "help" && !help.split(|c: char| c.is_whitespace() || c == ',').any(|h| h == *option))
+        .map(|option| format!("no option {option}"))
+}
