@@ -214,7 +214,7 @@ fn room<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
 }
 
 /// All heads of some rows: online softmax over tiles of keys.
-#[multiversion(targets("x86_64+avx+avx2+bmi1+bmi2+f16c+fma+lzcnt+movbe+popcnt"))]
+#[multiversion(targets = "simd")]
 fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scratch<T>, o: &mut [T], lse: &mut [T], empty: T) {
     let fused = target_cfg_f!(target_feature = "fma");
     let (heads, hd) = (call.heads, call.head_dim);
@@ -246,12 +246,7 @@ fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scrat
                     for column in (low..high).step_by(LANES) {
                         let mut s = [[T::zero(); LANES]; ROWS];
                         product(fused, &q[t * ROWS * hp..], hp, &k_by_d[column..], np, hp, &mut s);
-                        for i in 0..ROWS {
-                            let out: &mut [T; LANES] = (&mut p[i * np + column..][..LANES]).try_into().expect("LANES");
-                            for l in 0..LANES {
-                                out[l] = s[i][l] * call.scale;
-                            }
-                        }
+                        store(&s, &mut p[column..], np);
                     }
                     let mut rescale = [T::zero(); ROWS];
                     for i in 0..ROWS {
@@ -263,16 +258,12 @@ fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scrat
                             rescale[i] = T::one();
                             continue;
                         }
-                        p[..seen.start - low].fill(empty);
-                        p[seen.end - low..].fill(empty);
-                        let (m, l) = (&mut maximum[g * count + t * ROWS + i], &mut sum[g * count + t * ROWS + i]);
-                        let new = larger(*m, row_maximum(p));
-                        rescale[i] = (*m - new).fast_exp();
-                        *l = *l * rescale[i] + exponentials(p, new);
-                        *m = new;
-                        // A masked key counts for nothing even where every score is as low as the mask.
-                        p[..seen.start - low].fill(T::zero());
-                        p[seen.end - low..].fill(T::zero());
+                        let (from, count_seen) = ((seen.start - low) as u32, seen.len() as u32);
+                        let at = g * count + t * ROWS + i;
+                        let new = larger(maximum[at], scale_and_mask(p, from, count_seen, call.scale, empty));
+                        rescale[i] = (maximum[at] - new).fast_exp();
+                        sum[at] = sum[at] * rescale[i] + exponentials(p, from, count_seen, new);
+                        maximum[at] = new;
                     }
                     if low == high {
                         continue;
@@ -373,7 +364,7 @@ fn backward_large<T: Real>(call: &Call<T>, saved: &Saved<T>, group: &Group, dq: 
 
 /// All heads of one tile of rows × keys: P and dS once, from them the gradients asked for, added to what is there
 /// or written over it.
-#[multiversion(targets("x86_64+avx+avx2+bmi1+bmi2+f16c+fma+lzcnt+movbe+popcnt"))]
+#[multiversion(targets = "simd")]
 #[allow(clippy::too_many_arguments)]
 fn backward_tile<T: Real>(
     call: &Call<T>,
@@ -624,24 +615,40 @@ fn larger<T: Real>(a: T, b: T) -> T {
     if a > b { a } else { b }
 }
 
+/// Multiplies scores by `scale`, puts `empty` where the row does not see (all but `seen` lanes after `from`), and returns the
+/// largest.
 #[inline(always)]
-fn row_maximum<T: Real>(row: &[T]) -> T {
-    let mut lanes = [row[0]; LANES];
-    for chunk in row.chunks_exact(LANES) {
+fn scale_and_mask<T: Real>(row: &mut [T], from: u32, seen: u32, scale: T, empty: T) -> T {
+    let mut lanes = [empty; LANES];
+    for (c, chunk) in row.chunks_exact_mut(LANES).enumerate() {
+        let chunk: &mut [T; LANES] = chunk.try_into().expect("LANES");
+        let first = ((c * LANES) as u32).wrapping_sub(from);
         for l in 0..LANES {
+            let x = chunk[l] * scale;
+            chunk[l] = if first.wrapping_add(l as u32) < seen { x } else { empty };
             lanes[l] = larger(chunk[l], lanes[l]);
         }
     }
-    lanes.into_iter().fold(lanes[0], larger)
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] = larger(lanes[l], lanes[l + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
-/// Replaces scores by their exponentials beyond `maximum` and returns their sum.
+/// Replaces scores by their exponentials beyond `maximum`, by 0 where the row does not see, and returns their sum.
 #[inline(always)]
-fn exponentials<T: Real>(row: &mut [T], maximum: T) -> T {
+fn exponentials<T: Real>(row: &mut [T], from: u32, seen: u32, maximum: T) -> T {
     let mut lanes = [T::zero(); LANES];
-    for chunk in row.chunks_exact_mut(LANES) {
+    for (c, chunk) in row.chunks_exact_mut(LANES).enumerate() {
+        let chunk: &mut [T; LANES] = chunk.try_into().expect("LANES");
+        let first = ((c * LANES) as u32).wrapping_sub(from);
         for l in 0..LANES {
-            chunk[l] = (chunk[l] - maximum).fast_exp();
+            let x = (chunk[l] - maximum).fast_exp();
+            chunk[l] = if first.wrapping_add(l as u32) < seen { x } else { T::zero() };
             lanes[l] += chunk[l];
         }
     }
