@@ -36,7 +36,7 @@ struct Palette {
 #[rustfmt::skip]
 const PALETTE: [Palette; 6] = [
     Palette { base: [244, 132, 24],  shade: [190, 92, 8],    stripe: [112, 44, 4],    spot: [255, 240, 196] },
-    Palette { base: [34, 32, 36],    shade: [74, 72, 80],    stripe: [64, 136, 136], spot: [240, 240, 240] },
+    Palette { base: [34, 32, 36],    shade: [74, 72, 80],    stripe: [92, 172, 168], spot: [240, 240, 240] },
     Palette { base: [246, 246, 244], shade: [198, 200, 206], stripe: [214, 164, 92],   spot: [24, 24, 28] },
     Palette { base: [138, 140, 144], shade: [96, 98, 104],   stripe: [44, 46, 52],    spot: [244, 244, 244] },
     Palette { base: [128, 74, 36],   shade: [88, 46, 18],    stripe: [44, 20, 6],     spot: [244, 214, 172] },
