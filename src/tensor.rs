@@ -242,6 +242,22 @@ impl Tensor {
         Ok(())
     }
 
+    /// Gives what was allocated another shape; the elements stay in their order.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond the capacity.
+    pub fn reshape(&mut self, shape: impl Into<Shape>) -> Result<()> {
+        let shape = shape.into();
+        match shape.checked_len() {
+            Some(len) if len <= self.capacity => self.shape = shape,
+            len => {
+                let size = len.map_or(u128::MAX, |l| l as u128);
+                return Err(Error::TooLarge { what: format!("a tensor {} as {shape}", self.shape), size, limit: self.capacity as u128 });
+            }
+        }
+        Ok(())
+    }
+
     /// Copies `data` into the tensor.
     ///
     /// # Errors
@@ -259,6 +275,19 @@ impl Tensor {
         assert!(data.len() <= self.capacity, "checked by the callers");
         let device = self.device.clone();
         device.upload(&mut self.buffer, bytemuck::cast_slice(data))
+    }
+
+    /// Copies the elements' bytes, little-endian as in a safetensors file, into the tensor.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for another length.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        let expected = self.len() * self.dtype.size();
+        if bytes.len() != expected {
+            return Err(Error::mismatch("write", "data", format!("{expected} bytes"), bytes.len()));
+        }
+        let device = self.device.clone();
+        device.upload(&mut self.buffer, bytes)
     }
 
     /// Copies the elements to the host.

@@ -1,0 +1,129 @@
+//! The backward pass: [`super::forward`], read from the end.
+
+use super::activations::Activations;
+use super::config::Config;
+use super::forward::attention_scale;
+use super::parameters::Parameters;
+use crate::error::Result;
+use crate::ops::matmul::{self, Epilogue, Layout};
+use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, rms_norm, rope, swiglu};
+use crate::tensor::Tensor;
+
+/// For `y = x · wᵀ`: `dx (+)= dy · w` and `dw += dyᵀ · x`.
+fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool, dw: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
+    matmul::forward(Layout::Nn, dy, w, Epilogue { accumulate, ..Default::default() }, dx, None)?;
+    matmul::forward(Layout::Tn, dy, x, Epilogue { accumulate: true, ..Default::default() }, dw, Some(workspace))
+}
+
+/// Adds the gradient of the loaded batch's loss to `g`. [`super::forward::forward`] has just run; its logits are
+/// overwritten.
+pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, g: &mut Parameters) -> Result<()> {
+    let weight = 1.0 / a.inputs.counted.max(1) as f32;
+    cross_entropy::backward(&mut a.logits, &a.inputs.logit_target, &a.logit_lse, weight)?;
+    let output = p.lm_head.as_ref().unwrap_or(&p.embed_tokens);
+    let doutput = g.lm_head.as_mut().unwrap_or(&mut g.embed_tokens);
+    linear(&a.logits, &a.picked, output, &mut a.dpicked, false, doutput, &mut a.workspace)?;
+    // Rows without logits get no gradient from the loss.
+    a.dnormed.fill_zero()?;
+    a.inputs.iota.set_rows(a.inputs.logit_row.rows())?;
+    embedding::forward(&a.dpicked, &a.inputs.iota, Some(&a.inputs.logit_row), &mut a.dnormed)?;
+    rms_norm::backward(&a.dnormed, &a.x, &p.norm, &a.rstd, None, &mut a.dx, &mut g.norm, &mut a.workspace)?;
+
+    // From here `dx` is the gradient of the residual stream that leaves a layer, which is also that of what its MLP added.
+    for (i, w) in p.layers.iter().enumerate().rev() {
+        let (layer, dw, ws) = (&a.layers[i], &mut g.layers[i], &mut a.workspace);
+        linear(&a.dx, &layer.gated, &w.down_proj, &mut a.dgated, false, &mut dw.down_proj, ws)?;
+        swiglu::backward(&layer.gate, &layer.up, &a.dgated, &mut a.dgate, &mut a.dup)?;
+        linear(&a.dgate, &layer.normed_mlp, &w.gate_proj, &mut a.dnormed, false, &mut dw.gate_proj, ws)?;
+        linear(&a.dup, &layer.normed_mlp, &w.up_proj, &mut a.dnormed, true, &mut dw.up_proj, ws)?;
+        rms_norm::backward(
+            &a.dnormed,
+            &layer.middle,
+            &w.post_attention_layernorm,
+            &layer.rstd_mlp,
+            Some(&a.dx),
+            &mut a.dmiddle,
+            &mut dw.post_attention_layernorm,
+            ws,
+        )?;
+
+        linear(&a.dmiddle, &layer.attended, &w.o_proj, &mut a.dattended, false, &mut dw.o_proj, ws)?;
+        // The gradients of the rotated queries and keys come in `dq` and `dk`, and leave them as those of the projections.
+        attention::backward(
+            &layer.q_rotated,
+            &layer.k_rotated,
+            &layer.v,
+            &layer.attended,
+            &layer.log_sum_exp,
+            &a.dattended,
+            &a.inputs.visible,
+            &a.inputs.visible_by,
+            attention_scale(config),
+            &mut a.attention_delta,
+            &mut a.dq,
+            &mut a.dk,
+            &mut a.dv,
+        )?;
+        rope::backward(&a.dq, &a.inputs.position, table, &mut a.dq_normed)?;
+        rope::backward(&a.dk, &a.inputs.position, table, &mut a.dk_normed)?;
+        rms_norm::backward(&a.dq_normed, &layer.q, &w.q_norm, &layer.rstd_q, None, &mut a.dq, &mut dw.q_norm, ws)?;
+        rms_norm::backward(&a.dk_normed, &layer.k, &w.k_norm, &layer.rstd_k, None, &mut a.dk, &mut dw.k_norm, ws)?;
+        linear(&a.dq, &layer.normed_attention, &w.q_proj, &mut a.dnormed, false, &mut dw.q_proj, ws)?;
+        linear(&a.dk, &layer.normed_attention, &w.k_proj, &mut a.dnormed, true, &mut dw.k_proj, ws)?;
+        linear(&a.dv, &layer.normed_attention, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
+        rms_norm::backward(
+            &a.dnormed,
+            &layer.x,
+            &w.input_layernorm,
+            &layer.rstd_attention,
+            Some(&a.dmiddle),
+            &mut a.dx,
+            &mut dw.input_layernorm,
+            ws,
+        )?;
+    }
+    embed(config, p, a, g)
+}
+
+/// The gradients of what made the token matrix, from `dx`.
+fn embed(config: &Config, p: &Parameters, a: &mut Activations, g: &mut Parameters) -> Result<()> {
+    embedding::backward(&a.dx, &a.inputs.sorted_row, &a.inputs.sorted_start, &mut g.embed_tokens)?;
+    if let (Some(w), Some(dw)) = (&p.vision, &mut g.vision) {
+        patch_embed::backward(
+            &a.inputs.pixels,
+            &w.weight,
+            &a.inputs.patch_row,
+            &a.dx,
+            &mut dw.weight,
+            &mut dw.bias,
+            &mut dw.position,
+            None,
+            &mut a.workspace,
+        )?;
+    }
+    if let Some(audio) = &config.audio_config {
+        let last = a.convolutions.last_mut().expect("validated: at least one convolution");
+        embedding::forward(&a.dx, &a.inputs.frame_row, None, &mut last.dy)?;
+        for (i, (w, dw)) in p.audio.iter().zip(&mut g.audio).enumerate().rev() {
+            let (before, rest) = a.convolutions.split_at_mut(i);
+            let here = &mut rest[0];
+            let (input, dinput) = match before.last_mut() {
+                Some(before) => (&before.y, Some(&mut before.dy)),
+                None => (&a.inputs.mel, None),
+            };
+            conv1d::backward(
+                input,
+                &w.weight,
+                &here.z,
+                &here.dy,
+                audio.stride(i),
+                &mut here.dz,
+                dinput,
+                &mut dw.weight,
+                &mut dw.bias,
+                &mut a.workspace,
+            )?;
+        }
+    }
+    Ok(())
+}

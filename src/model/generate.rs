@@ -1,0 +1,294 @@
+//! Describing: the forward pass with a key/value cache, several samples at once.
+//!
+//! Every sample owns a stretch of the cache; `visible` intervals point into it. The prompt (picture, sound, words) goes
+//! through in one pass, then one row per sample and word. It is the same operations in the same order as in training.
+
+use super::batch::{Batch, Packer, Row, Sequence};
+use super::config::Config;
+use super::forward::{attention_scale, linear, rope_table};
+use super::parameters::Parameters;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::ops::{attention, conv1d, embedding, patch_embed, rms_norm, rope, sample, swiglu};
+use crate::tensor::{DType, Tensor};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// How the next word is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0: the most likely word. Otherwise logits are divided by it.
+    pub temperature: f32,
+    /// Only the k most likely words; 0 for all.
+    pub top_k: usize,
+    /// Seed of the random numbers.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Sampling { temperature: 0.0, top_k: 0, seed: 0 }
+    }
+}
+
+/// Buffers for generating with up to `samples` samples at once. Allocated once, used for any number of batches.
+pub struct Generator {
+    config: Config,
+    device: Device,
+    table: rope::Table,
+    /// Samples at once, and rows of each.
+    samples: usize,
+    length: usize,
+    /// Per layer: `[samples · length, H_kv, d]`.
+    keys: Vec<Tensor>,
+    values: Vec<Tensor>,
+    x: Tensor,
+    sum: Tensor,
+    normed: Tensor,
+    rstd: Tensor,
+    q: Tensor,
+    q_normed: Tensor,
+    rstd_heads: Tensor,
+    k: Tensor,
+    k_normed: Tensor,
+    attended: Tensor,
+    log_sum_exp: Tensor,
+    delta: Tensor,
+    gate: Tensor,
+    up: Tensor,
+    gated: Tensor,
+    picked: Tensor,
+    logits: Tensor,
+    random: Tensor,
+    chosen: Tensor,
+}
+
+/// The index tensors of one pass.
+struct Pass {
+    position: Tensor,
+    visible: Tensor,
+    cache_row: Tensor,
+    iota: Tensor,
+    pick: Tensor,
+}
+
+impl Generator {
+    /// Allocates for `samples` samples at once on the device of the parameters.
+    pub fn new(config: &Config, p: &Parameters, samples: usize) -> Result<Self> {
+        let device = p.norm.device().clone();
+        let length = config.max_position_embeddings;
+        let n = samples * length;
+        let (d, f) = (config.hidden_size, config.intermediate_size);
+        let (h, kv, hd) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+        let make = |shape: &[usize]| Tensor::zeros(&device, shape, DType::F32);
+        let cache = || (0..config.num_hidden_layers).map(|_| make(&[n, kv, hd])).collect::<Result<Vec<_>>>();
+        Ok(Generator {
+            table: rope_table(config, &device, DType::F32)?,
+            samples,
+            length,
+            keys: cache()?,
+            values: cache()?,
+            x: make(&[n, d])?,
+            sum: make(&[n, d])?,
+            normed: make(&[n, d])?,
+            rstd: make(&[n])?,
+            q: make(&[n, h, hd])?,
+            q_normed: make(&[n, h, hd])?,
+            rstd_heads: make(&[n, h.max(kv)])?,
+            k: make(&[n, kv, hd])?,
+            k_normed: make(&[n, kv, hd])?,
+            attended: make(&[n, h, hd])?,
+            log_sum_exp: make(&[n, h])?,
+            delta: make(&[n, d])?,
+            gate: make(&[n, f])?,
+            up: make(&[n, f])?,
+            gated: make(&[n, f])?,
+            picked: make(&[samples, d])?,
+            logits: make(&[samples, config.vocab_size])?,
+            random: make(&[samples])?,
+            chosen: Tensor::zeros(&device, [samples], DType::I32)?,
+            config: config.clone(),
+            device,
+        })
+    }
+
+    /// Continues each prompt until `end`, or until the sample is as long as the model allows, or after `most` words.
+    /// `on_word(sample, id)` is told every word as it is made. Returns the ids, without `end`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for more prompts than were allocated for, or one that does not fit the model.
+    pub fn run(
+        &mut self,
+        p: &Parameters,
+        packer: &Packer,
+        prompts: &[Sequence],
+        end: u32,
+        most: usize,
+        sampling: Sampling,
+        mut on_word: impl FnMut(usize, u32),
+    ) -> Result<Vec<Vec<u32>>> {
+        if prompts.len() > self.samples {
+            return Err(Error::Usage(format!("{} prompts at once: allocated for {}", prompts.len(), self.samples)));
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
+        let batch = Packer { budget: self.samples * self.length, ..*packer }.pack(prompts)?;
+        let lengths: Vec<usize> = prompts.iter().map(|s| s.rows.len()).collect();
+        if let Some(empty) = lengths.iter().position(|&l| l == 0) {
+            return Err(Error::Usage(format!("prompt {empty} is empty")));
+        }
+        let mut ids = self.prefill(p, &batch, &lengths, sampling, &mut rng)?;
+
+        let mut words: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
+        let mut live: Vec<usize> = (0..prompts.len()).collect();
+        loop {
+            let mut next = Vec::new();
+            for (&sample, &id) in live.iter().zip(&ids) {
+                let length = lengths[sample] + words[sample].len();
+                if id != end {
+                    words[sample].push(id);
+                    on_word(sample, id);
+                }
+                if id != end && words[sample].len() < most && length < self.length {
+                    next.push((sample, id, length));
+                }
+            }
+            if next.is_empty() {
+                return Ok(words);
+            }
+            live = next.iter().map(|n| n.0).collect();
+            ids = self.decode(p, &next, sampling, &mut rng)?;
+        }
+    }
+
+    /// The prompts in one pass; returns each one's next word.
+    fn prefill(&mut self, p: &Parameters, batch: &Batch, lengths: &[usize], sampling: Sampling, rng: &mut ChaCha8Rng) -> Result<Vec<u32>> {
+        self.fit(batch.rows())?;
+        let ints = |data: &[i32]| Tensor::from_slice(&self.device, [data.len()], data);
+        embedding::forward(&p.embed_tokens, &ints(&batch.embed_id)?, None, &mut self.x)?;
+        if let (Some(w), Some(vision)) = (&p.vision, &self.config.vision_config) {
+            let side = vision.image_size;
+            let pixels = Tensor::from_slice(&self.device, [batch.images, side, side, 3], &batch.pixels)?;
+            patch_embed::forward(&pixels, &w.weight, &w.bias, &w.position, &ints(&batch.patch_row)?, &mut self.x)?;
+        }
+        if let Some(audio) = &self.config.audio_config {
+            let mut frames = Tensor::from_slice(&self.device, [batch.clips, audio.frames(), audio.num_mel_bins], &batch.mel)?;
+            for (i, w) in p.audio.iter().enumerate() {
+                let shape = [batch.clips, audio.frames_after(i), self.config.hidden_size];
+                let mut z = Tensor::zeros(&self.device, shape, DType::F32)?;
+                let mut y = Tensor::zeros(&self.device, shape, DType::F32)?;
+                conv1d::forward(&frames, &w.weight, &w.bias, audio.stride(i), &mut z, &mut y)?;
+                frames = y;
+            }
+            let iota: Vec<i32> = (0..batch.frame_row.len() as i32).collect();
+            embedding::forward(&frames, &ints(&iota)?, Some(&ints(&batch.frame_row)?), &mut self.x)?;
+        }
+        // A packed row r of sample s lies at s · length + position in the cache.
+        let (mut cache_row, mut visible, mut pick) = (Vec::new(), Vec::new(), Vec::new());
+        let mut packed = 0;
+        for (sample, &length) in lengths.iter().enumerate() {
+            let shift = (sample * self.length) as i32 - packed as i32;
+            for row in packed..packed + length {
+                cache_row.push(row as i32 + shift);
+                visible.push(batch.visible[row].map(|edge| edge + shift));
+            }
+            packed += length;
+            pick.push(packed as i32 - 1);
+        }
+        let pass = self.pass(&batch.position, &visible, &cache_row, &pick)?;
+        self.decoder(p, &pass, sampling, rng)
+    }
+
+    /// One more row for each `(sample, word, position)`.
+    fn decode(&mut self, p: &Parameters, rows: &[(usize, u32, usize)], sampling: Sampling, rng: &mut ChaCha8Rng) -> Result<Vec<u32>> {
+        self.fit(rows.len())?;
+        let ids: Vec<i32> = rows.iter().map(|r| r.1 as i32).collect();
+        embedding::forward(&p.embed_tokens, &Tensor::from_slice(&self.device, [ids.len()], &ids)?, None, &mut self.x)?;
+        let position: Vec<i32> = rows.iter().map(|r| r.2 as i32).collect();
+        let cache_row: Vec<i32> = rows.iter().map(|r| (r.0 * self.length + r.2) as i32).collect();
+        let visible: Vec<[i32; 2]> = rows.iter().map(|r| [(r.0 * self.length) as i32, (r.0 * self.length + r.2 + 1) as i32]).collect();
+        let pick: Vec<i32> = (0..rows.len() as i32).collect();
+        let pass = self.pass(&position, &visible, &cache_row, &pick)?;
+        self.decoder(p, &pass, sampling, rng)
+    }
+
+    fn pass(&self, position: &[i32], visible: &[[i32; 2]], cache_row: &[i32], pick: &[i32]) -> Result<Pass> {
+        let ints = |data: &[i32]| Tensor::from_slice(&self.device, [data.len()], data);
+        Ok(Pass {
+            position: ints(position)?,
+            visible: Tensor::from_slice(&self.device, [visible.len(), 2], visible.as_flattened())?,
+            cache_row: ints(cache_row)?,
+            iota: ints(&(0..position.len() as i32).collect::<Vec<_>>())?,
+            pick: ints(pick)?,
+        })
+    }
+
+    /// The decoder over the rows in `x`; returns the word chosen after each row of `pass.pick`.
+    fn decoder(&mut self, p: &Parameters, pass: &Pass, sampling: Sampling, rng: &mut ChaCha8Rng) -> Result<Vec<u32>> {
+        let eps = self.config.rms_norm_eps;
+        for (i, w) in p.layers.iter().enumerate() {
+            // `x` and `sum` take turns as the residual stream: each norm adds what the block before it left in `delta`.
+            if i == 0 {
+                rms_norm::forward(&self.x, None, &w.input_layernorm, eps, &mut self.normed, &mut self.rstd)?;
+            } else {
+                rms_norm::forward(&self.sum, Some((&self.delta, &mut self.x)), &w.input_layernorm, eps, &mut self.normed, &mut self.rstd)?;
+            }
+            linear(&self.normed, &w.q_proj, &mut self.q)?;
+            self.heads(self.config.num_attention_heads)?;
+            rms_norm::forward(&self.q, None, &w.q_norm, eps, &mut self.q_normed, &mut self.rstd_heads)?;
+            rope::forward(&self.q_normed, &pass.position, &self.table, &mut self.q)?;
+            linear(&self.normed, &w.k_proj, &mut self.k)?;
+            self.heads(self.config.num_key_value_heads)?;
+            rms_norm::forward(&self.k, None, &w.k_norm, eps, &mut self.k_normed, &mut self.rstd_heads)?;
+            rope::forward(&self.k_normed, &pass.position, &self.table, &mut self.k)?;
+            embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.keys[i])?;
+            linear(&self.normed, &w.v_proj, &mut self.k)?;
+            embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.values[i])?;
+            attention::forward(
+                &self.q,
+                &self.keys[i],
+                &self.values[i],
+                &pass.visible,
+                attention_scale(&self.config),
+                &mut self.attended,
+                &mut self.log_sum_exp,
+            )?;
+            linear(&self.attended, &w.o_proj, &mut self.delta)?;
+            rms_norm::forward(&self.x, Some((&self.delta, &mut self.sum)), &w.post_attention_layernorm, eps, &mut self.normed, &mut self.rstd)?;
+            linear(&self.normed, &w.gate_proj, &mut self.gate)?;
+            linear(&self.normed, &w.up_proj, &mut self.up)?;
+            swiglu::forward(&self.gate, &self.up, &mut self.gated)?;
+            linear(&self.gated, &w.down_proj, &mut self.delta)?;
+        }
+        rms_norm::forward(&self.sum, Some((&self.delta, &mut self.x)), &p.norm, eps, &mut self.normed, &mut self.rstd)?;
+        for tensor in [&mut self.picked, &mut self.logits, &mut self.random, &mut self.chosen] {
+            tensor.set_rows(pass.pick.rows())?;
+        }
+        embedding::forward(&self.normed, &pass.pick, None, &mut self.picked)?;
+        linear(&self.picked, p.lm_head.as_ref().unwrap_or(&p.embed_tokens), &mut self.logits)?;
+        let random: Vec<f32> = (0..pass.pick.rows()).map(|_| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32).collect();
+        self.random.write(&random)?;
+        sample::forward(&self.logits, sampling.temperature, sampling.top_k, &self.random, &mut self.chosen)?;
+        Ok(self.chosen.read::<i32>()?.into_iter().map(|id| id as u32).collect())
+    }
+
+    /// Sizes the per-head statistics for `heads` heads of the rows in `x`.
+    fn heads(&mut self, heads: usize) -> Result<()> {
+        self.rstd_heads.reshape([self.x.rows(), heads])
+    }
+
+    fn fit(&mut self, rows: usize) -> Result<()> {
+        for tensor in [
+            &mut self.x, &mut self.sum, &mut self.normed, &mut self.rstd, &mut self.q, &mut self.q_normed, &mut self.k,
+            &mut self.k_normed, &mut self.attended, &mut self.log_sum_exp, &mut self.delta, &mut self.gate, &mut self.up, &mut self.gated,
+        ] {
+            tensor.set_rows(rows)?;
+        }
+        Ok(())
+    }
+}
+
+/// The part of a sequence that is given: everything before the first learned row.
+pub fn prompt_of(sequence: &Sequence) -> Sequence {
+    let given = sequence.rows.iter().position(|r| matches!(r, Row::Token { learned: true, .. })).unwrap_or(sequence.rows.len());
+    Sequence { rows: sequence.rows[..given].to_vec(), pixels: sequence.pixels.clone(), mel: sequence.mel.clone() }
+}

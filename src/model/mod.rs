@@ -1,0 +1,18 @@
+//! The model: a Qwen3 decoder over one token matrix whose rows come from words, pictures and sounds.
+//!
+//! [`config`] says what it is, [`parameters`] what it learns, [`batch`] what it is fed, [`activations`] what a step needs
+//! in memory; [`forward`], [`backward`] and [`generate`] call the operations of [`crate::ops`] in order and compute nothing
+//! themselves.
+
+pub mod activations;
+pub mod backward;
+pub mod batch;
+pub mod config;
+pub mod forward;
+pub mod generate;
+pub mod parameters;
+
+pub use activations::Activations;
+pub use batch::{Batch, Packer, Row, Sequence};
+pub use config::Config;
+pub use parameters::Parameters;

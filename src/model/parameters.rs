@@ -1,0 +1,252 @@
+//! What the model learns, with Hugging Face's names.
+//!
+//! The struct is generic over what stands for a tensor, so that the same listing allocates tensors, counts bytes, and holds
+//! gradients and the optimiser's moments.
+
+use super::config::Config;
+use crate::device::Device;
+use crate::error::Result;
+use crate::tensor::{DType, Tensor};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// One decoder layer.
+pub struct Layer<T = Tensor> {
+    /// `[D]`
+    pub input_layernorm: T,
+    /// `[H·d, D]`
+    pub q_proj: T,
+    /// `[H_kv·d, D]`
+    pub k_proj: T,
+    /// `[H_kv·d, D]`
+    pub v_proj: T,
+    /// `[d]`
+    pub q_norm: T,
+    /// `[d]`
+    pub k_norm: T,
+    /// `[D, H·d]`
+    pub o_proj: T,
+    /// `[D]`
+    pub post_attention_layernorm: T,
+    /// `[F, D]`
+    pub gate_proj: T,
+    /// `[F, D]`
+    pub up_proj: T,
+    /// `[D, F]`
+    pub down_proj: T,
+}
+
+/// The patch embedding.
+pub struct Vision<T = Tensor> {
+    /// `[D, P·P·3]`
+    pub weight: T,
+    /// `[D]`
+    pub bias: T,
+    /// `[grid, 2, D]`: x first, then y.
+    pub position: T,
+}
+
+/// One convolution of the sound stem.
+pub struct Convolution<T = Tensor> {
+    /// `[D, in, 3]`
+    pub weight: T,
+    /// `[D]`
+    pub bias: T,
+}
+
+/// Every parameter tensor (or gradient, or moment).
+pub struct Parameters<T = Tensor> {
+    /// `[V, D]`
+    pub embed_tokens: T,
+    /// The decoder.
+    pub layers: Vec<Layer<T>>,
+    /// `[D]`
+    pub norm: T,
+    /// `[V, D]`, unless the output layer is the embedding table.
+    pub lm_head: Option<T>,
+    /// Eyes.
+    pub vision: Option<Vision<T>>,
+    /// Ears; empty without.
+    pub audio: Vec<Convolution<T>>,
+}
+
+impl<T> Parameters<T> {
+    /// Builds the listing for a config: `make(shape)` once per tensor.
+    pub fn build(config: &Config, make: &mut impl FnMut(&[usize]) -> Result<T>) -> Result<Self> {
+        let (d, f, v, hd) = (config.hidden_size, config.intermediate_size, config.vocab_size, config.head_dim);
+        let (q, kv) = (config.num_attention_heads * hd, config.num_key_value_heads * hd);
+        Ok(Parameters {
+            embed_tokens: make(&[v, d])?,
+            layers: (0..config.num_hidden_layers)
+                .map(|_| {
+                    Ok(Layer {
+                        input_layernorm: make(&[d])?,
+                        q_proj: make(&[q, d])?,
+                        k_proj: make(&[kv, d])?,
+                        v_proj: make(&[kv, d])?,
+                        q_norm: make(&[hd])?,
+                        k_norm: make(&[hd])?,
+                        o_proj: make(&[d, q])?,
+                        post_attention_layernorm: make(&[d])?,
+                        gate_proj: make(&[f, d])?,
+                        up_proj: make(&[f, d])?,
+                        down_proj: make(&[d, f])?,
+                    })
+                })
+                .collect::<Result<_>>()?,
+            norm: make(&[d])?,
+            lm_head: if config.tie_word_embeddings { None } else { Some(make(&[v, d])?) },
+            vision: match &config.vision_config {
+                None => None,
+                Some(vision) => Some(Vision {
+                    weight: make(&[d, vision.patch_size * vision.patch_size * 3])?,
+                    bias: make(&[d])?,
+                    position: make(&[vision.grid(), 2, d])?,
+                }),
+            },
+            audio: match &config.audio_config {
+                None => Vec::new(),
+                Some(audio) => (0..audio.layers)
+                    .map(|layer| Ok(Convolution { weight: make(&[d, if layer == 0 { audio.num_mel_bins } else { d }, 3])?, bias: make(&[d])? }))
+                    .collect::<Result<_>>()?,
+            },
+        })
+    }
+
+    /// Every tensor with its name, in a fixed order.
+    pub fn named(&self) -> Vec<(String, &T)> {
+        let mut all = vec![("model.embed_tokens.weight".to_string(), &self.embed_tokens)];
+        for (i, layer) in self.layers.iter().enumerate() {
+            for (name, tensor) in [
+                ("input_layernorm", &layer.input_layernorm),
+                ("self_attn.q_proj", &layer.q_proj),
+                ("self_attn.k_proj", &layer.k_proj),
+                ("self_attn.v_proj", &layer.v_proj),
+                ("self_attn.q_norm", &layer.q_norm),
+                ("self_attn.k_norm", &layer.k_norm),
+                ("self_attn.o_proj", &layer.o_proj),
+                ("post_attention_layernorm", &layer.post_attention_layernorm),
+                ("mlp.gate_proj", &layer.gate_proj),
+                ("mlp.up_proj", &layer.up_proj),
+                ("mlp.down_proj", &layer.down_proj),
+            ] {
+                all.push((format!("model.layers.{i}.{name}.weight"), tensor));
+            }
+        }
+        all.push(("model.norm.weight".into(), &self.norm));
+        all.extend(self.lm_head.as_ref().map(|t| ("lm_head.weight".into(), t)));
+        if let Some(vision) = &self.vision {
+            all.push(("vision_embed_tokens.weight".into(), &vision.weight));
+            all.push(("vision_embed_tokens.bias".into(), &vision.bias));
+            all.push(("vision_position.weight".into(), &vision.position));
+        }
+        for (i, conv) in self.audio.iter().enumerate() {
+            all.push((format!("audio_embed.conv{}.weight", i + 1), &conv.weight));
+            all.push((format!("audio_embed.conv{}.bias", i + 1), &conv.bias));
+        }
+        all
+    }
+
+    /// Every tensor to write, in the order of [`Parameters::named`].
+    pub fn each_mut(&mut self) -> Vec<&mut T> {
+        let mut all = vec![&mut self.embed_tokens];
+        for layer in &mut self.layers {
+            all.extend([
+                &mut layer.input_layernorm,
+                &mut layer.q_proj,
+                &mut layer.k_proj,
+                &mut layer.v_proj,
+                &mut layer.q_norm,
+                &mut layer.k_norm,
+                &mut layer.o_proj,
+                &mut layer.post_attention_layernorm,
+                &mut layer.gate_proj,
+                &mut layer.up_proj,
+                &mut layer.down_proj,
+            ]);
+        }
+        all.push(&mut self.norm);
+        all.extend(&mut self.lm_head);
+        if let Some(vision) = &mut self.vision {
+            all.extend([&mut vision.weight, &mut vision.bias, &mut vision.position]);
+        }
+        for conv in &mut self.audio {
+            all.extend([&mut conv.weight, &mut conv.bias]);
+        }
+        all
+    }
+
+    /// Every tensor, in the order of [`Parameters::named`].
+    pub fn each(&self) -> Vec<&T> {
+        self.named().into_iter().map(|(_, tensor)| tensor).collect()
+    }
+}
+
+impl Parameters {
+    /// Tensors of zeros.
+    pub fn zeros(config: &Config, device: &Device, dtype: DType) -> Result<Self> {
+        Self::build(config, &mut |shape| Tensor::zeros(device, shape, dtype))
+    }
+
+    /// Fresh parameters: norms 1, biases 0, matrices normal with deviation 0.02 (GPT-2), or `1/√in` where that is more;
+    /// the projections back into the residual stream smaller by √(2 · layers).
+    pub fn init(config: &Config, device: &Device, dtype: DType, seed: u64) -> Result<Self> {
+        let mut parameters = Self::zeros(config, device, dtype)?;
+        let specifications: Vec<_> = parameters.named().into_iter().map(|(name, t)| (name, t.shape())).collect();
+        for (stream, ((name, shape), tensor)) in specifications.into_iter().zip(parameters.each_mut()).enumerate() {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(stream as u64); // a tensor's numbers do not depend on its neighbours' sizes
+            let is_position = name.starts_with("vision_position");
+            let values: Vec<f64> = if name.ends_with("bias") {
+                vec![0.0; shape.len()]
+            } else if shape.dims().len() == 1 {
+                vec![1.0; shape.len()]
+            } else {
+                let fan_in: usize = shape.dims()[1..].iter().product();
+                let mut deviation = if is_position || name.contains("embed_tokens.weight") && !name.starts_with("vision") {
+                    0.02
+                } else {
+                    (1.0 / (fan_in as f64).sqrt()).max(0.02)
+                };
+                if name.contains("o_proj") || name.contains("down_proj") {
+                    deviation /= (2.0 * config.num_hidden_layers as f64).sqrt();
+                }
+                (0..shape.len()).map(|_| deviation * normal(&mut rng)).collect()
+            };
+            tensor.write_f64(&values)?;
+        }
+        Ok(parameters)
+    }
+
+    /// Sets every tensor to zero.
+    pub fn fill_zero(&mut self) -> Result<()> {
+        self.each_mut().into_iter().try_for_each(Tensor::fill_zero)
+    }
+
+    /// The number of parameters.
+    pub fn count(&self) -> usize {
+        self.each().iter().map(|t| t.len()).sum()
+    }
+}
+
+/// Standard normal, by Box and Muller.
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let (u, v) = (1.0 - uniform(), uniform());
+    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_listings_agree() {
+        let mut parameters = Parameters::init(&Config::meadow(50), &Device::Cpu, DType::F32, 1).unwrap();
+        let named: Vec<*const Tensor> = parameters.named().iter().map(|(_, t)| *t as *const _).collect();
+        let each: Vec<*const Tensor> = parameters.each_mut().into_iter().map(|t| t as *const _).collect();
+        assert_eq!(named, each);
+        let names: std::collections::HashSet<_> = parameters.named().into_iter().map(|(n, _)| n).collect();
+        assert_eq!(names.len(), named.len());
+    }
+}

@@ -1,0 +1,153 @@
+//! From a data folder to sequences of rows: pictures at the model's size, sounds as mel frames, captions as ids.
+
+use crate::data::folder::{Dataset, Row as TableRow, Sizes};
+use crate::data::tokenizer::{Special, Tokenizer};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::batch::{Placeholders, Row, Sequence};
+use crate::model::config::{AudioConfig, Config};
+use crate::ops::log_mel;
+use crate::tensor::{DType, Tensor};
+use rayon::prelude::*;
+use std::ops::ControlFlow;
+
+/// Rows decoded, and sounds turned into frames, at a time: bounds what waveforms take in memory.
+const CHUNK: usize = 512;
+
+/// One sample, ready to be made into a [`Sequence`].
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// Its name in the data folder.
+    pub name: String,
+    /// The split that its row names.
+    pub split: Option<String>,
+    /// The caption.
+    pub text: String,
+    /// The caption's ids.
+    pub words: Vec<u32>,
+    /// `[image_size, image_size, 3]`
+    pub pixels: Option<Vec<u8>>,
+    /// `[frames, mels]`
+    pub mel: Option<Vec<f32>>,
+}
+
+/// Turns pictures and sounds into what the model takes.
+pub struct Ears {
+    tables: log_mel::Tables,
+    audio: AudioConfig,
+    device: Device,
+}
+
+impl Ears {
+    /// The front end of a model with ears.
+    pub fn new(audio: &AudioConfig, device: &Device) -> Result<Self> {
+        let tables = log_mel::Tables::new(device, DType::F32, audio.sample_rate, audio.num_mel_bins, 400)?;
+        Ok(Ears { tables, audio: audio.clone(), device: device.clone() })
+    }
+
+    /// Mel frames `[frames, mels]` of each waveform, all of the model's length.
+    pub fn frames(&self, waveforms: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+        if waveforms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (clips, samples) = (waveforms.len(), self.audio.samples());
+        let waveform = Tensor::from_slice(&self.device, [clips, samples], &waveforms.concat())?;
+        let mut mel = Tensor::zeros(&self.device, [clips, self.audio.frames(), self.audio.num_mel_bins], DType::F32)?;
+        let mut workspace = Tensor::zeros(&self.device, [log_mel::workspace(clips, samples)], DType::F32)?;
+        log_mel::forward(&waveform, &self.tables, &mut mel, &mut workspace)?;
+        let values = mel.read::<f32>()?;
+        Ok(values.chunks_exact(mel.row_len()).map(<[f32]>::to_vec).collect())
+    }
+}
+
+/// The sizes that a data folder's files are brought to for a model.
+pub fn sizes(config: &Config) -> Sizes {
+    Sizes {
+        picture: config.vision_config.as_ref().map_or(1, |v| v.image_size),
+        sample_rate: config.audio_config.as_ref().map_or(16_000, |a| a.sample_rate as u32),
+        samples: config.audio_config.as_ref().map_or(1, |a| a.samples()),
+    }
+}
+
+/// Decodes the rows that `keep` accepts. Sounds go through the device's log-mel kernel, [`CHUNK`] at a time.
+///
+/// # Errors
+/// The first bad file, a picture for a model without eyes, a caption that cannot be encoded;
+/// [`Error::Interrupted`] where `progress(done, total)` says so.
+pub fn load(
+    dataset: &Dataset,
+    config: &Config,
+    tokenizer: &Tokenizer,
+    device: &Device,
+    keep: impl Fn(&TableRow) -> bool,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Vec<Example>> {
+    let sizes = sizes(config);
+    let ears = config.audio_config.as_ref().map(|a| Ears::new(a, device)).transpose()?;
+    let rows: Vec<&TableRow> = dataset.rows().iter().filter(|row| keep(row)).collect();
+    let mut examples = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(CHUNK) {
+        if progress(examples.len(), rows.len()).is_break() {
+            return Err(Error::Interrupted { step: 0 });
+        }
+        let samples = chunk.par_iter().map(|row| dataset.sample(row, &sizes)).collect::<Result<Vec<_>>>()?;
+        let at = |row: &TableRow, what: String| Error::file_at(dataset.dir().join("metadata.jsonl"), format!("line {}", row.line), what);
+        let waveforms: Vec<&[f32]> = samples.iter().filter_map(|s| s.sound.as_deref()).collect();
+        let mut frames = match &ears {
+            Some(ears) => ears.frames(&waveforms)?,
+            None => Vec::new(),
+        }
+        .into_iter();
+        for (sample, row) in samples.iter().zip(chunk) {
+            if sample.picture.is_some() && config.vision_config.is_none() {
+                return Err(at(row, "the row has a picture, and this model has no vision_config".into()));
+            }
+            if sample.sound.is_some() && ears.is_none() {
+                return Err(at(row, "the row has a sound, and this model has no audio_config".into()));
+            }
+            if sample.text.trim().is_empty() {
+                return Err(at(row, "the row has no `text`; a caption is needed to learn from".into()));
+            }
+            let words = tokenizer.encode(&sample.text).map_err(|e| at(row, e.to_string()))?;
+            examples.push(Example {
+                name: sample.name.clone(),
+                split: sample.split.clone(),
+                text: sample.text.clone(),
+                words,
+                pixels: sample.picture.as_ref().map(|p| p.rgb.clone()),
+                mel: if sample.sound.is_some() { frames.next() } else { None },
+            });
+        }
+    }
+    let _ = progress(rows.len(), rows.len());
+    Ok(examples)
+}
+
+/// The placeholder ids of a tokenizer.
+pub fn placeholders(special: &Special) -> Placeholders {
+    Placeholders { image: special.image, audio: special.audio }
+}
+
+impl Example {
+    /// The rows: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> text… <eos>`. `hide()` says of each caption word whether
+    /// the model is fed a placeholder in its place; what it has to predict stays.
+    pub fn sequence(&self, config: &Config, special: &Special, mut hide: impl FnMut() -> bool) -> Sequence {
+        let given = |id| Row::Token { id, truth: id, learned: false };
+        let mut rows = vec![given(special.bos)];
+        if let (Some(_), Some(vision)) = (&self.pixels, &config.vision_config) {
+            rows.push(given(special.boi));
+            rows.extend(std::iter::repeat_n(Row::Patch, vision.patches()));
+            rows.push(given(special.eoi));
+        }
+        if let (Some(_), Some(audio)) = (&self.mel, &config.audio_config) {
+            rows.push(given(special.boa));
+            rows.extend(std::iter::repeat_n(Row::Frame, audio.rows()));
+            rows.push(given(special.eoa));
+        }
+        for &word in &self.words {
+            rows.push(Row::Token { id: if hide() { special.hide } else { word }, truth: word, learned: true });
+        }
+        rows.push(Row::Token { id: special.eos, truth: special.eos, learned: true });
+        Sequence { rows, pixels: self.pixels.clone(), mel: self.mel.clone() }
+    }
+}

@@ -1,0 +1,147 @@
+//! The loop: shuffles, hides words, packs, steps.
+
+use super::examples::{Example, placeholders};
+use super::schedule::Schedule;
+use super::step::{Report, Trainer};
+use crate::data::tokenizer::Special;
+use crate::error::{Error, Result};
+use crate::model::batch::{Batch, Capacity, Packer};
+use crate::model::{Config, Parameters};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+
+/// How to train.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Rows of a batch.
+    pub rows: usize,
+    /// Learning rate, warm-up, decay, clipping.
+    pub schedule: Schedule,
+    /// Share of the samples whose caption is hidden from the model's input in part; what it has to predict stays.
+    ///
+    /// A model that reads the true words before it predicts the next learns the captions' habits ("after *orange* never
+    /// *cat*") instead of looking. Words that it cannot read it has to see.
+    pub hide: f32,
+    /// What decides the order of the samples and the hidden words.
+    pub seed: u64,
+}
+
+impl Recipe {
+    /// The demo's.
+    pub fn meadow(steps: usize, seed: u64) -> Self {
+        Recipe { rows: 1920, schedule: Schedule::meadow(steps), hide: 0.5, seed }
+    }
+}
+
+/// Draws batches for ever: every epoch in another order, every visit with other words hidden.
+pub struct Batches<'a> {
+    examples: &'a [Example],
+    config: &'a Config,
+    special: Special,
+    recipe: Recipe,
+    order: Vec<usize>,
+    next: usize,
+    epoch: u64,
+}
+
+impl<'a> Batches<'a> {
+    /// Starts with the first epoch.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there is nothing to draw from.
+    pub fn new(examples: &'a [Example], config: &'a Config, special: Special, recipe: Recipe) -> Result<Self> {
+        if examples.is_empty() {
+            return Err(Error::Usage("there is no sample to train on".into()));
+        }
+        let mut batches = Batches { examples, config, special, recipe, order: (0..examples.len()).collect(), next: 0, epoch: 0 };
+        batches.shuffle();
+        Ok(batches)
+    }
+
+    fn shuffle(&mut self) {
+        let mut rng = stream(self.recipe.seed, 1, self.epoch);
+        for i in (1..self.order.len()).rev() {
+            self.order.swap(i, below(&mut rng, i + 1));
+        }
+    }
+
+    /// The next batch: samples in the epoch's order until one does not fit.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a sample that is too long for the model.
+    pub fn draw(&mut self) -> Result<Batch> {
+        let packer = Packer { config: self.config, budget: self.recipe.rows, placeholders: placeholders(&self.special) };
+        let mut batch = Batch::default();
+        loop {
+            let example = &self.examples[self.order[self.next]];
+            let mut rng = stream(self.recipe.seed, 2 + self.epoch, self.order[self.next] as u64);
+            // How much is hidden differs from sample to sample: a little, or all.
+            let share = if uniform(&mut rng) < self.recipe.hide { uniform(&mut rng) } else { 0.0 };
+            let sequence = example.sequence(self.config, &self.special, || uniform(&mut rng) < share);
+            let added = packer.add(&mut batch, &sequence).map_err(|e| Error::Usage(format!("{}: {e}", example.name)))?;
+            if !added {
+                return Ok(batch);
+            }
+            self.next += 1;
+            if self.next == self.order.len() {
+                self.next = 0;
+                self.epoch += 1;
+                self.shuffle();
+                // A batch may end with its epoch: a small data set must not appear in it twice.
+                return Ok(batch);
+            }
+        }
+    }
+}
+
+/// Trains until the schedule ends. `on_step` is told every step and its batch, and may stop the run.
+///
+/// # Errors
+/// [`Error::NonFinite`] where a loss or gradient goes bad, [`Error::Interrupted`] where `on_step` says so (the trainer then
+/// holds the last whole step).
+pub fn fit(trainer: &mut Trainer, batches: &mut Batches, mut on_step: impl FnMut(usize, &Report, &Batch) -> ControlFlow<()>) -> Result<()> {
+    while trainer.step < trainer.schedule.steps {
+        let batch = batches.draw()?;
+        let report = trainer.step(&batch)?;
+        if on_step(trainer.step, &report, &batch).is_break() && trainer.step < trainer.schedule.steps {
+            return Err(Error::Interrupted { step: trainer.step });
+        }
+    }
+    Ok(())
+}
+
+/// A trainer for a recipe, with fresh parameters on a device.
+pub fn start(config: &Config, recipe: &Recipe, device: &crate::Device) -> Result<Trainer> {
+    let parameters = Parameters::init(config, device, crate::DType::F32, recipe.seed)?;
+    Trainer::new(config, parameters, recipe.schedule, Capacity::for_budget(config, recipe.rows))
+}
+
+/// A generator of its own for each purpose and index: the same numbers whatever was drawn before.
+fn stream(seed: u64, purpose: u64, index: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    for (bytes, value) in key.chunks_exact_mut(8).zip([seed, purpose, index, 0x7472_696d_6f64_616c]) {
+        bytes.copy_from_slice(&value.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+    ((rng.next_u32() as u64 * n as u64) >> 32) as usize
+}
+
+fn uniform(rng: &mut ChaCha8Rng) -> f32 {
+    (rng.next_u32() >> 8) as f32 / (1 << 24) as f32
+}
+
+/// A random order of `n` things in which as few as possible stay in place: for shuffling a modality between samples.
+pub(super) fn derangement(n: usize, seed: u64) -> Vec<usize> {
+    // Sattolo's algorithm: one cycle, so that nothing stays where it was (for n > 1).
+    let mut rng = stream(seed, 0, n as u64);
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in (1..n).rev() {
+        order.swap(i, below(&mut rng, i));
+    }
+    order
+}
