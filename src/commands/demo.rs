@@ -67,11 +67,9 @@ impl Demo {
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out, "create"))?;
         let data = self.out.join("data");
         let bar = progress("drawing");
-        let written = meadow::write(
-            &data,
-            &meadow::Options { samples: scale.samples, test_samples: scale.test, seed: self.seed, ..Default::default() },
-            &mut |done, total| advance(&bar, done, total),
-        );
+        let written = meadow::write(&data, &meadow::Options { samples: scale.samples, test_samples: scale.test, seed: self.seed }, &mut |done, total| {
+            advance(&bar, done, total)
+        });
         bar.finish_and_clear();
         written?;
         let dataset = Dataset::open(&data, &Limits::default())?;

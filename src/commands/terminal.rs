@@ -60,11 +60,6 @@ impl Paint {
     pub fn strong(self, text: &str) -> String {
         self.wrap("1", text)
     }
-
-    /// Pale: secondary.
-    pub fn pale(self, text: &str) -> String {
-        self.wrap("2", text)
-    }
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);

@@ -510,7 +510,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
         dy.values.iter_mut().for_each(|dy| *dy *= 2.0);
     }
     let gradients =
-        vec![Output::updated(values(&mut d, "dweight", &[width_out, width_in, 3], 1.0)), Output::updated(values(&mut d, "dbias", &[width_out], 1.0))];
+        [Output::updated(values(&mut d, "dweight", &[width_out, width_in, 3], 1.0)), Output::updated(values(&mut d, "dbias", &[width_out], 1.0))];
     for (entry, rung) in FORWARD {
         let inputs = vec![x.clone(), weight.clone(), bias.clone()];
         let outputs = vec![Output::overwritten("z", out, Kind::Real), Output::overwritten("y", out, Kind::Real)];

@@ -486,7 +486,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize
     let inner = patch * patch * 3;
     let flops = 2 * (images * height * width * 3 * depth) as u64;
     let demo = shape == DEMO;
-    let (is_u8, exact) = (variant % 2 == 0, variant / 2 == 1);
+    let (is_u8, exact) = (variant.is_multiple_of(2), variant / 2 == 1);
     let mut cases = Vec::new();
     let label = format!("images={images} {height}x{width} P={patch} D={depth} {}{}", if is_u8 { "u8" } else { "real" }, if exact { " integers" } else { "" });
     let mut d = Draw::new(&label);
