@@ -282,10 +282,14 @@ fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
     var maximum = LOW;
     var total = 0.0;
     var out: array<vec4<f32>, D4>;
+    var query: array<vec4<f32>, D4>;
+    for (var c = 0u; c < D4; c++) {
+        query[c] = q4(index, c);
+    }
     for (var key = seen.x; key < seen.y; key++) {
         var score = 0.0;
         for (var c = 0u; c < D4; c++) {
-            score += dot(q4(index, c), k4(key * dims.kv_heads + kv_head, c));
+            score += dot(query[c], k4(key * dims.kv_heads + kv_head, c));
         }
         score *= dims.scale;
         let next = max(maximum, score);
