@@ -76,7 +76,7 @@ n = x.shape[0]
 visible = dump["input.visible"].long()
 column = torch.arange(n)
 mask = (column[None] >= visible[:, :1]) & (column[None] < visible[:, 1:])
-mask = torch.where(mask, 0.0, torch.finfo(torch.float64).min).double()[None, None]
+mask = torch.zeros(n, n, dtype=torch.float64).masked_fill(~mask, torch.finfo(torch.float64).min)[None, None]
 logits = model(inputs_embeds=x[None], attention_mask=mask, position_ids=dump["input.position"].long()[None]).logits[0]
 loss = F.cross_entropy(logits, dump["input.target"].long(), ignore_index=-1)
 fine &= compare("forward", "logits", logits, dump["logits"])

@@ -509,8 +509,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
         z.values.fill(0.0);
         dy.values.iter_mut().for_each(|dy| *dy *= 2.0);
     }
-    let gradients =
-        [Output::updated(values(&mut d, "dweight", &[width_out, width_in, 3], 1.0)), Output::updated(values(&mut d, "dbias", &[width_out], 1.0))];
+    let gradients = [Output::updated(values(&mut d, "dweight", &[width_out, width_in, 3], 1.0)), Output::updated(values(&mut d, "dbias", &[width_out], 1.0))];
     for (entry, rung) in FORWARD {
         let inputs = vec![x.clone(), weight.clone(), bias.clone()];
         let outputs = vec![Output::overwritten("z", out, Kind::Real), Output::overwritten("y", out, Kind::Real)];
@@ -536,7 +535,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
     for (entry, rung) in BACKWARD {
         let inputs = vec![x.clone(), weight.clone(), z.clone(), dy.clone()];
         let mut outputs = vec![Output::overwritten("dz", out, Kind::Real)];
-        outputs.extend(gradients.iter().cloned());
+        outputs.extend(gradients.clone());
         outputs.push(Output::scratch(workspace(clips, frames, width_in, width_out, stride)));
         if !demo || width_in == width_out {
             outputs.push(Output::overwritten("dx", [clips, frames, width_in], Kind::Real));

@@ -283,6 +283,7 @@ fn reflect(at: isize, samples: usize) -> usize {
 /// The windowed frame folded twice, in the order of [`FOLDED`]: with e = x[n] + x[400 − n] and o = x[n] − x[400 − n], the
 /// even cosines take e[n] + e[200 − n], the odd ones e[n] − e[200 − n], the even sines o[n] − o[200 − n], the odd ones
 /// o[n] + o[200 − n]; the middle (n = 100) stands alone.
+#[allow(clippy::needless_range_loop)] // the mirrored indices are the point
 #[multiversion(targets = "simd")]
 fn fold<T: Real>(frame: &[T; N_FFT], window: &[T], folded: &mut [T]) {
     let mut even = [T::zero(); BINS];

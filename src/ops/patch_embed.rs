@@ -65,6 +65,7 @@ impl Dims {
         super::expect(OP, "pixels", pixels, pixels.shape(), pixel_type, device)?;
         super::expect_len(OP, "row", row, [images * across * down], DType::I32, device)?;
         super::expect(OP, tokens_name, tokens, [tokens.rows(), depth], dtype, device)?;
+        size(OP, "patches · D", images * across * down * depth)?;
         let dims = Dims {
             images: size(OP, "images", images)?,
             height: size(OP, "height", height)?,
@@ -559,6 +560,7 @@ fn each_pixel<T: Real>(pixels: &Tensor, patch: usize, mut f: impl FnMut(usize, u
     }
 }
 
+#[allow(clippy::needless_range_loop)] // as the formula is written
 fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
     let (weight, bias, position, row) = (inputs[1].cpu::<T>(), inputs[2].cpu::<T>(), inputs[3].cpu::<T>(), inputs[4].cpu::<i32>());
     let (depth, inner) = (bias.len(), inputs[1].row_len());
@@ -576,6 +578,7 @@ fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
     }
 }
 
+#[allow(clippy::needless_range_loop)]
 fn naive_backward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
     let (weight, row, dy) = (inputs[1].cpu::<T>(), inputs[2].cpu::<i32>(), inputs[3].cpu::<T>());
     let (depth, inner) = (inputs[1].rows(), inputs[1].row_len());
