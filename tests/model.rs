@@ -94,7 +94,7 @@ fn finite_differences_through_the_whole_model() {
                     trainer.parameters.each_mut()[index].cpu_mut::<f64>()[element] -= shift;
                     loss
                 };
-                let h = 1e-3;
+                let h = 1e-5; // small against the embeddings, which start at 0.02
                 let numeric = (8.0 * (loss(h) - loss(-h)) - (loss(2.0 * h) - loss(-2.0 * h))) / (12.0 * h);
                 let error = (numeric - gradient[element]).abs();
                 assert!(error <= 1e-6 * scale + 1e-10, "{name}[{element}]: {} by central differences, {} by backward", numeric, gradient[element]);
@@ -204,7 +204,7 @@ fn twenty_steps_repeat_bit_for_bit() {
     for device in test_devices() {
         let run = || {
             let mut trainer = trainer(&config, &device, DType::F32, &batch, 20);
-            (0..20).for_each(|_| drop(trainer.step(&batch).unwrap()));
+            (0..20).for_each(|_| _ = trainer.step(&batch).unwrap());
             let all = [&trainer.parameters, &trainer.moments[0], &trainer.moments[1]];
             all.iter().flat_map(|p| p.each()).flat_map(|t| t.read::<f32>().unwrap()).map(f32::to_bits).collect::<Vec<_>>()
         };

@@ -3,7 +3,6 @@
 use super::batch::{Capacity, Inputs};
 use super::config::Config;
 use super::parameters::Parameters;
-use crate::device::Device;
 use crate::error::Result;
 use crate::ops::{adamw, conv1d, matmul, patch_embed, rms_norm};
 use crate::tensor::{DType, Tensor};
@@ -171,14 +170,6 @@ impl<T> Activations<T> {
 }
 
 impl Activations {
-    /// Allocates everything on a device.
-    ///
-    /// # Errors
-    /// [`crate::Error::OutOfMemory`] before anything was computed.
-    pub fn new(config: &Config, capacity: Capacity, device: &Device, real: DType) -> Result<Self> {
-        Self::build(config, capacity, real, &mut |shape, dtype| Tensor::zeros(device, shape, dtype))
-    }
-
     /// `[N, D]`: the token matrix of the last forward pass.
     pub fn embedded(&self) -> &Tensor {
         &self.layers[0].x

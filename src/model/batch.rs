@@ -1,7 +1,6 @@
 //! What the model is fed: samples, packed into one token matrix without padding.
 
 use super::config::Config;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::embedding;
 use crate::tensor::{DType, Tensor};
@@ -281,11 +280,6 @@ impl<T> Inputs<T> {
 }
 
 impl Inputs {
-    /// Allocates them on a device.
-    pub fn new(config: &Config, capacity: Capacity, device: &Device, real: DType) -> Result<Self> {
-        Self::build(config, capacity, real, &mut |shape, dtype| Tensor::zeros(device, shape, dtype))
-    }
-
     /// Uploads a batch.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ pub struct Trainer {
     /// Learning rate over time, and AdamW's constants.
     pub schedule: Schedule,
     activations: Activations,
+    activations_bytes: u64,
     table: rope::Table,
     norm: Tensor,
 }
@@ -45,10 +46,17 @@ impl Trainer {
     pub fn new(config: &Config, parameters: Parameters, schedule: Schedule, capacity: Capacity) -> Result<Self> {
         let (device, dtype) = (parameters.norm.device().clone(), parameters.norm.dtype());
         let zeros = || Parameters::zeros(config, &device, dtype);
+        let mut activations_bytes = 0;
+        let activations = Activations::build(config, capacity, dtype, &mut |shape, dtype| {
+            let tensor = Tensor::zeros(&device, shape, dtype)?;
+            activations_bytes += tensor.bytes();
+            Ok(tensor)
+        })?;
         Ok(Trainer {
             gradients: zeros()?,
             moments: [zeros()?, zeros()?],
-            activations: Activations::new(config, capacity, &device, dtype)?,
+            activations,
+            activations_bytes,
             table: forward::rope_table(config, &device, dtype)?,
             norm: Tensor::zeros(&device, [1], dtype)?,
             config: config.clone(),
@@ -61,6 +69,13 @@ impl Trainer {
     /// Bytes that [`Trainer::new`] allocates.
     pub fn bytes(config: &Config, capacity: Capacity, dtype: DType) -> u64 {
         bytes(config, capacity, dtype)
+    }
+
+    /// Bytes of every tensor that this trainer holds.
+    pub fn allocated_bytes(&self) -> u64 {
+        let parameters = [&self.parameters, &self.gradients, &self.moments[0], &self.moments[1]];
+        let parameters: u64 = parameters.iter().flat_map(|p| p.each()).map(Tensor::bytes).sum();
+        parameters + self.activations_bytes + self.table.tensor().bytes() + self.norm.bytes()
     }
 
     /// One step.

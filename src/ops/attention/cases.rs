@@ -406,7 +406,7 @@ mod tests {
                     let tensors: Vec<Tensor> = case.inputs.iter().map(|i| i.tensor(&device, DType::F32).unwrap()).collect();
                     let mut outputs: Vec<Tensor> = case.outputs.iter().map(|o| o.before.tensor(&device, DType::F32).unwrap()).collect();
                     let mut times = Vec::new();
-                    let runs = if matches!(device, Device::Cpu) { 50 } else { 5 };
+                    let runs = if matches!(device, Device::Cpu) { 100 } else { 5 };
                     for _ in 0..runs {
                         let start = Instant::now();
                         (case.run)(&tensors, &mut outputs).unwrap();

@@ -214,9 +214,9 @@ fn room<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
 }
 
 /// All heads of some rows: online softmax over tiles of keys.
-#[multiversion(targets("x86_64+avx+avx2+bmi1+bmi2+f16c+fma+lzcnt+movbe+popcnt"))]
+#[multiversion(targets = "simd")]
 fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scratch<T>, o: &mut [T], lse: &mut [T], empty: T) {
-    let fused = target_cfg_f!(target_feature = "fma");
+    let machine = Machine { fused: target_cfg_f!(target_feature = "fma"), wide: target_cfg_f!(target_feature = "avx512f") };
     let (heads, hd) = (call.heads, call.head_dim);
     let hp = hd.next_multiple_of(LANES);
     let per = heads / call.kv_heads;
@@ -245,13 +245,8 @@ fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scrat
                 for (t, &(low, high)) in spans.iter().enumerate() {
                     for column in (low..high).step_by(LANES) {
                         let mut s = [[T::zero(); LANES]; ROWS];
-                        product(fused, &q[t * ROWS * hp..], hp, &k_by_d[column..], np, hp, &mut s);
-                        for i in 0..ROWS {
-                            let out: &mut [T; LANES] = (&mut p[i * np + column..][..LANES]).try_into().expect("LANES");
-                            for l in 0..LANES {
-                                out[l] = s[i][l] * call.scale;
-                            }
-                        }
+                        product(machine, &q[t * ROWS * hp..], hp, &k_by_d[column..], np, hp, &mut s);
+                        store(&s, &mut p[column..], np);
                     }
                     let mut rescale = [T::zero(); ROWS];
                     for i in 0..ROWS {
@@ -263,16 +258,13 @@ fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scrat
                             rescale[i] = T::one();
                             continue;
                         }
-                        p[..seen.start - low].fill(empty);
-                        p[seen.end - low..].fill(empty);
-                        let (m, l) = (&mut maximum[g * count + t * ROWS + i], &mut sum[g * count + t * ROWS + i]);
-                        let new = larger(*m, row_maximum(p));
-                        rescale[i] = (*m - new).fast_exp();
-                        *l = *l * rescale[i] + exponentials(p, new);
-                        *m = new;
-                        // A masked key counts for nothing even where every score is as low as the mask.
-                        p[..seen.start - low].fill(T::zero());
-                        p[seen.end - low..].fill(T::zero());
+                        let (from, count_seen) = ((seen.start - low) as u32, seen.len() as u32);
+                        let at = g * count + t * ROWS + i;
+                        let new = larger(maximum[at], scale_and_mask(p, from, count_seen, call.scale, empty));
+                        // The first tile has nothing to rescale.
+                        rescale[i] = if sum[at] == T::zero() { T::zero() } else { (maximum[at] - new).fast_exp() };
+                        sum[at] = sum[at] * rescale[i] + exponentials(p, from, count_seen, new);
+                        maximum[at] = new;
                     }
                     if low == high {
                         continue;
@@ -285,7 +277,7 @@ fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scrat
                                 tile[i][l] *= rescale[i];
                             }
                         }
-                        product(fused, &p[low..], np, &v[low * hp + column..], hp, high - low, &mut tile);
+                        product(machine, &p[low..], np, &v[low * hp + column..], hp, high - low, &mut tile);
                         store(&tile, out, hp);
                     }
                 }
@@ -373,7 +365,7 @@ fn backward_large<T: Real>(call: &Call<T>, saved: &Saved<T>, group: &Group, dq: 
 
 /// All heads of one tile of rows × keys: P and dS once, from them the gradients asked for, added to what is there
 /// or written over it.
-#[multiversion(targets("x86_64+avx+avx2+bmi1+bmi2+f16c+fma+lzcnt+movbe+popcnt"))]
+#[multiversion(targets = "simd")]
 #[allow(clippy::too_many_arguments)]
 fn backward_tile<T: Real>(
     call: &Call<T>,
@@ -385,7 +377,7 @@ fn backward_tile<T: Real>(
     mut dkv: Option<(&mut [T], &mut [T])>,
     add: bool,
 ) {
-    let fused = target_cfg_f!(target_feature = "fma");
+    let machine = Machine { fused: target_cfg_f!(target_feature = "fma"), wide: target_cfg_f!(target_feature = "avx512f") };
     let (heads, hd) = (call.heads, call.head_dim);
     let hp = hd.next_multiple_of(LANES);
     let per = heads / call.kv_heads;
@@ -409,14 +401,14 @@ fn backward_tile<T: Real>(
             pack(saved.d_o, rows.clone(), heads, head, hd, hp, count, d_o);
             for (i, delta) in delta[..rows.len()].iter_mut().enumerate() {
                 let at = ((rows.start + i) * heads + head) * hd;
-                *delta = dot(fused, &saved.d_o[at..at + hd], &saved.o[at..at + hd]);
+                *delta = dot(machine, &saved.d_o[at..at + hd], &saved.o[at..at + hd]);
             }
             for (t, &(low, high)) in spans.iter().enumerate() {
                 for column in (low..high).step_by(LANES) {
                     let mut s = [[T::zero(); LANES]; ROWS];
-                    product(fused, &q[t * ROWS * hp..], hp, &k_by_d[column..], np, hp, &mut s);
+                    product(machine, &q[t * ROWS * hp..], hp, &k_by_d[column..], np, hp, &mut s);
                     let mut dp = [[T::zero(); LANES]; ROWS];
-                    product(fused, &d_o[t * ROWS * hp..], hp, &v_by_d[column..], np, hp, &mut dp);
+                    product(machine, &d_o[t * ROWS * hp..], hp, &v_by_d[column..], np, hp, &mut dp);
                     for i in 0..ROWS {
                         let at = (t * ROWS + i) * np + column;
                         let p: &mut [T; LANES] = (&mut p[at..at + LANES]).try_into().expect("LANES");
@@ -447,7 +439,7 @@ fn backward_tile<T: Real>(
                 if let Some(dq) = &mut dq {
                     for column in (0..hp).step_by(LANES) {
                         let mut tile = [[T::zero(); LANES]; ROWS];
-                        product(fused, &ds[t * ROWS * np + low..], np, &k[low * hp + column..], hp, high - low, &mut tile);
+                        product(machine, &ds[t * ROWS * np + low..], np, &k[low * hp + column..], hp, high - low, &mut tile);
                         for i in 0..ROWS.min(rows.len() - t * ROWS) {
                             let at = ((t * ROWS + i) * heads + head) * hd;
                             put(&tile[i], &mut dq[at + column..at + hd], add);
@@ -463,8 +455,8 @@ fn backward_tile<T: Real>(
                         let mut v_tile = if g == 0 { [[T::zero(); LANES]; ROWS] } else { load(&dv_sum[at..], hp) };
                         for (t, _) in spans.iter().enumerate().filter(|(_, s)| s.0 <= first && first < s.1) {
                             let (from, rows) = (t * ROWS * np + first, t * ROWS * hp + column);
-                            outer(fused, &ds[from..], np, &q[rows..], hp, &mut k_tile);
-                            outer(fused, &p[from..], np, &d_o[rows..], hp, &mut v_tile);
+                            outer(machine, &ds[from..], np, &q[rows..], hp, &mut k_tile);
+                            outer(machine, &p[from..], np, &d_o[rows..], hp, &mut v_tile);
                         }
                         if g + 1 < per {
                             store(&k_tile, &mut dk_sum[at..], hp);
@@ -485,24 +477,49 @@ fn backward_tile<T: Real>(
 
 // ── Register tiles ───────────────────────────────────────────────────────────────────────────────────────────────
 
+/// What the version of a function that runs may count on; known when it is compiled.
+#[derive(Clone, Copy)]
+struct Machine {
+    /// Multiply and add in one instruction.
+    fused: bool,
+    /// One register holds [`LANES`] f32, and there are 32 of them.
+    wide: bool,
+}
+
 /// `a · b + c`; one instruction where the machine has it, and never the library's slow emulation.
 #[inline(always)]
-fn multiply_add<T: Real>(fused: bool, a: T, b: T, c: T) -> T {
-    if fused || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
+fn multiply_add<T: Real>(machine: Machine, a: T, b: T, c: T) -> T {
+    if machine.fused || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `tile[i][l] += Σ_k a[i, k] · b[k, l]` for a multiple of [`LANES`] of k.
 #[inline(always)]
-fn product<T: Real>(fused: bool, a: &[T], a_stride: usize, b: &[T], b_stride: usize, depth: usize, tile: &mut Tile<T>) {
+fn product<T: Real>(machine: Machine, a: &[T], a_stride: usize, b: &[T], b_stride: usize, depth: usize, tile: &mut Tile<T>) {
     let mut sums = *tile;
+    // Even and odd k apart where registers suffice: four sums in flight do not fill two multipliers four cycles deep.
+    let mut odd = [[T::zero(); LANES]; ROWS];
     for k in (0..depth).step_by(LANES) {
         let a: [&[T; LANES]; ROWS] = std::array::from_fn(|i| a[i * a_stride + k..][..LANES].try_into().expect("LANES"));
-        for kk in 0..LANES {
-            let b: &[T; LANES] = b[(k + kk) * b_stride..][..LANES].try_into().expect("LANES");
+        for kk in (0..LANES).step_by(2) {
+            let first: &[T; LANES] = b[(k + kk) * b_stride..][..LANES].try_into().expect("LANES");
+            let second: &[T; LANES] = b[(k + kk + 1) * b_stride..][..LANES].try_into().expect("LANES");
             for i in 0..ROWS {
                 for l in 0..LANES {
-                    sums[i][l] = multiply_add(fused, a[i][kk], b[l], sums[i][l]);
+                    sums[i][l] = multiply_add(machine, a[i][kk], first[l], sums[i][l]);
                 }
+            }
+            let into = if machine.wide { &mut odd } else { &mut sums };
+            for i in 0..ROWS {
+                for l in 0..LANES {
+                    into[i][l] = multiply_add(machine, a[i][kk + 1], second[l], into[i][l]);
+                }
+            }
+        }
+    }
+    if machine.wide {
+        for i in 0..ROWS {
+            for l in 0..LANES {
+                sums[i][l] += odd[i][l];
             }
         }
     }
@@ -511,14 +528,14 @@ fn product<T: Real>(fused: bool, a: &[T], a_stride: usize, b: &[T], b_stride: us
 
 /// `tile[i][l] += Σ_k a[k, i] · b[k, l]` over [`ROWS`] of k.
 #[inline(always)]
-fn outer<T: Real>(fused: bool, a: &[T], a_stride: usize, b: &[T], b_stride: usize, tile: &mut Tile<T>) {
+fn outer<T: Real>(machine: Machine, a: &[T], a_stride: usize, b: &[T], b_stride: usize, tile: &mut Tile<T>) {
     let mut sums = *tile;
     for k in 0..ROWS {
         let a: &[T; ROWS] = a[k * a_stride..][..ROWS].try_into().expect("ROWS");
         let b: &[T; LANES] = b[k * b_stride..][..LANES].try_into().expect("LANES");
         for i in 0..ROWS {
             for l in 0..LANES {
-                sums[i][l] = multiply_add(fused, a[i], b[l], sums[i][l]);
+                sums[i][l] = multiply_add(machine, a[i], b[l], sums[i][l]);
             }
         }
     }
@@ -624,24 +641,40 @@ fn larger<T: Real>(a: T, b: T) -> T {
     if a > b { a } else { b }
 }
 
+/// Multiplies scores by `scale`, puts `empty` where the row does not see (all but `seen` lanes after `from`), and returns the
+/// largest.
 #[inline(always)]
-fn row_maximum<T: Real>(row: &[T]) -> T {
-    let mut lanes = [row[0]; LANES];
-    for chunk in row.chunks_exact(LANES) {
+fn scale_and_mask<T: Real>(row: &mut [T], from: u32, seen: u32, scale: T, empty: T) -> T {
+    let mut lanes = [empty; LANES];
+    for (c, chunk) in row.chunks_exact_mut(LANES).enumerate() {
+        let chunk: &mut [T; LANES] = chunk.try_into().expect("LANES");
+        let first = ((c * LANES) as u32).wrapping_sub(from);
         for l in 0..LANES {
+            let x = chunk[l] * scale;
+            chunk[l] = if first.wrapping_add(l as u32) < seen { x } else { empty };
             lanes[l] = larger(chunk[l], lanes[l]);
         }
     }
-    lanes.into_iter().fold(lanes[0], larger)
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] = larger(lanes[l], lanes[l + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
-/// Replaces scores by their exponentials beyond `maximum` and returns their sum.
+/// Replaces scores by their exponentials beyond `maximum`, by 0 where the row does not see, and returns their sum.
 #[inline(always)]
-fn exponentials<T: Real>(row: &mut [T], maximum: T) -> T {
+fn exponentials<T: Real>(row: &mut [T], from: u32, seen: u32, maximum: T) -> T {
     let mut lanes = [T::zero(); LANES];
-    for chunk in row.chunks_exact_mut(LANES) {
+    for (c, chunk) in row.chunks_exact_mut(LANES).enumerate() {
+        let chunk: &mut [T; LANES] = chunk.try_into().expect("LANES");
+        let first = ((c * LANES) as u32).wrapping_sub(from);
         for l in 0..LANES {
-            chunk[l] = (chunk[l] - maximum).fast_exp();
+            let x = (chunk[l] - maximum).fast_exp();
+            chunk[l] = if first.wrapping_add(l as u32) < seen { x } else { T::zero() };
             lanes[l] += chunk[l];
         }
     }
@@ -663,12 +696,13 @@ fn fold<T: Real>(mut lanes: [T; LANES]) -> T {
 
 /// `Σ a·b` in the order in which [`product`] adds: where a row sees one key, delta is dp to the bit and ds is 0.
 #[inline(always)]
-fn dot<T: Real>(fused: bool, a: &[T], b: &[T]) -> T {
-    let mut total = T::zero();
-    for (&a, &b) in a.iter().zip(b) {
-        total = multiply_add(fused, a, b, total);
+fn dot<T: Real>(machine: Machine, a: &[T], b: &[T]) -> T {
+    let (mut even, mut odd) = (T::zero(), T::zero());
+    for (k, (&a, &b)) in a.iter().zip(b).enumerate() {
+        let total = if machine.wide && k % 2 == 1 { &mut odd } else { &mut even };
+        *total = multiply_add(machine, a, b, *total);
     }
-    total
+    even + odd
 }
 
 #[cfg(test)]
