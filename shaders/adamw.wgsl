@@ -22,7 +22,7 @@
 //   1  g         [n]       f32   read
 //   2  m         [n]       f32   updated
 //   3  v         [n]       f32   updated
-//   4  clip_norm  [1]       f32   read (only if max_norm > 0)
+//   4  clip_norm  [1]      f32   read (only if max_norm > 0)
 //   5  copy      [n]       bf16  overwritten: p, rounded to nearest even (only if has_copy)
 //   6  dims      uniform
 //

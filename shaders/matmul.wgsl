@@ -13,16 +13,16 @@
 // tiles are added in order by a second pass, so that every run has the same bits).
 //
 // naive         block 64, grid = ceil(M · N / 64)
-//   0  a         [M, K]   f32|bf16  read (LAYOUT 2: [K, M]; as BF16 says)
-//   1  b         [N, K]   f32|bf16  read (LAYOUT 1, 2: [K, N]; as BF16 says)
+//   0  a         [M, K]   f32|bf16  read (LAYOUT 2: [K, M]; BF16: bf16)
+//   1  b         [N, K]   f32|bf16  read (LAYOUT 1, 2: [K, N]; BF16: bf16)
 //   2  bias      [N]      f32  read (only if flags & 1)
 //   3  residual  [M, N]   f32  read (only if flags & 2)
 //   4  c         [M, N]   f32  overwritten (accumulated if flags & 4)
 //   5  dims      uniform
 // tile          block (TILE / 4)², one tile of C over one stretch of K per workgroup,
 //               grid = splits · ceil(M / TILE) · ceil(N / TILE)
-//   0  a         [M, K]   f32|bf16  read (LAYOUT 2: [K, M]; as BF16 says)
-//   1  b         [N, K]   f32|bf16  read (LAYOUT 1, 2: [K, N]; as BF16 says)
+//   0  a         [M, K]   f32|bf16  read (LAYOUT 2: [K, M]; BF16: bf16)
+//   1  b         [N, K]   f32|bf16  read (LAYOUT 1, 2: [K, N]; BF16: bf16)
 //   2  bias      [N]      f32  read (only if flags & 1)
 //   3  residual  [M, N]   f32  read (only if flags & 2)
 //   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)

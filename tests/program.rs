@@ -134,7 +134,7 @@ fn the_documents_agree_with_the_program() {
     }
     let readme = fs::read_to_string(root.join("README.md")).expect("just read");
     for op in trimodal::ops::OPS {
-        for file in [format!("src/ops/{}.rs", op.name), format!("shaders/{}.wgsl", op.name)] {
+        for file in [format!("src/ops/{}.rs", op.name), format!("src/ops/{}/mod.rs", op.name), format!("shaders/{}.wgsl", op.name)] {
             if root.join(&file).exists() && !readme.contains(&format!("({file})")) {
                 wrong.push(format!("README.md: the table of operations has no link to {file}"));
             }

@@ -32,7 +32,7 @@ pub struct Describe {
     #[arg(value_name = "RUN")]
     model: PathBuf,
     /// A picture: PNG or JPEG
-    #[arg(long, value_name = "F", required_unless_present_any = ["audio", "prompt"])]
+    #[arg(long, value_name = "F")]
     image: Option<PathBuf>,
     /// A sound: WAV
     #[arg(long, value_name = "F")]
@@ -49,6 +49,10 @@ pub struct Describe {
 
 impl Describe {
     pub fn run(self) -> Result<ExitCode> {
+        // Not left to clap: it would ask for --image alone.
+        if self.image.is_none() && self.audio.is_none() && self.prompt.is_none() {
+            return Err(Error::Usage("nothing to describe: give --image FILE, --audio FILE or both".into()));
+        }
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
         let (config, tokenizer) = (&model.config, &model.tokenizer);

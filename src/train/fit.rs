@@ -31,11 +31,7 @@ pub struct Recipe {
 impl Recipe {
     /// The demo's.
     pub fn meadow(steps: usize, seed: u64) -> Self {
-        let e = |n: &str, d: f64| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-        let mut schedule = Schedule::meadow(steps);
-        schedule.peak = e("LR", schedule.peak);
-        schedule.weight_decay = e("WD", schedule.weight_decay);
-        Recipe { rows: e("ROWS", 1920.0) as usize, schedule, hide: e("HIDE", 0.5) as f32, seed }
+        Recipe { rows: 1920, schedule: Schedule::meadow(steps), hide: 0.5, seed }
     }
 }
 
