@@ -15,6 +15,7 @@
 
 mod cases;
 mod cpu;
+mod tile;
 
 pub use cases::{cases, gradients};
 
