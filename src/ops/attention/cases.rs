@@ -156,7 +156,8 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
     inputs.push(Operand::new("o", o.shape(), Kind::Real, o.cpu::<f64>().to_vec()));
     inputs.push(Operand::new("lse", lse.shape(), Kind::Real, lse.cpu::<f64>().to_vec()));
     inputs.push(draw.normals("d_o", [queries, heads, head_dim], 1.0));
-    let by = visible_by(&visible, keys);
+    // `visible` decides: here every row may look at every key.
+    let by = if matches!(shape.mask, Mask::Window(_)) { vec![[0, queries as i32]; keys] } else { visible_by(&visible, keys) };
     inputs.push(Operand::ints("visible_by", [keys, 2], by.into_iter().flatten()));
     [("backward", WORKGROUP_BYTES), ("backward:least", LEAST_WORKGROUP_BYTES)]
         .into_iter()
