@@ -5,24 +5,21 @@
 //! rows (for `o` and `dq`) and of keys (for `dk` and `dv`). Which task computes what, and in which order it adds, depends
 //! on the shapes and the intervals only: the bits are the same for any number of threads.
 
+#![allow(clippy::needless_range_loop)] // as in tile.rs
+
+use super::tile::*;
 use crate::device::cpu::Real;
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Elements of one vector of a register tile: one AVX-512 register of f32.
-const LANES: usize = 16;
-/// Rows of a register tile: 8 · 16 accumulators.
-const ROWS: usize = 4;
 /// Keys that are packed at a time, and the largest group whose score matrix is held whole (256 · 256 f32 = 256 KiB).
 const KEY_TILE: usize = 256;
 /// Rows of a large group that one task of forward or of dq takes; keys, of dk and dv.
 const BLOCK: usize = 64;
 /// Rows of small groups that share a task.
 const TASK_ROWS: usize = 48;
-
-type Tile<T> = [[T; LANES]; ROWS];
 
 /// What every task reads.
 #[derive(Clone, Copy)]
@@ -475,136 +472,7 @@ fn backward_tile<T: Real>(
     }
 }
 
-// ── Register tiles ───────────────────────────────────────────────────────────────────────────────────────────────
-
-/// What the version of a function that runs may count on; known when it is compiled.
-#[derive(Clone, Copy)]
-struct Machine {
-    /// Multiply and add in one instruction.
-    fused: bool,
-    /// One register holds [`LANES`] f32, and there are 32 of them.
-    wide: bool,
-}
-
-/// `a · b + c`; one instruction where the machine has it, and never the library's slow emulation.
-#[inline(always)]
-fn multiply_add<T: Real>(machine: Machine, a: T, b: T, c: T) -> T {
-    if machine.fused || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// `tile[i][l] += Σ_k a[i, k] · b[k, l]` for a multiple of [`LANES`] of k.
-#[inline(always)]
-fn product<T: Real>(machine: Machine, a: &[T], a_stride: usize, b: &[T], b_stride: usize, depth: usize, tile: &mut Tile<T>) {
-    let mut sums = *tile;
-    // Even and odd k apart where registers suffice: four sums in flight do not fill two multipliers four cycles deep.
-    let mut odd = [[T::zero(); LANES]; ROWS];
-    for k in (0..depth).step_by(LANES) {
-        let a: [&[T; LANES]; ROWS] = std::array::from_fn(|i| a[i * a_stride + k..][..LANES].try_into().expect("LANES"));
-        for kk in (0..LANES).step_by(2) {
-            let first: &[T; LANES] = b[(k + kk) * b_stride..][..LANES].try_into().expect("LANES");
-            let second: &[T; LANES] = b[(k + kk + 1) * b_stride..][..LANES].try_into().expect("LANES");
-            for i in 0..ROWS {
-                for l in 0..LANES {
-                    sums[i][l] = multiply_add(machine, a[i][kk], first[l], sums[i][l]);
-                }
-            }
-            let into = if machine.wide { &mut odd } else { &mut sums };
-            for i in 0..ROWS {
-                for l in 0..LANES {
-                    into[i][l] = multiply_add(machine, a[i][kk + 1], second[l], into[i][l]);
-                }
-            }
-        }
-    }
-    if machine.wide {
-        for i in 0..ROWS {
-            for l in 0..LANES {
-                sums[i][l] += odd[i][l];
-            }
-        }
-    }
-    *tile = sums;
-}
-
-/// `tile[i][l] += Σ_k a[k, i] · b[k, l]` over [`ROWS`] of k.
-#[inline(always)]
-fn outer<T: Real>(machine: Machine, a: &[T], a_stride: usize, b: &[T], b_stride: usize, tile: &mut Tile<T>) {
-    let mut sums = *tile;
-    for k in 0..ROWS {
-        let a: &[T; ROWS] = a[k * a_stride..][..ROWS].try_into().expect("ROWS");
-        let b: &[T; LANES] = b[k * b_stride..][..LANES].try_into().expect("LANES");
-        for i in 0..ROWS {
-            for l in 0..LANES {
-                sums[i][l] = multiply_add(machine, a[i], b[l], sums[i][l]);
-            }
-        }
-    }
-    *tile = sums;
-}
-
-#[inline(always)]
-fn load<T: Real>(from: &[T], stride: usize) -> Tile<T> {
-    let mut tile = [[T::zero(); LANES]; ROWS];
-    for i in 0..ROWS {
-        tile[i].copy_from_slice(&from[i * stride..][..LANES]);
-    }
-    tile
-}
-
-#[inline(always)]
-fn store<T: Real>(tile: &Tile<T>, to: &mut [T], stride: usize) {
-    for i in 0..ROWS {
-        to[i * stride..][..LANES].copy_from_slice(&tile[i]);
-    }
-}
-
-/// As many lanes as `to` has room for.
-#[inline(always)]
-fn put<T: Real>(lanes: &[T; LANES], to: &mut [T], add: bool) {
-    if let (Some(to), false) = (to.first_chunk_mut::<LANES>(), add) {
-        *to = *lanes;
-        return;
-    }
-    for (to, &x) in to.iter_mut().zip(lanes) {
-        *to = if add { *to + x } else { x };
-    }
-}
-
-/// Rows of one head, padded with zeros to `padded` rows of `hp`.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn pack<T: Real>(from: &[T], rows: Range<usize>, heads: usize, head: usize, hd: usize, hp: usize, padded: usize, to: &mut [T]) {
-    let count = rows.len();
-    for (i, to) in to.chunks_exact_mut(hp).take(count).enumerate() {
-        let from = &from[((rows.start + i) * heads + head) * hd..][..hd];
-        if hd == LANES {
-            to.copy_from_slice(&from[..LANES]);
-        } else {
-            to[..hd].copy_from_slice(from);
-            to[hd..].fill(T::zero());
-        }
-    }
-    to[count * hp..padded * hp].fill(T::zero());
-}
-
-/// The transpose of [`pack`]: `hp` rows, each of `padded` keys.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn pack_transposed<T: Real>(from: &[T], rows: Range<usize>, heads: usize, head: usize, hd: usize, hp: usize, padded: usize, to: &mut [T]) {
-    let count = rows.len();
-    let step = heads * hd;
-    let from = &from[(rows.start * heads + head) * hd..];
-    for (d, to) in to.chunks_exact_mut(padded).take(hp).enumerate() {
-        if d >= hd {
-            to.fill(T::zero());
-            continue;
-        }
-        for (to, from) in to[..count].iter_mut().zip(from[d..].iter().step_by(step)) {
-            *to = *from;
-        }
-        to[count..].fill(T::zero());
-    }
-}
+// ── Intervals and tiles ───────────────────────────────────────────────────────────────────────────────────────────────
 
 /// The keys that a row sees of a tile, counted from the tile's first.
 #[inline(always)]
@@ -635,6 +503,7 @@ fn set_spans<T: Real>(call: &Call<T>, rows: Range<usize>, tile: Range<usize>, sp
     }
 }
 
+<<<<<<< HEAD
 /// The larger of two numbers: one instruction, unlike `max`, which takes care of NaN.
 #[inline(always)]
 fn larger<T: Real>(a: T, b: T) -> T {
@@ -705,6 +574,8 @@ fn dot<T: Real>(machine: Machine, a: &[T], b: &[T]) -> T {
     even + odd
 }
 
+=======
+>>>>>>> attention
 #[cfg(test)]
 mod tests {
     use super::*;

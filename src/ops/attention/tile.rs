@@ -1,0 +1,214 @@
+//! Register tiles: the small dense products, packings and row reductions that attention on the CPU is made of.
+//!
+//! Everything here is inlined into the versions of `forward_rows` and `backward_tile`, one per instruction set.
+
+#![allow(clippy::needless_range_loop)] // indices over whole arrays are what the compiler turns into vectors
+
+use crate::device::cpu::Real;
+use std::ops::Range;
+
+/// Elements of one vector of a register tile: one AVX-512 register of f32, two of AVX2.
+pub(super) const LANES: usize = 16;
+/// Rows of a register tile. Eight spill on AVX2, and with AVX-512 the compiler gathers them (six times slower).
+pub(super) const ROWS: usize = 4;
+
+pub(super) type Tile<T> = [[T; LANES]; ROWS];
+
+/// What the version of a function that runs may count on; known when it is compiled.
+#[derive(Clone, Copy)]
+pub(super) struct Machine {
+    /// Multiply and add in one instruction.
+    pub fused: bool,
+    /// One register holds [`LANES`] f32, and there are 32 of them.
+    pub wide: bool,
+}
+
+/// `a · b + c`; one instruction where the machine has it, and never the library's slow emulation.
+#[inline(always)]
+pub(super) fn multiply_add<T: Real>(machine: Machine, a: T, b: T, c: T) -> T {
+    if machine.fused || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `tile[i][l] += Σ_k a[i, k] · b[k, l]` for a multiple of [`LANES`] of k.
+#[inline(always)]
+pub(super) fn product<T: Real>(machine: Machine, a: &[T], a_stride: usize, b: &[T], b_stride: usize, depth: usize, tile: &mut Tile<T>) {
+    let mut sums = *tile;
+    // Even and odd k apart where registers suffice: four sums in flight do not fill two multipliers four cycles deep.
+    let mut odd = [[T::zero(); LANES]; ROWS];
+    for k in (0..depth).step_by(LANES) {
+        let a: [&[T; LANES]; ROWS] = std::array::from_fn(|i| a[i * a_stride + k..][..LANES].try_into().expect("LANES"));
+        for kk in (0..LANES).step_by(2) {
+            let first: &[T; LANES] = b[(k + kk) * b_stride..][..LANES].try_into().expect("LANES");
+            let second: &[T; LANES] = b[(k + kk + 1) * b_stride..][..LANES].try_into().expect("LANES");
+            for i in 0..ROWS {
+                for l in 0..LANES {
+                    sums[i][l] = multiply_add(machine, a[i][kk], first[l], sums[i][l]);
+                }
+            }
+            let into = if machine.wide { &mut odd } else { &mut sums };
+            for i in 0..ROWS {
+                for l in 0..LANES {
+                    into[i][l] = multiply_add(machine, a[i][kk + 1], second[l], into[i][l]);
+                }
+            }
+        }
+    }
+    if machine.wide {
+        for i in 0..ROWS {
+            for l in 0..LANES {
+                sums[i][l] += odd[i][l];
+            }
+        }
+    }
+    *tile = sums;
+}
+
+/// `tile[i][l] += Σ_k a[k, i] · b[k, l]` over [`ROWS`] of k.
+#[inline(always)]
+pub(super) fn outer<T: Real>(machine: Machine, a: &[T], a_stride: usize, b: &[T], b_stride: usize, tile: &mut Tile<T>) {
+    let mut sums = *tile;
+    for k in 0..ROWS {
+        let a: &[T; ROWS] = a[k * a_stride..][..ROWS].try_into().expect("ROWS");
+        let b: &[T; LANES] = b[k * b_stride..][..LANES].try_into().expect("LANES");
+        for i in 0..ROWS {
+            for l in 0..LANES {
+                sums[i][l] = multiply_add(machine, a[i], b[l], sums[i][l]);
+            }
+        }
+    }
+    *tile = sums;
+}
+
+#[inline(always)]
+pub(super) fn load<T: Real>(from: &[T], stride: usize) -> Tile<T> {
+    let mut tile = [[T::zero(); LANES]; ROWS];
+    for i in 0..ROWS {
+        tile[i].copy_from_slice(&from[i * stride..][..LANES]);
+    }
+    tile
+}
+
+#[inline(always)]
+pub(super) fn store<T: Real>(tile: &Tile<T>, to: &mut [T], stride: usize) {
+    for i in 0..ROWS {
+        to[i * stride..][..LANES].copy_from_slice(&tile[i]);
+    }
+}
+
+/// As many lanes as `to` has room for.
+#[inline(always)]
+pub(super) fn put<T: Real>(lanes: &[T; LANES], to: &mut [T], add: bool) {
+    if let (Some(to), false) = (to.first_chunk_mut::<LANES>(), add) {
+        *to = *lanes;
+        return;
+    }
+    for (to, &x) in to.iter_mut().zip(lanes) {
+        *to = if add { *to + x } else { x };
+    }
+}
+
+/// Rows of one head, padded with zeros to `padded` rows of `hp`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn pack<T: Real>(from: &[T], rows: Range<usize>, heads: usize, head: usize, hd: usize, hp: usize, padded: usize, to: &mut [T]) {
+    let count = rows.len();
+    for (i, to) in to.chunks_exact_mut(hp).take(count).enumerate() {
+        let from = &from[((rows.start + i) * heads + head) * hd..][..hd];
+        if hd == LANES {
+            to.copy_from_slice(&from[..LANES]);
+        } else {
+            to[..hd].copy_from_slice(from);
+            to[hd..].fill(T::zero());
+        }
+    }
+    to[count * hp..padded * hp].fill(T::zero());
+}
+
+/// The transpose of [`pack`]: `hp` rows, each of `padded` keys.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn pack_transposed<T: Real>(from: &[T], rows: Range<usize>, heads: usize, head: usize, hd: usize, hp: usize, padded: usize, to: &mut [T]) {
+    let count = rows.len();
+    let step = heads * hd;
+    let from = &from[(rows.start * heads + head) * hd..];
+    for (d, to) in to.chunks_exact_mut(padded).take(hp).enumerate() {
+        if d >= hd {
+            to.fill(T::zero());
+            continue;
+        }
+        for (to, from) in to[..count].iter_mut().zip(from[d..].iter().step_by(step)) {
+            *to = *from;
+        }
+        to[count..].fill(T::zero());
+    }
+}
+
+/// The larger of two numbers: one instruction, unlike `max`, which takes care of NaN.
+#[inline(always)]
+pub(super) fn larger<T: Real>(a: T, b: T) -> T {
+    if a > b { a } else { b }
+}
+
+/// Multiplies scores by `scale`, puts `empty` where the row does not see (all but `seen` lanes after `from`), and returns the
+/// largest.
+#[inline(always)]
+pub(super) fn scale_and_mask<T: Real>(row: &mut [T], from: u32, seen: u32, scale: T, empty: T) -> T {
+    let mut lanes = [empty; LANES];
+    for (c, chunk) in row.chunks_exact_mut(LANES).enumerate() {
+        let chunk: &mut [T; LANES] = chunk.try_into().expect("LANES");
+        let first = ((c * LANES) as u32).wrapping_sub(from);
+        for l in 0..LANES {
+            let x = chunk[l] * scale;
+            chunk[l] = if first.wrapping_add(l as u32) < seen { x } else { empty };
+            lanes[l] = larger(chunk[l], lanes[l]);
+        }
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] = larger(lanes[l], lanes[l + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Replaces scores by their exponentials beyond `maximum`, by 0 where the row does not see, and returns their sum.
+#[inline(always)]
+pub(super) fn exponentials<T: Real>(row: &mut [T], from: u32, seen: u32, maximum: T) -> T {
+    let mut lanes = [T::zero(); LANES];
+    for (c, chunk) in row.chunks_exact_mut(LANES).enumerate() {
+        let chunk: &mut [T; LANES] = chunk.try_into().expect("LANES");
+        let first = ((c * LANES) as u32).wrapping_sub(from);
+        for l in 0..LANES {
+            let x = (chunk[l] - maximum).fast_exp();
+            chunk[l] = if first.wrapping_add(l as u32) < seen { x } else { T::zero() };
+            lanes[l] += chunk[l];
+        }
+    }
+    fold(lanes)
+}
+
+/// The sum of the lanes, by halving.
+#[inline(always)]
+pub(super) fn fold<T: Real>(mut lanes: [T; LANES]) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] += lanes[l + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// `Σ a·b` in the order in which [`product`] adds: where a row sees one key, delta is dp to the bit and ds is 0.
+#[inline(always)]
+pub(super) fn dot<T: Real>(machine: Machine, a: &[T], b: &[T]) -> T {
+    let (mut even, mut odd) = (T::zero(), T::zero());
+    for (k, (&a, &b)) in a.iter().zip(b).enumerate() {
+        let total = if machine.wide && k % 2 == 1 { &mut odd } else { &mut even };
+        *total = multiply_add(machine, a, b, *total);
+    }
+    even + odd
+}
