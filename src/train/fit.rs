@@ -19,7 +19,8 @@ pub struct Recipe {
     pub rows: usize,
     /// Learning rate, warm-up, decay, clipping.
     pub schedule: Schedule,
-    /// Share of the samples whose caption is hidden from the model's input in part; what it has to predict stays.
+    /// Share of the samples whose caption is hidden from the model's input in part (a share of its words drawn evenly from
+    /// none to all); what it has to predict stays.
     ///
     /// A model that reads the true words before it predicts the next learns the captions' habits ("after *orange* never
     /// *cat*") instead of looking. Words that it cannot read it has to see.
@@ -31,7 +32,7 @@ pub struct Recipe {
 impl Recipe {
     /// The demo's.
     pub fn meadow(steps: usize, seed: u64) -> Self {
-        Recipe { rows: 1920, schedule: Schedule::meadow(steps), hide: 0.5, seed }
+        Recipe { rows: 1920, schedule: Schedule::meadow(steps), hide: 1.0, seed }
     }
 }
 
