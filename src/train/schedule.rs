@@ -28,7 +28,7 @@ pub struct Schedule {
 impl Schedule {
     /// The demo's, for this many steps.
     pub fn meadow(steps: usize) -> Self {
-        Schedule { peak: 4e-3, warmup: (steps / 20).clamp(1, 200), steps, floor: 0.0, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.05, max_norm: 1.0 }
+        Schedule { peak: 4e-3, warmup: (steps / 20).clamp(1, 200), steps, floor: 0.0, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.3, max_norm: 1.0 }
     }
 
     /// The learning rate of a step, counted from 1.
