@@ -332,10 +332,8 @@ fn head(pen: &mut Pen, look: &Look, (x, y): (i32, i32), up: i32) {
             eye(pen, -28, -12, WHITE, 27, 15);
         }
         _ => {
-            for side in [-1, 1] {
-                pen.polygon(&[(side * 84, -6), (side * 96, -106), (side * 26, -58)], look.shade);
-            }
-            coat(pen, round, (0, 0), 86, 70);
+            // A round head: tufts would make an owl of every cat in a colour that no cat in training had.
+            coat(pen, round, (0, 0), 86, 78);
             for side in [-1, 1] {
                 pen.disc((side * 40, -4), 42, ink(CREAM));
                 eye(pen, side * 38, -6, YELLOW, 29, 15);

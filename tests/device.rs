@@ -1,0 +1,81 @@
+//! What a device refuses, and shaders compiled with the driver's bounds checks.
+
+use trimodal::check::{Effort, run_with, test_devices};
+use trimodal::device::wgpu::{Gpu, Options};
+use trimodal::{DType, Device, Error, Tensor};
+
+fn message(error: Error) -> String {
+    error.to_string()
+}
+
+#[test]
+fn unknown_devices_and_adapters_are_named() {
+    assert!(message(Device::open("tpu", None).unwrap_err()).contains("unknown device \"tpu\": expected one of auto, cpu, wgpu"));
+    assert!(message(Device::open("cuda", None).unwrap_err()).contains("not in this version"));
+    assert!(message(Device::open("cpu", Some("x")).unwrap_err()).contains("--adapter"));
+    if test_devices().len() > 1 {
+        assert!(message(Device::open("wgpu", Some("no such card")).unwrap_err()).contains("no adapter's name contains \"no such card\"; there are:"));
+    }
+}
+
+#[test]
+fn sizes_beyond_the_limits_are_errors() {
+    for device in test_devices() {
+        for shape in [[usize::MAX, 2], [1 << 20, 1 << 20], [1 << 31, 1]] {
+            assert!(matches!(Tensor::zeros(&device, shape, DType::F32), Err(Error::TooLarge { .. })), "{device}: {shape:?}");
+        }
+        let mut tensor = Tensor::zeros(&device, [3, 4], DType::F32).unwrap();
+        assert!(matches!(tensor.set_rows(4), Err(Error::TooLarge { .. })));
+        assert!(matches!(tensor.write(&[0f32; 11]), Err(Error::Mismatch { .. })));
+        assert!(matches!(tensor.write(&[0i32; 12]), Err(Error::Mismatch { .. })));
+        assert!(matches!(tensor.read::<u8>(), Err(Error::Mismatch { .. })));
+        assert!(tensor.set_rows(0).is_ok() && tensor.read::<f32>().unwrap().is_empty());
+    }
+    if let Some(device) = test_devices().get(1) {
+        assert!(message(Tensor::zeros(device, [4], DType::F64).unwrap_err()).contains("f64 lives on the CPU device only"));
+    }
+}
+
+/// Every dtype survives the way to the device and back, at lengths that are no multiple of a word.
+#[test]
+fn copies_are_exact() {
+    for device in test_devices() {
+        for n in [0, 1, 3, 5, 64, 1023] {
+            let bytes: Vec<u8> = (0..n).map(|i| (i * 37 % 251) as u8).collect();
+            let mut from = Tensor::from_slice(&device, [n], &bytes).unwrap();
+            assert_eq!(from.read::<u8>().unwrap(), bytes);
+            let halves: Vec<half::bf16> = (0..n).map(|i| half::bf16::from_f32(i as f32 - 7.5)).collect();
+            assert_eq!(Tensor::from_slice(&device, [n], &halves).unwrap().read::<half::bf16>().unwrap(), halves);
+            let mut to = Tensor::zeros(&device, [n], DType::U8).unwrap();
+            to.copy_from(&from).unwrap();
+            assert_eq!(to.read::<u8>().unwrap(), bytes);
+            from.fill_zero().unwrap();
+            assert_eq!(from.read::<u8>().unwrap(), vec![0; n]);
+        }
+    }
+}
+
+/// The default leaves naga's clamps out; with them every kernel must give the same verdict.
+#[test]
+fn kernels_pass_with_bounds_checks_too() {
+    if test_devices().len() < 2 {
+        return; // test_devices has said so, loudly
+    }
+    let checked = Device::Wgpu(std::sync::Arc::new(Gpu::open(None, Options { bounds_checks: true }).unwrap()));
+    let report = run_with(&checked, None, Effort { every: 12, repeats: 2 }, |_| ()).unwrap();
+    let failures: Vec<_> = report.ops.iter().flat_map(|row| &row.failures).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(report.cases.executed > 200, "{}", report.cases.executed);
+}
+
+/// A buffer of another device is an error that names both, not a crash.
+#[test]
+fn devices_do_not_mix() {
+    let devices = test_devices();
+    let Some(gpu) = devices.get(1) else { return };
+    let [on_cpu, mut on_gpu] = [&Device::Cpu, gpu].map(|d| Tensor::zeros(d, [4], DType::F32).unwrap());
+    assert!(message(on_gpu.copy_from(&on_cpu).unwrap_err()).contains("on the same device"));
+    let mut rstd = Tensor::zeros(gpu, [1], DType::F32).unwrap();
+    let error = trimodal::ops::rms_norm::forward(&on_cpu, None, &on_cpu, 1e-6, &mut on_gpu, &mut rstd).unwrap_err();
+    assert!(message(error).contains("expected a tensor on cpu, found one on wgpu"));
+}
