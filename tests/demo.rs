@@ -57,7 +57,9 @@ fn the_short_demo_draws_trains_judges_and_describes() {
     let step = folder.path().join("step.safetensors");
     run(&["dump", model, data.to_str().unwrap(), "--samples", "2", "--out", step.to_str().unwrap(), "--device", "cpu", "--dtype", "f64"]);
     let tensors = trimodal::train::files::load_safetensors(&step).unwrap();
-    for name in ["input.token_id", "input.visible", "input.waveform", "embedded", "logits", "loss", "grad.model.embed_tokens.weight", "grad.audio_embed.conv3.bias"] {
+    for name in
+        ["input.token_id", "input.visible", "input.waveform", "embedded", "logits", "loss", "grad.model.embed_tokens.weight", "grad.audio_embed.conv3.bias"]
+    {
         assert!(tensors.contains_key(name), "{name}");
     }
 }
