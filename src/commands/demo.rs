@@ -54,7 +54,7 @@ struct Scale {
     steps: usize,
 }
 
-const FULL: Scale = Scale { samples: 16_000, test: 500, steps: 4_000 };
+const FULL: Scale = Scale { samples: 16_000, test: 500, steps: 5_000 };
 const QUICK: Scale = Scale { samples: 1_000, test: 40, steps: 150 };
 
 const SPLITS: [&str; 4] = ["iid", "held_out_colour", "held_out_action", "held_out_both"];

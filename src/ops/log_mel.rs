@@ -392,14 +392,17 @@ fn draw_sound(draw: &mut Draw, sound: Sound, clips: usize, samples: usize) -> Op
     Operand::new("waveform", [clips, samples], Kind::Real, values)
 }
 
+/// WGSL's `log` is good to 3 ulp; the product with 1/ln 10 adds one.
+const LOG_ULP: f64 = 4.0;
+
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
-    let listed = SHAPES.iter().flat_map(|&shape| [Sound::Noise, Sound::Tone, Sound::Silence].into_iter().flat_map(move |sound| shape_cases(shape, sound)));
-    listed.chain(shape_cases(DEMO, Sound::Tone)).collect()
+    let listed = SHAPES.iter().flat_map(|&shape| [Sound::Noise, Sound::Tone, Sound::Silence].into_iter().flat_map(move |sound| shape_cases(shape, sound, LOG_ULP)));
+    listed.chain(shape_cases(DEMO, Sound::Tone, LOG_ULP)).collect()
 }
 
-/// Every rung on one shape (clips, samples, mels).
-fn shape_cases((clips, samples, mels): (usize, usize, usize), sound: Sound) -> Vec<Case> {
+/// Every rung on one shape (clips, samples, mels). `log_ulp`: what the logarithm may add to twice the error of the plain loops.
+fn shape_cases((clips, samples, mels): (usize, usize, usize), sound: Sound, log_ulp: f64) -> Vec<Case> {
     const RUNGS: [(&str, Rung); 4] =
         [("forward", Rung::Auto), ("forward:naive", Rung::Naive), ("forward:tile32", Rung::Tile32), ("forward:tile64", Rung::Tile64)];
     let mut cases = Vec::new();
@@ -407,9 +410,8 @@ fn shape_cases((clips, samples, mels): (usize, usize, usize), sound: Sound) -> V
     let waveform = draw_sound(&mut Draw::new(&label), sound, clips, samples);
     for (entry, rung) in RUNGS {
         let outputs = vec![Output::overwritten("mel", [clips, frames(samples), mels], Kind::Real), Output::scratch(workspace(clips, samples))];
-        // WGSL: log 3 ulp, of values around 1.
         let made = Mutex::new(None);
-        let mut case = Case::new(entry, &label, vec![waveform.clone()], outputs, Compare::Reduction(256.0), move |i, o| {
+        let mut case = Case::new(entry, &label, vec![waveform.clone()], outputs, Compare::Reduction(log_ulp), move |i, o| {
             let [mel, workspace] = o else { unreachable!("two outputs") };
             let (device, dtype) = (i[0].device(), i[0].dtype());
             // A program makes its tables once: so does a case, lest the benchmark time it.
@@ -485,10 +487,11 @@ mod tests {
         // The same shapes on every run, as everywhere.
         let config = ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() };
         let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-        let sounds = prop_oneof![Just(Sound::Noise), Just(Sound::Tone), Just(Sound::Silence)];
+        // No tones: what the plain loops happen to get right in bands that all but cancel is no measure for one small draw.
+        let sounds = prop_oneof![Just(Sound::Noise), Just(Sound::Silence)];
         runner
             .run(&(1..4usize, 201..1500usize, 1..130usize, sounds), |(clips, samples, mels, sound)| {
-                for case in shape_cases((clips, samples, mels), sound) {
+                for case in shape_cases((clips, samples, mels), sound, 4.0 * LOG_ULP) {
                     for device in &devices {
                         crate::check::run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {} {}: {e}", case.entry, case.label)))?;
                     }

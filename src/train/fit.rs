@@ -25,6 +25,9 @@ pub struct Recipe {
     /// A model that reads the true words before it predicts the next learns the captions' habits ("after *orange* never
     /// *cat*") instead of looking. Words that it cannot read it has to see.
     pub hide: f32,
+    /// How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this. What a thing is
+    /// must not hang on its exact shade.
+    pub light: f32,
     /// What decides the order of the samples and the hidden words.
     pub seed: u64,
 }
@@ -32,7 +35,7 @@ pub struct Recipe {
 impl Recipe {
     /// The demo's.
     pub fn meadow(steps: usize, seed: u64) -> Self {
-        Recipe { rows: 1920, schedule: Schedule::meadow(steps), hide: 1.0, seed }
+        Recipe { rows: 1920, schedule: Schedule::meadow(steps), hide: 1.0, light: 0.25, seed }
     }
 }
 
@@ -48,13 +51,18 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Starts with the first epoch.
+    /// Starts with the first epoch. Every sample is tried once, so that one that does not fit stops the run before it begins.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is nothing to draw from.
+    /// [`Error::Usage`] where there is nothing to draw from, or for the first sample that does not fit the model.
     pub fn new(examples: &'a [Example], config: &'a Config, special: Special, recipe: Recipe) -> Result<Self> {
         if examples.is_empty() {
             return Err(Error::Usage("there is no sample to train on".into()));
+        }
+        let packer = Packer { config, budget: recipe.rows, placeholders: placeholders(&special) };
+        for example in examples {
+            let sequence = example.sequence(config, &special, || false);
+            packer.add(&mut Batch::default(), &sequence).map_err(|e| Error::Usage(format!("{}: {e}", example.name)))?;
         }
         let mut batches = Batches { examples, config, special, recipe, order: (0..examples.len()).collect(), next: 0, epoch: 0 };
         batches.shuffle();
@@ -71,7 +79,7 @@ impl<'a> Batches<'a> {
     /// The next batch: samples in the epoch's order until one does not fit.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a sample that is too long for the model.
+    /// None that [`Batches::new`] has not found.
     pub fn draw(&mut self) -> Result<Batch> {
         let packer = Packer { config: self.config, budget: self.recipe.rows, placeholders: placeholders(&self.special) };
         let mut batch = Batch::default();
@@ -80,9 +88,11 @@ impl<'a> Batches<'a> {
             let mut rng = stream(self.recipe.seed, 2 + self.epoch, self.order[self.next] as u64);
             // How much is hidden differs from sample to sample: a little, or all.
             let share = if uniform(&mut rng) < self.recipe.hide { uniform(&mut rng) } else { 0.0 };
-            let sequence = example.sequence(self.config, &self.special, || uniform(&mut rng) < share);
-            let added = packer.add(&mut batch, &sequence).map_err(|e| Error::Usage(format!("{}: {e}", example.name)))?;
-            if !added {
+            let mut sequence = example.sequence(self.config, &self.special, || uniform(&mut rng) < share);
+            if let Some(pixels) = &mut sequence.pixels {
+                relight(pixels, [0; 3].map(|_| 1.0 + self.recipe.light * (2.0 * uniform(&mut rng) - 1.0)));
+            }
+            if !packer.add(&mut batch, &sequence)? {
                 return Ok(batch);
             }
             self.next += 1;
@@ -117,6 +127,15 @@ pub fn fit(trainer: &mut Trainer, batches: &mut Batches, mut on_step: impl FnMut
 pub fn start(config: &Config, recipe: &Recipe, device: &crate::Device) -> Result<Trainer> {
     let parameters = Parameters::init(config, device, crate::DType::F32, recipe.seed)?;
     Trainer::new(config, parameters, recipe.schedule, Capacity::for_budget(config, recipe.rows))
+}
+
+/// Scales the three colour channels.
+fn relight(pixels: &mut [u8], gain: [f32; 3]) {
+    for pixel in pixels.chunks_exact_mut(3) {
+        for (value, gain) in pixel.iter_mut().zip(gain) {
+            *value = (*value as f32 * gain + 0.5) as u8; // the cast saturates
+        }
+    }
 }
 
 /// A generator of its own for each purpose and index: the same numbers whatever was drawn before.
