@@ -79,3 +79,29 @@ fn devices_do_not_mix() {
     let error = trimodal::ops::rms_norm::forward(&on_cpu, None, &on_cpu, 1e-6, &mut on_gpu, &mut rstd).unwrap_err();
     assert!(message(error).contains("expected a tensor on cpu, found one on wgpu"));
 }
+
+/// What naga's clamps cost, for benches/NOTES.md: `cargo test --release --test device -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn bounds_checks_cost() {
+    use std::time::{Duration, Instant};
+    let open = |bounds_checks| Device::Wgpu(std::sync::Arc::new(Gpu::open(None, Options { bounds_checks }).unwrap()));
+    let devices = [open(false), open(true)];
+    for (name, entry) in [("matmul", "forward"), ("attention", "backward"), ("rms_norm", "forward")] {
+        let op = trimodal::ops::OPS.iter().find(|op| op.name == name).unwrap();
+        let case = (op.cases)().into_iter().find(|c| c.bench && c.entry == entry).unwrap();
+        let best = devices.each_ref().map(|device| {
+            let inputs: Vec<_> = case.inputs.iter().map(|i| i.tensor(device, DType::F32).unwrap()).collect();
+            let mut outputs: Vec<_> = case.outputs.iter().map(|o| o.before.tensor(device, DType::F32).unwrap()).collect();
+            let mut once = || {
+                let start = Instant::now();
+                (case.run)(&inputs, &mut outputs).unwrap();
+                device.synchronize().unwrap();
+                start.elapsed()
+            };
+            once(); // compiles
+            (0..30).map(|_| once()).min().unwrap_or(Duration::ZERO)
+        });
+        println!("{name} {entry} {}: {:?} without, {:?} with: {:.2} ×", case.label, best[0], best[1], best[1].as_secs_f64() / best[0].as_secs_f64());
+    }
+}

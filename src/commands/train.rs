@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use trimodal::data::folder::Row;
 use trimodal::data::{Dataset, Limits, Tokenizer};
 use trimodal::model::Config;
@@ -28,8 +28,8 @@ DATA is a folder with a metadata.jsonl, one line per sample, paths inside the fo
 `file_name` is a picture (PNG or JPEG), `audio` a sound (WAV); a sample may have either or both. Where lines have a \
 `split`, only those that say \"train\" are trained on.
 
-RUN becomes a model folder: config.json, model.safetensors, tokenizer.json, the optimiser's state and loss.svg. ctrl-C \
-stops after the current step and saves what was learned.";
+RUN becomes a model folder: config.json, model.safetensors, tokenizer.json, the optimiser's state and loss.svg. It is \
+saved every minute and at the end; ctrl-C stops after the current step and saves what was learned.";
 
 /// Train a model on a folder of pictures, sounds and captions
 #[derive(Args)]
@@ -53,6 +53,9 @@ pub struct Train {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
 }
+
+/// How often a run saves what it has learned so far, against power cuts and lost devices.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Tokens that a tokenizer may have that is trained on a data set's captions.
 const VOCABULARY: usize = 1024;
@@ -84,14 +87,18 @@ pub(super) fn in_split(dataset: &Dataset, row: &Row, split: &str) -> bool {
 
 /// The tokenizer of a data set's captions, and the config by name or file for it.
 pub(super) fn prepare(dataset: &Dataset, name: &str) -> Result<(Config, Tokenizer)> {
-    let captions = dataset.rows().iter().filter(|row| in_split(dataset, row, "train")).filter_map(|row| row.text.as_deref());
+    let captions: Vec<&str> = dataset.rows().iter().filter(|row| in_split(dataset, row, "train")).filter_map(|row| row.text.as_deref()).collect();
+    if captions.is_empty() {
+        let what = "no line to train on: expected lines with `text` and, where any line has a `split`, some that say \"split\": \"train\"";
+        return Err(Error::file(dataset.dir().join("metadata.jsonl"), what));
+    }
     let tokenizer = Tokenizer::train(captions, VOCABULARY)?;
     let path = Path::new(name);
-    let mut config = if name.ends_with(".json") || path.is_file() { Config::load(path)? } else { Config::preset(name, tokenizer.vocabulary())? };
+    let mut config = if name.ends_with(".json") || path.is_file() { Config::read(path)? } else { Config::preset(name, tokenizer.vocabulary())? };
     config.vocab_size = tokenizer.vocabulary();
     config.bos_token_id = Some(tokenizer.special().bos);
     config.eos_token_id = Some(tokenizer.special().eos);
-    config.validate().map_err(Error::Usage)?;
+    config.validate().map_err(|what| Error::Usage(format!("--config {name}: {what}")))?;
     Ok((config, tokenizer))
 }
 
@@ -136,6 +143,8 @@ pub(super) struct Trained {
 
 /// Trains under a progress bar, saves the model and `loss.svg`; after ctrl-C too.
 pub(super) fn train(config: &Config, tokenizer: &Tokenizer, recipe: &Recipe, device: &Device, examples: &[Example], out: &Path) -> Result<Trained> {
+    // A folder that cannot be made is found now, not when there is something to save.
+    std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
     let capacity = Capacity::for_budget(config, recipe.rows);
     let need = Trainer::bytes(config, capacity, DType::F32);
     let mut trainer = start(config, recipe, device)?;
@@ -152,13 +161,22 @@ pub(super) fn train(config: &Config, tokenizer: &Tokenizer, recipe: &Recipe, dev
     let bar = ProgressBar::new(recipe.schedule.steps as u64).with_style(style);
     let (begin, mut tokens, mut losses, mut smooth) = (Instant::now(), 0usize, Vec::new(), None);
     let stop = stop_flag();
-    let outcome = fit(&mut trainer, &mut batches, |step, step_report, batch| {
+    let mut saved = Instant::now();
+    let outcome = fit(&mut trainer, &mut batches, |trainer, step_report, batch| {
+        let step = trainer.step;
         tokens += batch.rows();
         losses.push((step, step_report.loss as f64));
         let mean = smooth.map_or(step_report.loss, |s: f32| 0.98 * s + 0.02 * step_report.loss);
         smooth = Some(mean);
         bar.set_position(step as u64);
         bar.set_message(format!("loss {mean:.3}, {} tokens/s", thousands((tokens as f64 / begin.elapsed().as_secs_f64()) as usize)));
+        if saved.elapsed() > SAVE_EVERY {
+            // A disk that is full now may have room later: the run goes on, and the last save decides.
+            if let Err(e) = folder::save(out, trainer, tokenizer, &state(trainer, recipe, begin, smooth)) {
+                bar.suspend(|| eprintln!("{} not saved: {e}", Paint::stderr().bad("warning:")));
+            }
+            saved = Instant::now();
+        }
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
@@ -166,10 +184,7 @@ pub(super) fn train(config: &Config, tokenizer: &Tokenizer, recipe: &Recipe, dev
     if !matches!(outcome, Ok(()) | Err(Error::Interrupted { .. })) {
         return Err(outcome.expect_err("neither finished nor interrupted"));
     }
-    let state = serde_json::json!({
-        "step": trainer.step, "recipe": recipe, "seconds": seconds, "loss": smooth, "version": env!("CARGO_PKG_VERSION"), "device": device.to_string(),
-    });
-    folder::save(out, &trainer, tokenizer, &state)?;
+    folder::save(out, &trainer, tokenizer, &state(&trainer, recipe, begin, smooth))?;
     // A plot that cannot be drawn does not lose the training.
     if let Err(e) = report::loss_svg(&out.join("loss.svg"), &losses) {
         eprintln!("{} {e}", Paint::stderr().bad("warning:"));
@@ -180,4 +195,12 @@ pub(super) fn train(config: &Config, tokenizer: &Tokenizer, recipe: &Recipe, dev
     }
     line(format!("trained in {seconds:.0} s, loss {:.3}", smooth.unwrap_or(f32::NAN)));
     Ok(Trained { trainer, seconds, tokens_per_second: tokens as f64 / seconds })
+}
+
+/// What is saved beside the model to say how it was made.
+fn state(trainer: &Trainer, recipe: &Recipe, begin: Instant, loss: Option<f32>) -> serde_json::Value {
+    serde_json::json!({
+        "step": trainer.step, "recipe": recipe, "seconds": begin.elapsed().as_secs_f64(), "loss": loss,
+        "version": env!("CARGO_PKG_VERSION"), "device": trainer.device().to_string(),
+    })
 }

@@ -25,7 +25,8 @@ pub struct Config {
     pub num_key_value_heads: usize,
     /// Width of one head; even. Need not be `D / H`.
     pub head_dim: usize,
-    /// `V`: rows of the embedding table.
+    /// `V`: rows of the embedding table. Training sets it to the tokenizer's.
+    #[serde(default)]
     pub vocab_size: usize,
     /// Rows that a sample may have.
     pub max_position_embeddings: usize,
@@ -193,11 +194,18 @@ impl Config {
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] with the line, or the key that makes no sense.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        let config: Config = serde_json::from_str(&text)
-            .map_err(|e| Error::file_at(path, format!("line {}, column {}", e.line(), e.column()), format!("not a model's config: {e}")))?;
+        let config = Self::read(path)?;
         config.validate().map_err(|what| Error::file(path, what))?;
         Ok(config)
+    }
+
+    /// Reads a `config.json` whose vocabulary is not known yet: [`Config::validate`] has still to be called.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] with the line.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        serde_json::from_str(&text).map_err(|e| Error::file_at(path, format!("line {}, column {}", e.line(), e.column()), format!("not a model's config: {e}")))
     }
 
     /// The text of `config.json`.

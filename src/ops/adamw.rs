@@ -464,7 +464,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
+        #![proptest_config(crate::check::drawn(8))]
         /// Shapes beyond the list.
         #[test]
         fn any_shape(n in 0usize..9000, with_copy: bool, norm in 0.0f64..4.0, step in 1usize..5000) {

@@ -665,11 +665,9 @@ mod tests {
     #[test]
     fn drawn_shapes() {
         use proptest::prelude::*;
-        use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+        use proptest::test_runner::TestRunner;
         let devices = crate::check::test_devices();
-        // The same shapes on every run: 2 × the error of plain loops is a matter of luck where an output is a single number.
-        let config = ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() };
-        let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+        let mut runner = TestRunner::new(crate::check::drawn(24));
         runner
             .run(&(0..5usize, 0..40usize, 1..70usize, 1..70usize, 1..3usize, any::<bool>()), |(clips, frames, width_in, width_out, stride, exact)| {
                 for case in shape_cases((clips, frames, width_in, width_out, stride), exact) {

@@ -388,7 +388,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
+        #![proptest_config(crate::check::drawn(8))]
         /// Shapes beyond the list.
         #[test]
         fn any_shape(rows in 0usize..60, vocabulary in 1usize..700, deviation in 0.1f64..30.0) {

@@ -430,7 +430,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
+        #![proptest_config(crate::check::drawn(8))]
         /// Shapes beyond the list.
         #[test]
         fn any_shape(entries in 0usize..200, columns in 1usize..80, vocabulary in 1usize..90, more in 0usize..50) {

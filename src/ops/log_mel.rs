@@ -482,11 +482,9 @@ mod tests {
     #[test]
     fn drawn_shapes() {
         use proptest::prelude::*;
-        use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+        use proptest::test_runner::TestRunner;
         let devices = crate::check::test_devices();
-        // The same shapes on every run, as everywhere.
-        let config = ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() };
-        let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+        let mut runner = TestRunner::new(crate::check::drawn(12));
         // No tones: what the plain loops happen to get right in bands that all but cancel is no measure for one small draw.
         let sounds = prop_oneof![Just(Sound::Noise), Just(Sound::Silence)];
         runner

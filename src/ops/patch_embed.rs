@@ -654,11 +654,9 @@ mod tests {
     #[test]
     fn drawn_shapes() {
         use proptest::prelude::*;
-        use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+        use proptest::test_runner::TestRunner;
         let devices = crate::check::test_devices();
-        // The same shapes on every run: 2 × the error of plain loops is a matter of luck where an output is a single number.
-        let config = ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() };
-        let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+        let mut runner = TestRunner::new(crate::check::drawn(24));
         let shapes = (0..4usize, 1..6usize, 1..6usize, 1..7usize, 1..80usize, 0..20usize, 0..4usize);
         runner
             .run(&shapes, |(images, down, across, patch, depth, spare, variant)| {

@@ -306,7 +306,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
+        #![proptest_config(crate::check::drawn(8))]
         /// Shapes beyond the list.
         #[test]
         fn any_shape(rows in 0usize..60, heads in 1usize..6, half in 1usize..70, positions in 1usize..300) {

@@ -257,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
+        #![proptest_config(crate::check::drawn(8))]
         /// Shapes beyond the list.
         #[test]
         fn any_shape(rows in 0usize..12, vocabulary in 1usize..900, temperature in 0.1f32..3.0, top_k in 0usize..60, ties: bool) {

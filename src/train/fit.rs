@@ -107,16 +107,16 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// Trains until the schedule ends. `on_step` is told every step and its batch, and may stop the run.
+/// Trains until the schedule ends. `on_step` sees the trainer after every step (to save it, say) and may stop the run.
 ///
 /// # Errors
 /// [`Error::NonFinite`] where a loss or gradient goes bad, [`Error::Interrupted`] where `on_step` says so (the trainer then
 /// holds the last whole step).
-pub fn fit(trainer: &mut Trainer, batches: &mut Batches, mut on_step: impl FnMut(usize, &Report, &Batch) -> ControlFlow<()>) -> Result<()> {
+pub fn fit(trainer: &mut Trainer, batches: &mut Batches, mut on_step: impl FnMut(&Trainer, &Report, &Batch) -> ControlFlow<()>) -> Result<()> {
     while trainer.step < trainer.schedule.steps {
         let batch = batches.draw()?;
         let report = trainer.step(&batch)?;
-        if on_step(trainer.step, &report, &batch).is_break() && trainer.step < trainer.schedule.steps {
+        if on_step(trainer, &report, &batch).is_break() && trainer.step < trainer.schedule.steps {
             return Err(Error::Interrupted { step: trainer.step });
         }
     }

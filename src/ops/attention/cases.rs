@@ -383,7 +383,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10, ..ProptestConfig::default() })]
+        #![proptest_config(crate::check::drawn(10))]
         #[test]
         fn drawn_shapes_agree_with_the_oracle(shape in any_shape()) {
             // Where no row sees two keys, dq is 0 and whatever is found instead is rounding.

@@ -245,7 +245,7 @@ mod tests {
         use proptest::prelude::*;
         let devices = check::test_devices();
         let strategy = (0..5usize, 0..3usize, (1..140usize, 1..140usize, 0..140usize), 0..EPILOGUES.len(), any::<bool>());
-        let mut runner = proptest::test_runner::TestRunner::new(proptest::test_runner::Config { cases: 96, ..Default::default() });
+        let mut runner = proptest::test_runner::TestRunner::new(check::drawn(96));
         runner
             .run(&strategy, |(rung, layout, shape, epilogue, bf16)| {
                 let (entry, rung) = RUNGS[rung];
