@@ -88,7 +88,9 @@ impl Demo {
         drop(examples);
         // The curve belongs to the model; the demo shows it beside its other results.
         let curve = self.out.join("loss.svg");
-        std::fs::copy(model.join("loss.svg"), &curve).map_err(Error::io(&curve, "write"))?;
+        if let Err(e) = std::fs::copy(model.join("loss.svg"), &curve) {
+            eprintln!("{} {}: cannot write: {e}", Paint::stderr().bad("warning:"), curve.display());
+        }
 
         let judge = Judge { config: &config, parameters: &trainer.parameters, tokenizer: &tokenizer };
         let mut splits: BTreeMap<&str, Scores> = BTreeMap::new();
