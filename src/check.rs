@@ -398,11 +398,27 @@ pub fn assert_op(op: &str) {
     }
 }
 
-/// How the unit tests draw shapes beyond the lists: `cases` of them, the same on every run. Twice the error of plain loops is
-/// a matter of luck where an output is a single number, and a test must not be.
+/// Runs the cases of `draws` shapes beyond the lists on the test devices; for unit tests. The shapes are the same on every
+/// run: twice the error of plain loops is a matter of luck where an output is a single number, and a test must not be.
+///
+/// # Panics
+/// With the smallest shape that fails.
 #[cfg(test)]
-pub(crate) fn drawn(cases: u32) -> proptest::test_runner::Config {
-    proptest::test_runner::Config { cases, failure_persistence: None, rng_seed: proptest::test_runner::RngSeed::Fixed(1), ..Default::default() }
+pub(crate) fn assert_drawn<S: proptest::strategy::Strategy>(draws: u32, shapes: S, cases: impl Fn(S::Value) -> Vec<Case>) {
+    use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+    let devices = test_devices();
+    let config = Config { cases: draws, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..Default::default() };
+    let outcome = TestRunner::new(config).run(&shapes, |shape| {
+        for case in cases(shape) {
+            for device in &devices {
+                run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {} {}: {e}", case.entry, case.label)))?;
+            }
+        }
+        Ok(())
+    });
+    if let Err(e) = outcome {
+        panic!("{e}");
+    }
 }
 
 #[cfg(test)]

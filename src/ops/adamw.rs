@@ -379,8 +379,8 @@ pub fn gradients() -> Vec<GradientCase> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{assert_op, run_case, test_devices};
-    use proptest::prelude::*;
+    use crate::check::{assert_drawn, assert_op, test_devices};
+    use proptest::prelude::any;
 
     /// Ten steps of five parameters whose gradient at step t is `(i + 1) · p[i] − t/4`.
     fn ten_steps(device: &Device, dtype: DType, max_norm: f64) -> [Vec<f64>; 4] {
@@ -463,20 +463,11 @@ mod tests {
         assert_op(OP);
     }
 
-    proptest! {
-        #![proptest_config(crate::check::drawn(8))]
-        /// Shapes beyond the list.
-        #[test]
-        fn any_shape(n in 0usize..9000, with_copy: bool, norm in 0.0f64..4.0, step in 1usize..5000) {
-            let cases = [update_case(n, with_copy, norm, Hyper { step, ..HYPER }), norm_case(&[n, 3, n / 2])];
-            for device in DEVICES.iter() {
-                for case in &cases {
-                    let outcome = run_case(case, device);
-                    prop_assert!(outcome.is_ok(), "{device}: {} {}: {}", case.entry, case.label, outcome.unwrap_err());
-                }
-            }
-        }
+    /// Shapes beyond the list.
+    #[test]
+    fn any_shape() {
+        assert_drawn(8, (0usize..9000, any::<bool>(), 0.0f64..4.0, 1usize..5000), |(n, with_copy, norm, step)| {
+        vec![update_case(n, with_copy, norm, Hyper { step, ..HYPER }), norm_case(&[n, 3, n / 2])]
+        });
     }
-
-    static DEVICES: std::sync::LazyLock<Vec<Device>> = std::sync::LazyLock::new(test_devices);
 }

@@ -12,12 +12,15 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Output};
 #[cfg(feature = "wgpu")]
+use super::ladder::launch;
+#[cfg(feature = "wgpu")]
 use super::dims_bytes;
+use super::ladder::{BACKWARD, FORWARD, Rung};
 use super::{on_real, real, size};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
 #[cfg(feature = "wgpu")]
-use crate::device::wgpu::{Gpu, Launch};
+use crate::device::wgpu::Launch;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -89,19 +92,6 @@ pub fn workspace(clips: usize, frames: usize, width_in: usize, width_out: usize,
     parts(clips * frames_out(frames, stride)) * width_out * (3 * width_in + 1)
 }
 
-/// Which kernel of the file's ladder.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rung {
-    /// By the size of the result.
-    Auto,
-    /// One thread per result.
-    Naive,
-    /// 32 × 32 results per workgroup of 64.
-    Tile32,
-    /// 64 × 64 results per workgroup of 256.
-    Tile64,
-}
-
 /// `z = conv(x)`, `y = gelu(z)`; both are overwritten, and [`backward`] needs `z`.
 ///
 /// Shapes: `x [C, F, in]`, `weight [out, in, 3]`, `bias [out]`, `z` and `y` `[C, F', out]` with F' = [`frames_out`]; `stride`
@@ -125,7 +115,7 @@ fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: us
         Device::Wgpu(gpu) => {
             let [clips, frames, width] = dims.shape_out();
             let buffers = [Some(x), Some(weight), Some(bias), Some(&*z), Some(&*y)];
-            launch(gpu, rung, ["forward_naive", "forward_tile"], dims, &buffers, clips * frames, width, 1)?;
+            launch(gpu, rung, (OP, ["forward_naive", "forward_tile"]), dims, &buffers, [clips * frames, width, 1])?;
         }
     }
     let _ = rung; // a build without a GPU has one rung
@@ -190,16 +180,16 @@ fn backward_by(
             let buffers = [Some(z), Some(dy), Some(&*dz)];
             gpu.launch(Launch { kernel: (OP, "gelu_backward"), constants: &[], buffers: &buffers, dims: dims_bytes(&dims), groups })?;
             if rung == Rung::Naive {
-                launch(gpu, rung, ["dweight_naive"; 2], dims, &[Some(x), Some(dz), Some(dweight)], out, inner, 1)?;
+                launch(gpu, rung, (OP, ["dweight_naive"; 2]), dims, &[Some(x), Some(dz), Some(dweight)], [out, inner, 1])?;
             } else {
-                launch(gpu, rung, ["dweight_naive", "dweight_tile"], dims, &[Some(x), Some(dz), Some(workspace)], out, inner, parts)?;
-                launch(gpu, Rung::Naive, ["dweight_finish"; 2], dims, &[Some(workspace), Some(dweight)], out, inner, 1)?;
+                launch(gpu, rung, (OP, ["dweight_naive", "dweight_tile"]), dims, &[Some(x), Some(dz), Some(workspace)], [out, inner, parts])?;
+                launch(gpu, Rung::Naive, (OP, ["dweight_finish"; 2]), dims, &[Some(workspace), Some(dweight)], [out, inner, 1])?;
             }
-            launch(gpu, Rung::Naive, ["dbias_partial"; 2], dims, &[Some(dz), Some(workspace)], parts, out, 1)?;
-            launch(gpu, Rung::Naive, ["dbias_finish"; 2], dims, &[Some(workspace), Some(dbias)], 1, out, 1)?;
+            launch(gpu, Rung::Naive, (OP, ["dbias_partial"; 2]), dims, &[Some(dz), Some(workspace)], [parts, out, 1])?;
+            launch(gpu, Rung::Naive, (OP, ["dbias_finish"; 2]), dims, &[Some(workspace), Some(dbias)], [1, out, 1])?;
             if let Some(dx) = dx {
                 let rows = dims.clips as usize * dims.frames as usize;
-                launch(gpu, rung, ["dx_naive", "dx_tile"], dims, &[Some(weight), Some(dz), Some(dx)], rows, dims.width_in as usize, 1)?;
+                launch(gpu, rung, (OP, ["dx_naive", "dx_tile"]), dims, &[Some(weight), Some(dz), Some(dx)], [rows, dims.width_in as usize, 1])?;
             }
         }
     }
@@ -439,36 +429,6 @@ fn input_gradient<T: Real>(layout: Layout, spread: &[T], flipped: &[T], dx: &mut
     }
 }
 
-// ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/// Launches an entry (naive or tiled) whose result is `[rows, columns]`, `parts` times over.
-#[cfg(feature = "wgpu")]
-#[allow(clippy::too_many_arguments)]
-fn launch(
-    gpu: &Gpu,
-    rung: Rung,
-    [naive, tiled]: [&'static str; 2],
-    dims: Dims,
-    buffers: &[Option<&Tensor>],
-    rows: usize,
-    columns: usize,
-    parts: usize,
-) -> Result<()> {
-    let tiles = |tile: usize| rows.div_ceil(tile) * columns.div_ceil(tile) * parts;
-    let tile = match rung {
-        Rung::Naive => {
-            let groups = (rows * columns).div_ceil(64);
-            return gpu.launch(Launch { kernel: (OP, naive), constants: &[], buffers, dims: dims_bytes(&dims), groups });
-        }
-        Rung::Tile32 => 32,
-        Rung::Tile64 => 64,
-        // The large tile reads half as much, but only if its groups still fill the device.
-        Rung::Auto if tiles(64) >= 256 => 64,
-        Rung::Auto => 32,
-    };
-    gpu.launch(Launch { kernel: (OP, tiled), constants: &[("TILE", tile as u32)], buffers, dims: dims_bytes(&dims), groups: tiles(tile) })
-}
-
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// (clips, frames, in, out)
@@ -488,10 +448,6 @@ pub fn cases() -> Vec<Case> {
 
 /// Every rung on one shape (clips, frames, in, out, stride), with normals or with small integers.
 fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<Case> {
-    const FORWARD: [(&str, Rung); 4] =
-        [("forward", Rung::Auto), ("forward:naive", Rung::Naive), ("forward:tile32", Rung::Tile32), ("forward:tile64", Rung::Tile64)];
-    const BACKWARD: [(&str, Rung); 4] =
-        [("backward", Rung::Auto), ("backward:naive", Rung::Naive), ("backward:tile32", Rung::Tile32), ("backward:tile64", Rung::Tile64)];
     let (clips, frames, width_in, width_out, stride) = shape;
     let demo = DEMO.contains(&shape);
     let out = [clips, frames_out(frames, stride), width_out];
@@ -664,20 +620,10 @@ mod tests {
 
     #[test]
     fn drawn_shapes() {
-        use proptest::prelude::*;
-        use proptest::test_runner::TestRunner;
-        let devices = crate::check::test_devices();
-        let mut runner = TestRunner::new(crate::check::drawn(24));
-        runner
-            .run(&(0..5usize, 0..40usize, 1..70usize, 1..70usize, 1..3usize, any::<bool>()), |(clips, frames, width_in, width_out, stride, exact)| {
-                for case in shape_cases((clips, frames, width_in, width_out, stride), exact) {
-                    for device in &devices {
-                        crate::check::run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {} {}: {e}", case.entry, case.label)))?;
-                    }
-                }
-                Ok(())
-            })
-            .unwrap();
+        let shapes = (0..5usize, 0..40usize, 1..70usize, 1..70usize, 1..3usize, proptest::bool::ANY);
+        crate::check::assert_drawn(24, shapes, |(clips, frames, width_in, width_out, stride, exact)| {
+            shape_cases((clips, frames, width_in, width_out, stride), exact)
+        });
     }
 
     #[test]

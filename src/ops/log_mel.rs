@@ -11,6 +11,7 @@
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 #[cfg(feature = "wgpu")]
 use super::dims_bytes;
+use super::ladder::{FORWARD, Rung};
 use super::{on_real, real, size};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
@@ -167,19 +168,6 @@ pub fn frames(samples: usize) -> usize {
 /// Elements of workspace that [`forward`] needs for `clips` of `samples` samples.
 pub fn workspace(clips: usize, samples: usize) -> usize {
     clips * frames(samples) * BINS + clips
-}
-
-/// Which kernel of the file's ladder.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rung {
-    /// By the size of the result.
-    Auto,
-    /// One thread per result.
-    Naive,
-    /// 32 × 32 results per workgroup of 64.
-    Tile32,
-    /// 64 × 64 results per workgroup of 256.
-    Tile64,
 }
 
 /// The log-mel spectrogram of each clip: `waveform [C, S]` (−1 to 1) → `mel [C, S/160, mels]`, overwritten, frame by frame.
@@ -339,17 +327,14 @@ fn scale<T: Real>(clip: &mut [T]) {
 #[allow(clippy::too_many_arguments)]
 fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables, basis: &Tensor, mel: &Tensor, workspace: &Tensor) -> Result<()> {
     let rows = dims.clips as usize * dims.frames as usize;
-    let tiles = |tile: usize| rows.div_ceil(tile) * (2 * BINS).div_ceil(tile);
     let run = |entry, constants: &[(&'static str, u32)], buffers: &[Option<&Tensor>], groups| {
         gpu.launch(Launch { kernel: (OP, entry), constants, buffers, dims: dims_bytes(&dims), groups })
     };
     let buffers = [Some(waveform), Some(basis), Some(workspace)];
-    match rung {
-        Rung::Naive => run("power_naive", &[], &buffers, (rows * BINS).div_ceil(64))?,
-        // The large tile reads half as much, but only if its groups still fill the device.
-        Rung::Tile64 => run("power_tile", &[("TILE", 64)], &buffers, tiles(64))?,
-        Rung::Auto if tiles(64) >= 256 => run("power_tile", &[("TILE", 64)], &buffers, tiles(64))?,
-        Rung::Auto | Rung::Tile32 => run("power_tile", &[("TILE", 32)], &buffers, tiles(32))?,
+    // A thread of the naive rung makes a bin's cosine and sine sums, a tile holds them as two columns.
+    match rung.tiles(rows, 2 * BINS, 1) {
+        None => run("power_naive", &[], &buffers, (rows * BINS).div_ceil(64))?,
+        Some((side, groups)) => run("power_tile", &[("TILE", side)], &buffers, groups)?,
     }
     let buffers = [Some(workspace), Some(&tables.bank), Some(&tables.range), Some(mel)];
     run("mel_bank", &[], &buffers, mel.len().div_ceil(64))?;
@@ -403,12 +388,10 @@ pub fn cases() -> Vec<Case> {
 
 /// Every rung on one shape (clips, samples, mels). `log_ulp`: what the logarithm may add to twice the error of the plain loops.
 fn shape_cases((clips, samples, mels): (usize, usize, usize), sound: Sound, log_ulp: f64) -> Vec<Case> {
-    const RUNGS: [(&str, Rung); 4] =
-        [("forward", Rung::Auto), ("forward:naive", Rung::Naive), ("forward:tile32", Rung::Tile32), ("forward:tile64", Rung::Tile64)];
     let mut cases = Vec::new();
     let label = format!("clips={clips} samples={samples} mels={mels} {sound:?}").to_lowercase();
     let waveform = draw_sound(&mut Draw::new(&label), sound, clips, samples);
-    for (entry, rung) in RUNGS {
+    for (entry, rung) in FORWARD {
         let outputs = vec![Output::overwritten("mel", [clips, frames(samples), mels], Kind::Real), Output::scratch(workspace(clips, samples))];
         let made = Mutex::new(None);
         let mut case = Case::new(entry, &label, vec![waveform.clone()], outputs, Compare::Reduction(log_ulp), move |i, o| {
@@ -482,21 +465,9 @@ mod tests {
     #[test]
     fn drawn_shapes() {
         use proptest::prelude::*;
-        use proptest::test_runner::TestRunner;
-        let devices = crate::check::test_devices();
-        let mut runner = TestRunner::new(crate::check::drawn(12));
         // No tones: what the plain loops happen to get right in bands that all but cancel is no measure for one small draw.
-        let sounds = prop_oneof![Just(Sound::Noise), Just(Sound::Silence)];
-        runner
-            .run(&(1..4usize, 201..1500usize, 1..130usize, sounds), |(clips, samples, mels, sound)| {
-                for case in shape_cases((clips, samples, mels), sound, 4.0 * LOG_ULP) {
-                    for device in &devices {
-                        crate::check::run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {} {}: {e}", case.entry, case.label)))?;
-                    }
-                }
-                Ok(())
-            })
-            .unwrap();
+        let shapes = (1..4usize, 201..1500usize, 1..130usize, prop_oneof![Just(Sound::Noise), Just(Sound::Silence)]);
+        crate::check::assert_drawn(12, shapes, |(clips, samples, mels, sound)| shape_cases((clips, samples, mels), sound, 4.0 * LOG_ULP));
     }
 
     /// Half a second, a whole second, and the 30 seconds of Whisper itself.

@@ -6,6 +6,7 @@
 //! gradients accumulate, activation gradients overwrite.
 
 pub mod case;
+mod ladder;
 
 use crate::device::Device;
 use crate::device::cpu::Real;

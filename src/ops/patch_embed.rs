@@ -11,12 +11,11 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 #[cfg(feature = "wgpu")]
-use super::dims_bytes;
+use super::ladder::launch;
+use super::ladder::{BACKWARD, FORWARD, Rung};
 use super::{on_real, real, size};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::{Gpu, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use rayon::prelude::*;
@@ -108,19 +107,6 @@ pub fn workspace(images: usize, height: usize, width: usize, patch: usize, depth
     parts(images * patches) * depth * patch * patch * 3 + patches * depth
 }
 
-/// Which kernel of the file's ladder.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rung {
-    /// By the size of the result.
-    Auto,
-    /// One thread per result.
-    Naive,
-    /// 32 × 32 results per workgroup of 64.
-    Tile32,
-    /// 64 × 64 results per workgroup of 256.
-    Tile64,
-}
-
 /// `y[row[m]] = x[m] · weightᵀ + bias + position[px(m), 0] + position[py(m), 1]`, patch by patch; other rows of `y` stay.
 ///
 /// Shapes: `pixels [images, H, W, 3]` u8 or real (0 to 255), `weight [D, P·P·3]` (the patch size P is taken from it),
@@ -144,7 +130,7 @@ fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, posit
         #[cfg(feature = "wgpu")]
         Device::Wgpu(gpu) => {
             let buffers = [Some(pixels), Some(weight), Some(bias), Some(position), Some(row), Some(&*y)];
-            launch(gpu, rung, ["forward_naive", "forward_tile"], dims, &buffers, dims.count(), depth, 1)?;
+            launch(gpu, rung, (OP, ["forward_naive", "forward_tile"]), dims, &buffers, [dims.count(), depth, 1])?;
         }
     }
     let _ = rung; // a build without a GPU has one rung
@@ -208,19 +194,19 @@ fn backward_by(
         Device::Wgpu(gpu) => {
             let inner = dims.inner as usize;
             if rung == Rung::Naive {
-                launch(gpu, rung, ["dweight_naive"; 2], dims, &[Some(pixels), Some(row), Some(dy), Some(dweight)], depth, inner, 1)?;
+                launch(gpu, rung, (OP, ["dweight_naive"; 2]), dims, &[Some(pixels), Some(row), Some(dy), Some(dweight)], [depth, inner, 1])?;
             } else {
                 let buffers = [Some(pixels), Some(row), Some(dy), Some(&*workspace)];
-                launch(gpu, rung, ["dweight_naive", "dweight_tile"], dims, &buffers, depth, inner, dims.parts as usize)?;
-                launch(gpu, Rung::Naive, ["dweight_finish"; 2], dims, &[Some(workspace), Some(dweight)], depth, inner, 1)?;
+                launch(gpu, rung, (OP, ["dweight_naive", "dweight_tile"]), dims, &buffers, [depth, inner, dims.parts as usize])?;
+                launch(gpu, Rung::Naive, (OP, ["dweight_finish"; 2]), dims, &[Some(workspace), Some(dweight)], [depth, inner, 1])?;
             }
             let sums = [Some(row), Some(dy), Some(&*workspace)];
-            launch(gpu, Rung::Naive, ["position_sums"; 2], dims, &sums, dims.patches as usize, depth, 1)?;
+            launch(gpu, Rung::Naive, (OP, ["position_sums"; 2]), dims, &sums, [dims.patches as usize, depth, 1])?;
             let finish = [Some(&*workspace), Some(&*dbias), Some(&*dposition)];
-            launch(gpu, Rung::Naive, ["position_finish"; 2], dims, &finish, 2 * dims.grid as usize + 1, depth, 1)?;
+            launch(gpu, Rung::Naive, (OP, ["position_finish"; 2]), dims, &finish, [2 * dims.grid as usize + 1, depth, 1])?;
             if let Some(dpixels) = dpixels {
                 let buffers = [Some(weight), Some(row), Some(dy), Some(&*dpixels)];
-                launch(gpu, rung, ["dpixels_naive", "dpixels_tile"], dims, &buffers, dims.count(), inner, 1)?;
+                launch(gpu, rung, (OP, ["dpixels_naive", "dpixels_tile"]), dims, &buffers, [dims.count(), inner, 1])?;
             }
         }
     }
@@ -404,36 +390,6 @@ fn pixels_cpu<T: Real>(dims: Dims, weight: &Tensor, row: &Tensor, dy: &Tensor, d
     });
 }
 
-// ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/// Launches an entry (naive or tiled) whose result is `[rows, columns]`, `parts` times over.
-#[cfg(feature = "wgpu")]
-#[allow(clippy::too_many_arguments)]
-fn launch(
-    gpu: &Gpu,
-    rung: Rung,
-    [naive, tiled]: [&'static str; 2],
-    dims: Dims,
-    buffers: &[Option<&Tensor>],
-    rows: usize,
-    columns: usize,
-    parts: usize,
-) -> Result<()> {
-    let tiles = |tile: usize| rows.div_ceil(tile) * columns.div_ceil(tile) * parts;
-    let tile = match rung {
-        Rung::Naive => {
-            let groups = (rows * columns).div_ceil(64);
-            return gpu.launch(Launch { kernel: (OP, naive), constants: &[], buffers, dims: dims_bytes(&dims), groups });
-        }
-        Rung::Tile32 => 32,
-        Rung::Tile64 => 64,
-        // The large tile reads half as much, but only if its groups still fill the device.
-        Rung::Auto if tiles(64) >= 256 => 64,
-        Rung::Auto => 32,
-    };
-    gpu.launch(Launch { kernel: (OP, tiled), constants: &[("TILE", tile as u32)], buffers, dims: dims_bytes(&dims), groups: tiles(tile) })
-}
-
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// (images, height, width, patch, D, spare rows of the token matrix)
@@ -479,10 +435,6 @@ pub fn cases() -> Vec<Case> {
 
 /// Every rung on one shape: bytes or reals as pixels, normals or small integers as everything else, by `variant` of 0..4.
 fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize) -> Vec<Case> {
-    const FORWARD: [(&str, Rung); 4] =
-        [("forward", Rung::Auto), ("forward:naive", Rung::Naive), ("forward:tile32", Rung::Tile32), ("forward:tile64", Rung::Tile64)];
-    const BACKWARD: [(&str, Rung); 4] =
-        [("backward", Rung::Auto), ("backward:naive", Rung::Naive), ("backward:tile32", Rung::Tile32), ("backward:tile64", Rung::Tile64)];
     let (images, height, width, patch, depth, _) = shape;
     let inner = patch * patch * 3;
     let flops = 2 * (images * height * width * 3 * depth) as u64;
@@ -653,21 +605,10 @@ mod tests {
 
     #[test]
     fn drawn_shapes() {
-        use proptest::prelude::*;
-        use proptest::test_runner::TestRunner;
-        let devices = crate::check::test_devices();
-        let mut runner = TestRunner::new(crate::check::drawn(24));
         let shapes = (0..4usize, 1..6usize, 1..6usize, 1..7usize, 1..80usize, 0..20usize, 0..4usize);
-        runner
-            .run(&shapes, |(images, down, across, patch, depth, spare, variant)| {
-                for case in shape_cases((images, down * patch, across * patch, patch, depth, spare), variant) {
-                    for device in &devices {
-                        crate::check::run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {} {}: {e}", case.entry, case.label)))?;
-                    }
-                }
-                Ok(())
-            })
-            .unwrap();
+        crate::check::assert_drawn(24, shapes, |(images, down, across, patch, depth, spare, variant)| {
+            shape_cases((images, down * patch, across * patch, patch, depth, spare), variant)
+        });
     }
 
     #[test]

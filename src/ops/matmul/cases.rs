@@ -242,20 +242,12 @@ mod tests {
 
     #[test]
     fn drawn_shapes() {
-        use proptest::prelude::*;
-        let devices = check::test_devices();
-        let strategy = (0..5usize, 0..3usize, (1..140usize, 1..140usize, 0..140usize), 0..EPILOGUES.len(), any::<bool>());
-        let mut runner = proptest::test_runner::TestRunner::new(check::drawn(96));
-        runner
-            .run(&strategy, |(rung, layout, shape, epilogue, bf16)| {
-                let (entry, rung) = RUNGS[rung];
-                for device in &devices {
-                    let case = case(Spec { entry, rung, layout: LAYOUTS[layout], shape, epilogue: EPILOGUES[epilogue], bf16, exact: true });
-                    check::run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {entry} {}: {e}", case.label)))?;
-                }
-                Ok(())
-            })
-            .unwrap();
+        use proptest::prelude::any;
+        let shapes = (0..5usize, 0..3usize, (1..140usize, 1..140usize, 0..140usize), 0..EPILOGUES.len(), any::<bool>());
+        check::assert_drawn(96, shapes, |(rung, layout, shape, epilogue, bf16)| {
+            let (entry, rung) = RUNGS[rung];
+            vec![case(Spec { entry, rung, layout: LAYOUTS[layout], shape, epilogue: EPILOGUES[epilogue], bf16, exact: true })]
+        });
     }
 
     /// GFLOP/s of every rung at the demo's shapes: `cargo test --release --lib -- matmul::cases::tests::speed --ignored --nocapture`.
