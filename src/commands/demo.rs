@@ -81,7 +81,7 @@ impl Demo {
             begin.elapsed().as_secs_f64()
         ));
 
-        let examples = load(&dataset, &config, &tokenizer, &device, "decoding", |row| in_split(&dataset, row, "train"))?;
+        let examples = load(&dataset, &config, &tokenizer, &device, "decoding", in_split(&dataset, "train"))?;
         let recipe = Recipe::meadow(scale.steps, self.seed);
         let model = self.out.join("model");
         let Trained { trainer, seconds: train_seconds, tokens_per_second } = train(&config, &tokenizer, &recipe, &device, &examples, &model)?;
@@ -96,7 +96,7 @@ impl Demo {
         let mut splits: BTreeMap<&str, Scores> = BTreeMap::new();
         let (mut iid, mut sheet) = (Vec::new(), Vec::new());
         for split in SPLITS {
-            let examples = load(&dataset, &config, &tokenizer, &device, "decoding", |row| in_split(&dataset, row, split))?;
+            let examples = load(&dataset, &config, &tokenizer, &device, "decoding", in_split(&dataset, split))?;
             let (scores, captions) = judge.scores(&examples, split)?;
             splits.insert(split, scores);
             sheet.extend(shown(&examples, &captions, 12));

@@ -68,7 +68,7 @@ impl Train {
         }
         let dataset = Dataset::open(&self.data, &Limits::default())?;
         let (config, tokenizer) = prepare(&dataset, &self.config)?;
-        let examples = load(&dataset, &config, &tokenizer, &device, "decoding", |row| in_split(&dataset, row, "train"))?;
+        let examples = load(&dataset, &config, &tokenizer, &device, "decoding", in_split(&dataset, "train"))?;
         let recipe = Recipe::meadow(self.steps, self.seed);
         let trained = train(&config, &tokenizer, &recipe, &device, &examples, &self.out)?;
         line(format!("model: {} ({} parameters)", self.out.display(), thousands(trained.trainer.parameters.count())));
@@ -77,17 +77,19 @@ impl Train {
     }
 }
 
-/// Whether a row belongs to a split. A data set without splits is all `train`.
-pub(super) fn in_split(dataset: &Dataset, row: &Row, split: &str) -> bool {
-    match &row.split {
+/// Which rows belong to a split. A data set without splits is all `train`.
+pub(super) fn in_split<'a>(dataset: &Dataset, split: &'a str) -> impl Fn(&Row) -> bool + use<'a> {
+    let without_splits = dataset.rows().iter().all(|row| row.split.is_none()); // asked once, not for every row
+    move |row| match &row.split {
         Some(named) => named == split,
-        None => split == "train" && dataset.rows().iter().all(|r| r.split.is_none()),
+        None => without_splits && split == "train",
     }
 }
 
 /// The tokenizer of a data set's captions, and the config by name or file for it.
 pub(super) fn prepare(dataset: &Dataset, name: &str) -> Result<(Config, Tokenizer)> {
-    let captions: Vec<&str> = dataset.rows().iter().filter(|row| in_split(dataset, row, "train")).filter_map(|row| row.text.as_deref()).collect();
+    let learned = in_split(dataset, "train");
+    let captions: Vec<&str> = dataset.rows().iter().filter(|row| learned(row)).filter_map(|row| row.text.as_deref()).collect();
     if captions.is_empty() {
         let what = "no line to train on: expected lines with `text` and, where any line has a `split`, some that say \"split\": \"train\"";
         return Err(Error::file(dataset.dir().join("metadata.jsonl"), what));

@@ -280,6 +280,12 @@ impl<T> Inputs<T> {
 }
 
 impl Inputs {
+    /// Writes what is the same for every batch: once, after the tensors were made.
+    pub(crate) fn number_rows(&mut self) -> Result<()> {
+        let iota: Vec<i32> = (0..self.iota.len() as i32).collect();
+        self.iota.write(&iota)
+    }
+
     /// Uploads a batch.
     ///
     /// # Errors
@@ -308,8 +314,6 @@ impl Inputs {
             _ => self.mel.write(&batch.mel)?,
         }
         put(&mut self.frame_row, batch.frame_row.len(), &batch.frame_row)?;
-        let iota: Vec<i32> = (0..self.iota.capacity() as i32).collect();
-        put(&mut self.iota, iota.len(), &iota)?;
         self.counted = batch.counted();
         Ok(())
     }

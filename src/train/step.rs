@@ -47,11 +47,12 @@ impl Trainer {
         let (device, dtype) = (parameters.norm.device().clone(), parameters.norm.dtype());
         let zeros = || Parameters::zeros(config, &device, dtype);
         let mut activations_bytes = 0;
-        let activations = Activations::build(config, capacity, dtype, &mut |shape, dtype| {
+        let mut activations = Activations::build(config, capacity, dtype, &mut |shape, dtype| {
             let tensor = Tensor::zeros(&device, shape, dtype)?;
             activations_bytes += tensor.bytes();
             Ok(tensor)
         })?;
+        activations.inputs.number_rows()?;
         Ok(Trainer {
             gradients: zeros()?,
             moments: [zeros()?, zeros()?],
