@@ -7,7 +7,7 @@
 
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops::case::{Case, Compare, GradientCase, Kind, Operand, Run};
+use crate::ops::case::{Case, Compare, GradientCase, Kind, Operand, Output, Run};
 use crate::ops::{OPS, Op};
 use crate::tensor::{DType, Tensor};
 use half::{bf16, f16};
@@ -29,28 +29,31 @@ pub struct Outcome {
 /// Why a case failed: one line.
 pub type Failure = String;
 
-/// Runs one case on a device and compares it with the oracle.
-pub fn run_case(case: &Case, device: &Device) -> std::result::Result<Outcome, Failure> {
+/// Runs one case on a device, with activations and weights of dtype `activation` (f32, or bf16 where the device has it), and
+/// compares it with the oracle.
+pub fn run_case(case: &Case, device: &Device, activation: DType) -> std::result::Result<Outcome, Failure> {
     let say = |what: &str| {
         let what = what.to_string();
         move |e: crate::Error| format!("{what}: {e}")
     };
     let plain = case.naive.as_ref().unwrap_or(&case.run);
-    let expected = on_host(case, plain, DType::F64).map_err(say("the oracle"))?;
-    let naive = match (case.compare, &case.naive) {
-        (Compare::Reduction(_), Some(naive)) => Some(on_host(case, naive, DType::F32).map_err(say("the plain loops in f32"))?),
+    let expected = on_host(case, plain, DType::F64, activation).map_err(say("the oracle"))?;
+    let same_precision = case.naive_mixed.as_ref().filter(|_| activation == DType::Bf16).or(case.naive.as_ref());
+    let naive = match (case.compare, same_precision) {
+        (Compare::Reduction(_), Some(naive)) => Some(on_host(case, naive, DType::F32, activation).map_err(say("the plain loops in f32"))?),
         _ => None,
     };
-    let found = on_device(case, device)?;
+    let found = on_device(case, device, activation)?;
     let mut worst = 0.0f64;
     for (index, output) in case.outputs.iter().enumerate().filter(|(_, o)| !o.scratch) {
         let naive = naive.as_ref().map(|n| n[index].as_slice());
-        let error = compare(&output.before, case.compare, &expected[index], naive, &found[index]).map_err(|e| format!("{}{e}", output.before.name))?;
+        let error =
+            compare(&output.before, activation, case.compare, &expected[index], naive, &found[index]).map_err(|e| format!("{}{e}", output.before.name))?;
         worst = worst.max(error);
     }
     // The CPU code in f64 is what the rest of the crate calls the oracle: hold it to the plain loops as well.
     if matches!(device, Device::Cpu) && case.naive.is_some() {
-        let fast = on_host(case, &case.run, DType::F64).map_err(say("the CPU code in f64"))?;
+        let fast = on_host(case, &case.run, DType::F64, activation).map_err(say("the CPU code in f64"))?;
         for (index, output) in case.outputs.iter().enumerate().filter(|(_, o)| !o.scratch) {
             let scale = expected[index].iter().fold(0.0f64, |m, e| m.max(e.abs()));
             for (i, (f, e)) in fast[index].iter().zip(&expected[index]).enumerate() {
@@ -65,10 +68,10 @@ pub fn run_case(case: &Case, device: &Device) -> std::result::Result<Outcome, Fa
 }
 
 /// Runs a case `times` times on the same device and compares all bits with the first run.
-pub fn run_repeatedly(case: &Case, device: &Device, times: usize) -> std::result::Result<(), Failure> {
-    let first = on_device(case, device)?;
+pub fn run_repeatedly(case: &Case, device: &Device, activation: DType, times: usize) -> std::result::Result<(), Failure> {
+    let first = on_device(case, device, activation)?;
     for run in 1..times {
-        let again = on_device(case, device)?;
+        let again = on_device(case, device, activation)?;
         for ((a, b), output) in first.iter().zip(&again).zip(&case.outputs) {
             if !output.scratch && a.iter().zip(b).any(|(a, b)| a.to_bits() != b.to_bits()) {
                 return Err(format!("{}: run {} gives other bits than the first", output.before.name, run + 1));
@@ -78,23 +81,33 @@ pub fn run_repeatedly(case: &Case, device: &Device, times: usize) -> std::result
     Ok(())
 }
 
-/// The outputs of a run on the CPU in one precision, as f64. bf16 operands become `real`.
-fn on_host(case: &Case, run: &Run, real: DType) -> Result<Vec<Vec<f64>>> {
+/// The outputs of a run on the CPU in one precision, as f64: bf16 operands become `real`, with the values that they have where
+/// activations are `activation`; so do outputs, but not in the oracle, which is never rounded.
+fn on_host(case: &Case, run: &Run, real: DType, activation: DType) -> Result<Vec<Vec<f64>>> {
     let make = |operand: &Operand| {
         let dtype = if operand.kind == Kind::Bf16 { real } else { operand.kind.dtype(real) };
-        Tensor::from_f64(&Device::Cpu, operand.shape, dtype, &operand.values)
+        Tensor::from_f64(&Device::Cpu, operand.shape, dtype, &operand.rounded(activation).values)
     };
     let inputs = case.inputs.iter().map(make).collect::<Result<Vec<_>>>()?;
     let mut outputs = case.outputs.iter().map(|o| make(&o.before)).collect::<Result<Vec<_>>>()?;
     run(&inputs, &mut outputs)?;
-    outputs.iter().map(Tensor::read_f64).collect()
+    let values = |(tensor, output): (&Tensor, &Output)| {
+        let values = tensor.read_f64()?;
+        Ok(if real == DType::F64 { values } else { Operand { values, ..output.before.clone() }.rounded(activation).values })
+    };
+    outputs.iter().zip(&case.outputs).map(values).collect()
 }
 
 /// The outputs of the public call on a device, after looking at the redzones.
-fn on_device(case: &Case, device: &Device) -> std::result::Result<Vec<Vec<f64>>, Failure> {
+fn on_device(case: &Case, device: &Device, activation: DType) -> std::result::Result<Vec<Vec<f64>>, Failure> {
     let say = |e: crate::Error| e.to_string();
-    let inputs = case.inputs.iter().map(|i| guarded(i, device)).collect::<Result<Vec<_>>>().map_err(say)?;
-    let mut outputs = case.outputs.iter().map(|o| guarded(&o.before, device)).collect::<Result<Vec<_>>>().map_err(say)?;
+    let inputs = case.inputs.iter().map(|i| guarded(i, device, activation)).collect::<Result<Vec<_>>>().map_err(say)?;
+    let mut outputs = case.outputs.iter().map(|o| guarded(&o.before, device, activation)).collect::<Result<Vec<_>>>().map_err(say)?;
+    for (tensor, output) in outputs.iter().zip(&case.outputs) {
+        if output.overwritten {
+            tensor.forget(); // the emulator then reports whoever reads it before writing it
+        }
+    }
     (case.run)(&inputs, &mut outputs).map_err(say)?;
     let mut results = Vec::new();
     for (tensor, output) in outputs.iter().zip(&case.outputs) {
@@ -120,8 +133,8 @@ fn on_device(case: &Case, device: &Device) -> std::result::Result<Vec<Vec<f64>>,
 const PATTERN: u8 = 0xff;
 
 /// An operand on the device with a redzone behind it.
-fn guarded(operand: &Operand, device: &Device) -> Result<Tensor> {
-    let dtype = operand.kind.dtype(DType::F32);
+fn guarded(operand: &Operand, device: &Device, activation: DType) -> Result<Tensor> {
+    let dtype = operand.kind.dtype(activation);
     let mut tensor = Tensor::with_redzone(device, operand.shape, dtype, REDZONE)?;
     fn fill<T: crate::tensor::Element>(tensor: &mut Tensor, values: impl Iterator<Item = T>) -> Result<()> {
         let pattern: T = bytemuck::pod_read_unaligned(&[PATTERN; 8][..size_of::<T>()]);
@@ -140,35 +153,39 @@ fn guarded(operand: &Operand, device: &Device) -> Result<Tensor> {
     Ok(tensor)
 }
 
-/// The distance from |x| to the next larger value of the kind's own dtype.
-fn ulp(x: f64, kind: Kind) -> f64 {
-    let mantissa = match kind {
-        Kind::Real => 23,
-        Kind::Bf16 => 7,
-        Kind::I32 | Kind::U8 => return 0.0,
+/// The distance from |x| to the next larger value of a dtype.
+fn ulp(x: f64, dtype: DType) -> f64 {
+    let mantissa = match dtype {
+        DType::F32 | DType::F64 => 23,
+        DType::Bf16 => 7,
+        DType::F16 => 10,
+        DType::I32 | DType::U8 => return 0.0,
     };
     let x = x.abs().max(f32::MIN_POSITIVE as f64);
     2f64.powi(x.log2().floor() as i32 - mantissa)
 }
 
 /// The largest error over its allowance, or the first element that is outside it.
-fn compare(output: &Operand, compare: Compare, expected: &[f64], naive: Option<&[f64]>, found: &[f64]) -> std::result::Result<f64, Failure> {
+fn compare(output: &Operand, activation: DType, compare: Compare, expected: &[f64], naive: Option<&[f64]>, found: &[f64]) -> std::result::Result<f64, Failure> {
     if found.len() != expected.len() {
         return Err(format!(": expected {} elements, found {}", expected.len(), found.len()));
     }
     if let Some(i) = expected.iter().position(|e| !e.is_finite()) {
         return Err(format!("[{i}]: the oracle itself gives {}: the case is wrong", expected[i]));
     }
-    let kind = output.kind;
+    let dtype = output.kind.dtype(activation);
+    let became_bf16 = output.kind == Kind::Mixed && dtype == DType::Bf16;
     let largest = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
-    let integer = matches!(kind, Kind::I32 | Kind::U8);
+    let integer = matches!(dtype, DType::I32 | DType::U8);
     let allowance = |e: f64| match compare {
         _ if integer => 0.0,
         Compare::Exact => 0.0,
-        Compare::Ulp(n) => n * ulp(e, kind),
+        Compare::Ulp(_) if became_bf16 => ulp(e, dtype),
+        Compare::Ulp(n) => n * ulp(e, dtype),
         Compare::Reduction(more) => {
             let naive_error = naive.map_or(0.0, |naive| naive.iter().zip(expected).fold(0.0f64, |m, (n, e)| m.max((n - e).abs())));
-            2.0 * naive_error + (1.0 + more) * ulp(largest, kind)
+            // What is approximated is so in f32, whatever the result is rounded to.
+            2.0 * naive_error + ulp(largest, dtype) + more * ulp(largest, if became_bf16 { DType::F32 } else { dtype })
         }
     };
     let fixed = match compare {
@@ -177,6 +194,8 @@ fn compare(output: &Operand, compare: Compare, expected: &[f64], naive: Option<&
     };
     let mut worst = 0.0f64;
     for (i, (&e, &f)) in expected.iter().zip(found).enumerate() {
+        // "The same bits" are those of the oracle's value rounded once.
+        let e = if became_bf16 && compare == Compare::Exact { bf16::from_f64(e).to_f64() } else { e };
         let error = (f - e).abs();
         let allowed = fixed.unwrap_or_else(|| allowance(e));
         // Written so that a NaN fails.
@@ -280,6 +299,8 @@ pub struct Row {
     pub op: &'static str,
     /// The entry and its rung; `gradient` for the central differences.
     pub entry: &'static str,
+    /// What activations and weights were: `f32`, or `bf16` in mixed precision.
+    pub dtype: String,
     /// Cases that ran.
     pub executed: usize,
     /// Cases of these that failed.
@@ -330,29 +351,38 @@ pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progres
                 report.cases.skipped.push(Skipped { case: format!("{} {} {}", op.name, case.entry, case.label), reason });
                 continue;
             }
-            // One case stands for its entry: whether its bits repeat is a property of the code. It must have some work to do.
-            let stands = case.inputs.iter().map(|i| i.values.len()).sum::<usize>() >= 200 && repeated.insert((op.name, case.entry));
-            let start = Instant::now();
-            let mut outcome = run_case(&case, device);
-            if outcome.is_ok() && stands {
-                outcome = outcome.and_then(|o| run_repeatedly(&case, device, effort.repeats).map(|()| o));
+            for activation in precisions(&case, device) {
+                // One case stands for its entry: whether its bits repeat is a property of the code. It must have some work to do.
+                let work = case.inputs.iter().map(|i| i.values.len()).sum::<usize>();
+                let stands = work >= 200 && repeated.insert((op.name, case.entry, activation));
+                let start = Instant::now();
+                let mut outcome = run_case(&case, device, activation);
+                if outcome.is_ok() && stands {
+                    outcome = outcome.and_then(|o| run_repeatedly(&case, device, activation, effort.repeats).map(|()| o));
+                }
+                report.count(op.name, case.entry, activation, &case.label, outcome, start);
+                progress(&format!("{} {} {activation} {}", op.name, case.entry, case.label));
             }
-            report.count(op.name, case.entry, &case.label, outcome, start);
-            progress(&format!("{} {} {}", op.name, case.entry, case.label));
         }
         for case in (op.gradients)().into_iter().step_by(effort.every) {
             let start = Instant::now();
-            report.count(op.name, "gradient", &case.label, run_gradient(&case), start);
+            report.count(op.name, "gradient", DType::F64, &case.label, run_gradient(&case), start);
             progress(&format!("{} gradient {}", op.name, case.label));
         }
     }
     Ok(report)
 }
 
+/// The dtypes of activations and weights that a case runs with on a device.
+fn precisions(case: &Case, device: &Device) -> impl Iterator<Item = DType> {
+    [DType::F32].into_iter().chain((device.has_bf16() && case.is_mixed()).then_some(DType::Bf16))
+}
+
 impl Report {
-    fn count(&mut self, op: &'static str, entry: &'static str, label: &str, outcome: std::result::Result<Outcome, Failure>, start: Instant) {
-        let index = self.ops.iter().position(|r| r.op == op && r.entry == entry).unwrap_or_else(|| {
-            self.ops.push(Row { op, entry, executed: 0, failed: 0, worst: 0.0, seconds: 0.0, failures: Vec::new() });
+    fn count(&mut self, op: &'static str, entry: &'static str, dtype: DType, label: &str, outcome: std::result::Result<Outcome, Failure>, start: Instant) {
+        let dtype = dtype.to_string();
+        let index = self.ops.iter().position(|r| r.op == op && r.entry == entry && r.dtype == dtype).unwrap_or_else(|| {
+            self.ops.push(Row { op, entry, dtype, executed: 0, failed: 0, worst: 0.0, seconds: 0.0, failures: Vec::new() });
             self.ops.len() - 1
         });
         let row = &mut self.ops[index];
@@ -411,7 +441,10 @@ pub(crate) fn assert_drawn<S: proptest::strategy::Strategy>(draws: u32, shapes: 
     let outcome = TestRunner::new(config).run(&shapes, |shape| {
         for case in cases(shape) {
             for device in &devices {
-                run_case(&case, device).map_err(|e| TestCaseError::fail(format!("{device}: {} {}: {e}", case.entry, case.label)))?;
+                for activation in precisions(&case, device) {
+                    run_case(&case, device, activation)
+                        .map_err(|e| TestCaseError::fail(format!("{device}: {} {activation} {}: {e}", case.entry, case.label)))?;
+                }
             }
         }
         Ok(())
@@ -430,13 +463,13 @@ mod tests {
     fn nan_infinity_and_length_always_fail() {
         let output = Operand { name: "y", shape: [2].into(), kind: Kind::Real, values: vec![0.0; 2] };
         let huge = Compare::Ulp(1e300);
-        assert!(compare(&output, huge, &[1.0, 2.0], None, &[1.0, 2.0]).is_ok());
-        assert!(compare(&output, huge, &[1.0, 2.0], None, &[1.0, f64::NAN]).is_err());
-        assert!(compare(&output, huge, &[1.0, 2.0], None, &[1.0, f64::INFINITY]).is_err());
-        assert!(compare(&output, huge, &[1.0, 2.0], None, &[1.0]).is_err());
-        assert!(compare(&output, huge, &[1.0, f64::NAN], None, &[1.0, f64::NAN]).is_err());
-        assert!(compare(&output, Compare::Exact, &[1.0, 2.0], None, &[1.0, 2.0000001]).is_err());
-        assert!(compare(&output, Compare::Reduction(0.0), &[1.0, 2.0], Some(&[1.0, 2.0]), &[1.0, 2.00001]).is_err());
+        assert!(compare(&output, DType::F32, huge, &[1.0, 2.0], None, &[1.0, 2.0]).is_ok());
+        assert!(compare(&output, DType::F32, huge, &[1.0, 2.0], None, &[1.0, f64::NAN]).is_err());
+        assert!(compare(&output, DType::F32, huge, &[1.0, 2.0], None, &[1.0, f64::INFINITY]).is_err());
+        assert!(compare(&output, DType::F32, huge, &[1.0, 2.0], None, &[1.0]).is_err());
+        assert!(compare(&output, DType::F32, huge, &[1.0, f64::NAN], None, &[1.0, f64::NAN]).is_err());
+        assert!(compare(&output, DType::F32, Compare::Exact, &[1.0, 2.0], None, &[1.0, 2.0000001]).is_err());
+        assert!(compare(&output, DType::F32, Compare::Reduction(0.0), &[1.0, 2.0], Some(&[1.0, 2.0]), &[1.0, 2.00001]).is_err());
     }
 
     /// One wrong element, a write past the end, an element left out: each is caught.
@@ -462,9 +495,9 @@ mod tests {
                 },
             )
         };
-        assert!(run_case(&case(|_| ()), &Device::Cpu).is_ok());
+        assert!(run_case(&case(|_| ()), &Device::Cpu, DType::F32).is_ok());
         for fault in [(|y| y[3] += 1e-6) as fn(&mut Vec<f32>), |y| y[4] = 0.0, |y| y[2] = f32::NAN, |y| y.swap(0, 1)] {
-            assert!(run_case(&case(fault), &Device::Cpu).is_err());
+            assert!(run_case(&case(fault), &Device::Cpu, DType::F32).is_err());
         }
     }
 

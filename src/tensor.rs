@@ -242,6 +242,14 @@ impl Tensor {
         Ok(())
     }
 
+    /// Says that what lies there must not be read before it is written. The emulator reports a kernel that does; elsewhere
+    /// nothing happens.
+    pub fn forget(&self) {
+        if let Buffer::Emulator(buffer) = &self.buffer {
+            buffer.forget();
+        }
+    }
+
     /// Gives what was allocated another shape; the elements stay in their order.
     ///
     /// # Errors
@@ -360,8 +368,7 @@ impl Tensor {
     pub fn cpu<T: Element>(&self) -> &[T] {
         match &self.buffer {
             Buffer::Cpu(buffer) => &buffer.as_slice::<T>()[..self.shape.len()],
-            #[cfg(feature = "wgpu")]
-            Buffer::Wgpu(_) => panic!("the CPU path was taken for a tensor on {}", self.device),
+            _ => panic!("the CPU path was taken for a tensor on {}", self.device),
         }
     }
 
@@ -373,8 +380,7 @@ impl Tensor {
         let len = self.shape.len();
         match &mut self.buffer {
             Buffer::Cpu(buffer) => &mut buffer.as_mut_slice::<T>()[..len],
-            #[cfg(feature = "wgpu")]
-            Buffer::Wgpu(_) => panic!("the CPU path was taken for a tensor on {}", self.device),
+            _ => panic!("the CPU path was taken for a tensor on {}", self.device),
         }
     }
 

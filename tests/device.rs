@@ -1,7 +1,8 @@
 //! What a device refuses, and shaders compiled with the driver's bounds checks.
 
 use trimodal::check::{Effort, run_with, test_devices};
-use trimodal::device::wgpu::{Gpu, Options};
+use trimodal::device::Gpu;
+use trimodal::device::wgpu::{Context, Options};
 use trimodal::{DType, Device, Error, Tensor};
 
 fn message(error: Error) -> String {
@@ -61,7 +62,7 @@ fn kernels_pass_with_bounds_checks_too() {
     if test_devices().len() < 2 {
         return; // test_devices has said so, loudly
     }
-    let checked = Device::Wgpu(std::sync::Arc::new(Gpu::open(None, Options { bounds_checks: true }).unwrap()));
+    let checked = Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(Context::open(None, Options { bounds_checks: true }).unwrap())));
     let report = run_with(&checked, None, Effort { every: 12, repeats: 2 }, |_| ()).unwrap();
     let failures: Vec<_> = report.ops.iter().flat_map(|row| &row.failures).collect();
     assert!(failures.is_empty(), "{failures:?}");
@@ -85,7 +86,7 @@ fn devices_do_not_mix() {
 #[ignore = "a measurement"]
 fn bounds_checks_cost() {
     use std::time::{Duration, Instant};
-    let open = |bounds_checks| Device::Wgpu(std::sync::Arc::new(Gpu::open(None, Options { bounds_checks }).unwrap()));
+    let open = |bounds_checks| Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(Context::open(None, Options { bounds_checks }).unwrap())));
     let devices = [open(false), open(true)];
     for (name, entry) in [("matmul", "forward"), ("attention", "backward"), ("rms_norm", "forward")] {
         let op = trimodal::ops::OPS.iter().find(|op| op.name == name).unwrap();

@@ -83,6 +83,7 @@ fn print(report: &Report, time: Duration) {
             vec![
                 row.op.to_string(),
                 row.entry.to_string(),
+                row.dtype.clone(),
                 thousands(row.executed),
                 thousands(row.failed),
                 format!("{:.3}", row.worst),
@@ -90,10 +91,10 @@ fn print(report: &Report, time: Duration) {
             ]
         })
         .collect();
-    line(report::table(&["op", "entry", "cases", "failed", "worst", "time"], &rows).trim_end());
+    line(report::table(&["op", "entry", "dtype", "cases", "failed", "worst", "time"], &rows).trim_end());
     for row in &report.ops {
         for failure in &row.failures {
-            line(format!("{} {} {}: {failure}", paint.bad("FAILED"), row.op, row.entry));
+            line(format!("{} {} {} {}: {failure}", paint.bad("FAILED"), row.op, row.entry, row.dtype));
         }
     }
     for skipped in &report.cases.skipped {

@@ -1,16 +1,26 @@
 //! Where tensors live and kernels run.
 //!
-//! [`Device`] is a closed enum and operations `match` on it without a wildcard: a device that an operation does not
-//! serve does not compile. (CUDA and the PTX emulator become variants here; the compiler then lists every place.)
+//! [`Device`] is a closed enum: the CPU, or a [`Gpu`] of one of three kinds. Operations `match` on it without a wildcard, so
+//! that a device that an operation does not serve does not compile. A GPU takes a [`Launch`]: the WGSL and the CUDA twin of a
+//! kernel have the same entries, buffers and `Dims`, and the emulator takes what CUDA takes.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod emulator;
+mod gpu;
+mod launch;
+pub mod ptx;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
+
+pub use gpu::Gpu;
+pub use launch::Language;
+pub(crate) use launch::{Launch, variant};
 
 use crate::error::{Error, Result};
 use crate::tensor::DType;
 use std::fmt;
-#[cfg(feature = "wgpu")]
 use std::sync::Arc;
 
 /// A place where tensors live and kernels run. Cheap to clone.
@@ -18,54 +28,49 @@ use std::sync::Arc;
 pub enum Device {
     /// The host's cores: f32 for work, f64 as the oracle for everything else.
     Cpu,
-    /// A GPU (or a software driver) through Vulkan, Metal or DX12: the shaders in `shaders/`.
-    #[cfg(feature = "wgpu")]
-    Wgpu(Arc<wgpu::Gpu>),
+    /// Whatever runs our kernels.
+    Gpu(Gpu),
 }
 
 /// A tensor's memory on its device.
 pub(crate) enum Buffer {
     Cpu(cpu::CpuBuffer),
     #[cfg(feature = "wgpu")]
-    Wgpu(wgpu::GpuBuffer),
+    Wgpu(wgpu::WgpuBuffer),
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::CudaBuffer),
+    Emulator(emulator::EmulatorBuffer),
 }
 
 /// The names that [`Device::open`] knows.
-pub const DEVICE_NAMES: &[&str] = &["auto", "cpu", "wgpu"];
+pub const DEVICE_NAMES: &[&str] = &["auto", "cpu", "wgpu", "cuda", "emulator"];
 
 impl Device {
-    /// Opens a device by name: `auto` (a GPU if there is one, else the CPU; never a software driver), `cpu` or `wgpu`.
-    /// `adapter`: part of the name of the wgpu adapter to take, in any case.
+    /// Opens a device by name: `auto` (an NVIDIA GPU, else another GPU, else the CPU; never a software driver or the emulator),
+    /// `cpu`, `wgpu`, `cuda` or `emulator`. `adapter`: part of the name of the wgpu adapter to take, in any case.
     ///
     /// # Errors
     /// [`Error::Usage`] for an unknown name, [`Error::Device`] where the device is not there.
     pub fn open(name: &str, adapter: Option<&str>) -> Result<Device> {
-        if adapter.is_some() && name == "cpu" {
-            return Err(Error::Usage("--adapter chooses among wgpu adapters: it makes no sense with --device cpu".into()));
+        if adapter.is_some() && !matches!(name, "wgpu" | "auto") {
+            return Err(Error::Usage(format!("--adapter chooses among wgpu adapters: it makes no sense with --device {name}")));
         }
         match name {
             "cpu" => Ok(Device::Cpu),
             "wgpu" => Self::open_wgpu(adapter),
+            "cuda" => Self::open_cuda(),
+            "emulator" => Ok(Device::Gpu(Gpu::Emulator(Arc::new(emulator::Machine::new())))),
             "auto" => match adapter {
                 Some(_) => Self::open_wgpu(adapter),
                 None => Self::automatic(),
             },
-            "cuda" | "emulator" => Err(Error::Usage(format!("device {name}: not in this version; use one of {}", DEVICE_NAMES.join(", ")))),
             _ => Err(Error::Usage(format!("unknown device {name:?}: expected one of {}", DEVICE_NAMES.join(", ")))),
         }
     }
 
     #[cfg(feature = "wgpu")]
     fn open_wgpu(adapter: Option<&str>) -> Result<Device> {
-        Ok(Device::Wgpu(Arc::new(wgpu::Gpu::open(adapter, wgpu::Options::default())?)))
-    }
-
-    #[cfg(feature = "wgpu")]
-    fn automatic() -> Result<Device> {
-        match wgpu::adapters().iter().find(|a| a.is_hardware()) {
-            Some(found) => Ok(Device::Wgpu(Arc::new(wgpu::Gpu::open_listed(found, wgpu::Options::default())?))),
-            None => Ok(Device::Cpu),
-        }
+        Ok(Device::Gpu(Gpu::Wgpu(Arc::new(wgpu::Context::open(adapter, wgpu::Options::default())?))))
     }
 
     #[cfg(not(feature = "wgpu"))]
@@ -73,8 +78,25 @@ impl Device {
         Err(Error::Device { device: "wgpu".into(), what: "this build leaves it out: build with --features wgpu".into() })
     }
 
-    #[cfg(not(feature = "wgpu"))]
+    #[cfg(feature = "cuda")]
+    fn open_cuda() -> Result<Device> {
+        Ok(Device::Gpu(Gpu::Cuda(Arc::new(cuda::Context::open()?))))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn open_cuda() -> Result<Device> {
+        Err(Error::Device { device: "cuda".into(), what: "this build leaves it out: build with --features cuda".into() })
+    }
+
     fn automatic() -> Result<Device> {
+        #[cfg(feature = "cuda")]
+        if let Ok(context) = cuda::Context::open() {
+            return Ok(Device::Gpu(Gpu::Cuda(Arc::new(context))));
+        }
+        #[cfg(feature = "wgpu")]
+        if let Some(found) = wgpu::adapters().iter().find(|a| a.is_hardware()) {
+            return Ok(Device::Gpu(Gpu::Wgpu(Arc::new(wgpu::Context::open_listed(found, wgpu::Options::default())?))));
+        }
         Ok(Device::Cpu)
     }
 
@@ -82,8 +104,7 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         match self {
             Device::Cpu => Ok(()),
-            #[cfg(feature = "wgpu")]
-            Device::Wgpu(gpu) => gpu.synchronize(),
+            Device::Gpu(gpu) => gpu.synchronize(),
         }
     }
 
@@ -91,18 +112,23 @@ impl Device {
     pub fn same(&self, other: &Device) -> bool {
         match (self, other) {
             (Device::Cpu, Device::Cpu) => true,
-            #[cfg(feature = "wgpu")]
-            (Device::Wgpu(a), Device::Wgpu(b)) => Arc::ptr_eq(a, b),
-            #[cfg(feature = "wgpu")]
-            (Device::Cpu, Device::Wgpu(_)) | (Device::Wgpu(_), Device::Cpu) => false,
+            (Device::Gpu(a), Device::Gpu(b)) => a.same(b),
+            (Device::Cpu, Device::Gpu(_)) | (Device::Gpu(_), Device::Cpu) => false,
+        }
+    }
+
+    /// Whether activations and weights may be bf16 here: the PTX kernels have both variants, the others compute in f32.
+    pub fn has_bf16(&self) -> bool {
+        match self {
+            Device::Cpu => false,
+            Device::Gpu(gpu) => gpu.language() == Language::Ptx,
         }
     }
 
     pub(crate) fn allocate(&self, elements: usize, dtype: DType) -> Result<Buffer> {
         match self {
             Device::Cpu => Ok(Buffer::Cpu(cpu::CpuBuffer::zeros(elements, dtype)?)),
-            #[cfg(feature = "wgpu")]
-            Device::Wgpu(gpu) => Ok(Buffer::Wgpu(gpu.allocate(elements, dtype)?)),
+            Device::Gpu(gpu) => gpu.allocate(elements, dtype),
         }
     }
 
@@ -114,6 +140,9 @@ impl Device {
             }
             #[cfg(feature = "wgpu")]
             Buffer::Wgpu(buffer) => buffer.gpu().upload(buffer, bytes),
+            #[cfg(feature = "cuda")]
+            Buffer::Cuda(buffer) => buffer.upload(bytes),
+            Buffer::Emulator(buffer) => buffer.upload(bytes),
         }
     }
 
@@ -125,6 +154,9 @@ impl Device {
             }
             #[cfg(feature = "wgpu")]
             Buffer::Wgpu(buffer) => buffer.gpu().download(buffer, bytes),
+            #[cfg(feature = "cuda")]
+            Buffer::Cuda(buffer) => buffer.download(bytes),
+            Buffer::Emulator(buffer) => buffer.download(bytes),
         }
     }
 
@@ -136,6 +168,9 @@ impl Device {
             }
             #[cfg(feature = "wgpu")]
             Buffer::Wgpu(buffer) => buffer.gpu().clear(buffer),
+            #[cfg(feature = "cuda")]
+            Buffer::Cuda(buffer) => buffer.clear(),
+            Buffer::Emulator(buffer) => buffer.clear(),
         }
     }
 
@@ -147,10 +182,10 @@ impl Device {
             }
             #[cfg(feature = "wgpu")]
             (Buffer::Wgpu(from), Buffer::Wgpu(to)) => to.gpu().copy(from, to, bytes),
-            #[cfg(feature = "wgpu")]
-            (Buffer::Cpu(_), Buffer::Wgpu(_)) | (Buffer::Wgpu(_), Buffer::Cpu(_)) => {
-                Err(Error::mismatch("copy", "from", "a tensor on the same device", "one on another device"))
-            }
+            #[cfg(feature = "cuda")]
+            (Buffer::Cuda(from), Buffer::Cuda(to)) => to.copy_from(from, bytes),
+            (Buffer::Emulator(from), Buffer::Emulator(to)) => to.copy_from(from, bytes),
+            _ => Err(Error::mismatch("copy", "from", "a tensor on the same device", "one on another device")),
         }
     }
 }
@@ -159,8 +194,7 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
-            #[cfg(feature = "wgpu")]
-            Device::Wgpu(gpu) => write!(f, "wgpu ({})", gpu.name()),
+            Device::Gpu(gpu) => fmt::Display::fmt(gpu, f),
         }
     }
 }

@@ -15,13 +15,10 @@
 //! computed in f64 on the host and handed over as f32. There is no backward pass.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
 use super::{expect_len, expect_workspace, on_real, real, size, sum};
-use crate::device::Device;
 use crate::device::cpu::Real;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::Launch;
+use crate::device::{Device, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use half::bf16;
@@ -95,7 +92,6 @@ impl Dims {
 }
 
 /// The sizes of one reduction of [`global_norm`], as the kernels read them.
-#[cfg(feature = "wgpu")]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct Reduce {
@@ -127,17 +123,16 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
     expect_workspace(OP, workspace, needed, dtype, &device)?;
     match &device {
         Device::Cpu => on_real!(dtype, global_norm_cpu::<T>(grads, norm, workspace)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let mut offset = 0;
             for grad in grads {
                 let dims = Reduce { n: size(OP, "elements", grad.len())?, offset: size(OP, "partial sums", offset)?, padding: [0; 2] };
                 let groups = grad.len().div_ceil(CHUNK);
-                gpu.launch(Launch { kernel: (OP, "squares"), constants: &[], buffers: &[Some(grad), Some(&*workspace)], dims: dims_bytes(&dims), groups })?;
+                gpu.launch(Launch { kernel: (OP, "squares"), constants: &[], buffers: &[Some(grad), Some(&*workspace)], variant: "", dims: dims_bytes(&dims), groups })?;
                 offset += groups;
             }
             let dims = Reduce { n: size(OP, "partial sums", offset)?, offset: 0, padding: [0; 2] };
-            gpu.launch(Launch { kernel: (OP, "norm"), constants: &[], buffers: &[Some(&*workspace), Some(norm)], dims: dims_bytes(&dims), groups: 1 })?;
+            gpu.launch(Launch { kernel: (OP, "norm"), constants: &[], buffers: &[Some(&*workspace), Some(norm)], variant: "", dims: dims_bytes(&dims), groups: 1 })?;
         }
     }
     Ok(())
@@ -173,12 +168,11 @@ pub fn update(p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, norm: 
                 (Some(copy), _) => in_tasks(p.cpu::<f32>(), copy.cpu_mut::<bf16>(), round_all),
             }
         }
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let copy = copy.map(|c| &*c);
             gpu.launch(Launch {
                 kernel: (OP, "update"),
-                constants: &[],
+                constants: &[], variant: "",
                 buffers: &[Some(&*p), Some(g), Some(&*m), Some(&*v), Some(norm), copy],
                 dims: dims_bytes(&dims),
                 groups: (dims.n as usize).div_ceil(1024),

@@ -8,11 +8,13 @@ use half::bf16;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// The kind of an operand's elements. What `Real` is depends on the device under test: f32, or f64 for the oracle.
+/// The kind of an operand's elements. What some of them are depends on the run: f32, mixed precision, or f64 for the oracle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// f32 on a device, f64 in the oracle.
+    /// f32 on a device, f64 in the oracle: statistics, parameter gradients, optimiser state.
     Real,
+    /// Activations and weights: as `Real`, but bf16 where the case runs in mixed precision.
+    Mixed,
     /// bf16 on a device; the same (already rounded) values as f64 in the oracle.
     Bf16,
     /// i32 everywhere.
@@ -22,11 +24,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The dtype that stands for it when the operation computes in `real` (f32 or f64).
-    pub fn dtype(self, real: DType) -> DType {
+    /// The dtype that stands for it when activations are `activation`: f32, bf16 (mixed precision), or f64 (the oracle).
+    pub fn dtype(self, activation: DType) -> DType {
         match self {
-            Kind::Real => real,
-            Kind::Bf16 if real == DType::F64 => DType::F64,
+            Kind::Mixed => activation,
+            Kind::Real | Kind::Bf16 if activation == DType::F64 => DType::F64,
+            Kind::Real => DType::F32,
             Kind::Bf16 => DType::Bf16,
             Kind::I32 => DType::I32,
             Kind::U8 => DType::U8,
@@ -53,7 +56,7 @@ impl Operand {
         let shape = shape.into();
         assert_eq!(shape.len(), values.len(), "{name}: {shape}");
         let round: fn(f64) -> f64 = match kind {
-            Kind::Real => |x| x as f32 as f64,
+            Kind::Real | Kind::Mixed => |x| x as f32 as f64,
             Kind::Bf16 => |x| bf16::from_f64(x).to_f64(),
             Kind::I32 | Kind::U8 => |x| x,
         };
@@ -65,9 +68,24 @@ impl Operand {
         Self::new(name, shape, Kind::I32, values.into_iter().map(f64::from).collect())
     }
 
-    /// The operand as a tensor.
-    pub fn tensor(&self, device: &Device, real: DType) -> Result<Tensor> {
-        Tensor::from_f64(device, self.shape, self.kind.dtype(real), &self.values)
+    /// As [`Kind::Mixed`]: an activation or a weight.
+    pub fn mixed(self) -> Self {
+        assert_eq!(self.kind, Kind::Real, "{}", self.name);
+        Operand { kind: Kind::Mixed, ..self }
+    }
+
+    /// The operand as a tensor, where activations are `activation`.
+    pub fn tensor(&self, device: &Device, activation: DType) -> Result<Tensor> {
+        Tensor::from_f64(device, self.shape, self.kind.dtype(activation), &self.values)
+    }
+
+    /// The operand as a run with such activations sees it: rounded to bf16, where that is what it then is.
+    pub fn rounded(&self, activation: DType) -> Self {
+        let values = match self.kind.dtype(activation) {
+            DType::Bf16 => self.values.iter().map(|&x| bf16::from_f64(x).to_f64()).collect(),
+            _ => self.values.clone(),
+        };
+        Operand { values, ..self.clone() }
     }
 }
 
@@ -79,6 +97,8 @@ pub struct Output {
     pub before: Operand,
     /// Whether it is working memory whose contents mean nothing afterwards (its redzone still does).
     pub scratch: bool,
+    /// Whether nothing may read what lies there before.
+    pub overwritten: bool,
 }
 
 impl Output {
@@ -86,11 +106,11 @@ impl Output {
     pub fn overwritten(name: &'static str, shape: impl Into<Shape>, kind: Kind) -> Self {
         let shape = shape.into();
         let poison = match kind {
-            Kind::Real | Kind::Bf16 => f64::NAN,
+            Kind::Real | Kind::Mixed | Kind::Bf16 => f64::NAN,
             Kind::I32 => -77.0,
             Kind::U8 => 255.0,
         };
-        Output { before: Operand { name, shape, kind, values: vec![poison; shape.len()] }, scratch: false }
+        Output { before: Operand { name, shape, kind, values: vec![poison; shape.len()] }, scratch: false, overwritten: true }
     }
 
     /// Working memory of this many elements.
@@ -100,7 +120,7 @@ impl Output {
 
     /// An output that the operation adds to, or of which it writes only some elements.
     pub fn updated(before: Operand) -> Self {
-        Output { before, scratch: false }
+        Output { before, scratch: false, overwritten: false }
     }
 }
 
@@ -110,7 +130,8 @@ impl Output {
 pub enum Compare {
     /// The same bits: index-like operations and integer-valued sums.
     Exact,
-    /// At most this many ulp of the expected value (of the output's own dtype), for operations without a sum.
+    /// At most this many ulp of the expected value, for operations without a sum. An output that is bf16 only because the run is
+    /// in mixed precision gets one ulp of its own: half for rounding, the rest for what f32 was off.
     Ulp(f64),
     /// At most twice the largest error of [`Case::naive`] in the same precision over the output, plus one ulp of the
     /// output's largest magnitude, plus the second number of ulp of that magnitude for approximated functions (WGSL's `exp`,
@@ -137,6 +158,9 @@ pub struct Case {
     /// implementation is itself just that. In f64 it is the oracle, in f32 it sets the allowance of
     /// [`Compare::Reduction`].
     pub naive: Option<Run>,
+    /// In mixed precision: the plain loops (on f32 tensors) that also round to bf16 where a kernel with bf16 operands must, as
+    /// softmax's weights before the second product. They set the allowance there, in place of `naive`.
+    pub naive_mixed: Option<Run>,
     /// The allowance.
     pub compare: Compare,
     /// Floating-point operations of the call, counted from the kernel's contract.
@@ -157,13 +181,24 @@ impl Case {
         compare: Compare,
         run: impl Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Case { entry, label: label.into(), inputs, outputs, run: Box::new(run), naive: None, compare, flops: 0, bench: false, skip: None }
+        Case { entry, label: label.into(), inputs, outputs, run: Box::new(run), naive: None, naive_mixed: None, compare, flops: 0, bench: false, skip: None }
     }
 
     /// With plain loops beside it.
     pub fn naive(mut self, run: impl Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync + 'static) -> Self {
         self.naive = Some(Box::new(run));
         self
+    }
+
+    /// With plain loops that round to bf16 within, for the allowance in mixed precision.
+    pub fn naive_mixed(mut self, run: impl Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync + 'static) -> Self {
+        self.naive_mixed = Some(Box::new(run));
+        self
+    }
+
+    /// Whether it has activations or weights, and so a run in mixed precision of its own.
+    pub fn is_mixed(&self) -> bool {
+        self.inputs.iter().chain(self.outputs.iter().map(|o| &o.before)).any(|o| o.kind == Kind::Mixed)
     }
 
     /// To be timed, with this many floating-point operations.

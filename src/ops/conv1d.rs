@@ -11,16 +11,13 @@
 //! whose rows overlap: nothing is unfolded, neither on a GPU nor on the CPU.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Output};
-#[cfg(feature = "wgpu")]
 use super::ladder::launch;
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
 use super::ladder::{BACKWARD, FORWARD, Rung};
 use super::{on_real, real, size};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::Launch;
+use crate::device::Launch;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -111,8 +108,7 @@ fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: us
     super::expect_len(OP, "y", y, dims.shape_out(), dtype, &device)?;
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, weight, bias, z, y)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let [clips, frames, width] = dims.shape_out();
             let buffers = [Some(x), Some(weight), Some(bias), Some(&*z), Some(&*y)];
             launch(gpu, rung, (OP, ["forward_naive", "forward_tile"]), dims, &buffers, [clips * frames, width, 1])?;
@@ -173,12 +169,11 @@ fn backward_by(
     super::expect_workspace(OP, workspace, needed, dtype, &device)?;
     match &device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, x, weight, z, dy, dz, dx, dweight, dbias)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let (out, inner, parts) = (dims.width_out as usize, 3 * dims.width_in as usize, dims.parts as usize);
             let groups = dz.len().div_ceil(256);
             let buffers = [Some(z), Some(dy), Some(&*dz)];
-            gpu.launch(Launch { kernel: (OP, "gelu_backward"), constants: &[], buffers: &buffers, dims: dims_bytes(&dims), groups })?;
+            gpu.launch(Launch { kernel: (OP, "gelu_backward"), constants: &[], buffers: &buffers, variant: "", dims: dims_bytes(&dims), groups })?;
             if rung == Rung::Naive {
                 launch(gpu, rung, (OP, ["dweight_naive"; 2]), dims, &[Some(x), Some(dz), Some(dweight)], [out, inner, 1])?;
             } else {

@@ -7,13 +7,10 @@
 //! written over the logits.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
 use super::{expect_len, on_real, real, rows_per_task, size, sum};
-use crate::device::Device;
 use crate::device::cpu::Real;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::Launch;
+use crate::device::{Device, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -70,18 +67,17 @@ pub fn forward(logits: &Tensor, target: &Tensor, weight: f32, row_loss: &mut Ten
             check_targets(target.cpu::<i32>(), logits.row_len())?;
             on_real!(dtype, forward_cpu::<T>(dims, logits, target, row_loss, lse, loss));
         }
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             // About eight logits per thread: two rounds of the four that share a rescaling.
             let row_threads = dims.vocabulary.div_ceil(8).next_power_of_two().clamp(8, 256);
             gpu.launch(Launch {
                 kernel: (OP, "forward"),
-                constants: &[("ROW_THREADS", row_threads)],
+                constants: &[("ROW_THREADS", row_threads)], variant: "",
                 buffers: &[Some(logits), Some(target), Some(row_loss), Some(lse)],
                 dims: dims_bytes(&dims),
                 groups: logits.rows().div_ceil((256 / row_threads) as usize),
             })?;
-            gpu.launch(Launch { kernel: (OP, "total"), constants: &[], buffers: &[Some(row_loss), Some(loss)], dims: dims_bytes(&dims), groups: 1 })?;
+            gpu.launch(Launch { kernel: (OP, "total"), constants: &[], buffers: &[Some(row_loss), Some(loss)], variant: "", dims: dims_bytes(&dims), groups: 1 })?;
         }
     }
     Ok(())
@@ -104,10 +100,9 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: f32)
             check_targets(target.cpu::<i32>(), logits.row_len())?;
             on_real!(dtype, backward_cpu::<T>(dims, logits, target, lse));
         }
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => gpu.launch(Launch {
+        Device::Gpu(gpu) => gpu.launch(Launch {
             kernel: (OP, "backward"),
-            constants: &[],
+            constants: &[], variant: "",
             buffers: &[Some(&*logits), Some(target), Some(lse)],
             dims: dims_bytes(&dims),
             groups: dims.rows as usize * dims.parts as usize,

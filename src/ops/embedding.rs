@@ -6,13 +6,10 @@
 //! batch ([`plan`], a counting sort), so that every element of `dtable` is summed by one thread, in the order of the entries.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
 use super::{expect_len, on_real, real, rows_per_task, size};
-use crate::device::Device;
 use crate::device::cpu::Real;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::Launch;
+use crate::device::{Device, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -77,8 +74,6 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, by_
         None if dims.entries > dims.rows => return Err(Error::mismatch(OP, "id", format!("at most {} entries (the rows of y)", dims.rows), id.len())),
         None => {}
     }
-    #[cfg(not(feature = "wgpu"))]
-    let _ = by_four;
     match &device {
         Device::Cpu => {
             check_rows("id", id.cpu::<i32>(), dims.vocabulary as usize)?;
@@ -87,11 +82,10 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, by_
             }
             on_real!(dtype, forward_cpu::<T>(dims, table, id, row, y));
         }
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let elements = dims.entries as usize * dims.columns as usize;
             let (entry, groups) = if by_four { ("forward_vec4", elements.div_ceil(1024)) } else { ("forward", elements.div_ceil(256)) };
-            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers: &[Some(table), Some(id), row, Some(y)], dims: dims_bytes(&dims), groups })?;
+            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers: &[Some(table), Some(id), row, Some(y)], variant: "", dims: dims_bytes(&dims), groups })?;
         }
     }
     Ok(())
@@ -124,10 +118,9 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
             }
             on_real!(dtype, backward_cpu::<T>(dy, sorted_row.cpu::<i32>(), start, dtable));
         }
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => gpu.launch(Launch {
+        Device::Gpu(gpu) => gpu.launch(Launch {
             kernel: (OP, "backward"),
-            constants: &[],
+            constants: &[], variant: "",
             buffers: &[Some(dy), Some(sorted_row), Some(start), Some(dtable)],
             dims: dims_bytes(&dims),
             groups: dtable.len().div_ceil(256),

@@ -1,12 +1,8 @@
 //! The ladder that operations with a matrix product inside share: one thread per result, then two tiles.
 
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::{Gpu, Launch};
-#[cfg(feature = "wgpu")]
+use crate::device::{Gpu, Launch};
 use crate::error::Result;
-#[cfg(feature = "wgpu")]
 use crate::tensor::Tensor;
 
 /// Which kernel of an operation's ladder.
@@ -46,7 +42,6 @@ impl Rung {
 }
 
 /// Launches an entry of `op` (naive or tiled) whose result is `[rows, columns]`, `parts` times over.
-#[cfg(feature = "wgpu")]
 pub(super) fn launch<D: bytemuck::Pod>(
     gpu: &Gpu,
     rung: Rung,
@@ -55,9 +50,9 @@ pub(super) fn launch<D: bytemuck::Pod>(
     buffers: &[Option<&Tensor>],
     [rows, columns, parts]: [usize; 3],
 ) -> Result<()> {
-    let dims = dims_bytes(&dims);
+    let (dims, variant) = (dims_bytes(&dims), "");
     match rung.tiles(rows, columns, parts) {
-        None => gpu.launch(Launch { kernel: (op, naive), constants: &[], buffers, dims, groups: (rows * columns).div_ceil(64) }),
-        Some((side, groups)) => gpu.launch(Launch { kernel: (op, tiled), constants: &[("TILE", side)], buffers, dims, groups }),
+        None => gpu.launch(Launch { kernel: (op, naive), constants: &[], variant, buffers, dims, groups: (rows * columns).div_ceil(64) }),
+        Some((side, groups)) => gpu.launch(Launch { kernel: (op, tiled), constants: &[("TILE", side)], variant, buffers, dims, groups }),
     }
 }

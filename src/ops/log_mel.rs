@@ -9,14 +9,12 @@
 //! products. The CPU folds twice (n ↔ 200 − n separates even bins from odd ones): four matrices of about 100 × 100 remain.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
 use super::ladder::{FORWARD, Rung};
 use super::{on_real, real, size};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::{Gpu, Launch};
+use crate::device::{Gpu, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -55,7 +53,6 @@ pub struct Tables {
 
 enum Spectrum {
     /// `[200, 2 · BINS]`: window · cosine and −window · sine of a bin side by side, for n = 1..=200; the last row halved.
-    #[cfg(feature = "wgpu")]
     Basis(Tensor),
     /// The window's first 201 values and the matrices of [`FOLDED`], one behind the other.
     Folded(Tensor),
@@ -97,8 +94,7 @@ impl Tables {
                 }
                 Spectrum::Folded(Tensor::from_f64(device, [table.len()], dtype, &table)?)
             }
-            #[cfg(feature = "wgpu")]
-            Device::Wgpu(_) => {
+            Device::Gpu(_) => {
                 let mut table = Vec::with_capacity(N_FFT / 2 * 2 * BINS);
                 for n in 1..=N_FFT / 2 {
                     // The kernel adds x[n] and x[400 − n]: at n = 200 that is one sample twice.
@@ -201,9 +197,7 @@ fn forward_by(rung: Rung, waveform: &Tensor, tables: &Tables, mel: &mut Tensor, 
     };
     match (&device, &tables.spectrum) {
         (Device::Cpu, Spectrum::Folded(table)) => on_real!(dtype, forward_cpu::<T>(dims, waveform, tables, table, mel)),
-        #[cfg(feature = "wgpu")]
-        (Device::Wgpu(gpu), Spectrum::Basis(basis)) => launch(gpu, rung, dims, waveform, tables, basis, mel, workspace)?,
-        #[cfg(feature = "wgpu")]
+        (Device::Gpu(gpu), Spectrum::Basis(basis)) => launch(gpu, rung, dims, waveform, tables, basis, mel, workspace)?,
         _ => unreachable!("the tables are on the waveform's device, checked above"),
     }
     let _ = rung; // a build without a GPU has one rung
@@ -323,12 +317,11 @@ fn scale<T: Real>(clip: &mut [T]) {
 
 // ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#[cfg(feature = "wgpu")]
 #[allow(clippy::too_many_arguments)]
 fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables, basis: &Tensor, mel: &Tensor, workspace: &Tensor) -> Result<()> {
     let rows = dims.clips as usize * dims.frames as usize;
     let run = |entry, constants: &[(&'static str, u32)], buffers: &[Option<&Tensor>], groups| {
-        gpu.launch(Launch { kernel: (OP, entry), constants, buffers, dims: dims_bytes(&dims), groups })
+        gpu.launch(Launch { kernel: (OP, entry), constants, variant: "", buffers, dims: dims_bytes(&dims), groups })
     };
     let buffers = [Some(waveform), Some(basis), Some(workspace)];
     // A thread of the naive rung makes a bin's cosine and sine sums, a tile holds them as two columns.

@@ -98,6 +98,19 @@ pub(crate) fn real(op: &'static str, name: &'static str, tensor: &Tensor) -> Res
     }
 }
 
+/// The type of an operation's activations and weights: what [`real`] admits, and bf16 where the device has it.
+pub(crate) fn activation(op: &'static str, name: &'static str, tensor: &Tensor) -> Result<DType> {
+    match tensor.dtype() {
+        DType::Bf16 if tensor.device().has_bf16() => Ok(DType::Bf16),
+        _ => real(op, name, tensor),
+    }
+}
+
+/// The type of statistics, sums and parameter gradients beside activations of this type.
+pub(crate) fn statistic(activation: DType) -> DType {
+    if activation == DType::Bf16 { DType::F32 } else { activation }
+}
+
 /// Calls a CPU kernel that is generic over [`Real`] with the type that `dtype` names.
 macro_rules! on_real {
     ($dtype:expr, $call:ident :: <T> ($($arg:expr),* $(,)?)) => {

@@ -10,7 +10,6 @@
 //! There is no im2col buffer: on a GPU the GEMM's loads unfold the picture, on the CPU each task unfolds a few patches.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-#[cfg(feature = "wgpu")]
 use super::ladder::launch;
 use super::ladder::{BACKWARD, FORWARD, Rung};
 use super::{on_real, real, size};
@@ -127,8 +126,7 @@ fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, posit
     super::expect_len(OP, "position", position, [dims.grid as usize, 2, depth], dtype, &device)?;
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, pixels, weight, bias, position, row, y)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let buffers = [Some(pixels), Some(weight), Some(bias), Some(position), Some(row), Some(&*y)];
             launch(gpu, rung, (OP, ["forward_naive", "forward_tile"]), dims, &buffers, [dims.count(), depth, 1])?;
         }
@@ -190,8 +188,7 @@ fn backward_by(
                 on_real!(dtype, pixels_cpu::<T>(dims, weight, row, dy, dpixels));
             }
         }
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let inner = dims.inner as usize;
             if rung == Rung::Naive {
                 launch(gpu, rung, (OP, ["dweight_naive"; 2]), dims, &[Some(pixels), Some(row), Some(dy), Some(dweight)], [depth, inner, 1])?;

@@ -10,10 +10,8 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::{dims_bytes, expect_len, on_real, real, rows_per_task, size, sum};
-use crate::device::Device;
 use crate::device::cpu::Real;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::{Gpu, Launch};
+use crate::device::{Device, Gpu, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use multiversion::multiversion;
@@ -82,8 +80,7 @@ pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Te
     }
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, residual, weight, y, rstd)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let (residual, sum) = residual.map(|(r, s)| (r, &*s)).unzip();
             launch_rows(gpu, "forward", dims, &[Some(x), residual, Some(weight), sum, Some(y), Some(rstd)])?;
         }
@@ -123,20 +120,19 @@ pub fn backward(
     super::expect_workspace(OP, workspace, needed, dtype, &device)?;
     match &device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, dy, x, weight, rstd, dresidual, dx, dweight)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             launch_rows(gpu, "backward", dims, &[Some(dy), Some(x), Some(weight), Some(rstd), dresidual, Some(dx)])?;
             let column_groups = dims.columns.div_ceil(64) as usize;
             gpu.launch(Launch {
                 kernel: (OP, "dweight_partial"),
-                constants: &[],
+                constants: &[], variant: "",
                 buffers: &[Some(dy), Some(x), Some(rstd), Some(workspace)],
                 dims: dims_bytes(&dims),
                 groups: column_groups * dims.parts as usize,
             })?;
             gpu.launch(Launch {
                 kernel: (OP, "dweight_finish"),
-                constants: &[],
+                constants: &[], variant: "",
                 buffers: &[Some(workspace), Some(dweight)],
                 dims: dims_bytes(&dims),
                 groups: column_groups,
@@ -247,12 +243,11 @@ fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 // ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Launches an entry that takes whole rows, with as many threads on a row as it has columns, up to the workgroup.
-#[cfg(feature = "wgpu")]
 fn launch_rows(gpu: &Gpu, entry: &'static str, dims: Dims, buffers: &[Option<&Tensor>]) -> Result<()> {
     let row_threads = dims.columns.next_power_of_two().clamp(8, 256);
     gpu.launch(Launch {
         kernel: (OP, entry),
-        constants: &[("ROW_THREADS", row_threads)],
+        constants: &[("ROW_THREADS", row_threads)], variant: "",
         buffers,
         dims: dims_bytes(&dims),
         groups: (dims.rows as usize).div_ceil((256 / row_threads) as usize),

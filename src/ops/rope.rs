@@ -8,13 +8,10 @@
 //! Backward: a rotation's transpose is its inverse, the same with `−sin`.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
 use super::{expect, on_real, real, rows_per_task, size};
-use crate::device::Device;
 use crate::device::cpu::Real;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::Launch;
+use crate::device::{Device, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -115,8 +112,6 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
     if table.rows() == 0 {
         return Err(Error::mismatch(OP, "table", "at least one position", table.shape()));
     }
-    #[cfg(not(feature = "wgpu"))]
-    let _ = by_four;
     match &device {
         Device::Cpu => {
             let position = position.cpu::<i32>();
@@ -125,12 +120,11 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
             }
             on_real!(dtype, rotate_cpu::<T>(dims, x, position, table, y));
         }
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let pairs = dims.pairs as usize;
             let (entry, groups) = if by_four { ("rotate_vec4", pairs.div_ceil(1024)) } else { ("rotate", pairs.div_ceil(256)) };
             let buffers = &[Some(x), Some(position), Some(table), Some(&*y)];
-            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, dims: dims_bytes(&dims), groups })?;
+            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: "", dims: dims_bytes(&dims), groups })?;
         }
     }
     Ok(())

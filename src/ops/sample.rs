@@ -6,13 +6,10 @@
 //! uniform number: the lowest id whose cumulative probability, in the order of ids, exceeds it. There is no backward pass.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
 use super::{expect_len, on_real, real, rows_per_task, size, sum};
-use crate::device::Device;
 use crate::device::cpu::Real;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::Launch;
+use crate::device::{Device, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use rayon::prelude::*;
@@ -57,10 +54,9 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, random: &Tensor,
     };
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, logits, random, id)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => gpu.launch(Launch {
+        Device::Gpu(gpu) => gpu.launch(Launch {
             kernel: (OP, "forward"),
-            constants: &[],
+            constants: &[], variant: "",
             buffers: &[Some(logits), Some(random), Some(id)],
             dims: dims_bytes(&dims),
             groups: logits.rows(),

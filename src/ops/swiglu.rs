@@ -6,13 +6,10 @@
 //! `dgate = dy · up · σ · (1 + gate · (1 − σ))`, `dup = dy · gate · σ`.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
 use super::{expect_len, on_real, real, size};
-use crate::device::Device;
 use crate::device::cpu::Real;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::{Gpu, Launch};
+use crate::device::{Device, Gpu, Launch};
 use crate::error::Result;
 use crate::tensor::Tensor;
 use multiversion::multiversion;
@@ -51,8 +48,7 @@ pub fn forward(gate: &Tensor, up: &Tensor, y: &mut Tensor) -> Result<()> {
     expect_len(OP, "y", y, gate.shape(), dtype, &device)?;
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(gate, up, y)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => launch(gpu, "forward", dims, &[Some(gate), Some(up), Some(y)])?,
+        Device::Gpu(gpu) => launch(gpu, "forward", dims, &[Some(gate), Some(up), Some(y)])?,
     }
     Ok(())
 }
@@ -73,8 +69,7 @@ pub fn backward(gate: &Tensor, up: &Tensor, dy: &Tensor, dgate: &mut Tensor, dup
     expect_len(OP, "dup", dup, gate.shape(), dtype, &device)?;
     match &device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(gate, up, dy, dgate, dup)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => launch(gpu, "backward", dims, &[Some(gate), Some(up), Some(dy), Some(dgate), Some(dup)])?,
+        Device::Gpu(gpu) => launch(gpu, "backward", dims, &[Some(gate), Some(up), Some(dy), Some(dgate), Some(dup)])?,
     }
     Ok(())
 }
@@ -116,9 +111,8 @@ fn sigmoid<T: Real>(g: T) -> T {
 
 // ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#[cfg(feature = "wgpu")]
 fn launch(gpu: &Gpu, entry: &'static str, dims: Dims, buffers: &[Option<&Tensor>]) -> Result<()> {
-    gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, dims: dims_bytes(&dims), groups: (dims.n as usize).div_ceil(1024) })
+    gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: "", dims: dims_bytes(&dims), groups: (dims.n as usize).div_ceil(1024) })
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────

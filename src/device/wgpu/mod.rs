@@ -10,8 +10,8 @@ mod recorder;
 
 pub use adapter::{Adapter, Kind, adapters};
 pub use kernel::{Access, Binding, Entry, SHADERS, Shader};
-pub(crate) use recorder::Launch;
 
+use super::Launch;
 use crate::error::{Error, Result};
 use crate::tensor::DType;
 use recorder::Recorder;
@@ -38,7 +38,7 @@ impl Default for Options {
 }
 
 /// An opened adapter with its queue, pipelines and pending launches.
-pub struct Gpu {
+pub struct Context {
     adapter: Adapter,
     options: Options,
     device: ::wgpu::Device,
@@ -55,12 +55,12 @@ enum Fault {
     Other(String),
 }
 
-impl Gpu {
+impl Context {
     /// Opens the adapter whose name contains `name` (in any case), or the most capable one.
     ///
     /// # Errors
     /// [`Error::Device`] where there is none, listing those that are there.
-    pub fn open(name: Option<&str>, options: Options) -> Result<Gpu> {
+    pub fn open(name: Option<&str>, options: Options) -> Result<Context> {
         let all = adapters();
         let found = match name {
             Some(name) => all.iter().find(|a| a.name.to_lowercase().contains(&name.to_lowercase())),
@@ -86,7 +86,7 @@ impl Gpu {
     }
 
     /// Opens one adapter of [`adapters`].
-    pub fn open_listed(adapter: &Adapter, options: Options) -> Result<Gpu> {
+    pub fn open_listed(adapter: &Adapter, options: Options) -> Result<Context> {
         let fail = |what: String| Error::Device { device: adapter.name.clone(), what };
         let wanted = ::wgpu::Features::SUBGROUP | ::wgpu::Features::SHADER_F16 | ::wgpu::Features::TIMESTAMP_QUERY;
         let (device, queue) = pollster::block_on(adapter.raw.request_device(&::wgpu::DeviceDescriptor {
@@ -118,7 +118,7 @@ impl Gpu {
             })
         }));
         let recorder = Mutex::new(Recorder::new(&device));
-        Ok(Gpu { adapter: adapter.clone(), options, device, queue, fault, recorder, next_buffer: AtomicU64::new(0) })
+        Ok(Context { adapter: adapter.clone(), options, device, queue, fault, recorder, next_buffer: AtomicU64::new(0) })
     }
 
     /// The adapter's name.
@@ -141,7 +141,7 @@ impl Gpu {
         self.device.features().contains(::wgpu::Features::SUBGROUP)
     }
 
-    pub(crate) fn allocate(self: &Arc<Self>, elements: usize, dtype: DType) -> Result<GpuBuffer> {
+    pub(crate) fn allocate(self: &Arc<Self>, elements: usize, dtype: DType) -> Result<WgpuBuffer> {
         if dtype == DType::F64 {
             return Err(Error::Device { device: self.name().into(), what: "f64 lives on the CPU device only".into() });
         }
@@ -162,10 +162,10 @@ impl Gpu {
             mapped_at_creation: false,
         });
         self.check(|| (format!("a tensor of {elements} {dtype}"), bytes))?;
-        Ok(GpuBuffer { id: self.next_buffer.fetch_add(1, Ordering::Relaxed), raw, bytes, gpu: self.clone() })
+        Ok(WgpuBuffer { id: self.next_buffer.fetch_add(1, Ordering::Relaxed), raw, bytes, gpu: self.clone() })
     }
 
-    pub(crate) fn upload(&self, to: &GpuBuffer, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn upload(&self, to: &WgpuBuffer, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl Gpu {
         self.check(|| ("an upload".into(), bytes.len() as u64))
     }
 
-    pub(crate) fn download(&self, from: &GpuBuffer, bytes: &mut [u8]) -> Result<()> {
+    pub(crate) fn download(&self, from: &WgpuBuffer, bytes: &mut [u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -215,12 +215,12 @@ impl Gpu {
         Ok(())
     }
 
-    pub(crate) fn clear(&self, buffer: &GpuBuffer) -> Result<()> {
+    pub(crate) fn clear(&self, buffer: &WgpuBuffer) -> Result<()> {
         self.recorder().encoder(&self.device).clear_buffer(&buffer.raw, 0, None);
         Ok(())
     }
 
-    pub(crate) fn copy(&self, from: &GpuBuffer, to: &GpuBuffer, bytes: usize) -> Result<()> {
+    pub(crate) fn copy(&self, from: &WgpuBuffer, to: &WgpuBuffer, bytes: usize) -> Result<()> {
         let bytes = (bytes as u64).next_multiple_of(4).min(from.bytes).min(to.bytes);
         self.recorder().encoder(&self.device).copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, bytes);
         Ok(())
@@ -270,20 +270,20 @@ impl Gpu {
 }
 
 /// A storage buffer. Dropping it also drops the cached bind groups that name it.
-pub(crate) struct GpuBuffer {
+pub(crate) struct WgpuBuffer {
     id: u64,
     raw: ::wgpu::Buffer,
     bytes: u64,
-    gpu: Arc<Gpu>,
+    gpu: Arc<Context>,
 }
 
-impl GpuBuffer {
-    pub(crate) fn gpu(&self) -> &Gpu {
+impl WgpuBuffer {
+    pub(crate) fn gpu(&self) -> &Context {
         &self.gpu
     }
 }
 
-impl Drop for GpuBuffer {
+impl Drop for WgpuBuffer {
     fn drop(&mut self) {
         self.gpu.recorder().forget(self.id);
     }

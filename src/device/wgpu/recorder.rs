@@ -1,7 +1,7 @@
 //! Turns launches into dispatches of one compute pass, with cached pipelines, bind groups and `Dims` uniforms.
 
-use super::{Access, Entry, Gpu, Shader};
-use crate::device::Buffer;
+use super::{Access, Context, Entry, Shader};
+use crate::device::{Buffer, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
@@ -16,22 +16,6 @@ const SLOTS: usize = 4096;
 const SLOT_BYTES: usize = 256;
 /// Storage buffers that one of our kernels may bind: WebGPU's default limit.
 const MAX_STORAGE: usize = 8;
-
-/// One kernel launch.
-pub(crate) struct Launch<'a> {
-    /// The shader's stem and the entry's name: `("matmul", "forward_nt")`.
-    pub kernel: (&'static str, &'static str),
-    /// `const` lines to override, in a fixed order.
-    pub constants: &'a [(&'static str, u32)],
-    /// The buffers in order of their binding numbers, without the uniform. `None` binds a few zero bytes: for an operand
-    /// that the `Dims` say is not there.
-    pub buffers: &'a [Option<&'a Tensor>],
-    /// The `Dims`, as the shader's uniform lays them out: at most 256 bytes.
-    pub dims: &'a [u8],
-    /// Workgroups. The shader numbers them `workgroup_id.x + workgroup_id.y * num_workgroups.x`, of which there may be
-    /// more than asked for: it must stop at its own bound.
-    pub groups: usize,
-}
 
 struct Pipeline {
     raw: ::wgpu::ComputePipeline,
@@ -84,7 +68,7 @@ impl Recorder {
     }
 
     /// Submits what was recorded, if anything.
-    pub(super) fn flush(&mut self, gpu: &Gpu) {
+    pub(super) fn flush(&mut self, gpu: &Context) {
         self.pass = None;
         let Some(encoder) = self.encoder.take() else { return };
         let from = self.written * SLOT_BYTES;
@@ -101,7 +85,7 @@ impl Recorder {
         self.bind_groups.retain(|(_, buffers), _| !buffers.contains(&buffer));
     }
 
-    pub(super) fn launch(&mut self, gpu: &Gpu, launch: Launch) -> Result<()> {
+    pub(super) fn launch(&mut self, gpu: &Context, launch: Launch) -> Result<()> {
         if launch.groups == 0 {
             return Ok(());
         }
@@ -132,7 +116,7 @@ impl Recorder {
         Ok(())
     }
 
-    fn pipeline(&mut self, gpu: &Gpu, (stem, name): (&'static str, &'static str), constants: &[(&'static str, u32)]) -> Result<Arc<Pipeline>> {
+    fn pipeline(&mut self, gpu: &Context, (stem, name): (&'static str, &'static str), constants: &[(&'static str, u32)]) -> Result<Arc<Pipeline>> {
         let key = (stem, name, constants.to_vec());
         if let Some(pipeline) = self.pipelines.get(&key) {
             return Ok(pipeline.clone());
@@ -189,7 +173,7 @@ impl Recorder {
     }
 
     /// The dynamic offset at which these `Dims` lie in the arena.
-    fn slot(&mut self, gpu: &Gpu, dims: &[u8]) -> u32 {
+    fn slot(&mut self, gpu: &Context, dims: &[u8]) -> u32 {
         assert!(dims.len() <= SLOT_BYTES, "Dims of {} bytes", dims.len());
         if let Some(&slot) = self.slots.get(dims) {
             return slot * SLOT_BYTES as u32;
@@ -208,7 +192,7 @@ impl Recorder {
         slot * SLOT_BYTES as u32
     }
 
-    fn bind_group(&self, gpu: &Gpu, pipeline: &Pipeline, buffers: &[Option<&Tensor>]) -> ::wgpu::BindGroup {
+    fn bind_group(&self, gpu: &Context, pipeline: &Pipeline, buffers: &[Option<&Tensor>]) -> ::wgpu::BindGroup {
         let mut entries: Vec<_> = buffers
             .iter()
             .enumerate()
@@ -233,7 +217,7 @@ impl Recorder {
 }
 
 /// Checks the buffers against the entry's bindings and returns their cache key.
-fn bind_key(gpu: &Gpu, pipeline: &Pipeline, op: &'static str, buffers: &[Option<&Tensor>]) -> Result<BindKey> {
+fn bind_key(gpu: &Context, pipeline: &Pipeline, op: &'static str, buffers: &[Option<&Tensor>]) -> Result<BindKey> {
     let bindings = pipeline.entry.bindings;
     let expected = bindings.len() - 1;
     assert!(

@@ -425,8 +425,7 @@ mod tests {
                     for _ in 0..runs {
                         let start = Instant::now();
                         (case.run)(&tensors, &mut outputs).unwrap();
-                        #[cfg(feature = "wgpu")]
-                        if let Device::Wgpu(gpu) = &device {
+                        if let Device::Gpu(gpu) = &device {
                             gpu.synchronize().unwrap();
                         }
                         times.push(start.elapsed().as_secs_f64() * 1e3);

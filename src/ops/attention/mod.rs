@@ -20,10 +20,8 @@ mod tile;
 pub use cases::{cases, gradients};
 
 use super::{expect, expect_len, on_real, real, size};
-use crate::device::Device;
 use crate::device::cpu::Real;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::{Gpu, Launch};
+use crate::device::{Device, Gpu, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -142,8 +140,7 @@ fn forward_rung(rung: Rung, q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor
     expect_len(OP, "lse", lse, [dims.queries as usize, dims.heads as usize], dtype, device)?;
     match device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(&checked, q, k, v, visible, o, lse)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => {
+        Device::Gpu(gpu) => {
             let buffers = [Some(q), Some(k), Some(v), Some(visible), Some(&*o), Some(&*lse)];
             launch_forward(gpu, rung, &checked, &buffers)?;
         }
@@ -208,8 +205,7 @@ fn backward_tiles(
     expect_len(OP, "dv", dv, k.shape(), dtype, device)?;
     match device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(&checked, q, k, v, o, lse, d_o, visible, dq, dk, dv)),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => launch_backward(gpu, bytes, &checked, [q, k, v, o, lse, d_o, visible, visible_by], [delta, dq, dk, dv])?,
+        Device::Gpu(gpu) => launch_backward(gpu, bytes, &checked, [q, k, v, o, lse, d_o, visible, visible_by], [delta, dq, dk, dv])?,
     }
     Ok(())
 }
@@ -241,14 +237,12 @@ fn backward_cpu<T: Real>(
 // ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// vec4 of a head's row, and their distance in shared memory.
-#[cfg(feature = "wgpu")]
 fn vec4s(head_dim: usize) -> (usize, usize) {
     let d4 = head_dim.div_ceil(4);
     (d4, d4 | 1)
 }
 
 /// TILE_Q, TILE_K and THREADS_X of the forward kernel: the largest tiles that fit.
-#[cfg(feature = "wgpu")]
 fn forward_tiles(head_dim: usize, bytes: usize) -> [usize; 3] {
     let (d4, stride) = vec4s(head_dim);
     // Sixteen vec4 of output per thread are as many registers as it should have: 64 rows up to d = 64.
@@ -259,7 +253,6 @@ fn forward_tiles(head_dim: usize, bytes: usize) -> [usize; 3] {
 }
 
 /// OWN, SWEEP and THREADS_X of the backward kernels: the largest tiles that fit.
-#[cfg(feature = "wgpu")]
 fn backward_tile_sizes(head_dim: usize, bytes: usize) -> [usize; 3] {
     let (d4, stride) = vec4s(head_dim);
     let fits = |&(own, sweep): &(usize, usize)| 32 * (own + sweep) * stride + 8 * own * (sweep + 1) + 16 * sweep <= bytes;
@@ -269,19 +262,17 @@ fn backward_tile_sizes(head_dim: usize, bytes: usize) -> [usize; 3] {
 }
 
 /// The workgroup memory to plan with.
-#[cfg(feature = "wgpu")]
 fn granted(gpu: &Gpu, bytes: usize) -> usize {
-    bytes.min(gpu.limits().max_compute_workgroup_storage_size as usize)
+    bytes.min(gpu.shared_bytes())
 }
 
-#[cfg(feature = "wgpu")]
 fn launch_forward(gpu: &Gpu, rung: Rung, checked: &Checked, buffers: &[Option<&Tensor>]) -> Result<()> {
     let dims = checked.dims;
     let (rows, heads, head_dim) = (dims.queries as usize, dims.heads as usize, checked.head_dim as u32);
     match rung {
         Rung::Naive => gpu.launch(Launch {
             kernel: (OP, "forward_naive"),
-            constants: &[("HEAD_DIM", head_dim)],
+            constants: &[("HEAD_DIM", head_dim)], variant: "",
             buffers,
             dims: super::dims_bytes(&dims),
             groups: (rows * heads).div_ceil(64),
@@ -290,7 +281,7 @@ fn launch_forward(gpu: &Gpu, rung: Rung, checked: &Checked, buffers: &[Option<&T
             let [tile_q, tile_k, threads_x] = forward_tiles(checked.head_dim, granted(gpu, bytes));
             gpu.launch(Launch {
                 kernel: (OP, "forward"),
-                constants: &[("HEAD_DIM", head_dim), ("TILE_Q", tile_q as u32), ("TILE_K", tile_k as u32), ("THREADS_X", threads_x as u32)],
+                constants: &[("HEAD_DIM", head_dim), ("TILE_Q", tile_q as u32), ("TILE_K", tile_k as u32), ("THREADS_X", threads_x as u32)], variant: "",
                 buffers,
                 dims: super::dims_bytes(&dims),
                 groups: rows.div_ceil(tile_q) * heads,
@@ -299,7 +290,6 @@ fn launch_forward(gpu: &Gpu, rung: Rung, checked: &Checked, buffers: &[Option<&T
     }
 }
 
-#[cfg(feature = "wgpu")]
 fn launch_backward(gpu: &Gpu, bytes: usize, checked: &Checked, inputs: [&Tensor; 8], outputs: [&Tensor; 4]) -> Result<()> {
     const STEM: &str = "attention_backward";
     let [q, k, v, o, lse, d_o, visible, visible_by] = inputs;
@@ -309,7 +299,7 @@ fn launch_backward(gpu: &Gpu, bytes: usize, checked: &Checked, inputs: [&Tensor;
     let constants = [("HEAD_DIM", checked.head_dim as u32), ("OWN", own as u32), ("SWEEP", sweep as u32), ("THREADS_X", threads_x as u32)];
     let launch = |entry, buffers: &[&Tensor], groups| {
         let buffers: Vec<_> = buffers.iter().map(|&b| Some(b)).collect();
-        gpu.launch(Launch { kernel: (STEM, entry), constants: &constants, buffers: &buffers, dims: super::dims_bytes(&dims), groups })
+        gpu.launch(Launch { kernel: (STEM, entry), constants: &constants, variant: "", buffers: &buffers, dims: super::dims_bytes(&dims), groups })
     };
     let (rows, heads) = (dims.queries as usize, dims.heads as usize);
     // Until the last kernel fills it, dq holds what dkv needs to know of a row.
@@ -350,7 +340,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "wgpu")]
     fn tiles_fit_and_divide() {
         for bytes in [16 << 10, 32 << 10, 48 << 10] {
             for head_dim in HEAD_DIMS {

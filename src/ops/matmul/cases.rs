@@ -220,7 +220,6 @@ mod tests {
         for (m, n) in [(64, 64), (176, 64), (450, 64), (1, 1), (1000, 7), (4096, 4096)] {
             for k in 0..3000 {
                 assert!(workspace(Layout::Tn, m, n, k) <= workspace(Layout::Tn, m, n, k + 1), "M={m} N={n} K={k}");
-                #[cfg(feature = "wgpu")]
                 assert!(super::super::splits(m, n, k).0 * m * n <= split_workspace(m, n, k), "M={m} N={n} K={k}");
             }
         }

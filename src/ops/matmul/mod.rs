@@ -11,12 +11,10 @@ mod cpu;
 
 pub use cases::{cases, gradients};
 
-#[cfg(feature = "wgpu")]
 use super::dims_bytes;
 use super::{expect_kind, expect_len, real, size};
 use crate::device::Device;
-#[cfg(feature = "wgpu")]
-use crate::device::wgpu::{Gpu, Launch};
+use crate::device::{Gpu, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -111,7 +109,6 @@ fn most_splits(m: usize, n: usize, k: usize) -> usize {
 }
 
 /// Stretches of K and their length. A function of the shape alone: the order of the sum does not depend on the machine.
-#[cfg(feature = "wgpu")]
 fn splits(m: usize, n: usize, k: usize) -> (usize, usize) {
     let length = k.div_ceil(most_splits(m, n, k)).next_multiple_of(TILE_K).max(TILE_K);
     (k.div_ceil(length).max(1), length)
@@ -173,18 +170,15 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
             }
             Ok(())
         }
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(gpu) => launch(gpu, rung, layout, dims, a, b, epilogue, c, workspace),
+        Device::Gpu(gpu) => launch(gpu, rung, layout, dims, a, b, epilogue, c, workspace),
     }
 }
 
 // ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Workgroups below which a tile of 64 leaves a large GPU idle.
-#[cfg(feature = "wgpu")]
 const BUSY: usize = 128;
 
-#[cfg(feature = "wgpu")]
 #[allow(clippy::too_many_arguments)]
 fn launch(gpu: &Gpu, rung: Rung, layout: Layout, mut dims: Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor, workspace: Option<&mut Tensor>) -> Result<()> {
     let (m, n, k) = (dims.m as usize, dims.n as usize, dims.k as usize);
@@ -208,7 +202,7 @@ fn launch(gpu: &Gpu, rung: Rung, layout: Layout, mut dims: Dims, a: &Tensor, b: 
     let product = |entry: &'static str, tile: u32, dims: &Dims, epilogue: Epilogue, c: &Tensor, groups: usize| {
         gpu.launch(Launch {
             kernel: (OP, entry),
-            constants: &constants(tile),
+            constants: &constants(tile), variant: "",
             buffers: &[Some(a), Some(b), epilogue.bias, epilogue.residual, Some(c)],
             dims: dims_bytes(dims),
             groups,
@@ -231,7 +225,7 @@ fn launch(gpu: &Gpu, rung: Rung, layout: Layout, mut dims: Dims, a: &Tensor, b: 
             product("tile", 32, &plain, Epilogue::default(), workspace, splits * tiles(32))?;
             gpu.launch(Launch {
                 kernel: (OP, "split_finish"),
-                constants: &[],
+                constants: &[], variant: "",
                 buffers: &[Some(workspace), epilogue.bias, epilogue.residual, Some(c)],
                 dims: dims_bytes(&dims),
                 groups: (m * n).div_ceil(64),

@@ -1,0 +1,107 @@
+//! The three kinds of machine that run our kernels: real ones through wgpu or CUDA, and the PTX emulator.
+
+#[cfg(feature = "cuda")]
+use super::cuda;
+#[cfg(feature = "wgpu")]
+use super::wgpu;
+use super::{Buffer, Language, Launch, emulator};
+use crate::error::Result;
+use crate::tensor::DType;
+use std::fmt;
+use std::sync::Arc;
+
+/// Whatever runs our kernels. Cheap to clone.
+#[derive(Clone)]
+pub enum Gpu {
+    /// A GPU (or a software driver) through Vulkan, Metal or DX12: the shaders in `shaders/`.
+    #[cfg(feature = "wgpu")]
+    Wgpu(Arc<wgpu::Context>),
+    /// An NVIDIA GPU through its driver: the PTX in `kernels/ptx/`.
+    #[cfg(feature = "cuda")]
+    Cuda(Arc<cuda::Context>),
+    /// The same PTX on the CPU, slowly, with every memory access checked.
+    Emulator(Arc<emulator::Machine>),
+}
+
+impl Gpu {
+    /// The language of the kernels that it runs.
+    pub fn language(&self) -> Language {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Gpu::Wgpu(_) => Language::Wgsl,
+            #[cfg(feature = "cuda")]
+            Gpu::Cuda(_) => Language::Ptx,
+            Gpu::Emulator(_) => Language::Ptx,
+        }
+    }
+
+    /// Launches a kernel; it may run later. What goes wrong then is reported by whoever waits.
+    pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Gpu::Wgpu(context) => context.launch(launch),
+            #[cfg(feature = "cuda")]
+            Gpu::Cuda(context) => context.launch(launch),
+            Gpu::Emulator(machine) => machine.launch(launch),
+        }
+    }
+
+    /// Waits until everything that was launched has run, and reports what went wrong meanwhile.
+    pub fn synchronize(&self) -> Result<()> {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Gpu::Wgpu(context) => context.synchronize(),
+            #[cfg(feature = "cuda")]
+            Gpu::Cuda(context) => context.synchronize(),
+            Gpu::Emulator(_) => Ok(()), // a launch returns when it has run
+        }
+    }
+
+    pub(super) fn same(&self, other: &Gpu) -> bool {
+        match (self, other) {
+            #[cfg(feature = "wgpu")]
+            (Gpu::Wgpu(a), Gpu::Wgpu(b)) => Arc::ptr_eq(a, b),
+            #[cfg(feature = "cuda")]
+            (Gpu::Cuda(a), Gpu::Cuda(b)) => Arc::ptr_eq(a, b),
+            (Gpu::Emulator(a), Gpu::Emulator(b)) => Arc::ptr_eq(a, b),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            _ => false, // of different kinds
+        }
+    }
+
+    pub(super) fn allocate(&self, elements: usize, dtype: DType) -> Result<Buffer> {
+        if dtype == DType::F64 {
+            return Err(crate::Error::Device { device: self.to_string(), what: "f64 lives on the CPU device only".into() });
+        }
+        match self {
+            #[cfg(feature = "wgpu")]
+            Gpu::Wgpu(context) => Ok(Buffer::Wgpu(context.allocate(elements, dtype)?)),
+            #[cfg(feature = "cuda")]
+            Gpu::Cuda(context) => Ok(Buffer::Cuda(context.allocate(elements, dtype)?)),
+            Gpu::Emulator(machine) => Ok(Buffer::Emulator(machine.allocate(elements, dtype)?)),
+        }
+    }
+
+    /// Bytes of memory that the threads of a group share.
+    pub(crate) fn shared_bytes(&self) -> usize {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Gpu::Wgpu(context) => context.limits().max_compute_workgroup_storage_size as usize,
+            #[cfg(feature = "cuda")]
+            Gpu::Cuda(_) => 48 << 10,
+            Gpu::Emulator(_) => 48 << 10,
+        }
+    }
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Gpu::Wgpu(context) => write!(f, "wgpu ({})", context.name()),
+            #[cfg(feature = "cuda")]
+            Gpu::Cuda(context) => write!(f, "cuda ({})", context.name()),
+            Gpu::Emulator(_) => f.write_str("emulator (PTX on the CPU)"),
+        }
+    }
+}
