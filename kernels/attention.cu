@@ -628,74 +628,74 @@ __device__ inline void forward_mma(const bf16* __restrict__ q, const bf16* __res
 
 // ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_naive(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-              float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_naive(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_row(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_naive_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
-                   float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_naive_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_row(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d16(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-            float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d16(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_tiles<16>(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d32(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-            float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d32(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_tiles<32>(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d64(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-            float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d64(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_tiles<64>(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d96(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-            float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d96(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_tiles<96>(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d128(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-             float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d128(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_tiles<128>(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d16_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
-                 float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d16_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_mma<16>(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d32_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
-                 float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d32_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_mma<32>(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d64_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
-                 float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d64_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_mma<64>(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d96_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
-                 float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d96_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_mma<96>(q, k, v, visible, o, lse, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-forward_d128_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
-                  float* __restrict__ lse, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) forward_d128_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
     forward_mma<128>(q, k, v, visible, o, lse, dims);
 }

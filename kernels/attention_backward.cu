@@ -20,7 +20,7 @@
 //   7  visible_by  [Nk, 2]           i32       read: rows that may see a key (visible decides which of them do)
 //   8  dk          [Nk, Hkv, d]      f32|bf16  overwritten
 //   9  dv          [Nk, Hkv, d]      f32|bf16  overwritten
-//   10 dims        by value
+//   10  dims       by value
 // dq_rows  block 128, OWN rows of one head per block, grid = ceil(Nq / OWN) · H; OWN = 32 (f32), 64 (bf16)
 //   0  q           [Nq, H, d]        f32|bf16  read
 //   1  k           [Nk, Hkv, d]      f32|bf16  read
@@ -797,143 +797,142 @@ __device__ inline void dq_mma(const bf16* __restrict__ q, const bf16* __restrict
 
 // f32: at least three blocks per multiprocessor. Left to itself, ptxas aims at as many as shared memory admits, and spills.
 
-extern "C" __global__ void __launch_bounds__(128)
-delta(const float* __restrict__ o, const float* __restrict__ d_o, float* __restrict__ delta, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) delta(
+    const float* __restrict__ o, const float* __restrict__ d_o, float* __restrict__ delta, Dims dims) {
     delta_rows(o, d_o, delta, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-delta_bf16(const bf16* __restrict__ o, const bf16* __restrict__ d_o, float* __restrict__ delta, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) delta_bf16(
+    const bf16* __restrict__ o, const bf16* __restrict__ d_o, float* __restrict__ delta, Dims dims) {
     delta_rows(o, d_o, delta, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dkv_d16(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-        const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-        float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d16(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
     dkv_tiles<16>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dkv_d32(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-        const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-        float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d32(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
     dkv_tiles<32>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dkv_d64(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-        const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-        float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d64(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
     dkv_tiles<64>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dkv_d96(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-        const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-        float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d96(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
     dkv_tiles<96>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dkv_d128(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-         const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-         float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d128(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
     dkv_tiles<128>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dq_rows_d16(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-            const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d16(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
     dq_tiles<16>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dq_rows_d32(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-            const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d32(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
     dq_tiles<32>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dq_rows_d64(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-            const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d64(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
     dq_tiles<64>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dq_rows_d96(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-            const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d96(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
     dq_tiles<96>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
-dq_rows_d128(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-             const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d128(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
     dq_tiles<128>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dkv_d16_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-             const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-             bf16* __restrict__ dk, bf16* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dkv_d16_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by, bf16* __restrict__ dk,
+    bf16* __restrict__ dv, Dims dims) {
     dkv_mma<16>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dkv_d32_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-             const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-             bf16* __restrict__ dk, bf16* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dkv_d32_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by, bf16* __restrict__ dk,
+    bf16* __restrict__ dv, Dims dims) {
     dkv_mma<32>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dkv_d64_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-             const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-             bf16* __restrict__ dk, bf16* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dkv_d64_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by, bf16* __restrict__ dk,
+    bf16* __restrict__ dv, Dims dims) {
     dkv_mma<64>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dkv_d96_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-             const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-             bf16* __restrict__ dk, bf16* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dkv_d96_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by, bf16* __restrict__ dk,
+    bf16* __restrict__ dv, Dims dims) {
     dkv_mma<96>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dkv_d128_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-              const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-              bf16* __restrict__ dk, bf16* __restrict__ dv, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dkv_d128_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by, bf16* __restrict__ dk,
+    bf16* __restrict__ dv, Dims dims) {
     dkv_mma<128>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dq_rows_d16_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-                 const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dq_rows_d16_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq, Dims dims) {
     dq_mma<16>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dq_rows_d32_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-                 const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dq_rows_d32_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq, Dims dims) {
     dq_mma<32>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dq_rows_d64_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-                 const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dq_rows_d64_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq, Dims dims) {
     dq_mma<64>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dq_rows_d96_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-                 const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq, Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dq_rows_d96_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq, Dims dims) {
     dq_mma<96>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
-dq_rows_d128_bf16(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o,
-                  const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq,
-                  Dims dims) {
+extern "C" __global__ void __launch_bounds__(128) dq_rows_d128_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const bf16* __restrict__ d_o, const float* __restrict__ lse,
+    const float* __restrict__ delta, const int2* __restrict__ visible, bf16* __restrict__ dq, Dims dims) {
     dq_mma<128>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }

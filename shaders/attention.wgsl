@@ -32,9 +32,9 @@ struct Dims {
     heads: u32,            // H
     kv_heads: u32,         // Hkv
     scale: f32,
+    head_dim: u32,         // d = HEAD_DIM
     padding0: u32,
     padding1: u32,
-    padding2: u32,
 }
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;

@@ -47,9 +47,9 @@ struct Dims {
     heads: u32,            // H
     kv_heads: u32,         // Hkv
     scale: f32,
+    head_dim: u32,         // d = HEAD_DIM
     padding0: u32,
     padding1: u32,
-    padding2: u32,
 }
 
 const HEAD_DIM: u32 = 64u;

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::ops::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use crate::ops::{on_real, sum, zeros_like};
 use crate::tensor::{DType, Tensor};
+use half::bf16;
 
 /// What rows look at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,9 +98,9 @@ fn inputs(shape: &Shape) -> (Vec<Operand>, Vec<[i32; 2]>) {
     let Shape { queries, keys, heads, kv_heads, head_dim, mask } = *shape;
     let mut draw = Draw::new(&shape.label());
     let mut inputs = vec![
-        draw.normals("q", [queries, heads, head_dim], 1.0),
-        draw.normals("k", [keys, kv_heads, head_dim], 1.0),
-        draw.normals("v", [keys, kv_heads, head_dim], 1.0),
+        draw.normals("q", [queries, heads, head_dim], 1.0).mixed(),
+        draw.normals("k", [keys, kv_heads, head_dim], 1.0).mixed(),
+        draw.normals("v", [keys, kv_heads, head_dim], 1.0).mixed(),
     ];
     let visible = mask.intervals(queries, keys, &mut draw);
     inputs.push(Operand::ints("visible", [queries, 2], visible.iter().flatten().copied()));
@@ -119,23 +120,30 @@ pub(super) fn forward_cases(shape: &Shape) -> Vec<Case> {
     let shape = *shape;
     let (inputs, visible) = inputs(&shape);
     let Shape { queries, heads, head_dim, .. } = shape;
-    let rungs = [("forward", Rung::of(head_dim)), ("forward:tiled", Rung::Tiled(LEAST_WORKGROUP_BYTES)), ("forward:naive", Rung::Naive)];
+    let rungs = [("forward", None), ("forward:tiled", Some(Rung::Tiled(LEAST_WORKGROUP_BYTES))), ("forward:naive", Some(Rung::Naive))];
     rungs
         .into_iter()
         .map(|(entry, rung)| {
-            let outputs = vec![Output::overwritten("o", [queries, heads, head_dim], Kind::Real), Output::overwritten("lse", [queries, heads], Kind::Real)];
+            let outputs = vec![Output::overwritten("o", [queries, heads, head_dim], Kind::Mixed), Output::overwritten("lse", [queries, heads], Kind::Real)];
             let case = Case::new(entry, shape.label(), inputs.clone(), outputs, Compare::Reduction(EXP_ULP), move |i, o| {
                 let [o, lse] = o else { unreachable!("two outputs") };
                 // On the CPU, the naive rung is the plain loops: this is where they are timed.
                 if entry == "forward:naive" && matches!(i[0].device(), Device::Cpu) {
-                    on_real!(i[0].dtype(), naive_forward::<T>(i, shape.scale(), o, lse));
+                    on_real!(i[0].dtype(), naive_forward::<T>(i, shape.scale(), exact, o, lse));
                     return Ok(());
                 }
+                let rung = rung.unwrap_or(Rung::of(head_dim, i[0].device()));
                 forward_rung(rung, &i[0], &i[1], &i[2], &i[3], shape.scale(), o, lse)
             })
             .naive(move |i, o| {
                 let [o, lse] = o else { unreachable!("two outputs") };
-                on_real!(i[0].dtype(), naive_forward::<T>(i, shape.scale(), o, lse));
+                on_real!(i[0].dtype(), naive_forward::<T>(i, shape.scale(), exact, o, lse));
+                Ok(())
+            })
+            .naive_mixed(move |i, o| {
+                let [o, lse] = o else { unreachable!("two outputs") };
+                // One warp sums in f32 what tensor cores multiply in bf16.
+                naive_forward::<f32>(i, shape.scale(), if rung == Some(Rung::Naive) { exact } else { to_bf16 }, o, lse);
                 Ok(())
             });
             timed(case, &shape, 4 * pairs(&visible))
@@ -150,12 +158,13 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
     let (mut inputs, visible) = inputs(&shape);
     // What forward would have saved, rounded to f32 for the oracle as well.
     let tensors: Vec<Tensor> = inputs.iter().map(|i| i.tensor(&Device::Cpu, DType::F64).expect("a small tensor")).collect();
-    let [mut o, mut lse] = [[queries, heads, head_dim].as_slice(), &[queries, heads]].map(|s| Tensor::zeros(&Device::Cpu, s, DType::F64).expect("a small tensor"));
-    naive_forward::<f64>(&tensors, shape.scale(), &mut o, &mut lse);
+    let [mut o, mut lse] =
+        [[queries, heads, head_dim].as_slice(), &[queries, heads]].map(|s| Tensor::zeros(&Device::Cpu, s, DType::F64).expect("a small tensor"));
+    naive_forward::<f64>(&tensors, shape.scale(), exact, &mut o, &mut lse);
     let mut draw = Draw::new(&format!("{} backward", shape.label()));
-    inputs.push(Operand::new("o", o.shape(), Kind::Real, o.cpu::<f64>().to_vec()));
+    inputs.push(Operand::new("o", o.shape(), Kind::Mixed, o.cpu::<f64>().to_vec()));
     inputs.push(Operand::new("lse", lse.shape(), Kind::Real, lse.cpu::<f64>().to_vec()));
-    inputs.push(draw.normals("d_o", [queries, heads, head_dim], 1.0));
+    inputs.push(draw.normals("d_o", [queries, heads, head_dim], 1.0).mixed());
     // `visible` decides: here every row may look at every key.
     let by = if matches!(shape.mask, Mask::Window(_)) { vec![[0, queries as i32]; keys] } else { visible_by(&visible, keys) };
     inputs.push(Operand::ints("visible_by", [keys, 2], by.into_iter().flatten()));
@@ -164,9 +173,9 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
         .map(|(entry, bytes)| {
             let outputs = vec![
                 Output::scratch(queries * heads),
-                Output::overwritten("dq", [queries, heads, head_dim], Kind::Real),
-                Output::overwritten("dk", [keys, kv_heads, head_dim], Kind::Real),
-                Output::overwritten("dv", [keys, kv_heads, head_dim], Kind::Real),
+                Output::overwritten("dq", [queries, heads, head_dim], Kind::Mixed),
+                Output::overwritten("dk", [keys, kv_heads, head_dim], Kind::Mixed),
+                Output::overwritten("dv", [keys, kv_heads, head_dim], Kind::Mixed),
             ];
             let case = Case::new(entry, shape.label(), inputs.clone(), outputs, Compare::Reduction(EXP_ULP), move |i, o| {
                 let [delta, dq, dk, dv] = o else { unreachable!("four outputs") };
@@ -174,7 +183,12 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
             })
             .naive(move |i, o| {
                 let [_, dq, dk, dv] = o else { unreachable!("four outputs") };
-                on_real!(i[0].dtype(), naive_backward::<T>(i, shape.scale(), dq, dk, dv));
+                on_real!(i[0].dtype(), naive_backward::<T>(i, shape.scale(), exact, dq, dk, dv));
+                Ok(())
+            })
+            .naive_mixed(move |i, o| {
+                let [_, dq, dk, dv] = o else { unreachable!("four outputs") };
+                naive_backward::<f32>(i, shape.scale(), to_bf16, dq, dk, dv);
                 Ok(())
             });
             timed(case, &shape, 10 * pairs(&visible))
@@ -247,8 +261,18 @@ pub fn cases() -> Vec<Case> {
 
 // ── Plain loops ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// inputs: q, k, v, visible.
-fn naive_forward<T: Real>(inputs: &[Tensor], scale: f32, o: &mut Tensor, lse: &mut Tensor) {
+/// What is multiplied with V, dO, Q and K: as it is,
+fn exact<T: Real>(x: T) -> T {
+    x
+}
+
+/// or rounded to what tensor cores take.
+fn to_bf16(x: f32) -> f32 {
+    bf16::from_f32(x).to_f32()
+}
+
+/// inputs: q, k, v, visible. `round`: what happens to an exponential before it is multiplied with V.
+fn naive_forward<T: Real>(inputs: &[Tensor], scale: f32, round: fn(T) -> T, o: &mut Tensor, lse: &mut Tensor) {
     let [q, k, v] = [0, 1, 2].map(|i| inputs[i].cpu::<T>());
     let visible = inputs[3].cpu::<i32>();
     let (heads, kv_heads, hd) = (inputs[0].dim(1), inputs[1].dim(1), inputs[0].dim(2));
@@ -268,7 +292,7 @@ fn naive_forward<T: Real>(inputs: &[Tensor], scale: f32, o: &mut Tensor, lse: &m
             let maximum = scores.iter().fold(scores[0], |m, &s| if s > m { s } else { m });
             let total = sum(scores.iter().map(|&s| (s - maximum).exp()));
             for (key, &score) in (start..end).zip(&scores) {
-                let p = (score - maximum).exp();
+                let p = round((score - maximum).exp());
                 for d in 0..hd {
                     out[d] += p * v[kv(key) + d];
                 }
@@ -281,8 +305,8 @@ fn naive_forward<T: Real>(inputs: &[Tensor], scale: f32, o: &mut Tensor, lse: &m
     }
 }
 
-/// inputs: q, k, v, visible, o, lse, d_o.
-fn naive_backward<T: Real>(inputs: &[Tensor], scale: f32, dq: &mut Tensor, dk: &mut Tensor, dv: &mut Tensor) {
+/// inputs: q, k, v, visible, o, lse, d_o. `round`: what happens to p and ds before they are multiplied with dO, Q and K.
+fn naive_backward<T: Real>(inputs: &[Tensor], scale: f32, round: fn(T) -> T, dq: &mut Tensor, dk: &mut Tensor, dv: &mut Tensor) {
     let [q, k, v, o, lse, d_o] = [0, 1, 2, 4, 5, 6].map(|i| inputs[i].cpu::<T>());
     let visible = inputs[3].cpu::<i32>();
     let (heads, kv_heads, hd) = (inputs[0].dim(1), inputs[1].dim(1), inputs[0].dim(2));
@@ -299,7 +323,8 @@ fn naive_backward<T: Real>(inputs: &[Tensor], scale: f32, dq: &mut Tensor, dk: &
                 let kv = (key as usize * kv_heads + head / (heads / kv_heads)) * hd;
                 let score = sum((0..hd).map(|d| q[at + d] * k[kv + d])) * scale;
                 let p = (score - lse[row * heads + head]).exp();
-                let ds = p * (sum((0..hd).map(|d| d_o[at + d] * v[kv + d])) - delta) * scale;
+                let ds = round(p * (sum((0..hd).map(|d| d_o[at + d] * v[kv + d])) - delta)) * scale;
+                let p = round(p);
                 for d in 0..hd {
                     dq[at + d] += ds * k[kv + d];
                     dk[kv + d] += ds * q[at + d];
@@ -359,7 +384,6 @@ mod tests {
     use proptest::prelude::*;
     use std::time::Instant;
 
-
     #[test]
     fn every_case_agrees_with_the_oracle() {
         assert_op(OP);
@@ -413,7 +437,11 @@ mod tests {
     #[test]
     #[ignore = "prints times"]
     fn attention_times() {
-        let shapes = [DEMO, Shape { head_dim: 64, queries: 512, keys: 512, mask: Mask::Causal, ..DEMO }, Shape { head_dim: 128, queries: 256, keys: 256, mask: Mask::Causal, ..DEMO }];
+        let shapes = [
+            DEMO,
+            Shape { head_dim: 64, queries: 512, keys: 512, mask: Mask::Causal, ..DEMO },
+            Shape { head_dim: 128, queries: 256, keys: 256, mask: Mask::Causal, ..DEMO },
+        ];
         let devices = if std::env::var_os("TIME_CPU").is_some() { vec![Device::Cpu] } else { test_devices() };
         for device in devices {
             for shape in &shapes {

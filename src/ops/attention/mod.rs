@@ -11,7 +11,8 @@
 //!
 //! Rungs of forward on wgpu: `naive` (one thread per row and head; what short heads take) and `tiled`, where a workgroup owns
 //! a tile of rows, takes tiles of keys between the first and the last that one of its rows sees, and keeps scores and
-//! outputs in registers; K and V take turns in one buffer of shared memory. On the CPU see `cpu.rs`.
+//! outputs in registers; K and V take turns in one buffer of shared memory. On NVIDIA GPUs `naive` is one warp per row and
+//! head, `tiled` the same idea as on wgpu in f32 and tensor cores in bf16; it is what every head takes. On the CPU see `cpu.rs`.
 
 mod cases;
 mod cpu;
@@ -19,9 +20,9 @@ mod tile;
 
 pub use cases::{cases, gradients};
 
-use super::{expect, expect_len, on_real, real, size};
+use super::{activation, expect, expect_len, on_real, size, statistic};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Launch};
+use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -41,20 +42,21 @@ pub struct Dims {
     heads: u32,
     kv_heads: u32,
     scale: f32,
-    padding: [u32; 3],
+    /// WGSL has it as a `const`, for the sizes of its arrays.
+    head_dim: u32,
+    padding: [u32; 2],
 }
 
 /// A call whose sizes and operands have been checked.
 struct Checked {
     dims: Dims,
-    head_dim: usize,
     dtype: DType,
     device: Device,
 }
 
 impl Checked {
     fn new(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32) -> Result<Self> {
-        let dtype = real(OP, "q", q)?;
+        let dtype = activation(OP, "q", q)?;
         let device = q.device().clone();
         let (&[queries, heads, head_dim], &[keys, kv_heads, _]) = (q.shape().dims(), k.shape().dims()) else {
             let (name, found) = if q.shape().dims().len() == 3 { ("k", k.shape()) } else { ("q", q.shape()) };
@@ -75,9 +77,10 @@ impl Checked {
             heads: size(OP, "heads", heads)?,
             kv_heads: size(OP, "KV heads", kv_heads)?,
             scale,
-            padding: [0; 3],
+            head_dim: head_dim as u32,
+            padding: [0; 2],
         };
-        Ok(Checked { dims, head_dim, dtype, device })
+        Ok(Checked { dims, dtype, device })
     }
 
     fn call<'a, T: Real>(&self, q: &'a Tensor, k: &'a Tensor, v: &'a Tensor, visible: &'a Tensor) -> cpu::Call<'a, T> {
@@ -90,17 +93,17 @@ impl Checked {
             keys: self.dims.keys as usize,
             heads: self.dims.heads as usize,
             kv_heads: self.dims.kv_heads as usize,
-            head_dim: self.head_dim,
+            head_dim: self.dims.head_dim as usize,
             scale: T::of(self.dims.scale as f64),
         }
     }
 }
 
-/// Which kernel forward takes on wgpu; the CPU has one.
+/// Which kernel forward takes on a GPU; the CPU has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rung {
     Naive,
-    /// Tiles that fit this many bytes of workgroup memory, or what the adapter grants where that is less.
+    /// Tiles; on wgpu such that fit this many bytes of workgroup memory, or what the adapter grants where that is less.
     Tiled(usize),
 }
 
@@ -108,8 +111,10 @@ impl Rung {
     /// A head of up to 32 elements fits a thread's registers, with its output: nothing needs to be shared. On the demo's
     /// packed samples (d = 16, llvmpipe) the naive rung took 5.6 ms against 23 for tiles, which look at keys that their
     /// rows do not see; on 512 causal rows of d = 64, tiles took 40 ms against 52.
-    fn of(head_dim: usize) -> Self {
-        if head_dim <= 32 { Rung::Naive } else { Rung::Tiled(WORKGROUP_BYTES) }
+    /// With PTX, tiles always: sixteen rows that share their loads beat sixteen warps that do not, whatever the head.
+    fn of(head_dim: usize, device: &Device) -> Self {
+        let wgsl = matches!(device, Device::Gpu(gpu) if gpu.language() == Language::Wgsl);
+        if wgsl && head_dim <= 32 { Rung::Naive } else { Rung::Tiled(WORKGROUP_BYTES) }
     }
 }
 
@@ -123,13 +128,13 @@ const LEAST_WORKGROUP_BYTES: usize = 16 << 10;
 ///
 /// Shapes: `q`, `o [Nq, H, d]`; `k`, `v [Nk, Hkv, d]` with `H` a multiple of `Hkv` and `4 ≤ d ≤ 128`; `visible [Nq, 2]` i32,
 /// the half-open interval of keys that a row sees (it is cut to `[0, Nk)`); `lse [Nq, H]`. A row with an empty interval gets
-/// `o = 0` and `lse =` [`EMPTY`]. dtype f32 (f64 on the CPU).
+/// `o = 0` and `lse =` [`EMPTY`]. dtype f32 (f64 on the CPU; on NVIDIA GPUs also bf16, with `lse` in f32).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
 #[allow(clippy::too_many_arguments)]
 pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32, o: &mut Tensor, lse: &mut Tensor) -> Result<()> {
-    forward_rung(Rung::of(q.row_len() / q.dim(1).max(1)), q, k, v, visible, scale, o, lse)
+    forward_rung(Rung::of(q.row_len() / q.dim(1).max(1), q.device()), q, k, v, visible, scale, o, lse)
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -137,7 +142,7 @@ fn forward_rung(rung: Rung, q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor
     let checked = Checked::new(q, k, v, visible, scale)?;
     let (dims, dtype, device) = (checked.dims, checked.dtype, &checked.device);
     expect_len(OP, "o", o, q.shape(), dtype, device)?;
-    expect_len(OP, "lse", lse, [dims.queries as usize, dims.heads as usize], dtype, device)?;
+    expect_len(OP, "lse", lse, [dims.queries as usize, dims.heads as usize], statistic(dtype), device)?;
     match device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(&checked, q, k, v, visible, o, lse)),
         Device::Gpu(gpu) => {
@@ -152,7 +157,7 @@ fn forward_rung(rung: Rung, q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor
 ///
 /// `o [Nq, H, d]` and `lse [Nq, H]` are what forward wrote, `d_o [Nq, H, d]` the gradient of `o`. `visible_by [Nk, 2]` i32 is
 /// the half-open interval of rows that may see a key: it must hold every row that does and may hold more, `visible` decides.
-/// `delta [Nq, H]` is working memory. dtype f32 (f64 on the CPU).
+/// `delta [Nq, H]` is working memory. dtype f32 (f64 on the CPU; on NVIDIA GPUs also bf16, with `lse` and `delta` in f32).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
@@ -196,10 +201,10 @@ fn backward_tiles(
     let (dims, dtype, device) = (checked.dims, checked.dtype, &checked.device);
     let per_head = [dims.queries as usize, dims.heads as usize];
     expect_len(OP, "o", o, q.shape(), dtype, device)?;
-    expect_len(OP, "lse", lse, per_head, dtype, device)?;
+    expect_len(OP, "lse", lse, per_head, statistic(dtype), device)?;
     expect_len(OP, "d_o", d_o, q.shape(), dtype, device)?;
     expect_len(OP, "visible_by", visible_by, [dims.keys as usize, 2], DType::I32, device)?;
-    expect_len(OP, "delta", delta, per_head, dtype, device)?;
+    expect_len(OP, "delta", delta, per_head, statistic(dtype), device)?;
     expect_len(OP, "dq", dq, q.shape(), dtype, device)?;
     expect_len(OP, "dk", dk, k.shape(), dtype, device)?;
     expect_len(OP, "dv", dv, k.shape(), dtype, device)?;
@@ -234,7 +239,7 @@ fn backward_cpu<T: Real>(
     cpu::backward(checked.call::<T>(q, k, v, visible), saved, dq.cpu_mut(), dk.cpu_mut(), dv.cpu_mut());
 }
 
-// ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Launchers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// vec4 of a head's row, and their distance in shared memory.
 fn vec4s(head_dim: usize) -> (usize, usize) {
@@ -268,44 +273,62 @@ fn granted(gpu: &Gpu, bytes: usize) -> usize {
 
 fn launch_forward(gpu: &Gpu, rung: Rung, checked: &Checked, buffers: &[Option<&Tensor>]) -> Result<()> {
     let dims = checked.dims;
-    let (rows, heads, head_dim) = (dims.queries as usize, dims.heads as usize, checked.head_dim as u32);
-    match rung {
-        Rung::Naive => gpu.launch(Launch {
-            kernel: (OP, "forward_naive"),
-            constants: &[("HEAD_DIM", head_dim)], variant: "",
-            buffers,
-            dims: super::dims_bytes(&dims),
-            groups: (rows * heads).div_ceil(64),
-        }),
-        Rung::Tiled(bytes) => {
-            let [tile_q, tile_k, threads_x] = forward_tiles(checked.head_dim, granted(gpu, bytes));
-            gpu.launch(Launch {
-                kernel: (OP, "forward"),
-                constants: &[("HEAD_DIM", head_dim), ("TILE_Q", tile_q as u32), ("TILE_K", tile_k as u32), ("THREADS_X", threads_x as u32)], variant: "",
-                buffers,
-                dims: super::dims_bytes(&dims),
-                groups: rows.div_ceil(tile_q) * heads,
-            })
+    let (rows, heads, head_dim) = (dims.queries as usize, dims.heads as usize, dims.head_dim as usize);
+    let bytes = super::dims_bytes(&dims);
+    let launch = |entry, constants: &[_], variant, groups| gpu.launch(Launch { kernel: (OP, entry), constants, variant, buffers, dims: bytes, groups });
+    match (gpu.language(), rung) {
+        (Language::Wgsl, Rung::Naive) => launch("forward_naive", &[("HEAD_DIM", dims.head_dim)], "", (rows * heads).div_ceil(64)),
+        (Language::Wgsl, Rung::Tiled(bytes)) => {
+            let [tile_q, tile_k, threads_x] = forward_tiles(head_dim, granted(gpu, bytes));
+            let constants = [("HEAD_DIM", dims.head_dim), ("TILE_Q", tile_q as u32), ("TILE_K", tile_k as u32), ("THREADS_X", threads_x as u32)];
+            launch("forward", &constants, "", rows.div_ceil(tile_q) * heads)
         }
+        (Language::Ptx, Rung::Naive) => launch("forward_naive", &[], variant(checked.dtype), (rows * heads).div_ceil(4)),
+        (Language::Ptx, Rung::Tiled(_)) => launch("forward", &[], sized_variant(head_dim, checked.dtype), rows.div_ceil(64) * heads),
     }
 }
 
 fn launch_backward(gpu: &Gpu, bytes: usize, checked: &Checked, inputs: [&Tensor; 8], outputs: [&Tensor; 4]) -> Result<()> {
-    const STEM: &str = "attention_backward";
     let [q, k, v, o, lse, d_o, visible, visible_by] = inputs;
     let [delta, dq, dk, dv] = outputs;
     let dims = checked.dims;
-    let [own, sweep, threads_x] = backward_tile_sizes(checked.head_dim, granted(gpu, bytes));
-    let constants = [("HEAD_DIM", checked.head_dim as u32), ("OWN", own as u32), ("SWEEP", sweep as u32), ("THREADS_X", threads_x as u32)];
-    let launch = |entry, buffers: &[&Tensor], groups| {
+    let (rows, keys, heads, kv_heads) = (dims.queries as usize, dims.keys as usize, dims.heads as usize, dims.kv_heads as usize);
+    let launch = |entry, constants: &[_], variant, buffers: &[&Tensor], groups| {
         let buffers: Vec<_> = buffers.iter().map(|&b| Some(b)).collect();
-        gpu.launch(Launch { kernel: (STEM, entry), constants: &constants, variant: "", buffers: &buffers, dims: super::dims_bytes(&dims), groups })
+        gpu.launch(Launch { kernel: ("attention_backward", entry), constants, variant, buffers: &buffers, dims: super::dims_bytes(&dims), groups })
     };
-    let (rows, heads) = (dims.queries as usize, dims.heads as usize);
-    // Until the last kernel fills it, dq holds what dkv needs to know of a row.
-    launch("delta", &[o, d_o, lse, visible, delta, dq], (rows * heads).div_ceil(64))?;
-    launch("dkv", &[q, k, v, d_o, dq, visible_by, dk, dv], (dims.keys as usize).div_ceil(own) * dims.kv_heads as usize)?;
-    launch("dq_rows", &[q, k, v, d_o, lse, delta, visible, dq], rows.div_ceil(own) * heads)
+    match gpu.language() {
+        Language::Wgsl => {
+            let [own, sweep, threads_x] = backward_tile_sizes(dims.head_dim as usize, granted(gpu, bytes));
+            let constants = [("HEAD_DIM", dims.head_dim), ("OWN", own as u32), ("SWEEP", sweep as u32), ("THREADS_X", threads_x as u32)];
+            // Until the last kernel fills it, dq holds what dkv needs to know of a row.
+            launch("delta", &constants, "", &[o, d_o, lse, visible, delta, dq], (rows * heads).div_ceil(64))?;
+            launch("dkv", &constants, "", &[q, k, v, d_o, dq, visible_by, dk, dv], keys.div_ceil(own) * kv_heads)?;
+            launch("dq_rows", &constants, "", &[q, k, v, d_o, lse, delta, visible, dq], rows.div_ceil(own) * heads)
+        }
+        Language::Ptx => {
+            let (sized, own) = (sized_variant(dims.head_dim as usize, checked.dtype), if checked.dtype == DType::Bf16 { 64 } else { 32 });
+            launch("delta", &[], variant(checked.dtype), &[o, d_o, delta], (rows * heads).div_ceil(16))?;
+            launch("dkv", &[], sized, &[q, k, v, d_o, lse, delta, visible, visible_by, dk, dv], keys.div_ceil(own) * kv_heads)?;
+            launch("dq_rows", &[], sized, &[q, k, v, d_o, lse, delta, visible, dq], rows.div_ceil(own) * heads)
+        }
+    }
+}
+
+/// The compiled variant of a PTX kernel for the smallest size that holds a head.
+fn sized_variant(head_dim: usize, dtype: DType) -> &'static str {
+    match (head_dim, dtype == DType::Bf16) {
+        (..=16, false) => "_d16",
+        (..=16, true) => "_d16_bf16",
+        (..=32, false) => "_d32",
+        (..=32, true) => "_d32_bf16",
+        (..=64, false) => "_d64",
+        (..=64, true) => "_d64_bf16",
+        (..=96, false) => "_d96",
+        (..=96, true) => "_d96_bf16",
+        (_, false) => "_d128", // HEAD_DIMS ends there
+        (_, true) => "_d128_bf16",
+    }
 }
 
 #[cfg(test)]
