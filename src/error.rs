@@ -78,7 +78,7 @@ pub enum Error {
         what: String,
     },
     /// The device's memory does not suffice.
-    #[error("device {device}: out of memory: {asked} bytes asked for {what}; try a smaller batch or model")]
+    #[error("device {device}: out of memory: {asked} bytes asked for {what}{}; try a smaller batch or model", free.map(|f| format!(", {f} free")).unwrap_or_default())]
     OutOfMemory {
         /// The device's name.
         device: String,
@@ -86,6 +86,16 @@ pub enum Error {
         what: String,
         /// The size asked for, in bytes.
         asked: u64,
+        /// What is free, in bytes, where the device tells.
+        free: Option<u64>,
+    },
+    /// The emulator saw a kernel do what it must not: a fault of ours.
+    #[error("emulator: {kernel}: {}", findings.join("\n  "))]
+    Findings {
+        /// The kernel.
+        kernel: String,
+        /// One line or two each: what, and where.
+        findings: Vec<String>,
     },
 
     // ── the training run ─────────────────────────────────────────────────────────────────────────────────────────

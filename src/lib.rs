@@ -17,6 +17,7 @@
 pub mod check;
 pub mod data;
 pub mod device;
+pub mod emulator;
 pub mod error;
 pub mod model;
 pub mod ops;

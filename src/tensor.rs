@@ -277,6 +277,16 @@ impl Tensor {
         self.write_padded(data)
     }
 
+    /// As [`Tensor::write`], but where the device can (CUDA) beside the work that it is doing, which must not use this tensor;
+    /// whatever is launched afterwards waits for it.
+    pub fn write_ahead<T: Element>(&mut self, data: &[T]) -> Result<()> {
+        match &self.buffer {
+            #[cfg(feature = "cuda")]
+            Buffer::Cuda(buffer) if T::DTYPE == self.dtype && data.len() == self.len() => buffer.upload_ahead(bytemuck::cast_slice(data)),
+            _ => self.write(data),
+        }
+    }
+
     /// As [`Tensor::write`], but `data` may go on into the redzone.
     pub(crate) fn write_padded<T: Element>(&mut self, data: &[T]) -> Result<()> {
         self.expect_dtype("write", T::DTYPE)?;

@@ -63,7 +63,7 @@ fn kernels_pass_with_bounds_checks_too() {
         return; // test_devices has said so, loudly
     }
     let checked = Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(Context::open(None, Options { bounds_checks: true }).unwrap())));
-    let report = run_with(&checked, None, Effort { every: 12, repeats: 2 }, |_| ()).unwrap();
+    let report = run_with(&checked, None, Effort { every: 12, repeats: 2, large: false }, |_| ()).unwrap();
     let failures: Vec<_> = report.ops.iter().flat_map(|row| &row.failures).collect();
     assert!(failures.is_empty(), "{failures:?}");
     assert!(report.cases.executed > 200, "{}", report.cases.executed);

@@ -1,6 +1,6 @@
 //! The whole model: finite differences through every parameter, packing, overfitting, and one device against another.
 
-use trimodal::check::test_devices;
+use trimodal::check::{drawn_sequence, test_devices};
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Row, Sequence};
 use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::{Config, Parameters};
@@ -24,36 +24,15 @@ fn tiny() -> Config {
     }
 }
 
-const PLACEHOLDERS: Placeholders = Placeholders { image: 1, audio: 2 };
-
-fn sequence(config: &Config, draw: &mut Draw, picture: bool, sound: bool, words: usize) -> Sequence {
-    let mut rows = vec![Row::Token { id: 3, truth: 3, learned: false }];
-    let mut sequence = Sequence::default();
-    if let (true, Some(vision)) = (picture, &config.vision_config) {
-        rows.extend(std::iter::repeat_n(Row::Patch, vision.patches()));
-        sequence.pixels = Some((0..vision.image_size * vision.image_size * 3).map(|_| draw.below(256) as u8).collect());
-    }
-    if let (true, Some(audio)) = (sound, &config.audio_config) {
-        rows.extend(std::iter::repeat_n(Row::Frame, audio.rows()));
-        sequence.mel = Some((0..audio.frames() * audio.num_mel_bins).map(|_| draw.normal() as f32).collect());
-    }
-    for _ in 0..words {
-        let id = 4 + draw.below(config.vocab_size - 4) as u32;
-        rows.push(Row::Token { id, truth: id, learned: true });
-    }
-    sequence.rows = rows;
-    sequence
-}
-
 fn sequences(config: &Config) -> Vec<Sequence> {
     let mut draw = Draw::new("sequences");
     [(true, true, 4), (true, false, 3), (false, true, 5), (false, false, 6)]
-        .map(|(picture, sound, words)| sequence(config, &mut draw, picture, sound, words))
+        .map(|(picture, sound, words)| drawn_sequence(config, &mut draw, picture, sound, words))
         .into()
 }
 
 fn pack(config: &Config, sequences: &[Sequence]) -> Batch {
-    Packer { config, budget: 200, placeholders: PLACEHOLDERS }.pack(sequences).unwrap()
+    Packer { config, budget: 200, placeholders: Placeholders { image: 1, audio: 2 } }.pack(sequences).unwrap()
 }
 
 fn trainer(config: &Config, device: &Device, dtype: DType, batch: &Batch, steps: usize) -> Trainer {
@@ -157,7 +136,7 @@ fn gradients_of_the_parts_add_up() {
 fn eight_samples_can_be_learned_by_heart() {
     let config = Config { hidden_size: 32, intermediate_size: 64, head_dim: 8, ..tiny() };
     let mut draw = Draw::new("by heart");
-    let all: Vec<_> = (0..8).map(|i| sequence(&config, &mut draw, i % 4 != 3, i % 3 != 2, 5)).collect();
+    let all: Vec<_> = (0..8).map(|i| drawn_sequence(&config, &mut draw, i % 4 != 3, i % 3 != 2, 5)).collect();
     let batch = pack(&config, &all);
     for device in test_devices() {
         let mut trainer = trainer(&config, &device, DType::F32, &batch, 250);
@@ -236,7 +215,10 @@ fn what_does_not_fit_is_refused() {
     let refused = |change: fn(&mut Sequence), part: &str| {
         let mut sequence = good.clone();
         change(&mut sequence);
-        let error = Packer { config: &config, budget: 200, placeholders: PLACEHOLDERS }.add(&mut Batch::default(), &sequence).unwrap_err().to_string();
+        let error = Packer { config: &config, budget: 200, placeholders: Placeholders { image: 1, audio: 2 } }
+            .add(&mut Batch::default(), &sequence)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(part), "{error}");
     };
     refused(|s| s.rows.push(Row::Patch), "expected 9 placeholder rows, one for each embedded row, found 10");

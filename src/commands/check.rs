@@ -1,7 +1,7 @@
 //! `trimodal check`: every case of every operation against the float64 oracle.
 
-use super::DeviceArguments;
 use super::terminal::{Paint, line, thousands};
+use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write;
@@ -10,19 +10,23 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use trimodal::check::{self, Effort, Report};
 use trimodal::train::files::write_atomically;
-use trimodal::{Error, Result, report};
+use trimodal::train::fit::Precision;
+use trimodal::{Device, Error, Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
   trimodal check                              every kernel on the device that `auto` takes
   trimodal check --device wgpu --op matmul    one operation's WGSL kernels
   trimodal check --device cpu --json cpu.json
+  trimodal check --device emulator            the CUDA kernels (as PTX), without a GPU, with memory checks
+  trimodal check --device cuda --training 100 --precision bf16
 
 A case is one call of one kernel on one set of shapes. Every element of its result is compared with the same formula \
 in float64 by plain loops; `worst` is the largest error in units of what is allowed (twice the error of plain float32 \
 loops plus one unit in the last place). Results are poisoned with NaN first, and a pattern behind every tensor shows \
 reads and writes past its end. Backward passes are compared with central differences as well (`gradient`), and one case \
-of every kernel runs 100 times and must give the same bits.
+of every kernel runs 100 times (on the emulator 3) and must give the same bits. Kernels that have a bf16 variant \
+(mixed precision: cuda, emulator) run every case in both.
 
 Exit code 0: every executed case passed. 1: one failed, or none ran.";
 
@@ -41,12 +45,26 @@ pub struct Check {
     /// Every eighth case only, and fewer repeats: a first look in seconds
     #[arg(long)]
     quick: bool,
+    /// Also the large shapes, which only a real GPU has the time for
+    #[arg(long)]
+    large: bool,
+    /// Instead of the operations: train 20 steps N times from the same start, and compare every bit
+    #[arg(long, value_name = "N", conflicts_with_all = ["op", "json", "quick", "large"])]
+    training: Option<usize>,
+    #[command(flatten)]
+    precision: PrecisionArguments,
 }
+
+/// Steps of each run of `--training`.
+const TRAINING_STEPS: usize = 20;
 
 impl Check {
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
-        let effort = if self.quick { Effort { every: 8, repeats: 3 } } else { Effort::default() };
+        if let Some(times) = self.training {
+            return repeat_training(&device, self.precision.get(), times);
+        }
+        let effort = if self.quick { Effort::quick() } else { Effort { large: self.large, ..Effort::whole(&device) } };
         let start = Instant::now();
         let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {pos} cases, {elapsed}: {msg}").expect("a fixed template"));
         bar.enable_steady_tick(Duration::from_millis(100));
@@ -74,6 +92,24 @@ impl Check {
     }
 }
 
+/// Trains `times` times over; every run must end with the same bits.
+fn repeat_training(device: &Device, precision: Precision, times: usize) -> Result<ExitCode> {
+    let bar = ProgressBar::new(times as u64).with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {eta} left").expect("a fixed template"));
+    let outcome = check::repeat_training(device, precision, TRAINING_STEPS, times, |done| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    let paint = Paint::stdout();
+    Ok(match outcome? {
+        Ok(()) => {
+            line(format!("{times} runs of {TRAINING_STEPS} training steps on {device}: {}", paint.good("the same bits")));
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            line(format!("{} {failure}", paint.bad("FAILED")));
+            ExitCode::FAILURE
+        }
+    })
+}
+
 fn print(report: &Report, time: Duration) {
     let paint = Paint::stdout();
     let rows: Vec<Vec<String>> = report
@@ -99,6 +135,9 @@ fn print(report: &Report, time: Duration) {
     }
     for skipped in &report.cases.skipped {
         line(format!("{} {}: {}", paint.strong("skipped"), skipped.case, skipped.reason));
+    }
+    if report.cases.large_left_out > 0 {
+        line(format!("{} large shapes left out: --large runs them, best on a real GPU", thousands(report.cases.large_left_out)));
     }
     line("");
     let failed = format!("{} failed", thousands(report.cases.failed));

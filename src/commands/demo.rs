@@ -1,9 +1,9 @@
 //! `trimodal demo`: draws a data set, trains on it, and shows what was learned.
 
-use super::DeviceArguments;
 use super::eval::{described, scores_table};
 use super::terminal::{Paint, line};
 use super::train::{Trained, advance, in_split, load, prepare, progress, train};
+use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -39,6 +39,8 @@ pub struct Demo {
     out: PathBuf,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    precision: PrecisionArguments,
     /// What decides the data, the initial parameters and the order of training
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -82,7 +84,7 @@ impl Demo {
         ));
 
         let examples = load(&dataset, &config, &tokenizer, &device, "decoding", in_split(&dataset, "train"))?;
-        let recipe = Recipe::meadow(scale.steps, self.seed);
+        let recipe = Recipe { precision: self.precision.get(), ..Recipe::meadow(scale.steps, self.seed) };
         let model = self.out.join("model");
         let Trained { trainer, seconds: train_seconds, tokens_per_second } = train(&config, &tokenizer, &recipe, &device, &examples, &model)?;
         drop(examples);

@@ -30,6 +30,14 @@ struct Listing {
     auto: String,
     why: String,
     devices: Vec<Listed>,
+    /// Devices that this build knows and this machine lacks.
+    absent: Vec<Absent>,
+}
+
+#[derive(Serialize)]
+struct Absent {
+    device: &'static str,
+    why: String,
 }
 
 #[derive(Serialize)]
@@ -74,17 +82,22 @@ impl Devices {
 }
 
 fn listing() -> Listing {
+    let (cuda, absent) = match cuda() {
+        Ok(found) => (Some(found), Vec::new()),
+        Err(why) => (None, vec![Absent { device: "cuda", why }]),
+    };
     let adapters = adapters();
-    let chosen = adapters.iter().position(|(hardware, _)| *hardware);
-    let (auto, why) = match chosen {
-        Some(index) => {
+    let chosen = adapters.iter().position(|(hardware, _)| *hardware).filter(|_| cuda.is_none());
+    let (auto, why) = match (&cuda, chosen) {
+        (Some(cuda), _) => (format!("cuda ({})", cuda.name), "it is an NVIDIA GPU whose driver loads our PTX".into()),
+        (None, Some(index)) => {
             let adapter = &adapters[index].1;
             let others = if adapters.len() > 1 { ", the most capable one here" } else { "" };
             (format!("wgpu ({})", adapter.name), format!("it is a GPU ({}){others}", adapter.kind))
         }
-        None if !cfg!(feature = "wgpu") => ("cpu".into(), "this build leaves wgpu out (cargo feature `wgpu`)".into()),
-        None if adapters.is_empty() => ("cpu".into(), "there is no Vulkan, Metal or DX12 adapter".into()),
-        None => ("cpu".into(), "there is no GPU, only software adapters, which are slower than the CPU device itself".into()),
+        _ if !cfg!(feature = "wgpu") => ("cpu".into(), "this build leaves wgpu out (cargo feature `wgpu`)".into()),
+        _ if adapters.is_empty() => ("cpu".into(), "there is no Vulkan, Metal or DX12 adapter".into()),
+        _ => ("cpu".into(), "there is no GPU, only software adapters, which are slower than the CPU device itself".into()),
     };
     let cpu = Listed {
         device: "cpu",
@@ -92,19 +105,57 @@ fn listing() -> Listing {
         kind: "processor".into(),
         backend: None,
         driver: None,
-        auto: chosen.is_none(),
+        auto: cuda.is_none() && chosen.is_none(),
         limits: None,
         features: vec!["f32".into(), "f64 (the oracle)".into()],
     };
+    let emulator = Listed {
+        device: "emulator",
+        name: "our own PTX interpreter, on the processor".into(),
+        kind: "emulator".into(),
+        backend: None,
+        driver: None,
+        auto: false,
+        limits: None,
+        features: vec!["f32".into(), "bf16".into(), "memory checks".into()],
+    };
     let mut devices = vec![cpu];
+    devices.extend(cuda);
     devices.extend(adapters.into_iter().enumerate().map(|(i, (_, adapter))| Listed { auto: chosen == Some(i), ..adapter }));
-    Listing { auto, why, devices }
+    devices.push(emulator);
+    Listing { auto, why, devices, absent }
 }
 
 /// Threads that the CPU device uses.
 fn processor() -> String {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     format!("this machine's processor, {threads} thread{}", if threads == 1 { "" } else { "s" })
+}
+
+/// The NVIDIA GPU that `--device cuda` takes, or why there is none.
+#[cfg(feature = "cuda")]
+fn cuda() -> std::result::Result<Listed, String> {
+    use trimodal::Error;
+    let found = trimodal::device::cuda::Context::probe().map_err(|e| match e {
+        Error::Device { what, .. } => what,
+        other => other.to_string(),
+    })?;
+    let version = format!("{}.{}", found.capability / 10, found.capability % 10);
+    Ok(Listed {
+        device: "cuda",
+        name: found.name,
+        kind: format!("compute capability {version}, {} multiprocessors, {}", found.multiprocessors, bytes(found.total_bytes as u64)),
+        backend: Some("PTX".into()),
+        driver: Some(format!("CUDA {}.{}", found.driver.0, found.driver.1)),
+        auto: true,
+        limits: None,
+        features: vec!["f32".into(), "bf16".into()],
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> std::result::Result<Listed, String> {
+    Err("this build leaves it out (cargo feature `cuda`)".into())
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -153,7 +204,7 @@ fn print(listing: &Listing) {
             Some(backend) => format!("{}, {backend}", device.kind),
             None => device.kind.clone(),
         };
-        line(format!("{mark} {:<5} {}  ({how})", device.device, paint.strong(&device.name)));
+        line(format!("{mark} {:<8} {}  ({how})", device.device, paint.strong(&device.name)));
         let mut facts = Vec::new();
         if let Some(driver) = device.driver.as_ref().filter(|d| !d.is_empty()) {
             facts.push(format!("driver {driver}"));
@@ -175,6 +226,9 @@ fn print(listing: &Listing) {
         for fact in facts {
             line(format!("          {fact}"));
         }
+    }
+    for absent in &listing.absent {
+        line(format!("  {:<8} is not here: {}", absent.device, absent.why));
     }
     line("");
     line(format!("`--device auto` takes {}: {}.", paint.strong(&listing.auto), listing.why));

@@ -36,7 +36,7 @@ pub struct Dump {
     out: PathBuf,
     #[command(flatten)]
     device: DeviceArguments,
-    /// The precision to compute in; f64 on the CPU device only
+    /// The precision to compute in: f32, f64 (the CPU device only), or bf16 (mixed precision; cuda and emulator only)
     #[arg(long, value_name = "DTYPE", value_enum, default_value_t = Precision::F32)]
     dtype: Precision,
 }
@@ -48,18 +48,22 @@ pub enum Precision {
     F32,
     /// 64-bit float: the oracle.
     F64,
+    /// bf16 activations and weights beside f32 parameters.
+    Bf16,
 }
 
 impl Dump {
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
-        let dtype = match self.dtype {
+        let activation = match self.dtype {
             Precision::F32 => DType::F32,
             Precision::F64 => DType::F64,
+            Precision::Bf16 => DType::Bf16,
         };
-        let model = ModelFolder::open(&self.model, &device, dtype)?;
+        let parameters = if activation == DType::F64 { DType::F64 } else { DType::F32 };
+        let model = ModelFolder::open(&self.model, &device, parameters)?;
         let dataset = Dataset::open(&self.data, &Limits::default())?;
-        dump(model, &dataset, self.samples, &self.out)?;
+        dump(model, activation, &dataset, self.samples, &self.out)?;
         line(format!("wrote one step over {} samples to {}", self.samples, self.out.display()));
         Ok(ExitCode::SUCCESS)
     }

@@ -10,8 +10,9 @@ mod meadow;
 mod terminal;
 mod train;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
+use trimodal::train::fit::Precision;
 use trimodal::{Device, Error, Result};
 
 const EXAMPLES: &str = "\
@@ -50,7 +51,8 @@ enum Command {
 /// Which device computes.
 #[derive(Args)]
 struct DeviceArguments {
-    /// auto (a GPU if there is one, else the CPU), cpu, or wgpu (Vulkan, Metal, DX12)
+    /// auto (a GPU if there is one, else the CPU), cpu, wgpu (Vulkan, Metal, DX12), cuda (NVIDIA, the kernels as PTX), or
+    /// emulator (the same PTX on the CPU, slowly, every memory access checked)
     #[arg(long, value_name = "D", default_value = "auto")]
     device: String,
     /// Part of the name of the wgpu adapter to take; `trimodal devices` lists them
@@ -61,6 +63,29 @@ struct DeviceArguments {
 impl DeviceArguments {
     fn open(&self) -> Result<Device> {
         Device::open(&self.device, self.adapter.as_deref())
+    }
+}
+
+/// What training computes in.
+#[derive(Args)]
+struct PrecisionArguments {
+    /// What activations and the weights that kernels read are: f32, or bf16 (mixed precision; cuda and emulator only)
+    #[arg(long, value_name = "DTYPE", value_enum, default_value_t = PrecisionName::F32)]
+    precision: PrecisionName,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PrecisionName {
+    F32,
+    Bf16,
+}
+
+impl PrecisionArguments {
+    fn get(&self) -> Precision {
+        match self.precision {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::Bf16 => Precision::Bf16,
+        }
     }
 }
 

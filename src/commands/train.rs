@@ -1,7 +1,7 @@
 //! `trimodal train`: trains a model on a folder of pictures, sounds and captions.
 
-use super::DeviceArguments;
 use super::terminal::{Paint, bytes, line, stop_flag, thousands};
+use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ use trimodal::model::Config;
 use trimodal::model::batch::Capacity;
 use trimodal::train::fit::{Batches, fit, start};
 use trimodal::train::{Example, Recipe, Trainer, examples, folder};
-use trimodal::{DType, Device, Error, Result, report};
+use trimodal::{Device, Error, Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,6 +46,8 @@ pub struct Train {
     config: String,
     #[command(flatten)]
     device: DeviceArguments,
+    #[command(flatten)]
+    precision: PrecisionArguments,
     /// Training steps in all
     #[arg(long, value_name = "N", default_value_t = 2000)]
     steps: usize,
@@ -69,7 +71,7 @@ impl Train {
         let dataset = Dataset::open(&self.data, &Limits::default())?;
         let (config, tokenizer) = prepare(&dataset, &self.config)?;
         let examples = load(&dataset, &config, &tokenizer, &device, "decoding", in_split(&dataset, "train"))?;
-        let recipe = Recipe::meadow(self.steps, self.seed);
+        let recipe = Recipe { precision: self.precision.get(), ..Recipe::meadow(self.steps, self.seed) };
         let trained = train(&config, &tokenizer, &recipe, &device, &examples, &self.out)?;
         line(format!("model: {} ({} parameters)", self.out.display(), thousands(trained.trainer.parameters.count())));
         line(format!("try:   trimodal describe {} --image PICTURE --audio SOUND", self.out.display()));
@@ -148,7 +150,7 @@ pub(super) fn train(config: &Config, tokenizer: &Tokenizer, recipe: &Recipe, dev
     // A folder that cannot be made is found now, not when there is something to save.
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
     let capacity = Capacity::for_budget(config, recipe.rows);
-    let need = Trainer::bytes(config, capacity, DType::F32);
+    let need = Trainer::bytes(config, capacity, recipe.precision.dtype());
     let mut trainer = start(config, recipe, device)?;
     line(format!(
         "training {} parameters on {} samples, {} steps of up to {} rows, on {device}: {} of memory",

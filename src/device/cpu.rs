@@ -28,6 +28,7 @@ impl CpuBuffer {
             device: "cpu".into(),
             what: format!("a tensor of {elements} {dtype}"),
             asked: bytes as u64,
+            free: None,
         })?;
         lines.resize(count, bytemuck::Zeroable::zeroed());
         Ok(CpuBuffer { lines, elements, dtype })

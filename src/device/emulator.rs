@@ -1,47 +1,157 @@
 //! The emulator as a device: the PTX that ships, run on the CPU with every memory access checked.
+//!
+//! It takes the launches that CUDA takes. A launch returns when it has run; a kernel that did what it must not is an
+//! [`Error::Findings`], whatever it computed.
 
-use super::Launch;
+use super::ptx::{self, Compiled};
+use super::{Buffer, Launch};
+use crate::emulator::{self, Argument, Options, Program};
 use crate::error::{Error, Result};
 use crate::tensor::DType;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs PTX on the CPU. See [`crate::device::Gpu::Emulator`].
 #[derive(Default)]
-pub struct Machine {}
+pub struct Machine {
+    programs: Mutex<HashMap<&'static str, Arc<Program>>>,
+    record: Mutex<Option<Recording>>,
+}
+
+/// What [`Machine::record`] collects.
+struct Recording {
+    options: Options,
+    runs: Vec<Run>,
+}
+
+/// One recorded launch.
+pub struct Run {
+    /// `rms_norm.forward_bf16`.
+    pub kernel: String,
+    /// The PTX file.
+    pub file: &'static str,
+    /// Blocks.
+    pub blocks: usize,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Bytes of static shared memory.
+    pub shared: usize,
+    /// What the emulator saw.
+    pub report: emulator::Report,
+}
 
 /// Memory of the emulated GPU.
-pub(crate) struct EmulatorBuffer {}
+pub(crate) struct EmulatorBuffer {
+    memory: emulator::Buffer,
+    machine: Arc<Machine>,
+}
 
 impl Machine {
     /// A machine with empty memory.
     pub fn new() -> Self {
-        Machine {}
+        Self::default()
     }
 
-    pub(crate) fn allocate(&self, _: usize, _: DType) -> Result<EmulatorBuffer> {
-        Ok(EmulatorBuffer {})
+    pub(crate) fn allocate(self: &Arc<Self>, elements: usize, dtype: DType) -> Result<EmulatorBuffer> {
+        Ok(EmulatorBuffer { memory: emulator::Buffer::new(ptx::bytes(elements, dtype)), machine: self.clone() })
+    }
+
+    /// Runs launches with these options from now on, and keeps what they report. Findings are then kept, too, and are no error.
+    pub fn record(&self, options: Options) {
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(Recording { options, runs: Vec::new() });
+    }
+
+    /// What was recorded since; recording ends.
+    pub fn recorded(&self) -> Vec<Run> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Vec::new(), |r| r.runs)
+    }
+
+    /// Runs this PTX in place of what ships of a stem: for tests that seed faults and look whether they are found.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the emulator does not know what stands there.
+    pub fn replace(&self, stem: &str, text: &str) -> Result<()> {
+        let compiled = Compiled::best(stem, ptx::OLDEST).ok_or_else(|| Error::Usage(format!("no PTX of kernels/{stem}.cu")))?;
+        let program = Program::new(compiled.file, text).map_err(|e| Error::Device { device: "emulator".into(), what: e.to_string() })?;
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner).insert(compiled.file, Arc::new(program));
+        Ok(())
     }
 
     pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
-        Err(Error::Device { device: "emulator".into(), what: format!("not yet: {}.{}{}", launch.kernel.0, launch.kernel.1, launch.variant) })
+        if launch.groups == 0 {
+            return Ok(());
+        }
+        let compiled = Compiled::best(launch.kernel.0, ptx::OLDEST).unwrap_or_else(|| panic!("no PTX of kernels/{}.cu", launch.kernel.0));
+        let module = ptx::module(compiled);
+        let signature = module.check(&launch)?;
+        let kernel = format!("{}.{}", launch.kernel.0, signature.name);
+        let named = module.contract.entry(&signature.name).map_or(&[][..], |e| &e.buffers);
+        let mut arguments = Vec::with_capacity(launch.buffers.len() + 1);
+        for (i, tensor) in launch.buffers.iter().enumerate() {
+            arguments.push(match tensor.map(|t| (t, &t.buffer)) {
+                None => Argument::Null,
+                Some((tensor, Buffer::Emulator(buffer))) => Argument::Buffer {
+                    buffer: &buffer.memory,
+                    bytes: tensor.len() * tensor.dtype().size(),
+                    name: named.get(i).map_or("a buffer", |b| b.name.as_str()),
+                },
+                Some((tensor, _)) => {
+                    return Err(Error::mismatch(launch.kernel.0, "a buffer", "a tensor on the emulator", format!("one on {}", tensor.device())));
+                }
+            });
+        }
+        arguments.push(Argument::Bytes(launch.dims));
+        let program = self.program(compiled)?;
+        let options = self.record.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or_else(Options::default, |r| r.options.clone());
+        let report = emulator::run(&program, &signature.name, launch.groups as u32, &arguments, &options)
+            .map_err(|e| Error::Device { device: "emulator".into(), what: format!("{kernel}: {e}") })?;
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = &mut *record {
+            record.runs.push(Run { kernel, file: compiled.file, blocks: launch.groups, threads: signature.threads, shared: signature.shared, report });
+            return Ok(());
+        }
+        match report.findings.as_slice() {
+            [] => Ok(()),
+            findings => Err(Error::Findings { kernel, findings: findings.iter().map(ToString::to_string).collect() }),
+        }
+    }
+
+    fn program(&self, compiled: &'static Compiled) -> Result<Arc<Program>> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = programs.get(compiled.file) {
+            return Ok(program.clone());
+        }
+        let program = Program::new(compiled.file, compiled.text).map_err(|e| Error::Device { device: "emulator".into(), what: e.to_string() })?;
+        Ok(programs.entry(compiled.file).or_insert(Arc::new(program)).clone())
     }
 }
 
 impl EmulatorBuffer {
-    pub(crate) fn forget(&self) {}
+    /// Marks its bytes as never written.
+    pub(crate) fn forget(&self) {
+        self.memory.forget();
+    }
 
-    pub(crate) fn upload(&self, _: &[u8]) -> Result<()> {
+    pub(crate) fn upload(&self, bytes: &[u8]) -> Result<()> {
+        self.memory.write(0, bytes);
         Ok(())
     }
 
-    pub(crate) fn download(&self, _: &mut [u8]) -> Result<()> {
+    pub(crate) fn download(&self, bytes: &mut [u8]) -> Result<()> {
+        self.memory.read(0, bytes);
         Ok(())
     }
 
     pub(crate) fn clear(&self) -> Result<()> {
+        self.memory.clear();
         Ok(())
     }
 
-    pub(crate) fn copy_from(&self, _: &EmulatorBuffer, _: usize) -> Result<()> {
+    pub(crate) fn copy_from(&self, from: &EmulatorBuffer, bytes: usize) -> Result<()> {
+        if !Arc::ptr_eq(&self.machine, &from.machine) {
+            return Err(Error::mismatch("copy", "from", "a tensor on the same device", "one on another emulator"));
+        }
+        self.memory.copy_from(&from.memory, bytes);
         Ok(())
     }
 }

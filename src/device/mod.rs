@@ -125,6 +125,24 @@ impl Device {
         }
     }
 
+    /// Refuses where less memory than this is free; a device that does not tell lets it pass.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], before anything was allocated.
+    pub fn expect_memory(&self, bytes: u64, what: &str) -> Result<()> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Device::Gpu(Gpu::Cuda(context)) => {
+                let (free, _) = context.memory()?;
+                if bytes > free {
+                    return Err(Error::OutOfMemory { device: self.to_string(), what: what.into(), asked: bytes, free: Some(free) });
+                }
+                Ok(())
+            }
+            Device::Cpu | Device::Gpu(_) => Ok(()),
+        }
+    }
+
     pub(crate) fn allocate(&self, elements: usize, dtype: DType) -> Result<Buffer> {
         match self {
             Device::Cpu => Ok(Buffer::Cpu(cpu::CpuBuffer::zeros(elements, dtype)?)),

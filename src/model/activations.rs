@@ -95,10 +95,11 @@ pub struct Activations<T = Tensor> {
 }
 
 impl<T> Activations<T> {
-    /// Builds the listing: `make(shape, dtype)` once per tensor.
+    /// Builds the listing: `make(shape, dtype)` once per tensor. Activations and their gradients are `real`; statistics, the loss
+    /// and sums stay f32 where that is bf16.
     pub fn build(config: &Config, capacity: Capacity, real: DType, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
         let inputs = Inputs::build(config, capacity, real, make)?;
-        let mut make = |shape: &[usize]| make(shape, real);
+        let wide = crate::ops::statistic(real);
         let Capacity { rows: n, logits: m, clips, .. } = capacity;
         let (d, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
         let (h, kv, hd) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
@@ -107,31 +108,31 @@ impl<T> Activations<T> {
             Some(audio) => (0..audio.layers)
                 .map(|layer| {
                     let shape = [clips, audio.frames_after(layer), d];
-                    Ok(ConvolutionActivations { z: make(&shape)?, y: make(&shape)?, dz: make(&shape)?, dy: make(&shape)? })
+                    Ok(ConvolutionActivations { z: make(&shape, real)?, y: make(&shape, real)?, dz: make(&shape, real)?, dy: make(&shape, real)? })
                 })
                 .collect::<Result<_>>()?,
         };
         let layers = (0..config.num_hidden_layers)
             .map(|_| {
                 Ok(LayerActivations {
-                    x: make(&[n, d])?,
-                    rstd_attention: make(&[n])?,
-                    normed_attention: make(&[n, d])?,
-                    q: make(&[n, h, hd])?,
-                    k: make(&[n, kv, hd])?,
-                    v: make(&[n, kv, hd])?,
-                    rstd_q: make(&[n, h])?,
-                    rstd_k: make(&[n, kv])?,
-                    q_rotated: make(&[n, h, hd])?,
-                    k_rotated: make(&[n, kv, hd])?,
-                    attended: make(&[n, h, hd])?,
-                    log_sum_exp: make(&[n, h])?,
-                    middle: make(&[n, d])?,
-                    rstd_mlp: make(&[n])?,
-                    normed_mlp: make(&[n, d])?,
-                    gate: make(&[n, f])?,
-                    up: make(&[n, f])?,
-                    gated: make(&[n, f])?,
+                    x: make(&[n, d], real)?,
+                    rstd_attention: make(&[n], wide)?,
+                    normed_attention: make(&[n, d], real)?,
+                    q: make(&[n, h, hd], real)?,
+                    k: make(&[n, kv, hd], real)?,
+                    v: make(&[n, kv, hd], real)?,
+                    rstd_q: make(&[n, h], wide)?,
+                    rstd_k: make(&[n, kv], wide)?,
+                    q_rotated: make(&[n, h, hd], real)?,
+                    k_rotated: make(&[n, kv, hd], real)?,
+                    attended: make(&[n, h, hd], real)?,
+                    log_sum_exp: make(&[n, h], wide)?,
+                    middle: make(&[n, d], real)?,
+                    rstd_mlp: make(&[n], wide)?,
+                    normed_mlp: make(&[n, d], real)?,
+                    gate: make(&[n, f], real)?,
+                    up: make(&[n, f], real)?,
+                    gated: make(&[n, f], real)?,
                 })
             })
             .collect::<Result<_>>()?;
@@ -139,32 +140,32 @@ impl<T> Activations<T> {
             inputs,
             convolutions,
             layers,
-            delta: make(&[n, d])?,
-            q_normed: make(&[n, h, hd])?,
-            k_normed: make(&[n, kv, hd])?,
-            x: make(&[n, d])?,
-            rstd: make(&[n])?,
-            normed: make(&[n, d])?,
-            picked: make(&[m, d])?,
-            logits: make(&[m, v])?,
-            row_loss: make(&[m])?,
-            logit_lse: make(&[m])?,
-            loss: make(&[1])?,
-            dpicked: make(&[m, d])?,
-            dx: make(&[n, d])?,
-            dmiddle: make(&[n, d])?,
-            dnormed: make(&[n, d])?,
-            dgate: make(&[n, f])?,
-            dup: make(&[n, f])?,
-            dgated: make(&[n, f])?,
-            dattended: make(&[n, h, hd])?,
-            attention_delta: make(&[n, h])?,
-            dq: make(&[n, h, hd])?,
-            dk: make(&[n, kv, hd])?,
-            dv: make(&[n, kv, hd])?,
-            dq_normed: make(&[n, h, hd])?,
-            dk_normed: make(&[n, kv, hd])?,
-            workspace: make(&[workspace(config, capacity)])?,
+            delta: make(&[n, d], real)?,
+            q_normed: make(&[n, h, hd], real)?,
+            k_normed: make(&[n, kv, hd], real)?,
+            x: make(&[n, d], real)?,
+            rstd: make(&[n], wide)?,
+            normed: make(&[n, d], real)?,
+            picked: make(&[m, d], real)?,
+            logits: make(&[m, v], real)?,
+            row_loss: make(&[m], wide)?,
+            logit_lse: make(&[m], wide)?,
+            loss: make(&[1], wide)?,
+            dpicked: make(&[m, d], real)?,
+            dx: make(&[n, d], real)?,
+            dmiddle: make(&[n, d], real)?,
+            dnormed: make(&[n, d], real)?,
+            dgate: make(&[n, f], real)?,
+            dup: make(&[n, f], real)?,
+            dgated: make(&[n, f], real)?,
+            dattended: make(&[n, h, hd], real)?,
+            attention_delta: make(&[n, h], wide)?,
+            dq: make(&[n, h, hd], real)?,
+            dk: make(&[n, kv, hd], real)?,
+            dv: make(&[n, kv, hd], real)?,
+            dq_normed: make(&[n, h, hd], real)?,
+            dk_normed: make(&[n, kv, hd], real)?,
+            workspace: make(&[workspace(config, capacity)], wide)?,
         })
     }
 }
@@ -281,8 +282,9 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
     needs.into_iter().max().unwrap_or(0)
 }
 
-/// Bytes of a training step on a device: parameters, gradients, both moments, activations and the batch. Allocates
-/// nothing.
+/// Bytes of a training step on a device whose activations are `real`: parameters, gradients, both moments, activations, and two
+/// batches (the next is uploaded while this one runs); in mixed precision (bf16) also the weights that the kernels read.
+/// Allocates nothing.
 pub fn bytes(config: &Config, capacity: Capacity, real: DType) -> u64 {
     let mut total = 0u64;
     let mut count = |shape: &[usize], dtype: DType| {
@@ -290,8 +292,12 @@ pub fn bytes(config: &Config, capacity: Capacity, real: DType) -> u64 {
         Ok(())
     };
     for _ in 0..4 {
+        let _ = Parameters::build(config, &mut |shape| count(shape, crate::ops::statistic(real)));
+    }
+    if real == DType::Bf16 {
         let _ = Parameters::build(config, &mut |shape| count(shape, real));
     }
     let _ = Activations::build(config, capacity, real, &mut count);
+    let _ = Inputs::build(config, capacity, real, &mut count);
     total
 }

@@ -286,15 +286,18 @@ impl Inputs {
         self.iota.write(&iota)
     }
 
-    /// Uploads a batch.
+    /// Uploads a batch. `ahead`: beside whatever the device is doing, which must not use these inputs.
     ///
     /// # Errors
     /// [`Error::TooLarge`] where it has more rows, pictures or sounds than were allocated.
-    pub fn load(&mut self, config: &Config, batch: &Batch) -> Result<()> {
-        fn put<T: crate::tensor::Element>(tensor: &mut Tensor, rows: usize, data: &[T]) -> Result<()> {
-            tensor.set_rows(rows)?;
-            tensor.write(data)
+    pub fn load(&mut self, config: &Config, batch: &Batch, ahead: bool) -> Result<()> {
+        fn write<T: crate::tensor::Element>(tensor: &mut Tensor, data: &[T], ahead: bool) -> Result<()> {
+            if ahead { tensor.write_ahead(data) } else { tensor.write(data) }
         }
+        let put = |tensor: &mut Tensor, rows: usize, data: &[i32]| {
+            tensor.set_rows(rows)?;
+            write(tensor, data, ahead)
+        };
         let n = batch.rows();
         put(&mut self.embed_id, n, &batch.embed_id)?;
         put(&mut self.position, n, &batch.position)?;
@@ -303,15 +306,17 @@ impl Inputs {
         let rows: Vec<i32> = (0..n as i32).collect();
         let (sorted_row, sorted_start) = embedding::plan(&batch.embed_id, &rows, config.vocab_size);
         put(&mut self.sorted_row, n, &sorted_row)?;
-        self.sorted_start.write(&sorted_start)?;
+        write(&mut self.sorted_start, &sorted_start, ahead)?;
         put(&mut self.logit_row, batch.logit_row.len(), &batch.logit_row)?;
         put(&mut self.logit_target, batch.logit_target.len(), &batch.logit_target)?;
-        put(&mut self.pixels, batch.images, &batch.pixels)?;
+        self.pixels.set_rows(batch.images)?;
+        write(&mut self.pixels, &batch.pixels, ahead)?;
         put(&mut self.patch_row, batch.patch_row.len(), &batch.patch_row)?;
         self.mel.set_rows(batch.clips)?;
         match self.mel.dtype() {
-            DType::F64 => self.mel.write(&batch.mel.iter().map(|&x| x as f64).collect::<Vec<_>>())?,
-            _ => self.mel.write(&batch.mel)?,
+            DType::F64 => write(&mut self.mel, &batch.mel.iter().map(|&x| x as f64).collect::<Vec<_>>(), ahead)?,
+            DType::Bf16 => write(&mut self.mel, &batch.mel.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>(), ahead)?,
+            _ => write(&mut self.mel, &batch.mel, ahead)?,
         }
         put(&mut self.frame_row, batch.frame_row.len(), &batch.frame_row)?;
         self.counted = batch.counted();

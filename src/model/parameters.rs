@@ -216,6 +216,15 @@ impl Parameters {
         Ok(parameters)
     }
 
+    /// A copy of them in another precision.
+    pub fn rounded(&self, config: &Config, dtype: DType) -> Result<Self> {
+        let mut copy = Self::zeros(config, self.norm.device(), dtype)?;
+        for (to, from) in copy.each_mut().into_iter().zip(self.each()) {
+            to.write_f64(&from.read_f64()?)?;
+        }
+        Ok(copy)
+    }
+
     /// Sets every tensor to zero.
     pub fn fill_zero(&mut self) -> Result<()> {
         self.each_mut().into_iter().try_for_each(Tensor::fill_zero)

@@ -167,6 +167,8 @@ pub struct Case {
     pub flops: u64,
     /// Whether the benchmark times it.
     pub bench: bool,
+    /// Whether only a real GPU has the time for it; run where it is asked for.
+    pub large: bool,
     /// Why this case cannot run on a device, if so: listed, never silent.
     pub skip: Option<fn(&Device) -> Option<String>>,
 }
@@ -181,7 +183,20 @@ impl Case {
         compare: Compare,
         run: impl Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Case { entry, label: label.into(), inputs, outputs, run: Box::new(run), naive: None, naive_mixed: None, compare, flops: 0, bench: false, skip: None }
+        Case {
+            entry,
+            label: label.into(),
+            inputs,
+            outputs,
+            run: Box::new(run),
+            naive: None,
+            naive_mixed: None,
+            compare,
+            flops: 0,
+            bench: false,
+            large: false,
+            skip: None,
+        }
     }
 
     /// With plain loops beside it.
@@ -193,6 +208,12 @@ impl Case {
     /// With plain loops that round to bf16 within, for the allowance in mixed precision.
     pub fn naive_mixed(mut self, run: impl Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync + 'static) -> Self {
         self.naive_mixed = Some(Box::new(run));
+        self
+    }
+
+    /// As one that only a real GPU has the time for.
+    pub fn large(mut self) -> Self {
+        self.large = true;
         self
     }
 

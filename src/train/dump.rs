@@ -16,11 +16,12 @@ use std::path::Path;
 /// Tensors: `input.token_id [N]`, `input.position [N]`, `input.visible [N, 2]`, `input.target [N]` (i32; −1 is not counted),
 /// `input.pixels [images, H, W, 3]` (u8), `input.patch_row [images · patches]` (i32), `input.waveform [clips, samples]`,
 /// `input.mel [clips, frames, mels]`, `input.frame_row [clips · rows]` (i32), `embedded [N, D]`, `logits [N, V]`, `loss [1]`,
-/// and `grad.<parameter>` for every parameter; floats are f32, or f64 where the model was opened in f64.
+/// and `grad.<parameter>` for every parameter; floats are f32, or f64 where
+/// the model was opened in f64. `activation`: the parameters' own dtype, or bf16 for mixed precision.
 ///
 /// # Errors
 /// As the loaders; [`Error::Usage`] for more samples than the data set has.
-pub fn dump(model: ModelFolder, dataset: &Dataset, samples: usize, out: &Path) -> Result<()> {
+pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: usize, out: &Path) -> Result<()> {
     let ModelFolder { config, parameters, tokenizer, .. } = model;
     let (device, real) = (parameters.norm.device().clone(), parameters.norm.dtype());
     if samples == 0 || samples > dataset.rows().len() {
@@ -53,7 +54,7 @@ pub fn dump(model: ModelFolder, dataset: &Dataset, samples: usize, out: &Path) -
     let mut batch = Packer { config: &config, budget: rows, placeholders: placeholders(&special) }.pack(&sequences)?;
     batch.all_logits();
 
-    let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), Capacity::of(&batch))?;
+    let mut trainer = Trainer::with_activations(activation, &config, parameters, Schedule::meadow(1), Capacity::of(&batch))?;
     let activations = trainer.forward(&batch)?;
     let (embedded, logits, loss) = (activations.embedded(), activations.logits(), activations.loss());
     let mut tensors = vec![floats("embedded", embedded)?, floats("logits", logits)?, floats("loss", loss)?];
@@ -88,7 +89,7 @@ pub fn dump(model: ModelFolder, dataset: &Dataset, samples: usize, out: &Path) -
 fn floats(name: &str, tensor: &Tensor) -> Result<(String, Vec<usize>, DType, Vec<u8>)> {
     let bytes = match tensor.dtype() {
         DType::F64 => bytemuck::cast_slice(&tensor.read::<f64>()?).to_vec(),
-        _ => bytemuck::cast_slice(&tensor.read::<f32>()?).to_vec(),
+        _ => bytemuck::cast_slice(&tensor.read_f64()?.iter().map(|&x| x as f32).collect::<Vec<_>>()).to_vec(),
     };
-    Ok((name.to_string(), tensor.shape().dims().to_vec(), tensor.dtype(), bytes))
+    Ok((name.to_string(), tensor.shape().dims().to_vec(), crate::ops::statistic(tensor.dtype()), bytes))
 }

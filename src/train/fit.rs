@@ -7,6 +7,7 @@ use crate::data::tokenizer::Special;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Capacity, Packer};
 use crate::model::{Config, Parameters};
+use crate::tensor::DType;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -30,12 +31,36 @@ pub struct Recipe {
     pub light: f32,
     /// What decides the order of the samples and the hidden words.
     pub seed: u64,
+    /// What the kernels read and write.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// What activations and the weights that the kernels read are. Parameters, gradients and moments are f32 in either case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit float.
+    #[default]
+    F32,
+    /// Mixed precision, on devices that run PTX: half the memory and traffic, products on tensor cores.
+    Bf16,
+}
+
+impl Precision {
+    /// The dtype of activations.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::Bf16,
+        }
+    }
 }
 
 impl Recipe {
     /// The demo's.
     pub fn meadow(steps: usize, seed: u64) -> Self {
-        Recipe { rows: 1920, schedule: Schedule::meadow(steps), hide: 1.0, light: 0.25, seed }
+        Recipe { rows: 1920, schedule: Schedule::meadow(steps), hide: 1.0, light: 0.25, seed, precision: Precision::F32 }
     }
 }
 
@@ -113,9 +138,14 @@ impl<'a> Batches<'a> {
 /// [`Error::NonFinite`] where a loss or gradient goes bad, [`Error::Interrupted`] where `on_step` says so (the trainer then
 /// holds the last whole step).
 pub fn fit(trainer: &mut Trainer, batches: &mut Batches, mut on_step: impl FnMut(&Trainer, &Report, &Batch) -> ControlFlow<()>) -> Result<()> {
+    if trainer.step >= trainer.schedule.steps {
+        return Ok(());
+    }
+    let first = batches.draw()?;
+    let mut ready = trainer.ready(first)?;
     while trainer.step < trainer.schedule.steps {
-        let batch = batches.draw()?;
-        let report = trainer.step(&batch)?;
+        let (report, batch, next) = trainer.step_ready(ready, || batches.draw())?;
+        ready = next;
         if on_step(trainer, &report, &batch).is_break() && trainer.step < trainer.schedule.steps {
             return Err(Error::Interrupted { step: trainer.step });
         }
@@ -125,8 +155,10 @@ pub fn fit(trainer: &mut Trainer, batches: &mut Batches, mut on_step: impl FnMut
 
 /// A trainer for a recipe, with fresh parameters on a device.
 pub fn start(config: &Config, recipe: &Recipe, device: &crate::Device) -> Result<Trainer> {
-    let parameters = Parameters::init(config, device, crate::DType::F32, recipe.seed)?;
-    Trainer::new(config, parameters, recipe.schedule, Capacity::for_budget(config, recipe.rows))
+    let capacity = Capacity::for_budget(config, recipe.rows);
+    device.expect_memory(Trainer::bytes(config, capacity, recipe.precision.dtype()), "a training step")?;
+    let parameters = Parameters::init(config, device, DType::F32, recipe.seed)?;
+    Trainer::with_activations(recipe.precision.dtype(), config, parameters, recipe.schedule, capacity)
 }
 
 /// Scales the three colour channels.

@@ -1,10 +1,14 @@
 //! One training step, on one screen: batch → forward → loss → backward → optimiser.
+//!
+//! In mixed precision (Micikevicius et al. 2018, arXiv 1710.03740, with bf16, whose range needs no loss scaling) activations
+//! and the weights that the kernels read are bf16; the parameters themselves, their gradients, the moments, statistics and sums
+//! stay f32, and AdamW writes both the parameters and their rounded copy.
 
 use super::schedule::Schedule;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::activations::{Activations, bytes};
-use crate::model::batch::{Batch, Capacity};
+use crate::model::batch::{Batch, Capacity, Inputs};
 use crate::model::{Config, Parameters, backward, forward};
 use crate::ops::adamw::{self, Hyper};
 use crate::ops::rope;
@@ -16,6 +20,8 @@ pub struct Trainer {
     pub config: Config,
     /// The parameters.
     pub parameters: Parameters,
+    /// In mixed precision: the parameters rounded to bf16, which the forward and the backward pass read.
+    rounded: Option<Parameters>,
     /// Their gradients.
     pub gradients: Parameters,
     /// AdamW's first and second moments.
@@ -25,10 +31,15 @@ pub struct Trainer {
     /// Learning rate over time, and AdamW's constants.
     pub schedule: Schedule,
     activations: Activations,
+    /// The next batch's inputs, uploaded while this one runs.
+    next_inputs: Inputs,
     activations_bytes: u64,
     table: rope::Table,
     norm: Tensor,
 }
+
+/// A batch whose inputs are on the device, or on their way. See [`Trainer::ready`].
+pub struct Ready(Batch);
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug)]
@@ -42,21 +53,43 @@ pub struct Report {
 }
 
 impl Trainer {
-    /// Allocates everything for batches up to `capacity`.
+    /// Allocates everything for batches up to `capacity`, in the parameters' precision.
+    ///
+    /// # Errors
+    /// As [`Trainer::with_activations`].
     pub fn new(config: &Config, parameters: Parameters, schedule: Schedule, capacity: Capacity) -> Result<Self> {
+        let dtype = parameters.norm.dtype();
+        Self::with_activations(dtype, config, parameters, schedule, capacity)
+    }
+
+    /// As [`Trainer::new`] with activations of this dtype: bf16 beside f32 parameters is mixed precision.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the device has no bf16, [`Error::OutOfMemory`] where its memory does not suffice.
+    pub fn with_activations(activation: DType, config: &Config, parameters: Parameters, schedule: Schedule, capacity: Capacity) -> Result<Self> {
         let (device, dtype) = (parameters.norm.device().clone(), parameters.norm.dtype());
+        if activation != dtype && !(activation == DType::Bf16 && dtype == DType::F32 && device.has_bf16()) {
+            let what = format!("{activation} activations beside {dtype} parameters: mixed precision is bf16 beside f32, on cuda and emulator");
+            return Err(Error::Device { device: device.to_string(), what });
+        }
         let zeros = || Parameters::zeros(config, &device, dtype);
         let mut activations_bytes = 0;
-        let mut activations = Activations::build(config, capacity, dtype, &mut |shape, dtype| {
+        let mut make = |shape: &[usize], dtype| {
             let tensor = Tensor::zeros(&device, shape, dtype)?;
             activations_bytes += tensor.bytes();
             Ok(tensor)
-        })?;
+        };
+        let mut activations = Activations::build(config, capacity, activation, &mut make)?;
+        let mut next_inputs = Inputs::build(config, capacity, activation, &mut make)?;
         activations.inputs.number_rows()?;
+        next_inputs.number_rows()?;
+        let rounded = (activation != dtype).then(|| parameters.rounded(config, activation)).transpose()?;
         Ok(Trainer {
             gradients: zeros()?,
             moments: [zeros()?, zeros()?],
+            rounded,
             activations,
+            next_inputs,
             activations_bytes,
             table: forward::rope_table(config, &device, dtype)?,
             norm: Tensor::zeros(&device, [1], dtype)?,
@@ -67,15 +100,15 @@ impl Trainer {
         })
     }
 
-    /// Bytes that [`Trainer::new`] allocates.
-    pub fn bytes(config: &Config, capacity: Capacity, dtype: DType) -> u64 {
-        bytes(config, capacity, dtype)
+    /// Bytes that a trainer with activations of this dtype allocates.
+    pub fn bytes(config: &Config, capacity: Capacity, activation: DType) -> u64 {
+        bytes(config, capacity, activation)
     }
 
     /// Bytes of every tensor that this trainer holds.
     pub fn allocated_bytes(&self) -> u64 {
         let parameters = [&self.parameters, &self.gradients, &self.moments[0], &self.moments[1]];
-        let parameters: u64 = parameters.iter().flat_map(|p| p.each()).map(Tensor::bytes).sum();
+        let parameters: u64 = parameters.into_iter().chain(&self.rounded).flat_map(|p| p.each()).map(Tensor::bytes).sum();
         parameters + self.activations_bytes + self.table.tensor().bytes() + self.norm.bytes()
     }
 
@@ -84,8 +117,42 @@ impl Trainer {
     /// # Errors
     /// [`Error::NonFinite`] where the loss or the gradient is not a number: the parameters are then as before the step.
     pub fn step(&mut self, batch: &Batch) -> Result<Report> {
-        let loss = self.loss_and_gradients(batch)?;
-        let gradient_norm = self.gradient_norm()?;
+        self.activations.inputs.load(&self.config, batch, false)?;
+        self.launch_gradients()?;
+        self.finish_step()
+    }
+
+    /// Uploads a batch beside what the device is doing, for [`Trainer::step_ready`]. There is room for one.
+    pub fn ready(&mut self, batch: Batch) -> Result<Ready> {
+        self.next_inputs.load(&self.config, &batch, true)?;
+        Ok(Ready(batch))
+    }
+
+    /// One step on the batch that is ready, while which the host draws the next one (`draw`) and makes it ready. A GPU need not
+    /// wait for the host in between.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], and those of `draw`.
+    pub fn step_ready(&mut self, batch: Ready, draw: impl FnOnce() -> Result<Batch>) -> Result<(Report, Batch, Ready)> {
+        std::mem::swap(&mut self.activations.inputs, &mut self.next_inputs);
+        self.launch_gradients()?;
+        let next = self.ready(draw()?)?;
+        Ok((self.finish_step()?, batch.0, next))
+    }
+
+    /// Forward and backward on the loaded inputs: afterwards the loss and the gradients are on the device.
+    fn launch_gradients(&mut self) -> Result<()> {
+        self.gradients.fill_zero()?;
+        let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
+        forward::forward(&self.config, weights, &self.table, &mut self.activations)?;
+        backward::backward(&self.config, weights, &self.table, &mut self.activations, &mut self.gradients)?;
+        adamw::global_norm(&self.gradients.each(), &mut self.norm, &mut self.activations.workspace)
+    }
+
+    /// The update, once the host has seen that the loss and the gradients are numbers.
+    fn finish_step(&mut self) -> Result<Report> {
+        let loss = self.activations.loss.read_f64()?[0] as f32;
+        let gradient_norm = self.norm.read_f64()?[0] as f32;
         if !loss.is_finite() || !gradient_norm.is_finite() {
             let what = if loss.is_finite() { self.first_bad_gradient()? } else { "the loss".into() };
             return Err(Error::NonFinite { step: self.step + 1, what });
@@ -94,6 +161,7 @@ impl Trainer {
         let learning_rate = self.schedule.learning_rate(self.step);
         let [first, second] = &mut self.moments;
         let moments = first.each_mut().into_iter().zip(second.each_mut());
+        let mut rounded = self.rounded.as_mut().map(|r| r.each_mut().into_iter());
         for ((p, g), (m, v)) in self.parameters.each_mut().into_iter().zip(self.gradients.each()).zip(moments) {
             let weight_decay = if p.shape().dims().len() >= 2 { self.schedule.weight_decay } else { 0.0 };
             let hyper = Hyper {
@@ -105,31 +173,24 @@ impl Trainer {
                 max_norm: self.schedule.max_norm,
                 step: self.step,
             };
-            adamw::update(p, g, m, v, &self.norm, &hyper, None)?;
+            let copy = rounded.as_mut().and_then(Iterator::next);
+            adamw::update(p, g, m, v, &self.norm, &hyper, copy)?;
         }
         Ok(Report { loss, gradient_norm, learning_rate })
     }
 
     /// The loss of a batch and its gradients, without an update.
     pub fn loss_and_gradients(&mut self, batch: &Batch) -> Result<f32> {
-        let a = &mut self.activations;
-        a.inputs.load(&self.config, batch)?;
-        self.gradients.fill_zero()?;
-        forward::forward(&self.config, &self.parameters, &self.table, a)?;
-        backward::backward(&self.config, &self.parameters, &self.table, a, &mut self.gradients)?;
-        Ok(a.loss.read_f64()?[0] as f32)
-    }
-
-    /// The norm of all gradients together.
-    fn gradient_norm(&mut self) -> Result<f32> {
-        adamw::global_norm(&self.gradients.each(), &mut self.norm, &mut self.activations.workspace)?;
-        Ok(self.norm.read_f64()?[0] as f32)
+        self.activations.inputs.load(&self.config, batch, false)?;
+        self.launch_gradients()?;
+        Ok(self.activations.loss.read_f64()?[0] as f32)
     }
 
     /// The forward pass alone; the activations can then be read.
     pub fn forward(&mut self, batch: &Batch) -> Result<&Activations> {
-        self.activations.inputs.load(&self.config, batch)?;
-        forward::forward(&self.config, &self.parameters, &self.table, &mut self.activations)?;
+        self.activations.inputs.load(&self.config, batch, false)?;
+        let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
+        forward::forward(&self.config, weights, &self.table, &mut self.activations)?;
         Ok(&self.activations)
     }
 

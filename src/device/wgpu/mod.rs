@@ -259,7 +259,7 @@ impl Context {
             Some(Fault::OutOfMemory) => {
                 *fault = None;
                 let (what, asked) = asked();
-                Err(Error::OutOfMemory { device: self.name().into(), what, asked })
+                Err(Error::OutOfMemory { device: self.name().into(), what, asked, free: None })
             }
             Some(Fault::Other(_)) => match fault.take() {
                 Some(Fault::Other(what)) => Err(Error::Device { device: self.name().into(), what }),

@@ -5,7 +5,11 @@
 //! inside what the kernel sees as the buffer: reading or writing past the end shows. A NaN or infinity where the oracle has
 //! none fails, whatever the allowance.
 
-use crate::device::Device;
+mod training;
+
+pub use training::{drawn_batch, drawn_sequence, repeat_training};
+
+use crate::device::{Device, Gpu};
 use crate::error::Result;
 use crate::ops::case::{Case, Compare, GradientCase, Kind, Operand, Output, Run};
 use crate::ops::{OPS, Op};
@@ -281,6 +285,8 @@ pub struct Totals {
     pub failed: usize,
     /// Cases that did not run, each with its reason.
     pub skipped: Vec<Skipped>,
+    /// Large shapes that were not asked for.
+    pub large_left_out: usize,
 }
 
 /// A case that did not run.
@@ -320,11 +326,21 @@ pub struct Effort {
     pub every: usize,
     /// Runs whose bits must agree, for one case of every entry.
     pub repeats: usize,
+    /// Also the cases that only a real GPU has the time for.
+    pub large: bool,
 }
 
-impl Default for Effort {
-    fn default() -> Self {
-        Effort { every: 1, repeats: REPEATS }
+impl Effort {
+    /// Everything that a device has time for.
+    pub fn whole(device: &Device) -> Self {
+        // The emulator's only order that varies is that of its blocks, and it is slow.
+        let repeats = if matches!(device, Device::Gpu(Gpu::Emulator(_))) { 3 } else { REPEATS };
+        Effort { every: 1, repeats, large: false }
+    }
+
+    /// A first look.
+    pub fn quick() -> Self {
+        Effort { every: 8, repeats: 3, large: false }
     }
 }
 
@@ -333,7 +349,7 @@ impl Default for Effort {
 /// # Errors
 /// [`crate::Error::Usage`] for an unknown operation.
 pub fn run(device: &Device, only: Option<&str>, progress: impl FnMut(&str)) -> Result<Report> {
-    run_with(device, only, Effort::default(), progress)
+    run_with(device, only, Effort::whole(device), progress)
 }
 
 /// As [`run`], more or less thorough.
@@ -349,6 +365,10 @@ pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progres
         for case in (op.cases)().into_iter().step_by(effort.every) {
             if let Some(reason) = case.skip.and_then(|skip| skip(device)) {
                 report.cases.skipped.push(Skipped { case: format!("{} {} {}", op.name, case.entry, case.label), reason });
+                continue;
+            }
+            if case.large && !effort.large {
+                report.cases.large_left_out += 1;
                 continue;
             }
             for activation in precisions(&case, device) {

@@ -1,0 +1,189 @@
+//! The PTX that ships: which files there are, what their entries take, and whether a launch fits.
+//!
+//! CUDA and the emulator both come here, so that a launch is checked in one place: its arguments against the `.entry`
+//! signature, its buffers against the shapes of the kernel's header, its grid against the limit.
+
+mod contract;
+
+pub use contract::{Buffer, Contract, Entry, Field};
+
+use super::Launch;
+use crate::emulator::parse;
+use crate::error::{Error, Result};
+use crate::tensor::DType;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// A compiled file, as `build.rs` found it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The stem of `kernels/<stem>.cu`.
+    pub stem: &'static str,
+    /// `sm_80`: any GPU from 8.0 on; `sm_90a`: 9.0 alone.
+    pub architecture: &'static str,
+    /// The PTX file's path in the repository.
+    pub file: &'static str,
+    /// The PTX.
+    pub text: &'static str,
+    /// The CUDA C++ that it was compiled from.
+    pub source: &'static str,
+}
+
+/// Every compiled file.
+pub static COMPILED: &[Compiled] = include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+
+/// The oldest GPU that any of the kernels runs on.
+pub const OLDEST: u32 = 80;
+
+impl Compiled {
+    /// The best file of a stem for a GPU of this compute capability (8.0 is 80).
+    pub fn best(stem: &str, capability: u32) -> Option<&'static Compiled> {
+        let rank = |c: &Compiled| {
+            let number = c.architecture.trim_start_matches("sm_");
+            match number.strip_suffix('a') {
+                Some(exact) => exact.parse().ok().filter(|&n: &u32| n == capability),
+                None => number.parse().ok().filter(|&n| n <= capability),
+            }
+        };
+        COMPILED.iter().filter(|c| c.stem == stem).filter_map(|c| rank(c).map(|rank| (rank, c))).max_by_key(|&(rank, _)| rank).map(|(_, c)| c)
+    }
+
+    /// The ISA version that a driver must know, as `.version` says: (8, 4).
+    pub fn isa(&self) -> Option<(u32, u32)> {
+        let line = self.text.lines().find_map(|l| l.strip_prefix(".version "))?;
+        let (major, minor) = line.trim().split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
+/// A compiled file, read: its entries' signatures beside what its header promises.
+pub struct Module {
+    /// The file.
+    pub compiled: &'static Compiled,
+    /// What the header says.
+    pub contract: Contract,
+    signatures: HashMap<String, Signature>,
+}
+
+/// What an `.entry` takes.
+#[derive(Debug)]
+pub struct Signature {
+    /// Its name.
+    pub name: String,
+    /// Threads of a block: exactly these are launched.
+    pub threads: u32,
+    /// One per parameter: the bytes of a struct by value, or `None` for a pointer.
+    pub parameters: Vec<Option<usize>>,
+    /// Bytes of static shared memory.
+    pub shared: usize,
+}
+
+/// The module of a file; read once.
+pub fn module(compiled: &'static Compiled) -> &'static Module {
+    static MODULES: Mutex<Vec<&'static Module>> = Mutex::new(Vec::new());
+    let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = modules.iter().find(|m| std::ptr::eq(m.compiled, compiled)) {
+        return found;
+    }
+    // As many as there are files, for the life of the process.
+    let module: &'static Module = Box::leak(Box::new(Module::read(compiled)));
+    modules.push(module);
+    module
+}
+
+impl Module {
+    fn read(compiled: &'static Compiled) -> Module {
+        let parsed = parse::parse(compiled.file, compiled.text).expect("build.rs has parsed it");
+        let signatures = parsed
+            .entries
+            .iter()
+            .map(|entry| {
+                let parameters = entry.params.iter().map(|p| (p.kind != parse::ParamKind::Pointer).then_some(p.size)).collect();
+                let threads = entry.max_threads.map_or(0, |t| t.iter().product());
+                (entry.name.clone(), Signature { name: entry.name.clone(), threads, parameters, shared: entry.shared_bytes(&parsed) })
+            })
+            .collect();
+        Module { compiled, contract: Contract::parse(compiled.source), signatures }
+    }
+
+    /// The entries, by name.
+    pub fn signatures(&self) -> impl Iterator<Item = &Signature> {
+        self.signatures.values()
+    }
+
+    /// The signature of the entry that a launch means, if the launch fits it.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for a buffer that is smaller than the header says, [`Error::TooLarge`] for a grid beyond CUDA's limit.
+    ///
+    /// # Panics
+    /// Where the launcher and the kernel do not belong together: no such entry, other arguments.
+    pub(crate) fn check(&self, launch: &Launch) -> Result<&Signature> {
+        let (stem, entry) = launch.kernel;
+        let name = format!("{entry}{}", launch.variant);
+        let file = self.compiled.file;
+        let signature = self.signatures.get(&name).unwrap_or_else(|| panic!("{file} has no entry {name}"));
+        let (dims, pointers) = signature.parameters.split_last().unwrap_or_else(|| panic!("{file}: {name} takes nothing"));
+        assert!(
+            pointers.len() == launch.buffers.len() && pointers.iter().all(Option::is_none) && *dims == Some(launch.dims.len()),
+            "{file}: {name} takes {:?}, the launcher gives {} buffers and {} bytes of dims",
+            signature.parameters,
+            launch.buffers.len(),
+            launch.dims.len(),
+        );
+        assert!(signature.threads > 0, "{file}: {name} does not say its block size");
+        if launch.groups > i32::MAX as usize {
+            return Err(Error::TooLarge { what: format!("blocks of {stem}.{name}"), size: launch.groups as u128, limit: i32::MAX as u128 });
+        }
+        if let Some(documented) = self.contract.entry(&name) {
+            let values = self.contract.values(launch.dims);
+            for (buffer, tensor) in documented.buffers.iter().zip(launch.buffers) {
+                let Some(tensor) = tensor else { continue };
+                let needed = buffer.elements(&values).unwrap_or_else(|e| panic!("kernels/{stem}.cu:{}: `{e}` is nothing that the Dims know", buffer.line));
+                // Words of any kind may lie in a u32 buffer.
+                let size = if buffer.dtypes.iter().any(|d| d == "u32") { 4 } else { tensor.dtype().size() };
+                let has = tensor.len() as u64 * tensor.dtype().size() as u64;
+                if needed.is_some_and(|needed| needed * size as u64 > has) {
+                    let expected = format!("`{}` {:?}: {} elements", buffer.name, buffer.shape, needed.unwrap_or_default());
+                    return Err(Error::mismatch(stem, "a buffer", expected, tensor.shape()));
+                }
+                let known = ["u32".to_string(), tensor.dtype().to_string()];
+                assert!(
+                    buffer.dtypes.iter().any(|d| known.contains(d)),
+                    "{file}: {name}: `{}` is {:?}, the launcher gives {}",
+                    buffer.name,
+                    buffer.dtypes,
+                    tensor.dtype()
+                );
+            }
+        }
+        Ok(signature)
+    }
+}
+
+/// Bytes that a tensor of so many elements takes on a PTX device: at least 16, so that it has an address.
+pub(super) fn bytes(elements: usize, dtype: DType) -> usize {
+    (elements * dtype.size()).next_multiple_of(16).max(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_file_is_the_newest_that_runs() {
+        assert!(Compiled::best("rms_norm", 75).is_none());
+        for capability in [80, 86, 89, 90, 100, 120] {
+            let best = Compiled::best("rms_norm", capability).expect("there is one from 8.0 on");
+            assert_eq!(best.stem, "rms_norm");
+            assert!(!best.architecture.ends_with('a') || capability == 90);
+        }
+    }
+
+    #[test]
+    fn every_file_can_be_loaded_by_a_driver_of_2024() {
+        for compiled in COMPILED {
+            assert!(compiled.isa().is_some_and(|isa| isa <= (8, 4)), "{}: {:?}", compiled.file, compiled.isa());
+        }
+    }
+}

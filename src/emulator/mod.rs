@@ -1,0 +1,277 @@
+//! PTX on the CPU: the very kernels that ship, run and checked on machines without a GPU.
+//!
+//! - [`parse`]: text → entries and instructions, by name; [`decode`](Program): opcodes and registers → dense operations.
+//! - [`run`] launches an entry: blocks in parallel, the warps of a block one after the other from barrier to barrier, the
+//!   32 lanes of a warp at once.
+//! - While it runs it checks: [`Kind`] lists what it finds.
+//!
+//! What a GPU leaves open the emulator settles in one way: blocks and warps in some order, approximations rounded
+//! correctly, `mma` with one rounding per eight k. A kernel whose result depends on more than that is wrong.
+
+mod access;
+mod arith;
+mod block;
+mod buffer;
+mod decode;
+mod finding;
+mod global;
+mod integer;
+mod lanes;
+mod machine;
+mod mma;
+mod ops;
+mod order;
+pub mod parse;
+mod shared;
+mod warp;
+
+pub use access::Access;
+pub use buffer::Buffer;
+pub use finding::{Finding, Kind};
+pub use parse::Error as ParseError;
+
+use machine::{Bound, Launch, Notes};
+use parse::{Module, ParamKind};
+use std::sync::Mutex;
+
+/// A parsed and decoded PTX file.
+pub struct Program {
+    module: Module,
+    kernels: Vec<decode::Kernel>,
+    data: Vec<u8>,
+}
+
+impl Program {
+    /// Parses and decodes `text`; `file` is for messages. Whatever the emulator does not know is an error here.
+    pub fn new(file: &str, text: &str) -> Result<Program, ParseError> {
+        let module = parse::parse(file, text)?;
+        let kernels = module.entries.iter().map(|e| decode::decode(&module, e)).collect::<Result<_, _>>()?;
+        let data = decode::module_data(&module).0;
+        Ok(Program { module, kernels, data })
+    }
+
+    /// What was parsed.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// What an entry may do with the buffer of each of its parameters: certain where it says no.
+    pub fn access(&self, entry: &str) -> Option<&[Access]> {
+        self.kernels.iter().find(|k| k.name == entry).map(|k| &k.access[..])
+    }
+
+    /// The entry of a name.
+    pub fn entry(&self, name: &str) -> Option<&parse::Entry> {
+        self.module.entries.iter().find(|e| e.name == name)
+    }
+}
+
+/// One argument of a launch, in the order of the parameters.
+#[derive(Clone, Copy)]
+pub enum Argument<'a> {
+    /// A pointer to the start of a buffer.
+    Buffer {
+        /// The buffer.
+        buffer: &'a Buffer,
+        /// Bytes in use: what lies behind is out of bounds.
+        bytes: usize,
+        /// Its name in findings.
+        name: &'a str,
+    },
+    /// A null pointer.
+    Null,
+    /// A number or a struct by value, little-endian.
+    Bytes(&'a [u8]),
+}
+
+/// Which thread to trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Trace {
+    /// Its block.
+    pub block: u32,
+    /// Its place in the block.
+    pub thread: u32,
+}
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Record the instructions of one thread.
+    pub trace: Option<Trace>,
+    /// Count instructions and traffic.
+    pub stats: bool,
+    /// Threads of this machine to use; 0: rayon's choice.
+    pub threads: usize,
+    /// Thread instructions a block may take before it counts as endless.
+    pub budget: u64,
+    /// How many findings are kept in words.
+    pub most_findings: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { trace: None, stats: false, threads: 0, budget: 1 << 33, most_findings: 8 }
+    }
+}
+
+/// What came of a launch.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is wrong with the kernel, by block and line; each kind once per instruction.
+    pub findings: Vec<Finding>,
+    /// How many more there were.
+    pub more: u64,
+}
+
+/// Why a launch did not happen, or did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The PTX has no such entry.
+    #[error("{file}: no entry `{entry}`; there are: {known}")]
+    NoEntry {
+        /// The PTX file.
+        file: String,
+        /// What was asked for.
+        entry: String,
+        /// What there is.
+        known: String,
+    },
+    /// An argument does not fit its parameter.
+    #[error("{entry}: parameter {index} (`{name}`): expected {expected}, got {got}")]
+    Argument {
+        /// The entry.
+        entry: String,
+        /// Which parameter, from 0.
+        index: usize,
+        /// Its name in the PTX.
+        name: String,
+        /// What it takes.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// The number of arguments is wrong.
+    #[error("{entry}: expected {expected} arguments, got {got}")]
+    Count {
+        /// The entry.
+        entry: String,
+        /// How many it takes.
+        expected: usize,
+        /// How many there were.
+        got: usize,
+    },
+    /// A block that does not end within its budget.
+    #[error("{entry}: block {block} has not ended after {budget} thread instructions; it stands at {file}:{line}: `{text}`")]
+    Endless {
+        /// The entry.
+        entry: String,
+        /// The block.
+        block: u32,
+        /// [`Options::budget`].
+        budget: u64,
+        /// The PTX file.
+        file: String,
+        /// The line where it stood.
+        line: u32,
+        /// The text of that line.
+        text: String,
+    },
+    /// Rayon could not start threads.
+    #[error("cannot start {threads} threads: {source}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// Why not.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+/// Runs `entry` with `grid` blocks of exactly the threads that it declares.
+pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], options: &Options) -> Result<Report, Error> {
+    let module = &program.module;
+    let Some(index) = module.entries.iter().position(|e| e.name == entry) else {
+        let known = module.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Error::NoEntry { file: module.file.clone(), entry: entry.into(), known });
+    };
+    let (entry, kernel) = (&module.entries[index], &program.kernels[index]);
+    if arguments.len() != entry.params.len() {
+        return Err(Error::Count { entry: entry.name.clone(), expected: entry.params.len(), got: arguments.len() });
+    }
+    let mut params = vec![0u8; entry.params.last().map_or(0, |p| p.offset + p.size)];
+    let mut buffers = Vec::new();
+    for (i, (param, argument)) in entry.params.iter().zip(arguments).enumerate() {
+        let wrong = |expected: String, got: String| Err(Error::Argument { entry: entry.name.clone(), index: i, name: param.name.clone(), expected, got });
+        let kind = match param.kind {
+            ParamKind::Pointer => "a buffer or 8 bytes".to_string(),
+            ParamKind::Bytes => format!("{} bytes", param.size),
+        };
+        let mut bound = None;
+        let address = ((i as u64 + 1) << 40).to_le_bytes();
+        let bytes: &[u8] = match *argument {
+            Argument::Buffer { .. } | Argument::Null if param.kind != ParamKind::Pointer => return wrong(kind, "a buffer".into()),
+            Argument::Buffer { buffer, bytes, name } => {
+                if bytes > buffer.bytes() || bytes > u32::MAX as usize {
+                    return wrong(format!("at most {} bytes in use of `{name}`", buffer.bytes().min(u32::MAX as usize)), format!("{bytes}"));
+                }
+                bound = Some(Bound { buffer, bytes, name, same: i as u16, granule: None, least: 0, bytes_recorded: 0 });
+                &address
+            }
+            Argument::Null => &[0; 8],
+            Argument::Bytes(bytes) => bytes,
+        };
+        if bytes.len() != param.size || i >= 200 {
+            return wrong(kind, format!("{} bytes", bytes.len()));
+        }
+        params[param.offset..param.offset + param.size].copy_from_slice(bytes);
+        buffers.push(bound);
+    }
+    share(&mut buffers, &kernel.access);
+    let words = |bytes: &[u8]| bytes.chunks(4).map(|c| u32::from_le_bytes(std::array::from_fn(|i| c.get(i).copied().unwrap_or(0)))).collect::<Vec<_>>();
+    let launch = Launch {
+        kernel,
+        grid,
+        buffers,
+        params_bytes: params.len(),
+        params: words(&params),
+        module_bytes: program.data.len(),
+        module: words(&program.data),
+        budget: options.budget,
+        most_findings: options.most_findings,
+        wide: Mutex::new(()),
+    };
+    let outcome = if options.threads == 0 {
+        block::all(&launch)
+    } else {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+        pool.map_err(|source| Error::Threads { threads: options.threads, source })?.install(|| block::all(&launch))
+    };
+    let notes: Notes = outcome.map_err(|(block, pc)| {
+        let line = entry.instructions[kernel.source[pc as usize] as usize].line;
+        Error::Endless { entry: entry.name.clone(), block, budget: options.budget, file: module.file.clone(), line, text: parse::line_of(&module.text, line).into() }
+    })?;
+    let mut list: Vec<_> = notes.first.values().collect();
+    list.sort_by_key(|n| (n.block, n.pc, n.kind));
+    let names: Vec<(&str, usize)> = launch.buffers.iter().map(|b| b.as_ref().map_or(("null", 0), |b| (b.name, b.bytes))).collect();
+    let more = notes.more + list.len().saturating_sub(options.most_findings) as u64;
+    let findings = list.iter().take(options.most_findings).map(|n| finding::finding(n, module, entry, kernel, &names)).collect();
+    Ok(Report { findings, more })
+}
+
+/// Which buffers need a record of who touched them: those that the kernel may write, under whatever name.
+fn share(buffers: &mut [Option<Bound>], access: &[Access]) {
+    for i in 0..buffers.len() {
+        let Some(bound) = &buffers[i] else { continue };
+        let same = (0..i).find(|&j| buffers[j].as_ref().is_some_and(|b| std::ptr::eq(b.buffer, bound.buffer))).unwrap_or(i);
+        let bytes = bound.bytes;
+        let least = access[i].least;
+        let granule = access[i].writes.then_some(least);
+        buffers[i].as_mut().expect("just looked").same = same as u16;
+        let first = buffers[same].as_mut().expect("it is the same buffer");
+        first.bytes_recorded = first.bytes_recorded.max(bytes);
+        first.least = if first.least == 0 { least } else { first.least.min(if least == 0 { 4 } else { least }) };
+        first.granule = first.granule.or(granule);
+    }
+    for bound in buffers.iter_mut().flatten() {
+        bound.granule = bound.granule.map(|_| bound.least.max(1).trailing_zeros());
+    }
+}

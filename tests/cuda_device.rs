@@ -1,0 +1,152 @@
+//! The CUDA device without a GPU: the program runs on a driver that is made of the emulator (`tests/fake_driver/`), so that what
+//! it passes to a driver, and what it does with the driver's answers, is tested wherever the tests are.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// A folder with the fake driver under the name that the program looks for.
+fn driver() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().expect("a test has a path");
+        let built = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps").join("examples/libfake_cuda_driver.so");
+        assert!(built.exists(), "{} is not built: `cargo test` builds it; with --tests alone add --examples", built.display());
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("fake-driver-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder for the driver");
+        fs::copy(&built, folder.join("libcuda.so")).expect("the driver can be copied");
+        folder
+    })
+}
+
+/// Runs the program on the fake driver.
+fn trimodal(settings: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trimodal"));
+    command.args(arguments).env("LD_LIBRARY_PATH", driver()).envs(settings.iter().copied());
+    command.output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Fails with one clear line.
+fn error(settings: &[(&str, &str)], arguments: &[&str]) -> String {
+    let output = trimodal(settings, arguments);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+    let line = message.lines().find(|l| l.starts_with("error: ")).unwrap_or_else(|| panic!("{arguments:?}: {message}"));
+    assert!(!message.contains("panicked") && !message.contains("bug in trimodal"), "{message}");
+    line.to_string()
+}
+
+const CHECK: &[&str] = &["check", "--device", "cuda", "--op", "rms_norm", "--quick"];
+
+#[test]
+fn the_device_is_listed_and_automatic() {
+    let output = trimodal(&[], &["devices", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let cuda = json["devices"].as_array().unwrap().iter().find(|d| d["device"] == "cuda").expect("it is listed");
+    assert_eq!((cuda["name"].as_str(), cuda["auto"].as_bool()), (Some("Emulated GPU"), Some(true)), "{json}");
+}
+
+#[test]
+fn what_does_not_fit_is_said_in_one_line() {
+    let old_driver = error(&[("FAKE_CUDA_VERSION", "12020")], CHECK);
+    assert!(old_driver.contains("of CUDA 12.2") && old_driver.contains("needs 12.4"), "{old_driver}");
+    let old_gpu = error(&[("FAKE_CUDA_CAPABILITY", "75")], CHECK);
+    assert!(old_gpu.contains("Emulated GPU (7.5)") && old_gpu.contains("8.0") && old_gpu.contains("--device wgpu"), "{old_gpu}");
+    let none = error(&[("FAKE_CUDA_GPUS", "0")], CHECK);
+    assert!(none.contains("shows no GPU"), "{none}");
+}
+
+#[test]
+fn kernels_pass_through_the_driver() {
+    let output = trimodal(&[], &["check", "--device", "cuda", "--op", "rms_norm"]);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("0 failed"), "{}", text(&output.stdout));
+}
+
+/// Every operation's launches, arguments and absent operands, by way of one training step.
+#[test]
+fn a_step_has_the_emulators_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let run = |settings: &[(&str, &str)], arguments: &[&str]| {
+        let output = trimodal(settings, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    };
+    run(&[], &["meadow", &path("data"), "--samples", "4", "--test-samples", "1"]);
+    run(&[], &["train", &path("data"), "--out", &path("model"), "--steps", "1", "--device", "cpu"]);
+    for dtype in ["f32", "bf16"] {
+        for device in ["cuda", "emulator"] {
+            run(
+                &[],
+                &["dump", &path("model"), &path("data"), "--samples", "2", "--dtype", dtype, "--device", device, "--out", &path(&format!("{device}.{dtype}"))],
+            );
+        }
+        assert!(fs::read(path(&format!("cuda.{dtype}"))).unwrap() == fs::read(path(&format!("emulator.{dtype}"))).unwrap(), "{dtype}: other bits");
+    }
+}
+
+/// A kernel that dies takes the context with it: the program says so, says what to do, and what was saved stays.
+#[test]
+fn a_sticky_error_ends_the_run_and_spares_what_was_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, model) = (folder.path().join("data").display().to_string(), folder.path().join("model"));
+    let out = model.display().to_string();
+    assert!(trimodal(&[], &["meadow", &data, "--samples", "4", "--test-samples", "1"]).status.success());
+    assert!(trimodal(&[], &["train", &data, "--out", &out, "--steps", "1", "--device", "cpu"]).status.success());
+    let before = fs::read(model.join("model.safetensors")).unwrap();
+    let message = error(&[("FAKE_CUDA_FAULT_AT", "40")], &["train", &data, "--out", &out, "--steps", "3", "--device", "cuda"]);
+    assert!(message.contains("CUDA_ERROR_ILLEGAL_ADDRESS") && message.contains("restart the program: the last checkpoint is whole"), "{message}");
+    assert!(fs::read(model.join("model.safetensors")).unwrap() == before, "a lost device must not touch the checkpoint");
+}
+
+#[test]
+fn too_little_memory_is_said_before_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data").display().to_string(), folder.path().join("model").display().to_string());
+    assert!(trimodal(&[], &["meadow", &data, "--samples", "4", "--test-samples", "1"]).status.success());
+    let arguments = ["train", &data, "--out", &out, "--steps", "3", "--device", "cuda"];
+    let message = error(&[("FAKE_CUDA_MEMORY", "10000000")], &arguments);
+    assert!(message.contains("out of memory") && message.contains("a training step") && message.contains("free"), "{message}");
+}
+
+/// Out of memory says how much was asked for and is free, and is not the end: less still fits.
+#[test]
+fn a_smaller_allocation_works_after_running_out() {
+    if std::env::var_os("FAKE_CUDA_MEMORY").is_none() {
+        // Again, in a process that loads the fake driver.
+        let name = "a_smaller_allocation_works_after_running_out";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name, "--nocapture"]).env("LD_LIBRARY_PATH", driver()).env("FAKE_CUDA_MEMORY", "1000000");
+        let output = command.output().unwrap();
+        assert!(output.status.success() && text(&output.stdout).contains("1 passed"), "{}{}", text(&output.stdout), text(&output.stderr));
+        return;
+    }
+    use trimodal::{DType, Device, Error, Tensor};
+    let device = Device::open("cuda", None).unwrap();
+    let kept = Tensor::zeros(&device, [100_000], DType::F32).unwrap();
+    match Tensor::zeros(&device, [200_000], DType::F32) {
+        Err(Error::OutOfMemory { asked, free, .. }) => assert_eq!((asked, free), (800_000, Some(600_000))),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("800 kB fit into 600 kB"),
+    }
+    let mut smaller = Tensor::zeros(&device, [100_000], DType::F32).unwrap();
+    smaller.write(&vec![1f32; 100_000]).unwrap();
+    assert!(smaller.read::<f32>().unwrap().iter().all(|&x| x == 1.0) && kept.read::<f32>().unwrap().iter().all(|&x| x == 0.0));
+}
+
+#[test]
+fn a_driver_that_refuses_the_ptx_is_named_with_its_version() {
+    let message = error(&[("FAKE_CUDA_REFUSE_PTX", "1"), ("FAKE_CUDA_VERSION", "12050")], &["dump", "nowhere", "nowhere", "--out", "x", "--device", "cuda"]);
+    // The model is opened first; only a launch loads PTX.
+    assert!(message.contains("nowhere"), "{message}");
+    let output = trimodal(&[("FAKE_CUDA_REFUSE_PTX", "1"), ("FAKE_CUDA_VERSION", "12050")], CHECK);
+    assert!(!output.status.success());
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(said.contains("the driver is of CUDA 12.5") && said.contains("needs 12.4 or later"), "{said}");
+}
