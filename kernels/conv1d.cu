@@ -48,12 +48,12 @@
 // dweight_tile      block 128, grid = parts · ceil(out / 64) · ceil(K / 64)
 //   0  x            [C, F, in]      f32   read
 //   1  dz           [C, F', out]    f32   read
-//   2  partial      [parts, out, K] f32   overwritten
+//   2  partial      [parts, out, 3 · in]  f32   overwritten
 //   3  dims         by value
 // dweight_mma       block 128, all taps of 64 × 64 channels, grid = parts · ceil(out / 64) · ceil(in / 64)
 //   0  x            [C, F, in]      bf16  read
 //   1  dz           [C, F', out]    bf16  read
-//   2  partial      [parts, out, K] f32   overwritten
+//   2  partial      [parts, out, 3 · in]  f32   overwritten
 //   3  dims         by value
 // dweight_naive     block 64, one result per thread, grid = ceil(out · K / 64)
 //   0  x            [C, F, in]      f32|bf16   read
@@ -61,15 +61,15 @@
 //   2  partial      [out, in, 3]    f32   accumulated (dweight itself: one part)
 //   3  dims         by value
 // dweight_finish    block 64, one result per thread, grid = ceil(out · K / 64)
-//   0  partial      [parts, out, K] f32   read
+//   0  partial      [parts, out, 3 · in]  f32   read
 //   1  dweight      [out, in, 3]    f32   accumulated
 //   2  dims         by value
 // dbias_partial     block 64, one result per thread, grid = ceil(parts · out / 64)
 //   0  dz           [C, F', out]    f32|bf16   read
-//   1  partial      [parts, out]    f32   overwritten (from element parts · out · K of the workspace)
+//   1  partial      [parts, out, 3 · in + 1]  f32   overwritten (the last parts · out of it)
 //   2  dims         by value
 // dbias_finish      block 64, one result per thread, grid = ceil(out / 64)
-//   0  partial      [parts, out]    f32   read (from element parts · out · K of the workspace)
+//   0  partial      [parts, out, 3 · in + 1]  f32   read (the last parts · out of it)
 //   1  dbias        [out]           f32   accumulated
 //   2  dims         by value
 // dx_tile           block 128, grid = ceil(C · F / 64) · ceil(in / 64)

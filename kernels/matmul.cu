@@ -20,36 +20,36 @@
 // has the same bits).
 //
 // naive         block 64, one element of C per thread, grid = ceil(M · N / 64)
-//   0  a         [M, K] or [K, M]  f32|bf16  read ([K, M]: _tn)
-//   1  b         [N, K] or [K, N]  f32|bf16  read ([K, N]: _nn and _tn)
+//   0  a         [M, K]  f32|bf16  read (_tn: [K, M])
+//   1  b         [N, K]  f32|bf16  read (_nn, _tn: [K, N])
 //   2  bias      [N]     f32|bf16  read (only if flags & 1)
 //   3  residual  [M, N]  f32|bf16  read (only if flags & 2)
 //   4  c         [M, N]  f32|bf16  overwritten (accumulated if flags & 4)
 //   5  dims      by value
 // tile          block 256, 128 × 128 of C over one stretch of K, grid = splits · ceil(M / 128) · ceil(N / 128)
-//   0  a         [M, K] or [K, M]  f32  read ([K, M]: _tn)
-//   1  b         [N, K] or [K, N]  f32  read ([K, N]: _nn and _tn)
+//   0  a         [M, K]  f32  read (_tn: [K, M])
+//   1  b         [N, K]  f32  read (_nn, _tn: [K, N])
 //   2  bias      [N]     f32  read (only if flags & 1)
 //   3  residual  [M, N]  f32  read (only if flags & 2)
 //   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)
 //   5  dims      by value
 // tile_small    block 128, 64 × 64 of C over one stretch of K, grid = splits · ceil(M / 64) · ceil(N / 64)
-//   0  a         [M, K] or [K, M]  f32  read ([K, M]: _tn)
-//   1  b         [N, K] or [K, N]  f32  read ([K, N]: _nn and _tn)
+//   0  a         [M, K]  f32  read (_tn: [K, M])
+//   1  b         [N, K]  f32  read (_nn, _tn: [K, N])
 //   2  bias      [N]     f32  read (only if flags & 1)
 //   3  residual  [M, N]  f32  read (only if flags & 2)
 //   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)
 //   5  dims      by value
 // mma           block 256, 128 × 128 of C over one stretch of K, grid = splits · ceil(M / 128) · ceil(N / 128)
-//   0  a         [M, K] or [K, M]  bf16  read ([K, M]: _tn)
-//   1  b         [N, K] or [K, N]  bf16  read ([K, N]: _nn and _tn)
+//   0  a         [M, K]  bf16  read (_tn: [K, M])
+//   1  b         [N, K]  bf16  read (_nn, _tn: [K, N])
 //   2  bias      [N]     f32|bf16  read (only if flags & 1)
 //   3  residual  [M, N]  f32|bf16  read (only if flags & 2)
 //   4  c         [splits, M, N]  f32|bf16  overwritten (accumulated if flags & 4; no flags where splits > 1)
 //   5  dims      by value
 // mma_small     block 128, 64 × 64 of C over one stretch of K, grid = splits · ceil(M / 64) · ceil(N / 64)
-//   0  a         [M, K] or [K, M]  bf16  read ([K, M]: _tn)
-//   1  b         [N, K] or [K, N]  bf16  read ([K, N]: _nn and _tn)
+//   0  a         [M, K]  bf16  read (_tn: [K, M])
+//   1  b         [N, K]  bf16  read (_nn, _tn: [K, N])
 //   2  bias      [N]     f32|bf16  read (only if flags & 1)
 //   3  residual  [M, N]  f32|bf16  read (only if flags & 2)
 //   4  c         [splits, M, N]  f32|bf16  overwritten (accumulated if flags & 4; no flags where splits > 1)
@@ -71,9 +71,9 @@
 using bf16 = __nv_bfloat16;
 
 struct Dims {
-    unsigned m;
-    unsigned n;
-    unsigned k;
+    unsigned m;              // M
+    unsigned n;              // N
+    unsigned k;              // K
     unsigned flags;          // 1 bias, 2 residual, 4 accumulate
     unsigned splits;         // stretches of K
     unsigned k_per_split;    // their length, a multiple of 32
