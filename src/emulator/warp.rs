@@ -352,11 +352,11 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                             }
                         }
                         warp.fragments[current].pc = pc + 1;
-                        machine.warp_barrier(members);
+                        machine.warp_barrier(members, warp.live());
                         return Stop::Switch;
                     }
                     together!(members, own);
-                    machine.warp_barrier(members);
+                    machine.warp_barrier(members, warp.live());
                 }
                 Op::Branch(target) => {
                     if warp.budget < 0 {
