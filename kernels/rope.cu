@@ -27,14 +27,14 @@
 #include <cuda_bf16.h>
 
 struct Dims {
-    unsigned pairs;     // N · H · d/2
+    unsigned pairs;     // all of them: N · H · d/2
     unsigned heads;     // H
     unsigned half;      // d/2
     unsigned positions; // P
     float sign;         // 1 forward, −1 backward
-    unsigned padding0;
-    unsigned padding1;
-    unsigned padding2;
+    unsigned rows;      // N
+    unsigned head_dim;  // d
+    unsigned padding;
 };
 
 constexpr unsigned BLOCK = 256;
