@@ -13,7 +13,7 @@
 //   0  grad      [n]       f32   read
 //   1  partials  [*]       f32   overwritten from `offset` on, one element per workgroup
 //   2  dims      uniform
-// norm           block 256, one workgroup, grid = 1
+// global_norm    block 256, one workgroup, grid = 1
 //   0  parts     [n]       f32   read
 //   1  norm_out  [1]       f32   overwritten
 //   2  dims      uniform
@@ -100,8 +100,8 @@ fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 @group(0) @binding(2) var<uniform> n_dims: Reduce;
 
 @compute @workgroup_size(BLOCK)
-fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-        @builtin(local_invocation_index) thread: u32) {
+fn global_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+               @builtin(local_invocation_index) thread: u32) {
     var part = 0.0;
     for (var i = thread; i < n_dims.n; i += BLOCK) {
         part += parts[i];

@@ -29,6 +29,10 @@ struct Dims {
     vocabulary: u32,       // V
     parts: u32,            // workgroups on one row of backward: ceil(V / 1024)
     weight: f32,
+    row_threads: u32,      // ROW_THREADS here
+    padding0: u32,
+    padding1: u32,
+    padding2: u32,
 }
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;

@@ -37,9 +37,9 @@ struct Dims {
     parts: u32,            // row ranges of dweight_partial
     has_residual: u32,
     eps: f32,
+    row_threads: u32,      // ROW_THREADS here
     padding0: u32,
     padding1: u32,
-    padding2: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

@@ -23,14 +23,14 @@
 // by memory.
 
 struct Dims {
-    pairs: u32,            // N · H · d/2
+    pairs: u32,            // all of them: N · H · d/2
     heads: u32,            // H
     half: u32,             // d/2
     positions: u32,        // P
     sign: f32,             // 1 forward, −1 backward
-    padding0: u32,
-    padding1: u32,
-    padding2: u32,
+    rows: u32,             // N
+    head_dim: u32,         // d
+    padding: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;

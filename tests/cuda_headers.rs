@@ -58,7 +58,7 @@ fn check(source_file: &str, source: &str, contract: &Contract, program: &Program
         }
         let names = parameter_names(source, &entry.name);
         let values = contract.values(&vec![0; 4 * contract.fields.len()]);
-        for (index, (buffer, access)) in documented.buffers.iter().zip(entry.access()).enumerate() {
+        for (index, (buffer, access)) in documented.buffers.iter().zip(program.access(&entry.name).expect("an entry of the program")).enumerate() {
             let mut say = |what: String| wrong.push(format!("{source_file}:{}: `{}` buffer {}: {what}", buffer.line, entry.name, buffer.number));
             if buffer.number != index {
                 say(format!("it is number {index}"));

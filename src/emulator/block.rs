@@ -3,12 +3,20 @@
 use super::finding::{Kind, Note, Other, Place};
 use super::lanes::{Registers, lanes};
 use super::machine::{Launch, Machine, Notes};
+use super::order::thread_and_pc;
+use super::trace::Tracer;
 use super::warp::{Fragment, State, Warp};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+/// What came of all blocks.
+pub struct Outcome {
+    pub notes: Notes,
+    pub tracer: Tracer,
+}
+
 /// Runs all blocks of a launch; what was noted, or a block and a place that never end.
-pub fn all(launch: &Launch) -> Result<Notes, (u32, u32)> {
+pub fn all(launch: &Launch) -> Result<Outcome, (u32, u32)> {
     let workers = rayon::current_num_threads().min(launch.grid as usize).max(1);
     // A worker takes the next few blocks that nobody has taken.
     let (next, few) = (AtomicU32::new(0), (launch.grid / (workers as u32 * 16)).clamp(1, 64));
@@ -17,7 +25,7 @@ pub fn all(launch: &Launch) -> Result<Notes, (u32, u32)> {
         loop {
             let first = next.fetch_add(few, Relaxed);
             if first >= launch.grid {
-                return Ok(worker.machine.notes);
+                return Ok(worker.machine);
             }
             for block in first..(first + few).min(launch.grid) {
                 worker.block(block).map_err(|pc| {
@@ -27,14 +35,40 @@ pub fn all(launch: &Launch) -> Result<Notes, (u32, u32)> {
             }
         }
     };
-    let done: Vec<Result<Notes, (u32, u32)>> = if workers == 1 { vec![work(0)] } else { (0..workers).into_par_iter().map(work).collect() };
+    let done: Vec<Result<Machine, (u32, u32)>> = if workers == 1 { vec![work(0)] } else { (0..workers).into_par_iter().map(work).collect() };
     let mut notes = Notes::default();
-    for part in done {
-        let part = part?;
-        notes.more += part.more;
-        part.first.into_values().for_each(|note| notes.add(note));
+    let machines = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+    for (i, a) in machines.iter().enumerate() {
+        for b in &machines[i + 1..] {
+            compare(launch, a, b, &mut notes);
+        }
     }
-    Ok(notes)
+    let mut tracer = Tracer::default();
+    for machine in machines {
+        tracer.lines.extend(machine.tracer.lines);
+        notes.more += machine.notes.more;
+        machine.notes.first.into_values().for_each(|note| notes.add(note));
+    }
+    Ok(Outcome { notes, tracer })
+}
+
+/// Races between blocks of different workers.
+fn compare(launch: &Launch, a: &Machine, b: &Machine, notes: &mut Notes) {
+    for (i, pair) in a.records.iter().zip(&b.records).enumerate() {
+        let (Some(ra), Some(rb)) = pair else { continue };
+        let size = 1 << launch.buffers[i].as_ref().and_then(|b| b.granule).unwrap_or(0);
+        ra.compare(rb, &launch.kernel.steps, |offset, (x, x_writes), (y, y_writes), own| {
+            let side = |machine: &Machine, stamp, write| {
+                let (thread, pc) = thread_and_pc(stamp);
+                Other { block: machine.order.block_of(stamp), thread, pc, write }
+            };
+            let (mx, my) = if own { (a, b) } else { (b, a) };
+            let (x, y) = (side(mx, x, x_writes), side(my, y, y_writes));
+            let (late, early) = if x.block > y.block { (x, y) } else { (y, x) };
+            let address = ((i as u64 + 1) << 40) + offset as u64;
+            notes.add(Note { kind: Kind::Race, pc: late.pc, block: late.block, thread: late.thread.min(1023), place: Place::Buffer(i as u16), address, offset: offset as i64, size, write: late.write, lanes: 0, other: Some(early) });
+        });
+    }
 }
 
 struct Worker<'a> {
@@ -58,6 +92,7 @@ impl<'a> Worker<'a> {
         let warps = self.warps.len() as i64;
         for (w, warp) in self.warps.iter_mut().enumerate() {
             let threads = (self.threads - 32 * w as u32).min(32);
+            warp.registers.start(kernel);
             warp.registers.specials(kernel, w as u32, block, self.launch.grid);
             warp.fragments.clear();
             warp.fragments.push(Fragment { pc: 0, mask: u32::MAX >> (32 - threads), state: State::Ready });
@@ -68,6 +103,8 @@ impl<'a> Worker<'a> {
             for (w, warp) in self.warps.iter_mut().enumerate() {
                 if warp.fragments.iter().any(|f| f.state == State::Ready) {
                     self.machine.warp = w as u32;
+                    let traced = self.launch.trace.filter(|t| t.block == block && t.thread / 32 == w as u32);
+                    self.machine.traced = traced.map(|t| t.thread as usize % 32);
                     warp.run(&mut self.machine)?;
                 }
             }

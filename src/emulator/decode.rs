@@ -59,6 +59,12 @@ pub struct Kernel {
     /// The slots of declared registers, for traces: step order is lost when slots are reused, so by instruction.
     pub registers: Vec<Slot>,
     pub shared_bytes: usize,
+    /// Log2 of the smallest access to shared memory.
+    pub shared_granule: u32,
+    /// What each step uses, if a register may be read before anything was put into it.
+    pub uses: Option<Vec<super::flow::Uses>>,
+    /// What it does with the buffer of each parameter.
+    pub access: Vec<super::access::Access>,
     pub local_bytes: usize,
     pub block: [u32; 3],
     /// Where each variable of shared memory lies: for messages.
@@ -167,7 +173,10 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
     if decoder.counts.iter().any(|&n| n > u16::MAX as usize) {
         return Err(place(entry.line, format!("expected at most 65535 registers in entry `{}`, found more", entry.name)));
     }
-    Ok(Kernel {
+    let mut kernel = Kernel {
+        shared_granule: 0,
+        uses: None,
+        access: Vec::new(),
         name: entry.name.clone(),
         source,
         words,
@@ -181,7 +190,14 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
         local_bytes,
         block,
         shared_variables,
-    })
+    };
+    kernel.shared_granule = super::access::shared_granule(&kernel);
+    kernel.access = super::access::access(entry, &kernel);
+    kernel.uses = super::flow::undefined(&kernel);
+    if kernel.uses.is_none() {
+        super::flow::share_slots(&mut kernel);
+    }
+    Ok(kernel)
 }
 
 /// The file of registers that hold a type.

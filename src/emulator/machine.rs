@@ -1,10 +1,14 @@
 //! The memory of a block while it runs: where an address leads, what is loaded, what is stored.
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, ranges};
 use super::decode::{Kernel, LOCAL, MODULE, PARAM, SHARED};
-use super::finding::{Kind, Note, Place};
+use super::finding::{Kind, Note, Other, Place};
 use super::lanes::{FULL, Registers, lanes};
+use super::global::Record;
 use super::ops::{Access, Atomic, CpAsync, File, LdMatrix, Memory};
+use super::order::{Order, thread_and_pc};
+use super::shared::{Shared, Wrong};
+use super::trace::Tracer;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -14,6 +18,13 @@ pub struct Bound<'a> {
     /// Bytes in use.
     pub bytes: usize,
     pub name: &'a str,
+    /// The first argument that is the same buffer.
+    pub same: u16,
+    /// What a record of it needs: nothing if the kernel does not write it.
+    pub granule: Option<u32>,
+    /// The smallest access to it in bytes, and how much of it a record must hold, under all its names.
+    pub least: u32,
+    pub bytes_recorded: usize,
 }
 
 /// What all blocks of a launch share.
@@ -29,7 +40,9 @@ pub struct Launch<'a> {
     pub module: Vec<u32>,
     pub module_bytes: usize,
     pub budget: u64,
-    pub most_findings: usize,
+    pub trace: Option<super::Trace>,
+    /// The registers that each instruction names, if a thread is traced.
+    pub names: Vec<Vec<u32>>,
     /// 64-bit atomics take two words: one at a time.
     pub wide: Mutex<()>,
 }
@@ -74,6 +87,7 @@ struct Flight {
     bytes: u8,
     group: u32,
     to: u32,
+    pc: u32,
     data: [u32; 4],
 }
 
@@ -96,9 +110,18 @@ pub struct Machine<'a> {
     /// Words of local memory per thread.
     local_words: usize,
     flights: Vec<Flights>,
+    /// One bit per byte of local memory: it was written.
+    local_written: Vec<u32>,
+    shadow: Shared,
+    /// By argument, for buffers that the kernel writes.
+    pub records: Vec<Option<Record>>,
+    pub order: Order,
     pub notes: Notes,
     /// A warp-wide instruction whose lanes never come runs without them.
     pub forced: bool,
+    pub tracer: Tracer,
+    /// The lane to trace, while its warp runs.
+    pub traced: Option<usize>,
 }
 
 impl<'a> Machine<'a> {
@@ -115,22 +138,36 @@ impl<'a> Machine<'a> {
             local: vec![0; local_words * threads.next_multiple_of(32)],
             local_words,
             flights: vec![Flights::default(); threads.div_ceil(32)],
+            local_written: vec![0; (local_words * threads.next_multiple_of(32)).div_ceil(8)],
+            shadow: Shared::new(kernel.shared_bytes, kernel.shared_granule),
+            records: launch.buffers.iter().map(|b| b.as_ref().and_then(|b| b.granule.map(|g| Record::new(b.bytes_recorded.next_multiple_of(4), g)))).collect(),
+            order: Order::new(threads.div_ceil(32)),
             notes: Notes::default(),
             forced: false,
+            tracer: Tracer::default(),
+            traced: None,
         }
     }
 
     /// Makes everything as it is before a block starts.
     pub fn start(&mut self, block: u32) {
         self.block = block;
+        self.order.block(block);
+        self.shadow.start();
+        self.local_written.fill(0);
         self.flights.iter_mut().for_each(|f| *f = Flights::default());
     }
 
     /// A barrier orders everything in the block.
-    pub fn block_barrier(&mut self) {}
+    pub fn block_barrier(&mut self) {
+        self.order.barrier();
+        self.shadow.barrier();
+    }
 
     /// `bar.warp.sync` orders what its members did.
-    pub fn warp_barrier(&mut self, _members: u32) {}
+    pub fn warp_barrier(&mut self, members: u32, live: u32) {
+        self.order.warp_barrier(self.warp, members, live);
+    }
 
     #[cold]
     pub fn note(&mut self, kind: Kind, lane: usize, place: Place, address: u64, offset: i64, size: u32, write: bool) {
@@ -245,6 +282,105 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Puts what the shadow of shared memory found into notes.
+    #[cold]
+    fn note_wrong(&mut self, group: &Group, size: u32, write: bool, list: Vec<(usize, Wrong)>) {
+        for (lane, wrong) in list {
+            let offset = group.offsets[lane];
+            let (kind, other) = match wrong {
+                Wrong::Unwritten => (Kind::Unwritten, None),
+                Wrong::Race(conflict) => {
+                    let (thread, pc) = thread_and_pc(conflict.stamp);
+                    // Only stamps of global memory are from other blocks.
+                    let block = if matches!(group.place, Place::Buffer(_)) { self.order.block_of(conflict.stamp) } else { self.block };
+                    (Kind::Race, Some(Other { block, thread, pc, write: conflict.write }))
+                }
+                Wrong::Flying => {
+                    let over = |f: &Flight| f.to < offset + size && offset < f.to + f.bytes as u32;
+                    let all = self.flights.iter().enumerate().flat_map(|(w, f)| f.list.iter().map(move |f| (w, f)));
+                    let of = all.filter(|(_, f)| over(f)).map(|(w, f)| Other { block: self.block, thread: w as u32 * 32 + f.lane as u32, pc: f.pc, write: true }).next();
+                    (Kind::MissingWait, of)
+                }
+            };
+            let thread = self.warp * 32 + lane as u32;
+            self.notes.add(Note { kind, pc: self.pc, block: self.block, thread, place: group.place, address: offset as u64, offset: offset as i64, size, write, lanes: 0, other });
+        }
+    }
+
+    /// Whether the bytes that are about to be read were written, and by whom.
+    #[inline(always)]
+    fn check_read(&mut self, group: &Group, size: u32) {
+        let mut list = Vec::new();
+        match group.place {
+            Place::Shared => self.shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong))),
+            Place::Buffer(i) => {
+                let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
+                if !bound.buffer.is_whole() {
+                    list.extend(lanes(group.mask).filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize)).map(|lane| (lane, Wrong::Unwritten)));
+                }
+                if let Some(record) = &mut self.records[bound.same as usize] {
+                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, false, |lane, conflict| list.push((lane, Wrong::Race(conflict))));
+                }
+            }
+            Place::Local => {
+                for lane in lanes(group.mask) {
+                    let at = (self.warp as usize * 32 + lane) * self.local_words * 4 + group.offsets[lane] as usize;
+                    if ranges(at, size as usize).any(|(word, bits)| self.local_written[word] & bits != bits) {
+                        list.push((lane, Wrong::Unwritten));
+                    }
+                }
+            }
+            _ => {}
+        }
+        if !list.is_empty() {
+            self.note_wrong(group, size, false, list);
+        }
+    }
+
+    /// Whether someone else touched the bytes that are about to be written; and marks them as written.
+    #[inline(always)]
+    fn check_write(&mut self, group: &Group, size: u32) {
+        let mut list = Vec::new();
+        match group.place {
+            Place::Shared => self.shadow.writes(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong))),
+            Place::Buffer(i) => {
+                let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
+                mark(bound.buffer, group, size);
+                if let Some(record) = &mut self.records[bound.same as usize] {
+                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, true, |lane, conflict| list.push((lane, Wrong::Race(conflict))));
+                }
+            }
+            Place::Local => {
+                for lane in lanes(group.mask) {
+                    let at = (self.warp as usize * 32 + lane) * self.local_words * 4 + group.offsets[lane] as usize;
+                    ranges(at, size as usize).for_each(|(word, bits)| self.local_written[word] |= bits);
+                }
+            }
+            _ => {}
+        }
+        if !list.is_empty() {
+            self.note_wrong(group, size, true, list);
+        }
+    }
+
+    /// The same for one lane of an atomic, which reads and writes.
+    fn check_atomic(&mut self, group: &Group, lane: usize, size: u32) {
+        let (who, offset, steps) = (self.pc << 11 | (self.warp * 32 + lane as u32), group.offsets[lane], &self.launch.kernel.steps);
+        let wrong = match group.place {
+            Place::Shared => self.shadow.atomic(&self.order, steps, who, offset, size),
+            Place::Buffer(i) => {
+                let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
+                let unwritten = !bound.buffer.is_written(offset as usize, size as usize);
+                let conflict = self.records[bound.same as usize].as_mut().and_then(|r| r.atomic(&self.order, steps, who, offset, size));
+                if unwritten { Some(Wrong::Unwritten) } else { conflict.map(Wrong::Race) }
+            }
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            self.note_wrong(group, size, true, vec![(lane, wrong)]);
+        }
+    }
+
     #[inline(always)]
     pub fn load(&mut self, registers: &mut Registers, access: &Access, mask: u32) {
         let addresses = self.addresses(registers, access);
@@ -261,6 +397,7 @@ impl<'a> Machine<'a> {
             if group.mask == 0 {
                 continue;
             }
+            self.check_read(&group, bytes);
             self.localise(&mut group);
             match group.place {
                 Place::Buffer(i) => {
@@ -295,11 +432,11 @@ impl<'a> Machine<'a> {
             if group.mask == 0 {
                 continue;
             }
+            self.check_write(&group, bytes);
             self.localise(&mut group);
             match group.place {
                 Place::Buffer(i) => {
                     let buffer = self.launch.buffers[i as usize].as_ref().expect("resolve found it").buffer;
-                    mark(buffer, &group, bytes);
                     scatter(registers, access, &group, |word, value, mask| buffer.store_bytes(word, value, mask));
                 }
                 Place::Shared => {
@@ -326,6 +463,7 @@ impl<'a> Machine<'a> {
             let group = self.resolve(atomic.at.memory, &addresses, rest, bytes, bytes, true);
             rest &= !group.taken;
             for lane in lanes(group.mask) {
+                self.check_atomic(&group, lane, bytes);
                 let (a, b) = (registers.lane(atomic.a, lane), registers.lane(atomic.b, lane));
                 let word = group.offsets[lane] as usize / 4;
                 let old = match group.place {
@@ -376,6 +514,7 @@ impl<'a> Machine<'a> {
             if n > 0 {
                 let group = self.resolve(Memory::Global, &from, 1 << lane, n, bytes, false);
                 if group.mask != 0 {
+                    self.check_read(&group, n);
                     let at = group.offsets[lane] as usize / 4;
                     for (i, word) in data[..n.div_ceil(4) as usize].iter_mut().enumerate() {
                         let whole = match group.place {
@@ -387,8 +526,13 @@ impl<'a> Machine<'a> {
                     }
                 }
             }
+            let thread = self.warp * 32 + lane as u32;
+            if let Some(wrong) = self.shadow.launches(&self.order, thread, to.offsets[lane], bytes) {
+                self.note_wrong(&to, bytes, true, vec![(lane, wrong)]);
+            }
+            let pc = self.pc;
             let flights = &mut self.flights[self.warp as usize];
-            flights.list.push(Flight { lane: lane as u8, bytes: copy.bytes, group: flights.committed[lane], to: to.offsets[lane], data });
+            flights.list.push(Flight { pc, lane: lane as u8, bytes: copy.bytes, group: flights.committed[lane], to: to.offsets[lane], data });
         }
     }
 
@@ -409,6 +553,7 @@ impl<'a> Machine<'a> {
                 let words = flight.bytes as usize / 4;
                 let at = flight.to as usize / 4;
                 self.shared[at..at + words].copy_from_slice(&flight.data[..words]);
+                self.shadow.lands(&self.order, flight.pc << 11 | (self.warp * 32 + flight.lane as u32), flight.to, flight.bytes as u32);
             }
             !lands
         });
@@ -427,6 +572,9 @@ impl<'a> Machine<'a> {
             let lane = rows.trailing_zeros() as usize;
             self.note(Kind::OutOfBounds, lane, group.place, addresses[lane], group.offsets[lane] as i64, 16, false);
             return;
+        }
+        if group.mask != 0 {
+            self.check_read(&group, 16);
         }
         let word = |row: usize, word: usize| if group.mask >> row & 1 == 1 { self.shared[group.offsets[row] as usize / 4 + word] } else { 0 };
         for matrix in 0..load.count as usize {

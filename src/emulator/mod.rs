@@ -8,24 +8,32 @@
 //! What a GPU leaves open the emulator settles in one way: blocks and warps in some order, approximations rounded
 //! correctly, `mma` with one rounding per eight k. A kernel whose result depends on more than that is wrong.
 
+mod access;
 mod arith;
 mod block;
 mod buffer;
 mod decode;
 mod finding;
+mod flow;
+mod global;
 mod integer;
 mod lanes;
 mod machine;
 mod mma;
 mod ops;
+mod order;
 pub mod parse;
+mod shared;
+mod trace;
 mod warp;
 
+pub use access::Access;
 pub use buffer::Buffer;
 pub use finding::{Finding, Kind};
 pub use parse::Error as ParseError;
+pub use trace::TraceLine;
 
-use machine::{Bound, Launch, Notes};
+use machine::{Bound, Launch};
 use parse::{Module, ParamKind};
 use std::sync::Mutex;
 
@@ -48,6 +56,11 @@ impl Program {
     /// What was parsed.
     pub fn module(&self) -> &Module {
         &self.module
+    }
+
+    /// What an entry may do with the buffer of each of its parameters: certain where it says no.
+    pub fn access(&self, entry: &str) -> Option<&[Access]> {
+        self.kernels.iter().find(|k| k.name == entry).map(|k| &k.access[..])
     }
 
     /// The entry of a name.
@@ -111,6 +124,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How many more there were.
     pub more: u64,
+    /// What the traced thread did.
+    pub trace: Vec<TraceLine>,
 }
 
 /// Why a launch did not happen, or did not end.
@@ -203,7 +218,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
                 if bytes > buffer.bytes() || bytes > u32::MAX as usize {
                     return wrong(format!("at most {} bytes in use of `{name}`", buffer.bytes().min(u32::MAX as usize)), format!("{bytes}"));
                 }
-                bound = Some(Bound { buffer, bytes, name });
+                bound = Some(Bound { buffer, bytes, name, same: i as u16, granule: None, least: 0, bytes_recorded: 0 });
                 &address
             }
             Argument::Null => &[0; 8],
@@ -215,6 +230,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         params[param.offset..param.offset + param.size].copy_from_slice(bytes);
         buffers.push(bound);
     }
+    share(&mut buffers, &kernel.access);
     let words = |bytes: &[u8]| bytes.chunks(4).map(|c| u32::from_le_bytes(std::array::from_fn(|i| c.get(i).copied().unwrap_or(0)))).collect::<Vec<_>>();
     let launch = Launch {
         kernel,
@@ -225,7 +241,8 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         module_bytes: program.data.len(),
         module: words(&program.data),
         budget: options.budget,
-        most_findings: options.most_findings,
+        trace: options.trace,
+        names: if options.trace.is_some() { trace::names(entry) } else { Vec::new() },
         wide: Mutex::new(()),
     };
     let outcome = if options.threads == 0 {
@@ -234,7 +251,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
         pool.map_err(|source| Error::Threads { threads: options.threads, source })?.install(|| block::all(&launch))
     };
-    let notes: Notes = outcome.map_err(|(block, pc)| {
+    let block::Outcome { notes, tracer } = outcome.map_err(|(block, pc)| {
         let line = entry.instructions[kernel.source[pc as usize] as usize].line;
         Error::Endless { entry: entry.name.clone(), block, budget: options.budget, file: module.file.clone(), line, text: parse::line_of(&module.text, line).into() }
     })?;
@@ -243,5 +260,24 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
     let names: Vec<(&str, usize)> = launch.buffers.iter().map(|b| b.as_ref().map_or(("null", 0), |b| (b.name, b.bytes))).collect();
     let more = notes.more + list.len().saturating_sub(options.most_findings) as u64;
     let findings = list.iter().take(options.most_findings).map(|n| finding::finding(n, module, entry, kernel, &names)).collect();
-    Ok(Report { findings, more })
+    Ok(Report { findings, more, trace: tracer.lines(module, entry, kernel) })
+}
+
+/// Which buffers need a record of who touched them: those that the kernel may write, under whatever name.
+fn share(buffers: &mut [Option<Bound>], access: &[Access]) {
+    for i in 0..buffers.len() {
+        let Some(bound) = &buffers[i] else { continue };
+        let same = (0..i).find(|&j| buffers[j].as_ref().is_some_and(|b| std::ptr::eq(b.buffer, bound.buffer))).unwrap_or(i);
+        let bytes = bound.bytes;
+        let least = access[i].least;
+        let granule = access[i].writes.then_some(least);
+        buffers[i].as_mut().expect("just looked").same = same as u16;
+        let first = buffers[same].as_mut().expect("it is the same buffer");
+        first.bytes_recorded = first.bytes_recorded.max(bytes);
+        first.least = if first.least == 0 { least } else { first.least.min(if least == 0 { 4 } else { least }) };
+        first.granule = first.granule.or(granule);
+    }
+    for bound in buffers.iter_mut().flatten() {
+        bound.granule = bound.granule.map(|_| bound.least.max(1).trailing_zeros());
+    }
 }

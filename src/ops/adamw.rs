@@ -108,7 +108,7 @@ pub fn workspace(lens: &[usize]) -> usize {
 /// `norm = √ Σ g²` over all elements of all gradients.
 ///
 /// Shapes: `grads` of any shape, `norm [1]`, overwritten. `workspace` has at least [`workspace`] elements; its contents do not
-/// matter before or after. dtype f32 (f64 on the CPU).
+/// matter before or after. dtype f32 (f64 on the CPU), also in mixed precision.
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
@@ -132,7 +132,7 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
                 offset += groups;
             }
             let dims = Reduce { n: size(OP, "partial sums", offset)?, offset: 0, padding: [0; 2] };
-            gpu.launch(Launch { kernel: (OP, "norm"), constants: &[], buffers: &[Some(&*workspace), Some(norm)], variant: "", dims: dims_bytes(&dims), groups: 1 })?;
+            gpu.launch(Launch { kernel: (OP, "global_norm"), constants: &[], buffers: &[Some(&*workspace), Some(norm)], variant: "", dims: dims_bytes(&dims), groups: 1 })?;
         }
     }
     Ok(())
@@ -142,8 +142,8 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
 ///
 /// Shapes: `p` (the weights), `m` and `v` (the moments; zeros before the first step) are updated, `g` (the gradient) is read; all
 /// of the same length. `norm [1]` comes from [`global_norm`] and is read only if `max_norm > 0`. `copy`: the new weights, rounded
-/// to the nearest bf16 (ties to even), of the same length. dtype f32 (f64 on the CPU; `copy` is then f64, not rounded: the
-/// oracle's bf16).
+/// to the nearest bf16 (ties to even), of the same length: in mixed precision it is what forward and backward read, and `p` its f32
+/// master. dtype f32 (f64 on the CPU; `copy` is then f64, not rounded: the oracle's bf16).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, or for step 0.
@@ -172,7 +172,8 @@ pub fn update(p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, norm: 
             let copy = copy.map(|c| &*c);
             gpu.launch(Launch {
                 kernel: (OP, "update"),
-                constants: &[], variant: "",
+                constants: &[],
+                variant: "",
                 buffers: &[Some(&*p), Some(g), Some(&*m), Some(&*v), Some(norm), copy],
                 dims: dims_bytes(&dims),
                 groups: (dims.n as usize).div_ceil(1024),

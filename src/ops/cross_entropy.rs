@@ -8,9 +8,9 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{expect_len, on_real, real, rows_per_task, size, sum};
+use super::{activation, expect_len, on_real, rows_per_task, size, statistic, sum};
 use crate::device::cpu::Real;
-use crate::device::{Device, Launch};
+use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 const OP: &str = "cross_entropy";
 
-/// Elements of a row that one workgroup of `backward` takes.
+/// Elements of a row that one workgroup of WGSL's `backward` takes.
 const PART: usize = 1024;
 
 /// The sizes of one call, as the kernels read them.
@@ -29,6 +29,8 @@ pub struct Dims {
     vocabulary: u32,
     parts: u32,
     weight: f32,
+    row_threads: u32,
+    padding: [u32; 3],
 }
 
 impl Dims {
@@ -43,6 +45,8 @@ impl Dims {
             vocabulary: size(OP, "vocabulary", vocabulary)?,
             parts: vocabulary.div_ceil(PART) as u32,
             weight,
+            row_threads: 0, // CUDA: see forward
+            padding: [0; 3],
         })
     }
 }
@@ -50,29 +54,36 @@ impl Dims {
 /// The loss, and what [`backward`] needs.
 ///
 /// Shapes: `logits [M, V]`, `target [M]` i32 (−1: the row does not count), `row_loss [M]` and `lse [M]` (both 0 for a row that
-/// does not count), `loss [1]`. `weight`: 1 / the number of rows that count, for their mean. dtype f32 (f64 on the CPU).
+/// does not count), `loss [1]`. `weight`: 1 / the number of rows that count, for their mean. dtype f32 (f64 on the CPU; the
+/// logits also bf16 where the device has it, the rest is then f32).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a target that is neither −1 nor below V
 /// (a GPU leaves such a row out: the host does not see it).
 pub fn forward(logits: &Tensor, target: &Tensor, weight: f32, row_loss: &mut Tensor, lse: &mut Tensor, loss: &mut Tensor) -> Result<()> {
-    let dtype = real(OP, "logits", logits)?;
+    let dtype = activation(OP, "logits", logits)?;
     let device = logits.device().clone();
     let dims = Dims::new(logits, target, weight)?;
-    expect_len(OP, "row_loss", row_loss, [logits.rows()], dtype, &device)?;
-    expect_len(OP, "lse", lse, [logits.rows()], dtype, &device)?;
-    expect_len(OP, "loss", loss, [1], dtype, &device)?;
+    expect_len(OP, "row_loss", row_loss, [logits.rows()], statistic(dtype), &device)?;
+    expect_len(OP, "lse", lse, [logits.rows()], statistic(dtype), &device)?;
+    expect_len(OP, "loss", loss, [1], statistic(dtype), &device)?;
     match &device {
         Device::Cpu => {
             check_targets(target.cpu::<i32>(), logits.row_len())?;
             on_real!(dtype, forward_cpu::<T>(dims, logits, target, row_loss, lse, loss));
         }
         Device::Gpu(gpu) => {
-            // About eight logits per thread: two rounds of the four that share a rescaling.
-            let row_threads = dims.vocabulary.div_ceil(8).next_power_of_two().clamp(8, 256);
+            let row_threads = match gpu.language() {
+                // About eight logits per thread: two rounds of the four that share a rescaling.
+                Language::Wgsl => dims.vocabulary.div_ceil(8).next_power_of_two().clamp(8, 256),
+                // The same in accesses of 16 bytes.
+                Language::Ptx => dims.vocabulary.div_ceil(32 / dtype.size() as u32).next_power_of_two().clamp(4, 256),
+            };
+            let dims = Dims { row_threads, ..dims };
             gpu.launch(Launch {
                 kernel: (OP, "forward"),
-                constants: &[("ROW_THREADS", row_threads)], variant: "",
+                constants: &[("ROW_THREADS", row_threads)],
+                variant: variant(dtype),
                 buffers: &[Some(logits), Some(target), Some(row_loss), Some(lse)],
                 dims: dims_bytes(&dims),
                 groups: logits.rows().div_ceil((256 / row_threads) as usize),
@@ -86,15 +97,15 @@ pub fn forward(logits: &Tensor, target: &Tensor, weight: f32, row_loss: &mut Ten
 /// The gradient: `logits` becomes `dlogits`. Rows that do not count become 0.
 ///
 /// Shapes: `logits [M, V]` (what forward read), `target [M]` i32, `lse [M]` (what forward saved); `weight` as given to forward,
-/// times the gradient of the loss. dtype f32 (f64 on the CPU).
+/// times the gradient of the loss. dtype as for [`forward`].
 ///
 /// # Errors
 /// As [`forward`].
 pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: f32) -> Result<()> {
-    let dtype = real(OP, "logits", logits)?;
+    let dtype = activation(OP, "logits", logits)?;
     let device = logits.device().clone();
     let dims = Dims::new(logits, target, weight)?;
-    expect_len(OP, "lse", lse, [logits.rows()], dtype, &device)?;
+    expect_len(OP, "lse", lse, [logits.rows()], statistic(dtype), &device)?;
     match &device {
         Device::Cpu => {
             check_targets(target.cpu::<i32>(), logits.row_len())?;
@@ -102,10 +113,14 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: f32)
         }
         Device::Gpu(gpu) => gpu.launch(Launch {
             kernel: (OP, "backward"),
-            constants: &[], variant: "",
+            constants: &[],
+            variant: variant(dtype),
             buffers: &[Some(&*logits), Some(target), Some(lse)],
             dims: dims_bytes(&dims),
-            groups: dims.rows as usize * dims.parts as usize,
+            groups: match gpu.language() {
+                Language::Wgsl => dims.rows as usize * dims.parts as usize,
+                Language::Ptx => logits.len().div_ceil(256 * 16 / dtype.size()),
+            },
         })?,
     }
     Ok(())
@@ -211,7 +226,7 @@ pub fn cases() -> Vec<Case> {
 fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f64, bench: bool) {
     let label = format!("M={rows} V={vocabulary}{}", if deviation > 2.0 { format!(" logits·{deviation}") } else { String::new() });
     let mut draw = Draw::new(&label);
-    let logits = draw.normals("logits", [rows, vocabulary], deviation);
+    let logits = draw.normals("logits", [rows, vocabulary], deviation).mixed();
     // The first row always counts; every fifth or so of the others does not.
     let target: Vec<i32> = (0..rows).map(|row| if row > 0 && draw.below(5) == 0 { -1 } else { draw.below(vocabulary) as i32 }).collect();
     let weight = 1.0 / target.iter().filter(|&&t| t >= 0).count().max(1) as f32;

@@ -7,9 +7,9 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{expect_len, on_real, real, rows_per_task, size};
+use super::{activation, expect_len, on_real, rows_per_task, size, statistic};
 use crate::device::cpu::Real;
-use crate::device::{Device, Launch};
+use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -52,19 +52,18 @@ impl Dims {
 ///
 /// Shapes: `table [V, D]`, `id [M]` i32, `row [M]` i32 (`None`: row `i`), `y [N, D]`; a `[C, F, D]` beside a `[N, D]` counts as
 /// `[C · F, D]`, while two of `[N, H, d]` have rows of `H · d`. The rows of one call are distinct (of
-/// equal ones, which entry wins is not defined). dtype f32 (f64 on the CPU).
+/// equal ones, which entry wins is not defined). dtype f32 (f64 on the CPU, bf16 where the device has it).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for an id or a row outside its table
 /// (a GPU skips those: the host does not see them).
 pub fn forward(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor) -> Result<()> {
-    let by_four = table.row_len().is_multiple_of(4) && y.row_len().is_multiple_of(4);
-    gather(table, id, row, y, by_four)
+    gather(table, id, row, y, true)
 }
 
-/// [`forward`] by one or by four elements per GPU thread; the CPU has one way.
-fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, by_four: bool) -> Result<()> {
-    let dtype = real(OP, "table", table)?;
+/// [`forward`] by one element per GPU thread or, where the row allows it, by several neighbours (`wide`); the CPU has one way.
+fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wide: bool) -> Result<()> {
+    let dtype = activation(OP, "table", table)?;
     let device = table.device().clone();
     let dims = Dims::new(id.len(), table, "y", y, row.is_some())?;
     expect_len(OP, "id", id, id.shape(), DType::I32, &device)?;
@@ -84,8 +83,11 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, by_
         }
         Device::Gpu(gpu) => {
             let elements = dims.entries as usize * dims.columns as usize;
-            let (entry, groups) = if by_four { ("forward_vec4", elements.div_ceil(1024)) } else { ("forward", elements.div_ceil(256)) };
-            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers: &[Some(table), Some(id), row, Some(y)], variant: "", dims: dims_bytes(&dims), groups })?;
+            let each = per_access(gpu, dtype);
+            let wide = wide && (dims.columns as usize).is_multiple_of(each);
+            let (entry, groups) = if wide { ("forward_vec4", elements.div_ceil(256 * each)) } else { ("forward", elements.div_ceil(256)) };
+            let buffers = &[Some(table), Some(id), row, Some(&*y)];
+            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })?;
         }
     }
     Ok(())
@@ -94,12 +96,12 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, by_
 /// `dtable[v] += Σ_j dy[sorted_row[j]]` for `j` in `start[v]..start[v + 1]`, in that order.
 ///
 /// Shapes: `dy [N, D]` (or `[C, F, D]`), `sorted_row [M]` and `start [V + 1]` i32 as [`plan`] makes them, `dtable [V, D]`. dtype f32 (f64 on
-/// the CPU).
+/// the CPU, `dy` also bf16 where the device has it; `dtable` is then f32).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a start or a row outside its table.
 pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut Tensor) -> Result<()> {
-    let dtype = real(OP, "dy", dy)?;
+    let dtype = activation(OP, "dy", dy)?;
     let device = dy.device().clone();
     let dims = Dims::new(sorted_row.len(), dtable, "dy", dy, false)?;
     if dims.columns as usize != dtable.row_len() {
@@ -107,7 +109,7 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
     }
     expect_len(OP, "sorted_row", sorted_row, sorted_row.shape(), DType::I32, &device)?;
     expect_len(OP, "start", start, [dtable.rows() + 1], DType::I32, &device)?;
-    expect_len(OP, "dtable", dtable, dtable.shape(), dtype, &device)?;
+    expect_len(OP, "dtable", dtable, dtable.shape(), statistic(dtype), &device)?;
     match &device {
         Device::Cpu => {
             check_rows("sorted_row", sorted_row.cpu::<i32>(), dims.rows as usize)?;
@@ -120,13 +122,25 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
         }
         Device::Gpu(gpu) => gpu.launch(Launch {
             kernel: (OP, "backward"),
-            constants: &[], variant: "",
+            constants: &[],
+            variant: variant(dtype),
             buffers: &[Some(dy), Some(sorted_row), Some(start), Some(dtable)],
             dims: dims_bytes(&dims),
-            groups: dtable.len().div_ceil(256),
+            groups: match gpu.language() {
+                Language::Wgsl => dtable.len().div_ceil(256),
+                Language::Ptx => (dtable.rows() * dtable.row_len().div_ceil(per_access(gpu, dtype))).div_ceil(256),
+            },
         })?,
     }
     Ok(())
+}
+
+/// Elements of one access: a vec4 in WGSL, 16 bytes in CUDA.
+fn per_access(gpu: &Gpu, dtype: DType) -> usize {
+    match gpu.language() {
+        Language::Wgsl => 4,
+        Language::Ptx => 16 / dtype.size(),
+    }
 }
 
 /// What [`backward`] needs to know of a batch: `(sorted_row [M], start [V + 1])`, where `sorted_row[start[v]..start[v + 1]]`
@@ -240,11 +254,11 @@ pub fn cases() -> Vec<Case> {
 fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: usize, bench: bool) {
     let (entries, columns, vocabulary, rows) = shape;
     for with_row in [false, true] {
-        for by_four in [false, true] {
-            if by_four && columns % 4 != 0 {
+        for wide in [false, true] {
+            if wide && columns % 4 != 0 {
                 continue;
             }
-            let mut case = forward_case(shape, with_row, seed, by_four);
+            let mut case = forward_case(shape, with_row, seed, wide);
             if bench {
                 case = case.bench((entries * columns) as u64);
             }
@@ -256,7 +270,7 @@ fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: u
     let (id, row) = entries_of(&mut draw, entries, vocabulary, rows);
     let (sorted_row, start) = plan(&id, &row, vocabulary);
     // Small integers: every order of summation gives the same bits.
-    let inputs = vec![draw.integers("dy", [rows, columns], 8), Operand::ints("sorted_row", [entries], sorted_row), Operand::ints("start", [vocabulary + 1], start)];
+    let inputs = vec![draw.integers("dy", [rows, columns], 8).mixed(), Operand::ints("sorted_row", [entries], sorted_row), Operand::ints("start", [vocabulary + 1], start)];
     let outputs = vec![Output::updated(draw.integers("dtable", [vocabulary, columns], 8))];
     let mut case = Case::new("backward", &label, inputs, outputs, Compare::Exact, |i, o| backward(&i[0], &i[1], &i[2], &mut o[0])).naive(|i, o| {
         on_real!(i[0].dtype(), naive_backward::<T>(i, o));
@@ -268,17 +282,17 @@ fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: u
     cases.push(case);
 }
 
-fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usize), with_row: bool, seed: usize, by_four: bool) -> Case {
+fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usize), with_row: bool, seed: usize, wide: bool) -> Case {
     let label = format!("M={entries} D={columns} V={vocabulary} N={rows} #{seed}{}", if with_row { " row" } else { "" });
     let mut draw = Draw::new(&label);
     let (id, row) = entries_of(&mut draw, entries, vocabulary, rows);
-    let mut inputs = vec![draw.normals("table", [vocabulary, columns], 1.0), Operand::ints("id", [entries], id)];
+    let mut inputs = vec![draw.normals("table", [vocabulary, columns], 1.0).mixed(), Operand::ints("id", [entries], id)];
     if with_row {
         inputs.push(Operand::ints("row", [entries], row));
     }
-    let before = Operand::new("y", [rows, columns], Kind::Real, (0..rows * columns).map(|i| (i % 251) as f64).collect());
-    let entry = if by_four { "forward:vec4" } else { "forward:scalar" };
-    Case::new(entry, label, inputs, vec![Output::updated(before)], Compare::Exact, move |i, o| gather(&i[0], &i[1], i.get(2), &mut o[0], by_four)).naive(|i, o| {
+    let before = Operand::new("y", [rows, columns], Kind::Mixed, (0..rows * columns).map(|i| (i % 251) as f64).collect());
+    let entry = if wide { "forward:vec4" } else { "forward:scalar" };
+    Case::new(entry, label, inputs, vec![Output::updated(before)], Compare::Exact, move |i, o| gather(&i[0], &i[1], i.get(2), &mut o[0], wide)).naive(|i, o| {
         on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     })

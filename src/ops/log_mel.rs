@@ -14,7 +14,7 @@ use super::ladder::{FORWARD, Rung};
 use super::{on_real, real, size};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
-use crate::device::{Gpu, Launch};
+use crate::device::{Gpu, Language, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -168,7 +168,7 @@ pub fn workspace(clips: usize, samples: usize) -> usize {
 
 /// The log-mel spectrogram of each clip: `waveform [C, S]` (−1 to 1) → `mel [C, S/160, mels]`, overwritten, frame by frame.
 ///
-/// dtype f32 (f64 on the CPU), as the tables were made. `workspace` has at least [`workspace`] elements; its contents do not
+/// dtype f32 (f64 on the CPU), also in mixed precision, as the tables were made. `workspace` has at least [`workspace`] elements; its contents do not
 /// matter before or after. A clip has at least 201 samples: its ends are reflected.
 ///
 /// # Errors
@@ -315,24 +315,34 @@ fn scale<T: Real>(clip: &mut [T]) {
     }
 }
 
-// ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[allow(clippy::too_many_arguments)]
 fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables, basis: &Tensor, mel: &Tensor, workspace: &Tensor) -> Result<()> {
     let rows = dims.clips as usize * dims.frames as usize;
-    let run = |entry, constants: &[(&'static str, u32)], buffers: &[Option<&Tensor>], groups| {
-        gpu.launch(Launch { kernel: (OP, entry), constants, variant: "", buffers, dims: dims_bytes(&dims), groups })
+    let run = |entry, side: Option<u32>, buffers: &[Option<&Tensor>], groups| {
+        let constants: &[(&'static str, u32)] = &side.map_or(vec![], |side| vec![("TILE", side)]);
+        let variant = match side {
+            None => "",
+            Some(32) => "_32",
+            Some(_) => "_64",
+        };
+        gpu.launch(Launch { kernel: (OP, entry), constants, variant, buffers, dims: dims_bytes(&dims), groups })
     };
     let buffers = [Some(waveform), Some(basis), Some(workspace)];
     // A thread of the naive rung makes a bin's cosine and sine sums, a tile holds them as two columns.
     match rung.tiles(rows, 2 * BINS, 1) {
-        None => run("power_naive", &[], &buffers, (rows * BINS).div_ceil(64))?,
-        Some((side, groups)) => run("power_tile", &[("TILE", side)], &buffers, groups)?,
+        None => run("power_naive", None, &buffers, (rows * BINS).div_ceil(64))?,
+        Some((side, groups)) => run("power_tile", Some(side), &buffers, groups)?,
     }
     let buffers = [Some(workspace), Some(&tables.bank), Some(&tables.range), Some(mel)];
-    run("mel_bank", &[], &buffers, mel.len().div_ceil(64))?;
-    run("clip_max", &[], &[Some(mel), Some(workspace)], dims.clips as usize)?;
-    run("clamp_scale", &[], &[Some(workspace), Some(mel)], mel.len().div_ceil(256))
+    run("mel_bank", None, &buffers, mel.len().div_ceil(64))?;
+    run("clip_max", None, &[Some(mel), Some(workspace)], dims.clips as usize)?;
+    let per_thread = match gpu.language() {
+        Language::Wgsl => 1,
+        Language::Ptx => 4,
+    };
+    run("clamp_scale", None, &[Some(workspace), Some(mel)], mel.len().div_ceil(256 * per_thread))
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────

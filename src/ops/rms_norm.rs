@@ -9,11 +9,11 @@
 //! Per-head normalisation of queries and keys is the same operation with `C = head_dim` and `N · H` rows.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::{dims_bytes, expect_len, on_real, real, rows_per_task, size, sum};
+use super::{activation, dims_bytes, expect_len, on_real, rows_per_task, size, statistic, sum};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Launch};
+use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -28,7 +28,8 @@ pub struct Dims {
     parts: u32,
     has_residual: u32,
     eps: f32,
-    padding: [u32; 3],
+    row_threads: u32,
+    padding: [u32; 2],
 }
 
 impl Dims {
@@ -44,7 +45,8 @@ impl Dims {
             parts: parts(rows) as u32,
             has_residual: has_residual as u32,
             eps,
-            padding: [0; 3],
+            row_threads: 0, // CUDA: see launch_rows
+            padding: [0; 2],
         })
     }
 }
@@ -63,17 +65,17 @@ pub fn workspace(rows: usize, columns: usize) -> usize {
 /// then written to `sum`.
 ///
 /// Shapes: `x`, `residual`, `sum`, `y`: rows of `C`; `weight [C]`; `rstd [rows]` keeps `1/√(mean(s²) + eps)` for
-/// [`backward`]. dtype f32 (f64 on the CPU).
+/// [`backward`]. dtype f32 (f64 on the CPU, bf16 where the device has it; `rstd` is then f32).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
 pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Tensor, eps: f32, y: &mut Tensor, rstd: &mut Tensor) -> Result<()> {
-    let dtype = real(OP, "x", x)?;
+    let dtype = activation(OP, "x", x)?;
     let device = x.device().clone();
     let dims = Dims::new(x, weight, eps, residual.is_some())?;
     expect_len(OP, "weight", weight, [dims.columns as usize], dtype, &device)?;
     expect_len(OP, "y", y, x.shape(), dtype, &device)?;
-    expect_len(OP, "rstd", rstd, [dims.rows as usize], dtype, &device)?;
+    expect_len(OP, "rstd", rstd, [dims.rows as usize], statistic(dtype), &device)?;
     if let Some((residual, sum)) = &residual {
         expect_len(OP, "residual", residual, x.shape(), dtype, &device)?;
         expect_len(OP, "sum", sum, x.shape(), dtype, &device)?;
@@ -82,7 +84,7 @@ pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Te
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, residual, weight, y, rstd)),
         Device::Gpu(gpu) => {
             let (residual, sum) = residual.map(|(r, s)| (r, &*s)).unzip();
-            launch_rows(gpu, "forward", dims, &[Some(x), residual, Some(weight), sum, Some(y), Some(rstd)])?;
+            launch_rows(gpu, "forward", dtype, dims, &[Some(x), residual, Some(weight), sum, Some(y), Some(rstd)])?;
         }
     }
     Ok(())
@@ -90,8 +92,9 @@ pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Te
 
 /// The gradients: `dx` is overwritten with `ds (+ dresidual)`, `dweight` accumulates.
 ///
-/// `x` is what was normalised (`sum`, where forward had a residual), `rstd` what forward saved. `workspace` is f32 (f64) of
-/// at least [`workspace`] elements; its contents do not matter before or after.
+/// `x` is what was normalised (`sum`, where forward had a residual), `rstd` what forward saved. `workspace` has at least
+/// [`workspace`] elements; its contents do not matter before or after. dtype as for [`forward`]; beside bf16 `rstd`, `dweight`
+/// and `workspace` are f32.
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
@@ -106,33 +109,36 @@ pub fn backward(
     dweight: &mut Tensor,
     workspace: &mut Tensor,
 ) -> Result<()> {
-    let dtype = real(OP, "x", x)?;
+    let dtype = activation(OP, "x", x)?;
     let device = x.device().clone();
     let dims = Dims::new(x, weight, 0.0, dresidual.is_some())?;
     expect_len(OP, "dy", dy, x.shape(), dtype, &device)?;
-    expect_len(OP, "rstd", rstd, [dims.rows as usize], dtype, &device)?;
+    expect_len(OP, "rstd", rstd, [dims.rows as usize], statistic(dtype), &device)?;
     expect_len(OP, "dx", dx, x.shape(), dtype, &device)?;
-    expect_len(OP, "dweight", dweight, weight.shape(), dtype, &device)?;
+    expect_len(OP, "weight", weight, weight.shape(), dtype, &device)?;
+    expect_len(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
     if let Some(dresidual) = dresidual {
         expect_len(OP, "dresidual", dresidual, x.shape(), dtype, &device)?;
     }
     let needed = self::workspace(dims.rows as usize, dims.columns as usize);
-    super::expect_workspace(OP, workspace, needed, dtype, &device)?;
+    super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
     match &device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, dy, x, weight, rstd, dresidual, dx, dweight)),
         Device::Gpu(gpu) => {
-            launch_rows(gpu, "backward", dims, &[Some(dy), Some(x), Some(weight), Some(rstd), dresidual, Some(dx)])?;
+            launch_rows(gpu, "backward", dtype, dims, &[Some(dy), Some(x), Some(weight), Some(rstd), dresidual, Some(dx)])?;
             let column_groups = dims.columns.div_ceil(64) as usize;
             gpu.launch(Launch {
                 kernel: (OP, "dweight_partial"),
-                constants: &[], variant: "",
+                constants: &[],
+                variant: variant(dtype),
                 buffers: &[Some(dy), Some(x), Some(rstd), Some(workspace)],
                 dims: dims_bytes(&dims),
                 groups: column_groups * dims.parts as usize,
             })?;
             gpu.launch(Launch {
                 kernel: (OP, "dweight_finish"),
-                constants: &[], variant: "",
+                constants: &[],
+                variant: "",
                 buffers: &[Some(workspace), Some(dweight)],
                 dims: dims_bytes(&dims),
                 groups: column_groups,
@@ -240,16 +246,23 @@ fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     sum(lanes.into_iter()) + tail
 }
 
-// ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Launches an entry that takes whole rows, with as many threads on a row as it has columns, up to the workgroup.
-fn launch_rows(gpu: &Gpu, entry: &'static str, dims: Dims, buffers: &[Option<&Tensor>]) -> Result<()> {
-    let row_threads = dims.columns.next_power_of_two().clamp(8, 256);
+/// Launches an entry that takes whole rows.
+fn launch_rows(gpu: &Gpu, entry: &'static str, dtype: DType, dims: Dims, buffers: &[Option<&Tensor>]) -> Result<()> {
+    let threads = |columns: u32, least, most| dims.columns.div_ceil(columns).next_power_of_two().clamp(least, most);
+    let row_threads = match gpu.language() {
+        // As many as the row has columns.
+        Language::Wgsl => threads(1, 8, 256),
+        // 16 bytes each, up to a warp, which needs no barrier; from there on the 16 columns that a thread can keep.
+        Language::Ptx => threads(16 / dtype.size() as u32, 4, 32).max(threads(16, 4, 256)),
+    };
     gpu.launch(Launch {
         kernel: (OP, entry),
-        constants: &[("ROW_THREADS", row_threads)], variant: "",
+        constants: &[("ROW_THREADS", row_threads)],
+        variant: variant(dtype),
         buffers,
-        dims: dims_bytes(&dims),
+        dims: dims_bytes(&Dims { row_threads, ..dims }),
         groups: (dims.rows as usize).div_ceil((256 / row_threads) as usize),
     })
 }
@@ -271,11 +284,11 @@ pub fn cases() -> Vec<Case> {
         for with_residual in [false, true] {
             let label = format!("rows={rows} C={columns}{}", if with_residual { " residual" } else { "" });
             let mut draw = Draw::new(&label);
-            let mut inputs = vec![draw.normals("x", [rows, columns], 1.0), draw.normals("weight", [columns], 1.0)];
-            let mut outputs = vec![Output::overwritten("y", [rows, columns], Kind::Real), Output::overwritten("rstd", [rows], Kind::Real)];
+            let mut inputs = vec![draw.normals("x", [rows, columns], 1.0).mixed(), draw.normals("weight", [columns], 1.0).mixed()];
+            let mut outputs = vec![Output::overwritten("y", [rows, columns], Kind::Mixed), Output::overwritten("rstd", [rows], Kind::Real)];
             if with_residual {
-                inputs.push(draw.normals("residual", [rows, columns], 1.0));
-                outputs.push(Output::overwritten("sum", [rows, columns], Kind::Real));
+                inputs.push(draw.normals("residual", [rows, columns], 1.0).mixed());
+                outputs.push(Output::overwritten("sum", [rows, columns], Kind::Mixed));
             }
             // WGSL: inverseSqrt 2 ulp.
             let mut case = Case::new("forward", &label, inputs, outputs, Compare::Reduction(2.0), |i, o| {
@@ -292,16 +305,16 @@ pub fn cases() -> Vec<Case> {
             cases.push(case);
 
             let mut inputs = vec![
-                draw.normals("dy", [rows, columns], 1.0),
-                draw.normals("x", [rows, columns], 1.0),
-                draw.normals("weight", [columns], 1.0),
+                draw.normals("dy", [rows, columns], 1.0).mixed(),
+                draw.normals("x", [rows, columns], 1.0).mixed(),
+                draw.normals("weight", [columns], 1.0).mixed(),
                 Operand::new("rstd", [rows], Kind::Real, (0..rows).map(|_| 0.5 + draw.uniform()).collect()),
             ];
             if with_residual {
-                inputs.push(draw.normals("dresidual", [rows, columns], 1.0));
+                inputs.push(draw.normals("dresidual", [rows, columns], 1.0).mixed());
             }
             let outputs = vec![
-                Output::overwritten("dx", [rows, columns], Kind::Real),
+                Output::overwritten("dx", [rows, columns], Kind::Mixed),
                 Output::updated(draw.normals("dweight", [columns], 1.0)),
                 Output::scratch(workspace(rows, columns)),
             ];
@@ -389,7 +402,6 @@ pub fn gradients() -> Vec<GradientCase> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::DType;
 
     #[test]
     fn a_row_of_equal_values_becomes_ones() {

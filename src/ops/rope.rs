@@ -9,9 +9,9 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{expect, on_real, real, rows_per_task, size};
+use super::{activation, expect, on_real, rows_per_task, size, statistic};
 use crate::device::cpu::Real;
-use crate::device::{Device, Launch};
+use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -28,7 +28,9 @@ pub struct Dims {
     half: u32,
     positions: u32,
     sign: f32,
-    padding: [u32; 3],
+    rows: u32,
+    head_dim: u32,
+    padding: u32,
 }
 
 /// The cosines and sines of every position.
@@ -66,45 +68,43 @@ fn angles(positions: usize, half: usize, theta: f64) -> Vec<f64> {
 
 /// Turns every head of every row by its row's position.
 ///
-/// Shapes: `x [N, H, d]`, `position [N]` i32, `table` for heads of `d` columns, `y [N, H, d]`. dtype f32 (f64 on the CPU).
+/// Shapes: `x [N, H, d]`, `position [N]` i32, `table` for heads of `d` columns, `y [N, H, d]`. dtype f32 (f64 on the CPU, bf16
+/// where the device has it; the table is then f32).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a position outside the table (a GPU
 /// takes the nearest one inside: the host does not see it).
 pub fn forward(x: &Tensor, position: &Tensor, table: &Table, y: &mut Tensor) -> Result<()> {
-    rotate(x, position, &table.0, y, 1.0, by_four(table))
+    rotate(x, position, &table.0, y, 1.0, true)
 }
 
 /// The gradient: `dx`, overwritten, is `dy` turned back.
 ///
 /// Shapes and errors as for [`forward`].
 pub fn backward(dy: &Tensor, position: &Tensor, table: &Table, dx: &mut Tensor) -> Result<()> {
-    rotate(dy, position, &table.0, dx, -1.0, by_four(table))
+    rotate(dy, position, &table.0, dx, -1.0, true)
 }
 
-/// Whether a GPU thread can take four neighbouring pairs.
-fn by_four(table: &Table) -> bool {
-    table.0.dim(1).is_multiple_of(4)
-}
-
-/// By one or by four pairs per GPU thread; the CPU has one way.
-fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f32, by_four: bool) -> Result<()> {
-    let dtype = real(OP, "x", x)?;
+/// By one pair per GPU thread or, where the head allows it, by several neighbours (`wide`); the CPU has one way.
+fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f32, wide: bool) -> Result<()> {
+    let dtype = activation(OP, "x", x)?;
     let device = x.device().clone();
     let half = table.dim(1);
     if x.shape().dims().len() != 3 || x.dim(2) != 2 * half {
         return Err(Error::mismatch(OP, "x", format!("[N, H, {}] (the table's head_dim)", 2 * half), x.shape()));
     }
     expect(OP, "position", position, [x.rows()], DType::I32, &device)?;
-    expect(OP, "table", table, table.shape(), dtype, &device)?;
+    expect(OP, "table", table, table.shape(), statistic(dtype), &device)?;
     expect(OP, "y", y, x.shape(), dtype, &device)?;
     let dims = Dims {
         pairs: size(OP, "pairs", x.len() / 2)?,
         heads: size(OP, "heads", x.dim(1))?,
-        half: size(OP, "head_dim", half)?,
+        half: half as u32,
         positions: size(OP, "positions", table.rows())?,
         sign,
-        padding: [0; 3],
+        rows: size(OP, "rows", x.rows())?,
+        head_dim: size(OP, "head_dim", 2 * half)?,
+        padding: 0,
     };
     if x.is_empty() {
         return Ok(());
@@ -122,9 +122,15 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
         }
         Device::Gpu(gpu) => {
             let pairs = dims.pairs as usize;
-            let (entry, groups) = if by_four { ("rotate_vec4", pairs.div_ceil(1024)) } else { ("rotate", pairs.div_ceil(256)) };
+            // A vec4 in WGSL, 16 bytes in CUDA.
+            let each = match gpu.language() {
+                Language::Wgsl => 4,
+                Language::Ptx => 16 / dtype.size(),
+            };
+            let wide = wide && half.is_multiple_of(each);
+            let (entry, groups) = if wide { ("rotate_vec4", pairs.div_ceil(256 * each)) } else { ("rotate", pairs.div_ceil(256)) };
             let buffers = &[Some(x), Some(position), Some(table), Some(&*y)];
-            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: "", dims: dims_bytes(&dims), groups })?;
+            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })?;
         }
     }
     Ok(())
@@ -192,18 +198,18 @@ fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usiz
         ("forward:vec4", "x", "y", 1.0, true),
         ("backward:vec4", "dy", "dx", -1.0, true),
     ];
-    for (entry, name, out, sign, by_four) in rungs {
-        if by_four && head_dim % 8 != 0 {
+    for (entry, name, out, sign, wide) in rungs {
+        if wide && head_dim % 8 != 0 {
             continue;
         }
         let mut draw = Draw::new(&label);
         let inputs = vec![
-            draw.normals(name, [rows, heads, head_dim], 1.0),
+            draw.normals(name, [rows, heads, head_dim], 1.0).mixed(),
             Operand::ints("position", [rows], (0..rows).map(|_| draw.below(positions) as i32).collect::<Vec<_>>()),
             Operand::new("table", [positions, head_dim / 2, 2], Kind::Real, angles(positions, head_dim / 2, 10_000.0)),
         ];
-        let outputs = vec![Output::overwritten(out, [rows, heads, head_dim], Kind::Real)];
-        let mut case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(0.0), move |i, o| rotate(&i[0], &i[1], &i[2], &mut o[0], sign, by_four)).naive(
+        let outputs = vec![Output::overwritten(out, [rows, heads, head_dim], Kind::Mixed)];
+        let mut case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(0.0), move |i, o| rotate(&i[0], &i[1], &i[2], &mut o[0], sign, wide)).naive(
             move |i, o| {
                 on_real!(i[0].dtype(), naive::<T>(i, o, sign));
                 Ok(())

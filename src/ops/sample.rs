@@ -7,9 +7,9 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{expect_len, on_real, real, rows_per_task, size, sum};
+use super::{activation, expect_len, on_real, rows_per_task, size, statistic, sum};
 use crate::device::cpu::Real;
-use crate::device::{Device, Launch};
+use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use rayon::prelude::*;
@@ -29,12 +29,12 @@ pub struct Dims {
 /// One id per row.
 ///
 /// Shapes: `logits [R, V]`, `random [R]` in [0, 1) (not read when greedy), `id [R]` i32, overwritten. `temperature` 0: greedy.
-/// `top_k` 0: all ids. dtype f32 (f64 on the CPU). The same numbers give the same ids on every run.
+/// `top_k` 0: all ids. dtype f32 (f64 on the CPU; the logits also bf16 where the device has it, `random` is then f32). The same numbers give the same ids on every run.
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, or for a temperature that is negative or not finite.
 pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, random: &Tensor, id: &mut Tensor) -> Result<()> {
-    let dtype = real(OP, "logits", logits)?;
+    let dtype = activation(OP, "logits", logits)?;
     let device = logits.device().clone();
     let vocabulary = logits.row_len();
     if vocabulary == 0 {
@@ -43,7 +43,7 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, random: &Tensor,
     if !(0.0..f32::INFINITY).contains(&temperature) {
         return Err(Error::mismatch(OP, "temperature", "a number from 0", temperature));
     }
-    expect_len(OP, "random", random, [logits.rows()], dtype, &device)?;
+    expect_len(OP, "random", random, [logits.rows()], statistic(dtype), &device)?;
     expect_len(OP, "id", id, [logits.rows()], DType::I32, &device)?;
     let dims = Dims {
         rows: size(OP, "rows", logits.rows())?,
@@ -56,7 +56,8 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, random: &Tensor,
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, logits, random, id)),
         Device::Gpu(gpu) => gpu.launch(Launch {
             kernel: (OP, "forward"),
-            constants: &[], variant: "",
+            constants: &[],
+            variant: variant(dtype),
             buffers: &[Some(logits), Some(random), Some(id)],
             dims: dims_bytes(&dims),
             groups: logits.rows(),
@@ -137,7 +138,10 @@ fn case(rows: usize, vocabulary: usize, temperature: f32, top_k: usize, ties: bo
     let label = format!("R={rows} V={vocabulary} temperature={temperature} top_k={top_k}{}", if ties { " ties" } else { "" });
     let mut draw = Draw::new(&label);
     let logits = if ties { draw.integers("logits", [rows, vocabulary], 2) } else { draw.normals("logits", [rows, vocabulary], 3.0) };
-    let random = logits.values.chunks_exact(vocabulary).map(|logits| clear_choice(&mut draw, logits, temperature, top_k)).collect();
+    let logits = logits.mixed();
+    let rounded = logits.rounded(DType::Bf16);
+    let rows_of_both = logits.values.chunks_exact(vocabulary).zip(rounded.values.chunks_exact(vocabulary));
+    let random = rows_of_both.map(|(logits, rounded)| clear_choice(&mut draw, [logits, rounded], temperature, top_k)).collect();
     let inputs = vec![logits, Operand::new("random", [rows], Kind::Real, random)];
     let outputs = vec![Output::overwritten("id", [rows], Kind::I32)];
     Case::new("forward", label, inputs, outputs, Compare::Exact, move |i, o| forward(&i[0], temperature, top_k, &i[1], &mut o[0])).naive(move |i, o| {
@@ -146,25 +150,29 @@ fn case(rows: usize, vocabulary: usize, temperature: f32, top_k: usize, ties: bo
     })
 }
 
-/// A uniform number in the middle half of some id's interval, which is the widest of a few drawn: no rounding of the cumulative
-/// sums reaches an end of it.
-fn clear_choice(draw: &mut Draw, logits: &[f64], temperature: f32, top_k: usize) -> f64 {
+/// Of a few uniform numbers the one that lies farthest inside its id's interval, both for the logits and for the same rounded to
+/// bf16: no rounding of the cumulative sums reaches an end of either.
+fn clear_choice(draw: &mut Draw, both: [&[f64]; 2], temperature: f32, top_k: usize) -> f64 {
     if temperature == 0.0 {
         return draw.uniform();
     }
-    let weights = naive_weights(logits, temperature, top_k);
-    let total: f64 = weights.iter().sum();
-    let interval_of = |u: f64| {
+    let ends = both.map(|logits| {
+        let mut ends = naive_weights(logits, temperature, top_k);
+        let total: f64 = ends.iter().sum();
         let mut end = 0.0;
-        let hit = weights.iter().position(|w| {
-            end += w;
-            end > u * total
-        });
-        let width = weights[hit.unwrap_or(0)] / total;
-        (width, end / total - width)
+        for weight in &mut ends {
+            end += *weight / total;
+            *weight = end;
+        }
+        ends
+    });
+    let depth = |ends: &[f64], u: f64| {
+        let hit = ends.partition_point(|&end| end <= u);
+        let start = if hit == 0 { f64::MIN } else { ends[hit - 1] }; // nothing lies below the first
+        ends.get(hit).map_or(0.0, |end| (u - start).min(end - u))
     };
-    let (width, start) = (0..8).map(|_| interval_of(draw.uniform())).fold((0.0, 0.0), |best, found| if found.0 > best.0 { found } else { best });
-    start + width * (0.25 + 0.5 * draw.uniform())
+    let drawn = (0..32).map(|_| draw.uniform() as f32 as f64);
+    drawn.map(|u| (depth(&ends[0], u).min(depth(&ends[1], u)), u)).fold((-1.0, 0.0), |best, found| if found.0 > best.0 { found } else { best }).1
 }
 
 /// Unnormalised probabilities by plain sorting.

@@ -1,0 +1,85 @@
+//! Who touched which bytes of the buffers that a kernel writes.
+//!
+//! Every worker keeps its own record, so that nothing in it is shared while blocks run; the records of different
+//! workers, whose blocks nothing orders, are compared at the end.
+
+use super::lanes::lanes;
+use super::order::{Cell, Conflict, Order, Stamp, thread_and_pc};
+
+/// Cells of a page: only pages that were touched are compared.
+const PAGE: usize = 1024;
+
+/// The record of one buffer.
+pub struct Record {
+    granule: u32,
+    cells: Vec<Cell>,
+    pages: Vec<u64>,
+}
+
+impl Record {
+    pub fn new(bytes: usize, granule: u32) -> Record {
+        let cells = bytes.div_ceil(1 << granule);
+        // Zeros come from the operating system page by page, as they are touched.
+        Record { granule, cells: vec![[[0; 2]; 2]; cells], pages: vec![0; cells.div_ceil(PAGE * 64)] }
+    }
+
+    #[inline(always)]
+    fn granules(&self, offset: u32, size: u32) -> std::ops::Range<usize> {
+        (offset >> self.granule) as usize..((offset as usize + size as usize) >> self.granule)
+    }
+
+    #[inline(always)]
+    fn touch(&mut self, cell: usize) {
+        self.pages[cell / PAGE / 64] |= 1 << (cell / PAGE % 64);
+    }
+
+    /// Lanes of `mask` read or write `size` bytes each.
+    #[inline(always)]
+    pub fn access(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, write: bool, mut wrong: impl FnMut(usize, Conflict)) {
+        for lane in lanes(mask) {
+            let who = pc << 11 | (warp * 32 + lane as u32);
+            let range = self.granules(offsets[lane], size);
+            self.touch(range.start);
+            for cell in &mut self.cells[range] {
+                let conflict = if write { order.write(cell, who, true) } else { order.read(cell, who, true) };
+                if let Some(conflict) = conflict {
+                    wrong(lane, conflict);
+                }
+            }
+        }
+    }
+
+    /// One lane's atomic.
+    pub fn atomic(&mut self, order: &Order, steps: &[super::ops::Step], who: u32, offset: u32, size: u32) -> Option<Conflict> {
+        let range = self.granules(offset, size);
+        self.touch(range.start);
+        let mut conflict = None;
+        for cell in &mut self.cells[range] {
+            conflict = conflict.or(order.atomic(cell, who, true, steps));
+        }
+        conflict
+    }
+
+    /// Calls `found` with the offset and the two sides of every race between this worker's blocks and another's, and
+    /// whether the first side is this worker's.
+    pub fn compare(&self, other: &Record, steps: &[super::ops::Step], mut found: impl FnMut(u32, (Stamp, bool), (Stamp, bool), bool)) {
+        let is_atomic = |s: Stamp| matches!(steps[thread_and_pc(s).1 as usize].op, super::ops::Op::Atomic(_));
+        for (word, (&a, &b)) in self.pages.iter().zip(&other.pages).enumerate() {
+            for page in (0..64).filter(|i| a & b >> i & 1 == 1 && a >> i & 1 == 1) {
+                let start = (word * 64 + page) * PAGE;
+                let end = (start + PAGE).min(self.cells.len());
+                for i in start..end {
+                    let (a, b) = (self.cells[i], other.cells[i]);
+                    let offset = (i << self.granule) as u32;
+                    if a[0][0] != 0 && b[0][0] != 0 && !(is_atomic(a[0]) && is_atomic(b[0])) {
+                        found(offset, (a[0], true), (b[0], true), true);
+                    } else if a[0][0] != 0 && b[1][0] != 0 {
+                        found(offset, (a[0], true), (b[1], false), true);
+                    } else if a[1][0] != 0 && b[0][0] != 0 {
+                        found(offset, (b[0], true), (a[1], false), false);
+                    }
+                }
+            }
+        }
+    }
+}

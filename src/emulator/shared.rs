@@ -1,0 +1,259 @@
+//! What is known of each byte of a block's shared memory: whether it was written, who touched it since the last barrier,
+//! whether a `cp.async` to it is in flight.
+//!
+//! Reads are the many, and most of them happen where nobody writes before the next barrier. So a read only goes into a
+//! log, with the addresses as they are; the log is worked off when someone writes to lines that were read, and thrown
+//! away at the barrier.
+
+use super::buffer::ranges;
+use super::lanes::lanes;
+use super::order::{Cell, Conflict, Order};
+
+/// Bytes of a line, the grain of the quick tests.
+const LINE: usize = 64;
+/// The log is worked off when it is this long.
+const LOG: usize = 4096;
+
+struct Read {
+    time: u32,
+    pc: u32,
+    warp: u32,
+    mask: u32,
+    size: u32,
+    offsets: [u32; 32],
+}
+
+/// The shadow of shared memory.
+pub struct Shared {
+    bytes: usize,
+    /// A granule is `1 << granule` bytes: the smallest access of the kernel, at most 4.
+    granule: u32,
+    cells: Vec<Cell>,
+    /// One bit per byte.
+    written: Vec<u32>,
+    /// Lines written since the last barrier, and lines in the log.
+    wrote: Vec<u64>,
+    read: Vec<u64>,
+    log: Vec<Read>,
+    /// One bit per 4 bytes: a `cp.async` is in flight to them.
+    flying: Vec<u32>,
+    in_flight: u32,
+}
+
+/// What is wrong with an access of one lane.
+pub enum Wrong {
+    Unwritten,
+    Flying,
+    Race(Conflict),
+}
+
+/// The bytes from the first to the last that lanes touch.
+#[inline(always)]
+fn hull(offsets: &[u32; 32], size: u32) -> (usize, usize) {
+    let (mut low, mut high) = (u32::MAX, 0);
+    for i in 0..32 {
+        low = low.min(offsets[i]);
+        high = high.max(offsets[i]);
+    }
+    (low as usize, (high + size) as usize)
+}
+
+/// Whether any bit of the lines of `from..to` is set.
+#[inline(always)]
+fn any(lines: &[u64], (from, to): (usize, usize)) -> bool {
+    let (from, last) = (from / LINE, (to - 1) / LINE);
+    let (first_mask, last_mask) = (u64::MAX << (from % 64), u64::MAX >> (63 - last % 64));
+    if from / 64 == last / 64 {
+        return lines[from / 64] & first_mask & last_mask != 0;
+    }
+    lines[from / 64] & first_mask != 0 || lines[last / 64] & last_mask != 0 || lines[from / 64 + 1..last / 64].iter().any(|&l| l != 0)
+}
+
+#[inline(always)]
+fn set(lines: &mut [u64], (from, to): (usize, usize)) {
+    let (from, last) = (from / LINE, (to - 1) / LINE);
+    let (first_mask, last_mask) = (u64::MAX << (from % 64), u64::MAX >> (63 - last % 64));
+    if from / 64 == last / 64 {
+        lines[from / 64] |= first_mask & last_mask;
+        return;
+    }
+    lines[from / 64] |= first_mask;
+    lines[last / 64] |= last_mask;
+    lines[from / 64 + 1..last / 64].fill(u64::MAX);
+}
+
+impl Shared {
+    pub fn new(bytes: usize, granule: u32) -> Shared {
+        let lines = bytes.div_ceil(LINE * 64);
+        Shared {
+            bytes,
+            granule,
+            cells: vec![[[0; 2]; 2]; bytes.div_ceil(1 << granule)],
+            written: vec![0; bytes.div_ceil(32)],
+            wrote: vec![0; lines],
+            read: vec![0; lines],
+            log: Vec::new(),
+            flying: vec![0; bytes.div_ceil(4 * 32)],
+            in_flight: 0,
+        }
+    }
+
+    /// A block starts: nothing is written, nothing in flight.
+    pub fn start(&mut self) {
+        self.written.fill(0);
+        self.flying.fill(0);
+        self.in_flight = 0;
+        self.barrier();
+    }
+
+    /// The block meets.
+    pub fn barrier(&mut self) {
+        self.log.clear();
+        self.wrote.fill(0);
+        self.read.fill(0);
+    }
+
+    fn granules(&self, offset: u32, size: u32) -> std::ops::Range<usize> {
+        (offset >> self.granule) as usize..((offset + size) as usize).div_ceil(1 << self.granule)
+    }
+
+    #[inline(always)]
+    fn is_written(&self, offset: u32, size: u32) -> bool {
+        // An access is aligned to its size, at most 32 bytes: it lies in one word of the bitmap.
+        let bits = (((1u64 << size) - 1) as u32) << (offset % 32);
+        self.written[offset as usize / 32] & bits == bits
+    }
+
+    fn is_flying(&self, offset: u32, size: u32) -> bool {
+        (offset / 4..(offset + size).div_ceil(4)).any(|w| self.flying[w as usize / 32] >> (w % 32) & 1 == 1)
+    }
+
+    /// Lanes of `mask` read `size` bytes each; lanes that are not in it have the offset of one that is.
+    #[inline(always)]
+    pub fn reads(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, wrong: impl FnMut(usize, Wrong)) {
+        debug_assert!(offsets.iter().all(|&o| (o + size) as usize <= self.bytes));
+        let hull = hull(offsets, size);
+        let mut written = true;
+        for i in 0..32 {
+            written &= self.is_written(offsets[i], size);
+        }
+        if !written || self.in_flight != 0 || any(&self.wrote, hull) {
+            self.check_reads(order, warp, pc, offsets, mask, size, wrong);
+        }
+        set(&mut self.read, hull);
+        if self.log.len() >= LOG {
+            self.work_off(order);
+        }
+        self.log.push(Read { time: order.time, pc, warp, mask, size, offsets: *offsets });
+    }
+
+    #[inline(never)]
+    fn check_reads(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, mut wrong: impl FnMut(usize, Wrong)) {
+        let hull = hull(offsets, size);
+        let wrote = any(&self.wrote, hull);
+        for lane in lanes(mask) {
+            if self.in_flight != 0 && self.is_flying(offsets[lane], size) {
+                wrong(lane, Wrong::Flying);
+                continue;
+            }
+            if !self.is_written(offsets[lane], size) {
+                wrong(lane, Wrong::Unwritten);
+            }
+            if wrote {
+                let who = pc << 11 | (warp * 32 + lane as u32);
+                for i in self.granules(offsets[lane], size) {
+                    if let Some(conflict) = order.read(&mut self.cells[i].clone(), who, false) {
+                        wrong(lane, Wrong::Race(conflict));
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the readers of the log into the cells.
+    #[inline(never)]
+    fn work_off(&mut self, order: &Order) {
+        for read in std::mem::take(&mut self.log).iter() {
+            for lane in lanes(read.mask) {
+                let who = read.pc << 11 | (read.warp * 32 + lane as u32);
+                for i in self.granules(read.offsets[lane], read.size) {
+                    order.add_reader(&mut self.cells[i], who, read.time, false);
+                }
+            }
+        }
+        self.read.fill(0);
+    }
+
+    /// Lanes of `mask` write `size` bytes each.
+    #[inline(always)]
+    pub fn writes(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, mut wrong: impl FnMut(usize, Wrong)) {
+        debug_assert!(offsets.iter().all(|&o| (o + size) as usize <= self.bytes));
+        let hull = hull(offsets, size);
+        if any(&self.read, hull) {
+            self.work_off(order);
+        }
+        set(&mut self.wrote, hull);
+        for lane in lanes(mask) {
+            let who = pc << 11 | (warp * 32 + lane as u32);
+            for i in self.granules(offsets[lane], size) {
+                if let Some(conflict) = order.write(&mut self.cells[i], who, false) {
+                    wrong(lane, Wrong::Race(conflict));
+                }
+            }
+            if self.in_flight != 0 && self.is_flying(offsets[lane], size) {
+                wrong(lane, Wrong::Flying);
+            }
+            self.written[offsets[lane] as usize / 32] |= (((1u64 << size) - 1) as u32) << (offsets[lane] % 32);
+        }
+    }
+
+    /// One lane's atomic.
+    pub fn atomic(&mut self, order: &Order, steps: &[super::ops::Step], who: u32, offset: u32, size: u32) -> Option<Wrong> {
+        let hull = (offset as usize, (offset + size) as usize);
+        if any(&self.read, hull) {
+            self.work_off(order);
+        }
+        set(&mut self.wrote, hull);
+        let mut conflict = None;
+        for i in self.granules(offset, size) {
+            conflict = conflict.or(order.atomic(&mut self.cells[i], who, false, steps));
+        }
+        if self.in_flight != 0 && self.is_flying(offset, size) {
+            return Some(Wrong::Flying);
+        }
+        if !self.is_written(offset, size) {
+            return Some(Wrong::Unwritten);
+        }
+        conflict.map(Wrong::Race)
+    }
+
+    /// A `cp.async` of one lane starts: it may write at once, so it races with what is not ordered before it.
+    pub fn launches(&mut self, order: &Order, thread: u32, offset: u32, size: u32) -> Option<Wrong> {
+        if any(&self.read, (offset as usize, (offset + size) as usize)) {
+            self.work_off(order);
+        }
+        let conflict = self.granules(offset, size).find_map(|i| order.check_write(&self.cells[i], thread, false));
+        let flying = self.is_flying(offset, size);
+        for w in offset / 4..(offset + size) / 4 {
+            self.flying[w as usize / 32] |= 1 << (w % 32);
+        }
+        self.in_flight += 1;
+        if flying { Some(Wrong::Flying) } else { conflict.map(Wrong::Race) }
+    }
+
+    /// It has landed: written by that thread, now.
+    pub fn lands(&mut self, order: &Order, who: u32, offset: u32, size: u32) {
+        for w in offset / 4..(offset + size) / 4 {
+            self.flying[w as usize / 32] &= !(1 << (w % 32));
+        }
+        self.in_flight -= 1;
+        for i in self.granules(offset, size) {
+            self.cells[i][0] = [order.time, who];
+        }
+        set(&mut self.wrote, (offset as usize, (offset + size) as usize));
+        for (word, mask) in ranges(offset as usize, size as usize) {
+            self.written[word] |= mask;
+        }
+    }
+}
