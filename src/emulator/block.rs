@@ -4,12 +4,19 @@ use super::finding::{Kind, Note, Other, Place};
 use super::lanes::{Registers, lanes};
 use super::machine::{Launch, Machine, Notes};
 use super::order::thread_and_pc;
+use super::trace::Tracer;
 use super::warp::{Fragment, State, Warp};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+/// What came of all blocks.
+pub struct Outcome {
+    pub notes: Notes,
+    pub tracer: Tracer,
+}
+
 /// Runs all blocks of a launch; what was noted, or a block and a place that never end.
-pub fn all(launch: &Launch) -> Result<Notes, (u32, u32)> {
+pub fn all(launch: &Launch) -> Result<Outcome, (u32, u32)> {
     let workers = rayon::current_num_threads().min(launch.grid as usize).max(1);
     // A worker takes the next few blocks that nobody has taken.
     let (next, few) = (AtomicU32::new(0), (launch.grid / (workers as u32 * 16)).clamp(1, 64));
@@ -36,11 +43,13 @@ pub fn all(launch: &Launch) -> Result<Notes, (u32, u32)> {
             compare(launch, a, b, &mut notes);
         }
     }
+    let mut tracer = Tracer::default();
     for machine in machines {
+        tracer.lines.extend(machine.tracer.lines);
         notes.more += machine.notes.more;
         machine.notes.first.into_values().for_each(|note| notes.add(note));
     }
-    Ok(notes)
+    Ok(Outcome { notes, tracer })
 }
 
 /// Races between blocks of different workers.
@@ -83,6 +92,7 @@ impl<'a> Worker<'a> {
         let warps = self.warps.len() as i64;
         for (w, warp) in self.warps.iter_mut().enumerate() {
             let threads = (self.threads - 32 * w as u32).min(32);
+            warp.registers.start(kernel);
             warp.registers.specials(kernel, w as u32, block, self.launch.grid);
             warp.fragments.clear();
             warp.fragments.push(Fragment { pc: 0, mask: u32::MAX >> (32 - threads), state: State::Ready });
@@ -93,6 +103,8 @@ impl<'a> Worker<'a> {
             for (w, warp) in self.warps.iter_mut().enumerate() {
                 if warp.fragments.iter().any(|f| f.state == State::Ready) {
                     self.machine.warp = w as u32;
+                    let traced = self.launch.trace.filter(|t| t.block == block && t.thread / 32 == w as u32);
+                    self.machine.traced = traced.map(|t| t.thread as usize % 32);
                     warp.run(&mut self.machine)?;
                 }
             }

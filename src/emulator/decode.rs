@@ -61,6 +61,8 @@ pub struct Kernel {
     pub shared_bytes: usize,
     /// Log2 of the smallest access to shared memory.
     pub shared_granule: u32,
+    /// What each step uses, if a register may be read before anything was put into it.
+    pub uses: Option<Vec<super::flow::Uses>>,
     /// What it does with the buffer of each parameter.
     pub access: Vec<super::access::Access>,
     pub local_bytes: usize,
@@ -173,6 +175,7 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
     }
     let mut kernel = Kernel {
         shared_granule: 0,
+        uses: None,
         access: Vec::new(),
         name: entry.name.clone(),
         source,
@@ -190,6 +193,10 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
     };
     kernel.shared_granule = super::access::shared_granule(&kernel);
     kernel.access = super::access::access(entry, &kernel);
+    kernel.uses = super::flow::undefined(&kernel);
+    if kernel.uses.is_none() {
+        super::flow::share_slots(&mut kernel);
+    }
     Ok(kernel)
 }
 

@@ -4,7 +4,7 @@
 //! one vector. Every chunk is read before it is written, so that a destination may be one of the sources.
 
 use super::decode::{Kernel, Special};
-use super::ops::{File, Slot};
+use super::ops::{File, Op, Slot};
 
 /// All lanes.
 pub const FULL: u32 = u32::MAX;
@@ -17,6 +17,8 @@ pub struct Registers {
     words: Vec<[u32; 32]>,
     longs: Vec<[u64; 32]>,
     bits: Vec<u32>,
+    /// By file and slot: lanes that something was put into. Empty where the decoder proved that it is not needed.
+    defined: [Vec<u32>; 3],
 }
 
 /// A type that registers hold.
@@ -92,7 +94,7 @@ macro_rules! map {
 impl Registers {
     /// Registers for `kernel`, with its constants in them.
     pub fn new(kernel: &Kernel) -> Registers {
-        let mut registers = Registers { words: vec![[0; 32]; kernel.words.max(1)], longs: vec![[0; 32]; kernel.longs.max(1)], bits: vec![0; kernel.bits.max(1)] };
+        let mut registers = Registers { words: vec![[0; 32]; kernel.words.max(1)], longs: vec![[0; 32]; kernel.longs.max(1)], bits: vec![0; kernel.bits.max(1)], defined: Default::default() };
         for &((file, slot), value) in &kernel.constants {
             match file {
                 File::Word => registers.words[slot as usize] = [value as u32; 32],
@@ -101,6 +103,47 @@ impl Registers {
             }
         }
         registers
+    }
+
+    /// Forgets which registers are defined, if that is kept.
+    pub fn start(&mut self, kernel: &Kernel) {
+        if kernel.uses.is_none() {
+            return;
+        }
+        self.defined = [vec![0; kernel.words], vec![0; kernel.longs], vec![0; kernel.bits]];
+        for &((file, slot), _) in &kernel.constants {
+            self.defined[file as usize][slot as usize] = FULL;
+        }
+        for &(slot, _) in &kernel.specials {
+            self.defined[File::Word as usize][slot as usize] = FULL;
+        }
+    }
+
+    /// Lanes of `mask` in which a step uses something undefined that matters; and its results become as defined as its
+    /// sources.
+    #[inline(never)]
+    pub fn define(&mut self, kernel: &Kernel, pc: u32, active: u32, mask: u32) -> u32 {
+        let Some(uses) = &kernel.uses else { return 0 };
+        let (uses, step) = (&uses[pc as usize], &kernel.steps[pc as usize]);
+        let guard = active & !self.defined[File::Bit as usize][step.guard.0 as usize];
+        let mut undefined = 0;
+        match &step.op {
+            // What is chosen counts.
+            Op::Select32(s) | Op::Select64(s) => {
+                let file = if matches!(step.op, Op::Select32(_)) { File::Word } else { File::Long } as usize;
+                let p = self.bits[s[3] as usize];
+                undefined |= !self.defined[File::Bit as usize][s[3] as usize];
+                undefined |= (p & !self.defined[file][s[1] as usize]) | (!p & !self.defined[file][s[2] as usize]);
+            }
+            _ => uses.reads.iter().for_each(|&(file, slot)| undefined |= !self.defined[file as usize][slot as usize]),
+        }
+        undefined &= mask;
+        let matters = if uses.sink { undefined } else { 0 };
+        for &(file, slot) in &uses.writes {
+            let d = &mut self.defined[file as usize][slot as usize];
+            *d = (*d & !mask) | (mask & !(undefined & !matters));
+        }
+        guard | matters
     }
 
     /// Fills the special registers for warp `warp` of block `block`.

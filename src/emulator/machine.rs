@@ -8,6 +8,7 @@ use super::global::Record;
 use super::ops::{Access, Atomic, CpAsync, File, LdMatrix, Memory};
 use super::order::{Order, thread_and_pc};
 use super::shared::{Shared, Wrong};
+use super::trace::Tracer;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -39,7 +40,9 @@ pub struct Launch<'a> {
     pub module: Vec<u32>,
     pub module_bytes: usize,
     pub budget: u64,
-    pub most_findings: usize,
+    pub trace: Option<super::Trace>,
+    /// The registers that each instruction names, if a thread is traced.
+    pub names: Vec<Vec<u32>>,
     /// 64-bit atomics take two words: one at a time.
     pub wide: Mutex<()>,
 }
@@ -116,6 +119,9 @@ pub struct Machine<'a> {
     pub notes: Notes,
     /// A warp-wide instruction whose lanes never come runs without them.
     pub forced: bool,
+    pub tracer: Tracer,
+    /// The lane to trace, while its warp runs.
+    pub traced: Option<usize>,
 }
 
 impl<'a> Machine<'a> {
@@ -138,6 +144,8 @@ impl<'a> Machine<'a> {
             order: Order::new(threads.div_ceil(32)),
             notes: Notes::default(),
             forced: false,
+            tracer: Tracer::default(),
+            traced: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod block;
 mod buffer;
 mod decode;
 mod finding;
+mod flow;
 mod global;
 mod integer;
 mod lanes;
@@ -23,14 +24,16 @@ mod ops;
 mod order;
 pub mod parse;
 mod shared;
+mod trace;
 mod warp;
 
 pub use access::Access;
 pub use buffer::Buffer;
 pub use finding::{Finding, Kind};
 pub use parse::Error as ParseError;
+pub use trace::TraceLine;
 
-use machine::{Bound, Launch, Notes};
+use machine::{Bound, Launch};
 use parse::{Module, ParamKind};
 use std::sync::Mutex;
 
@@ -121,6 +124,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How many more there were.
     pub more: u64,
+    /// What the traced thread did.
+    pub trace: Vec<TraceLine>,
 }
 
 /// Why a launch did not happen, or did not end.
@@ -236,7 +241,8 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         module_bytes: program.data.len(),
         module: words(&program.data),
         budget: options.budget,
-        most_findings: options.most_findings,
+        trace: options.trace,
+        names: if options.trace.is_some() { trace::names(entry) } else { Vec::new() },
         wide: Mutex::new(()),
     };
     let outcome = if options.threads == 0 {
@@ -245,7 +251,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
         pool.map_err(|source| Error::Threads { threads: options.threads, source })?.install(|| block::all(&launch))
     };
-    let notes: Notes = outcome.map_err(|(block, pc)| {
+    let block::Outcome { notes, tracer } = outcome.map_err(|(block, pc)| {
         let line = entry.instructions[kernel.source[pc as usize] as usize].line;
         Error::Endless { entry: entry.name.clone(), block, budget: options.budget, file: module.file.clone(), line, text: parse::line_of(&module.text, line).into() }
     })?;
@@ -254,7 +260,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
     let names: Vec<(&str, usize)> = launch.buffers.iter().map(|b| b.as_ref().map_or(("null", 0), |b| (b.name, b.bytes))).collect();
     let more = notes.more + list.len().saturating_sub(options.most_findings) as u64;
     let findings = list.iter().take(options.most_findings).map(|n| finding::finding(n, module, entry, kernel, &names)).collect();
-    Ok(Report { findings, more })
+    Ok(Report { findings, more, trace: tracer.lines(module, entry, kernel) })
 }
 
 /// Which buffers need a record of who touched them: those that the kernel may write, under whatever name.

@@ -135,6 +135,7 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
     let active = warp.fragments[current].mask;
     let mut pc = warp.fragments[current].pc;
     let alone = warp.fragments.len() == 1;
+    let tracked = kernel.uses.is_some();
     loop {
         if pc >= limit {
             warp.fragments[current].pc = pc;
@@ -146,6 +147,15 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
         let mask = active & if step.guard.1 { !guard } else { guard };
         warp.budget -= 32;
         machine.pc = pc;
+        if let Some(lane) = machine.traced {
+            machine.tracer.step(kernel, &machine.launch.names, registers, pc, mask, lane);
+        }
+        if tracked {
+            let lanes = registers.define(kernel, pc, active, mask);
+            if lanes != 0 {
+                machine.note(Kind::Register, lanes.trailing_zeros() as usize, Place::None, 0, 0, 0, false);
+            }
+        }
         if mask == 0 {
             pc += 1;
             continue;
@@ -170,9 +180,13 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
         macro_rules! members {
             ($slot:expr) => {{
                 let words = registers.words($slot);
-                let members = words[mask.trailing_zeros() as usize];
-                let own = mask & !members == 0 && lanes(mask).all(|i| words[i] == members);
-                (members, own)
+                let (mut union, mut own) = (0, true);
+                groups(words, mask, |members, group| {
+                    union |= members;
+                    // Whoever is named must be one of those that name them.
+                    own &= group & !members == 0 && members & mask & !group == 0;
+                });
+                (union, own)
             }};
         }
         // SAFETY: of all `map` and `compare` calls below: every slot was handed out by the decoder, which counted how many
@@ -299,24 +313,24 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                     together!(members, own);
                     let registers = &mut warp.registers;
                     let value = registers.bits(*a) ^ if *not { FULL } else { 0 };
-                    let asked = members & mask;
-                    let result = match mode {
-                        VoteMode::Ballot => {
-                            registers.set_words(d.1, mask, &[value & asked; 32]);
-                            pc += 1;
-                            continue;
-                        }
-                        VoteMode::All => value & asked == asked,
-                        VoteMode::Any => value & asked != 0,
-                        VoteMode::Uni => value & asked == asked || value & asked == 0,
-                    };
-                    registers.set_bits(d.1, mask, if result { FULL } else { 0 });
+                    let words = *registers.words(*slot);
+                    groups(&words, mask, |members, group| {
+                        let asked = members & mask;
+                        let result = match mode {
+                            VoteMode::Ballot => return registers.set_words(d.1, group, &[value & asked; 32]),
+                            VoteMode::All => value & asked == asked,
+                            VoteMode::Any => value & asked != 0,
+                            VoteMode::Uni => value & asked == asked || value & asked == 0,
+                        };
+                        registers.set_bits(d.1, group, if result { FULL } else { 0 });
+                    });
                 }
                 Op::Redux(what, s) => {
                     let (members, own) = members!(s[2]);
                     together!(members, own);
                     let registers = &mut warp.registers;
-                    let words = registers.words(s[1]);
+                    let (words, named) = (*registers.words(s[1]), *registers.words(s[2]));
+                    groups(&named, mask, |members, group| {
                     let values = lanes(members & mask).map(|i| words[i]);
                     let result = match what {
                         Reduction::Add => values.fold(0, u32::wrapping_add),
@@ -328,7 +342,8 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                         Reduction::Or => values.fold(0, |a, b| a | b),
                         Reduction::Xor => values.fold(0, |a, b| a ^ b),
                     };
-                    registers.set_words(s[0], mask, &[result; 32]);
+                    registers.set_words(s[0], group, &[result; 32]);
+                    });
                 }
                 Op::ActiveMask(d) => registers.set_words(*d, mask, &[mask; 32]),
                 Op::Barrier(a, b) => {
@@ -356,7 +371,8 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                         return Stop::Switch;
                     }
                     together!(members, own);
-                    machine.warp_barrier(members, warp.live());
+                    let live = warp.live();
+                    groups(warp.registers.words(*slot), mask, |members, _| machine.warp_barrier(members, live));
                 }
                 Op::Branch(target) => {
                     if warp.budget < 0 {
@@ -411,6 +427,18 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
             }
         }
         pc += 1;
+    }
+}
+
+/// The sets of lanes that name the same members. As a rule it is one; tiles of a warp name themselves.
+#[inline(always)]
+fn groups(words: &[u32; 32], mask: u32, mut f: impl FnMut(u32, u32)) {
+    let mut rest = mask;
+    while rest != 0 {
+        let members = words[rest.trailing_zeros() as usize];
+        let group = lanes(rest).filter(|&i| words[i] == members).fold(0, |g, i| g | 1 << i);
+        f(members, group);
+        rest &= !group;
     }
 }
 

@@ -11,13 +11,10 @@
 //! whose rows overlap: nothing is unfolded, neither on a GPU nor on the CPU.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Output};
-use super::ladder::launch;
-use super::dims_bytes;
-use super::ladder::{BACKWARD, FORWARD, Rung};
-use super::{on_real, real, size};
-use crate::device::Device;
+use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, on_tensor_cores, only_where_there_is};
+use super::{activation, dims_bytes, on_real, size, statistic};
 use crate::device::cpu::{Mat, Real, gemm};
-use crate::device::Launch;
+use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -41,7 +38,7 @@ pub struct Dims {
 
 impl Dims {
     fn new(x: &Tensor, weight: &Tensor, stride: usize) -> Result<(Self, DType)> {
-        let dtype = real(OP, "x", x)?;
+        let dtype = activation(OP, "x", x)?;
         let [clips, frames, width_in] = x.shape().dims()[..] else {
             return Err(Error::mismatch(OP, "x", "[clips, frames, channels]", x.shape()));
         };
@@ -55,6 +52,7 @@ impl Dims {
         super::expect(OP, "weight", weight, [width_out, width_in, 3], dtype, x.device())?;
         let frames_out = frames_out(frames, stride);
         size(OP, "clips · frames · in", clips * frames * width_in)?;
+        size(OP, "clips · (frames + 3)", clips * (frames + 3))?;
         size(OP, "clips · frames' · out", clips * frames_out * width_out)?;
         let dims = Dims {
             clips: size(OP, "clips", clips)?,
@@ -71,6 +69,12 @@ impl Dims {
 
     fn shape_out(&self) -> [usize; 3] {
         [self.clips as usize, self.frames_out as usize, self.width_out as usize]
+    }
+
+    /// Rows of all clips as the kernels for tensor cores number them, for a gather from `x` and for one from `dz`.
+    fn lines(&self) -> [usize; 2] {
+        let clips = if self.frames == 0 { 0 } else { self.clips as usize };
+        [clips * (self.frames as usize + 2).div_ceil(self.stride as usize), clips * (self.frames_out as usize + 1)]
     }
 }
 
@@ -92,7 +96,7 @@ pub fn workspace(clips: usize, frames: usize, width_in: usize, width_out: usize,
 /// `z = conv(x)`, `y = gelu(z)`; both are overwritten, and [`backward`] needs `z`.
 ///
 /// Shapes: `x [C, F, in]`, `weight [out, in, 3]`, `bias [out]`, `z` and `y` `[C, F', out]` with F' = [`frames_out`]; `stride`
-/// 1 or 2; dtype f32 (f64 on the CPU).
+/// 1 or 2; dtype f32 (f64 on the CPU, or bf16 with f32 sums where the device has it).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype, device or the stride does not fit.
@@ -111,7 +115,8 @@ fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: us
         Device::Gpu(gpu) => {
             let [clips, frames, width] = dims.shape_out();
             let buffers = [Some(x), Some(weight), Some(bias), Some(&*z), Some(&*y)];
-            launch(gpu, rung, (OP, ["forward_naive", "forward_tile"]), dims, &buffers, [clips * frames, width, 1])?;
+            let rows = if on_tensor_cores(gpu, rung, dtype) { dims.lines()[0] } else { clips * frames };
+            launch(gpu, rung, (OP, ["forward_naive", "forward_tile", "forward_mma"], dtype), dims, &buffers, [rows, width, 1])?;
         }
     }
     let _ = rung; // a build without a GPU has one rung
@@ -121,7 +126,8 @@ fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: us
 /// The gradients: `dweight` and `dbias` accumulate, `dx` is overwritten where it is asked for.
 ///
 /// `z` is what forward wrote, `dz [C, F', out]` is overwritten with the gradient of `z` on the way. `workspace` has at least
-/// [`workspace`] elements; its contents do not matter before or after.
+/// [`workspace`] elements; its contents do not matter before or after. With bf16 activations `dweight`, `dbias` and `workspace`
+/// are f32.
 ///
 /// # Errors
 /// As [`forward`].
@@ -160,31 +166,44 @@ fn backward_by(
     super::expect_len(OP, "z", z, dims.shape_out(), dtype, &device)?;
     super::expect_len(OP, "dy", dy, dims.shape_out(), dtype, &device)?;
     super::expect_len(OP, "dz", dz, dims.shape_out(), dtype, &device)?;
-    super::expect_len(OP, "dweight", dweight, weight.shape(), dtype, &device)?;
-    super::expect_len(OP, "dbias", dbias, [dims.width_out as usize], dtype, &device)?;
+    super::expect_len(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
+    super::expect_len(OP, "dbias", dbias, [dims.width_out as usize], statistic(dtype), &device)?;
     if let Some(dx) = &dx {
         super::expect_len(OP, "dx", dx, x.shape(), dtype, &device)?;
     }
     let needed = self::workspace(dims.clips as usize, dims.frames as usize, dims.width_in as usize, dims.width_out as usize, stride);
-    super::expect_workspace(OP, workspace, needed, dtype, &device)?;
+    super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
     match &device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, x, weight, z, dy, dz, dx, dweight, dbias)),
         Device::Gpu(gpu) => {
-            let (out, inner, parts) = (dims.width_out as usize, 3 * dims.width_in as usize, dims.parts as usize);
-            let groups = dz.len().div_ceil(256);
-            let buffers = [Some(z), Some(dy), Some(&*dz)];
-            gpu.launch(Launch { kernel: (OP, "gelu_backward"), constants: &[], buffers: &buffers, variant: "", dims: dims_bytes(&dims), groups })?;
+            let (out, width, parts) = (dims.width_out as usize, dims.width_in as usize, dims.parts as usize);
+            let tensor_cores = on_tensor_cores(gpu, rung, dtype);
+            let per_group = match gpu.language() {
+                Language::Wgsl => 256,
+                Language::Ptx => 256 * 16 / dtype.size(), // 16 bytes per thread
+            };
+            gpu.launch(Launch {
+                kernel: (OP, "gelu_backward"),
+                constants: &[],
+                variant: variant(dtype),
+                buffers: &[Some(z), Some(dy), Some(&*dz)],
+                dims: dims_bytes(&dims),
+                groups: dz.len().div_ceil(per_group),
+            })?;
+            let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
             if rung == Rung::Naive {
-                launch(gpu, rung, (OP, ["dweight_naive"; 2]), dims, &[Some(x), Some(dz), Some(dweight)], [out, inner, 1])?;
+                launch(gpu, rung, (OP, entries, dtype), dims, &[Some(x), Some(dz), Some(dweight)], [out, 3 * width, 1])?;
             } else {
-                launch(gpu, rung, (OP, ["dweight_naive", "dweight_tile"]), dims, &[Some(x), Some(dz), Some(workspace)], [out, inner, parts])?;
-                launch(gpu, Rung::Naive, (OP, ["dweight_finish"; 2]), dims, &[Some(workspace), Some(dweight)], [out, inner, 1])?;
+                // On tensor cores a group has all taps of its channels.
+                let columns = if tensor_cores { width } else { 3 * width };
+                launch(gpu, rung, (OP, entries, dtype), dims, &[Some(x), Some(dz), Some(workspace)], [out, columns, parts])?;
+                launch_each(gpu, (OP, "dweight_finish"), "", dims, &[Some(workspace), Some(dweight)], out * 3 * width)?;
             }
-            launch(gpu, Rung::Naive, (OP, ["dbias_partial"; 2]), dims, &[Some(dz), Some(workspace)], [parts, out, 1])?;
-            launch(gpu, Rung::Naive, (OP, ["dbias_finish"; 2]), dims, &[Some(workspace), Some(dbias)], [1, out, 1])?;
+            launch_each(gpu, (OP, "dbias_partial"), variant(dtype), dims, &[Some(dz), Some(workspace)], parts * out)?;
+            launch_each(gpu, (OP, "dbias_finish"), "", dims, &[Some(workspace), Some(dbias)], out)?;
             if let Some(dx) = dx {
-                let rows = dims.clips as usize * dims.frames as usize;
-                launch(gpu, rung, (OP, ["dx_naive", "dx_tile"]), dims, &[Some(weight), Some(dz), Some(dx)], [rows, dims.width_in as usize, 1])?;
+                let rows = if tensor_cores { dims.lines()[1] } else { dims.clips as usize * dims.frames as usize };
+                launch(gpu, rung, (OP, ["dx_naive", "dx_tile", "dx_mma"], dtype), dims, &[Some(weight), Some(dz), Some(dx)], [rows, width, 1])?;
             }
         }
     }
@@ -451,11 +470,11 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
     let label = format!("clips={clips} frames={frames} in={width_in} out={width_out} stride={stride}{}", if exact { " integers" } else { "" });
     let mut d = Draw::new(&label);
     let values = |d: &mut Draw, name, shape: &[usize], deviation| if exact { d.integers(name, shape, 3) } else { d.normals(name, shape, deviation) };
-    let x = values(&mut d, "x", &[clips, frames, width_in], 1.0);
-    let weight = values(&mut d, "weight", &[width_out, width_in, 3], (3.0 * width_in as f64).powf(-0.5));
-    let bias = values(&mut d, "bias", &[width_out], 0.1);
+    let x = values(&mut d, "x", &[clips, frames, width_in], 1.0).mixed();
+    let weight = values(&mut d, "weight", &[width_out, width_in, 3], (3.0 * width_in as f64).powf(-0.5)).mixed();
+    let bias = values(&mut d, "bias", &[width_out], 0.1).mixed();
     // gelu is no integer, but gelu'(0) is exactly 1/2: with even dy all sums are.
-    let (mut z, mut dy) = (d.normals("z", out, 2.0), values(&mut d, "dy", &out, 1.0));
+    let (mut z, mut dy) = (d.normals("z", out, 2.0).mixed(), values(&mut d, "dy", &out, 1.0).mixed());
     if exact {
         z.values.fill(0.0);
         dy.values.iter_mut().for_each(|dy| *dy *= 2.0);
@@ -463,7 +482,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
     let gradients = [Output::updated(values(&mut d, "dweight", &[width_out, width_in, 3], 1.0)), Output::updated(values(&mut d, "dbias", &[width_out], 1.0))];
     for (entry, rung) in FORWARD {
         let inputs = vec![x.clone(), weight.clone(), bias.clone()];
-        let outputs = vec![Output::overwritten("z", out, Kind::Real), Output::overwritten("y", out, Kind::Real)];
+        let outputs = vec![Output::overwritten("z", out, Kind::Mixed), Output::overwritten("y", out, Kind::Mixed)];
         // erf: absolute error 5e-7 of values around 1, which is 4 ulp; relative to the largest y.
         let mut case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(5.0), move |i, o| {
             let [z, y] = o else { unreachable!("two outputs") };
@@ -473,6 +492,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
             on_real!(i[0].dtype(), naive_forward::<T>(stride, i, o));
             Ok(())
         });
+        only_where_there_is(rung, &mut case);
         if exact {
             // z alone, bit for bit: y goes to scratch.
             case.outputs[1].scratch = true;
@@ -485,11 +505,11 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
     }
     for (entry, rung) in BACKWARD {
         let inputs = vec![x.clone(), weight.clone(), z.clone(), dy.clone()];
-        let mut outputs = vec![Output::overwritten("dz", out, Kind::Real)];
+        let mut outputs = vec![Output::overwritten("dz", out, Kind::Mixed)];
         outputs.extend(gradients.clone());
         outputs.push(Output::scratch(workspace(clips, frames, width_in, width_out, stride)));
         if !demo || width_in == width_out {
-            outputs.push(Output::overwritten("dx", [clips, frames, width_in], Kind::Real));
+            outputs.push(Output::overwritten("dx", [clips, frames, width_in], Kind::Mixed));
         }
         let compare = if exact { Compare::Exact } else { Compare::Reduction(5.0) };
         let mut case = Case::new(entry, &label, inputs, outputs, compare, move |i, o| {
@@ -497,9 +517,15 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
             backward_by(rung, &i[0], &i[1], &i[2], &i[3], stride, dz, dx.first_mut(), dweight, dbias, workspace)
         })
         .naive(move |i, o| {
-            on_real!(i[0].dtype(), naive_backward::<T>(stride, i, o));
+            on_real!(i[0].dtype(), naive_backward::<T>(stride, |dz| dz, i, o));
+            Ok(())
+        })
+        // dz is written before it is multiplied: in bf16, where that is what it is.
+        .naive_mixed(move |i, o| {
+            naive_backward::<f32>(stride, |dz| half::bf16::from_f32(dz).to_f32(), i, o);
             Ok(())
         });
+        only_where_there_is(rung, &mut case);
         if demo {
             case = case.bench(flops * if width_in == width_out { 2 } else { 1 });
         }
@@ -542,7 +568,7 @@ fn naive_forward<T: Real>(stride: usize, inputs: &[Tensor], outputs: &mut [Tenso
     }
 }
 
-fn naive_backward<T: Real>(stride: usize, inputs: &[Tensor], outputs: &mut [Tensor]) {
+fn naive_backward<T: Real>(stride: usize, round: impl Fn(T) -> T, inputs: &[Tensor], outputs: &mut [Tensor]) {
     let [x, weight, z, dy] = [0, 1, 2, 3].map(|i| inputs[i].cpu::<T>());
     let (width_in, width_out) = (inputs[1].dim(1), inputs[1].rows());
     let [dz, dweight, dbias, _, dx @ ..] = outputs else { unreachable!("four outputs at least") };
@@ -550,7 +576,7 @@ fn naive_backward<T: Real>(stride: usize, inputs: &[Tensor], outputs: &mut [Tens
     for (index, dz) in dz.iter_mut().enumerate() {
         let z = z[index];
         let slope = T::of(0.5) * (T::one() + (z / T::of(2.0).sqrt()).fast_erf()) + z * (-z * z / T::of(2.0)).exp() / T::of(std::f64::consts::TAU).sqrt();
-        *dz = dy[index] * slope;
+        *dz = round(dy[index] * slope);
         dbias[index % width_out] += *dz;
     }
     let mut dx = dx.first_mut().map(|d| d.cpu_mut::<T>());

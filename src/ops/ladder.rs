@@ -1,9 +1,12 @@
-//! The ladder that operations with a matrix product inside share: one thread per result, then two tiles.
+//! The ladder that operations with a matrix product inside share: one thread per result, then tiles.
+//!
+//! WGSL has one tile of two sizes. PTX has one of 64 × 64 results: on the arithmetic units for f32, on tensor cores for bf16.
 
+use super::case::Case;
 use super::dims_bytes;
-use crate::device::{Gpu, Launch};
+use crate::device::{Gpu, Language, Launch, variant};
 use crate::error::Result;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Which kernel of an operation's ladder.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -12,9 +15,9 @@ pub(super) enum Rung {
     Auto,
     /// One thread per result.
     Naive,
-    /// 32 × 32 results per workgroup of 64.
+    /// WGSL: 32 × 32 results per workgroup of 64. PTX: as [`Rung::Auto`].
     Tile32,
-    /// 64 × 64 results per workgroup of 256.
+    /// WGSL: 64 × 64 results per workgroup of 256. PTX: as [`Rung::Auto`].
     Tile64,
 }
 
@@ -41,18 +44,46 @@ impl Rung {
     }
 }
 
-/// Launches an entry of `op` (naive or tiled) whose result is `[rows, columns]`, `parts` times over.
+/// Leaves a case of a rung that PTX has not got to the other devices: [`Rung::Auto`] runs its one tile.
+pub(super) fn only_where_there_is(rung: Rung, case: &mut Case) {
+    if matches!(rung, Rung::Tile32 | Rung::Tile64) {
+        case.skip = Some(|device| device.has_bf16().then(|| "the PTX kernels have one tile, which the other cases run".into()));
+    }
+}
+
+/// The side of the tile of PTX.
+const PTX_SIDE: usize = 64;
+
+/// Whether a launch goes to the tensor cores.
+pub(super) fn on_tensor_cores(gpu: &Gpu, rung: Rung, activation: DType) -> bool {
+    gpu.language() == Language::Ptx && activation == DType::Bf16 && rung != Rung::Naive
+}
+
+/// Launches an entry of `op` whose result is `[rows, columns]`, `parts` times over: the naive one, the tiled one, or in bf16 the one
+/// for tensor cores.
 pub(super) fn launch<D: bytemuck::Pod>(
     gpu: &Gpu,
     rung: Rung,
-    (op, [naive, tiled]): (&'static str, [&'static str; 2]),
+    (op, [naive, tiled, tensor_cores], activation): (&'static str, [&'static str; 3], DType),
     dims: D,
     buffers: &[Option<&Tensor>],
     [rows, columns, parts]: [usize; 3],
 ) -> Result<()> {
-    let (dims, variant) = (dims_bytes(&dims), "");
-    match rung.tiles(rows, columns, parts) {
-        None => gpu.launch(Launch { kernel: (op, naive), constants: &[], variant, buffers, dims, groups: (rows * columns).div_ceil(64) }),
-        Some((side, groups)) => gpu.launch(Launch { kernel: (op, tiled), constants: &[("TILE", side)], variant, buffers, dims, groups }),
+    let (dims, variant) = (dims_bytes(&dims), variant(activation));
+    let Some((side, groups)) = rung.tiles(rows, columns, parts) else {
+        return gpu.launch(Launch { kernel: (op, naive), constants: &[], variant, buffers, dims, groups: (rows * columns).div_ceil(64) });
+    };
+    match gpu.language() {
+        Language::Wgsl => gpu.launch(Launch { kernel: (op, tiled), constants: &[("TILE", side)], variant, buffers, dims, groups }),
+        Language::Ptx => {
+            let tiled = if activation == DType::Bf16 { tensor_cores } else { tiled };
+            let groups = rows.div_ceil(PTX_SIDE) * columns.div_ceil(PTX_SIDE) * parts;
+            gpu.launch(Launch { kernel: (op, tiled), constants: &[], variant, buffers, dims, groups })
+        }
     }
+}
+
+/// Launches an entry with one thread per result, 64 to a workgroup.
+pub(super) fn launch_each<D: bytemuck::Pod>(gpu: &Gpu, kernel: (&'static str, &'static str), variant: &str, dims: D, buffers: &[Option<&Tensor>], results: usize) -> Result<()> {
+    gpu.launch(Launch { kernel, constants: &[], variant, buffers, dims: dims_bytes(&dims), groups: results.div_ceil(64) })
 }

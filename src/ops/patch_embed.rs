@@ -10,11 +10,10 @@
 //! There is no im2col buffer: on a GPU the GEMM's loads unfold the picture, on the CPU each task unfolds a few patches.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::ladder::launch;
-use super::ladder::{BACKWARD, FORWARD, Rung};
-use super::{on_real, real, size};
-use crate::device::Device;
+use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, only_where_there_is};
+use super::{activation, on_real, size, statistic};
 use crate::device::cpu::{Mat, Real, gemm};
+use crate::device::{Device, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use rayon::prelude::*;
@@ -42,7 +41,7 @@ pub struct Dims {
 impl Dims {
     /// Checks everything that forward and backward have in common. `tokens` is `y` or `dy`.
     fn new(pixels: &Tensor, weight: &Tensor, row: &Tensor, tokens: &Tensor, tokens_name: &'static str, grid: usize) -> Result<(Self, DType)> {
-        let dtype = real(OP, "weight", weight)?;
+        let dtype = activation(OP, "weight", weight)?;
         let device = weight.device();
         let [images, height, width, 3] = pixels.shape().dims()[..] else {
             return Err(Error::mismatch(OP, "pixels", "[images, height, width, 3]", pixels.shape()));
@@ -59,7 +58,7 @@ impl Dims {
         if grid < across.max(down) {
             return Err(Error::mismatch(OP, "position", format!("at least [{}, 2, {depth}]", across.max(down)), format!("[{grid}, 2, {depth}]")));
         }
-        let pixel_type = if pixels.dtype() == DType::U8 { DType::U8 } else { dtype };
+        let pixel_type = if pixels.dtype() == DType::U8 { DType::U8 } else { statistic(dtype) };
         super::expect(OP, "pixels", pixels, pixels.shape(), pixel_type, device)?;
         super::expect_len(OP, "row", row, [images * across * down], DType::I32, device)?;
         super::expect(OP, tokens_name, tokens, [tokens.rows(), depth], dtype, device)?;
@@ -110,7 +109,8 @@ pub fn workspace(images: usize, height: usize, width: usize, patch: usize, depth
 ///
 /// Shapes: `pixels [images, H, W, 3]` u8 or real (0 to 255), `weight [D, P·P·3]` (the patch size P is taken from it),
 /// `bias [D]`, `position [G, 2, D]` (x first, then y; G at least W/P and H/P), `row [images · patches]` i32 (outside 0..N:
-/// unused; otherwise distinct), `y [N, D]`. Real is f32 (f64 on the CPU).
+/// unused; otherwise distinct), `y [N, D]`. Real is f32 (f64 on the CPU); all but real pixels may be bf16 where the device has
+/// it, with f32 sums.
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, or H or W is not a multiple of P.
@@ -128,7 +128,7 @@ fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, posit
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, pixels, weight, bias, position, row, y)),
         Device::Gpu(gpu) => {
             let buffers = [Some(pixels), Some(weight), Some(bias), Some(position), Some(row), Some(&*y)];
-            launch(gpu, rung, (OP, ["forward_naive", "forward_tile"]), dims, &buffers, [dims.count(), depth, 1])?;
+            launch(gpu, rung, (OP, ["forward_naive", "forward_tile", "forward_mma"], dtype), dims, &buffers, [dims.count(), depth, 1])?;
         }
     }
     let _ = rung; // a build without a GPU has one rung
@@ -136,7 +136,7 @@ fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, posit
 }
 
 /// The gradients: `dweight`, `dbias` and `dposition` accumulate, `dpixels [images, H, W, 3]` (real; with respect to pixels
-/// of 0 to 255) is overwritten where it is asked for.
+/// of 0 to 255) is overwritten where it is asked for. With a bf16 `weight` and `dy`, all that is written is f32.
 ///
 /// `workspace` has at least [`workspace`] elements; its contents do not matter before or after.
 ///
@@ -173,14 +173,14 @@ fn backward_by(
     let (dims, dtype) = Dims::new(pixels, weight, row, dy, "dy", dposition.rows())?;
     let device = weight.device().clone();
     let depth = dims.depth as usize;
-    super::expect_len(OP, "dweight", dweight, weight.shape(), dtype, &device)?;
-    super::expect_len(OP, "dbias", dbias, [depth], dtype, &device)?;
-    super::expect_len(OP, "dposition", dposition, [dims.grid as usize, 2, depth], dtype, &device)?;
+    super::expect_len(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
+    super::expect_len(OP, "dbias", dbias, [depth], statistic(dtype), &device)?;
+    super::expect_len(OP, "dposition", dposition, [dims.grid as usize, 2, depth], statistic(dtype), &device)?;
     if let Some(dpixels) = &dpixels {
-        super::expect_len(OP, "dpixels", dpixels, pixels.shape(), dtype, &device)?;
+        super::expect_len(OP, "dpixels", dpixels, pixels.shape(), statistic(dtype), &device)?;
     }
     let needed = self::workspace(dims.images as usize, dims.height as usize, dims.width as usize, dims.patch as usize, depth);
-    super::expect_workspace(OP, workspace, needed, dtype, &device)?;
+    super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
     match &device {
         Device::Cpu => {
             on_real!(dtype, parameters_cpu::<T>(dims, pixels, row, dy, dweight, dbias, dposition));
@@ -189,21 +189,20 @@ fn backward_by(
             }
         }
         Device::Gpu(gpu) => {
-            let inner = dims.inner as usize;
+            let (inner, patches, grid) = (dims.inner as usize, dims.patches as usize, dims.grid as usize);
+            let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
             if rung == Rung::Naive {
-                launch(gpu, rung, (OP, ["dweight_naive"; 2]), dims, &[Some(pixels), Some(row), Some(dy), Some(dweight)], [depth, inner, 1])?;
+                launch(gpu, rung, (OP, entries, dtype), dims, &[Some(pixels), Some(row), Some(dy), Some(dweight)], [depth, inner, 1])?;
             } else {
                 let buffers = [Some(pixels), Some(row), Some(dy), Some(&*workspace)];
-                launch(gpu, rung, (OP, ["dweight_naive", "dweight_tile"]), dims, &buffers, [depth, inner, dims.parts as usize])?;
-                launch(gpu, Rung::Naive, (OP, ["dweight_finish"; 2]), dims, &[Some(workspace), Some(dweight)], [depth, inner, 1])?;
+                launch(gpu, rung, (OP, entries, dtype), dims, &buffers, [depth, inner, dims.parts as usize])?;
+                launch_each(gpu, (OP, "dweight_finish"), "", dims, &[Some(workspace), Some(dweight)], depth * inner)?;
             }
-            let sums = [Some(row), Some(dy), Some(&*workspace)];
-            launch(gpu, Rung::Naive, (OP, ["position_sums"; 2]), dims, &sums, [dims.patches as usize, depth, 1])?;
-            let finish = [Some(&*workspace), Some(&*dbias), Some(&*dposition)];
-            launch(gpu, Rung::Naive, (OP, ["position_finish"; 2]), dims, &finish, [2 * dims.grid as usize + 1, depth, 1])?;
+            launch_each(gpu, (OP, "position_sums"), variant(dtype), dims, &[Some(row), Some(dy), Some(&*workspace)], patches * depth)?;
+            launch_each(gpu, (OP, "position_finish"), "", dims, &[Some(&*workspace), Some(&*dbias), Some(&*dposition)], (2 * grid + 1) * depth)?;
             if let Some(dpixels) = dpixels {
                 let buffers = [Some(weight), Some(row), Some(dy), Some(&*dpixels)];
-                launch(gpu, rung, (OP, ["dpixels_naive", "dpixels_tile"]), dims, &buffers, [dims.count(), inner, 1])?;
+                launch(gpu, rung, (OP, ["dpixels_naive", "dpixels_tile", "dpixels_mma"], dtype), dims, &buffers, [dims.count(), inner, 1])?;
             }
         }
     }
@@ -443,11 +442,11 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize
     let ([pixels, row], rows, grid) = draw(&mut d, shape, is_u8, exact);
     let grid = grid + variant % 2; // a table may be larger than the picture
     let values = |d: &mut Draw, name, shape: &[usize], deviation| if exact { d.integers(name, shape, 3) } else { d.normals(name, shape, deviation) };
-    let weight = values(&mut d, "weight", &[depth, inner], 0.1);
-    let bias = values(&mut d, "bias", &[depth], 0.1);
-    let position = values(&mut d, "position", &[grid, 2, depth], 0.1);
-    let before = values(&mut d, "y", &[rows, depth], 1.0);
-    let dy = values(&mut d, "dy", &[rows, depth], 1.0);
+    let weight = values(&mut d, "weight", &[depth, inner], 0.1).mixed();
+    let bias = values(&mut d, "bias", &[depth], 0.1).mixed();
+    let position = values(&mut d, "position", &[grid, 2, depth], 0.1).mixed();
+    let before = values(&mut d, "y", &[rows, depth], 1.0).mixed();
+    let dy = values(&mut d, "dy", &[rows, depth], 1.0).mixed();
     let gradients = [
         Output::updated(values(&mut d, "dweight", &[depth, inner], 1.0)),
         Output::updated(values(&mut d, "dbias", &[depth], 1.0)),
@@ -460,9 +459,14 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize
             forward_by(rung, &i[0], &i[1], &i[2], &i[3], &i[4], &mut o[0])
         })
         .naive(|i, o| {
-            on_real!(i[1].dtype(), naive_forward::<T>(i, o));
+            on_real!(i[1].dtype(), naive_forward::<T>(|x| x, i, o));
+            Ok(())
+        })
+        .naive_mixed(move |i, o| {
+            naive_forward::<f32>(|x| if is_u8 { x } else { half::bf16::from_f32(x).to_f32() }, i, o);
             Ok(())
         });
+        only_where_there_is(rung, &mut case);
         if demo {
             case = case.bench(flops);
         }
@@ -481,9 +485,14 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize
             backward_by(rung, &i[0], &i[1], &i[2], &i[3], dweight, dbias, dposition, dpixels.first_mut(), workspace)
         })
         .naive(|i, o| {
-            on_real!(i[1].dtype(), naive_backward::<T>(i, o));
+            on_real!(i[1].dtype(), naive_backward::<T>(|x| x, i, o));
+            Ok(())
+        })
+        .naive_mixed(move |i, o| {
+            naive_backward::<f32>(|x| if is_u8 { x } else { half::bf16::from_f32(x).to_f32() }, i, o);
             Ok(())
         });
+        only_where_there_is(rung, &mut case);
         if demo {
             case = case.bench(flops);
         }
@@ -509,14 +518,15 @@ fn each_pixel<T: Real>(pixels: &Tensor, patch: usize, mut f: impl FnMut(usize, u
     }
 }
 
+/// `round` is what becomes of a normalised pixel: bf16 on tensor cores, unless it came from a byte.
 #[allow(clippy::needless_range_loop)] // as the formula is written
-fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
+fn naive_forward<T: Real>(round: impl Fn(T) -> T, inputs: &[Tensor], outputs: &mut [Tensor]) {
     let (weight, bias, position, row) = (inputs[1].cpu::<T>(), inputs[2].cpu::<T>(), inputs[3].cpu::<T>(), inputs[4].cpu::<i32>());
     let (depth, inner) = (bias.len(), inputs[1].row_len());
     let patch = (inner / 3).isqrt();
     let (down, across) = (inputs[0].dim(1) / patch, inputs[0].dim(2) / patch);
     let mut x = vec![T::zero(); row.len() * inner];
-    each_pixel::<T>(&inputs[0], patch, |m, k, _, value| x[m * inner + k] = value);
+    each_pixel::<T>(&inputs[0], patch, |m, k, _, value| x[m * inner + k] = round(value));
     let y = outputs[0].cpu_mut::<T>();
     for (m, &row) in row.iter().enumerate().filter(|(_, row)| **row >= 0) {
         for n in 0..depth {
@@ -528,7 +538,7 @@ fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
 }
 
 #[allow(clippy::needless_range_loop)]
-fn naive_backward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
+fn naive_backward<T: Real>(round: impl Fn(T) -> T, inputs: &[Tensor], outputs: &mut [Tensor]) {
     let (weight, row, dy) = (inputs[1].cpu::<T>(), inputs[2].cpu::<i32>(), inputs[3].cpu::<T>());
     let (depth, inner) = (inputs[1].rows(), inputs[1].row_len());
     let patch = (inner / 3).isqrt();
@@ -550,7 +560,7 @@ fn naive_backward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
         if row[m] >= 0 {
             for n in 0..depth {
                 let g = dy[row[m] as usize * depth + n];
-                dweight[n * inner + k] += g * x;
+                dweight[n * inner + k] += g * round(x);
                 total += g * weight[n * inner + k];
             }
         }

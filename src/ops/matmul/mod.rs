@@ -4,7 +4,7 @@
 //! `dX = dY · W` ([`Layout::Nn`]), `dW += dYᵀ · X` ([`Layout::Tn`]) and `db += Σ_rows dY`. There is no `backward` here: these
 //! two products are it.
 //!
-//! f32 × f32 → f32 (f64 on the CPU), or bf16 × bf16 → f32 with f32 sums.
+//! f32 × f32 → f32 (f64 on the CPU), bf16 × bf16 → f32, or bf16 × bf16 → bf16 (PTX only); sums are f32.
 
 mod cases;
 mod cpu;
@@ -12,9 +12,9 @@ mod cpu;
 pub use cases::{cases, gradients};
 
 use super::dims_bytes;
-use super::{expect_kind, expect_len, real, size};
+use super::{expect_kind, expect_len, real, size, statistic};
 use crate::device::Device;
-use crate::device::{Gpu, Launch};
+use crate::device::{Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -38,10 +38,10 @@ pub enum Rung {
     Auto,
     /// One thread per element; on the CPU plain loops (the oracle).
     Naive,
-    /// A workgroup per 64 × 64 of C. On the CPU as [`Rung::Auto`].
-    Tile64,
-    /// A workgroup per 32 × 32 of C. On the CPU as [`Rung::Auto`].
-    Tile32,
+    /// A workgroup per large tile of C: 64 × 64 in WGSL; 128 × 128 in PTX, on tensor cores for bf16. On the CPU as [`Rung::Auto`].
+    Large,
+    /// A workgroup per small tile of C: half the side of the large one. On the CPU as [`Rung::Auto`].
+    Small,
     /// Several workgroups per tile of C, each over a stretch of K; needs the workspace of [`split_workspace`]. On the CPU
     /// as [`Rung::Auto`].
     SplitK,
@@ -101,34 +101,64 @@ impl Dims {
 /// Elements of K that the shader stages at a time.
 const TILE_K: usize = 16;
 
-/// At most this many stretches of K: about 256 workgroups in all, of at least 64 elements of K each. It only grows with K, so
-/// that a workspace for the longest batch serves every shorter one.
-fn most_splits(m: usize, n: usize, k: usize) -> usize {
-    let tiles = m.div_ceil(32) * n.div_ceil(32);
-    256usize.div_ceil(tiles.max(1)).min(k / 64).max(1)
+/// How the sum over K is split into stretches, which several workgroups share.
+struct Split {
+    /// The side of the tile of C.
+    tile: usize,
+    /// What a stretch is a multiple of, and how short it may be.
+    step: usize,
+    shortest: usize,
 }
 
-/// Stretches of K and their length. A function of the shape alone: the order of the sum does not depend on the machine.
-fn splits(m: usize, n: usize, k: usize) -> (usize, usize) {
-    let length = k.div_ceil(most_splits(m, n, k)).next_multiple_of(TILE_K).max(TILE_K);
-    (k.div_ceil(length).max(1), length)
+const WGSL_SPLIT: Split = Split { tile: 32, step: TILE_K, shortest: 64 };
+const PTX_SPLIT: Split = Split { tile: 64, step: 32, shortest: 128 };
+
+impl Split {
+    fn of(language: Language) -> Split {
+        match language {
+            Language::Wgsl => WGSL_SPLIT,
+            Language::Ptx => PTX_SPLIT,
+        }
+    }
+
+    fn tiles(&self, m: usize, n: usize) -> usize {
+        m.div_ceil(self.tile) * n.div_ceil(self.tile)
+    }
+
+    /// At most this many stretches of K: about 256 workgroups in all. It only grows with K, so that a workspace for the longest
+    /// batch serves every shorter one.
+    fn most(&self, m: usize, n: usize, k: usize) -> usize {
+        256usize.div_ceil(self.tiles(m, n).max(1)).min(k / self.shortest).max(1)
+    }
+
+    /// Stretches of K and their length. A function of the shape alone: the order of the sum does not depend on the machine.
+    fn stretches(&self, m: usize, n: usize, k: usize) -> (usize, usize) {
+        let length = k.div_ceil(self.most(m, n, k)).next_multiple_of(self.step).max(self.step);
+        (k.div_ceil(length).max(1), length)
+    }
+
+    /// Whether it pays. Where C alone has a workgroup for every core of a large GPU, or K is short, a second pass only costs.
+    fn pays(&self, layout: Layout, m: usize, n: usize, k: usize) -> bool {
+        layout == Layout::Tn && k >= 256 && self.tiles(m, n) <= BUSY
+    }
 }
 
 /// Elements of workspace that [`forward`] can use: 0 where the sum over K is not worth splitting. Never less for a larger K.
 pub fn workspace(layout: Layout, m: usize, n: usize, k: usize) -> usize {
-    // Where C alone has a workgroup for every core of a large GPU, or K is short, a second pass only costs.
-    if layout == Layout::Tn && k >= 256 && m.div_ceil(32) * n.div_ceil(32) <= 128 { split_workspace(m, n, k) } else { 0 }
+    let needed = |split: Split| if split.pays(layout, m, n, k) { split.most(m, n, k) * m * n } else { 0 };
+    needed(WGSL_SPLIT).max(needed(PTX_SPLIT))
 }
 
 /// Elements of workspace that [`Rung::SplitK`] needs.
 pub fn split_workspace(m: usize, n: usize, k: usize) -> usize {
-    most_splits(m, n, k) * m * n
+    WGSL_SPLIT.most(m, n, k).max(PTX_SPLIT.most(m, n, k)) * m * n
 }
 
 /// `c (+)= a · b + bias + residual`. Shapes: see [`Layout`] and [`Epilogue`]; `c [M, N]`. dtypes: `a` and `b` f32 with all
-/// else f32, bf16 with all else f32, or f64 with all else f64 (CPU). `K = 0` gives what the epilogue alone is.
+/// else f32, bf16 with all else f32, bf16 with all else bf16 (PTX), or f64 with all else f64 (CPU). `K = 0` gives what the
+/// epilogue alone is.
 ///
-/// `workspace`, of the dtype of `c` and at least [`workspace`] elements, lets long sums be split; its contents do not matter
+/// `workspace`, f32 (f64 where all is) and at least [`workspace`] elements, lets long sums be split; its contents do not matter
 /// before or after.
 ///
 /// # Errors
@@ -143,8 +173,11 @@ pub fn forward(layout: Layout, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &m
 /// As [`forward`]; also [`Error::Mismatch`] for [`Rung::SplitK`] without a workspace of [`split_workspace`] elements on a GPU.
 pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &mut Tensor, workspace: Option<&mut Tensor>) -> Result<()> {
     let input = if a.dtype() == DType::Bf16 { DType::Bf16 } else { real(OP, "a", a)? };
-    let output = if input == DType::Bf16 { DType::F32 } else { input };
     let device = a.device().clone();
+    let output = match input {
+        DType::Bf16 if c.dtype() == DType::Bf16 && device.has_bf16() => DType::Bf16,
+        _ => statistic(input),
+    };
     let dims = Dims::new(layout, a, b, &epilogue)?;
     let (m, n) = (dims.m as usize, dims.n as usize);
     expect_kind(OP, "b", b, input, &device)?;
@@ -156,7 +189,7 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
         expect_len(OP, "residual", residual, [m, n], output, &device)?;
     }
     if let Some(workspace) = &workspace {
-        super::expect_workspace(OP, workspace, self::workspace(layout, m, n, dims.k as usize), output, &device)?;
+        super::expect_workspace(OP, workspace, self::workspace(layout, m, n, dims.k as usize), statistic(output), &device)?;
     }
     if m == 0 || n == 0 {
         return Ok(());
@@ -174,62 +207,87 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
     }
 }
 
-// ── WGSL ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── GPUs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Workgroups below which a tile of 64 leaves a large GPU idle.
+/// Workgroups below which a large tile leaves a large GPU idle.
 const BUSY: usize = 128;
 
 #[allow(clippy::too_many_arguments)]
 fn launch(gpu: &Gpu, rung: Rung, layout: Layout, mut dims: Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor, workspace: Option<&mut Tensor>) -> Result<()> {
     let (m, n, k) = (dims.m as usize, dims.n as usize, dims.k as usize);
-    let tiles = |size: usize| m.div_ceil(size) * n.div_ceil(size);
+    let split = Split::of(gpu.language());
+    let large = 2 * split.tile;
     let rung = match rung {
-        Rung::Auto if workspace.is_some() && self::workspace(layout, m, n, k) > 0 => Rung::SplitK,
-        Rung::Auto if tiles(64) >= BUSY => Rung::Tile64,
-        Rung::Auto => Rung::Tile32,
+        Rung::Auto if workspace.is_some() && split.pays(layout, m, n, k) => Rung::SplitK,
+        Rung::Auto if m.div_ceil(large) * n.div_ceil(large) >= BUSY => Rung::Large,
+        Rung::Auto => Rung::Small,
         forced => forced,
     };
-    let constants = |tile: u32| {
-        let (a_row, b_row) = (a.row_len(), b.row_len());
-        [
-            ("LAYOUT", layout as u32),
-            ("BF16", (a.dtype() == DType::Bf16) as u32),
-            ("VECTOR_A", a_row.is_multiple_of(4) as u32),
-            ("VECTOR_B", b_row.is_multiple_of(4) as u32),
-            ("TILE", tile),
-        ]
-    };
-    let product = |entry: &'static str, tile: u32, dims: &Dims, epilogue: Epilogue, c: &Tensor, groups: usize| {
-        gpu.launch(Launch {
-            kernel: (OP, entry),
-            constants: &constants(tile), variant: "",
-            buffers: &[Some(a), Some(b), epilogue.bias, epilogue.residual, Some(c)],
-            dims: dims_bytes(dims),
-            groups,
-        })
-    };
     match rung {
-        Rung::Naive => product("naive", 64, &dims, epilogue, c, (m * n).div_ceil(64)),
-        Rung::Auto | Rung::Tile64 => product("tile", 64, &dims, epilogue, c, tiles(64)),
-        Rung::Tile32 => product("tile", 32, &dims, epilogue, c, tiles(32)),
+        Rung::Naive | Rung::Large | Rung::Small | Rung::Auto => product(gpu, rung, layout, &dims, a, b, epilogue, c),
         Rung::SplitK => {
             let needed = split_workspace(m, n, k);
             let Some(workspace) = workspace else {
                 return Err(Error::mismatch(OP, "workspace", format!("at least {needed} elements to split K"), "none"));
             };
-            super::expect_workspace(OP, workspace, needed, c.dtype(), c.device())?;
-            let (splits, length) = splits(m, n, k);
+            super::expect_workspace(OP, workspace, needed, statistic(c.dtype()), c.device())?;
+            let (splits, length) = split.stretches(m, n, k);
             (dims.splits, dims.k_per_split) = (size(OP, "splits", splits)?, size(OP, "K", length)?);
             size(OP, "workspace", needed)?;
-            let plain = Dims { flags: 0, ..dims };
-            product("tile", 32, &plain, Epilogue::default(), workspace, splits * tiles(32))?;
+            product(gpu, Rung::Small, layout, &Dims { flags: 0, ..dims }, a, b, Epilogue::default(), workspace)?;
             gpu.launch(Launch {
                 kernel: (OP, "split_finish"),
-                constants: &[], variant: "",
+                constants: &[],
+                variant: variant(c.dtype()),
                 buffers: &[Some(workspace), epilogue.bias, epilogue.residual, Some(c)],
                 dims: dims_bytes(&dims),
                 groups: (m * n).div_ceil(64),
             })
         }
     }
+}
+
+/// One launch that multiplies: every stretch of K that `dims` names into its own part of `c`.
+#[allow(clippy::too_many_arguments)]
+fn product(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor) -> Result<()> {
+    let (m, n) = (dims.m as usize, dims.n as usize);
+    let small = Split::of(gpu.language()).tile;
+    let tile = if rung == Rung::Large { 2 * small } else { small };
+    let bf16 = a.dtype() == DType::Bf16;
+    let constants = [
+        ("LAYOUT", layout as u32),
+        ("BF16", bf16 as u32),
+        ("VECTOR_A", a.row_len().is_multiple_of(4) as u32),
+        ("VECTOR_B", b.row_len().is_multiple_of(4) as u32),
+        ("TILE", if rung == Rung::Naive { 64 } else { tile as u32 }),
+    ];
+    // WGSL has one tile of two sizes for both dtypes.
+    let entry = match (gpu.language(), rung, bf16) {
+        (_, Rung::Naive, _) => "naive",
+        (Language::Wgsl, ..) => "tile",
+        (Language::Ptx, Rung::Large, false) => "tile",
+        (Language::Ptx, Rung::Large, true) => "mma",
+        (Language::Ptx, _, false) => "tile_small",
+        (Language::Ptx, _, true) => "mma_small",
+    };
+    let variant = match (layout, bf16, c.dtype() == DType::Bf16) {
+        (Layout::Nt, false, _) => "_nt",
+        (Layout::Nn, false, _) => "_nn",
+        (Layout::Tn, false, _) => "_tn",
+        (Layout::Nt, true, false) => "_nt_bf16",
+        (Layout::Nn, true, false) => "_nn_bf16",
+        (Layout::Tn, true, false) => "_tn_bf16",
+        (Layout::Nt, true, true) => "_nt_bf16_bf16",
+        (Layout::Nn, true, true) => "_nn_bf16_bf16",
+        (Layout::Tn, true, true) => "_tn_bf16_bf16",
+    };
+    let groups = if rung == Rung::Naive { (m * n).div_ceil(64) } else { dims.splits as usize * m.div_ceil(tile) * n.div_ceil(tile) };
+    gpu.launch(Launch {
+        kernel: (OP, entry),
+        constants: &constants,
+        variant,
+        buffers: &[Some(a), Some(b), epilogue.bias, epilogue.residual, Some(c)],
+        dims: dims_bytes(dims),
+        groups,
+    })
 }
