@@ -12,11 +12,11 @@
 // squares        block 256, 4096 elements per block, grid = ceil(n / 4096), one launch per gradient
 //   0  grad      [n]       f32   read
 //   1  partials  [*]       f32   overwritten from `offset` on, one element per block
-//   2  dims      by value (Reduce)
+//   2  dims      by value (n and offset)
 // global_norm    block 256, one block, grid = 1
 //   0  parts     [n]       f32   read
 //   1  norm_out  [1]       f32   overwritten
-//   2  dims      by value (Reduce)
+//   2  dims      by value (n and offset)
 // update         block 256, four elements per thread, grid = ceil(n / 1024)
 //   0  p         [n]       f32   updated
 //   1  g         [n]       f32   read
@@ -32,13 +32,6 @@
 
 #include <cuda_bf16.h>
 
-struct Reduce {
-    unsigned n;
-    unsigned offset;
-    unsigned padding0;
-    unsigned padding1;
-};
-
 struct Dims {
     unsigned n;
     unsigned has_copy;
@@ -50,8 +43,8 @@ struct Dims {
     float correction2;     // √(1 − β₂ᵗ)
     float eps;
     float max_norm;
-    unsigned padding0;
-    unsigned padding1;
+    unsigned offset;       // of the partial sums of `squares`
+    unsigned padding;
 };
 
 constexpr unsigned BLOCK = 256;
@@ -79,7 +72,7 @@ __device__ __forceinline__ float block_sum(float value) {
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-squares(const float* __restrict__ grad, float* __restrict__ partials, const Reduce dims) {
+squares(const float* __restrict__ grad, float* __restrict__ partials, const Dims dims) {
     const unsigned chunk = blockIdx.x;
     float sums[4] = {};
 #pragma unroll
@@ -106,7 +99,7 @@ squares(const float* __restrict__ grad, float* __restrict__ partials, const Redu
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-global_norm(const float* __restrict__ parts, float* __restrict__ norm_out, const Reduce dims) {
+global_norm(const float* __restrict__ parts, float* __restrict__ norm_out, const Dims dims) {
     float part = 0.0f;
 #pragma unroll 4
     for (unsigned i = threadIdx.x; i < dims.n; i += BLOCK) {

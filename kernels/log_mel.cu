@@ -9,12 +9,7 @@
 // only x[n] + x[400 − n] (cosines) and x[n] − x[400 − n] (sines) for n = 1..=200, and the basis is [200, 2·201], its last
 // row halved because n = 200 meets itself. That is half of the multiplications for one more staged tile.
 //
-// power_tile_32     block 64, 32 frames × 32 columns per block, grid = ceil(C · F / 32) · ceil(402 / 32)
-//   0  waveform     [C, S]          f32   read
-//   1  basis        [200, 402]      f32   read
-//   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
-//   3  dims         by value
-// power_tile_64     block 256, 64 frames × 64 columns per block, grid = ceil(C · F / 64) · ceil(402 / 64)
+// power_tile        block 64 or 256, TILE frames × TILE columns per block, grid = ceil(C · F / TILE) · ceil(402 / TILE)
 //   0  waveform     [C, S]          f32   read
 //   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
@@ -38,6 +33,8 @@
 //   0  max          [*]             f32   read (C values from element C · F · 201 of the workspace)
 //   1  mel          [C, F, mels]    f32   updated in place
 //   2  dims         by value
+//
+// `power_tile` is there twice: as `power_tile_32` (TILE = 32, block 64) and `power_tile_64` (TILE = 64, block 256).
 //
 // The ladder: `power_naive` reads two samples and two numbers of the basis for two multiplications; a tile stages both in shared
 // memory and uses each number 32 (64) times.

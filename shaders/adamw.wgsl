@@ -29,13 +29,6 @@
 // Limits: n < 2³¹; p, g, m, v, grad are bound as vec4, so they hold a multiple of 16 bytes: what lies behind element n − 1
 // in the last vec4 may be read but is never written. Traffic: update 28 n bytes (30 n with the copy); bound by memory.
 
-struct Reduce {
-    n: u32,
-    offset: u32,
-    padding0: u32,
-    padding1: u32,
-}
-
 struct Dims {
     n: u32,
     has_copy: u32,
@@ -47,8 +40,8 @@ struct Dims {
     correction2: f32,          // √(1 − β₂ᵗ)
     eps: f32,
     max_norm: f32,
-    padding0: u32,
-    padding1: u32,
+    offset: u32,               // of the partial sums of `squares`
+    padding: u32,
 }
 
 const BLOCK: u32 = 256u;
@@ -70,7 +63,7 @@ fn block_sum(thread: u32, value: f32) {
 
 @group(0) @binding(0) var<storage, read> grad: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>;
-@group(0) @binding(2) var<uniform> s_dims: Reduce;
+@group(0) @binding(2) var<uniform> s_dims: Dims;
 
 @compute @workgroup_size(BLOCK)
 fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -97,7 +90,7 @@ fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 
 @group(0) @binding(0) var<storage, read> parts: array<f32>;
 @group(0) @binding(1) var<storage, read_write> norm_out: array<f32>;
-@group(0) @binding(2) var<uniform> n_dims: Reduce;
+@group(0) @binding(2) var<uniform> n_dims: Dims;
 
 @compute @workgroup_size(BLOCK)
 fn global_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,

@@ -53,7 +53,7 @@ pub struct Hyper {
     pub step: usize,
 }
 
-/// The sizes and coefficients of one update, as the kernel reads them.
+/// The sizes and coefficients of one update, as the kernels read them; the sums of [`global_norm`] need only `n` and `offset`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Dims {
@@ -67,7 +67,8 @@ pub struct Dims {
     correction2: f32,
     eps: f32,
     max_norm: f32,
-    padding: [u32; 2],
+    offset: u32,
+    padding: u32,
 }
 
 impl Dims {
@@ -86,18 +87,10 @@ impl Dims {
             correction2: (1.0 - h.beta2.powf(h.step as f64)).sqrt() as f32,
             eps: h.eps as f32,
             max_norm: h.max_norm as f32,
-            padding: [0; 2],
+            offset: 0,
+            padding: 0,
         })
     }
-}
-
-/// The sizes of one reduction of [`global_norm`], as the kernels read them.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct Reduce {
-    n: u32,
-    offset: u32,
-    padding: [u32; 2],
 }
 
 /// Elements of workspace that [`global_norm`] needs for gradients of these lengths.
@@ -126,12 +119,12 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
         Device::Gpu(gpu) => {
             let mut offset = 0;
             for grad in grads {
-                let dims = Reduce { n: size(OP, "elements", grad.len())?, offset: size(OP, "partial sums", offset)?, padding: [0; 2] };
+                let dims = Dims { n: size(OP, "elements", grad.len())?, offset: size(OP, "partial sums", offset)?, ..bytemuck::Zeroable::zeroed() };
                 let groups = grad.len().div_ceil(CHUNK);
                 gpu.launch(Launch { kernel: (OP, "squares"), constants: &[], buffers: &[Some(grad), Some(&*workspace)], variant: "", dims: dims_bytes(&dims), groups })?;
                 offset += groups;
             }
-            let dims = Reduce { n: size(OP, "partial sums", offset)?, offset: 0, padding: [0; 2] };
+            let dims = Dims { n: size(OP, "partial sums", offset)?, ..bytemuck::Zeroable::zeroed() };
             gpu.launch(Launch { kernel: (OP, "global_norm"), constants: &[], buffers: &[Some(&*workspace), Some(norm)], variant: "", dims: dims_bytes(&dims), groups: 1 })?;
         }
     }
