@@ -49,7 +49,15 @@ fn check(source_file: &str, source: &str, contract: &Contract, program: &Program
         let pointers = entry.params.iter().filter(|p| p.kind == parse::ParamKind::Pointer).count();
         match entry.params.split_last() {
             Some((dims, rest)) if rest.len() == pointers && dims.size == 4 * contract.fields.len() => {}
-            Some((dims, _)) => say(documented.line, format!("the last parameter has {} bytes and {pointers} of {} are pointers; Dims has {} fields of 4 bytes", dims.size, entry.params.len(), contract.fields.len())),
+            Some((dims, _)) => say(
+                documented.line,
+                format!(
+                    "the last parameter has {} bytes and {pointers} of {} are pointers; Dims has {} fields of 4 bytes",
+                    dims.size,
+                    entry.params.len(),
+                    contract.fields.len()
+                ),
+            ),
             None => say(documented.line, "takes nothing".into()),
         }
         if documented.buffers.len() != pointers {
@@ -90,7 +98,9 @@ fn check(source_file: &str, source: &str, contract: &Contract, program: &Program
     }
     // In words: a float atomic makes the sum depend on the order of the threads.
     for (line, text) in program.module().text.lines().enumerate() {
-        if (text.contains("atom.") || text.contains("red.")) && (text.contains(".f32") || text.contains(".f16") || text.contains(".bf16") || text.contains(".f64")) {
+        if (text.contains("atom.") || text.contains("red."))
+            && (text.contains(".f32") || text.contains(".f16") || text.contains(".bf16") || text.contains(".f64"))
+        {
             wrong.push(format!("{source_file}: line {} of the PTX is a float atomic", line + 1));
         }
     }
@@ -118,11 +128,8 @@ fn every_shader_has_a_cuda_twin_with_its_entries() {
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
         let compiled = COMPILED.iter().find(|c| c.stem == stem && c.architecture == "sm_80").unwrap_or_else(|| panic!("no CUDA twin of shaders/{stem}.wgsl"));
         let source = std::fs::read_to_string(&path).unwrap();
-        let wgsl: BTreeSet<&str> = source
-            .lines()
-            .skip_while(|l| !l.starts_with("@compute"))
-            .filter_map(|l| l.strip_prefix("fn ").and_then(|l| l.split('(').next()))
-            .collect();
+        let wgsl: BTreeSet<&str> =
+            source.lines().skip_while(|l| !l.starts_with("@compute")).filter_map(|l| l.strip_prefix("fn ").and_then(|l| l.split('(').next())).collect();
         let header = source.lines().take_while(|l| l.starts_with("//")).collect::<Vec<_>>().join("\n");
         let contract = &module(compiled).contract;
         for name in wgsl.into_iter().filter(|n| header.contains(&format!("// {n} "))) {

@@ -79,7 +79,10 @@ impl Fault {
         let line = lines.clone().nth(self.nth)?;
         let at = begin + (line.as_ptr() as usize - text[begin..].as_ptr() as usize);
         // A multi-line instruction (inline assembly) cannot lose one of its lines.
-        if to.is_empty() && from != ".trans" && (line.matches(['{', '}']).count() % 2 == 1 || line.trim_start().starts_with('{') && line.contains(';') && !line.trim_end().ends_with(';')) {
+        if to.is_empty()
+            && from != ".trans"
+            && (line.matches(['{', '}']).count() % 2 == 1 || line.trim_start().starts_with('{') && line.contains(';') && !line.trim_end().ends_with(';'))
+        {
             return None;
         }
         let changed = match (to.is_empty(), from.as_str()) {
@@ -182,7 +185,9 @@ fn compiled(stem: &str) -> &'static Compiled {
 
 /// The operation that launches a stem.
 fn op_of(stem: &str) -> &'static Op {
-    OPS.iter().find(|op| op.name == stem || stem.strip_prefix(op.name).is_some_and(|rest| rest.starts_with('_'))).unwrap_or_else(|| panic!("no operation launches {stem}"))
+    OPS.iter()
+        .find(|op| op.name == stem || stem.strip_prefix(op.name).is_some_and(|rest| rest.starts_with('_')))
+        .unwrap_or_else(|| panic!("no operation launches {stem}"))
 }
 
 #[test]

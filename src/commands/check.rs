@@ -133,8 +133,17 @@ fn print(report: &Report, time: Duration) {
             line(format!("{} {} {} {}: {failure}", paint.bad("FAILED"), row.op, row.entry, row.dtype));
         }
     }
+    // Each by name in the JSON; here by reason.
+    let mut reasons: Vec<(&str, &str, usize)> = Vec::new();
     for skipped in &report.cases.skipped {
-        line(format!("{} {}: {}", paint.strong("skipped"), skipped.case, skipped.reason));
+        match reasons.iter_mut().find(|(reason, _, _)| *reason == skipped.reason) {
+            Some((_, _, count)) => *count += 1,
+            None => reasons.push((&skipped.reason, &skipped.case, 1)),
+        }
+    }
+    for (reason, first, count) in reasons {
+        let cases = if count == 1 { first.to_string() } else { format!("{first} and {} more", thousands(count - 1)) };
+        line(format!("{} {cases}: {reason}", paint.strong("skipped")));
     }
     if report.cases.large_left_out > 0 {
         line(format!("{} large shapes left out: --large runs them, best on a real GPU", thousands(report.cases.large_left_out)));

@@ -84,6 +84,13 @@ pub(super) fn launch<D: bytemuck::Pod>(
 }
 
 /// Launches an entry with one thread per result, 64 to a workgroup.
-pub(super) fn launch_each<D: bytemuck::Pod>(gpu: &Gpu, kernel: (&'static str, &'static str), variant: &str, dims: D, buffers: &[Option<&Tensor>], results: usize) -> Result<()> {
+pub(super) fn launch_each<D: bytemuck::Pod>(
+    gpu: &Gpu,
+    kernel: (&'static str, &'static str),
+    variant: &str,
+    dims: D,
+    buffers: &[Option<&Tensor>],
+    results: usize,
+) -> Result<()> {
     gpu.launch(Launch { kernel, constants: &[], variant, buffers, dims: dims_bytes(&dims), groups: results.div_ceil(64) })
 }
