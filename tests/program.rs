@@ -49,7 +49,7 @@ fn help_lists_every_command_and_teaches() {
     let help = trimodal(&["--help"]);
     assert!(help.status.success());
     let help = text(&help.stdout);
-    for command in ["demo", "train", "describe", "eval", "meadow", "devices", "check", "dump"] {
+    for command in ["demo", "train", "describe", "eval", "meadow", "devices", "check", "emulate", "dump"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
         let own = text(&trimodal(&["help", command]).stdout);
         assert!(own.contains("Examples:"), "{command}");

@@ -5,6 +5,7 @@ mod demo;
 mod describe;
 mod devices;
 mod dump;
+mod emulate;
 mod eval;
 mod meadow;
 mod terminal;
@@ -20,6 +21,7 @@ Where to start:
   trimodal demo                      train on a data set that it draws itself (minutes)
   trimodal devices                   what this machine can compute on
   trimodal check                     hold every kernel to the float64 oracle
+  trimodal emulate rms_norm          what the CUDA kernels do, without a GPU
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
@@ -45,6 +47,7 @@ enum Command {
     Meadow(meadow::Meadow),
     Devices(devices::Devices),
     Check(check::Check),
+    Emulate(emulate::Emulate),
     Dump(dump::Dump),
 }
 
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Meadow(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Emulate(command) => command.run(),
         Command::Dump(command) => command.run(),
     };
     match outcome {
