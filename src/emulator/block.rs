@@ -81,7 +81,12 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(launch: &'a Launch<'a>) -> Self {
         let threads = launch.kernel.block.iter().product::<u32>();
-        let warps = (0..threads.div_ceil(32)).map(|_| Warp { registers: Registers::new(launch.kernel), fragments: Vec::new(), exited: Vec::new(), budget: 0 }).collect();
+        let warps = (0..threads.div_ceil(32)).map(|w| {
+            let mut registers = Registers::new(launch.kernel);
+            registers.specials(launch.kernel, w, launch.grid);
+            Warp { registers, fragments: Vec::new(), exited: Vec::new(), budget: 0 }
+        });
+        let warps = warps.collect();
         Worker { launch, machine: Machine::new(launch), warps, threads }
     }
 
@@ -93,7 +98,7 @@ impl<'a> Worker<'a> {
         for (w, warp) in self.warps.iter_mut().enumerate() {
             let threads = (self.threads - 32 * w as u32).min(32);
             warp.registers.start(kernel);
-            warp.registers.specials(kernel, w as u32, block, self.launch.grid);
+            warp.registers.block(kernel, block);
             warp.fragments.clear();
             warp.fragments.push(Fragment { pc: 0, mask: u32::MAX >> (32 - threads), state: State::Ready });
             warp.exited.clear();

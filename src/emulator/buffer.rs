@@ -36,7 +36,10 @@ impl Buffer {
     /// If it does not fit.
     pub fn write(&self, offset: usize, data: &[u8]) {
         assert!(offset + data.len() <= self.bytes, "write of {} bytes at {offset} into a buffer of {}", data.len(), self.bytes);
-        self.mark(offset, data.len());
+        if !self.is_whole() {
+            self.mark(offset, data.len());
+            self.count();
+        }
         let (mut at, end) = (offset, offset + data.len());
         while at < end {
             let (n, shift) = ((4 - at % 4).min(end - at), 8 * (at % 4));
@@ -66,6 +69,7 @@ impl Buffer {
     /// Zeros, which count as written.
     pub fn clear(&self) {
         self.mark(0, self.bytes);
+        self.unwritten.store(0, Relaxed);
         self.words.iter().for_each(|w| w.store(0, Relaxed));
     }
 
@@ -102,18 +106,28 @@ impl Buffer {
         self.is_whole() || ranges(offset, n).all(|(word, mask)| written[word].load(Relaxed) & mask == mask)
     }
 
-    /// Marks bytes as written.
+    /// Marks bytes as written. How many are left is counted by [`Buffer::count`], once for a whole launch.
+    #[inline(always)]
     pub(super) fn mark(&self, offset: usize, n: usize) {
+        let Some(written) = self.written.get() else { return };
+        for (word, mask) in ranges(offset, n) {
+            if mask == u32::MAX {
+                // Bits are only ever set: whoever else writes here meanwhile sets some of these.
+                written[word].store(mask, Relaxed);
+            } else if written[word].load(Relaxed) & mask != mask {
+                written[word].fetch_or(mask, Relaxed);
+            }
+        }
+    }
+
+    /// Counts the bytes that nobody wrote.
+    pub(super) fn count(&self) {
         if self.is_whole() {
             return;
         }
         let Some(written) = self.written.get() else { return };
-        for (word, mask) in ranges(offset, n) {
-            if written[word].load(Relaxed) & mask != mask {
-                let new = mask & !written[word].fetch_or(mask, Relaxed);
-                self.unwritten.fetch_sub(new.count_ones() as usize, Relaxed);
-            }
-        }
+        let set: usize = written.iter().map(|w| w.load(Relaxed).count_ones() as usize).sum();
+        self.unwritten.store(self.bytes - set, Relaxed);
     }
 
     /// The data.

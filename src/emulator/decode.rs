@@ -61,6 +61,8 @@ pub struct Kernel {
     pub shared_bytes: usize,
     /// Log2 of the smallest access to shared memory.
     pub shared_granule: u32,
+    /// How many loads from shared memory have a number.
+    pub shared_loads: usize,
     /// What each step uses, if a register may be read before anything was put into it.
     pub uses: Option<Vec<super::flow::Uses>>,
     /// What it does with the buffer of each parameter.
@@ -175,6 +177,7 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
     }
     let mut kernel = Kernel {
         shared_granule: 0,
+        shared_loads: 0,
         uses: None,
         access: Vec::new(),
         name: entry.name.clone(),
@@ -191,6 +194,15 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
         block,
         shared_variables,
     };
+    for step in &mut kernel.steps {
+        if let Op::Load(access) = &mut step.op
+            && access.memory == Memory::Shared
+            && access.base.0 == File::Word
+        {
+            access.number = Some(kernel.shared_loads as u16);
+            kernel.shared_loads += 1;
+        }
+    }
     kernel.shared_granule = super::access::shared_granule(&kernel);
     kernel.access = super::access::access(entry, &kernel);
     kernel.uses = super::flow::undefined(&kernel);

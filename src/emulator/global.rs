@@ -36,10 +36,15 @@ impl Record {
     /// Lanes of `mask` read or write `size` bytes each.
     #[inline(always)]
     pub fn access(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, write: bool, mut wrong: impl FnMut(usize, Conflict)) {
+        let pages = |offset: u32| (offset >> self.granule) as usize / PAGE;
+        let one_page = offsets.iter().all(|&o| pages(o) == pages(offsets[0]));
+        self.touch((offsets[0] >> self.granule) as usize);
         for lane in lanes(mask) {
             let who = pc << 11 | (warp * 32 + lane as u32);
             let range = self.granules(offsets[lane], size);
-            self.touch(range.start);
+            if !one_page {
+                self.touch(range.start);
+            }
             for cell in &mut self.cells[range] {
                 let conflict = if write { order.write(cell, who, true) } else { order.read(cell, who, true) };
                 if let Some(conflict) = conflict {

@@ -146,8 +146,15 @@ impl Registers {
         guard | matters
     }
 
-    /// Fills the special registers for warp `warp` of block `block`.
-    pub fn specials(&mut self, kernel: &Kernel, warp: u32, block: u32, grid: u32) {
+    /// Fills the special register that changes from block to block.
+    pub fn block(&mut self, kernel: &Kernel, block: u32) {
+        for &(slot, _) in kernel.specials.iter().filter(|s| s.1 == Special::BlockX) {
+            self.words[slot as usize] = [block; 32];
+        }
+    }
+
+    /// Fills the special registers for warp `warp`.
+    pub fn specials(&mut self, kernel: &Kernel, warp: u32, grid: u32) {
         let [x, y, z] = kernel.block;
         for &(slot, special) in &kernel.specials {
             self.words[slot as usize] = std::array::from_fn(|lane| {
@@ -156,7 +163,7 @@ impl Registers {
                     Special::ThreadX => thread % x,
                     Special::ThreadY => thread / x % y,
                     Special::ThreadZ => thread / x / y,
-                    Special::BlockX => block,
+                    Special::BlockX => 0,
                     Special::SizeX => x,
                     Special::SizeY => y,
                     Special::SizeZ => z,
@@ -188,7 +195,9 @@ impl Registers {
     /// A predicate.
     #[inline(always)]
     pub fn bits(&self, slot: u16) -> u32 {
-        self.bits[slot as usize]
+        debug_assert!((slot as usize) < self.bits.len());
+        // SAFETY: slots come from the decoder, which counted them; `new` made that many.
+        unsafe { *self.bits.get_unchecked(slot as usize) }
     }
 
     /// A 32-bit register.

@@ -69,15 +69,40 @@ impl Notes {
     }
 }
 
+/// How the lanes' addresses lie to each other. The first two are most of what kernels do, and quick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// All the same.
+    Uniform,
+    /// All 32 lanes, one after the other without gaps.
+    Row,
+    Any,
+}
+
 /// Where the lanes of an access lead.
 struct Group {
     place: Place,
+    shape: Shape,
     /// Byte offsets; lanes that are not in `mask` have the offset of one that is.
     offsets: [u32; 32],
     /// Lanes whose access is allowed.
     mask: u32,
     /// Lanes that this group answers for, allowed or not.
     taken: u32,
+}
+
+/// What is known of the last full-warp load from shared memory at some instruction: in loops over tiles the addresses are
+/// the same again and again.
+#[derive(Clone)]
+struct Known {
+    offsets: [u32; 32],
+    shape: Shape,
+    /// From the first to the last byte; empty if nothing is known.
+    hull: (usize, usize),
+    /// The block (by its start) in which all the bytes were found written.
+    written: u32,
+    /// When it went into the log of reads, and into which.
+    logged: (u32, u32),
 }
 
 /// A `cp.async` on its way.
@@ -113,6 +138,8 @@ pub struct Machine<'a> {
     /// One bit per byte of local memory: it was written.
     local_written: Vec<u32>,
     shadow: Shared,
+    /// By warp and number of the load.
+    known: Vec<Known>,
     /// By argument, for buffers that the kernel writes.
     pub records: Vec<Option<Record>>,
     pub order: Order,
@@ -139,6 +166,7 @@ impl<'a> Machine<'a> {
             local_words,
             flights: vec![Flights::default(); threads.div_ceil(32)],
             local_written: vec![0; (local_words * threads.next_multiple_of(32)).div_ceil(8)],
+            known: vec![Known { offsets: [0; 32], shape: Shape::Any, hull: (0, 0), written: 0, logged: (0, 0) }; threads.div_ceil(32) * kernel.shared_loads],
             shadow: Shared::new(kernel.shared_bytes, kernel.shared_granule),
             records: launch.buffers.iter().map(|b| b.as_ref().and_then(|b| b.granule.map(|g| Record::new(b.bytes_recorded.next_multiple_of(4), g)))).collect(),
             order: Order::new(threads.div_ceil(32)),
@@ -155,7 +183,10 @@ impl<'a> Machine<'a> {
         self.order.block(block);
         self.shadow.start();
         self.local_written.fill(0);
-        self.flights.iter_mut().for_each(|f| *f = Flights::default());
+        self.flights.iter_mut().for_each(|f| {
+            f.list.clear();
+            f.committed = [0; 32];
+        });
     }
 
     /// A barrier orders everything in the block.
@@ -223,17 +254,17 @@ impl<'a> Machine<'a> {
     fn resolve(&mut self, memory: Memory, addresses: &[u64; 32], mask: u32, size: u32, align: u32, write: bool) -> Group {
         let first = addresses[mask.trailing_zeros() as usize];
         let (start, place, limit) = self.window(memory, first);
-        let (mut offsets, mut above, mut low, mut most) = ([0u32; 32], 0u64, 0u32, 0u32);
+        let (mut offsets, mut above) = ([0u32; 32], 0u64);
         for i in 0..32 {
             let address = if mask >> i & 1 == 1 { addresses[i] } else { first };
             let offset = address.wrapping_sub(start);
             above |= offset >> 32;
             offsets[i] = offset as u32;
-            low |= offset as u32;
-            most = most.max(offset as u32);
         }
-        if above == 0 && low & (align - 1) == 0 && most as u64 + size as u64 <= limit {
-            return Group { place, offsets, mask, taken: mask };
+        if above == 0
+            && let Some(group) = within(&offsets, mask, size, align, place, limit)
+        {
+            return group;
         }
         self.resolve_slowly(memory, addresses, mask, size, align, write, start, place, limit)
     }
@@ -242,7 +273,7 @@ impl<'a> Machine<'a> {
     #[cold]
     #[inline(never)]
     fn resolve_slowly(&mut self, memory: Memory, addresses: &[u64; 32], mask: u32, size: u32, align: u32, write: bool, start: u64, place: Place, limit: u64) -> Group {
-        let mut group = Group { place, offsets: [0; 32], mask: 0, taken: 0 };
+        let mut group = Group { place, shape: Shape::Any, offsets: [0; 32], mask: 0, taken: 0 };
         for lane in lanes(mask) {
             let address = addresses[lane];
             if matches!(memory, Memory::Global | Memory::Generic) && address >> 40 << 40 != start {
@@ -279,6 +310,7 @@ impl<'a> Machine<'a> {
             for i in 0..32 {
                 group.offsets[i] += ((self.warp as usize * 32 + i) * self.local_words * 4) as u32;
             }
+            group.shape = Shape::Any;
         }
     }
 
@@ -312,11 +344,13 @@ impl<'a> Machine<'a> {
     fn check_read(&mut self, group: &Group, size: u32) {
         let mut list = Vec::new();
         match group.place {
-            Place::Shared => self.shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong))),
+            Place::Shared => self.shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.shape, group.mask, size, |lane, wrong| list.push((lane, wrong))),
             Place::Buffer(i) => {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
                 if !bound.buffer.is_whole() {
-                    list.extend(lanes(group.mask).filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize)).map(|lane| (lane, Wrong::Unwritten)));
+                    if group.shape != Shape::Row || !bound.buffer.is_written(group.offsets[0] as usize, 32 * size as usize) {
+                        list.extend(lanes(group.mask).filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize)).map(|lane| (lane, Wrong::Unwritten)));
+                    }
                 }
                 if let Some(record) = &mut self.records[bound.same as usize] {
                     record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, false, |lane, conflict| list.push((lane, Wrong::Race(conflict))));
@@ -383,6 +417,23 @@ impl<'a> Machine<'a> {
 
     #[inline(always)]
     pub fn load(&mut self, registers: &mut Registers, access: &Access, mask: u32) {
+        if let Some(at) = access.fixed.map(|at| at as usize)
+            && at % access.bytes() == 0
+            && at + access.bytes() <= self.launch.params_bytes
+        {
+            let group = Group { place: Place::Param, shape: Shape::Uniform, offsets: [at as u32; 32], mask, taken: mask };
+            return gather(registers, access, &group, |word| self.launch.params[word]);
+        }
+        if let Some(number) = access.number
+            && mask == FULL
+            && self.load_known(registers, access, number as usize)
+        {
+            return;
+        }
+        if let Some(group) = self.shared_words(registers, access, mask) {
+            self.check_read(&group, access.bytes() as u32);
+            return self.gather_shared(registers, access, &group);
+        }
         let addresses = self.addresses(registers, access);
         let bytes = access.bytes() as u32;
         let mut rest = mask;
@@ -407,12 +458,7 @@ impl<'a> Machine<'a> {
                     // `run` checked against the buffer's size.
                     gather(registers, access, &group, |word| unsafe { words.get_unchecked(word) }.load(std::sync::atomic::Ordering::Relaxed));
                 }
-                Place::Shared => {
-                    let words = &self.shared;
-                    debug_assert!(group.offsets.iter().all(|&o| (o as usize + bytes as usize).div_ceil(4) <= words.len()));
-                    // SAFETY: resolve checked every offset against the size of shared memory.
-                    gather(registers, access, &group, |word| unsafe { *words.get_unchecked(word) });
-                }
+                Place::Shared => self.gather_shared(registers, access, &group),
                 Place::Local => gather(registers, access, &group, |word| self.local[word]),
                 Place::Param => gather(registers, access, &group, |word| self.launch.params[word]),
                 Place::Module => gather(registers, access, &group, |word| self.launch.module[word]),
@@ -421,8 +467,73 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// A load of a full warp from shared memory by 32-bit addresses. What was found out about its addresses the last time
+    /// still holds if they are the same: bounds, alignment, and that the bytes were written. False if something is wrong.
+    #[inline(always)]
+    fn load_known(&mut self, registers: &mut Registers, access: &Access, number: usize) -> bool {
+        let at = self.warp as usize * self.launch.kernel.shared_loads + number;
+        let (base, size) = (registers.words(access.base.1), access.bytes() as u32);
+        let (mut offsets, mut differs) = ([0; 32], 0);
+        for i in 0..32 {
+            offsets[i] = base[i].wrapping_add(access.offset as u32);
+            differs |= offsets[i] ^ self.known[at].offsets[i];
+        }
+        if differs != 0 || self.known[at].hull.1 == 0 {
+            let Some(group) = within(&offsets, FULL, size, size, Place::Shared, self.launch.kernel.shared_bytes as u64) else { return false };
+            self.known[at] = Known { offsets, shape: group.shape, hull: super::shared::hull(&offsets, size), written: 0, logged: (0, 0) };
+        }
+        let known = &mut self.known[at];
+        if known.written != self.order.start {
+            if !self.shadow.all_written(&known.offsets, known.shape, size) {
+                return false;
+            }
+            known.written = self.order.start;
+        }
+        let now = (self.order.time, self.shadow.serial);
+        if self.shadow.is_quiet(known.hull) {
+            if known.logged != now {
+                self.shadow.log(&self.order, self.warp, self.pc, &known.offsets, FULL, size, known.hull);
+                known.logged = (self.order.time, self.shadow.serial);
+            }
+            let group = Group { place: Place::Shared, shape: known.shape, offsets: known.offsets, mask: FULL, taken: FULL };
+            self.gather_shared(registers, access, &group);
+            return true;
+        }
+        false
+    }
+
+    /// The lanes of a 32-bit address in shared memory, if nothing is wrong with them: no 64-bit arithmetic for the most
+    /// frequent access of all.
+    #[inline(always)]
+    fn shared_words(&self, registers: &Registers, access: &Access, mask: u32) -> Option<Group> {
+        if access.memory != Memory::Shared || access.base.0 != File::Word {
+            return None;
+        }
+        let base = registers.words(access.base.1);
+        let first = base[mask.trailing_zeros() as usize];
+        let mut offsets = [0; 32];
+        for i in 0..32 {
+            offsets[i] = if mask >> i & 1 == 1 { base[i] } else { first }.wrapping_add(access.offset as u32);
+        }
+        let size = access.bytes() as u32;
+        within(&offsets, mask, size, size, Place::Shared, self.launch.kernel.shared_bytes as u64)
+    }
+
+    #[inline(always)]
+    fn gather_shared(&self, registers: &mut Registers, access: &Access, group: &Group) {
+        let words = &self.shared;
+        debug_assert!(group.offsets.iter().all(|&o| (o as usize + access.bytes()).div_ceil(4) <= words.len()));
+        // SAFETY: `within` checked every offset, plus the bytes of the access, against the size of shared memory.
+        gather(registers, access, group, |word| unsafe { *words.get_unchecked(word) });
+    }
+
     #[inline(always)]
     pub fn store(&mut self, registers: &Registers, access: &Access, mask: u32) {
+        if let Some(group) = self.shared_words(registers, access, mask) {
+            self.check_write(&group, access.bytes() as u32);
+            let words = &mut self.shared;
+            return scatter(registers, access, &group, |word, value, mask| words[word] = (words[word] & !mask) | (value & mask));
+        }
         let addresses = self.addresses(registers, access);
         let bytes = access.bytes() as u32;
         let mut rest = mask;
@@ -592,11 +703,35 @@ impl<'a> Machine<'a> {
     }
 }
 
+/// The group of lanes whose offsets are all in bounds and aligned.
+#[inline(always)]
+fn within(offsets: &[u32; 32], mask: u32, size: u32, align: u32, place: Place, limit: u64) -> Option<Group> {
+    let (mut bits, mut least, mut most, mut gaps) = (0u32, u32::MAX, 0u32, 0u32);
+    for i in 0..32 {
+        bits |= offsets[i];
+        least = least.min(offsets[i]);
+        most = most.max(offsets[i]);
+        gaps |= offsets[i].wrapping_sub(offsets[0]) ^ i as u32 * size;
+    }
+    if bits & (align - 1) != 0 || most as u64 + size as u64 > limit {
+        return None;
+    }
+    let shape = match (least == most, gaps == 0 && mask == FULL) {
+        (true, _) => Shape::Uniform,
+        (_, true) => Shape::Row,
+        _ => Shape::Any,
+    };
+    Some(Group { place, shape, offsets: *offsets, mask, taken: mask })
+}
+
 /// Marks the bytes of a store as written, a warp's neighbouring lanes together.
 #[inline(always)]
 fn mark(buffer: &Buffer, group: &Group, bytes: u32) {
     if buffer.is_whole() {
         return;
+    }
+    if group.shape == Shape::Row {
+        return buffer.mark(group.offsets[0] as usize, 32 * bytes as usize);
     }
     let (mut start, mut end) = (0, 0);
     for lane in lanes(group.mask) {
@@ -616,6 +751,11 @@ fn gather(registers: &mut Registers, access: &Access, group: &Group, get: impl F
     let offsets = &group.offsets;
     for (element, &(file, slot)) in access.slots[..access.count as usize].iter().enumerate() {
         match (access.width, file) {
+            (4, File::Word) if group.shape == Shape::Uniform => registers.set_words(slot, group.mask, &[get(offsets[0] as usize / 4 + element); 32]),
+            (4, File::Word) if group.shape == Shape::Row && access.count == 1 => {
+                let start = offsets[0] as usize / 4;
+                registers.set_words(slot, FULL, &std::array::from_fn(|i| get(start + i)));
+            }
             (4, File::Word) => {
                 let mut value = [0; 32];
                 for i in 0..32 {

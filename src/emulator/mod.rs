@@ -9,6 +9,7 @@
 //! correctly, `mma` with one rounding per eight k. A kernel whose result depends on more than that is wrong.
 
 mod access;
+mod approx;
 mod arith;
 mod block;
 mod buffer;
@@ -61,6 +62,12 @@ impl Program {
     /// What an entry may do with the buffer of each of its parameters: certain where it says no.
     pub fn access(&self, entry: &str) -> Option<&[Access]> {
         self.kernels.iter().find(|k| k.name == entry).map(|k| &k.access[..])
+    }
+
+    /// Entries in which some register may be read before anything was put into it, as far as one can see without running
+    /// them. They run more slowly, because every register's lanes are watched.
+    pub fn tracked(&self) -> Vec<&str> {
+        self.kernels.iter().filter(|k| k.uses.is_some()).map(|k| k.name.as_str()).collect()
     }
 
     /// The entry of a name.
@@ -251,6 +258,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
         pool.map_err(|source| Error::Threads { threads: options.threads, source })?.install(|| block::all(&launch))
     };
+    launch.buffers.iter().flatten().for_each(|b| b.buffer.count());
     let block::Outcome { notes, tracer } = outcome.map_err(|(block, pc)| {
         let line = entry.instructions[kernel.source[pc as usize] as usize].line;
         Error::Endless { entry: entry.name.clone(), block, budget: options.budget, file: module.file.clone(), line, text: parse::line_of(&module.text, line).into() }

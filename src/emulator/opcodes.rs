@@ -305,10 +305,16 @@ impl Decoder<'_> {
                 Float::Sqrt => Op::SqrtF(self.slots(o, [kind; 2])?),
                 Float::Rcp => Op::RcpF(self.slots(o, [kind; 2])?),
                 Float::Rsqrt => Op::RsqrtF(self.slots(o, [kind; 2])?),
-                Float::Ex2 => Op::Ex2F(self.slots(o, [kind; 2])?),
+                Float::Ex2 => Op::Ex2F(self.slots(o, [kind; 2])?, false),
+                Float::Lg2 => Op::Lg2F(self.slots(o, [kind; 2])?),
                 _ => return self.each(o, kind, [kind; 3], None, float_lane(what, kind, How { round, ftz, saturate, nan, relu })),
             };
             self.push(op);
+            return Ok(());
+        }
+        if kind == Type::F32 && ftz && !saturate && approximate && matches!(what, Float::Ex2 | Float::Rcp) {
+            let s = self.slots(o, [kind; 2])?;
+            self.push(if what == Float::Ex2 { Op::Ex2F(s, true) } else { Op::RcpFtz(s) });
             return Ok(());
         }
         // The number of operands must be right: a missing one would read as zero.
@@ -606,6 +612,8 @@ impl Decoder<'_> {
             (Type::Unsigned(16) | Type::Signed(16), _) if d_bits == 16 && !from.is_float() && matches!(from.bits(), 16 | 32) => Some(Op::Low16([d, a])),
             (Type::F32, Type::Signed(32)) if round == Round::Nearest => Some(Op::FFromS32([d, a])),
             (Type::F32, Type::Unsigned(32 | 16)) if round == Round::Nearest => Some(Op::FFromU32([d, a])),
+            (Type::F32, Type::F32) if integer.is_some() => integer.map(|i| Op::RoundF([d, a], i)),
+            (Type::Signed(32), Type::F32) => integer.map(|i| Op::S32FromF([d, a], i)),
             (Type::F32, Type::Bf16) => Some(Op::FFromBf16([d, a])),
             (Type::Bf16, Type::F32) if round == Round::Nearest => Some(Op::Bf16FromF([d, a])),
             _ => None,
@@ -715,8 +723,16 @@ impl Decoder<'_> {
             (value, None) => std::slice::from_ref(value),
         };
         let (base, offset) = self.address(address, memory)?;
+        let fixed = match address {
+            Operand::Address(base, offset) if memory == Memory::Param => match &**base {
+                // What is out of bounds or misaligned goes the long way, which says so.
+                Operand::Symbol(name) => self.symbols.get(name.as_str()).and_then(|&at| u32::try_from(at as i64 + offset).ok()),
+                _ => None,
+            },
+            _ => None,
+        };
         let sign = if let Type::Signed(n @ (8 | 16)) = kind { n as u8 } else { 0 };
-        let mut access = Access { memory, base, offset, width: (kind.bits() / 8) as u8, count: count.unwrap_or(1), sign: 0, slots: [(File::Bit, 0); 4] };
+        let mut access = Access { memory, base, offset, width: (kind.bits() / 8) as u8, count: count.unwrap_or(1), sign: 0, slots: [(File::Bit, 0); 4], fixed, number: None };
         for (slot, part) in access.slots.iter_mut().zip(parts) {
             // Registers may be wider than what is loaded or stored.
             *slot = match part {
@@ -872,7 +888,7 @@ impl Decoder<'_> {
             _ => return Err(NO_OPERANDS.into()),
         };
         let (base, offset) = self.address(address, memory)?;
-        let at = Access { memory, base, offset, width: (kind.bits() / 8) as u8, count: 1, sign: 0, slots: [(file(kind), a); 4] };
+        let at = Access { memory, base, offset, width: (kind.bits() / 8) as u8, count: 1, sign: 0, slots: [(file(kind), a); 4], fixed: None, number: None };
         self.push(Op::Atomic(Box::new(Atomic { at, update, a: (file(kind), a), b: b.map_or((File::Bit, 0), |b| (file(kind), b)), old })));
         Ok(())
     }
@@ -897,7 +913,7 @@ impl Decoder<'_> {
         p.done()?;
         let [to, from, Operand::Integer(bytes @ (4 | 8 | 16)), rest @ ..] = o else { return Err("expected two addresses and 4, 8 or 16 bytes".into()) };
         let (base, offset) = self.address(to, Memory::Shared)?;
-        let access = |memory, base, offset| Access { memory, base, offset, width: *bytes as u8, count: 1, sign: 0, slots: [(File::Bit, 0); 4] };
+        let access = |memory, base, offset| Access { memory, base, offset, width: *bytes as u8, count: 1, sign: 0, slots: [(File::Bit, 0); 4], fixed: None, number: None };
         let to = access(Memory::Shared, base, offset);
         let (base, offset) = self.address(from, Memory::Global)?;
         let from = access(Memory::Global, base, offset);
@@ -944,7 +960,7 @@ impl Decoder<'_> {
         for (slot, part) in slots.iter_mut().zip(parts) {
             *slot = self.to(part, File::Word)?;
         }
-        let at = Access { memory, base, offset, width: 16, count: 1, sign: 0, slots: [(File::Bit, 0); 4] };
+        let at = Access { memory, base, offset, width: 16, count: 1, sign: 0, slots: [(File::Bit, 0); 4], fixed: None, number: None };
         self.push(Op::LdMatrix(Box::new(LdMatrix { at, count, transposed, slots })));
         Ok(())
     }

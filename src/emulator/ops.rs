@@ -65,6 +65,10 @@ pub struct Access {
     /// Bits to sign-extend a loaded element from; 0 for none.
     pub sign: u8,
     pub slots: [Slot; 4],
+    /// Where in the parameters, if that is known.
+    pub fixed: Option<u32>,
+    /// The number of a load from shared memory by 32-bit addresses.
+    pub number: Option<u16>,
 }
 
 impl Access {
@@ -177,7 +181,11 @@ pub enum Op {
     SqrtF([u16; 2]),
     RcpF([u16; 2]),
     RsqrtF([u16; 2]),
-    Ex2F([u16; 2]),
+    Ex2F([u16; 2], bool),
+    RcpFtz([u16; 2]),
+    Lg2F([u16; 2]),
+    RoundF([u16; 2], super::arith::Round),
+    S32FromF([u16; 2], super::arith::Round),
     FFromS32([u16; 2]),
     FFromU32([u16; 2]),
     Low16([u16; 2]),
@@ -287,7 +295,7 @@ impl Op {
             f(Write, files[0], &mut s[0]);
         }
         match self {
-            Mov32(s) | Not32(s) | Neg32(s) | Abs32(s) | NegF(s) | AbsF(s) | SqrtF(s) | RcpF(s) | RsqrtF(s) | Ex2F(s) | FFromS32(s) | FFromU32(s) | Low16(s)
+            Mov32(s) | Not32(s) | Neg32(s) | Abs32(s) | NegF(s) | AbsF(s) | SqrtF(s) | RcpF(s) | RsqrtF(s) | Ex2F(s, _) | RcpFtz(s) | Lg2F(s) | RoundF(s, _) | S32FromF(s, _) | FFromS32(s) | FFromU32(s) | Low16(s)
             | High16(s) | Bf16FromF(s) | FFromBf16(s) => all(f, s, &[Word; 2]),
             Add32(s) | Sub32(s) | Mul32(s) | MulHiU32(s) | And32(s) | Or32(s) | Xor32(s) | Shl32(s) | ShrU32(s) | ShrS32(s) | MinS32(s) | MaxS32(s)
             | MinU32(s) | MaxU32(s) | AddF(s) | SubF(s) | MulF(s) | DivF(s) | MinF(s) | MaxF(s) | Pack16(s) | Bf16x2FromF(s) | Redux(_, s) => {

@@ -7,6 +7,7 @@
 
 use super::buffer::ranges;
 use super::lanes::lanes;
+use super::machine::Shape;
 use super::order::{Cell, Conflict, Order};
 
 /// Bytes of a line, the grain of the quick tests.
@@ -37,7 +38,12 @@ pub struct Shared {
     log: Vec<Read>,
     /// One bit per 4 bytes: a `cp.async` is in flight to them.
     flying: Vec<u32>,
+    /// How many are in flight, and to which lines, counted.
     in_flight: u32,
+    flying_lines: Vec<u64>,
+    flying_counts: Vec<u16>,
+    /// Changes whenever the log is emptied.
+    pub serial: u32,
 }
 
 /// What is wrong with an access of one lane.
@@ -49,7 +55,7 @@ pub enum Wrong {
 
 /// The bytes from the first to the last that lanes touch.
 #[inline(always)]
-fn hull(offsets: &[u32; 32], size: u32) -> (usize, usize) {
+pub fn hull(offsets: &[u32; 32], size: u32) -> (usize, usize) {
     let (mut low, mut high) = (u32::MAX, 0);
     for i in 0..32 {
         low = low.min(offsets[i]);
@@ -95,6 +101,9 @@ impl Shared {
             log: Vec::new(),
             flying: vec![0; bytes.div_ceil(4 * 32)],
             in_flight: 0,
+            flying_lines: vec![0; lines],
+            flying_counts: vec![0; lines * 64],
+            serial: 0,
         }
     }
 
@@ -103,12 +112,15 @@ impl Shared {
         self.written.fill(0);
         self.flying.fill(0);
         self.in_flight = 0;
+        self.flying_lines.fill(0);
+        self.flying_counts.fill(0);
         self.barrier();
     }
 
     /// The block meets.
     pub fn barrier(&mut self) {
         self.log.clear();
+        self.serial += 1;
         self.wrote.fill(0);
         self.read.fill(0);
     }
@@ -130,20 +142,48 @@ impl Shared {
 
     /// Lanes of `mask` read `size` bytes each; lanes that are not in it have the offset of one that is.
     #[inline(always)]
-    pub fn reads(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, wrong: impl FnMut(usize, Wrong)) {
+    pub fn reads(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], shape: Shape, mask: u32, size: u32, wrong: impl FnMut(usize, Wrong)) {
         debug_assert!(offsets.iter().all(|&o| (o + size) as usize <= self.bytes));
         let hull = hull(offsets, size);
-        let mut written = true;
-        for i in 0..32 {
-            written &= self.is_written(offsets[i], size);
-        }
-        if !written || self.in_flight != 0 || any(&self.wrote, hull) {
+        if !self.is_quiet(hull) || !self.all_written(offsets, shape, size) {
             self.check_reads(order, warp, pc, offsets, mask, size, wrong);
         }
-        set(&mut self.read, hull);
+        self.log(order, warp, pc, offsets, mask, size, hull);
+    }
+
+    /// Whether nobody wrote there since the last barrier and nothing is in flight.
+    #[inline(always)]
+    pub fn is_quiet(&self, hull: (usize, usize)) -> bool {
+        (self.in_flight == 0 || !any(&self.flying_lines, hull)) && !any(&self.wrote, hull)
+    }
+
+    /// Whether all bytes of an access were written.
+    #[inline(always)]
+    pub fn all_written(&self, offsets: &[u32; 32], shape: Shape, size: u32) -> bool {
+        match shape {
+            Shape::Uniform => self.is_written(offsets[0], size),
+            Shape::Row => ranges(offsets[0] as usize, 32 * size as usize).all(|(word, bits)| self.written[word] & bits == bits),
+            Shape::Any => {
+                // Bits that are missing, all lanes together: no branch per lane.
+                let bits = ((1u64 << size) - 1) as u32;
+                let missing = offsets.iter().fold(0, |missing, &offset| {
+                    debug_assert!((offset + size) as usize <= self.bytes);
+                    // SAFETY: the bitmap has a bit for every byte of shared memory, and the caller checked that
+                    // `offset + size` is no more than its size.
+                    missing | !(unsafe { *self.written.get_unchecked(offset as usize / 32) } >> (offset % 32)) & bits
+                });
+                missing == 0
+            }
+        }
+    }
+
+    /// Notes a read for whoever writes there before the next barrier.
+    #[inline(always)]
+    pub fn log(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, hull: (usize, usize)) {
         if self.log.len() >= LOG {
             self.work_off(order);
         }
+        set(&mut self.read, hull);
         self.log.push(Read { time: order.time, pc, warp, mask, size, offsets: *offsets });
     }
 
@@ -183,6 +223,7 @@ impl Shared {
             }
         }
         self.read.fill(0);
+        self.serial += 1;
     }
 
     /// Lanes of `mask` write `size` bytes each.
@@ -239,6 +280,10 @@ impl Shared {
             self.flying[w as usize / 32] |= 1 << (w % 32);
         }
         self.in_flight += 1;
+        // A copy is aligned to its size: it lies in one line.
+        let line = offset as usize / LINE;
+        self.flying_counts[line] += 1;
+        self.flying_lines[line / 64] |= 1 << (line % 64);
         if flying { Some(Wrong::Flying) } else { conflict.map(Wrong::Race) }
     }
 
@@ -248,6 +293,11 @@ impl Shared {
             self.flying[w as usize / 32] &= !(1 << (w % 32));
         }
         self.in_flight -= 1;
+        let line = offset as usize / LINE;
+        self.flying_counts[line] -= 1;
+        if self.flying_counts[line] == 0 {
+            self.flying_lines[line / 64] &= !(1 << (line % 64));
+        }
         for i in self.granules(offset, size) {
             self.cells[i][0] = [order.time, who];
         }

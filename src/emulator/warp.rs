@@ -4,7 +4,8 @@
 //! meet become one; so threads come together again where the compiler laid the code for it. A warp runs until all of its
 //! threads have ended or wait for the block.
 
-use super::arith::compares;
+use super::approx::{exp2, flush, log2};
+use super::arith::{Round, compares};
 use super::finding::{Kind, Note, Other, Place};
 use super::lanes::{FULL, Registers, lanes};
 use super::machine::Machine;
@@ -202,7 +203,21 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                 Op::SqrtF(s) => registers.map1(s, mask, |a: u32| f(a).sqrt().to_bits()),
                 Op::RcpF(s) => registers.map1(s, mask, |a: u32| (1.0 / f(a)).to_bits()),
                 Op::RsqrtF(s) => registers.map1(s, mask, |a: u32| ((1.0 / (f(a) as f64).sqrt()) as f32).to_bits()),
-                Op::Ex2F(s) => registers.map1(s, mask, |a: u32| ((f(a) as f64).exp2() as f32).to_bits()),
+                Op::Ex2F(s, false) => registers.map1(s, mask, exp2),
+                Op::Ex2F(s, true) => registers.map1(s, mask, |a: u32| flush(exp2(a))),
+                Op::RcpFtz(s) => registers.map1(s, mask, |a: u32| flush((1.0 / f(flush(a))).to_bits())),
+                Op::Lg2F(s) => registers.map1(s, mask, log2),
+                Op::RoundF(s, Round::Nearest) => registers.map1(s, mask, |a: u32| f(a).round_ties_even().to_bits()),
+                Op::RoundF(s, Round::Zero) => registers.map1(s, mask, |a: u32| f(a).trunc().to_bits()),
+                Op::RoundF(s, Round::Down) => registers.map1(s, mask, |a: u32| f(a).floor().to_bits()),
+                Op::RoundF(s, Round::Up) => registers.map1(s, mask, |a: u32| f(a).ceil().to_bits()),
+                Op::RoundF(s, Round::Away) => registers.map1(s, mask, |a: u32| f(a).round().to_bits()),
+                // `as` clamps and makes a NaN zero, as PTX does.
+                Op::S32FromF(s, Round::Nearest) => registers.map1(s, mask, |a: u32| f(a).round_ties_even() as i32 as u32),
+                Op::S32FromF(s, Round::Zero) => registers.map1(s, mask, |a: u32| f(a) as i32 as u32),
+                Op::S32FromF(s, Round::Down) => registers.map1(s, mask, |a: u32| f(a).floor() as i32 as u32),
+                Op::S32FromF(s, Round::Up) => registers.map1(s, mask, |a: u32| f(a).ceil() as i32 as u32),
+                Op::S32FromF(s, Round::Away) => registers.map1(s, mask, |a: u32| f(a).round() as i32 as u32),
                 Op::FFromS32(s) => registers.map1(s, mask, |a: u32| (a as i32 as f32).to_bits()),
                 Op::FFromU32(s) => registers.map1(s, mask, |a: u32| (a as f32).to_bits()),
                 Op::Low16(s) => registers.map1(s, mask, |a: u32| a & 0xFFFF),
