@@ -4,6 +4,7 @@ use super::finding::{Kind, Note, Other, Place};
 use super::lanes::{Registers, lanes};
 use super::machine::{Launch, Machine, Notes};
 use super::order::thread_and_pc;
+use super::stats::Step as Count;
 use super::trace::Tracer;
 use super::warp::{Fragment, State, Warp};
 use rayon::prelude::*;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 pub struct Outcome {
     pub notes: Notes,
     pub tracer: Tracer,
+    pub counts: Vec<Count>,
 }
 
 /// Runs all blocks of a launch; what was noted, or a block and a place that never end.
@@ -44,12 +46,14 @@ pub fn all(launch: &Launch) -> Result<Outcome, (u32, u32)> {
         }
     }
     let mut tracer = Tracer::default();
+    let mut counts = vec![Count::default(); if launch.counted { launch.kernel.steps.len() } else { 0 }];
     for machine in machines {
         tracer.lines.extend(machine.tracer.lines);
+        counts.iter_mut().zip(&machine.counts).for_each(|(sum, count)| sum.add(count));
         notes.more += machine.notes.more;
         machine.notes.first.into_values().for_each(|note| notes.add(note));
     }
-    Ok(Outcome { notes, tracer })
+    Ok(Outcome { notes, tracer, counts })
 }
 
 /// Races between blocks of different workers.

@@ -64,7 +64,9 @@ pub struct Kernel {
     /// How many loads from shared memory have a number.
     pub shared_loads: usize,
     /// What each step uses, if a register may be read before anything was put into it.
-    pub uses: Option<Vec<super::flow::Uses>>,
+    pub uses: Option<Vec<Option<Box<super::flow::Uses>>>>,
+    /// The registers of which it is watched.
+    pub watched: Vec<Slot>,
     /// What it does with the buffer of each parameter.
     pub access: Vec<super::access::Access>,
     pub local_bytes: usize,
@@ -179,6 +181,7 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
         shared_granule: 0,
         shared_loads: 0,
         uses: None,
+        watched: Vec::new(),
         access: Vec::new(),
         name: entry.name.clone(),
         source,
@@ -203,13 +206,17 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
             kernel.shared_loads += 1;
         }
     }
+    Ok(kernel)
+}
+
+/// What takes longer than decoding and is needed only to run: the flow of values through the kernel.
+pub fn prepare(entry: &Entry, kernel: &Kernel) -> Kernel {
+    let mut kernel = kernel.clone();
     kernel.shared_granule = super::access::shared_granule(&kernel);
     kernel.access = super::access::access(entry, &kernel);
-    kernel.uses = super::flow::undefined(&kernel);
-    if kernel.uses.is_none() {
-        super::flow::share_slots(&mut kernel);
-    }
-    Ok(kernel)
+    super::flow::undefined(&mut kernel);
+    super::flow::share_slots(&mut kernel);
+    kernel
 }
 
 /// The file of registers that hold a type.

@@ -726,7 +726,7 @@ impl Decoder<'_> {
         let fixed = match address {
             Operand::Address(base, offset) if memory == Memory::Param => match &**base {
                 // What is out of bounds or misaligned goes the long way, which says so.
-                Operand::Symbol(name) => self.symbols.get(name.as_str()).and_then(|&at| u32::try_from(at as i64 + offset).ok()),
+                Operand::Symbol(name) => self.symbols.get(name.as_str()).and_then(|&at| u32::try_from((at as i64).wrapping_add(*offset)).ok()),
                 _ => None,
             },
             _ => None,

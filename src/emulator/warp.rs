@@ -148,10 +148,14 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
         let mask = active & if step.guard.1 { !guard } else { guard };
         warp.budget -= 32;
         machine.pc = pc;
+        if let Some(count) = machine.counts.get_mut(pc as usize) {
+            count.warps += (mask != 0) as u64;
+            count.threads += mask.count_ones() as u64;
+        }
         if let Some(lane) = machine.traced {
             machine.tracer.step(kernel, &machine.launch.names, registers, pc, mask, lane);
         }
-        if tracked {
+        if tracked && kernel.uses.as_ref().is_some_and(|u| u[pc as usize].is_some()) {
             let lanes = registers.define(kernel, pc, active, mask);
             if lanes != 0 {
                 machine.note(Kind::Register, lanes.trailing_zeros() as usize, Place::None, 0, 0, 0, false);
