@@ -30,7 +30,11 @@ fn launch(threads: u32, grid: u32, body: &str) -> Run {
     let data: Vec<u8> = (0..1024u32).flat_map(u32::to_le_bytes).collect();
     x.write(0, &data);
     y.forget();
-    let arguments = [Argument::Buffer { buffer: &x, bytes: 4096, name: "x" }, Argument::Buffer { buffer: &y, bytes: 4096, name: "y" }, Argument::Bytes(&7u32.to_le_bytes())];
+    let arguments = [
+        Argument::Buffer { buffer: &x, bytes: 4096, name: "x" },
+        Argument::Buffer { buffer: &y, bytes: 4096, name: "y" },
+        Argument::Bytes(&7u32.to_le_bytes()),
+    ];
     let report = run(&program, "k", grid, &arguments, &Options { threads: 2, ..Options::default() }).unwrap_or_else(|e| panic!("{e}"));
     let mut bytes = vec![0; 4096];
     y.read(0, &mut bytes);
@@ -159,8 +163,16 @@ fn races_inside_a_warp() {
 
 #[test]
 fn halves_of_a_word_belong_to_two_threads() {
-    clean(64, 1, "mov.u32 %r6, s; shl.b32 %r7, %r2, 1; add.s32 %r6, %r6, %r7; cvt.u16.u32 %h1, %r2; st.shared.u16 [%r6], %h1; bar.sync 0; ld.shared.u32 %r8, [s+4];");
-    let global = |by: u32| format!("shl.b32 %r7, %r2, 1; mad.lo.s32 %r7, %r3, {by}, %r7; cvt.u64.u32 %d4, %r7; add.s64 %d4, %d2, %d4; cvt.u16.u32 %h1, %r2; st.global.u16 [%d4], %h1;");
+    clean(
+        64,
+        1,
+        "mov.u32 %r6, s; shl.b32 %r7, %r2, 1; add.s32 %r6, %r6, %r7; cvt.u16.u32 %h1, %r2; st.shared.u16 [%r6], %h1; bar.sync 0; ld.shared.u32 %r8, [s+4];",
+    );
+    let global = |by: u32| {
+        format!(
+            "shl.b32 %r7, %r2, 1; mad.lo.s32 %r7, %r3, {by}, %r7; cvt.u64.u32 %d4, %r7; add.s64 %d4, %d2, %d4; cvt.u16.u32 %h1, %r2; st.global.u16 [%d4], %h1;"
+        )
+    };
     // Blocks of 33 threads meet inside a word.
     clean(33, 4, &global(66));
     finds(Kind::Race, 33, 4, &global(64));
@@ -176,17 +188,31 @@ fn races_in_global_memory() {
     let read = "setp.eq.u32 %p1, %r3, 0; add.s64 %d5, %d2, %d3; @%p1 st.global.u32 [%d5], %r2; @!%p1 ld.global.u32 %r6, [%d5];";
     assert!(launch(32, 2, read).report.findings.iter().any(|f| matches!(f.kind, Kind::Race | Kind::Unwritten)));
     // Inside a block a barrier orders.
-    let inside = |between: &str| format!("add.s64 %d5, %d2, %d3; st.global.u32 [%d5], %r2; {between} xor.b32 %r6, %r2, 63; mul.wide.u32 %d4, %r6, 4; add.s64 %d4, %d2, %d4; ld.global.u32 %r7, [%d4];");
+    let inside = |between: &str| {
+        format!(
+            "add.s64 %d5, %d2, %d3; st.global.u32 [%d5], %r2; {between} xor.b32 %r6, %r2, 63; mul.wide.u32 %d4, %r6, 4; add.s64 %d4, %d2, %d4; ld.global.u32 %r7, [%d4];"
+        )
+    };
     finds(Kind::Race, 64, 1, &inside(""));
     clean(64, 1, &inside("bar.sync 0;"));
     // Atomics do not race with each other, but with plain accesses.
-    let counts = clean(64, 8, "setp.ne.u32 %p1, %r3, 99; mov.u32 %r6, 1; and.b32 %r7, %r2, 3; add.s32 %r7, %r7, 0; red.shared.add.u32 [s+64], %r6;".replace("red.shared.add.u32 [s+64], %r6;", "").as_str());
+    let counts = clean(
+        64,
+        8,
+        "setp.ne.u32 %p1, %r3, 99; mov.u32 %r6, 1; and.b32 %r7, %r2, 3; add.s32 %r7, %r7, 0; red.shared.add.u32 [s+64], %r6;"
+            .replace("red.shared.add.u32 [s+64], %r6;", "")
+            .as_str(),
+    );
     assert_eq!(counts[0], 0);
 }
 
 #[test]
 fn atomics() {
-    let body = |tail: &str| format!("setp.eq.u32 %p1, %r2, 0; mov.u32 %r6, 0; @%p1 st.shared.u32 [s], %r6; bar.sync 0; atom.shared.add.u32 %r7, [s], 2; {tail} bar.sync 0; ld.shared.u32 %r8, [s]; add.s64 %d5, %d2, %d3; st.global.u32 [%d5], %r8;");
+    let body = |tail: &str| {
+        format!(
+            "setp.eq.u32 %p1, %r2, 0; mov.u32 %r6, 0; @%p1 st.shared.u32 [s], %r6; bar.sync 0; atom.shared.add.u32 %r7, [s], 2; {tail} bar.sync 0; ld.shared.u32 %r8, [s]; add.s64 %d5, %d2, %d3; st.global.u32 [%d5], %r8;"
+        )
+    };
     assert_eq!(clean(64, 1, &body(""))[5], 128);
     finds(Kind::Race, 64, 1, &body("ld.shared.u32 %r9, [s];"));
     let text = ptx(32, 16, "red.global.add.f32 [%d1], %f1;");
@@ -213,7 +239,9 @@ fn missing_waits() {
     clean(32, 1, &shared("bar.sync 0;"));
     // A copy over bytes that others still read.
     let early = |between: &str| {
-        format!("st.shared.u32 [%r5], %r2; bar.sync 0; xor.b32 %r6, %r5, 4; ld.shared.u32 %r7, [%r6]; {between} add.s64 %d4, %d1, %d3; cp.async.ca.shared.global [%r5], [%d4], 4; cp.async.wait_all;")
+        format!(
+            "st.shared.u32 [%r5], %r2; bar.sync 0; xor.b32 %r6, %r5, 4; ld.shared.u32 %r7, [%r6]; {between} add.s64 %d4, %d1, %d3; cp.async.ca.shared.global [%r5], [%d4], 4; cp.async.wait_all;"
+        )
     };
     finds(Kind::Race, 32, 1, &early(""));
     clean(32, 1, &early("bar.sync 0;"));
@@ -222,7 +250,8 @@ fn missing_waits() {
 #[test]
 fn cp_async_fills_with_zeros() {
     let y = clean(
-        8, 1,
+        8,
+        1,
         "shl.b32 %r6, %r2, 4; mov.u32 %r7, s; add.s32 %r7, %r7, %r6; cvt.u64.u32 %d4, %r6; add.s64 %d4, %d1, %d4; add.s64 %d4, %d4, 16; shl.b32 %r8, %r2, 1; \
          cp.async.cg.shared.global [%r7], [%d4], 16, %r8; cp.async.wait_all; ld.shared.v4.u32 {%r10, %r11, %r12, %r13}, [%r7]; \
          cvt.u64.u32 %d6, %r6; add.s64 %d5, %d2, %d6; st.global.v4.u32 [%d5], {%r10, %r11, %r12, %r13};",
@@ -249,7 +278,8 @@ fn barriers_that_not_all_reach() {
 
 #[test]
 fn warp_wide_instructions_that_not_all_reach() {
-    let text = finds(Kind::WarpSync, 32, 1, "setp.lt.u32 %p1, %r2, 16; @%p1 bra E; shfl.sync.bfly.b32 %r6, %r2, 1, 0x1f, -1; bar.sync 0; bra F; E: bar.sync 0; F:");
+    let text =
+        finds(Kind::WarpSync, 32, 1, "setp.lt.u32 %p1, %r2, 16; @%p1 bra E; shfl.sync.bfly.b32 %r6, %r2, 1, 0x1f, -1; bar.sync 0; bra F; E: bar.sync 0; F:");
     assert!(text.contains("lanes 0xffff0000 wait here"), "{text}");
     clean(32, 1, "setp.lt.u32 %p1, %r2, 16; @%p1 bra E; shfl.sync.bfly.b32 %r6, %r2, 1, 0x1f, 0xffff0000; E: bar.sync 0;");
     // Threads that have ended are not waited for.
@@ -305,7 +335,19 @@ fn arguments_are_checked() {
 #[test]
 fn what_is_not_known_is_named() {
     let refused = |line: &str| Program::new("t.ptx", &ptx(32, 16, &format!("\n{line}\n"))).err().map(|e| e.to_string());
-    for line in ["frob.b32 %r1, %r2;", "add.rx.f32 %f1, %f2, %f3;", "ld.global.u128 %d1, [%d2];", "shfl.bfly.b32 %r1, %r2, 1, 31;", "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {%f1}, {%r1}, {%r1}, {%f1};", "call f;", "bra nowhere;", "add.s32 %r1, %r2;", "mov.u32 %r1, %clock;", "tex.2d.v4.f32.f32 {%f1,%f2,%f3,%f4}, [%d1, {%f1,%f2}];", "add.f32 %r1, %d1, %f1;"] {
+    for line in [
+        "frob.b32 %r1, %r2;",
+        "add.rx.f32 %f1, %f2, %f3;",
+        "ld.global.u128 %d1, [%d2];",
+        "shfl.bfly.b32 %r1, %r2, 1, 31;",
+        "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {%f1}, {%r1}, {%r1}, {%f1};",
+        "call f;",
+        "bra nowhere;",
+        "add.s32 %r1, %r2;",
+        "mov.u32 %r1, %clock;",
+        "tex.2d.v4.f32.f32 {%f1,%f2,%f3,%f4}, [%d1, {%f1,%f2}];",
+        "add.f32 %r1, %d1, %f1;",
+    ] {
         let error = refused(line).unwrap_or_else(|| panic!("`{line}` was taken"));
         assert!(error.starts_with("t.ptx:2") && error.contains(&format!("`{line}`")), "{error}");
     }

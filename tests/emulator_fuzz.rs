@@ -26,7 +26,8 @@ fn damaged_ptx_never_panics() {
     }
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get()) as u64;
     let taken: u64 = std::thread::scope(|scope| {
-        let work: Vec<_> = (0..threads).map(|t| scope.spawn(move || (t..count).step_by(threads as usize).filter(|&i| survives(&damage(i))).count() as u64)).collect();
+        let work: Vec<_> =
+            (0..threads).map(|t| scope.spawn(move || (t..count).step_by(threads as usize).filter(|&i| survives(&damage(i))).count() as u64)).collect();
         work.into_iter().map(|w| w.join().expect("a damaged file made the parser panic")).sum()
     });
     println!("{count} damaged files: {taken} taken, {} refused", count - taken);
@@ -50,8 +51,34 @@ fn damage(seed: u64) -> String {
         (state >> 11) as usize % n.max(1)
     };
     const ODD: [&str; 28] = [
-        "{", "}", "[", "]", "(", ")", ";", ",", ":", "|", "!", "@", "<", ">", "-", "=", "%", "\"", "/*", "0x", "0f", "18446744073709551615", "99999999999999999999", "\u{fc}", "\0", ".reg .b32 %r<4294967295>;",
-        ".align 3", "[2147483648][2147483648]",
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        ")",
+        ";",
+        ",",
+        ":",
+        "|",
+        "!",
+        "@",
+        "<",
+        ">",
+        "-",
+        "=",
+        "%",
+        "\"",
+        "/*",
+        "0x",
+        "0f",
+        "18446744073709551615",
+        "99999999999999999999",
+        "\u{fc}",
+        "\0",
+        ".reg .b32 %r<4294967295>;",
+        ".align 3",
+        "[2147483648][2147483648]",
     ];
     let mut bytes = TEXTS[random(2)].as_bytes().to_vec();
     for _ in 0..1 + random(5) {

@@ -7,9 +7,51 @@ use trimodal::emulator::{Argument, Buffer, Options, Program, run};
 /// Values of every kind in the bits of a u64.
 fn values() -> Vec<u64> {
     let mut values: Vec<u64> = vec![
-        0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 127, 128, 255, 0x7FFF, 0x8000, 0xFFFF, 0x7F80, 0xFF80, 0x7FC0, 0x3F80, 0x3F80_BF80, 0x0001_8001, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF,
-        0xFFFF_FFFE, 0x7F80_0000, 0xFF80_0000, 0x7FC0_0000, 0x0080_0000, 0x007F_FFFF, 0x8000_0001, 0x3F80_0000, 0xBF80_0000, 0x4B00_0001, 0x3F00_0000, 0x3FC0_0000, 0x4020_0000, 0x7F7F_FFFF,
-        u64::MAX, 1 << 63, (1 << 63) - 1, 1 << 40, 0x3FF0_0000_0000_0000, 0x7FF0_0000_0000_0000,
+        0,
+        1,
+        2,
+        3,
+        7,
+        31,
+        32,
+        33,
+        63,
+        64,
+        127,
+        128,
+        255,
+        0x7FFF,
+        0x8000,
+        0xFFFF,
+        0x7F80,
+        0xFF80,
+        0x7FC0,
+        0x3F80,
+        0x3F80_BF80,
+        0x0001_8001,
+        0x7FFF_FFFF,
+        0x8000_0000,
+        0xFFFF_FFFF,
+        0xFFFF_FFFE,
+        0x7F80_0000,
+        0xFF80_0000,
+        0x7FC0_0000,
+        0x0080_0000,
+        0x007F_FFFF,
+        0x8000_0001,
+        0x3F80_0000,
+        0xBF80_0000,
+        0x4B00_0001,
+        0x3F00_0000,
+        0x3FC0_0000,
+        0x4020_0000,
+        0x7F7F_FFFF,
+        u64::MAX,
+        1 << 63,
+        (1 << 63) - 1,
+        1 << 40,
+        0x3FF0_0000_0000_0000,
+        0x7FF0_0000_0000_0000,
     ];
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut random = || {
@@ -100,8 +142,16 @@ fn near(body: &str, ulp: f64, want: impl Fn(f64) -> f64) {
     check(&format!("{body} mov.b32 %rr, %fr; cvt.u64.u32 %dr, %rr;"), |a, _, _, got| {
         let (want, got) = (want(f32::from_bits(a as u32) as f64), f32::from_bits(got as u32));
         let rounded = want as f32;
-        let step = if rounded.is_finite() { (f32::from_bits(rounded.abs().max(f32::MIN_POSITIVE).to_bits() + 1) as f64 - rounded.abs().max(f32::MIN_POSITIVE) as f64).abs() } else { 0.0 };
-        if rounded.to_bits() == got.to_bits() || (want.is_nan() && got.is_nan()) || (got as f64 - want).abs() <= ulp * step { Ok(()) } else { Err(format!("{want:e}, not {got:e}")) }
+        let step = if rounded.is_finite() {
+            (f32::from_bits(rounded.abs().max(f32::MIN_POSITIVE).to_bits() + 1) as f64 - rounded.abs().max(f32::MIN_POSITIVE) as f64).abs()
+        } else {
+            0.0
+        };
+        if rounded.to_bits() == got.to_bits() || (want.is_nan() && got.is_nan()) || (got as f64 - want).abs() <= ulp * step {
+            Ok(())
+        } else {
+            Err(format!("{want:e}, not {got:e}"))
+        }
     });
 }
 
@@ -203,7 +253,7 @@ fn integers_of_64_and_16_bits() {
     short("sub.s16 %hr, %ha, %hb;", |a, b, _| a.wrapping_sub(b));
     short("mul.lo.s16 %hr, %ha, %hb;", |a, b, _| a.wrapping_mul(b));
     short("mad.lo.s16 %hr, %ha, %hb, %hc;", |a, b, c| a.wrapping_mul(b).wrapping_add(c));
-    short("shl.b16 %hr, %ha, %rb;", |a, b, _| (a as u32).checked_shl((b as u32).min(40)).map_or(0, |v| v as u16));
+    bits("shl.b16 %hr, %ha, %rb; cvt.u64.u16 %dr, %hr;", |a, b, _| if b as u32 >= 16 { 0 } else { (a << (b as u32)) & 0xFFFF });
     short("shr.s16 %hr, %ha, 3;", |a, _, _| ((a as i16) >> 3) as u16);
     short("min.s16 %hr, %ha, %hb;", |a, b, _| (a as i16).min(b as i16) as u16);
     short("max.u16 %hr, %ha, %hb;", |a, b, _| a.max(b));
@@ -216,7 +266,12 @@ fn integers_of_64_and_16_bits() {
 #[test]
 fn comparisons_and_selections() {
     let yes = "selp.b32 %rr, 1, 0, p;";
-    for (name, f) in [("eq", (|o| o == Some(std::cmp::Ordering::Equal)) as fn(Option<std::cmp::Ordering>) -> bool), ("lt", |o| o == Some(std::cmp::Ordering::Less)), ("ge", |o| matches!(o, Some(std::cmp::Ordering::Equal | std::cmp::Ordering::Greater))), ("ne", |o| o.is_some() && o != Some(std::cmp::Ordering::Equal))] {
+    for (name, f) in [
+        ("eq", (|o| o == Some(std::cmp::Ordering::Equal)) as fn(Option<std::cmp::Ordering>) -> bool),
+        ("lt", |o| o == Some(std::cmp::Ordering::Less)),
+        ("ge", |o| matches!(o, Some(std::cmp::Ordering::Equal | std::cmp::Ordering::Greater))),
+        ("ne", |o| o.is_some() && o != Some(std::cmp::Ordering::Equal)),
+    ] {
         word(&format!("setp.{name}.s32 p, %ra, %rb; {yes}"), |a, b, _| f((a as i32).partial_cmp(&(b as i32))) as u32);
         word(&format!("setp.{name}.u32 p, %ra, %rb; {yes}"), |a, b, _| f(a.partial_cmp(&b)) as u32);
         word(&format!("setp.{name}.s16 p, %ha, %hb; {yes}"), |a, b, _| f((a as i16).partial_cmp(&(b as i16))) as u32);
@@ -240,7 +295,10 @@ fn comparisons_and_selections() {
     word("set.lt.u32.s32 %rr, %ra, %rb;", |a, b, _| if (a as i32) < (b as i32) { u32::MAX } else { 0 });
     word("slct.u32.s32 %rr, %ra, %rb, %rc;", |a, b, c| if c as i32 >= 0 { a } else { b });
     bits("setp.gt.u32 p, %rc, 50; selp.b64 %dr, %da, %db, p;", |a, b, c| if c as u32 > 50 { a } else { b });
-    word("setp.lt.s32 p, %ra, 9; setp.gt.s32 q, %rb, 9; and.pred %p2, p, q; or.pred %p3, p, q; xor.pred %p4, %p2, %p3; not.pred %p5, %p4; mov.pred %p6, %p5; selp.b32 %rr, 1, 0, %p6;", |a, b, _| (((a as i32) < 9) == ((b as i32) > 9)) as u32);
+    word(
+        "setp.lt.s32 p, %ra, 9; setp.gt.s32 q, %rb, 9; and.pred %p2, p, q; or.pred %p3, p, q; xor.pred %p4, %p2, %p3; not.pred %p5, %p4; mov.pred %p6, %p5; selp.b32 %rr, 1, 0, %p6;",
+        |a, b, _| (((a as i32) < 9) == ((b as i32) > 9)) as u32,
+    );
 }
 
 #[test]
@@ -262,8 +320,20 @@ fn arithmetic_of_f32() {
     let zero_aware = |a: f32, b: f32, max: bool| match (a.is_nan(), b.is_nan()) {
         (true, _) => b,
         (_, true) => a,
-        _ if a == b => if a.is_sign_negative() == max { b } else { a },
-        _ => if (a < b) == max { b } else { a },
+        _ if a == b => {
+            if a.is_sign_negative() == max {
+                b
+            } else {
+                a
+            }
+        }
+        _ => {
+            if (a < b) == max {
+                b
+            } else {
+                a
+            }
+        }
     };
     float("min.f32 %fr, %fa, %fb;", |a, b, _| zero_aware(a, b, false));
     float("max.f32 %fr, %fa, %fb;", |a, b, _| zero_aware(a, b, true));
@@ -308,13 +378,28 @@ fn half_precision() {
     short("fma.rn.bf16 %hr, %ha, %hb, %hc;", move |x, y, z| {
         let (p, z) = (b(x) as f64 * b(y) as f64, b(z) as f64);
         let s = p + z;
-        let lost = if s.is_finite() { let t = s - p; (p - (s - t)) + (z - t) } else { 0.0 };
+        let lost = if s.is_finite() {
+            let t = s - p;
+            (p - (s - t)) + (z - t)
+        } else {
+            0.0
+        };
         // A tie of bf16 that is only a tie because f64 rounded is broken by what was lost.
         exact(if lost != 0.0 && s.to_bits() & 1 == 0 { f64::from_bits(if (lost > 0.0) == (s > 0.0) { s.to_bits() + 1 } else { s.to_bits() - 1 }) } else { s })
     });
     short("max.bf16 %hr, %ha, %hb;", move |x, y, _| {
         let (p, q) = (b(x), b(y));
-        if p.is_nan() { if q.is_nan() { 0x7FFF } else { y } } else if q.is_nan() { x } else if p == q { if p.is_sign_negative() { y } else { x } } else if p > q { x } else { y }
+        if p.is_nan() {
+            if q.is_nan() { 0x7FFF } else { y }
+        } else if q.is_nan() {
+            x
+        } else if p == q {
+            if p.is_sign_negative() { y } else { x }
+        } else if p > q {
+            x
+        } else {
+            y
+        }
     });
     short("neg.bf16 %hr, %ha;", |x, _, _| x ^ 0x8000);
     word("fma.rn.bf16x2 %rr, %ra, %rb, %rc;", move |x, y, z| {
@@ -322,8 +407,17 @@ fn half_precision() {
             let p = (b((x >> s) as u16) as f64) * (b((y >> s) as u16) as f64);
             let z = b((z >> s) as u16) as f64;
             let sum = p + z;
-            let lost = if sum.is_finite() { let t = sum - p; (p - (sum - t)) + (z - t) } else { 0.0 };
-            exact(if lost != 0.0 && sum.to_bits() & 1 == 0 { f64::from_bits(if (lost > 0.0) == (sum > 0.0) { sum.to_bits() + 1 } else { sum.to_bits() - 1 }) } else { sum }) as u32
+            let lost = if sum.is_finite() {
+                let t = sum - p;
+                (p - (sum - t)) + (z - t)
+            } else {
+                0.0
+            };
+            exact(if lost != 0.0 && sum.to_bits() & 1 == 0 {
+                f64::from_bits(if (lost > 0.0) == (sum > 0.0) { sum.to_bits() + 1 } else { sum.to_bits() - 1 })
+            } else {
+                sum
+            }) as u32
         };
         one(0) | one(16) << 16
     });
@@ -336,7 +430,9 @@ fn half_precision() {
     word("mov.b32 {%h1, %h2}, %ra; mov.b32 %rr, {%h2, %h1};", |a, _, _| a.rotate_left(16));
     float("mov.b32 %fr, {0, %ha};", move |a, _, _| b(a.to_bits() as u16));
     bits("mov.b64 {%r10, %r11}, %da; mov.b64 %dr, {%r11, %r10};", |a, _, _| a.rotate_left(32));
-    bits("mov.b64 {%h1, %h2, %h3, %h4}, %da; mov.b64 %dr, {%h4, %h3, %h2, %h1};", |a, _, _| (0..4).fold(0, |d, i| d | (a >> (16 * i) & 0xFFFF) << (48 - 16 * i)));
+    bits("mov.b64 {%h1, %h2, %h3, %h4}, %da; mov.b64 %dr, {%h4, %h3, %h2, %h1};", |a, _, _| {
+        (0..4).fold(0, |d, i| d | (a >> (16 * i) & 0xFFFF) << (48 - 16 * i))
+    });
     bits("cvt.rn.bf16.f32 %hr, %fa; cvt.u64.u16 %dr, %hr;", move |a, _, _| canonical(f32::from_bits(a as u32)) as u64);
     bits("cvt.rn.f16.f32 %hr, %fa; cvt.u64.u16 %dr, %hr;", move |a, _, _| to_h(f32::from_bits(a as u32)) as u64);
 }
@@ -360,7 +456,9 @@ fn conversions() {
     });
     float("cvt.rn.f32.u16 %fr, %ha;", |a, _, _| a.to_bits() as u16 as f32);
     float("cvt.rn.f32.s8 %fr, %ra;", |a, _, _| a.to_bits() as i8 as f32);
-    check("cvt.rn.f32.s64 %fr, %da; mov.b32 %rr, %fr; cvt.u64.u32 %dr, %rr;", |a, _, _, got| if f32::from_bits(got as u32) == a as i64 as f32 { Ok(()) } else { Err(format!("{}", a as i64 as f32)) });
+    check("cvt.rn.f32.s64 %fr, %da; mov.b32 %rr, %fr; cvt.u64.u32 %dr, %rr;", |a, _, _, got| {
+        if f32::from_bits(got as u32) == a as i64 as f32 { Ok(()) } else { Err(format!("{}", a as i64 as f32)) }
+    });
     for (mode, f) in [("rni", f32::round_ties_even as fn(f32) -> f32), ("rzi", f32::trunc), ("rmi", f32::floor), ("rpi", f32::ceil)] {
         float(&format!("cvt.{mode}.f32.f32 %fr, %fa;"), |a, _, _| f(a));
         word(&format!("cvt.{mode}.s32.f32 %rr, %fa;"), |a, _, _| f(f32::from_bits(a)) as i32 as u32);

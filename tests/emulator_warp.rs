@@ -81,7 +81,8 @@ fn mma(name: &str, k: usize, per: usize, layout: Layout, half_sum: bool, store: 
     for i in 0..nc {
         body += &format!("ld.global.b32 %{sum}{}, [%d4+{}];\n", 30 + i, 128 * (na + nb + i));
     }
-    body += &format!("mma.sync.aligned.{name} {{{}}}, {{{}}}, {{{}}}, {{{}}};\n", list(40, nc, sum), list(10, na, "r"), list(10 + na, nb, "r"), list(30, nc, sum));
+    body +=
+        &format!("mma.sync.aligned.{name} {{{}}}, {{{}}}, {{{}}}, {{{}}};\n", list(40, nc, sum), list(10, na, "r"), list(10 + na, nb, "r"), list(30, nc, sum));
     for i in 0..nc {
         body += &format!("st.global.b32 [%d5+{}], %{sum}{};\n", 128 * i, 40 + i);
     }
@@ -92,7 +93,8 @@ fn mma(name: &str, k: usize, per: usize, layout: Layout, half_sum: bool, store: 
             let v = |x: f32| load(store(x)) as f64;
             let start = if half_sum { f16::from_f32(c[row * 8 + column]).to_f64() } else { c[row * 8 + column] as f64 };
             let want = (0..k).fold(start, |s, j| s + v(a[row * k + j]) * v(b[j * 8 + column]));
-            let got = if half_sum { f16::from_bits((y[(i / 2) * 32 + lane] >> (16 * (i % 2))) as u16).to_f64() } else { f32::from_bits(y[i * 32 + lane]) as f64 };
+            let got =
+                if half_sum { f16::from_bits((y[(i / 2) * 32 + lane] >> (16 * (i % 2))) as u16).to_f64() } else { f32::from_bits(y[i * 32 + lane]) as f64 };
             assert!((want - got).abs() <= if half_sum { 2e-3 } else { 1e-6 } * want.abs().max(1.0), "{name} [{row}, {column}]: {got}, want {want}");
         }
     }
@@ -124,7 +126,12 @@ fn mma_in_every_shape() {
 #[test]
 fn ldmatrix_in_every_form() {
     // Four matrices of 8 rows of 8 halves; row r of matrix m starts at 16 · (8 m + r), its element c is 1000 m + 10 r + c.
-    let x: Vec<u32> = (0..128u32).map(|w| { let (m, r, c) = (w / 32, w / 4 % 8, w % 4 * 2); (1000 * m + 10 * r + c) | (1000 * m + 10 * r + c + 1) << 16 }).collect();
+    let x: Vec<u32> = (0..128u32)
+        .map(|w| {
+            let (m, r, c) = (w / 32, w / 4 % 8, w % 4 * 2);
+            (1000 * m + 10 * r + c) | (1000 * m + 10 * r + c + 1) << 16
+        })
+        .collect();
     let fill = "ld.global.v4.u32 {%r10, %r11, %r12, %r13}, [%d6]; mov.u32 %r6, s; shl.b32 %r7, %r2, 4; add.s32 %r6, %r6, %r7; st.shared.v4.u32 [%r6], {%r10, %r11, %r12, %r13}; bar.sync 0;";
     let address = "shl.b32 %r7, %r2, 4; cvt.u64.u32 %d7, %r7; add.s64 %d6, %d1, %d7;";
     for (count, registers) in [(1, "{%r20}"), (2, "{%r20, %r21}"), (4, "{%r20, %r21, %r22, %r23}")] {
@@ -146,8 +153,17 @@ fn ldmatrix_in_every_form() {
 #[test]
 fn exchanges() {
     let x: Vec<u32> = (0..32).map(|i| i * i + 3).collect();
-    let shuffle = |text: &str| words(32, &format!("ld.global.u32 %r6, [%d4]; {text} selp.u32 %r9, 1000000, 0, %p1; add.s32 %r8, %r8, %r9; st.global.u32 [%d5], %r8;"), &x, 32);
-    let expect = |f: &dyn Fn(i32) -> (i32, bool)| (0..32).map(|i| { let (from, ok) = f(i); x[if ok { from } else { i } as usize] + ok as u32 * 1_000_000 }).collect::<Vec<_>>();
+    let shuffle = |text: &str| {
+        words(32, &format!("ld.global.u32 %r6, [%d4]; {text} selp.u32 %r9, 1000000, 0, %p1; add.s32 %r8, %r8, %r9; st.global.u32 [%d5], %r8;"), &x, 32)
+    };
+    let expect = |f: &dyn Fn(i32) -> (i32, bool)| {
+        (0..32)
+            .map(|i| {
+                let (from, ok) = f(i);
+                x[if ok { from } else { i } as usize] + ok as u32 * 1_000_000
+            })
+            .collect::<Vec<_>>()
+    };
     assert_eq!(shuffle("shfl.sync.bfly.b32 %r8|%p1, %r6, 5, 0x1f, -1;"), expect(&|i| (i ^ 5, true)));
     assert_eq!(shuffle("shfl.sync.up.b32 %r8|%p1, %r6, 3, 0, -1;"), expect(&|i| (i - 3, i >= 3)));
     assert_eq!(shuffle("shfl.sync.down.b32 %r8|%p1, %r6, 3, 0x1f, -1;"), expect(&|i| (i + 3, i + 3 < 32)));
@@ -160,8 +176,18 @@ fn exchanges() {
     let ballot = (0..32).fold(0, |b, i| b | ((x[i] > 100) as u32) << i);
     assert_eq!(one("vote.sync.ballot.b32 %r8, %p1, -1;"), vec![ballot; 32]);
     assert_eq!(one("vote.sync.ballot.b32 %r8, !%p1, -1;"), vec![!ballot; 32]);
-    assert_eq!(one("vote.sync.any.pred %p2, %p1, -1; vote.sync.all.pred %p3, %p1, -1; selp.u32 %r8, 1, 0, %p2; selp.u32 %r9, 2, 0, %p3; or.b32 %r8, %r8, %r9;"), vec![1; 32]);
-    for (op, want) in [("add.s32", x.iter().sum::<u32>()), ("min.u32", 3), ("max.s32", 31 * 31 + 3), ("and.b32", x.iter().fold(u32::MAX, |a, b| a & b)), ("or.b32", x.iter().fold(0, |a, b| a | b)), ("xor.b32", x.iter().fold(0, |a, b| a ^ b))] {
+    assert_eq!(
+        one("vote.sync.any.pred %p2, %p1, -1; vote.sync.all.pred %p3, %p1, -1; selp.u32 %r8, 1, 0, %p2; selp.u32 %r9, 2, 0, %p3; or.b32 %r8, %r8, %r9;"),
+        vec![1; 32]
+    );
+    for (op, want) in [
+        ("add.s32", x.iter().sum::<u32>()),
+        ("min.u32", 3),
+        ("max.s32", 31 * 31 + 3),
+        ("and.b32", x.iter().fold(u32::MAX, |a, b| a & b)),
+        ("or.b32", x.iter().fold(0, |a, b| a | b)),
+        ("xor.b32", x.iter().fold(0, |a, b| a ^ b)),
+    ] {
         assert_eq!(one(&format!("redux.sync.{op} %r8, %r6, -1;")), vec![want; 32], "{op}");
     }
     // Tiles of 8 lanes name themselves: one instruction, four groups.
@@ -203,7 +229,12 @@ fn divergence() {
     let switch = "ld.global.u32 %r6, [%d4]; and.b32 %r6, %r6, 3; T: .branchtargets A, B, A, C;\nbrx.idx %r6, T;\nA: mov.u32 %r8, 10; bra E;\nB: mov.u32 %r8, 11; bra E;\nC: mov.u32 %r8, 13;\nE: add.s32 %r8, %r8, %r6; st.global.u32 [%d5], %r8;";
     assert_eq!(words(64, switch, &x, 64), x.iter().map(|v| [10, 12, 12, 16][*v as usize & 3]).collect::<Vec<_>>());
     // All lanes are together again after the condition, or the vote would wait forever.
-    words(32, "setp.lt.u32 %p1, %r2, 7; @%p1 bra A; add.s32 %r6, %r2, 1; bra B; A: add.s32 %r6, %r2, 2; B: shfl.sync.bfly.b32 %r7, %r6, 1, 0x1f, -1;", &[0; 32], 32);
+    words(
+        32,
+        "setp.lt.u32 %p1, %r2, 7; @%p1 bra A; add.s32 %r6, %r2, 1; bra B; A: add.s32 %r6, %r2, 2; B: shfl.sync.bfly.b32 %r7, %r6, 1, 0x1f, -1;",
+        &[0; 32],
+        32,
+    );
 }
 
 #[test]
@@ -228,7 +259,9 @@ fn what_is_counted() {
     assert_eq!(broadcast.banks.conflicts, 0);
     let of = |class: Class| broadcast.classes.iter().find(|c| c.0 == class).map_or((0, 0), |c| (c.1.warps, c.1.threads));
     assert_eq!((of(Class::Shared), of(Class::Barrier), of(Class::Tensor)), ((2, 33), (1, 32), (0, 0)));
-    let tensor = stats("mov.u32 %r6, 0; mov.f32 %f1, 0f00000000; mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f2, %f3, %f4, %f5}, {%r6, %r6}, {%r6}, {%f1, %f1, %f1, %f1};");
+    let tensor = stats(
+        "mov.u32 %r6, 0; mov.f32 %f1, 0f00000000; mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f2, %f3, %f4, %f5}, {%r6, %r6}, {%r6}, {%f1, %f1, %f1, %f1};",
+    );
     assert_eq!(tensor.tensor_flops, 2 * 16 * 8 * 8);
     assert!(tensor.to_string().contains("2048 of them on tensor cores"), "{tensor}");
 }
@@ -236,7 +269,15 @@ fn what_is_counted() {
 #[test]
 fn a_trace_shows_values() {
     let options = Options { trace: Some(Trace { block: 0, thread: 3 }), ..Options::default() };
-    let trace = launch(32, "\nld.global.f32 %f1, [%d4];\nfma.rn.f32 %f1, %f1, %f1, %f1;\nsetp.gt.f32 %p1, %f1, 0f00000000;\n@%p1 st.global.f32 [%d5], %f1;", &[2.5f32.to_bits(); 32], 32, &options).1.trace;
+    let trace = launch(
+        32,
+        "\nld.global.f32 %f1, [%d4];\nfma.rn.f32 %f1, %f1, %f1, %f1;\nsetp.gt.f32 %p1, %f1, 0f00000000;\n@%p1 st.global.f32 [%d5], %f1;",
+        &[2.5f32.to_bits(); 32],
+        32,
+        &options,
+    )
+    .1
+    .trace;
     let lines: Vec<String> = trace.iter().map(|t| t.to_string()).collect();
     assert!(lines.iter().any(|l| l.contains("fma.rn.f32 %f1, %f1, %f1, %f1;    // %f1 = 8.75")), "{}", lines.join("\n"));
     let fma = trace.iter().find(|t| t.text.starts_with("fma")).unwrap();

@@ -43,7 +43,9 @@ pub fn access(entry: &Entry, kernel: &Kernel) -> Vec<Access> {
                     let offset = constant(at.base).map(|base| base as i128 + at.offset as i128);
                     value = match offset {
                         Some(offset) => {
-                            let inside = |p: &super::parse::Param| p.kind == ParamKind::Pointer && (p.offset as i128) < offset + at.bytes() as i128 && offset < (p.offset + p.size) as i128;
+                            let inside = |p: &super::parse::Param| {
+                                p.kind == ParamKind::Pointer && (p.offset as i128) < offset + at.bytes() as i128 && offset < (p.offset + p.size) as i128
+                            };
                             entry.params.iter().enumerate().filter(|(_, p)| inside(p)).fold(0, |set, (i, _)| set | bit(i))
                         }
                         None => all,

@@ -132,7 +132,10 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
     }
     symbols.extend(entry.params.iter().map(|p| (p.name.as_str(), p.offset as u64)));
     let Some(block) = entry.max_threads else {
-        return Err(place(entry.line, format!("expected `.maxntid` (__launch_bounds__) at entry `{}`, found none: the emulator launches exactly that many threads", entry.name)));
+        return Err(place(
+            entry.line,
+            format!("expected `.maxntid` (__launch_bounds__) at entry `{}`, found none: the emulator launches exactly that many threads", entry.name),
+        ));
     };
     if block.iter().any(|&n| n == 0 || n > 1024) || block.iter().product::<u32>() > 1024 {
         return Err(place(entry.line, format!("expected a block of 1 to 1024 threads, found {block:?}")));
@@ -289,7 +292,9 @@ impl Decoder<'_> {
                 _ => Err(format!("expected a source of {} bits, found {}", kind.bits(), self.name(*r))),
             },
             Operand::Integer(n) if kind == Type::Predicate => Ok(self.constant(File::Bit, (*n != 0) as u64)),
-            Operand::Integer(n) if !kind.is_float() || matches!(kind, Type::F16x2 | Type::Bf16x2) => Ok(self.constant(want, super::arith::cut(*n as u64, kind.bits()))),
+            Operand::Integer(n) if !kind.is_float() || matches!(kind, Type::F16x2 | Type::Bf16x2) => {
+                Ok(self.constant(want, super::arith::cut(*n as u64, kind.bits())))
+            }
             // `mul.f32 %f1, %f2, 0f…` is the rule; a bare integer in a float's place is not PTX.
             Operand::F32(bits) if kind.bits() == 32 => Ok(self.constant(want, *bits as u64)),
             Operand::F64(bits) if kind.bits() == 64 => Ok(self.constant(want, *bits)),

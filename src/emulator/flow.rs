@@ -218,7 +218,12 @@ pub fn share_slots(kernel: &mut Kernel) {
         }
     }
     // The constant true comes first and stays slot 0: guards rely on it.
-    let fixed: Vec<Slot> = [(File::Bit, 0)].into_iter().chain(kernel.constants.iter().map(|c| c.0)).chain(kernel.specials.iter().map(|s| (File::Word, s.0))).chain(kernel.watched.iter().copied()).collect();
+    let fixed: Vec<Slot> = [(File::Bit, 0)]
+        .into_iter()
+        .chain(kernel.constants.iter().map(|c| c.0))
+        .chain(kernel.specials.iter().map(|s| (File::Word, s.0)))
+        .chain(kernel.watched.iter().copied())
+        .collect();
     let mut map: HashMap<Slot, u16> = HashMap::new();
     let mut counts = [0u16; 3];
     for &(file, slot) in &fixed {
@@ -227,7 +232,8 @@ pub fn share_slots(kernel: &mut Kernel) {
             counts[file as usize] - 1
         });
     }
-    for (file, first, count) in [(File::Word, 0, kernel.words), (File::Long, kernel.words, kernel.longs), (File::Bit, kernel.words + kernel.longs, kernel.bits)] {
+    for (file, first, count) in [(File::Word, 0, kernel.words), (File::Long, kernel.words, kernel.longs), (File::Bit, kernel.words + kernel.longs, kernel.bits)]
+    {
         let mut order: Vec<u16> = (0..count as u16).filter(|&s| !map.contains_key(&(file, s)) && range[first + s as usize].0 != usize::MAX).collect();
         order.sort_by_key(|&s| range[first + s as usize].0);
         let mut busy: Vec<(usize, u16)> = Vec::new();

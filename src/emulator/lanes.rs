@@ -94,7 +94,12 @@ macro_rules! map {
 impl Registers {
     /// Registers for `kernel`, with its constants in them.
     pub fn new(kernel: &Kernel) -> Registers {
-        let mut registers = Registers { words: vec![[0; 32]; kernel.words.max(1)], longs: vec![[0; 32]; kernel.longs.max(1)], bits: vec![0; kernel.bits.max(1)], defined: Default::default() };
+        let mut registers = Registers {
+            words: vec![[0; 32]; kernel.words.max(1)],
+            longs: vec![[0; 32]; kernel.longs.max(1)],
+            bits: vec![0; kernel.bits.max(1)],
+            defined: Default::default(),
+        };
         for &((file, slot), value) in &kernel.constants {
             match file {
                 File::Word => registers.words[slot as usize] = [value as u32; 32],

@@ -3,8 +3,8 @@
 use super::buffer::{Buffer, ranges};
 use super::decode::{Kernel, LOCAL, MODULE, PARAM, SHARED};
 use super::finding::{Kind, Note, Other, Place};
-use super::lanes::{FULL, Registers, lanes};
 use super::global::Record;
+use super::lanes::{FULL, Registers, lanes};
 use super::ops::{Access, Atomic, CpAsync, File, LdMatrix, Memory};
 use super::order::{Order, thread_and_pc};
 use super::shared::{Shared, Wrong};
@@ -278,7 +278,18 @@ impl<'a> Machine<'a> {
     /// The same lane by lane, noting what is wrong.
     #[cold]
     #[inline(never)]
-    fn resolve_slowly(&mut self, memory: Memory, addresses: &[u64; 32], mask: u32, size: u32, align: u32, write: bool, start: u64, place: Place, limit: u64) -> Group {
+    fn resolve_slowly(
+        &mut self,
+        memory: Memory,
+        addresses: &[u64; 32],
+        mask: u32,
+        size: u32,
+        align: u32,
+        write: bool,
+        start: u64,
+        place: Place,
+        limit: u64,
+    ) -> Group {
         let mut group = Group { place, shape: Shape::Any, offsets: [0; 32], mask: 0, taken: 0 };
         for lane in lanes(mask) {
             let address = addresses[lane];
@@ -336,12 +347,27 @@ impl<'a> Machine<'a> {
                 Wrong::Flying => {
                     let over = |f: &Flight| f.to < offset + size && offset < f.to + f.bytes as u32;
                     let all = self.flights.iter().enumerate().flat_map(|(w, f)| f.list.iter().map(move |f| (w, f)));
-                    let of = all.filter(|(_, f)| over(f)).map(|(w, f)| Other { block: self.block, thread: w as u32 * 32 + f.lane as u32, pc: f.pc, write: true }).next();
+                    let of = all
+                        .filter(|(_, f)| over(f))
+                        .map(|(w, f)| Other { block: self.block, thread: w as u32 * 32 + f.lane as u32, pc: f.pc, write: true })
+                        .next();
                     (Kind::MissingWait, of)
                 }
             };
             let thread = self.warp * 32 + lane as u32;
-            self.notes.add(Note { kind, pc: self.pc, block: self.block, thread, place: group.place, address: offset as u64, offset: offset as i64, size, write, lanes: 0, other });
+            self.notes.add(Note {
+                kind,
+                pc: self.pc,
+                block: self.block,
+                thread,
+                place: group.place,
+                address: offset as u64,
+                offset: offset as i64,
+                size,
+                write,
+                lanes: 0,
+                other,
+            });
         }
     }
 
@@ -362,16 +388,24 @@ impl<'a> Machine<'a> {
     fn check_read(&mut self, group: &Group, size: u32) {
         let mut list = Vec::new();
         match group.place {
-            Place::Shared => self.shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.shape, group.mask, size, |lane, wrong| list.push((lane, wrong))),
+            Place::Shared => {
+                self.shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.shape, group.mask, size, |lane, wrong| list.push((lane, wrong)))
+            }
             Place::Buffer(i) => {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
                 if !bound.buffer.is_whole() {
                     if group.shape != Shape::Row || !bound.buffer.is_written(group.offsets[0] as usize, 32 * size as usize) {
-                        list.extend(lanes(group.mask).filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize)).map(|lane| (lane, Wrong::Unwritten)));
+                        list.extend(
+                            lanes(group.mask)
+                                .filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize))
+                                .map(|lane| (lane, Wrong::Unwritten)),
+                        );
                     }
                 }
                 if let Some(record) = &mut self.records[bound.same as usize] {
-                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, false, |lane, conflict| list.push((lane, Wrong::Race(conflict))));
+                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, false, |lane, conflict| {
+                        list.push((lane, Wrong::Race(conflict)))
+                    });
                 }
             }
             Place::Local => {
@@ -399,7 +433,9 @@ impl<'a> Machine<'a> {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
                 mark(bound.buffer, group, size);
                 if let Some(record) = &mut self.records[bound.same as usize] {
-                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, true, |lane, conflict| list.push((lane, Wrong::Race(conflict))));
+                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, true, |lane, conflict| {
+                        list.push((lane, Wrong::Race(conflict)))
+                    });
                 }
             }
             Place::Local => {

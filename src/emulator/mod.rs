@@ -273,7 +273,14 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
     launch.buffers.iter().flatten().for_each(|b| b.buffer.count());
     let block::Outcome { notes, tracer, counts } = outcome.map_err(|(block, pc)| {
         let line = entry.instructions[kernel.source[pc as usize] as usize].line;
-        Error::Endless { entry: entry.name.clone(), block, budget: options.budget, file: module.file.clone(), line, text: parse::line_of(&module.text, line).into() }
+        Error::Endless {
+            entry: entry.name.clone(),
+            block,
+            budget: options.budget,
+            file: module.file.clone(),
+            line,
+            text: parse::line_of(&module.text, line).into(),
+        }
     })?;
     let mut list: Vec<_> = notes.first.values().collect();
     list.sort_by_key(|n| (n.block, n.pc, n.kind));

@@ -110,11 +110,23 @@ impl fmt::Display for Stats {
             writeln!(f, "{:<10} {:>14} {:>16} {:>6.1}%", format!("{class:?}").to_lowercase(), count.warps, count.threads, 100.0 * count.threads as f64 / all)?;
         }
         for (name, traffic) in [("loads", &self.loads), ("stores", &self.stores)] {
-            writeln!(f, "global {name}: {} bytes asked for, {} sectors of 32 bytes moved: coalescing {:.0}%", traffic.bytes, traffic.sectors, 100.0 * traffic.efficiency())?;
+            writeln!(
+                f,
+                "global {name}: {} bytes asked for, {} sectors of 32 bytes moved: coalescing {:.0}%",
+                traffic.bytes,
+                traffic.sectors,
+                100.0 * traffic.efficiency()
+            )?;
         }
         let per = self.banks.conflicts as f64 / self.banks.accesses.max(1) as f64;
         writeln!(f, "shared memory: {} accesses, {} bank conflicts ({per:.2} per access)", self.banks.accesses, self.banks.conflicts)?;
-        writeln!(f, "arithmetic: {} FLOPs, {} of them on tensor cores; {:.2} FLOPs per byte of global memory", self.flops + self.tensor_flops, self.tensor_flops, self.flops_per_byte())
+        writeln!(
+            f,
+            "arithmetic: {} FLOPs, {} of them on tensor cores; {:.2} FLOPs per byte of global memory",
+            self.flops + self.tensor_flops,
+            self.tensor_flops,
+            self.flops_per_byte()
+        )
     }
 }
 
