@@ -40,10 +40,12 @@ pub fn access(entry: &Entry, kernel: &Kernel) -> Vec<Access> {
             let mut value = 0;
             match &step.op {
                 Op::Load(at) if at.memory == Memory::Param => {
-                    let offset = constant(at.base).map(|base| base as i64 + at.offset);
+                    let offset = constant(at.base).map(|base| base as i128 + at.offset as i128);
                     value = match offset {
                         Some(offset) => {
-                            let inside = |p: &super::parse::Param| p.kind == ParamKind::Pointer && (p.offset as i64) < offset + at.bytes() as i64 && offset < (p.offset + p.size) as i64;
+                            let inside = |p: &super::parse::Param| {
+                                p.kind == ParamKind::Pointer && (p.offset as i128) < offset + at.bytes() as i128 && offset < (p.offset + p.size) as i128
+                            };
                             entry.params.iter().enumerate().filter(|(_, p)| inside(p)).fold(0, |set, (i, _)| set | bit(i))
                         }
                         None => all,

@@ -238,8 +238,20 @@ fn float(what: Float, kind: Type, how: How, a: u64, b: u64, c: u64) -> u64 {
             (_, true) => b,
             _ => a,
         },
-        Float::Min => if smaller(a, b) { a } else { b },
-        Float::Max => if smaller(a, b) { b } else { a },
+        Float::Min => {
+            if smaller(a, b) {
+                a
+            } else {
+                b
+            }
+        }
+        Float::Max => {
+            if smaller(a, b) {
+                b
+            } else {
+                a
+            }
+        }
         Float::Neg => -a,
         Float::Abs => a.abs(),
         Float::Rsqrt => 1.0 / a.sqrt(),

@@ -4,6 +4,7 @@ use super::finding::{Kind, Note, Other, Place};
 use super::lanes::{Registers, lanes};
 use super::machine::{Launch, Machine, Notes};
 use super::order::thread_and_pc;
+use super::stats::Step as Count;
 use super::trace::Tracer;
 use super::warp::{Fragment, State, Warp};
 use rayon::prelude::*;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 pub struct Outcome {
     pub notes: Notes,
     pub tracer: Tracer,
+    pub counts: Vec<Count>,
 }
 
 /// Runs all blocks of a launch; what was noted, or a block and a place that never end.
@@ -44,12 +46,14 @@ pub fn all(launch: &Launch) -> Result<Outcome, (u32, u32)> {
         }
     }
     let mut tracer = Tracer::default();
+    let mut counts = vec![Count::default(); if launch.counted { launch.kernel.steps.len() } else { 0 }];
     for machine in machines {
         tracer.lines.extend(machine.tracer.lines);
+        counts.iter_mut().zip(&machine.counts).for_each(|(sum, count)| sum.add(count));
         notes.more += machine.notes.more;
         machine.notes.first.into_values().for_each(|note| notes.add(note));
     }
-    Ok(Outcome { notes, tracer })
+    Ok(Outcome { notes, tracer, counts })
 }
 
 /// Races between blocks of different workers.
@@ -66,7 +70,19 @@ fn compare(launch: &Launch, a: &Machine, b: &Machine, notes: &mut Notes) {
             let (x, y) = (side(mx, x, x_writes), side(my, y, y_writes));
             let (late, early) = if x.block > y.block { (x, y) } else { (y, x) };
             let address = ((i as u64 + 1) << 40) + offset as u64;
-            notes.add(Note { kind: Kind::Race, pc: late.pc, block: late.block, thread: late.thread.min(1023), place: Place::Buffer(i as u16), address, offset: offset as i64, size, write: late.write, lanes: 0, other: Some(early) });
+            notes.add(Note {
+                kind: Kind::Race,
+                pc: late.pc,
+                block: late.block,
+                thread: late.thread.min(1023),
+                place: Place::Buffer(i as u16),
+                address,
+                offset: offset as i64,
+                size,
+                write: late.write,
+                lanes: 0,
+                other: Some(early),
+            });
         });
     }
 }
@@ -154,8 +170,24 @@ impl<'a> Worker<'a> {
         let mut waits = self.warps.iter().enumerate().flat_map(|(w, warp)| warp.fragments.iter().map(move |f| (first(w, f.mask), f.pc, f.state)));
         let Some((thread, pc, state)) = waits.next() else { return };
         let elsewhere = waits.find(|x| x.2 != state).map(|(thread, pc, _)| Other { block, thread, pc, write: true });
-        let mut ended = self.warps.iter().enumerate().flat_map(|(w, warp)| warp.exited.iter().map(move |&(pc, mask)| Other { block, thread: first(w, mask), pc, write: false }));
+        let mut ended = self
+            .warps
+            .iter()
+            .enumerate()
+            .flat_map(|(w, warp)| warp.exited.iter().map(move |&(pc, mask)| Other { block, thread: first(w, mask), pc, write: false }));
         let other = elsewhere.or_else(|| ended.next());
-        self.machine.notes.add(Note { kind: Kind::Barrier, pc, block: self.machine.block, thread, place: Place::None, address: 0, offset: 0, size: 0, write: false, lanes: 0, other });
+        self.machine.notes.add(Note {
+            kind: Kind::Barrier,
+            pc,
+            block: self.machine.block,
+            thread,
+            place: Place::None,
+            address: 0,
+            offset: 0,
+            size: 0,
+            write: false,
+            lanes: 0,
+            other,
+        });
     }
 }

@@ -64,7 +64,9 @@ pub struct Kernel {
     /// How many loads from shared memory have a number.
     pub shared_loads: usize,
     /// What each step uses, if a register may be read before anything was put into it.
-    pub uses: Option<Vec<super::flow::Uses>>,
+    pub uses: Option<Vec<Option<Box<super::flow::Uses>>>>,
+    /// The registers of which it is watched.
+    pub watched: Vec<Slot>,
     /// What it does with the buffer of each parameter.
     pub access: Vec<super::access::Access>,
     pub local_bytes: usize,
@@ -130,7 +132,10 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
     }
     symbols.extend(entry.params.iter().map(|p| (p.name.as_str(), p.offset as u64)));
     let Some(block) = entry.max_threads else {
-        return Err(place(entry.line, format!("expected `.maxntid` (__launch_bounds__) at entry `{}`, found none: the emulator launches exactly that many threads", entry.name)));
+        return Err(place(
+            entry.line,
+            format!("expected `.maxntid` (__launch_bounds__) at entry `{}`, found none: the emulator launches exactly that many threads", entry.name),
+        ));
     };
     if block.iter().any(|&n| n == 0 || n > 1024) || block.iter().product::<u32>() > 1024 {
         return Err(place(entry.line, format!("expected a block of 1 to 1024 threads, found {block:?}")));
@@ -179,6 +184,7 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
         shared_granule: 0,
         shared_loads: 0,
         uses: None,
+        watched: Vec::new(),
         access: Vec::new(),
         name: entry.name.clone(),
         source,
@@ -203,13 +209,17 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
             kernel.shared_loads += 1;
         }
     }
+    Ok(kernel)
+}
+
+/// What takes longer than decoding and is needed only to run: the flow of values through the kernel.
+pub fn prepare(entry: &Entry, kernel: &Kernel) -> Kernel {
+    let mut kernel = kernel.clone();
     kernel.shared_granule = super::access::shared_granule(&kernel);
     kernel.access = super::access::access(entry, &kernel);
-    kernel.uses = super::flow::undefined(&kernel);
-    if kernel.uses.is_none() {
-        super::flow::share_slots(&mut kernel);
-    }
-    Ok(kernel)
+    super::flow::undefined(&mut kernel);
+    super::flow::share_slots(&mut kernel);
+    kernel
 }
 
 /// The file of registers that hold a type.
@@ -282,7 +292,9 @@ impl Decoder<'_> {
                 _ => Err(format!("expected a source of {} bits, found {}", kind.bits(), self.name(*r))),
             },
             Operand::Integer(n) if kind == Type::Predicate => Ok(self.constant(File::Bit, (*n != 0) as u64)),
-            Operand::Integer(n) if !kind.is_float() || matches!(kind, Type::F16x2 | Type::Bf16x2) => Ok(self.constant(want, super::arith::cut(*n as u64, kind.bits()))),
+            Operand::Integer(n) if !kind.is_float() || matches!(kind, Type::F16x2 | Type::Bf16x2) => {
+                Ok(self.constant(want, super::arith::cut(*n as u64, kind.bits())))
+            }
             // `mul.f32 %f1, %f2, 0f…` is the rule; a bare integer in a float's place is not PTX.
             Operand::F32(bits) if kind.bits() == 32 => Ok(self.constant(want, *bits as u64)),
             Operand::F64(bits) if kind.bits() == 64 => Ok(self.constant(want, *bits)),

@@ -126,7 +126,9 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
         Place::Shared => {
             let within = kernel.shared_variables.iter().find(|(_, start, end)| (*start as i64..*end as i64).contains(&note.offset));
             match within {
-                Some((name, start, _)) if *start > 0 || kernel.shared_variables.len() > 1 => format!("shared memory ({name} + {})", note.offset - *start as i64),
+                Some((name, start, _)) if *start > 0 || kernel.shared_variables.len() > 1 => {
+                    format!("shared memory ({name} + {})", note.offset - *start as i64)
+                }
                 _ => "shared memory".into(),
             }
         }
@@ -140,7 +142,9 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
     let thread = note.thread;
     let what = match note.kind {
         Kind::OutOfBounds => match note.place {
-            Place::None if note.address < 1 << 40 => format!("out of bounds: thread {thread} {does} {} bytes through a null pointer (address {:#x})", note.size, note.address),
+            Place::None if note.address < 1 << 40 => {
+                format!("out of bounds: thread {thread} {does} {} bytes through a null pointer (address {:#x})", note.size, note.address)
+            }
             Place::None => format!("out of bounds: thread {thread} {does} {} bytes at address {:#x}, which is in no buffer", note.size, note.address),
             Place::Buffer(i) => {
                 let used = names.get(i as usize).map_or(0, |n| n.1);
@@ -150,12 +154,18 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
             Place::Local => format!("out of bounds: thread {thread} {does} {range} of local memory, which has {} bytes", kernel.local_bytes),
             _ => format!("out of bounds: thread {thread} {does} {range} of {buffer}"),
         },
-        Kind::Misaligned => format!("misaligned: thread {thread} {does} {} bytes at offset {} of {buffer}, which is no multiple of {}", note.size, note.offset, note.size),
+        Kind::Misaligned => {
+            format!("misaligned: thread {thread} {does} {} bytes at offset {} of {buffer}, which is no multiple of {}", note.size, note.offset, note.size)
+        }
         Kind::Unwritten => format!("thread {thread} reads {range} of {buffer}, which nobody wrote"),
         Kind::Race => {
             let other = note.other.unwrap_or(Other { block: note.block, thread: u32::MAX, pc: note.pc, write: true });
             let who = if other.thread == u32::MAX { "several threads".into() } else { format!("thread {}", other.thread) };
-            let (who, between) = if other.block == note.block { (who, "with no barrier between them") } else { (format!("{who} of block {}", other.block), "and nothing orders blocks") };
+            let (who, between) = if other.block == note.block {
+                (who, "with no barrier between them")
+            } else {
+                (format!("{who} of block {}", other.block), "and nothing orders blocks")
+            };
             let did = if other.write { "wrote" } else { "read" };
             format!("race in {buffer}: thread {thread} {does} {range} that {who} {did} at {}, {between}", at(other.pc))
         }
@@ -164,11 +174,21 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
             format!("missing cp.async wait: thread {thread} {does} {range} of {buffer} while a cp.async{other} is in flight to them")
         }
         Kind::Barrier => match note.other {
-            Some(o) => format!("barrier that not all threads of the block reach: thread {thread} waits here, thread {} {} at {}", o.thread, if o.write { "waits" } else { "has exited" }, at(o.pc)),
+            Some(o) => format!(
+                "barrier that not all threads of the block reach: thread {thread} waits here, thread {} {} at {}",
+                o.thread,
+                if o.write { "waits" } else { "has exited" },
+                at(o.pc)
+            ),
             None => format!("barrier that not all threads of the block reach: thread {thread} waits here"),
         },
         Kind::WarpSync => match note.other {
-            Some(o) => format!("warp-wide instruction that not all of its lanes reach: lanes {:#010x} wait here, lane {} is at {}", note.lanes, o.thread % 32, at(o.pc)),
+            Some(o) => format!(
+                "warp-wide instruction that not all of its lanes reach: lanes {:#010x} wait here, lane {} is at {}",
+                note.lanes,
+                o.thread % 32,
+                at(o.pc)
+            ),
             None => format!("warp-wide instruction whose lanes name different members, or not themselves (lanes {:#010x})", note.lanes),
         },
         Kind::Register => format!("thread {thread} uses a register that nothing was put into"),
@@ -177,5 +197,19 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
     };
     let (source, inlined_at) = source(note.pc).map_or((None, None), |(s, o)| (Some(s), o));
     let short = module.file.rsplit('/').next().unwrap_or(&module.file).to_string();
-    Finding { kernel: entry.name.clone(), kind: note.kind, source, inlined_at, ptx: short, line: instruction(note.pc).line, block: note.block, thread, address: note.address, buffer, offset: note.offset, size: note.size, what }
+    Finding {
+        kernel: entry.name.clone(),
+        kind: note.kind,
+        source,
+        inlined_at,
+        ptx: short,
+        line: instruction(note.pc).line,
+        block: note.block,
+        thread,
+        address: note.address,
+        buffer,
+        offset: note.offset,
+        size: note.size,
+        what,
+    }
 }

@@ -101,9 +101,9 @@ fn put(set: &mut Set, i: usize) {
     set[i / 64] |= 1 << (i % 64);
 }
 
-/// What every step uses, if some register may be read where nothing is sure to have been put into it: then the
-/// interpreter keeps count of which lanes of which register are defined.
-pub fn undefined(kernel: &Kernel) -> Option<Vec<Uses>> {
+/// Finds the registers that may be read where nothing is sure to have been put into them, and what may be computed from
+/// them. Of these the interpreter keeps which lanes are defined, at the steps that use them; `kernel.uses` says where.
+pub fn undefined(kernel: &mut Kernel) {
     let numbers = Numbers::of(kernel);
     let uses: Vec<Uses> = kernel.steps.iter().map(uses).collect();
     let blocks = blocks(&kernel.steps);
@@ -139,19 +139,46 @@ pub fn undefined(kernel: &Kernel) -> Option<Vec<Uses>> {
             }
         }
     }
+    let mut watched: Set = vec![0; size];
     for (block, start) in blocks.iter().zip(start) {
         let Some(mut defined) = start else { continue };
         for i in block.from..block.to {
             let guard = (File::Bit, kernel.steps[i].guard.0);
-            if uses[i].reads.iter().chain([&guard]).any(|&s| !has(&defined, numbers.number(s))) {
-                return Some(uses);
+            for &slot in uses[i].reads.iter().chain([&guard]).filter(|&&s| !has(&defined, numbers.number(s))) {
+                put(&mut watched, numbers.number(slot));
             }
             if kernel.steps[i].guard == (0, false) {
                 uses[i].writes.iter().for_each(|&s| put(&mut defined, numbers.number(s)));
             }
         }
     }
-    None
+    if watched.iter().all(|&w| w == 0) {
+        return;
+    }
+    let is_watched = |watched: &Set, s: Slot| has(watched, numbers.number(s));
+    // Where a sink uses something undefined that is a finding, and its result counts as defined.
+    let mut before = Vec::new();
+    while before != watched {
+        before.clone_from(&watched);
+        for uses in uses.iter().filter(|u| !u.sink) {
+            if uses.reads.iter().any(|&s| is_watched(&watched, s)) {
+                uses.writes.iter().for_each(|&s| put(&mut watched, numbers.number(s)));
+            }
+        }
+    }
+    kernel.watched = [File::Word, File::Long, File::Bit]
+        .into_iter()
+        .zip([kernel.words, kernel.longs, kernel.bits])
+        .flat_map(|(file, n)| (0..n as u16).map(move |slot| (file, slot)))
+        .filter(|&s| is_watched(&watched, s))
+        .collect();
+    let steps = uses.into_iter().zip(&kernel.steps).map(|(mut uses, step)| {
+        uses.reads.retain(|&s| is_watched(&watched, s));
+        uses.writes.retain(|&s| is_watched(&watched, s));
+        let any = !uses.reads.is_empty() || !uses.writes.is_empty() || is_watched(&watched, (File::Bit, step.guard.0));
+        any.then(|| Box::new(uses))
+    });
+    kernel.uses = Some(steps.collect());
 }
 
 /// Gives registers whose values are never needed at the same time the same slot, so that a warp's registers fit into the
@@ -191,7 +218,12 @@ pub fn share_slots(kernel: &mut Kernel) {
         }
     }
     // The constant true comes first and stays slot 0: guards rely on it.
-    let fixed: Vec<Slot> = [(File::Bit, 0)].into_iter().chain(kernel.constants.iter().map(|c| c.0)).chain(kernel.specials.iter().map(|s| (File::Word, s.0))).collect();
+    let fixed: Vec<Slot> = [(File::Bit, 0)]
+        .into_iter()
+        .chain(kernel.constants.iter().map(|c| c.0))
+        .chain(kernel.specials.iter().map(|s| (File::Word, s.0)))
+        .chain(kernel.watched.iter().copied())
+        .collect();
     let mut map: HashMap<Slot, u16> = HashMap::new();
     let mut counts = [0u16; 3];
     for &(file, slot) in &fixed {
@@ -200,7 +232,8 @@ pub fn share_slots(kernel: &mut Kernel) {
             counts[file as usize] - 1
         });
     }
-    for (file, first, count) in [(File::Word, 0, kernel.words), (File::Long, kernel.words, kernel.longs), (File::Bit, kernel.words + kernel.longs, kernel.bits)] {
+    for (file, first, count) in [(File::Word, 0, kernel.words), (File::Long, kernel.words, kernel.longs), (File::Bit, kernel.words + kernel.longs, kernel.bits)]
+    {
         let mut order: Vec<u16> = (0..count as u16).filter(|&s| !map.contains_key(&(file, s)) && range[first + s as usize].0 != usize::MAX).collect();
         order.sort_by_key(|&s| range[first + s as usize].0);
         let mut busy: Vec<(usize, u16)> = Vec::new();
@@ -225,6 +258,10 @@ pub fn share_slots(kernel: &mut Kernel) {
         step.guard.0 = map[&(File::Bit, step.guard.0)];
         step.op.slots(&mut |_, file, slot| *slot = map.get(&(file, *slot)).copied().unwrap_or(0));
     }
+    for uses in kernel.uses.iter_mut().flatten().flatten() {
+        uses.reads.iter_mut().chain(&mut uses.writes).for_each(|s| s.1 = map[s]);
+    }
+    kernel.watched.iter_mut().for_each(|s| s.1 = map[s]);
     kernel.constants.iter_mut().for_each(|c| c.0.1 = map[&c.0]);
     kernel.specials.iter_mut().for_each(|s| s.0 = map[&(File::Word, s.0)]);
     kernel.registers.iter_mut().for_each(|r| r.1 = map.get(r).copied().unwrap_or(0));

@@ -35,7 +35,17 @@ impl Record {
 
     /// Lanes of `mask` read or write `size` bytes each.
     #[inline(always)]
-    pub fn access(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, write: bool, mut wrong: impl FnMut(usize, Conflict)) {
+    pub fn access(
+        &mut self,
+        order: &Order,
+        warp: u32,
+        pc: u32,
+        offsets: &[u32; 32],
+        mask: u32,
+        size: u32,
+        write: bool,
+        mut wrong: impl FnMut(usize, Conflict),
+    ) {
         let pages = |offset: u32| (offset >> self.granule) as usize / PAGE;
         let one_page = offsets.iter().all(|&o| pages(o) == pages(offsets[0]));
         self.touch((offsets[0] >> self.granule) as usize);

@@ -94,7 +94,12 @@ macro_rules! map {
 impl Registers {
     /// Registers for `kernel`, with its constants in them.
     pub fn new(kernel: &Kernel) -> Registers {
-        let mut registers = Registers { words: vec![[0; 32]; kernel.words.max(1)], longs: vec![[0; 32]; kernel.longs.max(1)], bits: vec![0; kernel.bits.max(1)], defined: Default::default() };
+        let mut registers = Registers {
+            words: vec![[0; 32]; kernel.words.max(1)],
+            longs: vec![[0; 32]; kernel.longs.max(1)],
+            bits: vec![0; kernel.bits.max(1)],
+            defined: Default::default(),
+        };
         for &((file, slot), value) in &kernel.constants {
             match file {
                 File::Word => registers.words[slot as usize] = [value as u32; 32],
@@ -110,12 +115,9 @@ impl Registers {
         if kernel.uses.is_none() {
             return;
         }
-        self.defined = [vec![0; kernel.words], vec![0; kernel.longs], vec![0; kernel.bits]];
-        for &((file, slot), _) in &kernel.constants {
-            self.defined[file as usize][slot as usize] = FULL;
-        }
-        for &(slot, _) in &kernel.specials {
-            self.defined[File::Word as usize][slot as usize] = FULL;
+        self.defined = [vec![FULL; kernel.words], vec![FULL; kernel.longs], vec![FULL; kernel.bits]];
+        for &(file, slot) in &kernel.watched {
+            self.defined[file as usize][slot as usize] = 0;
         }
     }
 
@@ -123,8 +125,8 @@ impl Registers {
     /// sources.
     #[inline(never)]
     pub fn define(&mut self, kernel: &Kernel, pc: u32, active: u32, mask: u32) -> u32 {
-        let Some(uses) = &kernel.uses else { return 0 };
-        let (uses, step) = (&uses[pc as usize], &kernel.steps[pc as usize]);
+        let Some(uses) = kernel.uses.as_ref().and_then(|u| u[pc as usize].as_ref()) else { return 0 };
+        let step = &kernel.steps[pc as usize];
         let guard = active & !self.defined[File::Bit as usize][step.guard.0 as usize];
         let mut undefined = 0;
         match &step.op {

@@ -80,7 +80,10 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>, (u32, String)> {
                 found.push((Token::Word(&text[start..i]), line));
             }
             _ if c.is_ascii_digit() => {
-                while at(i).is_ascii_alphanumeric() || (at(i) == b'.' && at(i + 1).is_ascii_digit()) || (matches!(at(i), b'+' | b'-') && is_exponent(&bytes[start..i])) {
+                while at(i).is_ascii_alphanumeric()
+                    || (at(i) == b'.' && at(i + 1).is_ascii_digit())
+                    || (matches!(at(i), b'+' | b'-') && is_exponent(&bytes[start..i]))
+                {
                     i += 1;
                 }
                 found.push((Token::Number(&text[start..i]), line));

@@ -3,11 +3,12 @@
 use super::buffer::{Buffer, ranges};
 use super::decode::{Kernel, LOCAL, MODULE, PARAM, SHARED};
 use super::finding::{Kind, Note, Other, Place};
-use super::lanes::{FULL, Registers, lanes};
 use super::global::Record;
+use super::lanes::{FULL, Registers, lanes};
 use super::ops::{Access, Atomic, CpAsync, File, LdMatrix, Memory};
 use super::order::{Order, thread_and_pc};
 use super::shared::{Shared, Wrong};
+use super::stats::Step as Count;
 use super::trace::Tracer;
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -41,6 +42,8 @@ pub struct Launch<'a> {
     pub module_bytes: usize,
     pub budget: u64,
     pub trace: Option<super::Trace>,
+    /// Whether instructions and traffic are counted.
+    pub counted: bool,
     /// The registers that each instruction names, if a thread is traced.
     pub names: Vec<Vec<u32>>,
     /// 64-bit atomics take two words: one at a time.
@@ -147,6 +150,8 @@ pub struct Machine<'a> {
     /// A warp-wide instruction whose lanes never come runs without them.
     pub forced: bool,
     pub tracer: Tracer,
+    /// By step, if the launch is counted; else empty.
+    pub counts: Vec<Count>,
     /// The lane to trace, while its warp runs.
     pub traced: Option<usize>,
 }
@@ -173,6 +178,7 @@ impl<'a> Machine<'a> {
             notes: Notes::default(),
             forced: false,
             tracer: Tracer::default(),
+            counts: vec![Count::default(); if launch.counted { kernel.steps.len() } else { 0 }],
             traced: None,
         }
     }
@@ -272,7 +278,18 @@ impl<'a> Machine<'a> {
     /// The same lane by lane, noting what is wrong.
     #[cold]
     #[inline(never)]
-    fn resolve_slowly(&mut self, memory: Memory, addresses: &[u64; 32], mask: u32, size: u32, align: u32, write: bool, start: u64, place: Place, limit: u64) -> Group {
+    fn resolve_slowly(
+        &mut self,
+        memory: Memory,
+        addresses: &[u64; 32],
+        mask: u32,
+        size: u32,
+        align: u32,
+        write: bool,
+        start: u64,
+        place: Place,
+        limit: u64,
+    ) -> Group {
         let mut group = Group { place, shape: Shape::Any, offsets: [0; 32], mask: 0, taken: 0 };
         for lane in lanes(mask) {
             let address = addresses[lane];
@@ -330,12 +347,39 @@ impl<'a> Machine<'a> {
                 Wrong::Flying => {
                     let over = |f: &Flight| f.to < offset + size && offset < f.to + f.bytes as u32;
                     let all = self.flights.iter().enumerate().flat_map(|(w, f)| f.list.iter().map(move |f| (w, f)));
-                    let of = all.filter(|(_, f)| over(f)).map(|(w, f)| Other { block: self.block, thread: w as u32 * 32 + f.lane as u32, pc: f.pc, write: true }).next();
+                    let of = all
+                        .filter(|(_, f)| over(f))
+                        .map(|(w, f)| Other { block: self.block, thread: w as u32 * 32 + f.lane as u32, pc: f.pc, write: true })
+                        .next();
                     (Kind::MissingWait, of)
                 }
             };
             let thread = self.warp * 32 + lane as u32;
-            self.notes.add(Note { kind, pc: self.pc, block: self.block, thread, place: group.place, address: offset as u64, offset: offset as i64, size, write, lanes: 0, other });
+            self.notes.add(Note {
+                kind,
+                pc: self.pc,
+                block: self.block,
+                thread,
+                place: group.place,
+                address: offset as u64,
+                offset: offset as i64,
+                size,
+                write,
+                lanes: 0,
+                other,
+            });
+        }
+    }
+
+    /// Counts an access.
+    #[inline(always)]
+    fn count(&mut self, group: &Group, size: u32) {
+        if let Some(count) = self.counts.get_mut(self.pc as usize) {
+            match group.place {
+                Place::Buffer(_) => count.global(&group.offsets, group.mask, size),
+                Place::Shared => count.shared(&group.offsets, group.mask, size),
+                _ => {}
+            }
         }
     }
 
@@ -344,16 +388,24 @@ impl<'a> Machine<'a> {
     fn check_read(&mut self, group: &Group, size: u32) {
         let mut list = Vec::new();
         match group.place {
-            Place::Shared => self.shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.shape, group.mask, size, |lane, wrong| list.push((lane, wrong))),
+            Place::Shared => {
+                self.shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.shape, group.mask, size, |lane, wrong| list.push((lane, wrong)))
+            }
             Place::Buffer(i) => {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
                 if !bound.buffer.is_whole() {
                     if group.shape != Shape::Row || !bound.buffer.is_written(group.offsets[0] as usize, 32 * size as usize) {
-                        list.extend(lanes(group.mask).filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize)).map(|lane| (lane, Wrong::Unwritten)));
+                        list.extend(
+                            lanes(group.mask)
+                                .filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize))
+                                .map(|lane| (lane, Wrong::Unwritten)),
+                        );
                     }
                 }
                 if let Some(record) = &mut self.records[bound.same as usize] {
-                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, false, |lane, conflict| list.push((lane, Wrong::Race(conflict))));
+                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, false, |lane, conflict| {
+                        list.push((lane, Wrong::Race(conflict)))
+                    });
                 }
             }
             Place::Local => {
@@ -381,7 +433,9 @@ impl<'a> Machine<'a> {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
                 mark(bound.buffer, group, size);
                 if let Some(record) = &mut self.records[bound.same as usize] {
-                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, true, |lane, conflict| list.push((lane, Wrong::Race(conflict))));
+                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, true, |lane, conflict| {
+                        list.push((lane, Wrong::Race(conflict)))
+                    });
                 }
             }
             Place::Local => {
@@ -426,11 +480,13 @@ impl<'a> Machine<'a> {
         }
         if let Some(number) = access.number
             && mask == FULL
+            && !self.launch.counted
             && self.load_known(registers, access, number as usize)
         {
             return;
         }
         if let Some(group) = self.shared_words(registers, access, mask) {
+            self.count(&group, access.bytes() as u32);
             self.check_read(&group, access.bytes() as u32);
             return self.gather_shared(registers, access, &group);
         }
@@ -448,6 +504,7 @@ impl<'a> Machine<'a> {
             if group.mask == 0 {
                 continue;
             }
+            self.count(&group, bytes);
             self.check_read(&group, bytes);
             self.localise(&mut group);
             match group.place {
@@ -530,6 +587,7 @@ impl<'a> Machine<'a> {
     #[inline(always)]
     pub fn store(&mut self, registers: &Registers, access: &Access, mask: u32) {
         if let Some(group) = self.shared_words(registers, access, mask) {
+            self.count(&group, access.bytes() as u32);
             self.check_write(&group, access.bytes() as u32);
             let words = &mut self.shared;
             return scatter(registers, access, &group, |word, value, mask| words[word] = (words[word] & !mask) | (value & mask));
@@ -543,6 +601,7 @@ impl<'a> Machine<'a> {
             if group.mask == 0 {
                 continue;
             }
+            self.count(&group, bytes);
             self.check_write(&group, bytes);
             self.localise(&mut group);
             match group.place {
@@ -573,6 +632,7 @@ impl<'a> Machine<'a> {
         while rest != 0 {
             let group = self.resolve(atomic.at.memory, &addresses, rest, bytes, bytes, true);
             rest &= !group.taken;
+            self.count(&group, bytes);
             for lane in lanes(group.mask) {
                 self.check_atomic(&group, lane, bytes);
                 let (a, b) = (registers.lane(atomic.a, lane), registers.lane(atomic.b, lane));
@@ -618,6 +678,10 @@ impl<'a> Machine<'a> {
         let bytes = copy.bytes as u32;
         let (to, from) = (self.addresses(registers, &copy.to), self.addresses(registers, &copy.from));
         let to = self.resolve(Memory::Shared, &to, mask, bytes, bytes, true);
+        let (mut sources, mut copied) = ([0; 32], 0u32);
+        if to.mask != 0 {
+            self.count(&to, bytes);
+        }
         for lane in lanes(to.mask) {
             let ignored = copy.ignore.is_some_and(|p| registers.bits(p) >> lane & 1 == 1);
             let n = if ignored { 0 } else { copy.source_bytes.map_or(bytes, |s| registers.words(s)[lane].min(bytes)) };
@@ -626,6 +690,7 @@ impl<'a> Machine<'a> {
                 let group = self.resolve(Memory::Global, &from, 1 << lane, n, bytes, false);
                 if group.mask != 0 {
                     self.check_read(&group, n);
+                    (sources[lane], copied) = (group.offsets[lane], copied | 1 << lane);
                     let at = group.offsets[lane] as usize / 4;
                     for (i, word) in data[..n.div_ceil(4) as usize].iter_mut().enumerate() {
                         let whole = match group.place {
@@ -644,6 +709,9 @@ impl<'a> Machine<'a> {
             let pc = self.pc;
             let flights = &mut self.flights[self.warp as usize];
             flights.list.push(Flight { pc, lane: lane as u8, bytes: copy.bytes, group: flights.committed[lane], to: to.offsets[lane], data });
+        }
+        if let Some(count) = self.counts.get_mut(self.pc as usize) {
+            count.global(&sources, copied, bytes);
         }
     }
 
@@ -685,6 +753,7 @@ impl<'a> Machine<'a> {
             return;
         }
         if group.mask != 0 {
+            self.count(&group, 16);
             self.check_read(&group, 16);
         }
         let word = |row: usize, word: usize| if group.mask >> row & 1 == 1 { self.shared[group.offsets[row] as usize / 4 + word] } else { 0 };

@@ -25,6 +25,7 @@ mod ops;
 mod order;
 pub mod parse;
 mod shared;
+mod stats;
 mod trace;
 mod warp;
 
@@ -32,16 +33,19 @@ pub use access::Access;
 pub use buffer::Buffer;
 pub use finding::{Finding, Kind};
 pub use parse::Error as ParseError;
+pub use stats::{Banks, Class, Count, Stats, Traffic};
 pub use trace::TraceLine;
 
 use machine::{Bound, Launch};
 use parse::{Module, ParamKind};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 /// A parsed and decoded PTX file.
 pub struct Program {
     module: Module,
     kernels: Vec<decode::Kernel>,
+    /// What [`decode::prepare`] makes of each kernel when it is first needed.
+    prepared: Vec<OnceLock<decode::Kernel>>,
     data: Vec<u8>,
 }
 
@@ -49,9 +53,10 @@ impl Program {
     /// Parses and decodes `text`; `file` is for messages. Whatever the emulator does not know is an error here.
     pub fn new(file: &str, text: &str) -> Result<Program, ParseError> {
         let module = parse::parse(file, text)?;
-        let kernels = module.entries.iter().map(|e| decode::decode(&module, e)).collect::<Result<_, _>>()?;
+        let kernels = module.entries.iter().map(|e| decode::decode(&module, e)).collect::<Result<Vec<_>, _>>()?;
+        let prepared = kernels.iter().map(|_| OnceLock::new()).collect();
         let data = decode::module_data(&module).0;
-        Ok(Program { module, kernels, data })
+        Ok(Program { module, kernels, prepared, data })
     }
 
     /// What was parsed.
@@ -61,13 +66,17 @@ impl Program {
 
     /// What an entry may do with the buffer of each of its parameters: certain where it says no.
     pub fn access(&self, entry: &str) -> Option<&[Access]> {
-        self.kernels.iter().find(|k| k.name == entry).map(|k| &k.access[..])
+        self.kernels.iter().position(|k| k.name == entry).map(|i| &self.kernel(i).access[..])
     }
 
     /// Entries in which some register may be read before anything was put into it, as far as one can see without running
     /// them. They run more slowly, because every register's lanes are watched.
     pub fn tracked(&self) -> Vec<&str> {
-        self.kernels.iter().filter(|k| k.uses.is_some()).map(|k| k.name.as_str()).collect()
+        (0..self.kernels.len()).map(|i| self.kernel(i)).filter(|k| k.uses.is_some()).map(|k| k.name.as_str()).collect()
+    }
+
+    fn kernel(&self, index: usize) -> &decode::Kernel {
+        self.prepared[index].get_or_init(|| decode::prepare(&self.module.entries[index], &self.kernels[index]))
     }
 
     /// The entry of a name.
@@ -131,6 +140,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How many more there were.
     pub more: u64,
+    /// What was counted, if [`Options::stats`] asked for it.
+    pub stats: Stats,
     /// What the traced thread did.
     pub trace: Vec<TraceLine>,
 }
@@ -205,7 +216,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         let known = module.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
         return Err(Error::NoEntry { file: module.file.clone(), entry: entry.into(), known });
     };
-    let (entry, kernel) = (&module.entries[index], &program.kernels[index]);
+    let (entry, kernel) = (&module.entries[index], program.kernel(index));
     if arguments.len() != entry.params.len() {
         return Err(Error::Count { entry: entry.name.clone(), expected: entry.params.len(), got: arguments.len() });
     }
@@ -249,6 +260,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         module: words(&program.data),
         budget: options.budget,
         trace: options.trace,
+        counted: options.stats,
         names: if options.trace.is_some() { trace::names(entry) } else { Vec::new() },
         wide: Mutex::new(()),
     };
@@ -259,16 +271,23 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         pool.map_err(|source| Error::Threads { threads: options.threads, source })?.install(|| block::all(&launch))
     };
     launch.buffers.iter().flatten().for_each(|b| b.buffer.count());
-    let block::Outcome { notes, tracer } = outcome.map_err(|(block, pc)| {
+    let block::Outcome { notes, tracer, counts } = outcome.map_err(|(block, pc)| {
         let line = entry.instructions[kernel.source[pc as usize] as usize].line;
-        Error::Endless { entry: entry.name.clone(), block, budget: options.budget, file: module.file.clone(), line, text: parse::line_of(&module.text, line).into() }
+        Error::Endless {
+            entry: entry.name.clone(),
+            block,
+            budget: options.budget,
+            file: module.file.clone(),
+            line,
+            text: parse::line_of(&module.text, line).into(),
+        }
     })?;
     let mut list: Vec<_> = notes.first.values().collect();
     list.sort_by_key(|n| (n.block, n.pc, n.kind));
     let names: Vec<(&str, usize)> = launch.buffers.iter().map(|b| b.as_ref().map_or(("null", 0), |b| (b.name, b.bytes))).collect();
     let more = notes.more + list.len().saturating_sub(options.most_findings) as u64;
     let findings = list.iter().take(options.most_findings).map(|n| finding::finding(n, module, entry, kernel, &names)).collect();
-    Ok(Report { findings, more, trace: tracer.lines(module, entry, kernel) })
+    Ok(Report { findings, more, trace: tracer.lines(module, entry, kernel), stats: stats::stats(entry, kernel, &counts) })
 }
 
 /// Which buffers need a record of who touched them: those that the kernel may write, under whatever name.

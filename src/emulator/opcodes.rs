@@ -53,8 +53,8 @@ impl<'a> Parts<'a> {
     /// Modifiers that change neither what is loaded nor what is stored: order, scope and caching.
     fn hints(&mut self) {
         const HINTS: [&str; 22] = [
-            "weak", "relaxed", "acquire", "release", "acq_rel", "volatile", "mmio", "sys", "gpu", "cta", "cluster", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "unified", "aligned",
-            "level",
+            "weak", "relaxed", "acquire", "release", "acq_rel", "volatile", "mmio", "sys", "gpu", "cta", "cluster", "ca", "cg", "cs", "lu", "cv", "wb", "wt",
+            "nc", "unified", "aligned", "level",
         ];
         self.rest.retain(|p| !HINTS.contains(p) && !p.starts_with("L1::") && !(p.starts_with("L2::") && *p != "L2::cache_hint"));
     }
@@ -128,7 +128,11 @@ impl Decoder<'_> {
                 p.done()?;
                 let [_, _, _, c] = o else { return Err(NO_OPERANDS.into()) };
                 let c = self.from(c, by)?;
-                let f: Lane = if by == Type::F32 { Arc::new(|a, b, c| if f32::from_bits(c as u32) >= 0.0 { a } else { b }) } else { Arc::new(|a, b, c| if c as i32 >= 0 { a } else { b }) };
+                let f: Lane = if by == Type::F32 {
+                    Arc::new(|a, b, c| if f32::from_bits(c as u32) >= 0.0 { a } else { b })
+                } else {
+                    Arc::new(|a, b, c| if c as i32 >= 0 { a } else { b })
+                };
                 self.each(&o[..3], kind, [kind, kind, kind], Some((file(by), c)), f)
             }
             "bra" => {
@@ -282,7 +286,9 @@ impl Decoder<'_> {
             _ => return Err(format!("`{name}` is not known")),
         };
         p.done()?;
-        if (approximate || full) && !matches!(what, Float::Div | Float::Sqrt | Float::Rcp | Float::Rsqrt | Float::Ex2 | Float::Lg2 | Float::Sin | Float::Cos | Float::Tanh) {
+        if (approximate || full)
+            && !matches!(what, Float::Div | Float::Sqrt | Float::Rcp | Float::Rsqrt | Float::Ex2 | Float::Lg2 | Float::Sin | Float::Cos | Float::Tanh)
+        {
             return Err(format!("`{name}` has no `.approx`"));
         }
         if !approximate && matches!(what, Float::Rsqrt | Float::Ex2 | Float::Lg2 | Float::Sin | Float::Cos | Float::Tanh) {
@@ -396,7 +402,16 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    fn integer_lane(&mut self, name: &str, mode: Option<&str>, turn: Option<&str>, clamp: Option<&str>, kind: Type, saturate: bool, o: &[Operand]) -> Decoded<()> {
+    fn integer_lane(
+        &mut self,
+        name: &str,
+        mode: Option<&str>,
+        turn: Option<&str>,
+        clamp: Option<&str>,
+        kind: Type,
+        saturate: bool,
+        o: &[Operand],
+    ) -> Decoded<()> {
         let full = [Some(name), mode, turn, clamp].into_iter().flatten().collect::<Vec<_>>().join(".");
         let f = integer::lane(&full, kind, saturate).ok_or_else(|| format!("`{full}` is not known"))?;
         let u32s = Type::Bits(32);
@@ -519,7 +534,15 @@ impl Decoder<'_> {
             Type::Unsigned(16) | Type::Signed(16) | Type::Bits(16) => 0xFFFF,
             _ => return Err("a type that is not supported here".into()),
         };
-        let compare = compare_lane(how, match kind { Type::F16x2 => Type::F16, Type::Bf16x2 => Type::Bf16, k => k }, ftz);
+        let compare = compare_lane(
+            how,
+            match kind {
+                Type::F16x2 => Type::F16,
+                Type::Bf16x2 => Type::Bf16,
+                k => k,
+            },
+            ftz,
+        );
         let f: Lane = match kind {
             Type::F16x2 | Type::Bf16x2 => {
                 let one = yes & 0xFFFF;
@@ -647,7 +670,8 @@ impl Decoder<'_> {
                         // Through a register of its own: a part may be the source itself.
                         let low_slot = self.to(low, file(half))?;
                         let high_slot = self.to(high, file(half))?;
-                        let ops = if long { [Op::Low32([low_slot, a]), Op::High32([high_slot, a])] } else { [Op::Low16([low_slot, a]), Op::High16([high_slot, a])] };
+                        let ops =
+                            if long { [Op::Low32([low_slot, a]), Op::High32([high_slot, a])] } else { [Op::Low16([low_slot, a]), Op::High16([high_slot, a])] };
                         ops.into_iter().for_each(|op| self.push(op));
                         Ok(())
                     }
@@ -726,13 +750,23 @@ impl Decoder<'_> {
         let fixed = match address {
             Operand::Address(base, offset) if memory == Memory::Param => match &**base {
                 // What is out of bounds or misaligned goes the long way, which says so.
-                Operand::Symbol(name) => self.symbols.get(name.as_str()).and_then(|&at| u32::try_from(at as i64 + offset).ok()),
+                Operand::Symbol(name) => self.symbols.get(name.as_str()).and_then(|&at| u32::try_from((at as i64).wrapping_add(*offset)).ok()),
                 _ => None,
             },
             _ => None,
         };
         let sign = if let Type::Signed(n @ (8 | 16)) = kind { n as u8 } else { 0 };
-        let mut access = Access { memory, base, offset, width: (kind.bits() / 8) as u8, count: count.unwrap_or(1), sign: 0, slots: [(File::Bit, 0); 4], fixed, number: None };
+        let mut access = Access {
+            memory,
+            base,
+            offset,
+            width: (kind.bits() / 8) as u8,
+            count: count.unwrap_or(1),
+            sign: 0,
+            slots: [(File::Bit, 0); 4],
+            fixed,
+            number: None,
+        };
         for (slot, part) in access.slots.iter_mut().zip(parts) {
             // Registers may be wider than what is loaded or stored.
             *slot = match part {
@@ -803,7 +837,15 @@ impl Decoder<'_> {
             d => (self.to(d, File::Word)?, None),
         };
         let u32s = Type::Bits(32);
-        let shuffle = Shuffle { mode: mode.ok_or("expected a mode")?, d, p: bit, a: self.from(a, u32s)?, b: self.from(b, u32s)?, c: self.from(c, u32s)?, members: self.from(members, u32s)? };
+        let shuffle = Shuffle {
+            mode: mode.ok_or("expected a mode")?,
+            d,
+            p: bit,
+            a: self.from(a, u32s)?,
+            b: self.from(b, u32s)?,
+            c: self.from(c, u32s)?,
+            members: self.from(members, u32s)?,
+        };
         self.push(Op::Shuffle(Box::new(shuffle)));
         Ok(())
     }
@@ -913,7 +955,17 @@ impl Decoder<'_> {
         p.done()?;
         let [to, from, Operand::Integer(bytes @ (4 | 8 | 16)), rest @ ..] = o else { return Err("expected two addresses and 4, 8 or 16 bytes".into()) };
         let (base, offset) = self.address(to, Memory::Shared)?;
-        let access = |memory, base, offset| Access { memory, base, offset, width: *bytes as u8, count: 1, sign: 0, slots: [(File::Bit, 0); 4], fixed: None, number: None };
+        let access = |memory, base, offset| Access {
+            memory,
+            base,
+            offset,
+            width: *bytes as u8,
+            count: 1,
+            sign: 0,
+            slots: [(File::Bit, 0); 4],
+            fixed: None,
+            number: None,
+        };
         let to = access(Memory::Shared, base, offset);
         let (base, offset) = self.address(from, Memory::Global)?;
         let from = access(Memory::Global, base, offset);
@@ -986,7 +1038,9 @@ impl Decoder<'_> {
         };
         let half = d == Type::F16;
         let shapes: &[u8] = if element == Element::Tf32 { &[4, 8] } else { &[8, 16] };
-        let (Some(k), true, [Operand::Vector(vd), Operand::Vector(va), Operand::Vector(vb), Operand::Vector(vc)]) = (k.filter(|k| shapes.contains(k)), known, o) else {
+        let (Some(k), true, [Operand::Vector(vd), Operand::Vector(va), Operand::Vector(vb), Operand::Vector(vc)]) =
+            (k.filter(|k| shapes.contains(k)), known, o)
+        else {
             return Err("expected `mma.sync.aligned.m16n8k….row.col` in a shape that is supported".into());
         };
         if a != b || c != d || !(d == Type::F32 || (half && element == Element::F16)) {

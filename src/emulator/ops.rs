@@ -295,12 +295,49 @@ impl Op {
             f(Write, files[0], &mut s[0]);
         }
         match self {
-            Mov32(s) | Not32(s) | Neg32(s) | Abs32(s) | NegF(s) | AbsF(s) | SqrtF(s) | RcpF(s) | RsqrtF(s) | Ex2F(s, _) | RcpFtz(s) | Lg2F(s) | RoundF(s, _) | S32FromF(s, _) | FFromS32(s) | FFromU32(s) | Low16(s)
-            | High16(s) | Bf16FromF(s) | FFromBf16(s) => all(f, s, &[Word; 2]),
-            Add32(s) | Sub32(s) | Mul32(s) | MulHiU32(s) | And32(s) | Or32(s) | Xor32(s) | Shl32(s) | ShrU32(s) | ShrS32(s) | MinS32(s) | MaxS32(s)
-            | MinU32(s) | MaxU32(s) | AddF(s) | SubF(s) | MulF(s) | DivF(s) | MinF(s) | MaxF(s) | Pack16(s) | Bf16x2FromF(s) | Redux(_, s) => {
-                all(f, s, &[Word; 3])
-            }
+            Mov32(s)
+            | Not32(s)
+            | Neg32(s)
+            | Abs32(s)
+            | NegF(s)
+            | AbsF(s)
+            | SqrtF(s)
+            | RcpF(s)
+            | RsqrtF(s)
+            | Ex2F(s, _)
+            | RcpFtz(s)
+            | Lg2F(s)
+            | RoundF(s, _)
+            | S32FromF(s, _)
+            | FFromS32(s)
+            | FFromU32(s)
+            | Low16(s)
+            | High16(s)
+            | Bf16FromF(s)
+            | FFromBf16(s) => all(f, s, &[Word; 2]),
+            Add32(s)
+            | Sub32(s)
+            | Mul32(s)
+            | MulHiU32(s)
+            | And32(s)
+            | Or32(s)
+            | Xor32(s)
+            | Shl32(s)
+            | ShrU32(s)
+            | ShrS32(s)
+            | MinS32(s)
+            | MaxS32(s)
+            | MinU32(s)
+            | MaxU32(s)
+            | AddF(s)
+            | SubF(s)
+            | MulF(s)
+            | DivF(s)
+            | MinF(s)
+            | MaxF(s)
+            | Pack16(s)
+            | Bf16x2FromF(s)
+            | Redux(_, s) => all(f, s, &[Word; 3]),
             Mad32(s) | FmaF(s) | Lop3(s, _) => all(f, s, &[Word; 4]),
             Select32(s) => all(f, s, &[Word, Word, Word, Bit]),
             Select64(s) => all(f, s, &[Long, Long, Long, Bit]),

@@ -822,7 +822,9 @@ fn find(name: &str, scopes: &mut [HashMap<&str, Family>], registers: &mut Vec<Re
         let (family, index) = match scope.get(name) {
             Some(family) if family.count.is_none() => (name, 0),
             _ => match digits.parse::<u64>() {
-                Ok(index) if (digits == "0" || !digits.starts_with('0')) && scope.get(prefix).is_some_and(|f| f.count.is_some_and(|n| index < n)) => (prefix, index),
+                Ok(index) if (digits == "0" || !digits.starts_with('0')) && scope.get(prefix).is_some_and(|f| f.count.is_some_and(|n| index < n)) => {
+                    (prefix, index)
+                }
                 _ => continue,
             },
         };

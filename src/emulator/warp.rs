@@ -81,10 +81,27 @@ impl Warp {
             None => {
                 let i = fragments.iter().position(|f| f.state == State::Lanes)?;
                 let (pc, mask) = (fragments[i].pc, fragments[i].mask);
-                let other = fragments.iter().find(|f| f.pc != pc).map(|f| Other { block: machine.block, thread: machine.warp * 32 + f.mask.trailing_zeros(), pc: f.pc, write: false });
+                let other = fragments.iter().find(|f| f.pc != pc).map(|f| Other {
+                    block: machine.block,
+                    thread: machine.warp * 32 + f.mask.trailing_zeros(),
+                    pc: f.pc,
+                    write: false,
+                });
                 machine.pc = pc;
                 let thread = machine.warp * 32 + mask.trailing_zeros();
-                machine.notes.add(Note { kind: Kind::WarpSync, pc, block: machine.block, thread, place: Place::None, address: 0, offset: 0, size: 0, write: false, lanes: mask, other });
+                machine.notes.add(Note {
+                    kind: Kind::WarpSync,
+                    pc,
+                    block: machine.block,
+                    thread,
+                    place: Place::None,
+                    address: 0,
+                    offset: 0,
+                    size: 0,
+                    write: false,
+                    lanes: mask,
+                    other,
+                });
                 machine.forced = true;
                 i
             }
@@ -123,7 +140,19 @@ enum Sync {
 fn gathered(machine: &mut Machine, live: u32, active: u32, members: u32, own: bool) -> Sync {
     if !own {
         let thread = machine.warp * 32 + active.trailing_zeros();
-        machine.notes.add(Note { kind: Kind::WarpSync, pc: machine.pc, block: machine.block, thread, place: Place::None, address: 0, offset: 0, size: 0, write: false, lanes: active, other: None });
+        machine.notes.add(Note {
+            kind: Kind::WarpSync,
+            pc: machine.pc,
+            block: machine.block,
+            thread,
+            place: Place::None,
+            address: 0,
+            offset: 0,
+            size: 0,
+            write: false,
+            lanes: active,
+            other: None,
+        });
     }
     if members & live & !active == 0 || std::mem::take(&mut machine.forced) { Sync::Run } else { Sync::Wait }
 }
@@ -148,10 +177,14 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
         let mask = active & if step.guard.1 { !guard } else { guard };
         warp.budget -= 32;
         machine.pc = pc;
+        if let Some(count) = machine.counts.get_mut(pc as usize) {
+            count.warps += (mask != 0) as u64;
+            count.threads += mask.count_ones() as u64;
+        }
         if let Some(lane) = machine.traced {
             machine.tracer.step(kernel, &machine.launch.names, registers, pc, mask, lane);
         }
-        if tracked {
+        if tracked && kernel.uses.as_ref().is_some_and(|u| u[pc as usize].is_some()) {
             let lanes = registers.define(kernel, pc, active, mask);
             if lanes != 0 {
                 machine.note(Kind::Register, lanes.trailing_zeros() as usize, Place::None, 0, 0, 0, false);
@@ -346,18 +379,18 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                     let registers = &mut warp.registers;
                     let (words, named) = (*registers.words(s[1]), *registers.words(s[2]));
                     groups(&named, mask, |members, group| {
-                    let values = lanes(members & mask).map(|i| words[i]);
-                    let result = match what {
-                        Reduction::Add => values.fold(0, u32::wrapping_add),
-                        Reduction::MinU => values.fold(u32::MAX, u32::min),
-                        Reduction::MaxU => values.fold(0, u32::max),
-                        Reduction::MinS => values.fold(i32::MAX, |a, b| a.min(b as i32)) as u32,
-                        Reduction::MaxS => values.fold(i32::MIN, |a, b| a.max(b as i32)) as u32,
-                        Reduction::And => values.fold(u32::MAX, |a, b| a & b),
-                        Reduction::Or => values.fold(0, |a, b| a | b),
-                        Reduction::Xor => values.fold(0, |a, b| a ^ b),
-                    };
-                    registers.set_words(s[0], group, &[result; 32]);
+                        let values = lanes(members & mask).map(|i| words[i]);
+                        let result = match what {
+                            Reduction::Add => values.fold(0, u32::wrapping_add),
+                            Reduction::MinU => values.fold(u32::MAX, u32::min),
+                            Reduction::MaxU => values.fold(0, u32::max),
+                            Reduction::MinS => values.fold(i32::MAX, |a, b| a.min(b as i32)) as u32,
+                            Reduction::MaxS => values.fold(i32::MIN, |a, b| a.max(b as i32)) as u32,
+                            Reduction::And => values.fold(u32::MAX, |a, b| a & b),
+                            Reduction::Or => values.fold(0, |a, b| a | b),
+                            Reduction::Xor => values.fold(0, |a, b| a ^ b),
+                        };
+                        registers.set_words(s[0], group, &[result; 32]);
                     });
                 }
                 Op::ActiveMask(d) => registers.set_words(*d, mask, &[mask; 32]),
@@ -374,7 +407,8 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                 Op::WarpBarrier(slot) => {
                     let (members, own) = members!(*slot);
                     // Other lanes may stand at another `bar.warp.sync` with the same members: it is the mask that counts.
-                    let there = warp.fragments.iter().filter(|f| f.state == State::Lanes && is_warp_barrier(&steps[f.pc as usize].op)).fold(mask, |m, f| m | f.mask);
+                    let there =
+                        warp.fragments.iter().filter(|f| f.state == State::Lanes && is_warp_barrier(&steps[f.pc as usize].op)).fold(mask, |m, f| m | f.mask);
                     if members & there & !mask != 0 && members & warp.live() & !there == 0 && mask == active {
                         for f in &mut warp.fragments {
                             if f.state == State::Lanes && f.mask & members != 0 && is_warp_barrier(&steps[f.pc as usize].op) {
@@ -469,9 +503,21 @@ fn f(bits: u32) -> f32 {
 /// `min` and `max`: a NaN loses against a number, two equal values (zeros) combine their signs as `equal` says.
 #[inline(always)]
 fn extreme(a: u32, b: u32, first: bool, second: bool, equal: u32) -> u32 {
-    let either = if f(a).is_nan() { b } else if f(b).is_nan() { a } else { equal };
+    let either = if f(a).is_nan() {
+        b
+    } else if f(b).is_nan() {
+        a
+    } else {
+        equal
+    };
     let either = if f(a).is_nan() && f(b).is_nan() { 0x7FFF_FFFF } else { either };
-    if first { a } else if second { b } else { either }
+    if first {
+        a
+    } else if second {
+        b
+    } else {
+        either
+    }
 }
 
 /// The nearest bf16, ties to even; a NaN becomes 0x7FFF.
