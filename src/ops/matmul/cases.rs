@@ -9,6 +9,7 @@ const LAYOUTS: [Layout; 3] = [Layout::Nt, Layout::Nn, Layout::Tn];
 
 /// (M, N, K) around the edges of 4, 8, 16, 32, 64 and 128, with primes and degenerate sizes; the last has more than eight rows of
 /// tiles.
+#[rustfmt::skip]
 const SHAPES: &[(usize, usize, usize)] = &[
     (0, 5, 3), (5, 0, 3), (3, 2, 0), (1, 1, 1), (1, 7, 5), (4, 4, 4), (3, 5, 7), (8, 12, 16), (31, 33, 17), (32, 32, 32),
     (33, 31, 15), (63, 65, 8), (64, 64, 16), (65, 63, 31), (13, 101, 33), (101, 13, 64), (1, 130, 20), (129, 1, 36),
@@ -120,7 +121,15 @@ pub fn cases() -> Vec<Case> {
         }
     }
     // More workgroups than one row of a WGSL grid holds.
-    let mut many = case(Spec { entry: "forward:small", rung: Rung::Small, layout: Layout::Nt, shape: (65_600 * 32, 1, 1), epilogue: EPILOGUES[0], bf16: false, exact: true });
+    let mut many = case(Spec {
+        entry: "forward:small",
+        rung: Rung::Small,
+        layout: Layout::Nt,
+        shape: (65_600 * 32, 1, 1),
+        epilogue: EPILOGUES[0],
+        bf16: false,
+        exact: true,
+    });
     many.skip = Some(|device| device.has_bf16().then(|| "a CUDA grid has one row of 2³¹ blocks".into()));
     cases.push(many);
     cases.extend(demo());
@@ -132,16 +141,16 @@ fn demo() -> Vec<Case> {
     let rows = 1920;
     let mut cases = Vec::new();
     for (width_in, width_out) in [(64, 64), (64, 96), (64, 176), (176, 64), (64, 450)] {
-        for (layout, shape) in [
-            (Layout::Nt, (rows, width_out, width_in)),
-            (Layout::Nn, (rows, width_in, width_out)),
-            (Layout::Tn, (width_out, width_in, rows)),
-        ] {
+        for (layout, shape) in [(Layout::Nt, (rows, width_out, width_in)), (Layout::Nn, (rows, width_in, width_out)), (Layout::Tn, (width_out, width_in, rows))]
+        {
             for (entry, rung) in RUNGS {
                 let one_for_all = (width_in, width_out) == (64, 176);
                 if rung == Rung::Auto || one_for_all {
                     let epilogue = (false, false, layout == Layout::Tn);
-                    cases.push(case(Spec { entry, rung, layout, shape, epilogue, bf16: false, exact: rung != Rung::Auto }).bench(2 * (rows * width_in * width_out) as u64));
+                    cases.push(
+                        case(Spec { entry, rung, layout, shape, epilogue, bf16: false, exact: rung != Rung::Auto })
+                            .bench(2 * (rows * width_in * width_out) as u64),
+                    );
                 }
             }
         }

@@ -213,7 +213,17 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
 const BUSY: usize = 128;
 
 #[allow(clippy::too_many_arguments)]
-fn launch(gpu: &Gpu, rung: Rung, layout: Layout, mut dims: Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor, workspace: Option<&mut Tensor>) -> Result<()> {
+fn launch(
+    gpu: &Gpu,
+    rung: Rung,
+    layout: Layout,
+    mut dims: Dims,
+    a: &Tensor,
+    b: &Tensor,
+    epilogue: Epilogue,
+    c: &Tensor,
+    workspace: Option<&mut Tensor>,
+) -> Result<()> {
     let (m, n, k) = (dims.m as usize, dims.n as usize, dims.k as usize);
     let split = Split::of(gpu.language());
     let large = 2 * split.tile;
