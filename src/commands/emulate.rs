@@ -190,7 +190,12 @@ fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[Run], stats: b
         }
         if let Some(thread) = trace {
             line("");
-            line(format!("{}: thread {thread} (block {}, thread {} of it)", paint.strong(&run.kernel), thread / run.threads as u64, thread % run.threads as u64));
+            line(format!(
+                "{}: thread {thread} (block {}, thread {} of it)",
+                paint.strong(&run.kernel),
+                thread / run.threads as u64,
+                thread % run.threads as u64
+            ));
             if run.report.trace.is_empty() {
                 line("  the grid has no such thread, or it did nothing");
             }
