@@ -118,7 +118,7 @@ impl<'a> Worker<'a> {
             warp.fragments.clear();
             warp.fragments.push(Fragment { pc: 0, mask: u32::MAX >> (32 - threads), state: State::Ready });
             warp.exited.clear();
-            warp.budget = self.launch.budget as i64 / warps;
+            warp.budget = self.launch.budget.min(i64::MAX as u64) as i64 / warps;
         }
         loop {
             for (w, warp) in self.warps.iter_mut().enumerate() {

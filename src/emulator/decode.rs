@@ -8,8 +8,10 @@ use super::parse::{Entry, Error, Instruction, Module, Operand, Space, line_of};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-#[path = "opcodes.rs"]
+mod memory;
 mod opcodes;
+mod values;
+mod warps;
 
 /// Where generic addresses of each space start: bits 40 and up. Buffers are 1, 2, 3, …
 pub const SHARED: u64 = 0xF1 << 40;
