@@ -59,11 +59,21 @@ fn uses(step: &Step) -> Uses {
         Use::Read => uses.reads.push((file, *slot)),
         Use::Write => uses.writes.push((file, *slot)),
     });
-    uses.sink = match &step.op {
-        Op::Load(_) | Op::Store(_) | Op::Atomic(_) | Op::CpAsync(_) | Op::LdMatrix(_) | Op::Mma(_) | Op::Shuffle(_) | Op::Vote(..) => true,
-        Op::Redux(..) | Op::Barrier(..) | Op::WarpBarrier(_) | Op::BranchIndex(..) => true,
-        _ => false,
-    };
+    uses.sink = matches!(
+        &step.op,
+        Op::Load(_)
+            | Op::Store(_)
+            | Op::Atomic(_)
+            | Op::CpAsync(_)
+            | Op::LdMatrix(_)
+            | Op::Mma(_)
+            | Op::Shuffle(_)
+            | Op::Vote(..)
+            | Op::Redux(..)
+            | Op::Barrier(..)
+            | Op::WarpBarrier(_)
+            | Op::BranchIndex(..)
+    );
     // Predicates that a lane operation does not use.
     uses.reads.retain(|&s| s != (File::Bit, 0));
     uses

@@ -344,7 +344,7 @@ fn within(offsets: &[u32; 32], mask: u32, size: u32, align: u32, place: Place, l
         bits |= offsets[i];
         least = least.min(offsets[i]);
         most = most.max(offsets[i]);
-        gaps |= offsets[i].wrapping_sub(offsets[0]) ^ i as u32 * size;
+        gaps |= offsets[i].wrapping_sub(offsets[0]) ^ (i as u32 * size);
     }
     if bits & (align - 1) != 0 || most as u64 + size as u64 > limit {
         return None;

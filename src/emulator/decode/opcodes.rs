@@ -56,7 +56,7 @@ impl<'a> Parts<'a> {
             "weak", "relaxed", "acquire", "release", "acq_rel", "volatile", "mmio", "sys", "gpu", "cta", "cluster", "ca", "cg", "cs", "lu", "cv", "wb", "wt",
             "nc", "unified", "aligned", "level",
         ];
-        self.rest.retain(|p| !HINTS.contains(p) && !p.starts_with("L1::") && !(p.starts_with("L2::") && *p != "L2::cache_hint"));
+        self.rest.retain(|p| !(HINTS.contains(p) || p.starts_with("L1::") || p.starts_with("L2::") && *p != "L2::cache_hint"));
     }
 
     pub(super) fn memory(&mut self) -> Memory {

@@ -92,7 +92,7 @@ impl Decoder<'_> {
         let f: Lane = match kind {
             Type::F16x2 | Type::Bf16x2 => {
                 let one = yes & 0xFFFF;
-                Arc::new(move |a, b, _| compare(a & 0xFFFF, b & 0xFFFF, 0) * one | (compare(a >> 16, b >> 16, 0) * one) << 16)
+                Arc::new(move |a, b, _| (compare(a & 0xFFFF, b & 0xFFFF, 0) * one) | ((compare(a >> 16, b >> 16, 0) * one) << 16))
             }
             _ => Arc::new(move |a, b, _| compare(a, b, 0) * yes),
         };

@@ -70,14 +70,13 @@ impl Machine<'_> {
             }
             Place::Buffer(i) => {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
-                if !bound.buffer.is_whole() {
-                    if group.shape != Shape::Row || !bound.buffer.is_written(group.offsets[0] as usize, 32 * size as usize) {
-                        list.extend(
-                            lanes(group.mask)
-                                .filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize))
-                                .map(|lane| (lane, Wrong::Unwritten)),
-                        );
-                    }
+                let known = bound.buffer.is_whole() || (group.shape == Shape::Row && bound.buffer.is_written(group.offsets[0] as usize, 32 * size as usize));
+                if !known {
+                    list.extend(
+                        lanes(group.mask)
+                            .filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize))
+                            .map(|lane| (lane, Wrong::Unwritten)),
+                    );
                 }
                 if let Some(record) = &mut self.records[bound.same as usize] {
                     record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, false, |lane, conflict| {
