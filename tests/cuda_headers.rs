@@ -12,7 +12,7 @@ fn parameter_names(source: &str, entry: &str) -> Option<Vec<String>> {
     let mut rest = source;
     while let Some(at) = rest.find("extern \"C\"") {
         rest = &rest[at + 10..];
-        let Some(open) = rest.find(&format!(" {entry}(")) else { return None };
+        let open = rest.find(&format!(" {entry}("))?;
         // `__launch_bounds__(256)` stands between; another entry must not.
         if rest[..open].contains("extern \"C\"") || rest[..open].contains('{') {
             continue;
