@@ -287,7 +287,7 @@ fn comparisons_and_selections() {
     word(&format!("setp.nan.f32 p, %fa, %fb; {yes}"), |a, b, _| (f32::from_bits(a).is_nan() || f32::from_bits(b).is_nan()) as u32);
     word("setp.lt.u32 %p2, %rc, 100; setp.lt.and.s32 p|q, %ra, %rb, %p2; selp.b32 %rr, 1, 0, p; selp.b32 %rs, 2, 0, q; or.b32 %rr, %rr, %rs;", |a, b, c| {
         let (x, c) = ((a as i32) < (b as i32), c < 100);
-        (x && c) as u32 | (!x && c) as u32 * 2
+        (x && c) as u32 | ((!x && c) as u32 * 2)
     });
     word("setp.lt.u32 p, %rc, 100; setp.lt.xor.s32 p, %ra, %rb, !p; selp.b32 %rr, 1, 0, p;", |a, b, c| (((a as i32) < (b as i32)) ^ (c >= 100)) as u32);
     word("setp.lt.s32 p, %ra, %rb; @p bra A; mov.u32 %rr, 5; bra B; A: mov.u32 %rr, 6; B:", |a, b, _| if (a as i32) < (b as i32) { 6 } else { 5 });
