@@ -12,7 +12,11 @@ fn message(error: Error) -> String {
 #[test]
 fn unknown_devices_and_adapters_are_named() {
     assert!(message(Device::open("tpu", None).unwrap_err()).contains("unknown device \"tpu\": expected one of auto, cpu, wgpu"));
-    assert!(message(Device::open("cuda", None).unwrap_err()).contains("not in this version"));
+    // Where there is an NVIDIA GPU it opens; elsewhere the error says what is missing and what works instead.
+    if let Err(error) = Device::open("cuda", None) {
+        let said = message(error);
+        assert!(said.contains("device cuda: ") && (said.contains("--device wgpu") || said.contains("GPU")), "{said}");
+    }
     assert!(message(Device::open("cpu", Some("x")).unwrap_err()).contains("--adapter"));
     if test_devices().len() > 1 {
         assert!(message(Device::open("wgpu", Some("no such card")).unwrap_err()).contains("no adapter's name contains \"no such card\"; there are:"));
