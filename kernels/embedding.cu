@@ -133,7 +133,7 @@ __device__ __forceinline__ void entries_of(const int* __restrict__ start, unsign
     end = min(static_cast<unsigned>(max(start[v + 1], 0)), dims.entries);
 }
 
-// All rows start at a multiple of 16 bytes: a thread takes E neighbours, and four rows of dy are on their way at once.
+// All rows start at a multiple of 16 bytes: a thread takes E neighbours of one row at a time, in the order of the list.
 template <typename T>
 __device__ __forceinline__ void backward_wide(const T* __restrict__ dy, const int* __restrict__ sorted_row, const int* __restrict__ start,
                                               float* __restrict__ dtable, const Dims& dims) {
