@@ -35,6 +35,14 @@ impl Gpu {
         }
     }
 
+    /// Elements of the widest access that the kernels make: a vec4 in WGSL, 16 bytes in CUDA.
+    pub(crate) fn elements_per_access(&self, dtype: DType) -> usize {
+        match self.language() {
+            Language::Wgsl => 4,
+            Language::Ptx => 16 / dtype.size(),
+        }
+    }
+
     /// Launches a kernel; it may run later. What goes wrong then is reported by whoever waits.
     pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
         match self {

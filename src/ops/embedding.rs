@@ -9,7 +9,7 @@ use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
 use super::{activation, expect_len, on_real, rows_per_task, size, statistic};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Language, Launch, variant};
+use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -83,7 +83,7 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wid
         }
         Device::Gpu(gpu) => {
             let elements = dims.entries as usize * dims.columns as usize;
-            let each = per_access(gpu, dtype);
+            let each = gpu.elements_per_access(dtype);
             let wide = wide && (dims.columns as usize).is_multiple_of(each);
             let (entry, groups) = if wide { ("forward_vec4", elements.div_ceil(256 * each)) } else { ("forward", elements.div_ceil(256)) };
             let buffers = &[Some(table), Some(id), row, Some(&*y)];
@@ -128,19 +128,11 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
             dims: dims_bytes(&dims),
             groups: match gpu.language() {
                 Language::Wgsl => dtable.len().div_ceil(256),
-                Language::Ptx => (dtable.rows() * dtable.row_len().div_ceil(per_access(gpu, dtype))).div_ceil(256),
+                Language::Ptx => (dtable.rows() * dtable.row_len().div_ceil(gpu.elements_per_access(dtype))).div_ceil(256),
             },
         })?,
     }
     Ok(())
-}
-
-/// Elements of one access: a vec4 in WGSL, 16 bytes in CUDA.
-fn per_access(gpu: &Gpu, dtype: DType) -> usize {
-    match gpu.language() {
-        Language::Wgsl => 4,
-        Language::Ptx => 16 / dtype.size(),
-    }
 }
 
 /// What [`backward`] needs to know of a batch: `(sorted_row [M], start [V + 1])`, where `sorted_row[start[v]..start[v + 1]]`

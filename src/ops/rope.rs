@@ -11,7 +11,7 @@ use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
 use super::{activation, expect, on_real, rows_per_task, size, statistic};
 use crate::device::cpu::Real;
-use crate::device::{Device, Language, Launch, variant};
+use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -122,11 +122,7 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
         }
         Device::Gpu(gpu) => {
             let pairs = dims.pairs as usize;
-            // A vec4 in WGSL, 16 bytes in CUDA.
-            let each = match gpu.language() {
-                Language::Wgsl => 4,
-                Language::Ptx => 16 / dtype.size(),
-            };
+            let each = gpu.elements_per_access(dtype);
             let wide = wide && half.is_multiple_of(each);
             let (entry, groups) = if wide { ("rotate_vec4", pairs.div_ceil(256 * each)) } else { ("rotate", pairs.div_ceil(256)) };
             let buffers = &[Some(x), Some(position), Some(table), Some(&*y)];

@@ -9,7 +9,7 @@ use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
 use super::{activation, expect_len, on_real, size};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Language, Launch, variant};
+use crate::device::{Device, Gpu, Launch, variant};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 use multiversion::multiversion;
@@ -113,12 +113,7 @@ fn sigmoid<T: Real>(g: T) -> T {
 // ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn launch(gpu: &Gpu, entry: &'static str, dtype: DType, dims: Dims, buffers: &[Option<&Tensor>]) -> Result<()> {
-    // A vec4 per thread in WGSL, 16 bytes in CUDA.
-    let each = match gpu.language() {
-        Language::Wgsl => 4,
-        Language::Ptx => 16 / dtype.size(),
-    };
-    let groups = (dims.n as usize).div_ceil(256 * each);
+    let groups = (dims.n as usize).div_ceil(256 * gpu.elements_per_access(dtype));
     gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })
 }
 
