@@ -4,7 +4,7 @@
 //! [`Error::Findings`], whatever it computed.
 
 use super::ptx::{self, Compiled};
-use super::{Buffer, Launch};
+use super::{Buffer, Hopper, Launch};
 use crate::emulator::{self, Argument, Options, Program};
 use crate::error::{Error, Result};
 use crate::tensor::DType;
@@ -71,19 +71,23 @@ impl Machine {
     /// # Errors
     /// [`Error::Device`] where the emulator does not know what stands there.
     pub fn replace(&self, stem: &str, text: &str) -> Result<()> {
-        let compiled = Compiled::best(stem, ptx::OLDEST).ok_or_else(|| Error::Usage(format!("no PTX of kernels/{stem}.cu")))?;
+        let compiled = Compiled::portable(stem).ok_or_else(|| Error::Usage(format!("no PTX of kernels/{stem}.cu")))?;
         let program = Program::new(compiled.file, text).map_err(|e| Error::Device { device: "emulator".into(), what: e.to_string() })?;
         self.programs.lock().unwrap_or_else(PoisonError::into_inner).insert(compiled.file, Arc::new(program));
         Ok(())
+    }
+
+    pub(crate) fn launch_hopper(&self, _launch: Launch, _hopper: Hopper) -> Result<()> {
+        todo!()
     }
 
     pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
         if launch.groups == 0 {
             return Ok(());
         }
-        let compiled = Compiled::best(launch.kernel.0, ptx::OLDEST).unwrap_or_else(|| panic!("no PTX of kernels/{}.cu", launch.kernel.0));
+        let compiled = Compiled::portable(launch.kernel.0).unwrap_or_else(|| panic!("no PTX of kernels/{}.cu", launch.kernel.0));
         let module = ptx::module(compiled);
-        let signature = module.check(&launch)?;
+        let signature = module.check(&launch, None)?;
         let kernel = format!("{}.{}", launch.kernel.0, signature.name);
         let named = module.contract.entry(&signature.name).map_or(&[][..], |e| &e.buffers);
         let mut arguments = Vec::with_capacity(launch.buffers.len() + 1);

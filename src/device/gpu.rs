@@ -4,7 +4,7 @@
 use super::cuda;
 #[cfg(feature = "wgpu")]
 use super::wgpu;
-use super::{Buffer, Language, Launch, emulator};
+use super::{Buffer, Hopper, Language, Launch, emulator};
 use crate::error::Result;
 use crate::tensor::DType;
 use std::fmt;
@@ -51,6 +51,42 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.launch(launch),
             Gpu::Emulator(machine) => machine.launch(launch),
+        }
+    }
+
+    /// Launches a kernel of `kernels/hopper/`, as [`Gpu::launch`] does the portable ones.
+    ///
+    /// # Panics
+    /// Where [`Gpu::has_hopper`] is false.
+    pub(crate) fn launch_hopper(&self, launch: Launch, hopper: Hopper) -> Result<()> {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Gpu::Wgpu(_) => unreachable!("WGSL has no Hopper kernels"),
+            #[cfg(feature = "cuda")]
+            Gpu::Cuda(context) => context.launch_hopper(launch, hopper),
+            Gpu::Emulator(machine) => machine.launch_hopper(launch, hopper),
+        }
+    }
+
+    /// Whether it can run the kernels in `kernels/hopper/`.
+    pub(crate) fn has_hopper(&self) -> bool {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Gpu::Wgpu(_) => false,
+            #[cfg(feature = "cuda")]
+            Gpu::Cuda(context) => context.capability() == 90,
+            Gpu::Emulator(_) => true,
+        }
+    }
+
+    /// Blocks that run at the same time if each fills a multiprocessor: the grid of a persistent kernel.
+    pub(crate) fn multiprocessors(&self) -> usize {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Gpu::Wgpu(_) => 1, // it does not tell
+            #[cfg(feature = "cuda")]
+            Gpu::Cuda(context) => context.multiprocessors(),
+            Gpu::Emulator(_) => 4, // enough that tiles are shared out, few enough that a block gets several
         }
     }
 

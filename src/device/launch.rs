@@ -1,5 +1,6 @@
 //! One kernel launch, as every GPU takes it.
 
+use super::TensorMap;
 use crate::tensor::{DType, Tensor};
 
 /// One kernel launch. The WGSL and the CUDA twin of a kernel take the same buffers in the same order and the same `Dims`, so
@@ -23,6 +24,20 @@ pub(crate) struct Launch<'a> {
     /// `workgroup_id.x + workgroup_id.y * num_workgroups.x`: the shader stops at its own bound. A CUDA grid has exactly these,
     /// in x.
     pub groups: usize,
+}
+
+/// What a kernel of `kernels/hopper/` takes beside a [`Launch`].
+#[derive(Clone, Copy)]
+pub(crate) struct Hopper<'a> {
+    /// Its first arguments, before the buffers.
+    pub maps: &'a [TensorMap<'a>],
+    /// Bytes of dynamic shared memory per block: up to [`Hopper::MOST_SHARED`].
+    pub shared: usize,
+}
+
+impl Hopper<'_> {
+    /// Shared memory that a block of a GPU of compute capability 9.0 can have.
+    pub const MOST_SHARED: usize = 227 << 10;
 }
 
 /// The two languages that the kernels are written in.

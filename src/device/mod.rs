@@ -11,12 +11,14 @@ pub mod emulator;
 mod gpu;
 mod launch;
 pub mod ptx;
+mod tensor_map;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
 pub use gpu::Gpu;
 pub use launch::Language;
-pub(crate) use launch::{Launch, variant};
+pub(crate) use launch::{Hopper, Launch, variant};
+pub(crate) use tensor_map::{MapDim, Swizzle, TensorMap};
 
 use crate::error::{Error, Result};
 use crate::tensor::DType;

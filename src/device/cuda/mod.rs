@@ -8,9 +8,9 @@ mod fault;
 mod staging;
 
 use super::ptx::{self, Compiled};
-use super::{Buffer, Launch};
+use super::{Buffer, Hopper, Launch, Swizzle, TensorMap};
 use crate::error::{Error, Result};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use fault::{Kind, kind, say};
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The driver that the PTX needs: CUDA 12.4 (R550, February 2024), the first that loads PTX ISA 8.4.
 const DRIVER_NEEDED: (i32, i32) = (12, 4);
-/// Kernel arguments at most: buffers and the `Dims`.
+/// Kernel arguments at most: tensor maps, buffers and the `Dims`.
 const MAX_ARGUMENTS: usize = 16;
 
 /// An opened GPU.
@@ -30,12 +30,13 @@ pub struct Context {
     capability: u32,
     driver: (i32, i32),
     total_bytes: usize,
+    multiprocessors: usize,
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
     /// Uploads of the next batch, beside the kernels of this one.
     ahead: sys::CUstream,
-    functions: Mutex<HashMap<(&'static str, String), Function>>,
+    functions: Mutex<HashMap<(bool, &'static str, String), Function>>,
     modules: Mutex<HashMap<&'static str, sys::CUmodule>>,
     staging: Mutex<Staging>,
     lost: Mutex<Option<String>>,
@@ -144,6 +145,7 @@ impl Context {
             capability: found.capability,
             driver: found.driver,
             total_bytes: found.total_bytes,
+            multiprocessors: found.multiprocessors.max(1) as usize,
             device,
             context,
             stream,
@@ -170,6 +172,11 @@ impl Context {
     /// Its compute capability: 9.0 is 90.
     pub fn capability(&self) -> u32 {
         self.capability
+    }
+
+    /// Its streaming multiprocessors.
+    pub fn multiprocessors(&self) -> usize {
+        self.multiprocessors
     }
 
     /// Its memory: (free, total) bytes. What our pool holds and does not use counts as free.
@@ -259,54 +266,121 @@ impl Context {
 
     /// Launches a kernel on the stream.
     pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
+        self.launch_with(launch, None)
+    }
+
+    /// Launches a kernel of `kernels/hopper/` on the stream.
+    pub(crate) fn launch_hopper(&self, launch: Launch, hopper: Hopper) -> Result<()> {
+        self.launch_with(launch, Some(hopper))
+    }
+
+    fn launch_with(&self, launch: Launch, hopper: Option<Hopper>) -> Result<()> {
         if launch.groups == 0 {
             return Ok(());
         }
         self.enter()?;
-        let function = self.function(&launch)?;
-        let signature = function.module.check(&launch)?;
+        let function = self.function(&launch, hopper)?;
+        let signature = function.module.check(&launch, hopper.as_ref())?;
+        let (maps, shared) = hopper.map_or((&[][..], 0), |h| (h.maps, h.shared));
+        let maps = maps.iter().map(|map| self.encode(&launch, map)).collect::<Result<Vec<_>>>()?;
         let mut addresses = [0u64; MAX_ARGUMENTS];
         for (address, tensor) in addresses.iter_mut().zip(launch.buffers) {
-            match tensor.map(|t| &t.buffer) {
-                None => {}
-                Some(Buffer::Cuda(buffer)) if std::ptr::eq(&*buffer.context, self) => {
-                    buffer.settle()?;
-                    *address = buffer.address;
-                }
-                Some(_) => {
-                    let found = tensor.map(|t| t.device().to_string()).unwrap_or_default();
-                    return Err(Error::mismatch(launch.kernel.0, "a buffer", format!("a tensor on cuda ({})", self.name), format!("one on {found}")));
-                }
+            if let Some(tensor) = tensor {
+                *address = self.address(&launch, tensor)?;
             }
         }
         let mut arguments = [std::ptr::null_mut::<c_void>(); MAX_ARGUMENTS];
-        for (argument, address) in arguments.iter_mut().zip(&mut addresses).take(launch.buffers.len()) {
-            *argument = (&raw mut *address).cast();
+        let given = maps.len() + launch.buffers.len();
+        let values = maps.iter().map(|map| (&raw const *map).cast()).chain(addresses.iter().map(|address| (&raw const *address).cast::<c_void>()));
+        for (argument, value) in arguments.iter_mut().zip(values.take(given)) {
+            *argument = value.cast_mut();
         }
-        arguments[launch.buffers.len()] = launch.dims.as_ptr().cast_mut().cast();
+        arguments[given] = launch.dims.as_ptr().cast_mut().cast();
         // SAFETY: the function belongs to a module that is never unloaded while `self` lives. `check` has compared the number
         // and kinds of the arguments with the `.entry` signature and the buffers' sizes with the shapes that the kernel's header
         // states, which `check --device emulator` has held it to. The driver copies the arguments before it returns. Buffers
         // outlive the launch: they are freed on this stream, behind it.
         unsafe {
-            let arguments = &mut arguments[..=launch.buffers.len()];
-            result::launch_kernel(function.raw, (launch.groups as u32, 1, 1), (signature.threads, 1, 1), 0, self.stream, arguments)
+            let arguments = &mut arguments[..=given];
+            result::launch_kernel(function.raw, (launch.groups as u32, 1, 1), (signature.threads, 1, 1), shared as u32, self.stream, arguments)
         }
         .map_err(|e| self.failed(e, &format!("launching {}.{}{}", launch.kernel.0, launch.kernel.1, launch.variant)))
     }
 
-    fn function(&self, launch: &Launch) -> Result<Function> {
-        let key = (launch.kernel.0, format!("{}{}", launch.kernel.1, launch.variant));
+    /// Where a tensor of this GPU lies; the stream waits for an upload of it that is under way.
+    fn address(&self, launch: &Launch, tensor: &Tensor) -> Result<sys::CUdeviceptr> {
+        match &tensor.buffer {
+            Buffer::Cuda(buffer) if std::ptr::eq(&*buffer.context, self) => {
+                buffer.settle()?;
+                Ok(buffer.address)
+            }
+            _ => Err(Error::mismatch(launch.kernel.0, "a buffer", format!("a tensor on cuda ({})", self.name), format!("one on {}", tensor.device()))),
+        }
+    }
+
+    /// The 128 bytes that a kernel takes for a tensor map.
+    fn encode(&self, launch: &Launch, map: &TensorMap) -> Result<sys::CUtensorMap> {
+        let address = self.address(launch, map.tensor)?;
+        let dtype = match map.tensor.dtype() {
+            DType::F32 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+            DType::Bf16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            other => unreachable!("no kernel takes {other} through the TMA"),
+        };
+        let swizzle = match map.swizzle {
+            Swizzle::None => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_NONE,
+            Swizzle::Bytes128 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+        };
+        let element = map.tensor.dtype().size();
+        let sizes: Vec<u64> = map.dims.iter().map(|d| d.size as u64).collect();
+        let strides: Vec<u64> = map.dims[1..].iter().map(|d| (d.stride * element) as u64).collect();
+        let boxes: Vec<u32> = map.dims.iter().map(|d| d.box_size as u32).collect();
+        let mut encoded = std::mem::MaybeUninit::<sys::CUtensorMap>::uninit();
+        // SAFETY: the arrays are as long as the rank says (`check` has seen to 1 to 5 dimensions), and the driver writes the whole
+        // map where it returns success.
+        unsafe {
+            sys::cuTensorMapEncodeTiled(
+                encoded.as_mut_ptr(),
+                dtype,
+                sizes.len() as u32,
+                address as *mut c_void,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                boxes.as_ptr(),
+                [1u32; 5].as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                swizzle,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+            .result()
+            .map(|()| encoded.assume_init())
+        }
+        .map_err(|e| self.failed(e, &format!("describing a tensor {} to the TMA", map.tensor.shape())))
+    }
+
+    fn function(&self, launch: &Launch, hopper: Option<Hopper>) -> Result<Function> {
+        let (stem, entry) = launch.kernel;
+        let key = (hopper.is_some(), stem, format!("{entry}{}", launch.variant));
         let mut functions = lock(&self.functions);
         if let Some(function) = functions.get(&key) {
             return Ok(*function);
         }
-        let compiled = Compiled::best(key.0, self.capability).unwrap_or_else(|| panic!("no PTX of kernels/{}.cu", key.0));
-        let raw = self.module(compiled)?;
-        let name = CString::new(key.1.as_str()).expect("a name without zeros");
+        let found = if hopper.is_some() { Compiled::hopper(stem) } else { Compiled::portable(stem) };
+        let compiled = found.unwrap_or_else(|| panic!("no PTX of {stem}.cu"));
+        let module = self.module(compiled)?;
+        let entry = &key.2;
+        let failed = |e: DriverError, doing: &str| self.failed(e, &format!("{doing} {entry} of {}", compiled.file));
+        let name = CString::new(entry.as_str()).expect("a name without zeros");
         // SAFETY: the module is loaded and stays so.
-        let raw = unsafe { result::module::get_function(raw, name) }.map_err(|e| self.failed(e, &format!("looking for {} in {}", key.1, compiled.file)))?;
-        let function = Function { raw, module: ptx::module(compiled) };
+        let raw = unsafe { result::module::get_function(module, name) }.map_err(|e| failed(e, "looking for"))?;
+        let read = ptx::module(compiled);
+        if hopper.is_some() {
+            let room = Hopper::MOST_SHARED - read.signatures().find(|s| s.name == *entry).map_or(0, |s| s.shared);
+            let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function has just been found.
+            unsafe { sys::cuFuncSetAttribute(raw, most, room as i32) }.result().map_err(|e| failed(e, "making room in shared memory for"))?;
+        }
+        let function = Function { raw, module: read };
         functions.insert(key, function);
         Ok(function)
     }

@@ -7,7 +7,7 @@ mod contract;
 
 pub use contract::{Buffer, Contract, Entry, Field};
 
-use super::Launch;
+use super::{Hopper, Launch, TensorMap};
 use crate::emulator::parse;
 use crate::error::{Error, Result};
 use crate::tensor::DType;
@@ -32,20 +32,21 @@ pub struct Compiled {
 /// Every compiled file.
 pub static COMPILED: &[Compiled] = include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
+/// The architecture of what `kernels/hopper/` is compiled to.
+const HOPPER: &str = "sm_90a";
+
 /// The oldest GPU that any of the kernels runs on.
 pub const OLDEST: u32 = 80;
 
 impl Compiled {
-    /// The best file of a stem for a GPU of this compute capability (8.0 is 80).
-    pub fn best(stem: &str, capability: u32) -> Option<&'static Compiled> {
-        let rank = |c: &Compiled| {
-            let number = c.architecture.trim_start_matches("sm_");
-            match number.strip_suffix('a') {
-                Some(exact) => exact.parse().ok().filter(|&n: &u32| n == capability),
-                None => number.parse().ok().filter(|&n| n <= capability),
-            }
-        };
-        COMPILED.iter().filter(|c| c.stem == stem).filter_map(|c| rank(c).map(|rank| (rank, c))).max_by_key(|&(rank, _)| rank).map(|(_, c)| c)
+    /// The file of a stem that runs on any GPU from [`OLDEST`] on.
+    pub fn portable(stem: &str) -> Option<&'static Compiled> {
+        COMPILED.iter().find(|c| c.stem == stem && c.architecture != HOPPER)
+    }
+
+    /// The file of a stem in `kernels/hopper/`, for GPUs of compute capability 9.0 and no others.
+    pub fn hopper(stem: &str) -> Option<&'static Compiled> {
+        COMPILED.iter().find(|c| c.stem == stem && c.architecture == HOPPER)
     }
 
     /// The ISA version that a driver must know, as `.version` says: (8, 4).
@@ -118,16 +119,24 @@ impl Module {
     ///
     /// # Panics
     /// Where the launcher and the kernel do not belong together: no such entry, other arguments.
-    pub(crate) fn check(&self, launch: &Launch) -> Result<&Signature> {
+    pub(crate) fn check(&self, launch: &Launch, hopper: Option<&Hopper>) -> Result<&Signature> {
+        let maps = hopper.map_or(&[][..], |h| h.maps);
         let (stem, entry) = launch.kernel;
         let name = format!("{entry}{}", launch.variant);
         let file = self.compiled.file;
         let signature = self.signatures.get(&name).unwrap_or_else(|| panic!("{file} has no entry {name}"));
-        let (dims, pointers) = signature.parameters.split_last().unwrap_or_else(|| panic!("{file}: {name} takes nothing"));
+        for map in maps {
+            if let Some(problem) = map.problem() {
+                panic!("{file}: {name}: a tensor map: {problem}");
+            }
+        }
+        let (dims, parameters) = signature.parameters.split_last().unwrap_or_else(|| panic!("{file}: {name} takes nothing"));
+        let given = maps.iter().map(|_| Some(TensorMap::BYTES)).chain(launch.buffers.iter().map(|_| None));
         assert!(
-            pointers.len() == launch.buffers.len() && pointers.iter().all(Option::is_none) && *dims == Some(launch.dims.len()),
-            "{file}: {name} takes {:?}, the launcher gives {} buffers and {} bytes of dims",
+            parameters.iter().copied().eq(given) && *dims == Some(launch.dims.len()),
+            "{file}: {name} takes {:?}, the launcher gives {} tensor maps, {} buffers and {} bytes of dims",
             signature.parameters,
+            maps.len(),
             launch.buffers.len(),
             launch.dims.len(),
         );
@@ -137,7 +146,8 @@ impl Module {
         }
         if let Some(documented) = self.contract.entry(&name) {
             let values = self.contract.values(launch.dims);
-            for (buffer, tensor) in documented.buffers.iter().zip(launch.buffers) {
+            let tensors = maps.iter().map(|m| Some(m.tensor)).chain(launch.buffers.iter().copied());
+            for (buffer, tensor) in documented.buffers.iter().zip(tensors) {
                 let Some(tensor) = tensor else { continue };
                 let needed = buffer.elements(&values).unwrap_or_else(|e| panic!("kernels/{stem}.cu:{}: `{e}` is nothing that the Dims know", buffer.line));
                 // Words of any kind may lie in a u32 buffer.
@@ -171,12 +181,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_file_is_the_newest_that_runs() {
-        assert!(Compiled::best("rms_norm", 75).is_none());
-        for capability in [80, 86, 89, 90, 100, 120] {
-            let best = Compiled::best("rms_norm", capability).expect("there is one from 8.0 on");
-            assert_eq!(best.stem, "rms_norm");
-            assert!(!best.architecture.ends_with('a') || capability == 90);
+    fn every_operation_has_a_portable_file() {
+        for op in crate::ops::OPS {
+            assert!(Compiled::portable(op.name).is_some_and(|c| c.architecture == "sm_80"), "{}", op.name);
+        }
+        for compiled in COMPILED.iter().filter(|c| c.architecture == HOPPER) {
+            assert!(Compiled::portable(compiled.stem).is_some(), "{}: other GPUs have nothing of the kind", compiled.file);
         }
     }
 
