@@ -252,14 +252,14 @@ template <int COUNT> __device__ inline void hold(unsigned (&registers)[COUNT]) {
                  "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" NAMES_##COUNT "}, " A ", " B ", add, 1, 1, " MAJOR_A \
                  ", " MAJOR_B ";\n}" \
                  : REGISTERS_##COUNT(d) \
-                 : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(MAJOR_OF_A), "n"(MAJOR_OF_B))
+                 : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(MAJOR_OF_A)), "n"(static_cast<int>(MAJOR_OF_B)))
 // A from registers (always K-major).
 #define WGMMA_REGISTERS(N, COUNT, A0, A1, A2, A3, B, ADD, MAJOR_B) \
     asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, " ADD ", 0;\n" \
                  "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" NAMES_##COUNT "}, {" A0 ", " A1 ", " A2 ", " A3 "}, " B \
                  ", add, 1, 1, " MAJOR_B ";\n}" \
                  : REGISTERS_##COUNT(d) \
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "r"(static_cast<int>(accumulate)), "n"(MAJOR_OF_B))
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(MAJOR_OF_B)))
 
 // d = a · b, added to d if `accumulate` (else d need not be cleared). Asynchronous: fence before; commit and wait after.
 template <Major MAJOR_OF_A, Major MAJOR_OF_B, int COUNT>
