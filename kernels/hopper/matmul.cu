@@ -135,19 +135,31 @@ __device__ inline void add_pair(float& x, float& y, const bf16* more) {
     y += __uint_as_float(pair & 0xffff0000u);
 }
 
-// To two neighbours in a row of C, which are inside it: what the flags in `which` say.
-template <typename O>
-__device__ inline void add_extras(float& x, float& y, unsigned which, const O* bias, const O* residual, const O* before, unsigned row, unsigned column,
-                                  const Dims& dims) {
-    const size_t at = size_t(row) * dims.n + column;
+// To a warp's 16 rows of C from `row` on (d: wgmma's registers of COLUMNS columns from `column` on): what the flags in `which` say.
+// Nothing branches: what lies outside adds something from inside, and is never written.
+template <unsigned COLUMNS, typename O>
+__device__ inline void add_extras(float* d, unsigned which, const O* bias, const O* residual, const O* before, unsigned row, unsigned column, const Dims& dims) {
+    const unsigned lane = threadIdx.x % 32;
+    const auto add = [&](const O* more, unsigned pitch) {
+#pragma unroll
+        for (unsigned r = 0; r < 2; r++) {
+            const unsigned at = row + lane / 4 + 8 * r;
+            const O* from = more + size_t(at < dims.m ? at : 0) * pitch;
+#pragma unroll
+            for (unsigned j = 0; j < COLUMNS / 8; j++) {
+                const unsigned across = column + j * 8 + lane % 4 * 2;
+                add_pair(d[4 * j + 2 * r], d[4 * j + 2 * r + 1], from + (across < dims.n ? across : 0));
+            }
+        }
+    };
     if (which & 1) {
-        add_pair(x, y, bias + column);
+        add(bias, 0);
     }
     if (which & 2) {
-        add_pair(x, y, residual + at);
+        add(residual, dims.n);
     }
     if (which & 4) {
-        add_pair(x, y, before + at);
+        add(before, dims.n);
     }
 }
 
@@ -204,15 +216,16 @@ __device__ inline void simple_product(const TensorMap& a, const TensorMap& b, co
     hold(sum);
 
     // 3. Out, two neighbours at a time.
+    const unsigned first_row = corner.row + group * 64 + warp * 16;
+    add_extras<128, O>(sum, dims.flags, bias, residual, c, first_row, corner.column, dims);
 #pragma unroll
-    for (unsigned j = 0; j < 16; j++) {
+    for (unsigned r = 0; r < 2; r++) {
+        const unsigned row = first_row + lane / 4 + 8 * r;
 #pragma unroll
-        for (unsigned r = 0; r < 2; r++) {
-            const unsigned row = corner.row + group * 64 + warp * 16 + lane / 4 + 8 * r, column = corner.column + j * 8 + lane % 4 * 2;
-            float x = sum[4 * j + 2 * r], y = sum[4 * j + 2 * r + 1];
+        for (unsigned j = 0; j < 16; j++) {
+            const unsigned column = corner.column + j * 8 + lane % 4 * 2;
             if (row < dims.m && column < dims.n) {
-                add_extras<O>(x, y, dims.flags, bias, residual, c, row, column, dims);
-                put_pair(c + size_t(row) * dims.n + column, x, y);
+                put_pair(c + size_t(row) * dims.n + column, sum[4 * j + 2 * r], sum[4 * j + 2 * r + 1]);
             }
         }
     }
@@ -347,18 +360,7 @@ __device__ inline void specialised_product(const TensorMap& a, const TensorMap& 
                     const unsigned first_column = corner.column + piece * WIDTH, box = boxes + piece % 2 * BOX;
                     float* d = sum + piece * WIDTH / 2;
                     if (first_column < dims.n) {
-                        if (extras) {
-#pragma unroll
-                            for (unsigned j = 0; j < WIDTH / 8; j++) {
-#pragma unroll
-                                for (unsigned r = 0; r < 2; r++) {
-                                    const unsigned row = first_row + warp % 4 * 16 + lane / 4 + 8 * r, column = first_column + j * 8 + lane % 4 * 2;
-                                    if (row < dims.m && column < dims.n) {
-                                        add_extras(d[4 * j + 2 * r], d[4 * j + 2 * r + 1], extras, bias, residual, before, row, column, dims);
-                                    }
-                                }
-                            }
-                        }
+                        add_extras<WIDTH, O>(d, extras, bias, residual, before, first_row + warp % 4 * 16, first_column, dims);
                         if (orders) {
                             tma_wait_read<1>();  // all but the other box's store have left
                         }
@@ -392,32 +394,38 @@ __device__ inline void specialised_product(const TensorMap& a, const TensorMap& 
 // ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 extern "C" __global__ void __launch_bounds__(256) wgmma_nt_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias, const float* __restrict__ residual, float* c, Dims dims) {
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias,
+    const float* __restrict__ residual, float* c, Dims dims) {
     simple_product<NT>(a, b, bias, residual, c, dims);
 }
 
 extern "C" __global__ void __launch_bounds__(256) wgmma_nt_bf16_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* c, Dims dims) {
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias,
+    const bf16* __restrict__ residual, bf16* c, Dims dims) {
     simple_product<NT>(a, b, bias, residual, c, dims);
 }
 
 extern "C" __global__ void __launch_bounds__(256) wgmma_nn_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias, const float* __restrict__ residual, float* c, Dims dims) {
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias,
+    const float* __restrict__ residual, float* c, Dims dims) {
     simple_product<NN>(a, b, bias, residual, c, dims);
 }
 
 extern "C" __global__ void __launch_bounds__(256) wgmma_nn_bf16_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* c, Dims dims) {
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias,
+    const bf16* __restrict__ residual, bf16* c, Dims dims) {
     simple_product<NN>(a, b, bias, residual, c, dims);
 }
 
 extern "C" __global__ void __launch_bounds__(256) wgmma_tn_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias, const float* __restrict__ residual, float* c, Dims dims) {
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias,
+    const float* __restrict__ residual, float* c, Dims dims) {
     simple_product<TN>(a, b, bias, residual, c, dims);
 }
 
 extern "C" __global__ void __launch_bounds__(256) wgmma_tn_bf16_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* c, Dims dims) {
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias,
+    const bf16* __restrict__ residual, bf16* c, Dims dims) {
     simple_product<TN>(a, b, bias, residual, c, dims);
 }
 
