@@ -395,7 +395,7 @@ pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progres
 
 /// The dtypes of activations and weights that a case runs with on a device.
 fn precisions(case: &Case, device: &Device) -> impl Iterator<Item = DType> {
-    [DType::F32].into_iter().chain((device.has_bf16() && case.is_mixed()).then_some(DType::Bf16))
+    (!case.only_mixed).then_some(DType::F32).into_iter().chain((device.has_bf16() && case.is_mixed()).then_some(DType::Bf16))
 }
 
 impl Report {

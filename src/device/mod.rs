@@ -18,7 +18,7 @@ pub mod wgpu;
 pub use gpu::Gpu;
 pub use launch::Language;
 pub(crate) use launch::{Hopper, Launch, variant};
-pub(crate) use tensor_map::{MapDim, Swizzle, TensorMap};
+pub(crate) use tensor_map::{MapDim, TensorMap};
 
 use crate::error::{Error, Result};
 use crate::tensor::DType;

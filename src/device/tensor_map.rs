@@ -5,15 +5,14 @@
 
 use crate::tensor::Tensor;
 
-/// A tensor that the TMA reads or writes by boxes. Elements of the tensor's dtype; element strides of 1, no interleaving.
+/// A tensor that the TMA reads or writes by boxes. Elements of the tensor's dtype, element strides of 1, no interleaving, 128-byte
+/// swizzle: the 16-byte piece `i` of row `r` of a box lies at `i ^ (r % 8)`, so that a column of them lies in different banks.
 #[derive(Clone, Copy)]
 pub(crate) struct TensorMap<'a> {
     /// The tensor.
     pub tensor: &'a Tensor,
     /// Its dimensions as the kernel sees them, innermost first: 1 to 5. The first has a stride of 1.
     pub dims: &'a [MapDim],
-    /// How the rows of a box lie in shared memory.
-    pub swizzle: Swizzle,
 }
 
 /// A dimension of a [`TensorMap`].
@@ -25,15 +24,6 @@ pub(crate) struct MapDim {
     pub stride: usize,
     /// Elements of a box: 1 to 256.
     pub box_size: usize,
-}
-
-/// Which 16-byte pieces of a box's rows change places, so that a column of them lies in different banks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Swizzle {
-    /// None of them.
-    None,
-    /// Within 128 bytes: piece `i` of row `r` lies at `i ^ (r % 8)`. A row of the box is 128 bytes at most.
-    Bytes128,
 }
 
 impl TensorMap<'_> {
@@ -58,8 +48,8 @@ impl TensorMap<'_> {
             return Some(format!("{dim:?}: strides are multiples of 16 bytes, below 2⁴⁰"));
         }
         let row = inner.box_size * element;
-        if !row.is_multiple_of(16) || (self.swizzle == Swizzle::Bytes128 && row > 128) {
-            return Some(format!("a box's row of {row} bytes: it is a multiple of 16, and at most 128 where it is swizzled"));
+        if !row.is_multiple_of(16) || row > 128 {
+            return Some(format!("a box's row of {row} bytes: it is a multiple of 16, and at most 128"));
         }
         (reach >= self.tensor.len()).then(|| format!("element {reach} of a tensor of {}", self.tensor.len()))
     }
@@ -74,7 +64,7 @@ mod tests {
     fn what_the_tma_cannot_do_is_said() {
         let tensor = Tensor::zeros(&Device::Cpu, [40, 24], DType::Bf16).unwrap();
         let dim = |size, stride, box_size| MapDim { size, stride, box_size };
-        let problem = |dims: &[MapDim]| TensorMap { tensor: &tensor, dims, swizzle: Swizzle::Bytes128 }.problem();
+        let problem = |dims: &[MapDim]| TensorMap { tensor: &tensor, dims }.problem();
         assert_eq!(problem(&[dim(24, 1, 64), dim(40, 24, 128)]), None);
         for (dims, part) in [
             (&[][..], "no dimensions"),

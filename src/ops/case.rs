@@ -169,6 +169,8 @@ pub struct Case {
     pub bench: bool,
     /// Whether only a real GPU has the time for it; run where it is asked for.
     pub large: bool,
+    /// Whether it runs in mixed precision alone: its kernel takes nothing but bf16.
+    pub only_mixed: bool,
     /// Why this case cannot run on a device, if so: listed, never silent.
     pub skip: Option<fn(&Device) -> Option<String>>,
 }
@@ -195,6 +197,7 @@ impl Case {
             flops: 0,
             bench: false,
             large: false,
+            only_mixed: false,
             skip: None,
         }
     }
@@ -208,6 +211,13 @@ impl Case {
     /// With plain loops that round to bf16 within, for the allowance in mixed precision.
     pub fn naive_mixed(mut self, run: impl Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync + 'static) -> Self {
         self.naive_mixed = Some(Box::new(run));
+        self
+    }
+
+    /// As one of a kernel that takes nothing but bf16, on the devices for which `absent` gives no reason against it.
+    pub fn only_mixed(mut self, absent: fn(&Device) -> Option<String>) -> Self {
+        self.only_mixed = true;
+        self.skip = Some(absent);
         self
     }
 

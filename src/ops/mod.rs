@@ -6,6 +6,7 @@
 //! gradients accumulate, activation gradients overwrite.
 
 pub mod case;
+mod hopper;
 mod ladder;
 
 use crate::device::Device;

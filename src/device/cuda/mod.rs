@@ -8,7 +8,7 @@ mod fault;
 mod staging;
 
 use super::ptx::{self, Compiled};
-use super::{Buffer, Hopper, Launch, Swizzle, TensorMap};
+use super::{Buffer, Hopper, Launch, TensorMap};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use cudarc::driver::result::{self, DriverError};
@@ -40,6 +40,8 @@ pub struct Context {
     modules: Mutex<HashMap<&'static str, sys::CUmodule>>,
     staging: Mutex<Staging>,
     lost: Mutex<Option<String>>,
+    /// Operations whose Hopper kernels have been tested here, and whether they are right.
+    trusted: Mutex<HashMap<&'static str, bool>>,
 }
 
 // SAFETY: the handles are names that the driver gave out; it takes them from any thread in which the context is current, and
@@ -154,6 +156,7 @@ impl Context {
             modules: Mutex::default(),
             staging: Mutex::default(),
             lost: Mutex::default(),
+            trusted: Mutex::default(),
         };
         // Freed memory stays in the pool: a run that allocates the same again need not ask the system.
         let keep = u64::MAX;
@@ -177,6 +180,20 @@ impl Context {
     /// Its streaming multiprocessors.
     pub fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    /// Whether an operation's Hopper kernels give the right results here: runs `test` once, and says so where they do not.
+    pub(crate) fn trusts(&self, op: &'static str, test: impl FnOnce() -> Result<()>) -> bool {
+        *lock(&self.trusted).entry(op).or_insert_with(|| {
+            if std::env::var_os("TRIMODAL_HOPPER").is_some_and(|v| v == "off") {
+                return false;
+            }
+            let result = test();
+            if let Err(e) = &result {
+                eprintln!("warning: {}: {op} takes its portable kernels, because the Hopper kernels fail their test: {e}", self.name);
+            }
+            result.is_ok()
+        })
     }
 
     /// Its memory: (free, total) bytes. What our pool holds and does not use counts as free.
@@ -326,10 +343,6 @@ impl Context {
             DType::Bf16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
             other => unreachable!("no kernel takes {other} through the TMA"),
         };
-        let swizzle = match map.swizzle {
-            Swizzle::None => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_NONE,
-            Swizzle::Bytes128 => sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
-        };
         let element = map.tensor.dtype().size();
         let sizes: Vec<u64> = map.dims.iter().map(|d| d.size as u64).collect();
         let strides: Vec<u64> = map.dims[1..].iter().map(|d| (d.stride * element) as u64).collect();
@@ -348,7 +361,7 @@ impl Context {
                 boxes.as_ptr(),
                 [1u32; 5].as_ptr(),
                 sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
-                swizzle,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
                 sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             )

@@ -1,6 +1,6 @@
 //! The cases of attention: the masks of the design page, packed, on many shapes.
 
-use super::{EMPTY, LEAST_WORKGROUP_BYTES, OP, Rung, WORKGROUP_BYTES, backward_tiles, forward, forward_rung};
+use super::{EMPTY, LEAST_WORKGROUP_BYTES, OP, Rung, WORKGROUP_BYTES, backward_rung, forward, forward_rung};
 use crate::device::Device;
 use crate::device::cpu::Real;
 use crate::error::Result;
@@ -115,14 +115,26 @@ fn pairs(visible: &[[i32; 2]]) -> u64 {
 /// WGSL's exp has an error of 3 + 2·|x| ulp, of which the first counts where x ≈ 0 and the probability is large.
 const EXP_ULP: f64 = 8.0;
 
+/// Whether the shape is one that Hopper's kernels take: the others have no case of theirs.
+fn on_hopper(shape: &Shape) -> bool {
+    shape.head_dim.is_multiple_of(8) && shape.queries > 0 && shape.keys > 0
+}
+
 /// Forward on every rung.
 pub(super) fn forward_cases(shape: &Shape) -> Vec<Case> {
     let shape = *shape;
     let (inputs, visible) = inputs(&shape);
     let Shape { queries, heads, head_dim, .. } = shape;
-    let rungs = [("forward", None), ("forward:tiled", Some(Rung::Tiled(LEAST_WORKGROUP_BYTES))), ("forward:naive", Some(Rung::Naive))];
+    let rungs = [
+        ("forward", None),
+        ("forward:tiled", Some(Rung::Tiled(LEAST_WORKGROUP_BYTES))),
+        ("forward:naive", Some(Rung::Naive)),
+        ("forward:wgmma", Some(Rung::Wgmma)),
+        ("forward:overlapped", Some(Rung::Overlapped)),
+    ];
     rungs
         .into_iter()
+        .filter(|(_, rung)| on_hopper(&shape) || !matches!(rung, Some(Rung::Wgmma | Rung::Overlapped)))
         .map(|(entry, rung)| {
             let outputs = vec![Output::overwritten("o", [queries, heads, head_dim], Kind::Mixed), Output::overwritten("lse", [queries, heads], Kind::Real)];
             let case = Case::new(entry, shape.label(), inputs.clone(), outputs, Compare::Reduction(EXP_ULP), move |i, o| {
@@ -132,7 +144,6 @@ pub(super) fn forward_cases(shape: &Shape) -> Vec<Case> {
                     on_real!(i[0].dtype(), naive_forward::<T>(i, shape.scale(), exact, o, lse));
                     return Ok(());
                 }
-                let rung = rung.unwrap_or(Rung::of(head_dim, i[0].device()));
                 forward_rung(rung, &i[0], &i[1], &i[2], &i[3], shape.scale(), o, lse)
             })
             .naive(move |i, o| {
@@ -146,7 +157,8 @@ pub(super) fn forward_cases(shape: &Shape) -> Vec<Case> {
                 naive_forward::<f32>(i, shape.scale(), if rung == Some(Rung::Naive) { exact } else { to_bf16 }, o, lse);
                 Ok(())
             });
-            timed(case, &shape, 4 * pairs(&visible))
+            let case = timed(case, &shape, 4 * pairs(&visible));
+            if matches!(rung, Some(Rung::Wgmma | Rung::Overlapped)) { case.only_mixed(crate::ops::hopper::absent) } else { case }
         })
         .collect()
 }
@@ -171,9 +183,11 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
     let kind = if pairs(&visible) > 0 && visible.iter().all(|v| v[1] - v[0] <= 1) { Kind::Real } else { Kind::Mixed };
     inputs.iter_mut().filter(|i| i.kind == Kind::Mixed).for_each(|i| i.kind = kind);
     inputs.push(Operand::ints("visible_by", [keys, 2], by.into_iter().flatten()));
-    [("backward", WORKGROUP_BYTES), ("backward:least", LEAST_WORKGROUP_BYTES)]
+    let rungs = [("backward", Rung::Tiled(WORKGROUP_BYTES)), ("backward:least", Rung::Tiled(LEAST_WORKGROUP_BYTES)), ("backward:wgmma", Rung::Overlapped)];
+    rungs
         .into_iter()
-        .map(|(entry, bytes)| {
+        .filter(|(_, rung)| *rung != Rung::Overlapped || (on_hopper(&shape) && kind == Kind::Mixed))
+        .map(|(entry, rung)| {
             let outputs = vec![
                 Output::scratch(queries * heads),
                 Output::overwritten("dq", [queries, heads, head_dim], kind),
@@ -182,7 +196,7 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
             ];
             let case = Case::new(entry, shape.label(), inputs.clone(), outputs, Compare::Reduction(EXP_ULP), move |i, o| {
                 let [delta, dq, dk, dv] = o else { unreachable!("four outputs") };
-                backward_tiles(bytes, &i[0], &i[1], &i[2], &i[4], &i[5], &i[6], &i[3], &i[7], shape.scale(), delta, dq, dk, dv)
+                backward_rung(Some(rung), &i[0], &i[1], &i[2], &i[4], &i[5], &i[6], &i[3], &i[7], shape.scale(), delta, dq, dk, dv)
             })
             .naive(move |i, o| {
                 let [_, dq, dk, dv] = o else { unreachable!("four outputs") };
@@ -194,7 +208,8 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
                 naive_backward::<f32>(i, shape.scale(), to_bf16, dq, dk, dv);
                 Ok(())
             });
-            timed(case, &shape, 10 * pairs(&visible))
+            let case = timed(case, &shape, 10 * pairs(&visible));
+            if rung == Rung::Overlapped { case.only_mixed(crate::ops::hopper::absent) } else { case }
         })
         .collect()
 }

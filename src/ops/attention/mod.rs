@@ -16,6 +16,7 @@
 
 mod cases;
 mod cpu;
+mod hopper;
 mod tile;
 
 pub use cases::{cases, gradients};
@@ -105,6 +106,10 @@ enum Rung {
     Naive,
     /// Tiles; on wgpu such that fit this many bytes of workgroup memory, or what the adapter grants where that is less.
     Tiled(usize),
+    /// `kernels/hopper/attention.cu`, one thing after the other.
+    Wgmma,
+    /// `kernels/hopper/attention.cu`, products beside exponentials; with the backward pass of the same folder.
+    Overlapped,
 }
 
 impl Rung {
@@ -112,9 +117,12 @@ impl Rung {
     /// packed samples (d = 16, llvmpipe) the naive rung took 5.6 ms against 23 for tiles, which look at keys that their
     /// rows do not see; on 512 causal rows of d = 64, tiles took 40 ms against 52.
     /// With PTX, tiles always: sixteen rows that share their loads beat sixteen warps that do not, whatever the head.
-    fn of(head_dim: usize, device: &Device) -> Self {
-        let wgsl = matches!(device, Device::Gpu(gpu) if gpu.language() == Language::Wgsl);
-        if wgsl && head_dim <= 32 { Rung::Naive } else { Rung::Tiled(WORKGROUP_BYTES) }
+    fn of(checked: &Checked) -> Self {
+        match &checked.device {
+            Device::Gpu(gpu) if gpu.language() == Language::Wgsl && checked.dims.head_dim <= 32 => Rung::Naive,
+            Device::Gpu(gpu) if hopper::takes(gpu, &checked.dims, checked.dtype) => Rung::Overlapped,
+            _ => Rung::Tiled(WORKGROUP_BYTES),
+        }
     }
 }
 
@@ -134,11 +142,20 @@ const LEAST_WORKGROUP_BYTES: usize = 16 << 10;
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
 #[allow(clippy::too_many_arguments)]
 pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32, o: &mut Tensor, lse: &mut Tensor) -> Result<()> {
-    forward_rung(Rung::of(q.row_len() / q.dim(1).max(1), q.device()), q, k, v, visible, scale, o, lse)
+    forward_rung(None, q, k, v, visible, scale, o, lse)
 }
 
 #[allow(clippy::too_many_arguments)]
-fn forward_rung(rung: Rung, q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32, o: &mut Tensor, lse: &mut Tensor) -> Result<()> {
+fn forward_rung(
+    rung: Option<Rung>,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    visible: &Tensor,
+    scale: f32,
+    o: &mut Tensor,
+    lse: &mut Tensor,
+) -> Result<()> {
     let checked = Checked::new(q, k, v, visible, scale)?;
     let (dims, dtype, device) = (checked.dims, checked.dtype, &checked.device);
     expect_len(OP, "o", o, q.shape(), dtype, device)?;
@@ -147,7 +164,7 @@ fn forward_rung(rung: Rung, q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(&checked, q, k, v, visible, o, lse)),
         Device::Gpu(gpu) => {
             let buffers = [Some(q), Some(k), Some(v), Some(visible), Some(&*o), Some(&*lse)];
-            launch_forward(gpu, rung, &checked, &buffers)?;
+            launch_forward(gpu, rung.unwrap_or_else(|| Rung::of(&checked)), &checked, &buffers)?;
         }
     }
     Ok(())
@@ -177,12 +194,12 @@ pub fn backward(
     dk: &mut Tensor,
     dv: &mut Tensor,
 ) -> Result<()> {
-    backward_tiles(WORKGROUP_BYTES, q, k, v, o, lse, d_o, visible, visible_by, scale, delta, dq, dk, dv)
+    backward_rung(None, q, k, v, o, lse, d_o, visible, visible_by, scale, delta, dq, dk, dv)
 }
 
 #[allow(clippy::too_many_arguments)]
-fn backward_tiles(
-    bytes: usize,
+fn backward_rung(
+    rung: Option<Rung>,
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
@@ -210,7 +227,7 @@ fn backward_tiles(
     expect_len(OP, "dv", dv, k.shape(), dtype, device)?;
     match device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(&checked, q, k, v, o, lse, d_o, visible, dq, dk, dv)),
-        Device::Gpu(gpu) => launch_backward(gpu, bytes, &checked, [q, k, v, o, lse, d_o, visible, visible_by], [delta, dq, dk, dv])?,
+        Device::Gpu(gpu) => launch_backward(gpu, rung.unwrap_or_else(|| Rung::of(&checked)), &checked, [q, k, v, o, lse, d_o, visible, visible_by], [delta, dq, dk, dv])?,
     }
     Ok(())
 }
@@ -283,16 +300,28 @@ fn launch_forward(gpu: &Gpu, rung: Rung, checked: &Checked, buffers: &[Option<&T
             let constants = [("HEAD_DIM", dims.head_dim), ("TILE_Q", tile_q as u32), ("TILE_K", tile_k as u32), ("THREADS_X", threads_x as u32)];
             launch("forward", &constants, "", rows.div_ceil(tile_q) * heads)
         }
+        (_, Rung::Wgmma | Rung::Overlapped) => {
+            hopper::expect(&dims, checked.dtype, &checked.device)?;
+            hopper::forward(gpu, rung, &dims, buffers)
+        }
         (Language::Ptx, Rung::Naive) => launch("forward_naive", &[], variant(checked.dtype), (rows * heads).div_ceil(4)),
         (Language::Ptx, Rung::Tiled(_)) => launch("forward", &[], sized_variant(head_dim, checked.dtype), rows.div_ceil(64) * heads),
     }
 }
 
-fn launch_backward(gpu: &Gpu, bytes: usize, checked: &Checked, inputs: [&Tensor; 8], outputs: [&Tensor; 4]) -> Result<()> {
+fn launch_backward(gpu: &Gpu, rung: Rung, checked: &Checked, inputs: [&Tensor; 8], outputs: [&Tensor; 4]) -> Result<()> {
     let [q, k, v, o, lse, d_o, visible, visible_by] = inputs;
     let [delta, dq, dk, dv] = outputs;
     let dims = checked.dims;
     let (rows, keys, heads, kv_heads) = (dims.queries as usize, dims.keys as usize, dims.heads as usize, dims.kv_heads as usize);
+    let bytes = match rung {
+        Rung::Wgmma | Rung::Overlapped => {
+            hopper::expect(&dims, checked.dtype, &checked.device)?;
+            return hopper::backward(gpu, &dims, inputs, outputs);
+        }
+        Rung::Tiled(bytes) => bytes,
+        Rung::Naive => WORKGROUP_BYTES, // backward has one rung
+    };
     let launch = |entry, constants: &[_], variant, buffers: &[&Tensor], groups| {
         let buffers: Vec<_> = buffers.iter().map(|&b| Some(b)).collect();
         gpu.launch(Launch { kernel: ("attention_backward", entry), constants, variant, buffers: &buffers, dims: super::dims_bytes(&dims), groups })

@@ -1,6 +1,6 @@
 //! The cases of [`super::forward`]: shapes around every edge, all layouts, all rungs, all epilogues.
 
-use super::{Epilogue, Layout, Rung, forward, forward_with, split_workspace, workspace};
+use super::{Epilogue, Layout, Rung, forward, hopper, forward_with, split_workspace, workspace};
 use crate::error::Result;
 use crate::ops::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use crate::tensor::Tensor;
@@ -132,7 +132,38 @@ pub fn cases() -> Vec<Case> {
     });
     many.skip = Some(|device| device.has_bf16().then(|| "a CUDA grid has one row of 2³¹ blocks".into()));
     cases.push(many);
+    cases.extend(on_hopper());
     cases.extend(demo());
+    cases
+}
+
+/// Every rung of `kernels/hopper/`: tiles that are full, cut, alone, and several per block and cluster; K shorter than a stage, longer
+/// than the pipeline, and cut. To f32, and all in bf16.
+fn on_hopper() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let shapes = [(8, 8, 8), (64, 64, 64), (128, 256, 64), (136, 264, 72), (72, 520, 200), (328, 264, 136), (256, 512, 320), (264, 776, 40), (2120, 24, 16)];
+    // The rows of A are then no rows in memory.
+    let odd = [(1, 24, 8), (133, 264, 72), (263, 520, 24)];
+    let mut epilogues = EPILOGUES.iter().cycle();
+    let all = shapes.into_iter().flat_map(|shape| LAYOUTS.map(|layout| (layout, shape)));
+    let odd = odd.into_iter().flat_map(|shape| [Layout::Nt, Layout::Nn].map(|layout| (layout, shape)));
+    for (layout, shape) in all.chain(odd) {
+        for (entry, rung) in hopper::RUNGS {
+            let &epilogue = epilogues.next().expect("they go round");
+            let spec = |bf16| Spec { entry, rung: Rung::Hopper(rung), layout, shape, epilogue, bf16, exact: true };
+            let mut to_f32 = case(spec(true));
+            to_f32.skip = Some(crate::ops::hopper::absent);
+            cases.push(to_f32);
+            cases.push(case(spec(false)).only_mixed(crate::ops::hopper::absent));
+        }
+    }
+    for layout in LAYOUTS {
+        for (entry, rung) in hopper::RUNGS {
+            let mut real = case(Spec { entry, rung: Rung::Hopper(rung), layout, shape: (200, 136, 648), epilogue: EPILOGUES[0], bf16: true, exact: false });
+            real.skip = Some(crate::ops::hopper::absent);
+            cases.push(real);
+        }
+    }
     cases
 }
 

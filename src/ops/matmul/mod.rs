@@ -8,8 +8,10 @@
 
 mod cases;
 mod cpu;
+mod hopper;
 
 pub use cases::{cases, gradients};
+pub use hopper::Rung as HopperRung;
 
 use super::dims_bytes;
 use super::{expect_kind, expect_len, real, size, statistic};
@@ -45,6 +47,9 @@ pub enum Rung {
     /// Several workgroups per tile of C, each over a stretch of K; needs the workspace of [`split_workspace`]. On the CPU
     /// as [`Rung::Auto`].
     SplitK,
+    /// A rung of `kernels/hopper/matmul.cu`: bf16 operands and rows of a multiple of 16 bytes, on GPUs that have them. On the CPU as
+    /// [`Rung::Auto`].
+    Hopper(HopperRung),
 }
 
 /// What is added to the product.
@@ -170,7 +175,8 @@ pub fn forward(layout: Layout, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &m
 /// As [`forward`], by the kernel that `rung` names.
 ///
 /// # Errors
-/// As [`forward`]; also [`Error::Mismatch`] for [`Rung::SplitK`] without a workspace of [`split_workspace`] elements on a GPU.
+/// As [`forward`]; also [`Error::Mismatch`] for [`Rung::SplitK`] without a workspace of [`split_workspace`] elements on a GPU, and
+/// for [`Rung::Hopper`] where the GPU or the operands are not what it takes.
 pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &mut Tensor, workspace: Option<&mut Tensor>) -> Result<()> {
     let input = if a.dtype() == DType::Bf16 { DType::Bf16 } else { real(OP, "a", a)? };
     let device = a.device().clone();
@@ -229,12 +235,20 @@ fn launch(
     let large = 2 * split.tile;
     let rung = match rung {
         Rung::Auto if workspace.is_some() && split.pays(layout, m, n, k) => Rung::SplitK,
+        Rung::Auto if hopper::misfit(&dims, a, b, c).is_none() && super::hopper::takes(gpu, OP, hopper::test) => Rung::Hopper(hopper::best(gpu, &dims)),
         Rung::Auto if m.div_ceil(large) * n.div_ceil(large) >= BUSY => Rung::Large,
         Rung::Auto => Rung::Small,
         forced => forced,
     };
     match rung {
         Rung::Naive | Rung::Large | Rung::Small | Rung::Auto => product(gpu, rung, layout, &dims, a, b, epilogue, c),
+        Rung::Hopper(rung) => {
+            let misfit = hopper::misfit(&dims, a, b, c).or_else(|| super::hopper::absent(a.device()));
+            if let Some(misfit) = misfit {
+                return Err(Error::mismatch(OP, "rung", format!("for {rung:?}: {misfit}"), format!("{layout:?} M={m} N={n} K={k}")));
+            }
+            hopper::launch(gpu, rung, layout, &dims, a, b, epilogue, c)
+        }
         Rung::SplitK => {
             let needed = split_workspace(m, n, k);
             let Some(workspace) = workspace else {
