@@ -25,6 +25,11 @@ fn parameter_names(source: &str, entry: &str) -> Option<Vec<String>> {
     None
 }
 
+/// A `CUtensorMap` by value.
+fn is_map(parameter: &parse::Param) -> bool {
+    parameter.kind == parse::ParamKind::Bytes && (parameter.size, parameter.align) == (128, 64)
+}
+
 /// Everything that is wrong with one file, one line each.
 fn check(source_file: &str, source: &str, contract: &Contract, program: &Program) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -46,22 +51,19 @@ fn check(source_file: &str, source: &str, contract: &Contract, program: &Program
         if !documented.has_dims {
             say(documented.line, "its last line must be `N  dims  by value`".into());
         }
-        let pointers = entry.params.iter().filter(|p| p.kind == parse::ParamKind::Pointer).count();
-        match entry.params.split_last() {
-            Some((dims, rest)) if rest.len() == pointers && dims.size == 4 * contract.fields.len() => {}
-            Some((dims, _)) => say(
-                documented.line,
-                format!(
-                    "the last parameter has {} bytes and {pointers} of {} are pointers; Dims has {} fields of 4 bytes",
-                    dims.size,
-                    entry.params.len(),
-                    contract.fields.len()
-                ),
-            ),
-            None => say(documented.line, "takes nothing".into()),
+        let Some((dims, operands)) = entry.params.split_last() else {
+            say(documented.line, "takes nothing".into());
+            continue;
+        };
+        let stray = operands.iter().find(|p| p.kind != parse::ParamKind::Pointer && !is_map(p));
+        if let Some(stray) = stray {
+            say(documented.line, format!("`{}` is neither a pointer nor a tensor map, but {} bytes", stray.name, stray.size));
         }
-        if documented.buffers.len() != pointers {
-            say(documented.line, format!("documents {} buffers, but takes {pointers}", documented.buffers.len()));
+        if dims.size != 4 * contract.fields.len() {
+            say(documented.line, format!("the last parameter has {} bytes, Dims {} fields of 4 bytes", dims.size, contract.fields.len()));
+        }
+        if documented.buffers.len() != operands.len() {
+            say(documented.line, format!("documents {} buffers, but takes {}", documented.buffers.len(), operands.len()));
             continue;
         }
         let names = parameter_names(source, &entry.name);
@@ -84,6 +86,12 @@ fn check(source_file: &str, source: &str, contract: &Contract, program: &Program
                 if !["f32", "bf16", "i32", "u32", "u8"].contains(&dtype.as_str()) {
                     say(format!("unknown dtype `{dtype}`"));
                 }
+            }
+            if is_map(&operands[index]) {
+                if !["read", "written"].iter().any(|word| buffer.access.starts_with(&format!("{word} through TMA"))) {
+                    say(format!("a tensor map: expected `read through TMA` or `written through TMA`, found `{}`", buffer.access));
+                }
+                continue;
             }
             match buffer.is_written() {
                 None => say(format!("expected read, overwritten, accumulated, updated, in place or scratch, found `{}`", buffer.access)),
@@ -115,7 +123,8 @@ fn every_header_agrees_with_its_ptx() {
     for compiled in COMPILED {
         let Module { contract, .. } = module(compiled);
         let program = Program::new(compiled.file, compiled.text).unwrap_or_else(|e| panic!("{e}"));
-        wrong.extend(check(&format!("kernels/{}.cu", compiled.stem), compiled.source, contract, &program));
+        let folder = if compiled.architecture == "sm_90a" { "kernels/hopper" } else { "kernels" };
+        wrong.extend(check(&format!("{folder}/{}.cu", compiled.stem), compiled.source, contract, &program));
     }
     assert!(wrong.is_empty(), "{} lines of headers are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
