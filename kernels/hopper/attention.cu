@@ -14,7 +14,8 @@
 //                                   (FlashAttention-3: Shah et al. 2024, arXiv 2407.08608).
 // Not measured yet: no Hopper GPU was within reach when this was written.
 //
-// forward_wgmma       block 384, 128 rows of one head per block, grid = ceil(Nq / 128) · H, dynamic shared memory d64 82,048, d128 163,968 bytes
+// forward_wgmma       block 384, 128 rows of one head per block, dynamic shared memory d64 82,048, d128 163,968 bytes,
+//                     grid = ceil(Nq / 128) · H
 //   0  q           [Nq, H, d]        bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   1  k           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   2  v           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
@@ -22,8 +23,8 @@
 //   4  visible     [Nq, 2]           i32   read
 //   5  lse         [Nq, H]           f32   overwritten (backward needs it)
 //   6  dims        by value
-// forward_overlapped  block 512 (d64), 384 (d128), ROWS = 192 (d64), 128 (d128) rows of one head per block, grid = ceil(Nq / ROWS) · H, dynamic
-//                     shared memory d64 90,240, d128 163,968 bytes
+// forward_overlapped  block 512 or 384, ROWS = 192 (d64: three warp groups) or 128 (d128: two) rows of one head per block,
+//                     dynamic shared memory d64 90,240, d128 163,968 bytes, grid = ceil(Nq / ROWS) · H
 //   0  q           [Nq, H, d]        bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   1  k           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   2  v           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle

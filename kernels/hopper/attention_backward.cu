@@ -6,7 +6,7 @@
 //
 // Order: `delta` of the portable ../attention_backward.cu (one pass over o and do, bound by memory), then dkv and dq_rows in any order.
 //
-// dkv      block 384, 128 keys of one KV head per block, grid = ceil(Nk / 128) · Hkv, dynamic shared memory d64 67,648, d128 133,184 bytes
+// dkv      block 384, 128 keys of one KV head per block, dynamic shared memory d64 67,648, d128 133,184 bytes, grid = ceil(Nk / 128) · Hkv
 //   0  q           [Nq, H, d]        bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   1  k           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   2  v           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
@@ -18,7 +18,7 @@
 //   8  visible     [Nq, 2]           i32   read
 //   9  visible_by  [Nk, 2]           i32   read: rows that may see a key (visible decides which of them do)
 //   10 dims        by value
-// dq_rows  block 384, 128 rows of one head per block, grid = ceil(Nq / 128) · H, dynamic shared memory d64 98,368, d128 196,672 bytes
+// dq_rows  block 384, 128 rows of one head per block, dynamic shared memory d64 98,368, d128 196,672 bytes, grid = ceil(Nq / 128) · H
 //   0  q           [Nq, H, d]        bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   1  k           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   2  v           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle

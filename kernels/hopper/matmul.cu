@@ -19,14 +19,14 @@
 //                     in while this one's results go out. Two blocks are a cluster, share a tile of B, and fetch half of it each.
 // Not measured yet: no Hopper GPU was within reach when this was written.
 //
-// wgmma              block 256, 128 × 128 of C, grid = ceil(M / 128) · ceil(N / 128), 131,136 bytes of dynamic shared memory
+// wgmma              block 256, 128 × 128 of C, dynamic shared memory 131,136 bytes, grid = ceil(M / 128) · ceil(N / 128)
 //   0  a         [M, K]  bf16      read through TMA (_tn: [K, M]), box 64 × 64, 128-byte swizzle
 //   1  b         [N, K]  bf16      read through TMA (_nn, _tn: [K, N]), box 64 × 64, 128-byte swizzle
 //   2  bias      [N]     f32|bf16  read (only if flags & 1)
 //   3  residual  [M, N]  f32|bf16  read (only if flags & 2)
 //   4  c         [M, N]  f32|bf16  overwritten (accumulated if flags & 4)
 //   5  dims      by value
-// specialised        block 384, 128 × 256 of C at a time, grid = any, best min(tiles, multiprocessors), 229,504 bytes of dynamic shared memory
+// specialised        block 384, 128 × 256 of C at a time, dynamic shared memory 229,504 bytes, grid = any number, best min(tiles, multiprocessors)
 //   0  a         [M, K]  bf16      read through TMA (_tn: [K, M]), box 64 × 64, 128-byte swizzle
 //   1  b         [N, K]  bf16      read through TMA (_nn, _tn: [K, N]), box 64 × 64, 128-byte swizzle
 //   2  c         [M, N]  f32|bf16  written through TMA (f32: added to if flags & 4), box 64 rows × 128 bytes, 128-byte swizzle
@@ -34,7 +34,7 @@
 //   4  residual  [M, N]  f32|bf16  read (only if flags & 2)
 //   5  before    [M, N]  f32|bf16  read (only if flags & 4 and bf16: it is c itself)
 //   6  dims      by value
-// specialised_small  block 384, 128 × 128 of C at a time, grid = any, best min(tiles, multiprocessors), 229,504 bytes of dynamic shared memory
+// specialised_small  block 384, 128 × 128 of C at a time, dynamic shared memory 229,504 bytes, grid = any number, best min(tiles, multiprocessors)
 //   0  a         [M, K]  bf16      read through TMA (_tn: [K, M]), box 64 × 64, 128-byte swizzle
 //   1  b         [N, K]  bf16      read through TMA (_nn, _tn: [K, N]), box 64 × 64, 128-byte swizzle
 //   2  c         [M, N]  f32|bf16  written through TMA (f32: added to if flags & 4), box 64 rows × 128 bytes, 128-byte swizzle
@@ -42,8 +42,8 @@
 //   4  residual  [M, N]  f32|bf16  read (only if flags & 2)
 //   5  before    [M, N]  f32|bf16  read (only if flags & 4 and bf16: it is c itself)
 //   6  dims      by value
-// persistent         block 384, cluster 2, 256 × 256 of C at a time per cluster, grid = any multiple of 2, best 2 · min(tiles, multiprocessors / 2),
-//                    229,504 bytes of dynamic shared memory
+// persistent         block 384, cluster of 2, 256 × 256 of C at a time per cluster, dynamic shared memory 229,504 bytes,
+//                    grid = any multiple of 2, best 2 · min(tiles, multiprocessors / 2)
 //   0  a         [M, K]  bf16      read through TMA (_tn: [K, M]), box 64 × 64, 128-byte swizzle
 //   1  b         [N, K]  bf16      read through TMA (_nn, _tn: [K, N]), box 64 × 64, 128-byte swizzle
 //   2  c         [M, N]  f32|bf16  written through TMA (f32: added to if flags & 4), box 64 rows × 128 bytes, 128-byte swizzle
@@ -138,7 +138,8 @@ __device__ inline void add_pair(float& x, float& y, const bf16* more) {
 // To a warp's 16 rows of C from `row` on (d: wgmma's registers of COLUMNS columns from `column` on): what the flags in `which` say.
 // Nothing branches: what lies outside adds something from inside, and is never written.
 template <unsigned COLUMNS, typename O>
-__device__ inline void add_extras(float* d, unsigned which, const O* bias, const O* residual, const O* before, unsigned row, unsigned column, const Dims& dims) {
+__device__ inline void add_extras(float* d, unsigned which, const O* bias, const O* residual, const O* before, unsigned row, unsigned column,
+                                  const Dims& dims) {
     const unsigned lane = threadIdx.x % 32;
     const auto add = [&](const O* more, unsigned pitch) {
 #pragma unroll
