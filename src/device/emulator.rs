@@ -4,10 +4,10 @@
 //! [`Error::Findings`], whatever it computed.
 
 use super::ptx::{self, Compiled};
-use super::{Buffer, Hopper, Launch};
+use super::{Buffer, Hopper, Launch, TensorMap};
 use crate::emulator::{self, Argument, Options, Program};
 use crate::error::{Error, Result};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,7 +34,7 @@ pub struct Run {
     pub blocks: usize,
     /// Threads of a block.
     pub threads: u32,
-    /// Bytes of static shared memory.
+    /// Bytes of shared memory, static and dynamic.
     pub shared: usize,
     /// What the emulator saw.
     pub report: emulator::Report,
@@ -77,41 +77,51 @@ impl Machine {
         Ok(())
     }
 
-    pub(crate) fn launch_hopper(&self, _launch: Launch, _hopper: Hopper) -> Result<()> {
-        todo!()
+    pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
+        self.launch_with(launch, None)
     }
 
-    pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
+    pub(crate) fn launch_hopper(&self, launch: Launch, hopper: Hopper) -> Result<()> {
+        self.launch_with(launch, Some(hopper))
+    }
+
+    fn launch_with(&self, launch: Launch, hopper: Option<Hopper>) -> Result<()> {
         if launch.groups == 0 {
             return Ok(());
         }
-        let compiled = Compiled::portable(launch.kernel.0).unwrap_or_else(|| panic!("no PTX of kernels/{}.cu", launch.kernel.0));
+        let (stem, _) = launch.kernel;
+        let found = if hopper.is_some() { Compiled::hopper(stem) } else { Compiled::portable(stem) };
+        let compiled = found.unwrap_or_else(|| panic!("no PTX of {stem}.cu"));
         let module = ptx::module(compiled);
-        let signature = module.check(&launch, None)?;
-        let kernel = format!("{}.{}", launch.kernel.0, signature.name);
+        let signature = module.check(&launch, hopper.as_ref())?;
+        let kernel = format!("{stem}.{}", signature.name);
         let named = module.contract.entry(&signature.name).map_or(&[][..], |e| &e.buffers);
-        let mut arguments = Vec::with_capacity(launch.buffers.len() + 1);
-        for (i, tensor) in launch.buffers.iter().enumerate() {
-            arguments.push(match tensor.map(|t| (t, &t.buffer)) {
+        let name = |i: usize| named.get(i).map_or("a buffer", |b| b.name.as_str());
+        let (maps, shared) = hopper.map_or((&[][..], 0), |h| (h.maps, h.shared));
+        let encoded: Vec<emulator::TensorMap> = maps.iter().map(encode).collect();
+        let mut arguments = Vec::with_capacity(maps.len() + launch.buffers.len() + 1);
+        for (map, encoded) in maps.iter().zip(&encoded) {
+            let (buffer, bytes) = memory(stem, map.tensor)?;
+            arguments.push(Argument::Map { buffer, bytes, name: name(arguments.len()), map: encoded });
+        }
+        for tensor in launch.buffers {
+            arguments.push(match tensor {
                 None => Argument::Null,
-                Some((tensor, Buffer::Emulator(buffer))) => Argument::Buffer {
-                    buffer: &buffer.memory,
-                    bytes: tensor.len() * tensor.dtype().size(),
-                    name: named.get(i).map_or("a buffer", |b| b.name.as_str()),
-                },
-                Some((tensor, _)) => {
-                    return Err(Error::mismatch(launch.kernel.0, "a buffer", "a tensor on the emulator", format!("one on {}", tensor.device())));
+                Some(tensor) => {
+                    let (buffer, bytes) = memory(stem, tensor)?;
+                    Argument::Buffer { buffer, bytes, name: name(arguments.len()) }
                 }
             });
         }
         arguments.push(Argument::Bytes(launch.dims));
         let program = self.program(compiled)?;
-        let options = self.record.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or_else(Options::default, |r| r.options.clone());
+        let recorded = self.record.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or_else(Options::default, |r| r.options.clone());
+        let options = Options { dynamic_shared: shared, ..recorded };
         let report = emulator::run(&program, &signature.name, launch.groups as u32, &arguments, &options)
             .map_err(|e| Error::Device { device: "emulator".into(), what: format!("{kernel}: {e}") })?;
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(record) = &mut *record {
-            record.runs.push(Run { kernel, file: compiled.file, blocks: launch.groups, threads: signature.threads, shared: signature.shared, report });
+            record.runs.push(Run { kernel, file: compiled.file, blocks: launch.groups, threads: signature.threads, shared: signature.shared + shared, report });
             return Ok(());
         }
         match report.findings.as_slice() {
@@ -127,6 +137,26 @@ impl Machine {
         }
         let program = Program::new(compiled.file, compiled.text).map_err(|e| Error::Device { device: "emulator".into(), what: e.to_string() })?;
         Ok(programs.entry(compiled.file).or_insert(Arc::new(program)).clone())
+    }
+}
+
+/// The memory of a tensor, and its bytes.
+fn memory<'a>(stem: &'static str, tensor: &'a Tensor) -> Result<(&'a emulator::Buffer, usize)> {
+    match &tensor.buffer {
+        Buffer::Emulator(buffer) => Ok((&buffer.memory, tensor.len() * tensor.dtype().size())),
+        _ => Err(Error::mismatch(stem, "a buffer", "a tensor on the emulator", format!("one on {}", tensor.device()))),
+    }
+}
+
+fn encode(map: &TensorMap) -> emulator::TensorMap {
+    let element = map.tensor.dtype().size();
+    emulator::TensorMap {
+        address: 0,
+        dtype: if map.tensor.dtype() == DType::Bf16 { emulator::MapType::Bf16 } else { emulator::MapType::F32 },
+        sizes: map.dims.iter().map(|d| d.size as u64).collect(),
+        strides: map.dims[1..].iter().map(|d| (d.stride * element) as u64).collect(),
+        box_sizes: map.dims.iter().map(|d| d.box_size as u32).collect(),
+        swizzle: emulator::Swizzle::B128,
     }
 }
 
