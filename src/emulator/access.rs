@@ -3,9 +3,10 @@
 //! Every register gets the set of parameters that its value may come from, whatever path was taken. What cannot be
 //! followed counts as everything. So an answer of "not written" is certain, and "written" is not.
 
-use super::decode::{Kernel, MODULE, SHARED};
-use super::ops::{Access as At, File, Memory, Op, Slot, Use};
+use super::decode::{Kernel, MODULE, PARAM, SHARED};
+use super::ops::{Access as At, File, Memory, Op, Slot, Use, Way};
 use super::parse::{Entry, ParamKind};
+use super::tensor_map::is_map;
 
 /// What a kernel does with the buffer of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -29,6 +30,15 @@ pub fn access(entry: &Entry, kernel: &Kernel) -> Vec<Access> {
     for &((file, slot), value) in &kernel.constants {
         if file == File::Long && (SHARED >> 40..=MODULE >> 40).contains(&(value >> 40)) {
             sets[1][slot as usize] = WINDOW;
+        }
+
+    }
+    // Addresses of tensor maps.
+    for &((_, slot), value) in &kernel.addresses {
+        for (i, p) in entry.params.iter().enumerate().filter(|(_, p)| is_map(p)) {
+            if value == p.offset as u64 || value == PARAM + p.offset as u64 {
+                sets[1][slot as usize] |= bit(i);
+            }
         }
     }
     let constant = |slot: Slot| kernel.constants.iter().find(|c| c.0 == slot).map(|c| c.1);
@@ -75,11 +85,22 @@ pub fn access(entry: &Entry, kernel: &Kernel) -> Vec<Access> {
         }
     }
     let mut found = vec![Access::default(); entry.params.len()];
+    let maps = entry.params.iter().enumerate().filter(|(_, p)| is_map(p)).fold(0, |set, (i, _)| set | bit(i));
+    for bulk in kernel.steps.iter().filter_map(|step| if let Op::Bulk(b) = &step.op { Some(b) } else { None }).filter(|b| b.bytes.is_none()) {
+        let set = sets[1][bulk.global.base.1 as usize] & maps;
+        let set = if set == 0 { maps } else { set };
+        for (_, access) in found.iter_mut().enumerate().filter(|(i, _)| set & bit(*i) != 0 && is_map(&entry.params[*i])) {
+            access.reads |= bulk.way != Way::Store;
+            access.writes |= bulk.way != Way::Load;
+            // Elements are 2 or 4 bytes wide, rows multiples of 16.
+            access.least = 2;
+        }
+    }
     let mut note = |at: &At, reads: bool, writes: bool| {
         if !matches!(at.memory, Memory::Global | Memory::Generic) {
             return;
         }
-        let set = if at.base.0 == File::Bit { 0 } else { sets[at.base.0 as usize][at.base.1 as usize] };
+        let set = if at.base.0 == File::Bit { 0 } else { sets[at.base.0 as usize][at.base.1 as usize] } & !maps;
         let set = match set & !WINDOW {
             // Only an address that is nothing but shared, local or constant memory touches no buffer.
             0 if set & WINDOW != 0 => return,
@@ -101,6 +122,7 @@ pub fn access(entry: &Entry, kernel: &Kernel) -> Vec<Access> {
             Op::Store(at) => note(at, false, true),
             Op::Atomic(a) => note(&a.at, true, true),
             Op::CpAsync(c) => note(&c.from, true, false),
+            Op::Bulk(b) if b.bytes.is_some() => note(&b.global, b.way != Way::Store, b.way != Way::Load),
             _ => {}
         }
     }
@@ -113,6 +135,8 @@ pub fn shared_granule(kernel: &Kernel) -> u32 {
     let least = kernel.steps.iter().filter_map(|step| match &step.op {
         Op::Load(at) | Op::Store(at) => touches(at),
         Op::Atomic(a) => touches(&a.at),
+        // Inside of asynchronous copies nothing is smaller than this.
+        Op::Bulk(_) | Op::Wgmma(_) | Op::StMatrix(_) => Some(4),
         _ => None,
     });
     least.fold(4, u32::min).trailing_zeros()

@@ -6,7 +6,8 @@ use super::machine::{Launch, Machine, Notes};
 use super::order::thread_and_pc;
 use super::stats::Step as Count;
 use super::trace::Tracer;
-use super::warp::{Fragment, State, Warp};
+use super::cluster::Group;
+use super::warp::{Fragment, State, Tensor, Warp};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -19,27 +20,26 @@ pub struct Outcome {
 
 /// Runs all blocks of a launch; what was noted, or a block and a place that never end.
 pub fn all(launch: &Launch) -> Result<Outcome, (u32, u32)> {
-    let workers = rayon::current_num_threads().min(launch.grid as usize).max(1);
-    // A worker takes the next few blocks that nobody has taken.
-    let (next, few) = (AtomicU32::new(0), (launch.grid / (workers as u32 * 16)).clamp(1, 64));
+    let clusters = launch.grid / launch.kernel.cluster;
+    let workers = rayon::current_num_threads().min(clusters as usize).max(1);
+    // A worker takes the next few clusters that nobody has taken; as a rule a cluster is a block.
+    let (next, few) = (AtomicU32::new(0), (clusters / (workers as u32 * 16)).clamp(1, 64));
     let work = |_| {
-        let mut worker = Worker::new(launch);
+        let blocks = (0..launch.kernel.cluster).map(|_| Worker::new(launch)).collect();
+        let mut group = Group::new(launch, blocks);
         loop {
             let first = next.fetch_add(few, Relaxed);
-            if first >= launch.grid {
-                return Ok(worker.machine);
+            if first >= clusters {
+                return Ok(group.machines());
             }
-            for block in first..(first + few).min(launch.grid) {
-                worker.block(block).map_err(|pc| {
-                    next.store(launch.grid, Relaxed);
-                    (block, pc)
-                })?;
+            for cluster in first..(first + few).min(clusters) {
+                group.run(cluster * launch.kernel.cluster).inspect_err(|_| next.store(clusters, Relaxed))?;
             }
         }
     };
-    let done: Vec<Result<Machine, (u32, u32)>> = if workers == 1 { vec![work(0)] } else { (0..workers).into_par_iter().map(work).collect() };
+    let done: Vec<Result<Vec<Machine>, (u32, u32)>> = if workers == 1 { vec![work(0)] } else { (0..workers).into_par_iter().map(work).collect() };
     let mut notes = Notes::default();
-    let machines = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let machines: Vec<Machine> = done.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
     for (i, a) in machines.iter().enumerate() {
         for b in &machines[i + 1..] {
             compare(launch, a, b, &mut notes);
@@ -71,43 +71,40 @@ fn compare(launch: &Launch, a: &Machine, b: &Machine, notes: &mut Notes) {
             let (late, early) = if x.block > y.block { (x, y) } else { (y, x) };
             let address = ((i as u64 + 1) << 40) + offset as u64;
             notes.add(Note {
-                kind: Kind::Race,
-                pc: late.pc,
-                block: late.block,
-                thread: late.thread.min(1023),
                 place: Place::Buffer(i as u16),
                 address,
                 offset: offset as i64,
                 size,
                 write: late.write,
-                lanes: 0,
                 other: Some(early),
+                ..Note::new(Kind::Race, late.pc, late.block, late.thread.min(1023))
             });
         });
     }
 }
 
-struct Worker<'a> {
+/// Runs blocks, or the blocks of one rank of clusters.
+pub struct Worker<'a> {
     launch: &'a Launch<'a>,
-    machine: Machine<'a>,
-    warps: Vec<Warp>,
-    threads: u32,
+    pub machine: Machine<'a>,
+    pub warps: Vec<Warp>,
+    pub threads: u32,
 }
 
 impl<'a> Worker<'a> {
-    fn new(launch: &'a Launch<'a>) -> Self {
+    pub fn new(launch: &'a Launch<'a>) -> Self {
         let threads = launch.kernel.block.iter().product::<u32>();
         let warps = (0..threads.div_ceil(32)).map(|w| {
             let mut registers = Registers::new(launch.kernel);
-            registers.specials(launch.kernel, w, launch.grid);
-            Warp { registers, fragments: Vec::new(), exited: Vec::new(), budget: 0 }
+            registers.specials(launch.kernel, w, launch.grid, launch.dynamic);
+            Warp { registers, fragments: Vec::new(), exited: Vec::new(), budget: 0, expired: 0, tensor: Tensor::new(launch.kernel) }
         });
         let warps = warps.collect();
         Worker { launch, machine: Machine::new(launch), warps, threads }
     }
 
-    /// Runs one block to its end.
-    fn block(&mut self, block: u32) -> Result<(), u32> {
+    /// Makes everything as it is before a block starts.
+    pub fn start(&mut self, block: u32) {
         let kernel = self.launch.kernel;
         self.machine.start(block);
         let warps = self.warps.len() as i64;
@@ -119,14 +116,25 @@ impl<'a> Worker<'a> {
             warp.fragments.push(Fragment { pc: 0, mask: u32::MAX >> (32 - threads), state: State::Ready });
             warp.exited.clear();
             warp.budget = self.launch.budget.min(i64::MAX as u64) as i64 / warps;
+            warp.tensor.start();
         }
+    }
+
+    /// Which lane of a warp is traced.
+    pub fn traced(&self, w: usize) -> Option<usize> {
+        let traced = self.launch.trace.filter(|t| t.block == self.machine.block && t.thread as usize / 32 == w);
+        traced.map(|t| t.thread as usize % 32)
+    }
+
+    /// Runs one block to its end.
+    pub fn block(&mut self, block: u32) -> Result<(), u32> {
+        self.start(block);
         loop {
-            for (w, warp) in self.warps.iter_mut().enumerate() {
-                if warp.fragments.iter().any(|f| f.state == State::Ready) {
+            for w in 0..self.warps.len() {
+                if self.warps[w].fragments.iter().any(|f| f.state == State::Ready) {
                     self.machine.warp = w as u32;
-                    let traced = self.launch.trace.filter(|t| t.block == block && t.thread / 32 == w as u32);
-                    self.machine.traced = traced.map(|t| t.thread as usize % 32);
-                    warp.run(&mut self.machine)?;
+                    self.machine.traced = self.traced(w);
+                    self.warps[w].run(&mut self.machine)?;
                 }
             }
             if self.warps.iter().all(|w| w.fragments.is_empty()) {
@@ -164,7 +172,7 @@ impl<'a> Worker<'a> {
     }
 
     /// A barrier that some threads of the block never reach: names one that waits and one that does not come.
-    fn note_stuck(&mut self) {
+    pub fn note_stuck(&mut self) {
         let block = self.machine.block;
         let first = |w: usize, mask: u32| w as u32 * 32 + lanes(mask).next().unwrap_or(0) as u32;
         let mut waits = self.warps.iter().enumerate().flat_map(|(w, warp)| warp.fragments.iter().map(move |f| (first(w, f.mask), f.pc, f.state)));
@@ -176,18 +184,6 @@ impl<'a> Worker<'a> {
             .enumerate()
             .flat_map(|(w, warp)| warp.exited.iter().map(move |&(pc, mask)| Other { block, thread: first(w, mask), pc, write: false }));
         let other = elsewhere.or_else(|| ended.next());
-        self.machine.notes.add(Note {
-            kind: Kind::Barrier,
-            pc,
-            block: self.machine.block,
-            thread,
-            place: Place::None,
-            address: 0,
-            offset: 0,
-            size: 0,
-            write: false,
-            lanes: 0,
-            other,
-        });
+        self.machine.notes.add(Note { other, ..Note::new(Kind::Barrier, pc, block, thread) });
     }
 }

@@ -8,6 +8,7 @@ use super::parse::{Entry, Error, Instruction, Module, Operand, Space, line_of};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+mod hopper;
 mod memory;
 mod opcodes;
 mod values;
@@ -41,6 +42,12 @@ pub enum Special {
     MaskLe,
     MaskGt,
     MaskGe,
+    /// Place in the cluster, blocks of a cluster, the cluster, how many clusters.
+    ClusterRank,
+    ClusterSize,
+    Cluster,
+    Clusters,
+    DynamicShared,
 }
 
 /// A decoded kernel.
@@ -60,7 +67,16 @@ pub struct Kernel {
     pub specials: Vec<(u16, Special)>,
     /// The slots of declared registers, for traces: step order is lost when slots are reused, so by instruction.
     pub registers: Vec<Slot>,
+    /// Of variables whose size is known; where the others start is aligned.
     pub shared_bytes: usize,
+    /// Blocks of a cluster.
+    pub cluster: u32,
+    /// Whether it has bulk copies, `wgmma`, mbarriers, clusters: it runs under a scheduler, with a clock per warp.
+    pub asynchronous: bool,
+    /// Word slots that are accumulators or register operands of a `wgmma`; by step, those that other instructions touch, and
+    /// whether `wgmma.fence` must follow: a constant may be put into them at any time.
+    pub tensor: Vec<u16>,
+    pub touches: Vec<Box<[(Use, u16, bool)]>>,
     /// Log2 of the smallest access to shared memory.
     pub shared_granule: u32,
     /// How many loads from shared memory have a number.
@@ -73,6 +89,9 @@ pub struct Kernel {
     pub access: Vec<super::access::Access>,
     pub local_bytes: usize,
     pub block: [u32; 3],
+    /// Where each parameter lies, and constants that are such places.
+    pub parameters: Vec<usize>,
+    pub addresses: Vec<(Slot, u64)>,
     /// Where each variable of shared memory lies: for messages.
     pub shared_variables: Vec<(String, usize, usize)>,
 }
@@ -98,6 +117,8 @@ pub(super) struct Decoder<'m> {
     /// Register → its slot, given when it is first named.
     slots: Vec<Option<Slot>>,
     constants: HashMap<(File, u64), u16>,
+    /// Addresses of parameters, by where they lie: constants, but not numbers.
+    parameters: HashMap<u64, u16>,
     specials: HashMap<Special, u16>,
     counts: [usize; 3],
     steps: Vec<Step>,
@@ -116,7 +137,8 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
     symbols.extend(module_data(module).1.into_iter().map(|(name, at)| (name, MODULE + at)));
     let mut shared_variables = Vec::new();
     let (mut shared_bytes, mut local_bytes) = (0usize, 0usize);
-    for v in module.variables.iter().chain(&entry.variables) {
+    let (of_known_size, dynamic): (Vec<_>, Vec<_>) = module.variables.iter().chain(&entry.variables).partition(|v| !v.dynamic);
+    for v in of_known_size.into_iter().chain(dynamic) {
         let end = match v.space {
             Space::Shared => &mut shared_bytes,
             Space::Local => &mut local_bytes,
@@ -125,7 +147,7 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
         *end = end.next_multiple_of(v.align.max(1));
         symbols.insert(v.name.as_str(), *end as u64);
         if v.space == Space::Shared {
-            shared_variables.push((v.name.clone(), *end, *end + v.size));
+            shared_variables.push((v.name.clone(), *end, if v.dynamic { usize::MAX } else { *end + v.size }));
         }
         *end += v.size;
         if *end > 1 << 26 {
@@ -143,6 +165,13 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
         return Err(place(entry.line, format!("expected a block of 1 to 1024 threads, found {block:?}")));
     }
 
+    let cluster = entry.cluster.map_or(1, |c| c[0]);
+    if let Some(shape) = entry.cluster
+        && (shape[1..] != [1, 1] || !(1..=16).contains(&shape[0]))
+    {
+        return Err(place(entry.line, format!("expected a cluster of 1 to 16 blocks in x, found {shape:?}")));
+    }
+
     // Slot 0 of the predicates is always true.
     let mut decoder = Decoder {
         module,
@@ -150,6 +179,7 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
         symbols,
         slots: vec![None; entry.registers.len()],
         constants: HashMap::from([((File::Bit, 1), 0)]),
+        parameters: HashMap::new(),
         specials: HashMap::new(),
         counts: [0, 0, 1],
         steps: Vec::new(),
@@ -177,12 +207,18 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
             _ => {}
         }
     }
-    let constants = decoder.constants.iter().map(|(&(file, value), &slot)| ((file, slot), value)).collect();
+    let parameters = decoder.parameters.iter().map(|(&at, &slot)| ((File::Long, slot), at));
+    let constants = decoder.constants.iter().map(|(&(file, value), &slot)| ((file, slot), value)).chain(parameters.clone()).collect();
+    let addresses = parameters.collect();
     let [words, longs, bits] = decoder.counts;
     if decoder.counts.iter().any(|&n| n > u16::MAX as usize) {
         return Err(place(entry.line, format!("expected at most 65535 registers in entry `{}`, found more", entry.name)));
     }
     let mut kernel = Kernel {
+        cluster,
+        asynchronous: cluster > 1 || decoder.steps.iter().any(|s| s.op.is_asynchronous()),
+        tensor: Vec::new(),
+        touches: Vec::new(),
         shared_granule: 0,
         shared_loads: 0,
         uses: None,
@@ -200,9 +236,14 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
         shared_bytes,
         local_bytes,
         block,
+        parameters: entry.params.iter().map(|p| p.offset).collect(),
+        addresses,
         shared_variables,
     };
-    for step in &mut kernel.steps {
+    if kernel.asynchronous && kernel.steps.iter().any(|s| matches!(s.op, Op::CpAsync(_))) {
+        return Err(place(entry.line, format!("expected bulk copies or `cp.async` in entry `{}`, found both", entry.name)));
+    }
+    for step in kernel.steps.iter_mut().filter(|_| !kernel.asynchronous) {
         if let Op::Load(access) = &mut step.op
             && access.memory == Memory::Shared
             && access.base.0 == File::Word
@@ -221,6 +262,7 @@ pub fn prepare(entry: &Entry, kernel: &Kernel) -> Kernel {
     kernel.access = super::access::access(entry, &kernel);
     super::flow::undefined(&mut kernel);
     super::flow::share_slots(&mut kernel);
+    super::flow::touches(&mut kernel);
     kernel
 }
 
@@ -251,6 +293,16 @@ impl Decoder<'_> {
         }
         let slot = self.fresh(file);
         self.constants.insert((file, value), slot);
+        slot
+    }
+
+    /// The address of a parameter.
+    fn parameter(&mut self, address: u64) -> u16 {
+        if let Some(&slot) = self.parameters.get(&address) {
+            return slot;
+        }
+        let slot = self.fresh(File::Long);
+        self.parameters.insert(address, slot);
         slot
     }
 
@@ -316,13 +368,14 @@ impl Decoder<'_> {
     fn symbol(&mut self, name: &str, kind: Type) -> Decoded<u16> {
         if let Some(&address) = self.symbols.get(name) {
             return match file(kind) {
+                File::Long if self.entry.params.iter().any(|p| p.name == name) => Ok(self.parameter(address)),
                 File::Long => Ok(self.constant(File::Long, address)),
                 File::Word if address <= u32::MAX as u64 => Ok(self.constant(File::Word, address)),
                 _ => Err(format!("expected a 64-bit register for the address of `{name}`")),
             };
         }
-        let zero = ["%ctaid.y", "%ctaid.z", "%dynamic_smem_size"].contains(&name);
-        let one = ["%nctaid.y", "%nctaid.z"].contains(&name);
+        let zero = ["%ctaid.y", "%ctaid.z", "%cluster_ctaid.y", "%cluster_ctaid.z", "%clusterid.y", "%clusterid.z"].contains(&name);
+        let one = ["%nctaid.y", "%nctaid.z", "%cluster_nctaid.y", "%cluster_nctaid.z", "%nclusterid.y", "%nclusterid.z"].contains(&name);
         if zero || one {
             return Ok(self.constant(file(kind), one as u64));
         }
@@ -346,6 +399,11 @@ impl Decoder<'_> {
             "%lanemask_le" => Special::MaskLe,
             "%lanemask_gt" => Special::MaskGt,
             "%lanemask_ge" => Special::MaskGe,
+            "%cluster_ctarank" | "%cluster_ctaid.x" => Special::ClusterRank,
+            "%cluster_nctarank" | "%cluster_nctaid.x" => Special::ClusterSize,
+            "%clusterid.x" => Special::Cluster,
+            "%nclusterid.x" => Special::Clusters,
+            "%dynamic_smem_size" => Special::DynamicShared,
             _ => return Err(format!("`{name}` is neither declared nor a special register that is supported")),
         };
         if file(kind) == File::Bit {

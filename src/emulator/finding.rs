@@ -1,6 +1,7 @@
 //! What the emulator found wrong, in words.
 
 use super::decode::Kernel;
+use super::ops::Op;
 use super::parse::{Entry, Module};
 use std::fmt;
 
@@ -27,10 +28,20 @@ pub enum Kind {
     ReadOnly,
     /// `trap`.
     Trap,
+    /// What stores wrote, read by a bulk copy or a `wgmma` without `fence.proxy.async` in between.
+    Proxy,
+    /// A register that a `wgmma` uses, touched while it may, or used by it without `wgmma.fence` after being touched.
+    Wgmma,
+    /// An mbarrier that is not initialised, or that gets more arrivals or bytes than it expects.
+    Mbarrier,
+    /// Waits that nothing can end.
+    Deadlock,
+    /// A block of a cluster that may end before what others do to it has happened.
+    Ended,
 }
 
 /// A finding as the machine notes it; [`Finding`] is what is made of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Note {
     pub kind: Kind,
     pub pc: u32,
@@ -44,6 +55,15 @@ pub struct Note {
     /// Lanes of the warp, where a kind is about several.
     pub lanes: u32,
     pub other: Option<Other>,
+    /// The finding in words, by the places that it names.
+    pub list: Vec<(u32, String)>,
+}
+
+impl Note {
+    /// A note about no memory.
+    pub fn new(kind: Kind, pc: u32, block: u32, thread: u32) -> Note {
+        Note { kind, pc, block, thread, place: Place::None, address: 0, offset: 0, size: 0, write: false, lanes: 0, other: None, list: Vec::new() }
+    }
 }
 
 /// The other side of a race or of a barrier.
@@ -112,8 +132,16 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Puts a note into words. `names` are the names of the arguments and their bytes in use.
-pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, names: &[(&str, usize)]) -> Finding {
+/// What a launch adds to what the kernel says.
+pub struct Names<'a> {
+    /// The arguments and their bytes in use.
+    pub buffers: Vec<(&'a str, usize)>,
+    /// Bytes of shared memory.
+    pub shared: usize,
+}
+
+/// Puts a note into words.
+pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, names: &Names) -> Finding {
     let instruction = |pc: u32| &entry.instructions[kernel.source[pc as usize] as usize];
     let source = |pc: u32| {
         let loc = entry.locs.get(instruction(pc).loc? as usize)?;
@@ -122,7 +150,7 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
     };
     let at = |pc: u32| source(pc).map_or(format!("line {}", instruction(pc).line), |(s, _)| s);
     let buffer = match note.place {
-        Place::Buffer(i) => format!("`{}`", names.get(i as usize).map_or("?", |n| n.0)),
+        Place::Buffer(i) => format!("`{}`", names.buffers.get(i as usize).map_or("?", |n| n.0)),
         Place::Shared => {
             let within = kernel.shared_variables.iter().find(|(_, start, end)| (*start as i64..*end as i64).contains(&note.offset));
             match within {
@@ -140,17 +168,23 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
     let range = format!("bytes {}..{}", note.offset, note.offset + note.size as i64);
     let does = if note.write { "writes" } else { "reads" };
     let thread = note.thread;
+    let mut list = note.list.iter();
+    let said = list.next().map(|(pc, text)| {
+        let place = |pc: u32| if pc == note.pc { String::new() } else { format!(" at {}", at(pc)) };
+        list.fold(format!("{text}{}", place(*pc)), |said, (pc, text)| format!("{said}; {text} at {}", at(*pc)))
+    });
     let what = match note.kind {
+        _ if said.is_some() => said.unwrap_or_default(),
         Kind::OutOfBounds => match note.place {
             Place::None if note.address < 1 << 40 => {
                 format!("out of bounds: thread {thread} {does} {} bytes through a null pointer (address {:#x})", note.size, note.address)
             }
             Place::None => format!("out of bounds: thread {thread} {does} {} bytes at address {:#x}, which is in no buffer", note.size, note.address),
             Place::Buffer(i) => {
-                let used = names.get(i as usize).map_or(0, |n| n.1);
+                let used = names.buffers.get(i as usize).map_or(0, |n| n.1);
                 format!("out of bounds: thread {thread} {does} {range} of {buffer}, which has {used} bytes in use")
             }
-            Place::Shared => format!("out of bounds: thread {thread} {does} {range} of shared memory, which has {} bytes", kernel.shared_bytes),
+            Place::Shared => format!("out of bounds: thread {thread} {does} {range} of shared memory, which has {} bytes", names.shared),
             Place::Local => format!("out of bounds: thread {thread} {does} {range} of local memory, which has {} bytes", kernel.local_bytes),
             _ => format!("out of bounds: thread {thread} {does} {range} of {buffer}"),
         },
@@ -171,7 +205,9 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
         }
         Kind::MissingWait => {
             let other = note.other.map_or(String::new(), |o| format!(" that thread {} issued at {}", o.thread, at(o.pc)));
-            format!("missing cp.async wait: thread {thread} {does} {range} of {buffer} while a cp.async{other} is in flight to them")
+            let bulk = kernel.asynchronous || note.other.is_some_and(|o| matches!(kernel.steps[o.pc as usize].op, Op::Bulk(_)));
+            let copy = if bulk { "bulk copy" } else { "cp.async" };
+            format!("missing {copy} wait: thread {thread} {does} {range} of {buffer} while a {copy}{other} is in flight to them")
         }
         Kind::Barrier => match note.other {
             Some(o) => format!(
@@ -194,6 +230,11 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
         Kind::Register => format!("thread {thread} uses a register that nothing was put into"),
         Kind::ReadOnly => format!("thread {thread} writes {range} of {buffer}, which cannot be written"),
         Kind::Trap => format!("thread {thread} executes trap"),
+        Kind::Proxy => {
+            let other = note.other.map_or(String::new(), |o| format!(" stored at {}", at(o.pc)));
+            format!("missing fence.proxy.async: {range} of {buffer} are read asynchronously for thread {thread}; what was{other} need not be visible there")
+        }
+        kind => format!("{kind:?}: thread {thread}"),
     };
     let (source, inlined_at) = source(note.pc).map_or((None, None), |(s, o)| (Some(s), o));
     let short = module.file.rsplit('/').next().unwrap_or(&module.file).to_string();

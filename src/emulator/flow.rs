@@ -2,7 +2,7 @@
 //! before anything is put into them, and which registers can share a slot.
 
 use super::decode::Kernel;
-use super::ops::{File, Op, Slot, Step, Use};
+use super::ops::{File, Left, Op, Slot, Step, Use};
 use std::collections::HashMap;
 
 /// Steps that run one after the other, and the blocks that may come next.
@@ -73,6 +73,12 @@ fn uses(step: &Step) -> Uses {
             | Op::Barrier(..)
             | Op::WarpBarrier(_)
             | Op::BranchIndex(..)
+            | Op::BarrierArrive(..)
+            | Op::Mbarrier(_)
+            | Op::Bulk(_)
+            | Op::Wgmma(_)
+            | Op::StMatrix(_)
+            | Op::Elect(..)
     );
     // Predicates that a lane operation does not use.
     uses.reads.retain(|&s| s != (File::Bit, 0));
@@ -191,6 +197,44 @@ pub fn undefined(kernel: &mut Kernel) {
     kernel.uses = Some(steps.collect());
 }
 
+/// The registers of `wgmma` instructions, accumulators and A: they are used while other instructions run.
+fn tensor(steps: &[Step]) -> Vec<u16> {
+    let mut slots = Vec::new();
+    for step in steps {
+        if let Op::Wgmma(w) = &step.op {
+            slots.extend(&w.d);
+            if let Left::Registers(a) = &w.a {
+                slots.extend(a);
+            }
+        }
+    }
+    slots.sort_unstable();
+    slots.dedup();
+    slots
+}
+
+/// Finds where other instructions touch the registers of `wgmma`s.
+pub fn touches(kernel: &mut Kernel) {
+    kernel.tensor = tensor(&kernel.steps);
+    if kernel.tensor.is_empty() {
+        return;
+    }
+    let constants: std::collections::HashSet<Slot> = kernel.constants.iter().map(|c| c.0).collect();
+    let touched = |step: &Step| {
+        let mut list = Vec::new();
+        let counts = !matches!(step.op, Op::Mov32([_, s]) if constants.contains(&(File::Word, s)));
+        if !matches!(step.op, Op::Wgmma(_)) {
+            step.op.clone().slots(&mut |how, file, slot| {
+                if file == File::Word && kernel.tensor.binary_search(slot).is_ok() {
+                    list.push((how, *slot, counts));
+                }
+            });
+        }
+        list.into_boxed_slice()
+    };
+    kernel.touches = kernel.steps.iter().map(touched).collect();
+}
+
 /// Gives registers whose values are never needed at the same time the same slot, so that a warp's registers fit into the
 /// processor's cache: compilers name a new register for every value.
 pub fn share_slots(kernel: &mut Kernel) {
@@ -233,6 +277,7 @@ pub fn share_slots(kernel: &mut Kernel) {
         .chain(kernel.constants.iter().map(|c| c.0))
         .chain(kernel.specials.iter().map(|s| (File::Word, s.0)))
         .chain(kernel.watched.iter().copied())
+        .chain(tensor(&kernel.steps).into_iter().map(|s| (File::Word, s)))
         .collect();
     let mut map: HashMap<Slot, u16> = HashMap::new();
     let mut counts = [0u16; 3];
@@ -272,7 +317,7 @@ pub fn share_slots(kernel: &mut Kernel) {
         uses.reads.iter_mut().chain(&mut uses.writes).for_each(|s| s.1 = map[s]);
     }
     kernel.watched.iter_mut().for_each(|s| s.1 = map[s]);
-    kernel.constants.iter_mut().for_each(|c| c.0.1 = map[&c.0]);
+    kernel.constants.iter_mut().chain(&mut kernel.addresses).for_each(|c| c.0.1 = map[&c.0]);
     kernel.specials.iter_mut().for_each(|s| s.0 = map[&(File::Word, s.0)]);
     kernel.registers.iter_mut().for_each(|r| r.1 = map.get(r).copied().unwrap_or(0));
     (kernel.words, kernel.longs, kernel.bits) = (counts[0] as usize, counts[1] as usize, counts[2] as usize);

@@ -75,10 +75,26 @@ impl Record {
         conflict
     }
 
+    /// One thread reads or writes a range, by a bulk copy.
+    pub fn bulk(&mut self, order: &Order, steps: &[super::ops::Step], who: u32, offset: u32, size: u32, write: bool, atomic: bool) -> Option<Conflict> {
+        let mut conflict = None;
+        for cell in self.granules(offset, size) {
+            self.touch(cell);
+            let cell = &mut self.cells[cell];
+            let found = match (write, atomic) {
+                (_, true) => order.atomic(cell, who, true, steps),
+                (true, _) => order.write(cell, who, true),
+                (false, _) => order.read(cell, who, true),
+            };
+            conflict = conflict.or(found);
+        }
+        conflict
+    }
+
     /// Calls `found` with the offset and the two sides of every race between this worker's blocks and another's, and
     /// whether the first side is this worker's.
     pub fn compare(&self, other: &Record, steps: &[super::ops::Step], mut found: impl FnMut(u32, (Stamp, bool), (Stamp, bool), bool)) {
-        let is_atomic = |s: Stamp| matches!(steps[thread_and_pc(s).1 as usize].op, super::ops::Op::Atomic(_));
+        let is_atomic = |s: Stamp| steps[thread_and_pc(s).1 as usize].op.is_atomic();
         for (word, (&a, &b)) in self.pages.iter().zip(&other.pages).enumerate() {
             for page in (0..64).filter(|i| a & b >> i & 1 == 1 && a >> i & 1 == 1) {
                 let start = (word * 64 + page) * PAGE;

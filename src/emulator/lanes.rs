@@ -137,6 +137,11 @@ impl Registers {
                 undefined |= !self.defined[File::Bit as usize][s[3] as usize];
                 undefined |= (p & !self.defined[file][s[1] as usize]) | (!p & !self.defined[file][s[2] as usize]);
             }
+            // Accumulators that take no part in the sum.
+            Op::Wgmma(w) if self.bits[w.scale as usize] & 1 == 0 => {
+                let reads = uses.reads.iter().filter(|r| r.0 != File::Word || !w.d.contains(&r.1));
+                reads.for_each(|&(file, slot)| undefined |= !self.defined[file as usize][slot as usize]);
+            }
             _ => uses.reads.iter().for_each(|&(file, slot)| undefined |= !self.defined[file as usize][slot as usize]),
         }
         undefined &= mask;
@@ -148,15 +153,21 @@ impl Registers {
         guard | matters
     }
 
-    /// Fills the special register that changes from block to block.
+    /// Fills the special registers that change from block to block.
     pub fn block(&mut self, kernel: &Kernel, block: u32) {
-        for &(slot, _) in kernel.specials.iter().filter(|s| s.1 == Special::BlockX) {
-            self.words[slot as usize] = [block; 32];
+        for &(slot, special) in &kernel.specials {
+            let value = match special {
+                Special::BlockX => block,
+                Special::ClusterRank => block % kernel.cluster,
+                Special::Cluster => block / kernel.cluster,
+                _ => continue,
+            };
+            self.words[slot as usize] = [value; 32];
         }
     }
 
     /// Fills the special registers for warp `warp`.
-    pub fn specials(&mut self, kernel: &Kernel, warp: u32, grid: u32) {
+    pub fn specials(&mut self, kernel: &Kernel, warp: u32, grid: u32, dynamic: u32) {
         let [x, y, z] = kernel.block;
         for &(slot, special) in &kernel.specials {
             self.words[slot as usize] = std::array::from_fn(|lane| {
@@ -165,7 +176,10 @@ impl Registers {
                     Special::ThreadX => thread % x,
                     Special::ThreadY => thread / x % y,
                     Special::ThreadZ => thread / x / y,
-                    Special::BlockX => 0,
+                    Special::BlockX | Special::ClusterRank | Special::Cluster => 0,
+                    Special::ClusterSize => kernel.cluster,
+                    Special::Clusters => grid / kernel.cluster,
+                    Special::DynamicShared => dynamic,
                     Special::SizeX => x,
                     Special::SizeY => y,
                     Special::SizeZ => z,

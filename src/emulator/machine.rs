@@ -7,15 +7,21 @@ use super::global::Record;
 use super::lanes::{FULL, Registers, lanes};
 use super::ops::{Access, File, Memory};
 use super::order::Order;
+use super::phases::Cluster;
 use super::shared::Shared;
 use super::stats::Step as Count;
+use super::tensor_map::TensorMap;
 use super::trace::Tracer;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+mod bulk;
 mod checks;
 mod copies;
+mod tensor;
 mod transfer;
+
+pub use bulk::Stores;
 
 /// A buffer as an argument.
 pub struct Bound<'a> {
@@ -38,6 +44,11 @@ pub struct Launch<'a> {
     pub grid: u32,
     /// By argument: buffer i lies at `(i + 1) << 40`.
     pub buffers: Vec<Option<Bound<'a>>>,
+    /// By argument: the tensor maps.
+    pub maps: Vec<Option<TensorMap>>,
+    /// Bytes of shared memory of a block, and how many of them the launch added.
+    pub shared_bytes: usize,
+    pub dynamic: u32,
     /// The block of parameters.
     pub params: Vec<u32>,
     pub params_bytes: usize,
@@ -135,9 +146,14 @@ pub struct Flights {
 pub struct Machine<'a> {
     pub launch: &'a Launch<'a>,
     pub block: u32,
+    /// Its place in the cluster, and what it shares with the others, while it runs.
+    pub rank: usize,
+    pub cluster: Option<Box<Cluster>>,
+    /// Bulk stores, by warp.
+    stores: Vec<Stores>,
     pub warp: u32,
     pub pc: u32,
-    shared: Vec<u32>,
+    pub shared: Vec<u32>,
     local: Vec<u32>,
     /// Words of local memory per thread.
     local_words: usize,
@@ -168,15 +184,19 @@ impl<'a> Machine<'a> {
         Machine {
             launch,
             block: 0,
+            rank: 0,
+            cluster: None,
+            stores: vec![Stores::default(); if kernel.asynchronous { threads.div_ceil(32) } else { 0 }],
             warp: 0,
             pc: 0,
-            shared: vec![0; kernel.shared_bytes.div_ceil(4)],
+            shared: vec![0; launch.shared_bytes.div_ceil(4)],
             local: vec![0; local_words * threads.next_multiple_of(32)],
             local_words,
             flights: vec![Flights::default(); threads.div_ceil(32)],
             local_written: vec![0; (local_words * threads.next_multiple_of(32)).div_ceil(8)],
             known: vec![Known { offsets: [0; 32], shape: Shape::Any, hull: (0, 0), written: 0, logged: (0, 0) }; threads.div_ceil(32) * kernel.shared_loads],
-            shadow: Shared::new(kernel.shared_bytes, kernel.shared_granule),
+            // Asynchronous kernels have other shadows, in what a cluster shares.
+            shadow: Shared::new(if kernel.asynchronous { 0 } else { launch.shared_bytes }, kernel.shared_granule),
             records: launch.buffers.iter().map(|b| b.as_ref().and_then(|b| b.granule.map(|g| Record::new(b.bytes_recorded.next_multiple_of(4), g)))).collect(),
             order: Order::new(threads.div_ceil(32)),
             notes: Notes::default(),
@@ -197,6 +217,7 @@ impl<'a> Machine<'a> {
             f.list.clear();
             f.committed = [0; 32];
         });
+        self.stores.fill(Stores::default());
     }
 
     /// A barrier orders everything in the block.
@@ -213,7 +234,7 @@ impl<'a> Machine<'a> {
     #[cold]
     pub fn note(&mut self, kind: Kind, lane: usize, place: Place, address: u64, offset: i64, size: u32, write: bool) {
         let thread = self.warp * 32 + lane as u32;
-        self.notes.add(Note { kind, pc: self.pc, block: self.block, thread, place, address, offset, size, write, lanes: 0, other: None });
+        self.notes.add(Note { place, address, offset, size, write, ..Note::new(kind, self.pc, self.block, thread) });
     }
 
     #[inline(always)]
@@ -241,7 +262,7 @@ impl<'a> Machine<'a> {
     fn window(&self, memory: Memory, address: u64) -> (u64, Place, u64) {
         let kernel = self.launch.kernel;
         let generic = |memory| match (memory, address >> 40 << 40) {
-            (Memory::Generic, SHARED) => (SHARED, Place::Shared, kernel.shared_bytes as u64),
+            (Memory::Generic, SHARED) => (SHARED, Place::Shared, self.launch.shared_bytes as u64),
             (Memory::Generic, LOCAL) => (LOCAL, Place::Local, kernel.local_bytes as u64),
             (Memory::Generic, PARAM) => (PARAM, Place::Param, self.launch.params_bytes as u64),
             (_, MODULE) => (MODULE, Place::Module, self.launch.module_bytes as u64),
@@ -251,7 +272,7 @@ impl<'a> Machine<'a> {
             },
         };
         match memory {
-            Memory::Shared => (0, Place::Shared, kernel.shared_bytes as u64),
+            Memory::Shared => (0, Place::Shared, self.launch.shared_bytes as u64),
             Memory::Local => (0, Place::Local, kernel.local_bytes as u64),
             Memory::Param => (0, Place::Param, self.launch.params_bytes as u64),
             Memory::Const => (MODULE, Place::Module, self.launch.module_bytes as u64),

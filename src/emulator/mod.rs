@@ -3,6 +3,8 @@
 //! - [`parse`]: text → entries and instructions, by name; [`decode`](Program): opcodes and registers → dense operations.
 //! - [`run`] launches an entry: blocks in parallel, the warps of a block one after the other from barrier to barrier, the
 //!   32 lanes of a warp at once.
+//! - Kernels with bulk copies, `wgmma`, mbarriers or clusters run under a scheduler: the warps of a cluster in turn, each until it
+//!   waits, with a vector clock per warp. What is asynchronous happens as late as it may.
 //! - While it runs it checks: [`Kind`] lists what it finds.
 //!
 //! What a GPU leaves open the emulator settles in one way: blocks and warps in some order, approximations rounded
@@ -13,6 +15,8 @@ mod approx;
 mod arith;
 mod block;
 mod buffer;
+mod cells;
+mod cluster;
 mod decode;
 mod finding;
 mod flow;
@@ -24,16 +28,20 @@ mod mma;
 mod ops;
 mod order;
 pub mod parse;
+mod phases;
 mod shared;
 mod stats;
+mod tensor_map;
 mod trace;
 mod warp;
+mod wgmma;
 
 pub use access::Access;
 pub use buffer::Buffer;
 pub use finding::{Finding, Kind};
 pub use parse::Error as ParseError;
 pub use stats::{Banks, Class, Count, Stats, Traffic};
+pub use tensor_map::{MapType, Swizzle, TensorMap};
 pub use trace::TraceLine;
 
 use machine::{Bound, Launch};
@@ -97,6 +105,17 @@ pub enum Argument<'a> {
         /// Its name in findings.
         name: &'a str,
     },
+    /// A tensor map: a parameter of 128 bytes, through which bulk copies go to a buffer.
+    Map {
+        /// The buffer; the map's address is an offset in it.
+        buffer: &'a Buffer,
+        /// Bytes in use.
+        bytes: usize,
+        /// Its name in findings.
+        name: &'a str,
+        /// The tensor in it, and the box.
+        map: &'a TensorMap,
+    },
     /// A null pointer.
     Null,
     /// A number or a struct by value, little-endian.
@@ -125,11 +144,13 @@ pub struct Options {
     pub budget: u64,
     /// How many findings are kept in words.
     pub most_findings: usize,
+    /// Bytes of `.extern .shared` memory, whose size the launch gives.
+    pub dynamic_shared: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { trace: None, stats: false, threads: 0, budget: 1 << 33, most_findings: 8 }
+        Options { trace: None, stats: false, threads: 0, budget: 1 << 33, most_findings: 8, dynamic_shared: 0 }
     }
 }
 
@@ -199,6 +220,16 @@ pub enum Error {
         /// The text of that line.
         text: String,
     },
+    /// Blocks that do not fill their clusters, or too much shared memory.
+    #[error("{entry}: expected {expected}, got {got}")]
+    Shape {
+        /// The entry.
+        entry: String,
+        /// What it takes.
+        expected: String,
+        /// What was given.
+        got: usize,
+    },
     /// Rayon could not start threads.
     #[error("cannot start {threads} threads: {source}")]
     Threads {
@@ -208,6 +239,9 @@ pub enum Error {
         source: rayon::ThreadPoolBuildError,
     },
 }
+
+/// What a block can have on sm_90.
+const MOST_SHARED: usize = 227 << 10;
 
 /// Runs `entry` with `grid` blocks of exactly the threads that it declares.
 pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], options: &Options) -> Result<Report, Error> {
@@ -220,17 +254,39 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
     if arguments.len() != entry.params.len() {
         return Err(Error::Count { entry: entry.name.clone(), expected: entry.params.len(), got: arguments.len() });
     }
+    let shape = |expected: String, got: usize| Err(Error::Shape { entry: entry.name.clone(), expected, got });
+    if grid % kernel.cluster != 0 {
+        return shape(format!("blocks in multiples of {}, its cluster", kernel.cluster), grid as usize);
+    }
+    let shared_bytes = kernel.shared_bytes + options.dynamic_shared;
+    if shared_bytes > MOST_SHARED.max(kernel.shared_bytes) {
+        return shape(format!("at most {MOST_SHARED} bytes of shared memory"), shared_bytes);
+    }
     let mut params = vec![0u8; entry.params.last().map_or(0, |p| p.offset + p.size)];
-    let mut buffers = Vec::new();
+    let (mut buffers, mut maps) = (Vec::new(), Vec::new());
     for (i, (param, argument)) in entry.params.iter().zip(arguments).enumerate() {
         let wrong = |expected: String, got: String| Err(Error::Argument { entry: entry.name.clone(), index: i, name: param.name.clone(), expected, got });
         let kind = match param.kind {
             ParamKind::Pointer => "a buffer or 8 bytes".to_string(),
             ParamKind::Bytes => format!("{} bytes", param.size),
         };
-        let mut bound = None;
+        let (mut bound, mut found) = (None, None);
         let address = ((i as u64 + 1) << 40).to_le_bytes();
+        let encoded;
         let bytes: &[u8] = match *argument {
+            Argument::Map { .. } if !tensor_map::is_map(param) => return wrong(kind, "a tensor map".into()),
+            Argument::Map { buffer, bytes, name, map } => {
+                if let Err(what) = map.check() {
+                    return wrong(format!("a tensor map with {what}"), "another".into());
+                }
+                if bytes > buffer.bytes() || bytes > u32::MAX as usize || map.address.saturating_add(map.extent()) > bytes as u64 {
+                    return wrong(format!("a tensor inside of the {bytes} bytes in use of `{name}`"), format!("{} bytes at {}", map.extent(), map.address));
+                }
+                bound = Some(Bound { buffer, bytes, name, same: i as u16, granule: None, least: 0, bytes_recorded: 0 });
+                encoded = TensorMap { address: ((i as u64 + 1) << 40) + map.address, ..map.clone() }.encode();
+                found = Some(map.clone());
+                &encoded
+            }
             Argument::Buffer { .. } | Argument::Null if param.kind != ParamKind::Pointer => return wrong(kind, "a buffer".into()),
             Argument::Buffer { buffer, bytes, name } => {
                 if bytes > buffer.bytes() || bytes > u32::MAX as usize {
@@ -247,6 +303,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         }
         params[param.offset..param.offset + param.size].copy_from_slice(bytes);
         buffers.push(bound);
+        maps.push(found);
     }
     share(&mut buffers, &kernel.access);
     let words = |bytes: &[u8]| bytes.chunks(4).map(|c| u32::from_le_bytes(std::array::from_fn(|i| c.get(i).copied().unwrap_or(0)))).collect::<Vec<_>>();
@@ -254,6 +311,9 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         kernel,
         grid,
         buffers,
+        maps,
+        shared_bytes,
+        dynamic: options.dynamic_shared as u32,
         params_bytes: params.len(),
         params: words(&params),
         module_bytes: program.data.len(),
@@ -284,7 +344,8 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
     })?;
     let mut list: Vec<_> = notes.first.values().collect();
     list.sort_by_key(|n| (n.block, n.pc, n.kind));
-    let names: Vec<(&str, usize)> = launch.buffers.iter().map(|b| b.as_ref().map_or(("null", 0), |b| (b.name, b.bytes))).collect();
+    let buffers = launch.buffers.iter().map(|b| b.as_ref().map_or(("null", 0), |b| (b.name, b.bytes))).collect();
+    let names = finding::Names { buffers, shared: shared_bytes };
     let more = notes.more + list.len().saturating_sub(options.most_findings) as u64;
     let findings = list.iter().take(options.most_findings).map(|n| finding::finding(n, module, entry, kernel, &names)).collect();
     Ok(Report { findings, more, trace: tracer.lines(module, entry, kernel), stats: stats::stats(entry, kernel, &counts) })

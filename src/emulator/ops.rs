@@ -130,6 +130,84 @@ pub struct Mma {
     pub c: [u16; 4],
 }
 
+/// What is done with an mbarrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Init,
+    Inval,
+    /// Arrives `value` times.
+    Arrive,
+    /// Expects `value` more bytes.
+    Expect,
+    /// Expects `value` more bytes, then arrives once.
+    ArriveExpect,
+    /// Asks whether the phase of this parity is over.
+    WaitParity,
+    /// Asks whether the phase in which that state was returned is over.
+    WaitState,
+}
+
+/// An operation on an mbarrier.
+#[derive(Clone, Debug)]
+pub struct Mbarrier {
+    pub what: Phase,
+    pub at: Access,
+    /// `.relaxed`: nothing that came before is made visible.
+    pub relaxed: bool,
+    /// A count, bytes or a parity, in a word; a state in a long.
+    pub value: Option<Slot>,
+    /// The state that an arrival returns, or the answer to a wait.
+    pub to: Option<Slot>,
+}
+
+/// Which way a bulk copy goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Load,
+    Store,
+    /// Adds to what is there.
+    Reduce,
+}
+
+/// `cp.async.bulk` and `cp.async.bulk.tensor`.
+#[derive(Clone, Debug)]
+pub struct Bulk {
+    pub way: Way,
+    pub shared: Access,
+    /// The address in global memory, or that of the tensor map.
+    pub global: Access,
+    /// Of the element, innermost first; none for a copy without a tensor map.
+    pub coordinates: Vec<u16>,
+    /// How many, for a copy without a tensor map.
+    pub bytes: Option<u16>,
+    pub barrier: Option<Access>,
+    /// The blocks of the cluster that get the data.
+    pub multicast: Option<u16>,
+}
+
+/// Where the A of a `wgmma` is.
+#[derive(Clone, Copy, Debug)]
+pub enum Left {
+    /// A descriptor in a long.
+    Shared(u16),
+    Registers([u16; 4]),
+}
+
+/// `wgmma.mma_async.sync.aligned.m64n…k16.f32.bf16.bf16`.
+#[derive(Clone, Debug)]
+pub struct Wgmma {
+    pub n: usize,
+    pub d: Vec<u16>,
+    pub a: Left,
+    /// A descriptor in a long.
+    pub b: u16,
+    /// Whether D takes part in the sum: a predicate.
+    pub scale: u16,
+    pub negate: [bool; 2],
+    /// Whether A is M-major, B N-major.
+    pub transposed: [bool; 2],
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShuffleMode {
     Up,
@@ -266,8 +344,27 @@ pub enum Op {
     ActiveMask(u16),
     /// Barrier number, count of threads (0: all).
     Barrier(u16, u16),
-    /// `barrier.arrive` is not supported; `bar.red` neither.
+    /// The same without waiting; `bar.red` is not supported.
+    BarrierArrive(u16, u16),
     WarpBarrier(u16),
+    Mbarrier(Box<Mbarrier>),
+    Bulk(Box<Bulk>),
+    BulkCommit,
+    /// Waits until at most this many groups of bulk copies are in flight; `.read`, with which the destination may still be, is
+    /// taken for the same: nothing in a kernel can tell.
+    BulkWait(u32),
+    Wgmma(Box<Wgmma>),
+    WgmmaFence,
+    WgmmaCommit,
+    WgmmaWait(u32),
+    StMatrix(Box<LdMatrix>),
+    /// `fence.proxy.async`: what was written by stores becomes visible to bulk copies and `wgmma`.
+    ProxyFence,
+    /// `barrier.cluster.arrive`: `.relaxed` follows a fence as a rule, so all of them release.
+    ClusterArrive,
+    ClusterWait,
+    /// The leader's lane, whether this lane is it, the members.
+    Elect(u16, u16, u16),
     Branch(u32),
     BranchIndex(u16, Arc<[u32]>),
     Exit,
@@ -419,9 +516,79 @@ impl Op {
                 f(Read, Word, b);
             }
             WarpBarrier(m) => f(Read, Word, m),
+            BarrierArrive(a, b) => {
+                f(Read, Word, a);
+                f(Read, Word, b);
+            }
+            Mbarrier(m) => {
+                f(Read, m.at.base.0, &mut m.at.base.1);
+                if let Some((file, slot)) = &mut m.value {
+                    f(Read, *file, slot);
+                }
+                if let Some((file, slot)) = &mut m.to {
+                    f(Write, *file, slot);
+                }
+            }
+            Bulk(b) => {
+                for at in [&mut b.shared, &mut b.global].into_iter().chain(&mut b.barrier) {
+                    f(Read, at.base.0, &mut at.base.1);
+                }
+                b.coordinates.iter_mut().chain(&mut b.bytes).chain(&mut b.multicast).for_each(|s| f(Read, Word, s));
+            }
+            Wgmma(w) => {
+                match &mut w.a {
+                    Left::Shared(a) => f(Read, Long, a),
+                    Left::Registers(a) => a.iter_mut().for_each(|s| f(Read, Word, s)),
+                }
+                f(Read, Long, &mut w.b);
+                f(Read, Bit, &mut w.scale);
+                w.d.iter_mut().for_each(|s| f(Read, Word, s));
+                w.d.iter_mut().for_each(|s| f(Write, Word, s));
+            }
+            StMatrix(l) => {
+                f(Read, l.at.base.0, &mut l.at.base.1);
+                l.slots[..l.count as usize].iter_mut().for_each(|s| f(Read, Word, s));
+            }
+            Elect(d, p, m) => {
+                f(Read, Word, m);
+                f(Write, Word, d);
+                f(Write, Bit, p);
+            }
             BranchIndex(i, _) => f(Read, Word, i),
-            CpCommit | CpWait(_) | Branch(_) | Exit | Trap | Nop => {}
+            CpCommit
+            | CpWait(_)
+            | BulkCommit
+            | BulkWait(_)
+            | WgmmaFence
+            | WgmmaCommit
+            | WgmmaWait(_)
+            | ProxyFence
+            | ClusterArrive
+            | ClusterWait
+            | Branch(_)
+            | Exit
+            | Trap
+            | Nop => {}
         }
+    }
+}
+
+impl Op {
+    /// Whether it writes memory in one step with reading it: such operations do not race with each other.
+    pub fn is_atomic(&self) -> bool {
+        match self {
+            Op::Atomic(_) => true,
+            Op::Bulk(b) => b.way == Way::Reduce,
+            _ => false,
+        }
+    }
+
+    /// Whether it needs the clocks and the scheduler that asynchronous kernels run with.
+    pub fn is_asynchronous(&self) -> bool {
+        matches!(
+            self,
+            Op::BarrierArrive(..) | Op::Mbarrier(_) | Op::Bulk(_) | Op::BulkCommit | Op::BulkWait(_) | Op::Wgmma(_) | Op::ClusterArrive | Op::ClusterWait
+        )
     }
 }
 

@@ -3,8 +3,10 @@
 //! Time counts barriers. A barrier of the block orders everything before it with everything after it; `bar.warp.sync`
 //! orders the lanes in its mask, and through them what they already knew of others (a clock per lane). `shfl`, votes,
 //! `mma` and `ldmatrix` order nothing. Blocks of a launch are never ordered.
+//!
+//! In asynchronous kernels no barrier is for everybody: there each warp has a clock of what it knows of all others.
 
-use super::ops::{Op, Step};
+use super::ops::Step;
 
 /// Thread numbers below this are threads; then come 32 that mean "several threads of this warp".
 const THREADS: u32 = 1024;
@@ -44,11 +46,123 @@ pub struct Order {
     /// When each block of this worker started.
     blocks: Vec<(u32, u32)>,
     clocks: Vec<Clock>,
+    /// Of an asynchronous kernel, while one of its warps runs.
+    pub vectors: Option<Box<Vectors>>,
+}
+
+/// mbarriers of a cluster that are told apart; more would share their slots, and some mistakes would go unseen.
+const MBARRIERS: usize = 256;
+
+/// What each warp of a cluster knows of every agent: its time up to which the warp comes after it. Whoever releases hands
+/// over what it knows, with its own time; whoever acquires adds that to what it knows.
+///
+/// Agents are the warps; each warp once more, for `fence.proxy.async`; the `wgmma`s of each warpgroup, whose time is the
+/// number of their group; each warp's bulk stores, likewise; and the copies that each mbarrier counts.
+pub struct Vectors {
+    warps: usize,
+    /// The first warp of the block that runs.
+    pub base: usize,
+    slots: usize,
+    known: Vec<u32>,
+}
+
+impl Vectors {
+    pub fn new(warps: usize) -> Vectors {
+        let slots = 4 * warps + MBARRIERS;
+        Vectors { warps, base: 0, slots, known: vec![0; warps * slots] }
+    }
+
+    pub fn start(&mut self) {
+        self.known.fill(0);
+    }
+
+    /// A clock that knows nothing.
+    pub fn nothing(&self) -> Vec<u32> {
+        vec![0; self.slots]
+    }
+
+    pub fn proxy(&self, warp: usize) -> usize {
+        self.warps + warp
+    }
+
+    /// Of the warpgroup of a warp of the block that runs.
+    pub fn tensor(&self, warp: u32) -> usize {
+        2 * self.warps + self.base + warp as usize / 4 * 4
+    }
+
+    pub fn stores(&self, warp: usize) -> usize {
+        3 * self.warps + warp
+    }
+
+    pub fn mbarrier(&self, number: usize) -> usize {
+        4 * self.warps + number % MBARRIERS
+    }
+
+    /// Whether an agent is something else than a warp.
+    pub fn is_async(&self, agent: usize) -> bool {
+        agent >= self.warps
+    }
+
+    #[inline(always)]
+    pub fn knows(&self, warp: usize, agent: usize, time: u32) -> bool {
+        self.known[warp * self.slots + agent] > time
+    }
+
+    /// The warp comes after what that agent did before `time`.
+    pub fn learn(&mut self, warp: usize, agent: usize, time: u32) {
+        let known = &mut self.known[warp * self.slots + agent];
+        *known = time.max(*known);
+    }
+
+    pub fn acquire(&mut self, warp: usize, clock: &[u32]) {
+        join(&mut self.known[warp * self.slots..][..self.slots], clock);
+    }
+
+    pub fn release(&self, warp: usize, clock: &mut [u32]) {
+        join(clock, &self.known[warp * self.slots..][..self.slots]);
+    }
+}
+
+/// What either clock knows.
+pub fn join(into: &mut [u32], from: &[u32]) {
+    into.iter_mut().zip(from).for_each(|(a, b)| *a = (*a).max(*b));
 }
 
 impl Order {
+    /// A warp of the block that runs hands over what it knows and did.
+    pub fn release(&mut self, warp: u32, clock: &mut [u32]) {
+        let Some(vectors) = &mut self.vectors else { return };
+        let warp = vectors.base + warp as usize;
+        self.time += 1;
+        vectors.learn(warp, warp, self.time);
+        vectors.release(warp, clock);
+    }
+
+    /// It takes over what others released.
+    pub fn acquire(&mut self, warp: u32, clock: &[u32]) {
+        let Some(vectors) = &mut self.vectors else { return };
+        let warp = vectors.base + warp as usize;
+        vectors.acquire(warp, clock);
+    }
+
+    /// All lanes of a warp have met others, and so each other.
+    pub fn meet(&mut self, warp: u32) {
+        self.time += 1;
+        let clock = &mut self.clocks[warp as usize];
+        (clock.full, clock.part) = (self.time, None);
+    }
+
+    /// `fence.proxy.async` of a warp.
+    pub fn proxy(&mut self, warp: u32) {
+        let Some(vectors) = &mut self.vectors else { return };
+        let warp = vectors.base + warp as usize;
+        self.time += 1;
+        let slot = vectors.proxy(warp);
+        vectors.learn(warp, slot, self.time);
+    }
+
     pub fn new(warps: usize) -> Order {
-        Order { time: 0, fence: 0, start: 0, blocks: Vec::new(), clocks: vec![Clock { full: 0, part: None }; warps] }
+        Order { time: 0, fence: 0, start: 0, blocks: Vec::new(), clocks: vec![Clock { full: 0, part: None }; warps], vectors: None }
     }
 
     /// A block starts.
@@ -92,7 +206,7 @@ impl Order {
 
     /// Whether a stamp of this block comes before what `thread` does now.
     #[inline(always)]
-    fn before(&self, stamp: Stamp, thread: u32) -> bool {
+    pub fn before(&self, stamp: Stamp, thread: u32) -> bool {
         stamp[0] < self.fence || stamp[1] & 2047 == thread || self.before_in_warp(stamp, thread)
     }
 
@@ -100,6 +214,10 @@ impl Order {
     fn before_in_warp(&self, [time, who]: Stamp, thread: u32) -> bool {
         let (who, lane) = (who & 2047, thread as usize % 32);
         let warp = if who < THREADS { who / 32 } else { who - THREADS };
+        if let Some(vectors) = self.vectors.as_ref().filter(|_| who == SEVERAL || warp != thread / 32) {
+            // Of several we do not know which.
+            return who == SEVERAL || vectors.knows(vectors.base + thread as usize / 32, vectors.base + warp as usize, time);
+        }
         if who == SEVERAL || warp != thread / 32 {
             return false;
         }
@@ -150,7 +268,7 @@ impl Order {
 
     /// An atomic: races with everything but other atomics.
     pub fn atomic(&self, cell: &mut Cell, who: u32, global: bool, steps: &[Step]) -> Option<Conflict> {
-        let is_atomic = |stamp: Stamp| stamp[0] != 0 && matches!(steps[(stamp[1] >> 11) as usize].op, Op::Atomic(_));
+        let is_atomic = |stamp: Stamp| stamp[0] != 0 && steps[(stamp[1] >> 11) as usize].op.is_atomic();
         let mut conflict = self.check_write(cell, who & 2047, global);
         if conflict.is_some_and(|c| c.write && is_atomic(c.stamp)) {
             conflict = self.against(cell[1], who & 2047, global).then_some(Conflict { stamp: cell[1], write: false });

@@ -78,6 +78,8 @@ pub struct Variable {
     pub align: usize,
     /// What it starts with; empty without an initialiser (then zero for `.global` and `.const`).
     pub data: Vec<u8>,
+    /// `.extern .shared name[]`: it lies behind all others and is as large as the launch says.
+    pub dynamic: bool,
     /// Its line.
     pub line: u32,
 }
@@ -139,6 +141,8 @@ pub struct Entry {
     pub exact_threads: bool,
     /// `.minnctapersm`.
     pub min_blocks: Option<u32>,
+    /// `.reqnctapercluster`: blocks of a cluster.
+    pub cluster: Option<[u32; 3]>,
     /// Variables of the function (`.shared`, `.local`).
     pub variables: Vec<Variable>,
     /// Registers that the instructions name.
@@ -154,7 +158,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Bytes of shared memory per block that the variables of this entry and `module` take when laid out in order.
+    /// Bytes of shared memory per block that the variables of this entry and `module` take when laid out in order. Memory
+    /// whose size the launch gives comes on top.
     pub fn shared_bytes(&self, module: &Module) -> usize {
         layout(module.variables.iter().chain(&self.variables).filter(|v| v.space == Space::Shared))
     }
@@ -197,10 +202,14 @@ pub enum Operand {
     Symbol(String),
     /// `[base + offset]`
     Address(Box<Operand>, i64),
+    /// `[map, {x, y}]`: an element of a tensor
+    Tensor(Box<Operand>, Vec<Operand>),
     /// `{a, b, …}`
     Vector(Vec<Operand>),
     /// `p|q`
     Pair(u32, Option<u32>),
+    /// `_|q`
+    Second(u32),
     /// `_`
     Sink,
 }
@@ -208,11 +217,14 @@ pub enum Operand {
 /// No variable of a kernel is larger; a wrong number must not take the machine's memory.
 const LARGEST_VARIABLE: usize = 1 << 26;
 
+/// Nor are blocks of inline assembly nested more deeply.
+const DEEPEST: usize = 64;
+
 /// Reads a PTX file; `file` is only for messages.
 pub fn parse(file: &str, text: &str) -> Result<Module, Error> {
     let error = |(line, what): (u32, String)| Error { file: file.into(), line, what, text: line_of(text, line).into() };
     let tokens = lex::tokens(text).map_err(error)?;
-    let mut parser = Parser { tokens: &tokens, at: 0, variables: 0 };
+    let mut parser = Parser { tokens: &tokens, at: 0, variables: 0, labels: Vec::new() };
     let module = Module { file: file.into(), text: text.into(), ..Module::default() };
     parser.module(module).map_err(|what| error((parser.line(), what)))
 }
@@ -228,6 +240,8 @@ struct Parser<'a> {
     at: usize,
     /// Bytes of initialised and uninitialised variables so far.
     variables: usize,
+    /// By scope: its labels, and what tells them from labels of that name in other scopes.
+    labels: Vec<HashMap<&'a str, String>>,
 }
 
 /// A failure: what was expected and found. Its line is where the parser stands.
@@ -369,10 +383,10 @@ impl<'a> Parser<'a> {
                 ".visible" | ".weak" | ".common" => drop(self.next()),
                 ".extern" => {
                     self.next();
-                    if matches!(self.peek(), Token::Word(".func")) {
-                        self.function()?;
-                    } else {
-                        return self.wrong("`.func` (memory of unknown size is not supported)");
+                    match self.peek() {
+                        Token::Word(".func") => self.function()?,
+                        Token::Word(".shared") => self.variable(&mut module.variables, true)?,
+                        _ => return self.wrong("`.func` or `.shared` (other memory of unknown size is not supported)"),
                     }
                 }
                 ".func" => self.function()?,
@@ -384,7 +398,7 @@ impl<'a> Parser<'a> {
                         module.entries.push(entry);
                     }
                 }
-                ".global" | ".const" | ".shared" => self.variable(&mut module.variables)?,
+                ".global" | ".const" | ".shared" => self.variable(&mut module.variables, false)?,
                 _ => return self.wrong("a directive"),
             }
         }
@@ -451,7 +465,8 @@ impl<'a> Parser<'a> {
     }
 
     /// `.shared .align 16 .b8 tile[4096];`, `.global .align 4 .u32 table[4] = {1, 2, 3, 4};`
-    fn variable(&mut self, variables: &mut Vec<Variable>) -> Parsed<()> {
+    /// and, where its size is the launch's, `.extern .shared .align 1024 .b8 stages[];`
+    fn variable(&mut self, variables: &mut Vec<Variable>, dynamic: bool) -> Parsed<()> {
         let space = match self.word("a state space")? {
             ".global" => Space::Global,
             ".const" => Space::Const,
@@ -471,14 +486,19 @@ impl<'a> Parser<'a> {
         loop {
             let line = self.line();
             let name = self.word("a variable's name")?.to_string();
-            let size = self.dimensions()?.unwrap_or(1).checked_mul(element * lanes).filter(|&n| n <= LARGEST_VARIABLE);
+            if dynamic {
+                self.sign(b'[')?;
+                self.sign(b']')?;
+            }
+            let dimensions = if dynamic { Some(0) } else { self.dimensions()? };
+            let size = dimensions.unwrap_or(1).checked_mul(element * lanes).filter(|&n| n <= LARGEST_VARIABLE);
             let Some(size) = size else { return Err(format!("expected a variable of at most {LARGEST_VARIABLE} bytes, found `{name}` larger")) };
             self.variables += size;
             if self.variables > 4 * LARGEST_VARIABLE {
                 return Err(format!("expected variables of at most {} bytes in all, found more", 4 * LARGEST_VARIABLE));
             }
             let data = if self.has(b'=') { self.initialiser(element, size)? } else { Vec::new() };
-            variables.push(Variable { name, space, size, align: align.unwrap_or(element * lanes), data, line });
+            variables.push(Variable { name, space, size, align: align.unwrap_or(element * lanes), data, dynamic, line });
             if !self.has(b',') {
                 break;
             }
@@ -578,9 +598,17 @@ impl<'a> Parser<'a> {
                     self.next();
                     entry.min_blocks = Some(self.small()?);
                 }
-                Token::Word(".maxnreg" | ".maxnctapersm") => {
+                Token::Word(".maxnreg" | ".maxnctapersm" | ".maxclusterrank") => {
                     self.next();
                     self.small()?;
+                }
+                Token::Word(".explicitcluster") => drop(self.next()),
+                Token::Word(".reqnctapercluster") => {
+                    self.next();
+                    let mut n = self.list()?;
+                    n.resize(3.max(n.len()), 1);
+                    let [x, y, z] = n[..] else { return self.wrong("at most three numbers before") };
+                    entry.cluster = Some([x, y, z]);
                 }
                 Token::Word(".pragma") => self.pragma()?,
                 Token::Sign(b';') => {
@@ -631,16 +659,22 @@ impl<'a> Parser<'a> {
     fn body(&mut self, entry: &mut Entry) -> Parsed<()> {
         let mut scopes: Vec<HashMap<&'a str, Family>> = Vec::new();
         let mut loc = None;
-        let mut label: Option<&'a str> = None;
+        let mut label: Option<String> = None;
+        self.labels.clear();
         loop {
             match self.peek() {
                 Token::Sign(b'{') => {
+                    if scopes.len() == DEEPEST {
+                        return Err(format!("expected scopes nested at most {DEEPEST} deep, found more"));
+                    }
                     self.next();
                     scopes.push(HashMap::new());
+                    self.scope();
                 }
                 Token::Sign(b'}') => {
                     self.next();
                     scopes.pop();
+                    self.labels.pop();
                     if scopes.is_empty() {
                         return Ok(());
                     }
@@ -657,25 +691,30 @@ impl<'a> Parser<'a> {
                     self.next();
                     self.registers(scopes.last_mut().expect("a body starts with a brace"))?;
                 }
-                Token::Word(".shared" | ".local") => self.variable(&mut entry.variables)?,
+                Token::Word(".shared" | ".local") => self.variable(&mut entry.variables, false)?,
                 Token::Word(".pragma") => self.pragma()?,
                 Token::Word(".branchtargets") => {
-                    let Some(name) = label else { return self.wrong("a label before `.branchtargets`") };
+                    let Some(name) = label.clone() else { return self.wrong("a label before `.branchtargets`") };
                     self.next();
-                    let mut list = vec![self.word("a label")?.to_string()];
-                    while self.has(b',') {
-                        list.push(self.word("a label")?.to_string());
+                    let mut list = Vec::new();
+                    loop {
+                        let target = self.word("a label")?;
+                        list.push(self.label(target));
+                        if !self.has(b',') {
+                            break;
+                        }
                     }
                     self.sign(b';')?;
-                    entry.targets.insert(name.into(), list);
+                    entry.targets.insert(name, list);
                 }
                 Token::Word(word) if matches!(self.tokens.get(self.at + 1), Some((Token::Sign(b':'), _))) => {
-                    if entry.labels.insert(word.into(), entry.instructions.len()).is_some() {
+                    let name = self.label(word);
+                    if entry.labels.insert(name.clone(), entry.instructions.len()).is_some() {
                         return Err(format!("label `{word}` is there twice"));
                     }
                     self.next();
                     self.next();
-                    label = Some(word);
+                    label = Some(name);
                 }
                 Token::Word(_) | Token::Sign(b'@') => {
                     let mut instruction = self.instruction(&mut scopes, &mut entry.registers)?;
@@ -685,6 +724,31 @@ impl<'a> Parser<'a> {
                 _ => return self.wrong("an instruction"),
             }
         }
+    }
+
+    /// Looks ahead for the labels of the scope that starts here: each inlined copy of an `asm` statement has its own.
+    fn scope(&mut self) {
+        let (mut labels, mut depth) = (HashMap::new(), 1);
+        for (i, pair) in self.tokens.windows(2).enumerate().skip(self.at) {
+            match (pair[0].0, pair[1].0) {
+                (Token::Sign(b'{'), _) => depth += 1,
+                (Token::Sign(b'}'), _) => depth -= 1,
+                (Token::Word(word), Token::Sign(b':')) if depth == 1 => {
+                    let name = if self.labels.is_empty() { word.to_string() } else { format!("{word}@{i}") };
+                    labels.entry(word).or_insert(name);
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        self.labels.push(labels);
+    }
+
+    /// The label that a name means here; the name itself if there is none.
+    fn label(&self, name: &str) -> String {
+        self.labels.iter().rev().find_map(|l| l.get(name)).cloned().unwrap_or_else(|| name.into())
     }
 
     /// `.reg .b32 %r<249>;`, `.reg .pred p, q;`
@@ -749,6 +813,19 @@ impl<'a> Parser<'a> {
         }
         if self.has(b'[') {
             let base = self.simple(scopes, registers)?;
+            if self.has(b',') {
+                self.sign(b'{')?;
+                let mut parts = Vec::new();
+                loop {
+                    parts.push(self.simple(scopes, registers)?);
+                    if self.has(b'}') {
+                        break;
+                    }
+                    self.sign(b',')?;
+                }
+                self.sign(b']')?;
+                return Ok(Operand::Tensor(Box::new(base), parts));
+            }
             let offset = match self.peek() {
                 Token::Sign(sign @ (b'+' | b'-')) => {
                     self.next();
@@ -768,11 +845,15 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Token::Word("_") => {
                 self.next();
-                Ok(Operand::Sink)
+                if !self.has(b'|') {
+                    return Ok(Operand::Sink);
+                }
+                let second = self.word("a predicate")?;
+                find(second, scopes, registers).map(Operand::Second).ok_or_else(|| format!("expected a declared predicate, found `{second}`"))
             }
             Token::Word(word) => {
                 self.next();
-                let Some(register) = find(word, scopes, registers) else { return Ok(Operand::Symbol(word.into())) };
+                let Some(register) = find(word, scopes, registers) else { return Ok(Operand::Symbol(self.label(word))) };
                 if !self.has(b'|') {
                     return Ok(Operand::Register(register));
                 }

@@ -51,6 +51,8 @@ pub enum Wrong {
     Unwritten,
     Flying,
     Race(Conflict),
+    /// Written by a store, read by what does not see stores without `fence.proxy.async`.
+    Proxy(Conflict),
 }
 
 /// The bytes from the first to the last that lanes touch.

@@ -15,7 +15,7 @@ pub enum Class {
     Float,
     /// `ex2`, `lg2`, `rcp`, `rsqrt`, `sqrt`, `sin`, `cos`, `tanh`, `div`.
     Special,
-    /// `mma`.
+    /// `mma` and `wgmma`.
     Tensor,
     /// Conversions.
     Convert,
@@ -25,7 +25,7 @@ pub enum Class {
     Global,
     /// Loads, stores and atomics of shared memory, `ldmatrix`.
     Shared,
-    /// `cp.async` and its groups.
+    /// `cp.async` and its groups, bulk copies.
     Copy,
     /// Local memory.
     Local,
@@ -208,10 +208,12 @@ pub fn stats(entry: &Entry, kernel: &Kernel, counts: &[Step]) -> Stats {
         stats.classes[place].1.warps += count.warps;
         stats.classes[place].1.threads += count.threads;
         match &step.op {
+            // Each of the four warps of a group does its quarter.
+            Op::Wgmma(w) => stats.tensor_flops += count.warps * 2 * 16 * w.n as u64 * 16,
             Op::Mma(m) => stats.tensor_flops += count.warps * 2 * 16 * 8 * m.k as u64,
             _ => stats.flops += count.threads * flops(&instruction.opcode),
         }
-        let traffic = if matches!(step.op, Op::Store(_)) { &mut stats.stores } else { &mut stats.loads };
+        let traffic = if matches!(&step.op, Op::Store(_)) || matches!(&step.op, Op::Bulk(b) if b.way != super::ops::Way::Load) { &mut stats.stores } else { &mut stats.loads };
         traffic.bytes += count.bytes;
         traffic.sectors += count.sectors;
         stats.banks.accesses += count.accesses;
@@ -225,8 +227,8 @@ fn class(opcode: &str) -> Class {
     let has = |part: &str| opcode.split('.').any(|p| p == part || (part == "shared" && p == "shared::cta"));
     let is_float = ["f32", "f64", "f16", "bf16", "f16x2", "bf16x2"].into_iter().any(has);
     match opcode.split('.').next().unwrap_or("") {
-        "mma" => Class::Tensor,
-        "ldmatrix" => Class::Shared,
+        "mma" | "wgmma" => Class::Tensor,
+        "ldmatrix" | "stmatrix" => Class::Shared,
         "cp" => Class::Copy,
         "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" => {
             if has("shared") {
@@ -239,9 +241,9 @@ fn class(opcode: &str) -> Class {
                 Class::Global
             }
         }
-        "shfl" | "vote" | "redux" | "activemask" => Class::Exchange,
-        "bar" | "barrier" | "membar" | "fence" => Class::Barrier,
-        "bra" | "brx" | "ret" | "exit" | "trap" | "nanosleep" => Class::Control,
+        "shfl" | "vote" | "redux" | "activemask" | "elect" => Class::Exchange,
+        "bar" | "barrier" | "mbarrier" | "membar" | "fence" => Class::Barrier,
+        "bra" | "brx" | "ret" | "exit" | "trap" | "nanosleep" | "setmaxnreg" | "griddepcontrol" => Class::Control,
         "cvt" | "cvta" => Class::Convert,
         "mov" | "selp" | "slct" | "setp" | "set" | "testp" | "isspacep" => Class::Move,
         _ if has("pred") => Class::Move,

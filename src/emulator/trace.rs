@@ -105,6 +105,8 @@ pub fn names(entry: &Entry) -> Vec<Vec<u32>> {
         match operand {
             Operand::Register(r) | Operand::Not(r) => into.push(*r),
             Operand::Address(base, _) => collect(base, into),
+            Operand::Tensor(base, parts) => [&**base].into_iter().chain(parts).for_each(|p| collect(p, into)),
+            Operand::Second(r) => into.push(*r),
             Operand::Vector(parts) => parts.iter().for_each(|p| collect(p, into)),
             Operand::Pair(a, b) => into.extend([Some(*a), *b].into_iter().flatten()),
             _ => {}

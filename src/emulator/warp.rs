@@ -10,11 +10,13 @@ use super::finding::{Kind, Note, Other, Place};
 use super::lanes::{FULL, Registers, lanes};
 use super::machine::Machine;
 use super::mma::mma;
-use super::ops::{Op, Reduction, VoteMode};
+use super::ops::{Op, Phase, Reduction, VoteMode};
 use multiversion::multiversion;
 
 mod exchange;
+mod tensor;
 use exchange::{groups, shuffle};
+pub use tensor::Tensor;
 
 /// What a fragment waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,19 @@ pub enum State {
     Lanes,
     /// For the block, at this barrier, with this many threads (0: all).
     Block(u32, u32),
+    /// For a phase of the mbarrier at this place: of this parity, or (false) with this number.
+    Phase(u32, bool, u64),
+    /// For the `wgmma`s of the warpgroup, so many groups of them.
+    Tensor(u32),
+    /// For the cluster.
+    Cluster,
+}
+
+impl State {
+    /// Whether others than this warp end the wait.
+    pub fn is_parked(self) -> bool {
+        !matches!(self, State::Ready | State::Lanes)
+    }
 }
 
 /// Threads of a warp that stand at the same place.
@@ -42,6 +57,9 @@ pub struct Warp {
     pub exited: Vec<(u32, u32)>,
     /// Thread instructions left before the block counts as endless.
     pub budget: i64,
+    /// Lanes whose wait at an mbarrier has reached its time limit.
+    pub expired: u32,
+    pub tensor: Tensor,
 }
 
 /// Why the loop came back.
@@ -71,7 +89,7 @@ impl Warp {
         if fragments.len() > 1 {
             fragments.sort_by_key(|f| f.pc);
             fragments.dedup_by(|b, a| {
-                let met = a.pc == b.pc && (a.state == b.state || !matches!((a.state, b.state), (State::Block(..), _) | (_, State::Block(..))));
+                let met = a.pc == b.pc && (a.state == b.state || !(a.state.is_parked() || b.state.is_parked()));
                 if met {
                     a.mask |= b.mask;
                     a.state = if a.state == b.state && a.state != State::Lanes { a.state } else { State::Ready };
@@ -81,6 +99,8 @@ impl Warp {
         }
         let current = match fragments.iter().position(|f| f.state == State::Ready) {
             Some(i) => i,
+            // Lanes of asynchronous kernels wait for one that waits for something else.
+            None if machine.cluster.is_some() && fragments.iter().any(|f| f.state.is_parked()) => return None,
             None => {
                 let i = fragments.iter().position(|f| f.state == State::Lanes)?;
                 let (pc, mask) = (fragments[i].pc, fragments[i].mask);
@@ -92,19 +112,7 @@ impl Warp {
                 });
                 machine.pc = pc;
                 let thread = machine.warp * 32 + mask.trailing_zeros();
-                machine.notes.add(Note {
-                    kind: Kind::WarpSync,
-                    pc,
-                    block: machine.block,
-                    thread,
-                    place: Place::None,
-                    address: 0,
-                    offset: 0,
-                    size: 0,
-                    write: false,
-                    lanes: mask,
-                    other,
-                });
+                machine.notes.add(Note { lanes: mask, other, ..Note::new(Kind::WarpSync, pc, machine.block, thread) });
                 machine.forced = true;
                 i
             }
@@ -143,19 +151,7 @@ enum Sync {
 fn gathered(machine: &mut Machine, live: u32, active: u32, members: u32, own: bool) -> Sync {
     if !own {
         let thread = machine.warp * 32 + active.trailing_zeros();
-        machine.notes.add(Note {
-            kind: Kind::WarpSync,
-            pc: machine.pc,
-            block: machine.block,
-            thread,
-            place: Place::None,
-            address: 0,
-            offset: 0,
-            size: 0,
-            write: false,
-            lanes: active,
-            other: None,
-        });
+        machine.notes.add(Note { lanes: active, ..Note::new(Kind::WarpSync, machine.pc, machine.block, thread) });
     }
     if members & live & !active == 0 || std::mem::take(&mut machine.forced) { Sync::Run } else { Sync::Wait }
 }
@@ -194,6 +190,13 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
             }
         }
         if mask == 0 {
+            pc += 1;
+            continue;
+        }
+        if let Some(list) = kernel.touches.get(pc as usize)
+            && !list.is_empty()
+            && warp.tensor.touches(machine, step, list, mask)
+        {
             pc += 1;
             continue;
         }
@@ -426,6 +429,71 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                     let live = warp.live();
                     groups(warp.registers.words(*slot), mask, |members, _| machine.warp_barrier(members, live));
                 }
+                Op::BarrierArrive(a, b) => {
+                    let lane = mask.trailing_zeros() as usize;
+                    machine.named_arrive(registers.words(*a)[lane], registers.words(*b)[lane], mask);
+                }
+                Op::Mbarrier(m) if !matches!(m.what, Phase::WaitParity | Phase::WaitState) => machine.mbarrier(registers, m, mask),
+                Op::Mbarrier(m) => {
+                    if warp.budget < 0 {
+                        warp.fragments[current].pc = pc;
+                        return Stop::Endless;
+                    }
+                    let answer = machine.mbarrier_wait(registers, m, mask, warp.expired);
+                    warp.expired &= !mask;
+                    if answer.waiting != 0 {
+                        let others = mask & !answer.waiting & !answer.over;
+                        let rest = active & !answer.waiting & !others;
+                        let parked = State::Phase(answer.at, m.what == Phase::WaitParity, answer.value);
+                        warp.fragments[current] = Fragment { pc, mask: answer.waiting, state: parked };
+                        for (pc, mask) in [(pc, others), (pc + 1, rest)].into_iter().filter(|f| f.1 != 0) {
+                            warp.fragments.push(Fragment { pc, mask, state: State::Ready });
+                        }
+                        return Stop::Switch;
+                    }
+                }
+                Op::Bulk(b) => machine.bulk(registers, b, mask),
+                Op::BulkCommit => machine.bulk_commit(mask),
+                Op::BulkWait(most) => machine.bulk_wait(mask, *most),
+                Op::ProxyFence => machine.order.proxy(machine.warp),
+                Op::Wgmma(w) => {
+                    together!(FULL, true);
+                    warp.tensor.issue(machine, &warp.registers, w, pc);
+                }
+                Op::WgmmaFence => warp.tensor.fence(),
+                Op::WgmmaCommit => warp.tensor.commit(),
+                Op::WgmmaWait(most) => {
+                    together!(FULL, true);
+                    if let Some(groups) = warp.tensor.wait(*most) {
+                        warp.fragments[current] = Fragment { pc, mask, state: State::Tensor(groups) };
+                        return Stop::Switch;
+                    }
+                }
+                Op::StMatrix(store) => {
+                    together!(FULL, true);
+                    machine.stmatrix(&warp.registers, store, mask);
+                }
+                Op::ClusterArrive => machine.cluster_arrive(mask),
+                Op::ClusterWait => {
+                    if !machine.cluster_met() {
+                        if mask != active {
+                            warp.fragments.push(Fragment { pc: pc + 1, mask: active & !mask, state: State::Ready });
+                        }
+                        warp.fragments[current] = Fragment { pc, mask, state: State::Cluster };
+                        return Stop::Switch;
+                    }
+                }
+                Op::Elect(d, p, slot) => {
+                    let (members, own) = members!(*slot);
+                    together!(members, own);
+                    let registers = &mut warp.registers;
+                    let named = *registers.words(*slot);
+                    groups(&named, mask, |members, group| {
+                        let leader = (members & mask).trailing_zeros();
+                        registers.set_words(*d, group, &[leader; 32]);
+                        registers.set_bits(*p, group, 1u32.checked_shl(leader).unwrap_or(0));
+                    });
+                }
                 Op::Branch(target) => {
                     if warp.budget < 0 {
                         warp.fragments[current].pc = pc;
@@ -467,6 +535,7 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                     return Stop::Switch;
                 }
                 Op::Exit => {
+                    machine.bulk_exit(mask);
                     warp.exit(current, pc, mask);
                     return Stop::Switch;
                 }
@@ -513,7 +582,7 @@ fn extreme(a: u32, b: u32, first: bool, second: bool, equal: u32) -> u32 {
 
 /// The nearest bf16, ties to even; a NaN becomes 0x7FFF.
 #[inline(always)]
-fn bf16(a: u32) -> u32 {
+pub fn bf16(a: u32) -> u32 {
     if f(a).is_nan() { 0x7FFF } else { (a + 0x7FFF + (a >> 16 & 1)) >> 16 }
 }
 

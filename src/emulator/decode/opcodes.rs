@@ -165,12 +165,24 @@ impl Decoder<'_> {
                 self.push(Op::Trap);
                 Ok(())
             }
-            "membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "pmevent" => {
+            "fence" if p.rest.starts_with(&["proxy", "async"]) => {
+                self.push(Op::ProxyFence);
+                Ok(())
+            }
+            "membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "pmevent" | "griddepcontrol" => {
                 // They order or hint; the emulator runs one order that all of them allow.
                 self.push(Op::Nop);
                 Ok(())
             }
+            "barrier" if p.rest.first() == Some(&"cluster") => self.cluster_barrier(p, o),
             "bar" | "barrier" => self.barrier(name, p, o),
+            "mbarrier" => self.mbarrier(p, o),
+            "wgmma" => self.wgmma(p, o),
+            "stmatrix" => self.stmatrix(p, o),
+            "setmaxnreg" => self.setmaxnreg(p, o),
+            "elect" => self.elect(p, o),
+            "mapa" => self.mapa(p, o),
+            "cp" if p.rest.starts_with(&["async", "bulk"]) || p.rest.starts_with(&["reduce", "async", "bulk"]) => self.bulk(p, o),
             "shfl" => self.shuffle(p, o),
             "vote" => self.vote(p, o),
             "activemask" => {

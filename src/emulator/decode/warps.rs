@@ -20,16 +20,18 @@ impl Decoder<'_> {
         }
         p.has("cta");
         p.has("aligned");
-        if !p.has("sync") {
-            return Err(format!("expected `{name}.sync`: arrivals and reductions at barriers are not supported"));
+        let arrive = p.has("arrive");
+        if !arrive && !p.has("sync") {
+            return Err(format!("expected `{name}.sync` or `{name}.arrive`: reductions at barriers are not supported"));
         }
         p.done()?;
         let (a, b) = match o {
+            [_] if arrive => return Err(NO_OPERANDS.into()),
             [a] => (self.from(a, Type::Bits(32))?, self.constant(File::Word, 0)),
             [a, b] => (self.from(a, Type::Bits(32))?, self.from(b, Type::Bits(32))?),
             _ => return Err(NO_OPERANDS.into()),
         };
-        self.push(Op::Barrier(a, b));
+        self.push(if arrive { Op::BarrierArrive(a, b) } else { Op::Barrier(a, b) });
         Ok(())
     }
 

@@ -21,6 +21,11 @@ impl Machine<'_> {
                     let block = if matches!(group.place, Place::Buffer(_)) { self.order.block_of(conflict.stamp) } else { self.block };
                     (Kind::Race, Some(Other { block, thread, pc, write: conflict.write }))
                 }
+                Wrong::Proxy(conflict) => {
+                    let (thread, pc) = thread_and_pc(conflict.stamp);
+                    (Kind::Proxy, Some(Other { block: self.block, thread, pc, write: true }))
+                }
+                Wrong::Flying if self.cluster.is_some() => (Kind::MissingWait, self.transfer_to(offset, size)),
                 Wrong::Flying => {
                     let over = |f: &Flight| f.to < offset + size && offset < f.to + f.bytes as u32;
                     let all = self.flights.iter().enumerate().flat_map(|(w, f)| f.list.iter().map(move |f| (w, f)));
@@ -32,19 +37,8 @@ impl Machine<'_> {
                 }
             };
             let thread = self.warp * 32 + lane as u32;
-            self.notes.add(Note {
-                kind,
-                pc: self.pc,
-                block: self.block,
-                thread,
-                place: group.place,
-                address: offset as u64,
-                offset: offset as i64,
-                size,
-                write,
-                lanes: 0,
-                other,
-            });
+            let note = Note::new(kind, self.pc, self.block, thread);
+            self.notes.add(Note { place: group.place, address: offset as u64, offset: offset as i64, size, write, other, ..note });
         }
     }
 
@@ -65,6 +59,13 @@ impl Machine<'_> {
     pub(super) fn check_read(&mut self, group: &Group, size: u32) {
         let mut list = Vec::new();
         match group.place {
+            Place::Shared if self.cluster.is_some() => {
+                let base = self.order.vectors.as_ref().map_or(0, |v| v.base);
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.cells[self.rank]
+                        .reads(&self.order, base, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong)));
+                }
+            }
             Place::Shared => {
                 self.shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.shape, group.mask, size, |lane, wrong| list.push((lane, wrong)))
             }
@@ -104,6 +105,13 @@ impl Machine<'_> {
     pub(super) fn check_write(&mut self, group: &Group, size: u32) {
         let mut list = Vec::new();
         match group.place {
+            Place::Shared if self.cluster.is_some() => {
+                let base = self.order.vectors.as_ref().map_or(0, |v| v.base);
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.cells[self.rank]
+                        .writes(&self.order, base, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong)));
+                }
+            }
             Place::Shared => self.shadow.writes(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong))),
             Place::Buffer(i) => {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
@@ -131,7 +139,13 @@ impl Machine<'_> {
     pub(super) fn check_atomic(&mut self, group: &Group, lane: usize, size: u32) {
         let (who, offset, steps) = (self.pc << 11 | (self.warp * 32 + lane as u32), group.offsets[lane], &self.launch.kernel.steps);
         let wrong = match group.place {
-            Place::Shared => self.shadow.atomic(&self.order, steps, who, offset, size),
+            Place::Shared => match &mut self.cluster {
+                Some(cluster) => {
+                    let base = self.order.vectors.as_ref().map_or(0, |v| v.base);
+                    cluster.cells[self.rank].atomic(&self.order, steps, base, who, offset, size)
+                }
+                None => self.shadow.atomic(&self.order, steps, who, offset, size),
+            },
             Place::Buffer(i) => {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
                 let unwritten = !bound.buffer.is_written(offset as usize, size as usize);

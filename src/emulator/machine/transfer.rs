@@ -73,7 +73,7 @@ impl Machine<'_> {
             differs |= offsets[i] ^ self.known[at].offsets[i];
         }
         if differs != 0 || self.known[at].hull.1 == 0 {
-            let Some(group) = within(&offsets, FULL, size, size, Place::Shared, self.launch.kernel.shared_bytes as u64) else { return false };
+            let Some(group) = within(&offsets, FULL, size, size, Place::Shared, self.launch.shared_bytes as u64) else { return false };
             self.known[at] = Known { offsets, shape: group.shape, hull: super::super::shared::hull(&offsets, size), written: 0, logged: (0, 0) };
         }
         let known = &mut self.known[at];
@@ -110,7 +110,7 @@ impl Machine<'_> {
             offsets[i] = if mask >> i & 1 == 1 { base[i] } else { first }.wrapping_add(access.offset as u32);
         }
         let size = access.bytes() as u32;
-        within(&offsets, mask, size, size, Place::Shared, self.launch.kernel.shared_bytes as u64)
+        within(&offsets, mask, size, size, Place::Shared, self.launch.shared_bytes as u64)
     }
 
     #[inline(always)]

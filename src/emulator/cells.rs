@@ -1,0 +1,321 @@
+//! What is known of each byte of a block's shared memory in an asynchronous kernel: who wrote it, who read it since, whether
+//! a bulk copy to it is in flight.
+//!
+//! Here no barrier orders everybody. A stamp names an agent and its time; whether it comes before an access is a question to
+//! the vector clocks of [`super::order::Vectors`]. Agents are warps, and what works on their behalf: bulk copies, `wgmma`.
+
+use super::lanes::lanes;
+use super::ops::Step;
+use super::order::{Conflict, Order};
+use super::shared::Wrong;
+use std::collections::HashMap;
+
+/// A line is one swizzled row of a tile. What a bulk copy wrote whole has one cell until somebody else touches a part of it.
+const LINE: usize = 128;
+/// The agent of a stamp that stands for several: its time is the number of their set.
+const SEVERAL: u16 = u16::MAX;
+
+/// Who did something, and when; a time of 0 is never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stamp {
+    pub time: u32,
+    pub pc: u32,
+    /// A slot of the vector clocks.
+    pub agent: u16,
+    /// The thread in its block, or 1024 and a warp: several of its threads.
+    pub thread: u16,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub struct Asker {
+    /// Its warp in the cluster.
+    pub warp: usize,
+    /// Its thread; none where a warp acts as one.
+    pub thread: Option<u32>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    writer: Stamp,
+    reader: Stamp,
+}
+
+/// The shadow of one block's shared memory.
+pub struct Cells {
+    granule: u32,
+    lines: Vec<Cell>,
+    /// Whether a line's cell is in `lines`, not in `fine`.
+    whole: Vec<bool>,
+    fine: Vec<Cell>,
+    /// One bit per byte.
+    written: Vec<u32>,
+    /// By 16 bytes: bulk copies in flight to them.
+    flying: Vec<u8>,
+    in_flight: u32,
+    sets: Vec<Vec<Stamp>>,
+    numbers: HashMap<Vec<Stamp>, u32>,
+    /// The last readers that were put together: before, added, together.
+    last: [Stamp; 3],
+}
+
+fn ordered(order: &Order, asker: Asker, stamp: Stamp) -> bool {
+    if stamp.time == 0 {
+        return true;
+    }
+    if stamp.agent as usize == asker.warp {
+        return asker.thread.is_none_or(|thread| order.before([stamp.time, stamp.thread as u32], thread));
+    }
+    order.vectors.as_ref().is_none_or(|v| v.knows(asker.warp, stamp.agent as usize, stamp.time))
+}
+
+fn conflict(stamp: Stamp, write: bool) -> Conflict {
+    Conflict { stamp: [stamp.time, stamp.pc << 11 | stamp.thread as u32], write }
+}
+
+impl Cells {
+    pub fn new(bytes: usize, granule: u32) -> Cells {
+        let lines = bytes.div_ceil(LINE);
+        Cells {
+            granule,
+            lines: vec![Cell::default(); lines],
+            whole: vec![true; lines],
+            fine: vec![Cell::default(); lines * LINE >> granule],
+            written: vec![0; lines * LINE / 32],
+            flying: vec![0; lines * LINE / 16],
+            in_flight: 0,
+            sets: Vec::new(),
+            numbers: HashMap::new(),
+            last: [Stamp::default(); 3],
+        }
+    }
+
+    /// A block starts.
+    pub fn start(&mut self) {
+        self.lines.fill(Cell::default());
+        self.whole.fill(true);
+        self.written.fill(0);
+        self.flying.fill(0);
+        self.in_flight = 0;
+        self.sets.clear();
+        self.numbers.clear();
+        self.last = [Stamp::default(); 3];
+    }
+
+    /// The cells of a part of a line, which gets cells of its own if it has none.
+    fn range(&mut self, offset: u32, size: u32) -> std::ops::Range<usize> {
+        let line = offset as usize / LINE;
+        if self.whole[line] {
+            self.whole[line] = false;
+            let per = LINE >> self.granule;
+            self.fine[line * per..(line + 1) * per].fill(self.lines[line]);
+        }
+        (offset >> self.granule) as usize..((offset + size) as usize).div_ceil(1 << self.granule)
+    }
+
+    fn bits(offset: u32, size: u32) -> (usize, u32) {
+        // An access is aligned to its size, at most 32 bytes.
+        (offset as usize / 32, (((1u64 << size) - 1) as u32) << (offset % 32))
+    }
+
+    fn is_written(&self, offset: u32, size: u32) -> bool {
+        let (word, bits) = Self::bits(offset, size);
+        self.written[word] & bits == bits
+    }
+
+    fn is_flying(&self, offset: u32, size: u32) -> bool {
+        self.in_flight != 0 && self.flying[offset as usize / 16..(offset + size).div_ceil(16) as usize].iter().any(|&f| f != 0)
+    }
+
+    /// Who reads a cell after another reader was added.
+    fn with(&mut self, order: &Order, asker: Asker, old: Stamp, new: Stamp) -> Stamp {
+        if self.last[0] == old && self.last[1] == new {
+            return self.last[2];
+        }
+        let single = [old];
+        let before: &[Stamp] = if old.agent == SEVERAL { &self.sets[old.time as usize] } else { &single };
+        let mut new = new;
+        let mut together: Vec<Stamp> = Vec::with_capacity(before.len() + 1);
+        for &stamp in before {
+            if stamp.agent == new.agent {
+                // Of one agent the last is kept; of a warp, that it was more than one of its threads.
+                if stamp.thread != new.thread && !ordered(order, asker, stamp) {
+                    (new.thread, new.time) = (1024 + new.thread.min(1023) / 32, new.time.max(stamp.time));
+                }
+            } else if !ordered(order, asker, stamp) {
+                together.push(stamp);
+            }
+        }
+        let old_key = [old, new];
+        let result = if together.is_empty() {
+            new
+        } else {
+            together.push(new);
+            together.sort_unstable();
+            let number = match self.numbers.get(&together) {
+                Some(&number) => number,
+                None => {
+                    let number = self.sets.len() as u32;
+                    self.sets.push(together.clone());
+                    self.numbers.insert(together, number);
+                    number
+                }
+            };
+            Stamp { time: number, agent: SEVERAL, ..Stamp::default() }
+        };
+        self.last = [old_key[0], old_key[1], result];
+        result
+    }
+
+    /// What a write would race with.
+    fn against(&self, order: &Order, asker: Asker, cell: &Cell) -> Option<Conflict> {
+        if !ordered(order, asker, cell.writer) {
+            return Some(conflict(cell.writer, true));
+        }
+        if cell.reader.agent == SEVERAL {
+            return self.sets[cell.reader.time as usize].iter().find(|s| !ordered(order, asker, **s)).map(|s| conflict(*s, false));
+        }
+        (!ordered(order, asker, cell.reader)).then(|| conflict(cell.reader, false))
+    }
+
+    /// Lanes of a warp read `size` bytes each.
+    pub fn reads(&mut self, order: &Order, base: usize, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, mut wrong: impl FnMut(usize, Wrong)) {
+        for lane in lanes(mask) {
+            let (offset, thread) = (offsets[lane], warp * 32 + lane as u32);
+            if self.is_flying(offset, size) {
+                wrong(lane, Wrong::Flying);
+                continue;
+            }
+            if !self.is_written(offset, size) {
+                wrong(lane, Wrong::Unwritten);
+            }
+            let asker = Asker { warp: base + warp as usize, thread: Some(thread) };
+            let stamp = Stamp { time: order.time, pc, agent: asker.warp as u16, thread: thread as u16 };
+            let mut found = None;
+            for i in self.range(offset, size) {
+                let cell = self.fine[i];
+                if !ordered(order, asker, cell.writer) {
+                    found = Some(conflict(cell.writer, true));
+                }
+                self.fine[i].reader = self.with(order, asker, cell.reader, stamp);
+            }
+            if let Some(conflict) = found {
+                wrong(lane, Wrong::Race(conflict));
+            }
+        }
+    }
+
+    /// Lanes of a warp write `size` bytes each.
+    pub fn writes(&mut self, order: &Order, base: usize, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, mut wrong: impl FnMut(usize, Wrong)) {
+        for lane in lanes(mask) {
+            let (offset, thread) = (offsets[lane], warp * 32 + lane as u32);
+            let asker = Asker { warp: base + warp as usize, thread: Some(thread) };
+            let stamp = Stamp { time: order.time, pc, agent: asker.warp as u16, thread: thread as u16 };
+            let mut found = None;
+            for i in self.range(offset, size) {
+                found = found.or(self.against(order, asker, &self.fine[i]));
+                self.fine[i] = Cell { writer: stamp, reader: Stamp::default() };
+            }
+            if let Some(conflict) = found {
+                wrong(lane, Wrong::Race(conflict));
+            } else if self.is_flying(offset, size) {
+                wrong(lane, Wrong::Flying);
+            }
+            let (word, bits) = Self::bits(offset, size);
+            self.written[word] |= bits;
+        }
+    }
+
+    /// One lane's atomic.
+    pub fn atomic(&mut self, order: &Order, steps: &[Step], base: usize, who: u32, offset: u32, size: u32) -> Option<Wrong> {
+        let thread = who & 2047;
+        let asker = Asker { warp: base + thread as usize / 32, thread: Some(thread) };
+        let stamp = Stamp { time: order.time, pc: who >> 11, agent: asker.warp as u16, thread: thread as u16 };
+        let mut found = None;
+        for i in self.range(offset, size) {
+            let cell = self.fine[i];
+            let conflict = self.against(order, asker, &cell);
+            let is_atomic = cell.writer.time != 0 && steps[cell.writer.pc as usize].op.is_atomic();
+            found = found.or(conflict.filter(|c| !(c.write && is_atomic)));
+            self.fine[i] = Cell { writer: stamp, reader: Stamp::default() };
+        }
+        if self.is_flying(offset, size) {
+            return Some(Wrong::Flying);
+        }
+        if !self.is_written(offset, size) {
+            return Some(Wrong::Unwritten);
+        }
+        found.map(Wrong::Race)
+    }
+
+    /// A bulk copy or a `wgmma` that the asker issues reads 16 bytes, at a time that the asker does not see.
+    pub fn reads_later(&mut self, order: &Order, asker: Asker, stamp: Stamp, offset: u32) -> Option<Wrong> {
+        if self.is_flying(offset, 16) {
+            return Some(Wrong::Flying);
+        }
+        if !self.is_written(offset, 16) {
+            return Some(Wrong::Unwritten);
+        }
+        let line = offset as usize / LINE;
+        if self.whole[line] {
+            let cell = self.lines[line];
+            self.lines[line].reader = self.with(order, asker, cell.reader, stamp);
+            return self.visible(order, asker, cell.writer);
+        }
+        let mut found = None;
+        for i in self.range(offset, 16) {
+            let cell = self.fine[i];
+            self.fine[i].reader = self.with(order, asker, cell.reader, stamp);
+            found = found.or_else(|| self.visible(order, asker, cell.writer));
+        }
+        found
+    }
+
+    /// Whether what was written can be seen by an asynchronous read that the asker issues.
+    fn visible(&self, order: &Order, asker: Asker, writer: Stamp) -> Option<Wrong> {
+        if !ordered(order, asker, writer) {
+            return Some(Wrong::Race(conflict(writer, true)));
+        }
+        let vectors = order.vectors.as_ref()?;
+        let fenced = writer.time == 0 || vectors.is_async(writer.agent as usize) || vectors.knows(asker.warp, vectors.proxy(writer.agent as usize), writer.time);
+        (!fenced).then(|| Wrong::Proxy(conflict(writer, true)))
+    }
+
+    /// A bulk copy to these bytes starts: from now on it may write.
+    pub fn launches(&mut self, order: &Order, asker: Asker, offset: u32, bytes: u32) -> Option<(u32, Wrong)> {
+        let mut found = None;
+        for at in (offset..offset + bytes).step_by(16) {
+            let line = at as usize / LINE;
+            let conflict = if self.whole[line] {
+                self.against(order, asker, &self.lines[line])
+            } else {
+                self.range(at, 16).find_map(|i| self.against(order, asker, &self.fine[i]))
+            };
+            let wrong = conflict.map(Wrong::Race).or_else(|| self.is_flying(at, 16).then_some(Wrong::Flying));
+            found = found.or(wrong.map(|w| (at, w)));
+            self.flying[at as usize / 16] += 1;
+            self.in_flight += 1;
+        }
+        found
+    }
+
+    /// It has landed.
+    pub fn lands(&mut self, stamp: Stamp, offset: u32, bytes: u32) {
+        let cell = Cell { writer: stamp, reader: Stamp::default() };
+        let mut at = offset;
+        while at < offset + bytes {
+            let whole = at as usize % LINE == 0 && offset + bytes - at >= LINE as u32;
+            let size = if whole { LINE as u32 } else { 16 };
+            if whole {
+                (self.whole[at as usize / LINE], self.lines[at as usize / LINE]) = (true, cell);
+            } else {
+                let range = self.range(at, size);
+                self.fine[range].fill(cell);
+            }
+            self.flying[at as usize / 16..(at + size) as usize / 16].iter_mut().for_each(|f| *f -= 1);
+            self.in_flight -= size / 16;
+            super::buffer::ranges(at as usize, size as usize).for_each(|(word, bits)| self.written[word] |= bits);
+            at += size;
+        }
+    }
+}
