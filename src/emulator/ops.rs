@@ -556,20 +556,8 @@ impl Op {
                 f(Write, Bit, p);
             }
             BranchIndex(i, _) => f(Read, Word, i),
-            CpCommit
-            | CpWait(_)
-            | BulkCommit
-            | BulkWait(_)
-            | WgmmaFence
-            | WgmmaCommit
-            | WgmmaWait(_)
-            | ProxyFence
-            | ClusterArrive
-            | ClusterWait
-            | Branch(_)
-            | Exit
-            | Trap
-            | Nop => {}
+            CpCommit | CpWait(_) | BulkCommit | BulkWait(_) | WgmmaFence | WgmmaCommit | WgmmaWait(_) | ProxyFence | ClusterArrive | ClusterWait
+            | Branch(_) | Exit | Trap | Nop => {}
         }
     }
 }
