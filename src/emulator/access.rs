@@ -31,7 +31,6 @@ pub fn access(entry: &Entry, kernel: &Kernel) -> Vec<Access> {
         if file == File::Long && (SHARED >> 40..=MODULE >> 40).contains(&(value >> 40)) {
             sets[1][slot as usize] = WINDOW;
         }
-
     }
     // Addresses of tensor maps.
     for &((_, slot), value) in &kernel.addresses {

@@ -1,12 +1,12 @@
 //! Blocks: in parallel with each other, and inside each the warps one after the other from barrier to barrier.
 
+use super::cluster::Group;
 use super::finding::{Kind, Note, Other, Place};
 use super::lanes::{Registers, lanes};
 use super::machine::{Launch, Machine, Notes};
 use super::order::thread_and_pc;
 use super::stats::Step as Count;
 use super::trace::Tracer;
-use super::cluster::Group;
 use super::warp::{Fragment, State, Tensor, Warp};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

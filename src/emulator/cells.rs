@@ -277,7 +277,8 @@ impl Cells {
             return Some(Wrong::Race(conflict(writer, true)));
         }
         let vectors = order.vectors.as_ref()?;
-        let fenced = writer.time == 0 || vectors.is_async(writer.agent as usize) || vectors.knows(asker.warp, vectors.proxy(writer.agent as usize), writer.time);
+        let fenced =
+            writer.time == 0 || vectors.is_async(writer.agent as usize) || vectors.knows(asker.warp, vectors.proxy(writer.agent as usize), writer.time);
         (!fenced).then(|| Wrong::Proxy(conflict(writer, true)))
     }
 

@@ -4,9 +4,9 @@
 //! no warp can go on without it, a bulk store reads when it is waited for, a `wgmma` computes when it is waited for.
 
 use super::block::Worker;
+use super::cells::Stamp;
 use super::finding::{Kind, Note};
 use super::machine::{Launch, Machine};
-use super::cells::Stamp;
 use super::order::Vectors;
 use super::phases::Cluster;
 use super::warp::{Fragment, State};
@@ -227,7 +227,7 @@ impl<'a> Group<'a> {
         }
         let Some((rank, pc, thread)) = first else { return };
         // Many wait for the same: one of each is enough.
-        list.dedup_by(|b, a| a.0 == b.0 && a.1.split_once(" waits") .map(|x| x.1) == b.1.split_once(" waits").map(|x| x.1));
+        list.dedup_by(|b, a| a.0 == b.0 && a.1.split_once(" waits").map(|x| x.1) == b.1.split_once(" waits").map(|x| x.1));
         let (more, most) = (list.len().saturating_sub(8), 8);
         list.truncate(most);
         if let Some((_, text)) = list.first_mut() {
@@ -270,7 +270,10 @@ fn waits_for(block: &Worker, cluster: &Cluster, rank: usize, f: &Fragment) -> St
             let which = if parity { format!("the phase of parity {}", value & 1) } else { format!("phase {value}") };
             let name = block.machine.name_of(rank, at);
             match cluster.mbarriers.get(&(rank, at)) {
-                Some(b) => format!("{which} of the mbarrier at {name}, which lacks {} of {} arrivals and {} bytes in its phase {}", b.pending, b.count, b.bytes, b.phase),
+                Some(b) => format!(
+                    "{which} of the mbarrier at {name}, which lacks {} of {} arrivals and {} bytes in its phase {}",
+                    b.pending, b.count, b.bytes, b.phase
+                ),
                 None => format!("the mbarrier at {name}, which is not initialised"),
             }
         }

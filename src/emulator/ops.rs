@@ -542,7 +542,8 @@ impl Op {
                 }
                 f(Read, Long, &mut w.b);
                 f(Read, Bit, &mut w.scale);
-                w.d.iter_mut().for_each(|s| f(Read, Word, s));
+                // Read and written, but one slot: `f` may change it once.
+                w.d.iter().for_each(|s| f(Read, Word, &mut s.clone()));
                 w.d.iter_mut().for_each(|s| f(Write, Word, s));
             }
             StMatrix(l) => {
@@ -555,20 +556,8 @@ impl Op {
                 f(Write, Bit, p);
             }
             BranchIndex(i, _) => f(Read, Word, i),
-            CpCommit
-            | CpWait(_)
-            | BulkCommit
-            | BulkWait(_)
-            | WgmmaFence
-            | WgmmaCommit
-            | WgmmaWait(_)
-            | ProxyFence
-            | ClusterArrive
-            | ClusterWait
-            | Branch(_)
-            | Exit
-            | Trap
-            | Nop => {}
+            CpCommit | CpWait(_) | BulkCommit | BulkWait(_) | WgmmaFence | WgmmaCommit | WgmmaWait(_) | ProxyFence | ClusterArrive | ClusterWait
+            | Branch(_) | Exit | Trap | Nop => {}
         }
     }
 }

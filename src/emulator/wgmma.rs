@@ -46,9 +46,7 @@ impl Matrix {
         };
         // Steps along k stay inside of a row of the swizzle.
         let off = self.start % (8 * span) & !(span - 1);
-        (off != 0).then(|| {
-            format!("a matrix descriptor with start address {}, {off} bytes into the {} after which its swizzle repeats", self.start, 8 * span)
-        })
+        (off != 0).then(|| format!("a matrix descriptor with start address {}, {off} bytes into the {} after which its swizzle repeats", self.start, 8 * span))
     }
 
     /// Where the piece lies that holds eight elements from `outer` (a row of A, a column of B) and `k`: of those along k or,

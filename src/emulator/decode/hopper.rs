@@ -103,7 +103,8 @@ impl Decoder<'_> {
         let add = p.has("add");
         let kind = if reduce && !tensor { Some(p.kind()?) } else { None };
         let spaces: Vec<&str> = std::mem::take(&mut p.rest);
-        let known = matches!((load, store, &spaces[..]), (true, false, ["shared::cluster" | "shared::cta", "global"]) | (false, true, ["global", "shared::cta"]));
+        let known =
+            matches!((load, store, &spaces[..]), (true, false, ["shared::cluster" | "shared::cta", "global"]) | (false, true, ["global", "shared::cta"]));
         if !known || tensor != dimensions.is_some() || reduce != add || (reduce && load) || kind.is_some_and(|k| k != Type::F32) || (multicast && !load) {
             return Err("a bulk copy that is not supported: between global memory and the shared memory of this block or, by multicast, of others".into());
         }

@@ -163,7 +163,10 @@ impl Machine<'_> {
                 Some(barrier) => {
                     phase = barrier.phase;
                     if !self.knows_init(barrier) {
-                        said = Some((Kind::Mbarrier, format!("the mbarrier at {} is used with nothing between its initialisation and this", self.name_of(rank, offset))));
+                        said = Some((
+                            Kind::Mbarrier,
+                            format!("the mbarrier at {} is used with nothing between its initialisation and this", self.name_of(rank, offset)),
+                        ));
                     }
                     if matches!(op.what, Phase::Expect | Phase::ArriveExpect) {
                         barrier.bytes += value as u32 as i64;
@@ -184,7 +187,10 @@ impl Machine<'_> {
                         self.order.release(self.warp, barrier.current());
                     }
                     if !barrier.settle() {
-                        said = Some((Kind::Mbarrier, format!("{} bytes more than expected have come to the mbarrier at {}", -barrier.bytes, self.name_of(rank, offset))));
+                        said = Some((
+                            Kind::Mbarrier,
+                            format!("{} bytes more than expected have come to the mbarrier at {}", -barrier.bytes, self.name_of(rank, offset)),
+                        ));
                     }
                     if rank != self.rank {
                         let thread = self.warp * 32 + lane as u32;
@@ -313,7 +319,11 @@ impl Machine<'_> {
                 let entry = &self.launch.kernel.parameters;
                 let argument = entry.iter().position(|&p| PARAM + p as u64 == address).filter(|&i| self.launch.maps[i].is_some());
                 let Some(argument) = argument else {
-                    return self.say(Kind::OutOfBounds, lane, format!("no tensor map lies at address {address:#x}: expected the address of a parameter that is one"));
+                    return self.say(
+                        Kind::OutOfBounds,
+                        lane,
+                        format!("no tensor map lies at address {address:#x}: expected the address of a parameter that is one"),
+                    );
                 };
                 let map = self.launch.map(argument);
                 if map.sizes.len() != op.coordinates.len() {

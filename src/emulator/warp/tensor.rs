@@ -20,7 +20,12 @@ enum Source {
 }
 
 enum Pending {
-    Product { pc: u32, a: Source, b: Matrix, scale: bool },
+    Product {
+        pc: u32,
+        a: Source,
+        b: Matrix,
+        scale: bool,
+    },
     /// `mov` of an accumulator on its way: a new name for it.
     Copy([u16; 2]),
 }
