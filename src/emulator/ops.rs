@@ -542,7 +542,8 @@ impl Op {
                 }
                 f(Read, Long, &mut w.b);
                 f(Read, Bit, &mut w.scale);
-                w.d.iter_mut().for_each(|s| f(Read, Word, s));
+                // Read and written, but one slot: `f` may change it once.
+                w.d.iter().for_each(|s| f(Read, Word, &mut s.clone()));
                 w.d.iter_mut().for_each(|s| f(Write, Word, s));
             }
             StMatrix(l) => {
