@@ -4,11 +4,12 @@
 //! and the weights that the kernels read are bf16; the parameters themselves, their gradients, the moments, statistics and sums
 //! stay f32, and AdamW writes both the parameters and their rounded copy.
 
+use super::graphs::{Graphs, Shape};
 use super::schedule::Schedule;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::activations::{Activations, bytes};
-use crate::model::batch::{Batch, Capacity, Inputs};
+use crate::model::batch::{Batch, Capacity, Inputs, Size};
 use crate::model::{Config, Parameters, backward, forward};
 use crate::ops::adamw::{self, Hyper};
 use crate::ops::rope;
@@ -31,15 +32,20 @@ pub struct Trainer {
     /// Learning rate over time, and AdamW's constants.
     pub schedule: Schedule,
     activations: Activations,
+    capacity: Capacity,
     /// The next batch's inputs, uploaded while this one runs.
     next_inputs: Inputs,
     activations_bytes: u64,
     table: rope::Table,
     norm: Tensor,
+    /// AdamW's coefficients of this step.
+    coefficients: Tensor,
+    /// Where the device has them: the launches of a step, recorded.
+    graphs: Option<Graphs>,
 }
 
 /// A batch whose inputs are on the device, or on their way. See [`Trainer::ready`].
-pub struct Ready(Batch);
+pub struct Ready(Batch, Size);
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +99,9 @@ impl Trainer {
             activations_bytes,
             table: forward::rope_table(config, &device, dtype)?,
             norm: Tensor::zeros(&device, [1], dtype)?,
+            coefficients: Tensor::zeros(&device, [adamw::COEFFICIENTS], dtype)?,
+            graphs: device.has_graphs().then(Graphs::default),
+            capacity,
             config: config.clone(),
             parameters,
             schedule,
@@ -109,7 +118,7 @@ impl Trainer {
     pub fn allocated_bytes(&self) -> u64 {
         let parameters = [&self.parameters, &self.gradients, &self.moments[0], &self.moments[1]];
         let parameters: u64 = parameters.into_iter().chain(&self.rounded).flat_map(|p| p.each()).map(Tensor::bytes).sum();
-        parameters + self.activations_bytes + self.table.tensor().bytes() + self.norm.bytes()
+        parameters + self.activations_bytes + self.table.tensor().bytes() + self.norm.bytes() + self.coefficients.bytes()
     }
 
     /// One step.
@@ -117,15 +126,17 @@ impl Trainer {
     /// # Errors
     /// [`Error::NonFinite`] where the loss or the gradient is not a number: the parameters are then as before the step.
     pub fn step(&mut self, batch: &Batch) -> Result<Report> {
-        self.activations.inputs.load(&self.config, batch, false)?;
-        self.launch_gradients()?;
+        let size = self.size(batch);
+        self.activations.inputs.load(&self.config, batch, size, false)?;
+        self.launch_step(batch, size)?;
         self.finish_step()
     }
 
     /// Uploads a batch beside what the device is doing, for [`Trainer::step_ready`]. There is room for one.
     pub fn ready(&mut self, batch: Batch) -> Result<Ready> {
-        self.next_inputs.load(&self.config, &batch, true)?;
-        Ok(Ready(batch))
+        let size = self.size(&batch);
+        self.next_inputs.load(&self.config, &batch, size, true)?;
+        Ok(Ready(batch, size))
     }
 
     /// One step on the batch that is ready, while which the host draws the next one (`draw`) and makes it ready. A GPU need not
@@ -133,23 +144,70 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`], and those of `draw`.
-    pub fn step_ready(&mut self, batch: Ready, draw: impl FnOnce() -> Result<Batch>) -> Result<(Report, Batch, Ready)> {
-        std::mem::swap(&mut self.activations.inputs, &mut self.next_inputs);
-        self.launch_gradients()?;
-        let next = self.ready(draw()?)?;
-        Ok((self.finish_step()?, batch.0, next))
+    pub fn step_ready(&mut self, Ready(batch, size): Ready, draw: impl FnOnce() -> Result<Batch>) -> Result<(Report, Batch, Ready)> {
+        // Copied, not swapped: a recorded step reads its batch where it was when it was recorded.
+        self.activations.inputs.take(&self.next_inputs)?;
+        self.launch_step(&batch, size)?;
+        let next = draw().and_then(|next| self.ready(next));
+        let report = self.finish_step()?;
+        Ok((report, batch, next?))
+    }
+
+    /// Where steps are recorded, batches are padded so that few recordings serve all of them.
+    fn size(&self, batch: &Batch) -> Size {
+        if self.graphs.is_some() { Size::of_few(batch, self.capacity) } else { Size::of(batch) }
+    }
+
+    /// The whole step on the loaded inputs, without waiting for it.
+    fn launch_step(&mut self, batch: &Batch, size: Size) -> Result<()> {
+        let hyper = Hyper {
+            lr: self.schedule.learning_rate(self.step + 1),
+            beta1: self.schedule.beta1,
+            beta2: self.schedule.beta2,
+            eps: self.schedule.eps,
+            weight_decay: self.schedule.weight_decay,
+            max_norm: self.schedule.max_norm,
+            step: self.step + 1,
+        };
+        self.coefficients.write_f64(&hyper.coefficients()?)?;
+        let launch = |trainer: &mut Self| {
+            trainer.launch_gradients()?;
+            trainer.launch_update()
+        };
+        match self.graphs.take() {
+            None => launch(self),
+            Some(mut graphs) => {
+                let (device, shape) = (self.device().clone(), Shape { size, images: batch.images, clips: batch.clips });
+                let launched = graphs.run(&device, shape, || launch(self));
+                self.graphs = Some(graphs);
+                launched
+            }
+        }
     }
 
     /// Forward and backward on the loaded inputs: afterwards the loss and the gradients are on the device.
     fn launch_gradients(&mut self) -> Result<()> {
         self.gradients.fill_zero()?;
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
-        forward::forward(&self.config, weights, &self.table, &mut self.activations)?;
+        forward::hidden(&self.config, weights, &self.table, &mut self.activations)?;
         backward::backward(&self.config, weights, &self.table, &mut self.activations, &mut self.gradients)?;
         adamw::global_norm(&self.gradients.each(), &mut self.norm, &mut self.activations.workspace)
     }
 
-    /// The update, once the host has seen that the loss and the gradients are numbers.
+    /// The update, which leaves everything as it is where the loss or the gradients are not numbers.
+    fn launch_update(&mut self) -> Result<()> {
+        let [first, second] = &mut self.moments;
+        let moments = first.each_mut().into_iter().zip(second.each_mut());
+        let mut rounded = self.rounded.as_mut().map(|r| r.each_mut().into_iter());
+        for ((p, g), (m, v)) in self.parameters.each_mut().into_iter().zip(self.gradients.each()).zip(moments) {
+            let decayed = if p.shape().dims().len() >= 2 { p.len() } else { 0 };
+            let copy = rounded.as_mut().and_then(Iterator::next);
+            adamw::update(p, g, m, v, &self.coefficients, decayed, &self.norm, Some(&self.activations.loss), copy)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the step and says what it came to.
     fn finish_step(&mut self) -> Result<Report> {
         let loss = self.activations.loss.read_f64()?[0] as f32;
         let gradient_norm = self.norm.read_f64()?[0] as f32;
@@ -158,37 +216,19 @@ impl Trainer {
             return Err(Error::NonFinite { step: self.step + 1, what });
         }
         self.step += 1;
-        let learning_rate = self.schedule.learning_rate(self.step);
-        let [first, second] = &mut self.moments;
-        let moments = first.each_mut().into_iter().zip(second.each_mut());
-        let mut rounded = self.rounded.as_mut().map(|r| r.each_mut().into_iter());
-        for ((p, g), (m, v)) in self.parameters.each_mut().into_iter().zip(self.gradients.each()).zip(moments) {
-            let weight_decay = if p.shape().dims().len() >= 2 { self.schedule.weight_decay } else { 0.0 };
-            let hyper = Hyper {
-                lr: learning_rate,
-                beta1: self.schedule.beta1,
-                beta2: self.schedule.beta2,
-                eps: self.schedule.eps,
-                weight_decay,
-                max_norm: self.schedule.max_norm,
-                step: self.step,
-            };
-            let copy = rounded.as_mut().and_then(Iterator::next);
-            adamw::update(p, g, m, v, &self.norm, &hyper, copy)?;
-        }
-        Ok(Report { loss, gradient_norm, learning_rate })
+        Ok(Report { loss, gradient_norm, learning_rate: self.schedule.learning_rate(self.step) })
     }
 
     /// The loss of a batch and its gradients, without an update.
     pub fn loss_and_gradients(&mut self, batch: &Batch) -> Result<f32> {
-        self.activations.inputs.load(&self.config, batch, false)?;
+        self.activations.inputs.load(&self.config, batch, Size::of(batch), false)?;
         self.launch_gradients()?;
         Ok(self.activations.loss.read_f64()?[0] as f32)
     }
 
     /// The forward pass alone; the activations can then be read.
     pub fn forward(&mut self, batch: &Batch) -> Result<&Activations> {
-        self.activations.inputs.load(&self.config, batch, false)?;
+        self.activations.inputs.load(&self.config, batch, Size::of(batch), false)?;
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
         forward::forward(&self.config, weights, &self.table, &mut self.activations)?;
         Ok(&self.activations)

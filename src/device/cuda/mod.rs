@@ -5,6 +5,7 @@
 //! that leaves the driver's context broken is remembered: everything after it says so.
 
 mod fault;
+mod graph;
 mod staging;
 
 use super::ptx::{self, Compiled};
@@ -14,6 +15,7 @@ use crate::tensor::DType;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use fault::{Kind, kind, say};
+pub(crate) use graph::Graph;
 use staging::Staging;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
