@@ -141,6 +141,11 @@ impl Device {
         }
     }
 
+    /// Whether a tensor may be a part of another one's memory: where kernels take addresses. (A WGSL binding is a whole buffer.)
+    pub(crate) fn has_parts(&self) -> bool {
+        self.has_graphs() // both are CUDA's
+    }
+
     /// Whether [`Device::record`] works here.
     pub(crate) fn has_graphs(&self) -> bool {
         match self {

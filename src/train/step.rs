@@ -10,12 +10,14 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::activations::{Activations, bytes};
 use crate::model::batch::{Batch, Capacity, Inputs, Size};
+use crate::model::parameters::Layout;
 use crate::model::{Config, Parameters, backward, forward};
 use crate::ops::adamw::{self, Hyper};
 use crate::ops::rope;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
 
-/// A model in training: parameters, gradients, moments and everything that a step needs, allocated once.
+/// A model in training: parameters, gradients, moments and everything that a step needs, allocated once. Values may be written into
+/// its tensors, but the tensors stay: a recorded step knows them by their addresses.
 pub struct Trainer {
     /// The model's config.
     pub config: Config,
@@ -31,6 +33,8 @@ pub struct Trainer {
     pub step: usize,
     /// Learning rate over time, and AdamW's constants.
     pub schedule: Schedule,
+    /// Where the device has it: all tensors of a kind as one, for clearing, the norm and the update.
+    whole: Option<Whole>,
     activations: Activations,
     capacity: Capacity,
     /// The next batch's inputs, uploaded while this one runs.
@@ -42,6 +46,16 @@ pub struct Trainer {
     coefficients: Tensor,
     /// Where the device has them: the launches of a step, recorded.
     graphs: Option<Graphs>,
+}
+
+/// What each kind of parameter tensors are the parts of.
+struct Whole {
+    parameters: Tensor,
+    gradients: Tensor,
+    moments: [Tensor; 2],
+    rounded: Option<Tensor>,
+    /// Elements that decay.
+    decayed: usize,
 }
 
 /// A batch whose inputs are on the device, or on their way. See [`Trainer::ready`].
@@ -78,7 +92,6 @@ impl Trainer {
             let what = format!("{activation} activations beside {dtype} parameters: mixed precision is bf16 beside f32, on cuda and emulator");
             return Err(Error::Device { device: device.to_string(), what });
         }
-        let zeros = || Parameters::zeros(config, &device, dtype);
         let mut activations_bytes = 0;
         let mut make = |shape: &[usize], dtype| {
             let tensor = Tensor::zeros(&device, shape, dtype)?;
@@ -89,11 +102,32 @@ impl Trainer {
         let mut next_inputs = Inputs::build(config, capacity, activation, &mut make)?;
         activations.inputs.number_rows()?;
         next_inputs.number_rows()?;
-        let rounded = (activation != dtype).then(|| parameters.rounded(config, activation)).transpose()?;
+        let mixed = activation != dtype;
+        let layout = device.has_parts().then(|| Layout::new(config)).filter(|layout| layout.elements <= MAX_ELEMENTS);
+        let (parameters, gradients, moments, mut rounded, whole) = match layout {
+            None => {
+                let zeros = |dtype| Parameters::zeros(config, &device, dtype);
+                let rounded = mixed.then(|| zeros(activation)).transpose()?;
+                (parameters, zeros(dtype)?, [zeros(dtype)?, zeros(dtype)?], rounded, None)
+            }
+            Some(layout) => {
+                let zeros = |dtype| layout.zeros(config, &device, dtype);
+                let (mut parts, p) = zeros(dtype)?;
+                parts.each_mut().into_iter().zip(parameters.each()).try_for_each(|(to, from)| to.copy_from(from))?;
+                drop(parameters);
+                let ((gradients, g), (first, m), (second, v)) = (zeros(dtype)?, zeros(dtype)?, zeros(dtype)?);
+                let (rounded, r) = mixed.then(|| zeros(activation)).transpose()?.unzip();
+                (parts, gradients, [first, second], rounded, Some(Whole { parameters: p, gradients: g, moments: [m, v], rounded: r, decayed: layout.decayed }))
+            }
+        };
+        if let Some(rounded) = &mut rounded {
+            rounded.round_from(&parameters)?;
+        }
         Ok(Trainer {
-            gradients: zeros()?,
-            moments: [zeros()?, zeros()?],
+            gradients,
+            moments,
             rounded,
+            whole,
             activations,
             next_inputs,
             activations_bytes,
@@ -187,22 +221,30 @@ impl Trainer {
 
     /// Forward and backward on the loaded inputs: afterwards the loss and the gradients are on the device.
     fn launch_gradients(&mut self) -> Result<()> {
-        self.gradients.fill_zero()?;
+        match &mut self.whole {
+            Some(whole) => whole.gradients.fill_zero()?,
+            None => self.gradients.fill_zero()?,
+        }
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
         forward::hidden(&self.config, weights, &self.table, &mut self.activations)?;
         backward::backward(&self.config, weights, &self.table, &mut self.activations, &mut self.gradients)?;
-        adamw::global_norm(&self.gradients.each(), &mut self.norm, &mut self.activations.workspace)
+        let gradients = self.whole.as_ref().map_or_else(|| self.gradients.each(), |whole| vec![&whole.gradients]);
+        adamw::global_norm(&gradients, &mut self.norm, &mut self.activations.workspace)
     }
 
     /// The update, which leaves everything as it is where the loss or the gradients are not numbers.
     fn launch_update(&mut self) -> Result<()> {
+        let (coefficients, norm, loss) = (&self.coefficients, &self.norm, Some(&self.activations.loss));
+        if let Some(Whole { parameters, gradients, moments: [first, second], rounded, decayed }) = &mut self.whole {
+            return adamw::update(parameters, gradients, first, second, coefficients, *decayed, norm, loss, rounded.as_mut());
+        }
         let [first, second] = &mut self.moments;
         let moments = first.each_mut().into_iter().zip(second.each_mut());
         let mut rounded = self.rounded.as_mut().map(|r| r.each_mut().into_iter());
         for ((p, g), (m, v)) in self.parameters.each_mut().into_iter().zip(self.gradients.each()).zip(moments) {
             let decayed = if p.shape().dims().len() >= 2 { p.len() } else { 0 };
             let copy = rounded.as_mut().and_then(Iterator::next);
-            adamw::update(p, g, m, v, &self.coefficients, decayed, &self.norm, Some(&self.activations.loss), copy)?;
+            adamw::update(p, g, m, v, coefficients, decayed, norm, loss, copy)?;
         }
         Ok(())
     }
@@ -246,5 +288,35 @@ impl Trainer {
     /// The device.
     pub fn device(&self) -> &Device {
         self.parameters.norm.device()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::drawn_batch;
+
+    /// Rows that a batch is padded with change neither the loss nor a gradient.
+    #[test]
+    fn padding_changes_nothing() {
+        let config = Config { num_hidden_layers: 1, ..Config::meadow(50) };
+        let batch = drawn_batch(&config, "padded", 3);
+        let own = Capacity::of(&batch);
+        let padded = Size { rows: own.rows + 20, logits: own.logits + 11 };
+        let capacity = Capacity { rows: padded.rows, logits: padded.logits, chunk: padded.logits, ..own };
+        let parameters = Parameters::init(&config, &Device::Cpu, DType::F64, 7).unwrap();
+        let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), capacity).unwrap();
+        let mut run = |size| {
+            trainer.activations.inputs.load(&config, &batch, size, false).unwrap();
+            trainer.launch_gradients().unwrap();
+            let gradients: Vec<f64> = trainer.gradients.each().iter().flat_map(|g| g.read_f64().unwrap()).collect();
+            (trainer.activations.loss.read_f64().unwrap()[0], gradients)
+        };
+        let (expected, found) = (run(Size::of(&batch)), run(padded));
+        assert!((found.0 - expected.0).abs() < 1e-13, "{} {}", found.0, expected.0);
+        let largest = expected.1.iter().fold(0f64, |most, g| most.max(g.abs()));
+        for (f, e) in found.1.iter().zip(&expected.1) {
+            assert!((f - e).abs() <= 1e-13 * largest, "{f} {e}");
+        }
     }
 }

@@ -254,7 +254,8 @@ impl Context {
             },
             _ => self.failed(e, "allocating"),
         })?;
-        let buffer = CudaBuffer { address, bytes, context: self.clone(), uploading: Mutex::default() };
+        let memory = Arc::new(Allocation { address, context: self.clone() });
+        let buffer = CudaBuffer { address, bytes, context: self.clone(), uploading: Mutex::default(), memory };
         buffer.clear()?;
         Ok(buffer)
     }
@@ -364,9 +365,24 @@ pub(crate) struct CudaBuffer {
     context: Arc<Context>,
     /// Set while an upload ahead may still be under way: what the stream must wait for before it touches the buffer.
     uploading: Mutex<Option<staging::Event>>,
+    /// What it is all or a part of.
+    memory: Arc<Allocation>,
+}
+
+/// Memory to give back.
+struct Allocation {
+    address: sys::CUdeviceptr,
+    context: Arc<Context>,
 }
 
 impl CudaBuffer {
+    /// A part of it, which keeps the memory alive. It starts at a multiple of 16 bytes.
+    pub(crate) fn part(&self, start: usize, elements: usize, dtype: DType) -> CudaBuffer {
+        let (offset, bytes) = (start * dtype.size(), ptx::bytes(elements, dtype));
+        assert!(offset.is_multiple_of(16) && offset + bytes <= self.bytes, "{bytes} bytes from {offset} of {}", self.bytes);
+        CudaBuffer { address: self.address + offset as u64, bytes, context: self.context.clone(), uploading: Mutex::default(), memory: self.memory.clone() }
+    }
+
     /// Copies bytes to the device behind everything launched so far; the host need not wait for it.
     pub(crate) fn upload(&self, bytes: &[u8]) -> Result<()> {
         self.context.enter()?;
@@ -431,8 +447,17 @@ impl CudaBuffer {
 
 impl Drop for CudaBuffer {
     fn drop(&mut self) {
-        if self.context.enter().is_ok() && self.settle().is_ok() {
-            // SAFETY: allocated on this stream, freed behind everything that uses it. An error would come again at the next call.
+        if self.context.enter().is_ok() {
+            // The memory may be freed next, on the stream. An error would come again at the next call.
+            let _ = self.settle();
+        }
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if self.context.enter().is_ok() {
+            // SAFETY: allocated on this stream, freed once, behind everything that uses it. An error would come again at the next call.
             let _ = unsafe { result::free_async(self.address, self.context.stream) };
         }
     }
