@@ -155,8 +155,8 @@ impl Device {
         }
     }
 
-    /// Records what `launch` launches, clears and copies, none of which runs before [`Graph::launch`]. It must not wait for the
-    /// device, upload or allocate, and every kernel in it has been launched before.
+    /// Records what `launch` launches and clears, none of which runs before [`Graph::launch`]. It must not wait for the device,
+    /// upload, copy or allocate, and every kernel in it has been launched before.
     ///
     /// # Errors
     /// [`Error::Device`] where the device does not record; those of `launch`. The device is then as it was.

@@ -179,7 +179,8 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`], and those of `draw`.
     pub fn step_ready(&mut self, Ready(batch, size): Ready, draw: impl FnOnce() -> Result<Batch>) -> Result<(Report, Batch, Ready)> {
-        // Copied, not swapped: a recorded step reads its batch where it was when it was recorded.
+        // Copied, not swapped: a recorded step reads its batch where it was when it was recorded. The upload of the next batch waits
+        // for the copy, not for the step.
         self.activations.inputs.take(&self.next_inputs)?;
         self.launch_step(&batch, size)?;
         let next = draw().and_then(|next| self.ready(next));

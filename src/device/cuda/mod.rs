@@ -255,7 +255,7 @@ impl Context {
             _ => self.failed(e, "allocating"),
         })?;
         let memory = Arc::new(Allocation { address, context: self.clone() });
-        let buffer = CudaBuffer { address, bytes, context: self.clone(), uploading: Mutex::default(), memory };
+        let buffer = CudaBuffer { address, bytes, context: self.clone(), uploading: Mutex::default(), copying: Mutex::default(), memory };
         buffer.clear()?;
         Ok(buffer)
     }
@@ -365,6 +365,8 @@ pub(crate) struct CudaBuffer {
     context: Arc<Context>,
     /// Set while an upload ahead may still be under way: what the stream must wait for before it touches the buffer.
     uploading: Mutex<Option<staging::Event>>,
+    /// Set while it may still be copied from: what an upload ahead must wait for before it writes the buffer.
+    copying: Mutex<Option<staging::Event>>,
     /// What it is all or a part of.
     memory: Arc<Allocation>,
 }
@@ -380,7 +382,14 @@ impl CudaBuffer {
     pub(crate) fn part(&self, start: usize, elements: usize, dtype: DType) -> CudaBuffer {
         let (offset, bytes) = (start * dtype.size(), ptx::bytes(elements, dtype));
         assert!(offset.is_multiple_of(16) && offset + bytes <= self.bytes, "{bytes} bytes from {offset} of {}", self.bytes);
-        CudaBuffer { address: self.address + offset as u64, bytes, context: self.context.clone(), uploading: Mutex::default(), memory: self.memory.clone() }
+        CudaBuffer {
+            address: self.address + offset as u64,
+            bytes,
+            context: self.context.clone(),
+            uploading: Mutex::default(),
+            copying: Mutex::default(),
+            memory: self.memory.clone(),
+        }
     }
 
     /// Copies bytes to the device behind everything launched so far; the host need not wait for it.
@@ -390,10 +399,13 @@ impl CudaBuffer {
         lock(&self.context.staging).upload(self.address, bytes, self.context.stream).map_err(|e| self.context.failed(e, "uploading")).map(drop)
     }
 
-    /// As [`CudaBuffer::upload`], beside the kernels that run: for a buffer that none of them uses.
+    /// As [`CudaBuffer::upload`], beside the kernels that run: for a buffer that none of them uses. A copy from it may be under way.
     pub(crate) fn upload_ahead(&self, bytes: &[u8]) -> Result<()> {
         self.context.enter()?;
         self.settle()?;
+        if let Some(copied) = lock(&self.copying).take() {
+            copied.hold(self.context.ahead).map_err(|e| self.context.failed(e, "waiting for a copy"))?;
+        }
         let done = lock(&self.context.staging).upload(self.address, bytes, self.context.ahead).map_err(|e| self.context.failed(e, "uploading"))?;
         *lock(&self.uploading) = done;
         Ok(())
@@ -441,7 +453,10 @@ impl CudaBuffer {
         from.settle()?;
         assert!(bytes <= self.bytes && bytes <= from.bytes, "a copy of {bytes} bytes from {} to {}", from.bytes, self.bytes);
         // SAFETY: inside both allocations (asserted), on the stream that both are used on.
-        unsafe { result::memcpy_dtod_async(self.address, from.address, bytes, self.context.stream) }.map_err(|e| self.context.failed(e, "copying"))
+        unsafe { result::memcpy_dtod_async(self.address, from.address, bytes, self.context.stream) }.map_err(|e| self.context.failed(e, "copying"))?;
+        let copied = staging::Event::here(self.context.stream).map_err(|e| self.context.failed(e, "copying"))?;
+        *lock(&from.copying) = Some(copied);
+        Ok(())
     }
 }
 
