@@ -22,9 +22,15 @@
 //   1  g         [n]       f32   read
 //   2  m         [n]       f32   updated
 //   3  v         [n]       f32   updated
-//   4  clip_norm  [1]      f32   read (only if max_norm > 0)
-//   5  copy      [n]       bf16  overwritten: p, rounded to nearest even (only if has_copy)
-//   6  dims      by value
+//   4  coefficients  [8]   f32   read: one step's, in the order of `Coefficients`
+//   5  clip_norm  [1]      f32   read (only if max_norm > 0 or has_loss)
+//   6  loss      [1]       f32   read (only if has_loss): where it or the norm is not finite, nothing changes
+//   7  copy      [n]       bf16  overwritten: p, rounded to nearest even (only if has_copy)
+//   8  dims      by value
+//
+// The coefficients lie in memory, not in the dims: they change from step to step, and a CUDA graph that replays the launches
+// keeps their arguments. Elements from `decayed` on keep their weight: tensors that lie in one buffer, those that decay first, are
+// one launch.
 //
 // In mixed precision p is the f32 master of the weights, and copy is what the other kernels read.
 //
@@ -35,6 +41,15 @@
 struct Dims {
     unsigned n;
     unsigned has_copy;
+    unsigned has_loss;
+    unsigned decayed;      // the first elements of p, which decay
+    unsigned offset;       // of the partial sums of `squares`
+    unsigned padding0;
+    unsigned padding1;
+    unsigned padding2;
+};
+
+struct Coefficients {
     float decay;           // 1 − lr · weight_decay
     float one_minus_beta1;
     float beta2;
@@ -43,8 +58,6 @@ struct Dims {
     float correction2;     // √(1 − β₂ᵗ)
     float eps;
     float max_norm;
-    unsigned offset;       // of the partial sums of `squares`
-    unsigned padding;
 };
 
 constexpr unsigned BLOCK = 256;
@@ -112,23 +125,33 @@ global_norm(const float* __restrict__ parts, float* __restrict__ norm_out, const
 }
 
 // One element: p, m and v become the new ones.
-__device__ __forceinline__ void step(float& p, float g, float& m, float& v, float clip, const Dims& dims) {
+__device__ __forceinline__ void step(float& p, float g, float& m, float& v, float clip, float decay, const Coefficients& c) {
     g *= clip;
-    m += (g - m) * dims.one_minus_beta1;
-    v = dims.beta2 * v + dims.one_minus_beta2 * g * g;
-    p = p * dims.decay - dims.step_size * m / (sqrtf(v) / dims.correction2 + dims.eps);
+    m += (g - m) * c.one_minus_beta1;
+    v = c.beta2 * v + c.one_minus_beta2 * g * g;
+    p = p * decay - c.step_size * m / (sqrtf(v) / c.correction2 + c.eps);
+}
+
+__device__ __forceinline__ bool is_finite(float x) {
+    return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u;
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-update(float* __restrict__ p, const float* __restrict__ g, float* __restrict__ m, float* __restrict__ v, const float* __restrict__ clip_norm,
+update(float* __restrict__ p, const float* __restrict__ g, float* __restrict__ m, float* __restrict__ v,
+       const float* __restrict__ coefficients, const float* __restrict__ clip_norm, const float* __restrict__ loss,
        __nv_bfloat16* __restrict__ copy, const Dims dims) {
     const unsigned i = (blockIdx.x * BLOCK + threadIdx.x) * 4;
     if (i >= dims.n) {
         return;
     }
+    if (dims.has_loss && !(is_finite(loss[0]) && is_finite(clip_norm[0]))) {
+        return;
+    }
+    const Coefficients c = {coefficients[0], coefficients[1], coefficients[2], coefficients[3],
+                            coefficients[4], coefficients[5], coefficients[6], coefficients[7]};
     float clip = 1.0f;
-    if (dims.max_norm > 0.0f) {
-        const float ratio = dims.max_norm / (clip_norm[0] + 1e-6f);
+    if (c.max_norm > 0.0f) {
+        const float ratio = c.max_norm / (clip_norm[0] + 1e-6f);
         clip = ratio >= 1.0f ? 1.0f : ratio; // a norm that is NaN spreads, as torch's does
     }
     if (i + 4 <= dims.n) {
@@ -136,10 +159,10 @@ update(float* __restrict__ p, const float* __restrict__ g, float* __restrict__ m
         const float4 gradient = *reinterpret_cast<const float4*>(g + i);
         float4 moment = *reinterpret_cast<const float4*>(m + i);
         float4 second = *reinterpret_cast<const float4*>(v + i);
-        step(weight.x, gradient.x, moment.x, second.x, clip, dims);
-        step(weight.y, gradient.y, moment.y, second.y, clip, dims);
-        step(weight.z, gradient.z, moment.z, second.z, clip, dims);
-        step(weight.w, gradient.w, moment.w, second.w, clip, dims);
+        step(weight.x, gradient.x, moment.x, second.x, clip, i < dims.decayed ? c.decay : 1.0f, c);
+        step(weight.y, gradient.y, moment.y, second.y, clip, i + 1 < dims.decayed ? c.decay : 1.0f, c);
+        step(weight.z, gradient.z, moment.z, second.z, clip, i + 2 < dims.decayed ? c.decay : 1.0f, c);
+        step(weight.w, gradient.w, moment.w, second.w, clip, i + 3 < dims.decayed ? c.decay : 1.0f, c);
         *reinterpret_cast<float4*>(p + i) = weight;
         *reinterpret_cast<float4*>(m + i) = moment;
         *reinterpret_cast<float4*>(v + i) = second;
@@ -149,9 +172,11 @@ update(float* __restrict__ p, const float* __restrict__ g, float* __restrict__ m
         }
         return;
     }
+    // Not unrolled: with several bodies ptxas spills on sm_90.
+#pragma unroll 1
     for (unsigned e = i; e < dims.n; ++e) {
         float weight = p[e], moment = m[e], second = v[e];
-        step(weight, g[e], moment, second, clip, dims);
+        step(weight, g[e], moment, second, clip, e < dims.decayed ? c.decay : 1.0f, c);
         p[e] = weight;
         m[e] = moment;
         v[e] = second;

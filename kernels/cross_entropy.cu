@@ -11,13 +11,18 @@
 //   4  dims      by value
 // total          block 256, one block, grid = 1
 //   0  row_loss  [M]     f32       read
-//   1  loss      [1]     f32       overwritten
-//   2  dims      by value
+//   1  weight    [1]     f32       read
+//   2  loss      [1]     f32       overwritten (added to if accumulate)
+//   3  dims      by value
 // backward       block 256, E elements per thread (4 in f32, 8 in bf16), grid = ceil(M · V / 256 E)
 //   0  logits    [M, V]  f32|bf16  overwritten with dlogits
 //   1  goal      [M]     i32       read
 //   2  lse       [M]     f32       read
-//   3  dims      by value
+//   3  weight    [1]     f32       read
+//   4  dims      by value
+//
+// The weight (1 / the rows that count) lies in memory, not in the dims: it changes from step to step, and a CUDA graph that
+// replays the launches keeps their arguments. With accumulate the rows of one loss may come in several chunks.
 //
 // forward and backward are there twice: for f32, and with `_bf16` behind the name for bf16. Maxima, sums and the loss are f32 in
 // both.
@@ -32,7 +37,7 @@ struct Dims {
     unsigned rows;        // M
     unsigned vocabulary;  // V
     unsigned parts;       // only WGSL's backward needs it
-    float weight;
+    unsigned accumulate;  // of total
     unsigned row_threads; // threads that share a row of forward
     unsigned padding0;
     unsigned padding1;
@@ -187,7 +192,7 @@ forward_bf16(const __nv_bfloat16* __restrict__ logits, const int* __restrict__ g
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-total(const float* __restrict__ row_loss, float* __restrict__ loss, const Dims dims) {
+total(const float* __restrict__ row_loss, const float* __restrict__ weight, float* __restrict__ loss, const Dims dims) {
     __shared__ float warps[BLOCK / 32];
     float part = 0.0f;
 #pragma unroll 4
@@ -208,21 +213,22 @@ total(const float* __restrict__ row_loss, float* __restrict__ loss, const Dims d
         for (unsigned w = 0; w < BLOCK / 32; ++w) {
             sum += warps[w];
         }
-        loss[0] = dims.weight * sum;
+        const float part = weight[0] * sum;
+        loss[0] = dims.accumulate ? loss[0] + part : part;
     }
 }
 
-__device__ __forceinline__ float gradient(float logit, unsigned column, unsigned answer, float log_sum_exp, const Dims& dims) {
+__device__ __forceinline__ float gradient(float logit, unsigned column, unsigned answer, float log_sum_exp, float weight, const Dims& dims) {
     if (answer >= dims.vocabulary) {
         return 0.0f; // the row does not count
     }
-    return dims.weight * (exponential(logit - log_sum_exp) - (column == answer ? 1.0f : 0.0f));
+    return weight * (exponential(logit - log_sum_exp) - (column == answer ? 1.0f : 0.0f));
 }
 
 // All rows start at a multiple of 16 bytes: a thread takes E neighbours, all of one row.
 template <typename T>
 __device__ __forceinline__ void backward_wide(T* __restrict__ logits, const int* __restrict__ goal, const float* __restrict__ lse,
-                                              const Dims& dims) {
+                                              const float* __restrict__ weight, const Dims& dims) {
     constexpr unsigned E = 16 / sizeof(T);
     const unsigned index = blockIdx.x * BLOCK + threadIdx.x;
     const unsigned pieces = dims.vocabulary / E;
@@ -232,13 +238,13 @@ __device__ __forceinline__ void backward_wide(T* __restrict__ logits, const int*
     }
     const unsigned column = index % pieces * E;
     const unsigned answer = static_cast<unsigned>(goal[row]);
-    const float log_sum_exp = lse[row];
+    const float log_sum_exp = lse[row], scale = weight[0];
     uint4* at = reinterpret_cast<uint4*>(logits) + index;
     float values[E];
     unpack(values, *at);
 #pragma unroll
     for (unsigned e = 0; e < E; ++e) {
-        values[e] = gradient(values[e], column + e, answer, log_sum_exp, dims);
+        values[e] = gradient(values[e], column + e, answer, log_sum_exp, scale, dims);
     }
     *at = pack(values);
 }
@@ -246,34 +252,38 @@ __device__ __forceinline__ void backward_wide(T* __restrict__ logits, const int*
 // Any other rows: a thread takes every 256th element of its block's.
 template <typename T>
 __device__ __forceinline__ void backward_narrow(T* __restrict__ logits, const int* __restrict__ goal, const float* __restrict__ lse,
-                                                const Dims& dims) {
+                                                const float* __restrict__ weight, const Dims& dims) {
     constexpr unsigned E = 16 / sizeof(T);
     const unsigned elements = dims.rows * dims.vocabulary;
+    const float scale = weight[0];
 #pragma unroll
     for (unsigned e = 0; e < E; ++e) {
         const unsigned index = (blockIdx.x * E + e) * BLOCK + threadIdx.x;
         if (index < elements) {
             const unsigned row = index / dims.vocabulary;
             const float logit = static_cast<float>(logits[index]);
-            logits[index] = static_cast<T>(gradient(logit, index % dims.vocabulary, static_cast<unsigned>(goal[row]), lse[row], dims));
+            const unsigned answer = static_cast<unsigned>(goal[row]);
+            logits[index] = static_cast<T>(gradient(logit, index % dims.vocabulary, answer, lse[row], scale, dims));
         }
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-backward(float* __restrict__ logits, const int* __restrict__ goal, const float* __restrict__ lse, const Dims dims) {
+backward(float* __restrict__ logits, const int* __restrict__ goal, const float* __restrict__ lse, const float* __restrict__ weight,
+         const Dims dims) {
     if (dims.vocabulary % 4 == 0) {
-        backward_wide(logits, goal, lse, dims);
+        backward_wide(logits, goal, lse, weight, dims);
     } else {
-        backward_narrow(logits, goal, lse, dims);
+        backward_narrow(logits, goal, lse, weight, dims);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-backward_bf16(__nv_bfloat16* __restrict__ logits, const int* __restrict__ goal, const float* __restrict__ lse, const Dims dims) {
+backward_bf16(__nv_bfloat16* __restrict__ logits, const int* __restrict__ goal, const float* __restrict__ lse, const float* __restrict__ weight,
+              const Dims dims) {
     if (dims.vocabulary % 8 == 0) {
-        backward_wide(logits, goal, lse, dims);
+        backward_wide(logits, goal, lse, weight, dims);
     } else {
-        backward_narrow(logits, goal, lse, dims);
+        backward_narrow(logits, goal, lse, weight, dims);
     }
 }

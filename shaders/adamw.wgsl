@@ -22,9 +22,13 @@
 //   1  g         [n]       f32   read
 //   2  m         [n]       f32   updated
 //   3  v         [n]       f32   updated
-//   4  clip_norm  [1]      f32   read (only if max_norm > 0)
-//   5  copy      [n]       bf16  overwritten: p, rounded to nearest even (only if has_copy)
-//   6  dims      uniform
+//   4  coefficients  [8]   f32   read: one step's, in the order of `Coefficients`
+//   5  clip_norm  [1]      f32   read (only if max_norm > 0 or has_loss)
+//   6  loss      [1]       f32   read (only if has_loss): where it or the norm is not finite, nothing changes
+//   7  copy      [n]       bf16  overwritten: p, rounded to nearest even (only if has_copy)
+//   8  dims      uniform
+//
+// Elements from `decayed` on keep their weight: tensors that lie in one buffer, those that decay first, are one launch.
 //
 // Limits: n < 2³¹; p, g, m, v, grad are bound as vec4, so they hold a multiple of 16 bytes: what lies behind element n − 1
 // in the last vec4 may be read but is never written. Traffic: update 28 n bytes (30 n with the copy); bound by memory.
@@ -32,6 +36,15 @@
 struct Dims {
     n: u32,
     has_copy: u32,
+    has_loss: u32,
+    decayed: u32,              // the first elements of p, which decay
+    offset: u32,               // of the partial sums of `squares`
+    padding0: u32,
+    padding1: u32,
+    padding2: u32,
+}
+
+struct Coefficients {
     decay: f32,                // 1 − lr · weight_decay
     one_minus_beta1: f32,
     beta2: f32,
@@ -40,8 +53,6 @@ struct Dims {
     correction2: f32,          // √(1 − β₂ᵗ)
     eps: f32,
     max_norm: f32,
-    offset: u32,               // of the partial sums of `squares`
-    padding: u32,
 }
 
 const BLOCK: u32 = 256u;
@@ -109,9 +120,16 @@ fn global_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
 @group(0) @binding(1) var<storage, read> g: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> m: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> v: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> clip_norm: array<f32>;
-@group(0) @binding(5) var<storage, read_write> copy: array<u32>;
-@group(0) @binding(6) var<uniform> dims: Dims;
+@group(0) @binding(4) var<storage, read> coefficients: array<f32>;
+@group(0) @binding(5) var<storage, read> clip_norm: array<f32>;
+@group(0) @binding(6) var<storage, read> loss: array<f32>;
+@group(0) @binding(7) var<storage, read_write> copy: array<u32>;
+@group(0) @binding(8) var<uniform> dims: Dims;
+
+// By its bits: WGSL may assume that there are no infinities.
+fn is_finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}
 
 // The upper half of an f32, rounded to nearest, ties to even; a NaN stays one.
 fn bf16(x: f32) -> u32 {
@@ -127,15 +145,21 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if i >= (dims.n + 3u) / 4u {
         return;
     }
-    var clip = 1.0;
-    if dims.max_norm > 0.0 {
-        clip = min(1.0, dims.max_norm / (clip_norm[0] + 1e-6));
+    if dims.has_loss != 0u && !(is_finite(loss[0]) && is_finite(clip_norm[0])) {
+        return;
     }
+    let c = Coefficients(coefficients[0], coefficients[1], coefficients[2], coefficients[3],
+                         coefficients[4], coefficients[5], coefficients[6], coefficients[7]);
+    var clip = 1.0;
+    if c.max_norm > 0.0 {
+        clip = min(1.0, c.max_norm / (clip_norm[0] + 1e-6));
+    }
+    let decay = select(vec4(1.0), vec4(c.decay), 4u * i + vec4(0u, 1u, 2u, 3u) < vec4(dims.decayed));
     let gradient = g[i] * clip;
     var moment = m[i];
-    moment += (gradient - moment) * dims.one_minus_beta1;
-    let second = dims.beta2 * v[i] + dims.one_minus_beta2 * gradient * gradient;
-    let value = p[i] * dims.decay - dims.step_size * moment / (sqrt(second) / dims.correction2 + dims.eps);
+    moment += (gradient - moment) * c.one_minus_beta1;
+    let second = c.beta2 * v[i] + c.one_minus_beta2 * gradient * gradient;
+    let value = p[i] * decay - c.step_size * moment / (sqrt(second) / c.correction2 + c.eps);
     if 4u * i + 4u <= dims.n {
         p[i] = value;
         m[i] = moment;
@@ -146,15 +170,15 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
         }
         return;
     }
-    for (var c = 0u; c < dims.n - 4u * i; c++) {
-        p[i][c] = value[c];
-        m[i][c] = moment[c];
-        v[i][c] = second[c];
+    for (var e = 0u; e < dims.n - 4u * i; e++) {
+        p[i][e] = value[e];
+        m[i][e] = moment[e];
+        v[i][e] = second[e];
         if dims.has_copy != 0u {
             // The other half of the word may be somebody else's.
-            let word = 2u * i + c / 2u;
-            let shift = 16u * (c % 2u);
-            copy[word] = (copy[word] & ~(0xffffu << shift)) | (bf16(value[c]) << shift);
+            let word = 2u * i + e / 2u;
+            let shift = 16u * (e % 2u);
+            copy[word] = (copy[word] & ~(0xffffu << shift)) | (bf16(value[e]) << shift);
         }
     }
 }

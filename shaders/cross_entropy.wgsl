@@ -11,14 +11,17 @@
 //   4  dims      uniform
 // total          block 256, one workgroup, grid = 1
 //   0  row_loss  [M]     f32   read
-//   1  loss      [1]     f32   overwritten
-//   2  dims      uniform
+//   1  weight    [1]     f32   read
+//   2  loss      [1]     f32   overwritten (added to if accumulate)
+//   3  dims      uniform
 // backward       block 256, 1024 elements of a row per workgroup, grid = M · parts
 //   0  logits    [M, V]  f32   overwritten with dlogits
 //   1  goal      [M]     i32   read
 //   2  lse       [M]     f32   read
-//   3  dims      uniform
+//   3  weight    [1]     f32   read
+//   4  dims      uniform
 //
+// With accumulate the rows of one loss may come in several chunks; the weight is 1 / the rows that count in all of them.
 // (`target` is a reserved word of WGSL, hence `goal`.)
 //
 // Limits: V ≥ 1, M · V < 2³¹. A goal that is not below V counts as −1. Traffic: forward 4 · M · V bytes (one read: maximum
@@ -28,7 +31,7 @@ struct Dims {
     rows: u32,             // M
     vocabulary: u32,       // V
     parts: u32,            // workgroups on one row of backward: ceil(V / 1024)
-    weight: f32,
+    accumulate: u32,       // of total
     row_threads: u32,      // ROW_THREADS here
     padding0: u32,
     padding1: u32,
@@ -112,8 +115,9 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 }
 
 @group(0) @binding(0) var<storage, read> t_row_loss: array<f32>;
-@group(0) @binding(1) var<storage, read_write> t_loss: array<f32>;
-@group(0) @binding(2) var<uniform> t_dims: Dims;
+@group(0) @binding(1) var<storage, read> t_weight: array<f32>;
+@group(0) @binding(2) var<storage, read_write> t_loss: array<f32>;
+@group(0) @binding(3) var<uniform> t_dims: Dims;
 
 @compute @workgroup_size(BLOCK)
 fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -131,14 +135,20 @@ fn total(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         workgroupBarrier();
     }
     if thread == 0u && group.x + group.y * groups.x == 0u {
-        t_loss[0] = t_dims.weight * sums[0];
+        let part = t_weight[0] * sums[0];
+        if t_dims.accumulate != 0u {
+            t_loss[0] += part;
+        } else {
+            t_loss[0] = part;
+        }
     }
 }
 
 @group(0) @binding(0) var<storage, read_write> b_logits: array<f32>;
 @group(0) @binding(1) var<storage, read> b_goal: array<i32>;
 @group(0) @binding(2) var<storage, read> b_lse: array<f32>;
-@group(0) @binding(3) var<uniform> b_dims: Dims;
+@group(0) @binding(3) var<storage, read> b_weight: array<f32>;
+@group(0) @binding(4) var<uniform> b_dims: Dims;
 
 @compute @workgroup_size(BLOCK)
 fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -154,10 +164,11 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let counts = answer < b_dims.vocabulary;
     let base = row * b_dims.vocabulary;
     let log_sum_exp = b_lse[row];
+    let weight = b_weight[0];
     for (var c = first + thread; c < end; c += BLOCK) {
         var gradient = 0.0;
         if counts {
-            gradient = b_dims.weight * (exp(b_logits[base + c] - log_sum_exp) - select(0.0, 1.0, c == answer));
+            gradient = weight * (exp(b_logits[base + c] - log_sum_exp) - select(0.0, 1.0, c == answer));
         }
         b_logits[base + c] = gradient;
     }

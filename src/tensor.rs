@@ -1,7 +1,7 @@
 //! `Tensor`: a shape, a dtype, and a buffer on one device. Thin on purpose.
 //!
-//! A tensor owns its buffer; there are no views and no strides. What an operation writes is given to it as
-//! `&mut Tensor`, so the borrow checker is the aliasing rule. The number of rows may shrink below what was allocated
+//! A tensor owns its buffer; there are no strides, and no views but the parts of a training run's parameters
+//! (`Tensor::part`). What an operation writes is given to it as `&mut Tensor`, so the borrow checker is the aliasing rule. The number of rows may shrink below what was allocated
 //! ([`Tensor::set_rows`]): a training step allocates once for the largest batch and every batch uses what it needs.
 
 use crate::device::{Buffer, Device};
@@ -240,6 +240,21 @@ impl Tensor {
         }
         self.shape.sizes[0] = rows;
         Ok(())
+    }
+
+    /// A part of this tensor's memory, from element `start` on, as a tensor of its own: on devices where [`Device::has_parts`]. The
+    /// memory lives as long as either. Who makes parts sees to it that no launch gets the same elements twice.
+    pub(crate) fn part(&self, start: usize, shape: impl Into<Shape>) -> Result<Tensor> {
+        let shape = shape.into();
+        assert!(start + shape.len() <= self.capacity, "{shape} from element {start} of {}", self.shape);
+        match &self.buffer {
+            #[cfg(feature = "cuda")]
+            Buffer::Cuda(buffer) => {
+                let buffer = Buffer::Cuda(buffer.part(start, shape.len(), self.dtype));
+                Ok(Tensor { shape, dtype: self.dtype, capacity: shape.len(), device: self.device.clone(), buffer })
+            }
+            _ => Err(Error::Device { device: self.device.to_string(), what: "a tensor here has no parts".into() }),
+        }
     }
 
     /// Says that what lies there must not be read before it is written. The emulator reports a kernel that does; elsewhere

@@ -91,6 +91,78 @@ fn a_step_has_the_emulators_bits() {
     }
 }
 
+/// Steps that are replayed from a CUDA graph have the bits of steps that are launched kernel by kernel, over batches of several
+/// shapes and a learning rate that changes; and where a capture fails, the run goes on with one line about it.
+#[test]
+fn a_replayed_step_has_the_bits_of_a_launched_one() {
+    use trimodal::check::drawn_batch;
+    use trimodal::model::batch::Capacity;
+    use trimodal::model::config::{AudioConfig, VisionConfig};
+    use trimodal::model::{Config, Parameters};
+    use trimodal::train::{Schedule, Trainer};
+    use trimodal::{DType, Device};
+    const STEPS: usize = 10;
+    let Some(out) = std::env::var_os("TRAINED") else {
+        // Twice more, in processes that load the fake driver.
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("graphs");
+        let run = |name: &str, settings: &[(&str, &str)]| {
+            let out = folder.path().join(name);
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "a_replayed_step_has_the_bits_of_a_launched_one", "--nocapture"]);
+            let output = command.env("LD_LIBRARY_PATH", driver()).env("TRAINED", &out).envs(settings.iter().copied()).output().unwrap();
+            assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+            (fs::read(out).unwrap(), text(&output.stderr))
+        };
+        let (replayed, said) = run("replayed", &[("FAKE_CUDA_GRAPH_LOG", log.to_str().unwrap())]);
+        assert!(!said.contains("warning"), "{said}");
+        let (launched, said) = run("launched", &[("FAKE_CUDA_REFUSE_CAPTURE", "1")]);
+        let warnings: Vec<&str> = said.lines().filter(|l| l.starts_with("warning: ")).collect();
+        // One for each of the two trainers.
+        assert!(warnings.len() == 2 && warnings.iter().all(|l| l.contains("not as a CUDA graph") && l.contains("STREAM_CAPTURE")), "{said}");
+        assert!(replayed == launched, "other bits");
+        let graphs = fs::read_to_string(&log).unwrap();
+        let launches: Vec<&str> = graphs.lines().collect();
+        // Both precisions; each of the three shapes that the batches have is launched kernel by kernel once.
+        assert_eq!(launches.len(), 2 * (STEPS - 3), "{graphs}");
+        return;
+    };
+    let device = Device::open("cuda", None).unwrap();
+    let config = Config {
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 8,
+        max_position_embeddings: 64,
+        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true }),
+        audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
+        ..Config::meadow(40)
+    };
+    // Four numbers of rows, two of which are padded to the same shape.
+    let batches: Vec<_> = (0..STEPS).map(|i| drawn_batch(&config, &format!("batch {i}"), if i < STEPS / 2 { 3 + i % 2 } else { 12 - i % 2 })).collect();
+    let rows = batches.iter().map(|b| b.rows()).max().unwrap();
+    let mut bytes = Vec::new();
+    for dtype in [DType::F32, DType::Bf16] {
+        let parameters = Parameters::init(&config, &device, DType::F32, 7).unwrap();
+        let schedule = Schedule { warmup: 3, ..Schedule::meadow(STEPS) };
+        let mut trainer = Trainer::with_activations(dtype, &config, parameters, schedule, Capacity::for_budget(&config, rows)).unwrap();
+        let mut rest = batches.iter().skip(1).cloned();
+        let mut ready = trainer.ready(batches[0].clone()).unwrap();
+        for _ in 0..STEPS {
+            let (report, _, next) = trainer.step_ready(ready, || Ok(rest.next().unwrap_or_else(|| batches[0].clone()))).unwrap();
+            ready = next;
+            bytes.extend_from_slice(&report.loss.to_le_bytes());
+            bytes.extend_from_slice(&report.gradient_norm.to_le_bytes());
+        }
+        for p in [&trainer.parameters, &trainer.moments[0], &trainer.moments[1]] {
+            p.each().iter().for_each(|t| bytes.extend(t.read_f64().unwrap().iter().flat_map(|x| x.to_le_bytes())));
+        }
+    }
+    fs::write(out, bytes).unwrap();
+}
+
 /// A kernel that dies takes the context with it: the program says so, says what to do, and what was saved stays.
 #[test]
 fn a_sticky_error_ends_the_run_and_spares_what_was_saved() {

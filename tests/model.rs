@@ -194,6 +194,43 @@ fn twenty_steps_repeat_bit_for_bit() {
     }
 }
 
+/// The output layer's loss and its gradients chunk by chunk are those of all rows at once, on every device, for chunks that do not
+/// divide the rows, with rows that do not count, and with room for more rows than there are.
+#[test]
+fn the_loss_in_chunks_is_the_loss_at_once() {
+    for tied in [true, false] {
+        let config = Config { tie_word_embeddings: tied, ..tiny() };
+        let mut batch = pack(&config, &sequences(&config));
+        batch.all_logits();
+        let (rows, whole) = (batch.rows(), Capacity::of(&batch));
+        let run = |device: &Device, dtype: DType, capacity: Capacity| {
+            let parameters = Parameters::init(&config, device, dtype, 7).unwrap();
+            let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), capacity).unwrap();
+            trainer.loss_and_gradients(&batch).unwrap();
+            let loss = trainer.forward(&batch).unwrap().loss().read_f64().unwrap()[0];
+            (loss, gradients(&trainer))
+        };
+        let expected = run(&Device::Cpu, DType::F64, whole);
+        let compare = |device: &Device, dtype: DType, capacity: Capacity, allowed: f64| {
+            let found = run(device, dtype, capacity);
+            assert!((found.0 - expected.0).abs() <= allowed * expected.0, "{device} {capacity:?}: {} instead of {}", found.0, expected.0);
+            for ((name, f), (_, e)) in found.1.iter().zip(&expected.1) {
+                let error = relative(f, e);
+                assert!(error <= allowed, "{device} {capacity:?}: {name} is off by {error:.1e}");
+            }
+        };
+        for chunk in [1, 7, 32, rows - 1] {
+            compare(&Device::Cpu, DType::F64, Capacity { chunk, ..whole }, 1e-12);
+        }
+        compare(&Device::Cpu, DType::F64, Capacity { chunk: 32, logits: rows + 70, ..whole }, 1e-12);
+        for device in test_devices() {
+            for capacity in [whole, Capacity { chunk: 29, ..whole }, Capacity { chunk: 32, logits: rows + 70, ..whole }] {
+                compare(&device, DType::F32, capacity, 1e-4);
+            }
+        }
+    }
+}
+
 /// `bytes(&config)` is what is allocated.
 #[test]
 fn the_announced_memory_is_what_is_allocated() {

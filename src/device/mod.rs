@@ -44,6 +44,22 @@ pub(crate) enum Buffer {
     Emulator(emulator::EmulatorBuffer),
 }
 
+/// Launches that were recorded, to be launched again as one. See [`Device::record`].
+pub(crate) enum Graph {
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::Graph),
+}
+
+impl Graph {
+    /// Launches all of it, behind what was launched before.
+    pub(crate) fn launch(&self) -> Result<()> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Graph::Cuda(ref graph) => graph.launch(),
+        }
+    }
+}
+
 /// The names that [`Device::open`] knows.
 pub const DEVICE_NAMES: &[&str] = &["auto", "cpu", "wgpu", "cuda", "emulator"];
 
@@ -124,6 +140,36 @@ impl Device {
         match self {
             Device::Cpu => false,
             Device::Gpu(gpu) => gpu.language() == Language::Ptx,
+        }
+    }
+
+    /// Whether a tensor may be a part of another one's memory: where kernels take addresses. (A WGSL binding is a whole buffer.)
+    pub(crate) fn has_parts(&self) -> bool {
+        self.has_graphs() // both are CUDA's
+    }
+
+    /// Whether [`Device::record`] works here.
+    pub(crate) fn has_graphs(&self) -> bool {
+        match self {
+            #[cfg(feature = "cuda")]
+            Device::Gpu(Gpu::Cuda(_)) => true,
+            Device::Cpu | Device::Gpu(_) => false,
+        }
+    }
+
+    /// Records what `launch` launches and clears, none of which runs before [`Graph::launch`]. It must not wait for the device,
+    /// upload, copy or allocate, and every kernel in it has been launched before.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the device does not record; those of `launch`. The device is then as it was.
+    pub(crate) fn record(&self, launch: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Device::Gpu(Gpu::Cuda(context)) => context.record(launch).map(Graph::Cuda),
+            Device::Cpu | Device::Gpu(_) => {
+                drop(launch);
+                Err(Error::Device { device: self.to_string(), what: "launches are not recorded here".into() })
+            }
         }
     }
 

@@ -67,9 +67,9 @@ pub struct Activations<T = Tensor> {
     pub(crate) x: T,
     pub(crate) rstd: T,
     pub(crate) normed: T,
-    /// `[M, D]`: the rows that get logits.
+    /// `[C, D]`: the rows of a chunk, which get logits.
     pub(crate) picked: T,
-    /// `[M, V]`: logits; backward turns them into their gradient.
+    /// `[C, V]`: logits; backward turns them into their gradient.
     pub(crate) logits: T,
     pub(crate) row_loss: T,
     pub(crate) logit_lse: T,
@@ -100,7 +100,7 @@ impl<T> Activations<T> {
     pub fn build(config: &Config, capacity: Capacity, real: DType, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
         let inputs = Inputs::build(config, capacity, real, make)?;
         let wide = crate::ops::statistic(real);
-        let Capacity { rows: n, logits: m, clips, .. } = capacity;
+        let Capacity { rows: n, chunk: c, clips, .. } = capacity;
         let (d, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
         let (h, kv, hd) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
         let convolutions = match &config.audio_config {
@@ -146,12 +146,12 @@ impl<T> Activations<T> {
             x: make(&[n, d], real)?,
             rstd: make(&[n], wide)?,
             normed: make(&[n, d], real)?,
-            picked: make(&[m, d], real)?,
-            logits: make(&[m, v], real)?,
-            row_loss: make(&[m], wide)?,
-            logit_lse: make(&[m], wide)?,
+            picked: make(&[c, d], real)?,
+            logits: make(&[c, v], real)?,
+            row_loss: make(&[c], wide)?,
+            logit_lse: make(&[c], wide)?,
             loss: make(&[1], wide)?,
-            dpicked: make(&[m, d], real)?,
+            dpicked: make(&[c, d], real)?,
             dx: make(&[n, d], real)?,
             dmiddle: make(&[n, d], real)?,
             dnormed: make(&[n, d], real)?,
@@ -176,7 +176,8 @@ impl Activations {
         &self.layers[0].x
     }
 
-    /// `[M, V]`: the logits of the last forward pass; after a backward pass, their gradient.
+    /// `[C, V]`: the logits of the last chunk of the last forward pass (all `[M, V]` where the capacity holds them in one); after a
+    /// backward pass, their gradient.
     pub fn logits(&self) -> &Tensor {
         &self.logits
     }
@@ -187,7 +188,7 @@ impl Activations {
     }
 
     /// Uses as many rows of everything as the loaded batch has.
-    pub(crate) fn fit(&mut self, n: usize, m: usize, clips: usize) -> Result<()> {
+    pub(crate) fn fit(&mut self, n: usize, clips: usize) -> Result<()> {
         for c in &mut self.convolutions {
             for tensor in [&mut c.z, &mut c.y, &mut c.dz, &mut c.dy] {
                 tensor.set_rows(clips)?;
@@ -242,8 +243,14 @@ impl Activations {
         for tensor in by_row {
             tensor.set_rows(n)?;
         }
+        Ok(())
+    }
+
+    /// Uses as many rows of what the loss needs as this chunk has.
+    pub(crate) fn fit_chunk(&mut self, chunk: usize) -> Result<()> {
+        let rows = self.inputs.chunks[chunk].row.rows();
         for tensor in [&mut self.picked, &mut self.logits, &mut self.row_loss, &mut self.logit_lse, &mut self.dpicked] {
-            tensor.set_rows(m)?;
+            tensor.set_rows(rows)?;
         }
         Ok(())
     }
@@ -251,13 +258,13 @@ impl Activations {
 
 /// Elements of the one workspace that serves every operation of a step.
 fn workspace(config: &Config, capacity: Capacity) -> usize {
-    let Capacity { rows: n, logits: m, images, clips } = capacity;
+    let Capacity { rows: n, chunk, images, clips, .. } = capacity;
     let (d, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
     let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
     let mut needs = vec![
         rms_norm::workspace(n, d),
         rms_norm::workspace(n * config.num_attention_heads, config.head_dim),
-        matmul::workspace(matmul::Layout::Tn, v, d, m),
+        matmul::workspace(matmul::Layout::Tn, v, d, chunk),
         matmul::workspace(matmul::Layout::Tn, q, d, n),
         matmul::workspace(matmul::Layout::Tn, kv, d, n),
         matmul::workspace(matmul::Layout::Tn, d, q, n),

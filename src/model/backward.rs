@@ -1,8 +1,9 @@
-//! The backward pass: [`super::forward`], read from the end.
+//! The backward pass: [`super::forward`], read from the end. It begins with the output layer's loss, whose logits exist one chunk
+//! at a time.
 
 use super::activations::Activations;
 use super::config::Config;
-use super::forward::attention_scale;
+use super::forward::{attention_scale, loss};
 use super::parameters::Parameters;
 use crate::error::Result;
 use crate::ops::matmul::{self, Epilogue, Layout};
@@ -15,18 +16,22 @@ fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool
     matmul::forward(Layout::Tn, dy, x, Epilogue { accumulate: true, ..Default::default() }, dw, Some(workspace))
 }
 
-/// Adds the gradient of the loaded batch's loss to `g`. [`super::forward::forward`] has just run; its logits are
-/// overwritten.
+/// The loss of the loaded batch, and its gradient, which is added to `g`. [`super::forward::hidden`] has just run.
 pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, g: &mut Parameters) -> Result<()> {
-    let weight = 1.0 / a.inputs.counted.max(1) as f32;
-    cross_entropy::backward(&mut a.logits, &a.inputs.logit_target, &a.logit_lse, weight)?;
-    let output = p.lm_head.as_ref().unwrap_or(&p.embed_tokens);
-    let doutput = g.lm_head.as_mut().unwrap_or(&mut g.embed_tokens);
-    linear(&a.logits, &a.picked, output, &mut a.dpicked, false, doutput, &mut a.workspace)?;
     // Rows without logits get no gradient from the loss.
     a.dnormed.fill_zero()?;
-    a.inputs.iota.set_rows(a.inputs.logit_row.rows())?;
-    embedding::forward(&a.dpicked, &a.inputs.iota, Some(&a.inputs.logit_row), &mut a.dnormed)?;
+    for chunk in 0..a.inputs.chunks.len() {
+        if !loss(p, a, chunk)? {
+            break;
+        }
+        let of = &a.inputs.chunks[chunk];
+        cross_entropy::backward(&mut a.logits, &of.target, &a.logit_lse, &a.inputs.weight)?;
+        let output = p.lm_head.as_ref().unwrap_or(&p.embed_tokens);
+        let doutput = g.lm_head.as_mut().unwrap_or(&mut g.embed_tokens);
+        linear(&a.logits, &a.picked, output, &mut a.dpicked, false, doutput, &mut a.workspace)?;
+        a.inputs.iota.set_rows(of.row.rows())?;
+        embedding::forward(&a.dpicked, &a.inputs.iota, Some(&of.row), &mut a.dnormed)?;
+    }
     rms_norm::backward(&a.dnormed, &a.x, &p.norm, &a.rstd, None, &mut a.dx, &mut g.norm, &mut a.workspace)?;
 
     // From here `dx` is the gradient of the residual stream that leaves a layer, which is also that of what its MLP added.

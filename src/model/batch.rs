@@ -211,10 +211,22 @@ pub struct Capacity {
     pub rows: usize,
     /// Rows with logits.
     pub logits: usize,
+    /// Rows whose logits exist at a time: the loss and its gradients are computed chunk by chunk.
+    pub chunk: usize,
     /// Pictures.
     pub images: usize,
     /// Sounds.
     pub clips: usize,
+}
+
+/// Logits that a training step holds at a time: 2²⁷ elements, half a gigabyte in f32. Each chunk reads and writes the gradient of
+/// the whole output layer once, so that fewer and larger ones are better; a batch whose logits are fewer is one chunk.
+const LOGITS: usize = 1 << 27;
+
+/// Rows of a chunk: all of them where their logits are at most [`LOGITS`], else as many whole tiles of 128 rows as fit, one at
+/// least.
+fn chunk(rows: usize, vocabulary: usize) -> usize {
+    if rows.saturating_mul(vocabulary) <= LOGITS { rows } else { (LOGITS / vocabulary / 128 * 128).max(128).min(rows) }
 }
 
 impl Capacity {
@@ -223,15 +235,66 @@ impl Capacity {
         Capacity {
             rows: budget,
             logits: budget,
+            chunk: chunk(budget, config.vocab_size),
             images: config.vision_config.as_ref().map_or(0, |v| budget / (v.patches() + 3)),
             clips: config.audio_config.as_ref().map_or(0, |a| budget / (a.rows() + 3)),
         }
     }
 
-    /// Exactly what one batch needs.
+    /// Exactly what one batch needs, with all its logits at once.
     pub fn of(batch: &Batch) -> Self {
-        Capacity { rows: batch.rows(), logits: batch.logit_row.len(), images: batch.images, clips: batch.clips }
+        let logits = batch.logit_row.len();
+        Capacity { rows: batch.rows(), logits, chunk: logits, images: batch.images, clips: batch.clips }
     }
+
+    /// Rows with logits of each chunk; one without rows where there are none.
+    fn chunks(&self) -> impl Iterator<Item = usize> {
+        let (logits, chunk) = (self.logits, self.chunk.max(1));
+        (0..logits.div_ceil(chunk).max(1)).map(move |i| chunk.min(logits - i * chunk))
+    }
+}
+
+/// What a batch is padded to with rows that do not count.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Size {
+    /// Rows of the token matrix. Unused ones see only themselves.
+    pub rows: usize,
+    /// Rows with logits, as many as there are rows at most. Unused ones have the target −1.
+    pub logits: usize,
+}
+
+impl Size {
+    /// The batch's own: no padding.
+    pub fn of(batch: &Batch) -> Self {
+        Size { rows: batch.rows(), logits: batch.logit_row.len() }
+    }
+
+    /// One of a few sizes, so that the batches of a run have few shapes: rows in steps of an eighth of the capacity, rows with
+    /// logits in steps of 128.
+    pub fn of_few(batch: &Batch, capacity: Capacity) -> Self {
+        let rows = batch.rows().next_multiple_of(capacity.rows.div_ceil(8).max(1)).min(capacity.rows.max(batch.rows()));
+        let (own, most) = (batch.logit_row.len(), capacity.logits.min(rows));
+        Size { rows, logits: own.next_multiple_of(128).min(most.max(own)) }
+    }
+
+    /// The rows with logits and their targets: the batch's, then rows that have none.
+    fn logits(self, batch: &Batch) -> (Vec<i32>, Vec<i32>) {
+        let (mut row, mut target) = (batch.logit_row.clone(), batch.logit_target.clone());
+        let mut free = vec![true; self.rows];
+        row.iter().for_each(|&r| free[r as usize] = false);
+        let more = self.logits - row.len();
+        row.extend((0..self.rows).filter(|&r| free[r]).take(more).map(|r| r as i32));
+        target.resize(row.len(), -1);
+        (row, target)
+    }
+}
+
+/// Rows of the token matrix that get logits together.
+pub struct Chunk<T = Tensor> {
+    /// `[C]`: the rows.
+    pub(crate) row: T,
+    /// `[C]`: their targets.
+    pub(crate) target: T,
 }
 
 /// A batch's inputs on the device, allocated once.
@@ -242,22 +305,22 @@ pub struct Inputs<T = Tensor> {
     pub(crate) visible_by: T,
     pub(crate) sorted_row: T,
     pub(crate) sorted_start: T,
-    pub(crate) logit_row: T,
-    pub(crate) logit_target: T,
+    /// The rows with logits, in order.
+    pub(crate) chunks: Vec<Chunk<T>>,
     pub(crate) pixels: T,
     pub(crate) patch_row: T,
     pub(crate) mel: T,
     pub(crate) frame_row: T,
     /// 0, 1, 2, …: for moving rows.
     pub(crate) iota: T,
-    /// Rows that count, for the mean.
-    pub(crate) counted: usize,
+    /// `[1]`: 1 / the rows that count, for the mean.
+    pub(crate) weight: T,
 }
 
 impl<T> Inputs<T> {
     /// Builds the listing: `make(shape, dtype)` once per tensor.
     pub fn build(config: &Config, capacity: Capacity, real: DType, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
-        let Capacity { rows, logits, images, clips } = capacity;
+        let Capacity { rows, chunk, images, clips, .. } = capacity;
         let (side, patches) = config.vision_config.as_ref().map_or((0, 0), |v| (v.image_size, v.patches()));
         let (frames, mels, frame_rows) = config.audio_config.as_ref().map_or((0, 0, 0), |a| (a.frames(), a.num_mel_bins, a.rows()));
         Ok(Inputs {
@@ -267,14 +330,13 @@ impl<T> Inputs<T> {
             visible_by: make(&[rows, 2], DType::I32)?,
             sorted_row: make(&[rows], DType::I32)?,
             sorted_start: make(&[config.vocab_size + 1], DType::I32)?,
-            logit_row: make(&[logits], DType::I32)?,
-            logit_target: make(&[logits], DType::I32)?,
+            chunks: capacity.chunks().map(|rows| Ok(Chunk { row: make(&[rows], DType::I32)?, target: make(&[rows], DType::I32)? })).collect::<Result<_>>()?,
             pixels: make(&[images, side, side, 3], DType::U8)?,
             patch_row: make(&[images * patches], DType::I32)?,
             mel: make(&[clips, frames, mels], real)?,
             frame_row: make(&[clips * frame_rows], DType::I32)?,
-            iota: make(&[rows.max(logits).max(clips * frame_rows)], DType::I32)?,
-            counted: 0,
+            iota: make(&[rows.max(chunk).max(clips * frame_rows)], DType::I32)?,
+            weight: make(&[1], crate::ops::statistic(real))?,
         })
     }
 }
@@ -286,11 +348,11 @@ impl Inputs {
         self.iota.write(&iota)
     }
 
-    /// Uploads a batch. `ahead`: beside whatever the device is doing, which must not use these inputs.
+    /// Uploads a batch, padded to this size. `ahead`: beside whatever the device is doing, which must not use these inputs.
     ///
     /// # Errors
     /// [`Error::TooLarge`] where it has more rows, pictures or sounds than were allocated.
-    pub fn load(&mut self, config: &Config, batch: &Batch, ahead: bool) -> Result<()> {
+    pub fn load(&mut self, config: &Config, batch: &Batch, size: Size, ahead: bool) -> Result<()> {
         fn write<T: crate::tensor::Element>(tensor: &mut Tensor, data: &[T], ahead: bool) -> Result<()> {
             if ahead { tensor.write_ahead(data) } else { tensor.write(data) }
         }
@@ -298,17 +360,28 @@ impl Inputs {
             tensor.set_rows(rows)?;
             write(tensor, data, ahead)
         };
-        let n = batch.rows();
-        put(&mut self.embed_id, n, &batch.embed_id)?;
-        put(&mut self.position, n, &batch.position)?;
-        put(&mut self.visible, n, batch.visible.as_flattened())?;
-        put(&mut self.visible_by, n, batch.visible_by.as_flattened())?;
-        let rows: Vec<i32> = (0..n as i32).collect();
-        let (sorted_row, sorted_start) = embedding::plan(&batch.embed_id, &rows, config.vocab_size);
-        put(&mut self.sorted_row, n, &sorted_row)?;
+        let (n, rows) = (batch.rows(), size.rows);
+        let padded = |data: &[i32]| [data, &vec![0; rows - n]].concat();
+        let alone: Vec<[i32; 2]> = (n as i32..rows as i32).map(|row| [row, row + 1]).collect();
+        let intervals = |data: &[[i32; 2]]| [data, &alone].concat();
+        put(&mut self.embed_id, rows, &padded(&batch.embed_id))?;
+        put(&mut self.position, rows, &padded(&batch.position))?;
+        put(&mut self.visible, rows, intervals(&batch.visible).as_flattened())?;
+        put(&mut self.visible_by, rows, intervals(&batch.visible_by).as_flattened())?;
+        // Unused rows have no gradient: they stand behind the last start.
+        let numbers: Vec<i32> = (0..n as i32).collect();
+        let (sorted_row, sorted_start) = embedding::plan(&batch.embed_id, &numbers, config.vocab_size);
+        put(&mut self.sorted_row, rows, &padded(&sorted_row))?;
         write(&mut self.sorted_start, &sorted_start, ahead)?;
-        put(&mut self.logit_row, batch.logit_row.len(), &batch.logit_row)?;
-        put(&mut self.logit_target, batch.logit_target.len(), &batch.logit_target)?;
+        let (logit_row, logit_target) = size.logits(batch);
+        let (last, mut start) = (self.chunks.len() - 1, 0);
+        for (i, chunk) in self.chunks.iter_mut().enumerate() {
+            let left = logit_row.len() - start;
+            let count = if i == last { left } else { left.min(chunk.row.capacity()) };
+            put(&mut chunk.row, count, &logit_row[start..start + count])?;
+            put(&mut chunk.target, count, &logit_target[start..start + count])?;
+            start += count;
+        }
         self.pixels.set_rows(batch.images)?;
         write(&mut self.pixels, &batch.pixels, ahead)?;
         put(&mut self.patch_row, batch.patch_row.len(), &batch.patch_row)?;
@@ -319,7 +392,66 @@ impl Inputs {
             _ => write(&mut self.mel, &batch.mel, ahead)?,
         }
         put(&mut self.frame_row, batch.frame_row.len(), &batch.frame_row)?;
-        self.counted = batch.counted();
+        let weight = 1.0 / batch.counted().max(1) as f32;
+        match self.weight.dtype() {
+            DType::F64 => write(&mut self.weight, &[weight as f64], ahead),
+            _ => write(&mut self.weight, &[weight], ahead),
+        }
+    }
+
+    /// Takes over a batch that was loaded into other inputs of the same capacity.
+    pub(crate) fn take(&mut self, from: &Inputs) -> Result<()> {
+        for (to, from) in self.each_mut().into_iter().zip(from.each()) {
+            to.set_rows(from.rows())?;
+            if !from.is_empty() {
+                to.copy_from(from)?;
+            }
+        }
         Ok(())
+    }
+
+    /// What changes from batch to batch.
+    fn each(&self) -> Vec<&Tensor> {
+        let chunks = self.chunks.iter().flat_map(|c| [&c.row, &c.target]);
+        let rows = [&self.embed_id, &self.position, &self.visible, &self.visible_by, &self.sorted_row, &self.sorted_start];
+        let others = [&self.pixels, &self.patch_row, &self.mel, &self.frame_row, &self.weight];
+        rows.into_iter().chain(others).chain(chunks).collect()
+    }
+
+    /// As [`Inputs::each`], in the same order.
+    fn each_mut(&mut self) -> Vec<&mut Tensor> {
+        let chunks = self.chunks.iter_mut().flat_map(|c| [&mut c.row, &mut c.target]);
+        let rows = [&mut self.embed_id, &mut self.position, &mut self.visible, &mut self.visible_by, &mut self.sorted_row, &mut self.sorted_start];
+        let others = [&mut self.pixels, &mut self.patch_row, &mut self.mel, &mut self.frame_row, &mut self.weight];
+        rows.into_iter().chain(others).chain(chunks).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_hold_what_fits() {
+        assert_eq!(chunk(1920, 450), 1920);
+        assert_eq!(chunk(16_384, 50_304), 2560);
+        assert_eq!(chunk(65_536, 151_936), 768);
+        assert_eq!(chunk(1000, usize::MAX), 128);
+        assert_eq!(chunk(5, usize::MAX), 5);
+        let capacity = |logits, chunk| Capacity { rows: 0, logits, chunk, images: 0, clips: 0 }.chunks().collect::<Vec<_>>();
+        assert_eq!(capacity(10, 4), [4, 4, 2]);
+        assert_eq!(capacity(8, 8), [8]);
+        assert_eq!(capacity(0, 0), [0]);
+    }
+
+    #[test]
+    fn padding_takes_rows_that_do_not_count() {
+        let batch = Batch { token_id: vec![5; 6], logit_row: vec![0, 2, 5], logit_target: vec![7, 8, 9], ..Batch::default() };
+        let (row, target) = Size { rows: 8, logits: 7 }.logits(&batch);
+        assert_eq!(row, [0, 2, 5, 1, 3, 4, 6]);
+        assert_eq!(target, [7, 8, 9, -1, -1, -1, -1]);
+        let capacity = Capacity { rows: 1920, logits: 1920, chunk: 1920, images: 0, clips: 0 };
+        assert_eq!(Size::of_few(&batch, capacity), Size { rows: 240, logits: 128 });
+        assert_eq!(Size::of_few(&batch, Capacity { rows: 7, logits: 5, ..capacity }), Size { rows: 6, logits: 5 });
     }
 }

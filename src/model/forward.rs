@@ -24,11 +24,16 @@ pub(super) fn attention_scale(config: &Config) -> f32 {
     (1.0 / (config.head_dim as f64).sqrt()) as f32
 }
 
-/// Runs the loaded batch through the model: afterwards `a.loss` holds the mean over the counted rows and everything that
-/// [`super::backward::backward`] needs is saved.
+/// Runs the loaded batch through the model: afterwards `a.loss` holds the mean over the counted rows.
 pub fn forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
-    let (n, m, clips) = (a.inputs.embed_id.rows(), a.inputs.logit_row.rows(), a.inputs.mel.rows());
-    a.fit(n, m, clips)?;
+    hidden(config, p, table, a)?;
+    (0..a.inputs.chunks.len()).try_for_each(|chunk| loss(p, a, chunk).map(drop))
+}
+
+/// The part of the forward pass below the output layer: afterwards everything that [`super::backward::backward`] needs is saved.
+pub fn hidden(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
+    let (n, clips) = (a.inputs.embed_id.rows(), a.inputs.mel.rows());
+    a.fit(n, clips)?;
     embed(config, p, a)?;
     for i in 0..p.layers.len() {
         let (before, rest) = a.layers.split_at_mut(i);
@@ -71,12 +76,21 @@ pub fn forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Act
         linear(&layer.gated, &w.down_proj, &mut a.delta)?;
     }
     let last = a.layers.last().expect("a model has at least one layer");
-    rms_norm::forward(&last.middle, Some((&a.delta, &mut a.x)), &p.norm, config.rms_norm_eps, &mut a.normed, &mut a.rstd)?;
-    // Logits only where a word is predicted: most rows are patches and frames.
-    embedding::forward(&a.normed, &a.inputs.logit_row, None, &mut a.picked)?;
+    rms_norm::forward(&last.middle, Some((&a.delta, &mut a.x)), &p.norm, config.rms_norm_eps, &mut a.normed, &mut a.rstd)
+}
+
+/// The logits of one chunk, and its part of the loss. Only where a word is predicted: most rows are patches and frames. Returns
+/// whether there was anything to do.
+pub(super) fn loss(p: &Parameters, a: &mut Activations, chunk: usize) -> Result<bool> {
+    a.fit_chunk(chunk)?;
+    let of = &a.inputs.chunks[chunk];
+    if chunk > 0 && of.row.is_empty() {
+        return Ok(false); // the batch has fewer rows than there is room for
+    }
+    embedding::forward(&a.normed, &of.row, None, &mut a.picked)?;
     linear(&a.picked, p.lm_head.as_ref().unwrap_or(&p.embed_tokens), &mut a.logits)?;
-    let weight = 1.0 / a.inputs.counted.max(1) as f32;
-    cross_entropy::forward(&a.logits, &a.inputs.logit_target, weight, &mut a.row_loss, &mut a.logit_lse, &mut a.loss)
+    cross_entropy::forward(&a.logits, &of.target, &a.inputs.weight, &mut a.row_loss, &mut a.logit_lse, &mut a.loss, chunk > 0)?;
+    Ok(true)
 }
 
 /// Fills the token matrix: words by their ids, patches and frames into the rows that the batch gave them.

@@ -216,13 +216,9 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// A copy of them in another precision.
-    pub fn rounded(&self, config: &Config, dtype: DType) -> Result<Self> {
-        let mut copy = Self::zeros(config, self.norm.device(), dtype)?;
-        for (to, from) in copy.each_mut().into_iter().zip(self.each()) {
-            to.write_f64(&from.read_f64()?)?;
-        }
-        Ok(copy)
+    /// Takes over the values of others, rounded to the dtype of these.
+    pub fn round_from(&mut self, from: &Parameters) -> Result<()> {
+        self.each_mut().into_iter().zip(from.each()).try_for_each(|(to, from)| to.write_f64(&from.read_f64()?))
     }
 
     /// Sets every tensor to zero.
@@ -236,6 +232,53 @@ impl Parameters {
     }
 }
 
+/// How all tensors of a model lie in one: so that one launch clears, sums or updates all of them. Tensors of two sizes and more,
+/// which decay, come first.
+pub struct Layout {
+    /// Where each tensor starts, in the order of [`Parameters::build`].
+    starts: Vec<usize>,
+    /// Elements before the first tensor that does not decay.
+    pub decayed: usize,
+    /// Elements in all.
+    pub elements: usize,
+}
+
+impl Layout {
+    /// Each tensor starts at a multiple of this many elements: 128 bytes in bf16, a cache line.
+    const ALIGN: usize = 64;
+
+    /// The layout of a model.
+    pub fn new(config: &Config) -> Self {
+        let mut sizes = Vec::new();
+        let _ = Parameters::build(config, &mut |shape| {
+            sizes.push((shape.len() >= 2, shape.iter().product::<usize>()));
+            Ok(())
+        });
+        let (mut starts, mut elements, mut decayed) = (vec![0; sizes.len()], 0, 0);
+        for decays in [true, false] {
+            for (start, (_, len)) in starts.iter_mut().zip(&sizes).filter(|(_, (d, _))| *d == decays) {
+                *start = elements;
+                elements += len.next_multiple_of(Self::ALIGN);
+            }
+            if decays {
+                decayed = elements;
+            }
+        }
+        Layout { starts, decayed, elements }
+    }
+
+    /// Zeros in this layout: the tensors, and the one whose parts they are.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::zeros`]; [`crate::Error::Device`] where tensors have no parts.
+    pub fn zeros(&self, config: &Config, device: &Device, dtype: DType) -> Result<(Parameters, Tensor)> {
+        let whole = Tensor::zeros(device, [self.elements], dtype)?;
+        let mut starts = self.starts.iter();
+        let parts = Parameters::build(config, &mut |shape| whole.part(*starts.next().expect("as many as in `new`"), shape))?;
+        Ok((parts, whole))
+    }
+}
+
 /// Standard normal, by Box and Muller.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
@@ -246,6 +289,24 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_one_layout_tensors_do_not_overlap_and_those_that_decay_come_first() {
+        let config = Config::meadow(50);
+        let layout = Layout::new(&config);
+        let mut shapes = Vec::new();
+        let _ = Parameters::build(&config, &mut |shape| {
+            shapes.push(shape.to_vec());
+            Ok(())
+        });
+        let mut ranges: Vec<_> = layout.starts.iter().zip(&shapes).map(|(&start, shape)| start..start + shape.iter().product::<usize>()).collect();
+        for (range, shape) in ranges.iter().zip(&shapes) {
+            assert_eq!(range.end <= layout.decayed, shape.len() >= 2);
+            assert!(range.start % 64 == 0 && range.end <= layout.elements);
+        }
+        ranges.sort_by_key(|r| r.start);
+        assert!(ranges.windows(2).all(|w| w[0].end <= w[1].start));
+    }
 
     #[test]
     fn both_listings_agree() {

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! `norm = √ Σ g²` over every gradient of the model comes from [`global_norm`] and stays on the device. The coefficients are
-//! computed in f64 on the host and handed over as f32. There is no backward pass.
+//! computed in f64 on the host, rounded to f32 and read by the kernels from memory: they change from step to step, and a CUDA
+//! graph that replays a step's launches keeps their arguments. There is no backward pass.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
@@ -53,44 +54,44 @@ pub struct Hyper {
     pub step: usize,
 }
 
-/// The sizes and coefficients of one update, as the kernels read them; the sums of [`global_norm`] need only `n` and `offset`.
+/// Numbers that one step's coefficients are.
+pub const COEFFICIENTS: usize = 8;
+
+impl Hyper {
+    /// What [`update`] reads from memory, each number one of f32: the decay's factor, 1 − β₁, β₂, 1 − β₂, the step size, the
+    /// correction of the second moment, eps and the norm to clip to.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for step 0.
+    pub fn coefficients(&self) -> Result<[f64; COEFFICIENTS]> {
+        if self.step == 0 {
+            return Err(Error::mismatch(OP, "step", "a number from 1", 0));
+        }
+        let step = self.step as f64;
+        let coefficients = [
+            1.0 - self.lr * self.weight_decay,
+            1.0 - self.beta1,
+            self.beta2,
+            1.0 - self.beta2,
+            self.lr / (1.0 - self.beta1.powf(step)),
+            (1.0 - self.beta2.powf(step)).sqrt(),
+            self.eps,
+            self.max_norm,
+        ];
+        Ok(coefficients.map(|c| c as f32 as f64))
+    }
+}
+
+/// The sizes of one launch, as the kernels read them; the sums of [`global_norm`] need only `n` and `offset`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Dims {
     n: u32,
     has_copy: u32,
-    decay: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    step_size: f32,
-    correction2: f32,
-    eps: f32,
-    max_norm: f32,
+    has_loss: u32,
+    decayed: u32,
     offset: u32,
-    padding: u32,
-}
-
-impl Dims {
-    fn new(n: usize, has_copy: bool, h: &Hyper) -> Result<Self> {
-        if h.step == 0 {
-            return Err(Error::mismatch(OP, "step", "a number from 1", 0));
-        }
-        Ok(Dims {
-            n: size(OP, "elements", n)?,
-            has_copy: has_copy as u32,
-            decay: (1.0 - h.lr * h.weight_decay) as f32,
-            one_minus_beta1: (1.0 - h.beta1) as f32,
-            beta2: h.beta2 as f32,
-            one_minus_beta2: (1.0 - h.beta2) as f32,
-            step_size: (h.lr / (1.0 - h.beta1.powf(h.step as f64))) as f32,
-            correction2: (1.0 - h.beta2.powf(h.step as f64)).sqrt() as f32,
-            eps: h.eps as f32,
-            max_norm: h.max_norm as f32,
-            offset: 0,
-            padding: 0,
-        })
-    }
+    padding: [u32; 3],
 }
 
 /// Elements of workspace that [`global_norm`] needs for gradients of these lengths.
@@ -134,16 +135,38 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
 /// One step of one parameter tensor.
 ///
 /// Shapes: `p` (the weights), `m` and `v` (the moments; zeros before the first step) are updated, `g` (the gradient) is read; all
-/// of the same length. `norm [1]` comes from [`global_norm`] and is read only if `max_norm > 0`. `copy`: the new weights, rounded
-/// to the nearest bf16 (ties to even), of the same length: in mixed precision it is what forward and backward read, and `p` its f32
-/// master. dtype f32 (f64 on the CPU; `copy` is then f64, not rounded: the oracle's bf16).
+/// of the same length. The first `decayed` elements decay. `coefficients` as [`Hyper::coefficients`] gives them. `norm [1]` comes
+/// from [`global_norm`] and is read only if `max_norm > 0` or there is a loss. `loss [1]`: where it or the norm is not finite,
+/// nothing changes. `copy`: the new weights, rounded to the nearest bf16 (ties to even), of the same length: in mixed precision it
+/// is what forward and backward read, and `p` its f32 master. dtype f32 (f64 on the CPU; `copy` is then f64, not rounded: the
+/// oracle's bf16).
 ///
 /// # Errors
-/// [`Error::Mismatch`] where a shape, dtype or device does not fit, or for step 0.
-pub fn update(p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, norm: &Tensor, hyper: &Hyper, copy: Option<&mut Tensor>) -> Result<()> {
+/// [`Error::Mismatch`] where a shape, dtype or device does not fit.
+pub fn update(
+    p: &mut Tensor,
+    g: &Tensor,
+    m: &mut Tensor,
+    v: &mut Tensor,
+    coefficients: &Tensor,
+    decayed: usize,
+    norm: &Tensor,
+    loss: Option<&Tensor>,
+    copy: Option<&mut Tensor>,
+) -> Result<()> {
     let dtype = real(OP, "p", p)?;
     let device = p.device().clone();
-    let dims = Dims::new(p.len(), copy.is_some(), hyper)?;
+    let dims = Dims {
+        n: size(OP, "elements", p.len())?,
+        has_copy: copy.is_some() as u32,
+        has_loss: loss.is_some() as u32,
+        decayed: size(OP, "decayed elements", decayed)?,
+        ..bytemuck::Zeroable::zeroed()
+    };
+    expect_len(OP, "coefficients", coefficients, [COEFFICIENTS], dtype, &device)?;
+    if let Some(loss) = loss {
+        expect_len(OP, "loss", loss, [1], dtype, &device)?;
+    }
     expect_len(OP, "g", g, p.shape(), dtype, &device)?;
     expect_len(OP, "m", m, p.shape(), dtype, &device)?;
     expect_len(OP, "v", v, p.shape(), dtype, &device)?;
@@ -154,7 +177,10 @@ pub fn update(p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, norm: 
     }
     match &device {
         Device::Cpu => {
-            on_real!(dtype, update_cpu::<T>(dims, p, g, m, v, norm));
+            if loss.is_some_and(|loss| [loss, norm].iter().any(|t| !on_real!(dtype, is_finite::<T>(t)))) {
+                return Ok(());
+            }
+            on_real!(dtype, update_cpu::<T>(dims, p, g, m, v, coefficients, norm));
             match (copy, dtype) {
                 (None, _) => {}
                 (Some(copy), DType::F64) => copy.copy_from(p)?,
@@ -167,7 +193,7 @@ pub fn update(p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, norm: 
                 kernel: (OP, "update"),
                 constants: &[],
                 variant: "",
-                buffers: &[Some(&*p), Some(g), Some(&*m), Some(&*v), Some(norm), copy],
+                buffers: &[Some(&*p), Some(g), Some(&*m), Some(&*v), Some(coefficients), Some(norm), loss, copy],
                 dims: dims_bytes(&dims),
                 groups: (dims.n as usize).div_ceil(1024),
             })?;
@@ -222,21 +248,34 @@ struct Coefficients<T> {
     eps: T,
 }
 
-fn update_cpu<T: Real>(dims: Dims, p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, norm: &Tensor) {
-    let of = |x: f32| T::of(x as f64);
-    let ratio = of(dims.max_norm) / (norm.cpu::<T>()[0] + T::of(1e-6));
-    let unclipped = dims.max_norm <= 0.0 || ratio >= T::one();
+fn is_finite<T: Real>(number: &Tensor) -> bool {
+    number.cpu::<T>()[0].is_finite()
+}
+
+fn update_cpu<T: Real>(dims: Dims, p: &mut Tensor, g: &Tensor, m: &mut Tensor, v: &mut Tensor, coefficients: &Tensor, norm: &Tensor) {
+    let given = coefficients.cpu::<T>();
+    let max_norm = given[7];
+    let ratio = max_norm / (norm.cpu::<T>()[0] + T::of(1e-6));
+    let unclipped = max_norm <= T::zero() || ratio >= T::one();
     let c = Coefficients {
         clip: if unclipped { T::one() } else { ratio }, // a norm that is NaN spreads, as torch's does
-        decay: of(dims.decay),
-        one_minus_beta1: of(dims.one_minus_beta1),
-        beta2: of(dims.beta2),
-        one_minus_beta2: of(dims.one_minus_beta2),
-        step_size: of(dims.step_size),
-        correction2: of(dims.correction2),
-        eps: of(dims.eps),
+        decay: given[0],
+        one_minus_beta1: given[1],
+        beta2: given[2],
+        one_minus_beta2: given[3],
+        step_size: given[4],
+        correction2: given[5],
+        eps: given[6],
     };
     let (p, g, m, v) = (p.cpu_mut::<T>(), g.cpu::<T>(), m.cpu_mut::<T>(), v.cpu_mut::<T>());
+    let decayed = (dims.decayed as usize).min(p.len());
+    let ((p, p_rest), (g, g_rest)) = (p.split_at_mut(decayed), g.split_at(decayed));
+    let ((m, m_rest), (v, v_rest)) = (m.split_at_mut(decayed), v.split_at_mut(decayed));
+    update_part(p, g, m, v, c);
+    update_part(p_rest, g_rest, m_rest, v_rest, Coefficients { decay: T::one(), ..c });
+}
+
+fn update_part<T: Real>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], c: Coefficients<T>) {
     if p.len() < PARALLEL {
         return update_all(p, g, m, v, c);
     }
@@ -286,16 +325,16 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &n in LENGTHS {
         for with_copy in [false, true] {
-            cases.push(update_case(n, with_copy, 0.5, Hyper { step: 1 + n % 1000, ..HYPER }));
+            cases.push(update_case(n, n, with_copy, 0.5, Hyper { step: 1 + n % 1000, ..HYPER }));
         }
-        cases.push(update_case(n, false, 3.0, HYPER)); // clipped
+        cases.push(update_case(n, n / 3, false, 3.0, HYPER)); // clipped; the first third decays
         cases.push(norm_case(&[n]));
     }
-    cases.push(update_case(33, true, 3.0, Hyper { max_norm: 0.0, ..HYPER }));
-    cases.push(update_case(33, false, 1.0, Hyper { weight_decay: 0.0, step: 1_000_000, ..HYPER }));
+    cases.push(update_case(33, 0, true, 3.0, Hyper { max_norm: 0.0, ..HYPER }));
+    cases.push(update_case(33, 33, false, 1.0, Hyper { weight_decay: 0.0, step: 1_000_000, ..HYPER }));
     // The largest tensors of the demo's model: embeddings and a feed-forward matrix.
-    cases.push(update_case(450 * 64, true, 2.0, HYPER).bench(14 * 450 * 64));
-    cases.push(update_case(64 * 176, false, 2.0, HYPER).bench(14 * 64 * 176));
+    cases.push(update_case(450 * 64, 450 * 64, true, 2.0, HYPER).bench(14 * 450 * 64));
+    cases.push(update_case(64 * 176, 64 * 176, false, 2.0, HYPER).bench(14 * 64 * 176));
     for lens in [&[][..], &[1, 1], &[0, 3, 0], &[5, 4096, 4097, 1], &[31, 33, 64, 127, 129], &[8191, 2, 12_289], &[64; 40]] {
         cases.push(norm_case(lens));
     }
@@ -303,10 +342,15 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn update_case(n: usize, with_copy: bool, norm: f64, hyper: Hyper) -> Case {
-    let label = format!("n={n} norm={norm} max_norm={} step={}{}", hyper.max_norm, hyper.step, if with_copy { " copy" } else { "" });
+fn update_case(n: usize, decayed: usize, with_copy: bool, norm: f64, hyper: Hyper) -> Case {
+    let label =
+        format!("n={n} decayed={decayed} norm={norm} max_norm={} step={}{}", hyper.max_norm, hyper.step, if with_copy { " copy" } else { "" });
     let mut draw = Draw::new(&label);
-    let inputs = vec![draw.normals("g", [n], 0.1), Operand::new("norm", [1], Kind::Real, vec![norm])];
+    let inputs = vec![
+        draw.normals("g", [n], 0.1),
+        Operand::new("norm", [1], Kind::Real, vec![norm]),
+        Operand::new("coefficients", [COEFFICIENTS], Kind::Real, hyper.coefficients().expect("a good step").into()),
+    ];
     let squares = Operand::new("v", [n], Kind::Real, (0..n).map(|_| draw.normal().powi(2) * 0.01).collect());
     let mut outputs = vec![Output::updated(draw.normals("p", [n], 1.0)), Output::updated(draw.normals("m", [n], 0.1)), Output::updated(squares)];
     if with_copy {
@@ -315,10 +359,10 @@ fn update_case(n: usize, with_copy: bool, norm: f64, hyper: Hyper) -> Case {
     // WGSL: a division within 2.5 ulp, a square root within about 3, of a step that is small beside p.
     Case::new("update", label, inputs, outputs, Compare::Reduction(2.0), move |i, o| {
         let [p, m, v, copy @ ..] = o else { unreachable!("three outputs at least") };
-        update(p, &i[0], m, v, &i[1], &hyper, copy.first_mut())
+        update(p, &i[0], m, v, &i[2], decayed, &i[1], None, copy.first_mut())
     })
     .naive(move |i, o| {
-        on_real!(i[0].dtype(), naive_update::<T>(i, o, &hyper));
+        on_real!(i[0].dtype(), naive_update::<T>(i, o, decayed));
         Ok(())
     })
 }
@@ -342,17 +386,17 @@ fn naive_norm<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
     outputs[0].cpu_mut::<T>()[0] = sum(inputs.iter().flat_map(|grad| grad.cpu::<T>()).map(|&g| g * g)).sqrt();
 }
 
-fn naive_update<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], hyper: &Hyper) {
+fn naive_update<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], decayed: usize) {
     let (g, norm) = (inputs[0].cpu::<T>(), inputs[1].cpu::<T>()[0]);
-    let dims = Dims::new(g.len(), false, hyper).expect("a good step");
-    let of = |x: f32| T::of(x as f64);
-    let clip = if dims.max_norm > 0.0 { T::one().min(of(dims.max_norm) / (norm + T::of(1e-6))) } else { T::one() };
+    let [decay, one_minus_beta1, beta2, one_minus_beta2, step_size, correction2, eps, max_norm] = *inputs[2].cpu::<T>() else { unreachable!("eight numbers") };
+    let clip = if max_norm > T::zero() { T::one().min(max_norm / (norm + T::of(1e-6))) } else { T::one() };
     for i in 0..g.len() {
         let g = g[i] * clip;
         let [p, m, v] = [0, 1, 2].map(|o| outputs[o].cpu::<T>()[i]);
-        let m = m + (g - m) * of(dims.one_minus_beta1);
-        let v = of(dims.beta2) * v + of(dims.one_minus_beta2) * g * g;
-        let p = p * of(dims.decay) - of(dims.step_size) * m / (v.sqrt() / of(dims.correction2) + of(dims.eps));
+        let m = m + (g - m) * one_minus_beta1;
+        let v = beta2 * v + one_minus_beta2 * g * g;
+        let kept = if i < decayed { p * decay } else { p };
+        let p = kept - step_size * m / (v.sqrt() / correction2 + eps);
         for (output, value) in outputs.iter_mut().zip([p, m, v, p]) {
             output.cpu_mut::<T>()[i] = value;
         }
@@ -380,7 +424,8 @@ mod tests {
             let g = tensor(&g);
             global_norm(&[&g], &mut norm, &mut scratch).unwrap();
             let hyper = Hyper { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, max_norm, step };
-            update(&mut p, &g, &mut m, &mut v, &norm, &hyper, None).unwrap();
+            let coefficients = tensor(&hyper.coefficients().unwrap());
+            update(&mut p, &g, &mut m, &mut v, &coefficients, 5, &norm, None, None).unwrap();
         }
         [p, m, v, norm].map(|t| t.read_f64().unwrap())
     }
@@ -431,7 +476,9 @@ mod tests {
             let [g, mut m, mut v] = crate::ops::zeros_like([&p, &p, &p]).unwrap();
             let norm = Tensor::from_slice(&device, [1], &[0f32]).unwrap();
             let mut copy = Tensor::zeros(&device, [n], DType::Bf16).unwrap();
-            update(&mut p, &g, &mut m, &mut v, &norm, &Hyper { lr: 0.0, ..HYPER }, Some(&mut copy)).unwrap();
+            let coefficients = Hyper { lr: 0.0, ..HYPER }.coefficients().unwrap();
+            let coefficients = Tensor::from_f64(&device, [COEFFICIENTS], DType::F32, &coefficients).unwrap();
+            update(&mut p, &g, &mut m, &mut v, &coefficients, n, &norm, None, Some(&mut copy)).unwrap();
             assert_eq!(p.read::<f32>().unwrap(), values);
             let found: Vec<u16> = copy.read::<bf16>().unwrap().iter().map(|x| x.to_bits()).collect();
             assert_eq!(found, expected, "{device}");
@@ -440,10 +487,26 @@ mod tests {
 
     #[test]
     fn step_zero_is_refused() {
-        let mut tensors = [(); 5].map(|_| Tensor::zeros(&Device::Cpu, [1], DType::F32).unwrap());
-        let [p, g, m, v, norm] = &mut tensors;
-        let error = update(p, g, m, v, norm, &Hyper { step: 0, ..HYPER }, None).unwrap_err();
+        let error = Hyper { step: 0, ..HYPER }.coefficients().unwrap_err();
         assert_eq!(error.to_string(), "adamw: step: expected a number from 1, found 0");
+    }
+
+    /// With a loss beside it, an update that would spoil the weights does not happen.
+    #[test]
+    fn nothing_changes_where_the_loss_or_the_norm_is_not_finite() {
+        for device in test_devices() {
+            for (loss, norm, moves) in [(1.0, 2.0, true), (f32::NAN, 2.0, false), (1.0, f32::INFINITY, false), (f32::NEG_INFINITY, f32::NAN, false)] {
+                let tensor = |values: &[f32]| Tensor::from_slice(&device, [values.len()], values).unwrap();
+                let (before, g) = (vec![1.0; 7], tensor(&[0.5; 7]));
+                let (mut p, mut m, mut v) = (tensor(&before), tensor(&[0.0; 7]), tensor(&[0.0; 7]));
+                let coefficients = tensor(&HYPER.coefficients().unwrap().map(|c| c as f32));
+                let mut copy = Tensor::zeros(&device, [7], DType::Bf16).unwrap();
+                update(&mut p, &g, &mut m, &mut v, &coefficients, 7, &tensor(&[norm]), Some(&tensor(&[loss])), Some(&mut copy)).unwrap();
+                let moved = [p.read::<f32>().unwrap() != before, m.read::<f32>().unwrap() != [0.0; 7], v.read::<f32>().unwrap() != [0.0; 7]];
+                assert_eq!(moved, [moves; 3], "{device}: loss {loss}, norm {norm}");
+                assert_eq!(copy.read::<bf16>().unwrap()[6] != bf16::ZERO, moves, "{device}");
+            }
+        }
     }
 
     #[test]
@@ -455,7 +518,7 @@ mod tests {
     #[test]
     fn any_shape() {
         assert_drawn(8, (0usize..9000, any::<bool>(), 0.0f64..4.0, 1usize..5000), |(n, with_copy, norm, step)| {
-        vec![update_case(n, with_copy, norm, Hyper { step, ..HYPER }), norm_case(&[n, 3, n / 2])]
+        vec![update_case(n, step.min(n), with_copy, norm, Hyper { step, ..HYPER }), norm_case(&[n, 3, n / 2])]
         });
     }
 }

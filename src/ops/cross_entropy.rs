@@ -28,23 +28,24 @@ pub struct Dims {
     rows: u32,
     vocabulary: u32,
     parts: u32,
-    weight: f32,
+    accumulate: u32,
     row_threads: u32,
     padding: [u32; 3],
 }
 
 impl Dims {
-    fn new(logits: &Tensor, target: &Tensor, weight: f32) -> Result<Self> {
+    fn new(logits: &Tensor, target: &Tensor, weight: &Tensor) -> Result<Self> {
         let vocabulary = logits.row_len();
         if vocabulary == 0 {
             return Err(Error::mismatch(OP, "logits", "rows of at least one logit", logits.shape()));
         }
         expect_len(OP, "target", target, [logits.rows()], DType::I32, logits.device())?;
+        expect_len(OP, "weight", weight, [1], statistic(logits.dtype()), logits.device())?;
         Ok(Dims {
             rows: size(OP, "rows", logits.rows())?,
             vocabulary: size(OP, "vocabulary", vocabulary)?,
             parts: vocabulary.div_ceil(PART) as u32,
-            weight,
+            accumulate: 0,
             row_threads: 0, // CUDA: see forward
             padding: [0; 3],
         })
@@ -54,23 +55,32 @@ impl Dims {
 /// The loss, and what [`backward`] needs.
 ///
 /// Shapes: `logits [M, V]`, `target [M]` i32 (−1: the row does not count), `row_loss [M]` and `lse [M]` (both 0 for a row that
-/// does not count), `loss [1]`. `weight`: 1 / the number of rows that count, for their mean. dtype f32 (f64 on the CPU; the
-/// logits also bf16 where the device has it, the rest is then f32).
+/// does not count), `loss [1]`, which is added to if `accumulate`: the rows of one loss may come in several calls. `weight [1]`:
+/// 1 / the number of rows that count in all of them, for their mean. dtype f32 (f64 on the CPU; the logits also bf16 where the
+/// device has it, the rest is then f32).
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a target that is neither −1 nor below V
 /// (a GPU leaves such a row out: the host does not see it).
-pub fn forward(logits: &Tensor, target: &Tensor, weight: f32, row_loss: &mut Tensor, lse: &mut Tensor, loss: &mut Tensor) -> Result<()> {
+pub fn forward(
+    logits: &Tensor,
+    target: &Tensor,
+    weight: &Tensor,
+    row_loss: &mut Tensor,
+    lse: &mut Tensor,
+    loss: &mut Tensor,
+    accumulate: bool,
+) -> Result<()> {
     let dtype = activation(OP, "logits", logits)?;
     let device = logits.device().clone();
-    let dims = Dims::new(logits, target, weight)?;
+    let dims = Dims { accumulate: accumulate as u32, ..Dims::new(logits, target, weight)? };
     expect_len(OP, "row_loss", row_loss, [logits.rows()], statistic(dtype), &device)?;
     expect_len(OP, "lse", lse, [logits.rows()], statistic(dtype), &device)?;
     expect_len(OP, "loss", loss, [1], statistic(dtype), &device)?;
     match &device {
         Device::Cpu => {
             check_targets(target.cpu::<i32>(), logits.row_len())?;
-            on_real!(dtype, forward_cpu::<T>(dims, logits, target, row_loss, lse, loss));
+            on_real!(dtype, forward_cpu::<T>(dims, logits, target, weight, row_loss, lse, loss));
         }
         Device::Gpu(gpu) => {
             let row_threads = match gpu.language() {
@@ -88,7 +98,8 @@ pub fn forward(logits: &Tensor, target: &Tensor, weight: f32, row_loss: &mut Ten
                 dims: dims_bytes(&dims),
                 groups: logits.rows().div_ceil((256 / row_threads) as usize),
             })?;
-            gpu.launch(Launch { kernel: (OP, "total"), constants: &[], buffers: &[Some(row_loss), Some(loss)], variant: "", dims: dims_bytes(&dims), groups: 1 })?;
+            let buffers = &[Some(&*row_loss), Some(weight), Some(&*loss)];
+            gpu.launch(Launch { kernel: (OP, "total"), constants: &[], buffers, variant: "", dims: dims_bytes(&dims), groups: 1 })?;
         }
     }
     Ok(())
@@ -96,12 +107,12 @@ pub fn forward(logits: &Tensor, target: &Tensor, weight: f32, row_loss: &mut Ten
 
 /// The gradient: `logits` becomes `dlogits`. Rows that do not count become 0.
 ///
-/// Shapes: `logits [M, V]` (what forward read), `target [M]` i32, `lse [M]` (what forward saved); `weight` as given to forward,
-/// times the gradient of the loss. dtype as for [`forward`].
+/// Shapes: `logits [M, V]` (what forward read), `target [M]` i32, `lse [M]` (what forward saved), `weight [1]`: as given to
+/// forward, times the gradient of the loss. dtype as for [`forward`].
 ///
 /// # Errors
 /// As [`forward`].
-pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: f32) -> Result<()> {
+pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Tensor) -> Result<()> {
     let dtype = activation(OP, "logits", logits)?;
     let device = logits.device().clone();
     let dims = Dims::new(logits, target, weight)?;
@@ -109,13 +120,13 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: f32)
     match &device {
         Device::Cpu => {
             check_targets(target.cpu::<i32>(), logits.row_len())?;
-            on_real!(dtype, backward_cpu::<T>(dims, logits, target, lse));
+            on_real!(dtype, backward_cpu::<T>(dims, logits, target, lse, weight));
         }
         Device::Gpu(gpu) => gpu.launch(Launch {
             kernel: (OP, "backward"),
             constants: &[],
             variant: variant(dtype),
-            buffers: &[Some(&*logits), Some(target), Some(lse)],
+            buffers: &[Some(&*logits), Some(target), Some(lse), Some(weight)],
             dims: dims_bytes(&dims),
             groups: match gpu.language() {
                 Language::Wgsl => dims.rows as usize * dims.parts as usize,
@@ -135,14 +146,16 @@ fn check_targets(target: &[i32], vocabulary: usize) -> Result<()> {
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn forward_cpu<T: Real>(dims: Dims, logits: &Tensor, target: &Tensor, row_loss: &mut Tensor, lse: &mut Tensor, loss: &mut Tensor) {
+fn forward_cpu<T: Real>(dims: Dims, logits: &Tensor, target: &Tensor, weight: &Tensor, row_loss: &mut Tensor, lse: &mut Tensor, loss: &mut Tensor) {
     let vocabulary = dims.vocabulary as usize;
     let rows = rows_per_task(vocabulary);
     let given = logits.cpu::<T>().par_chunks(rows * vocabulary).zip(target.cpu::<i32>().par_chunks(rows));
     let row_loss = row_loss.cpu_mut::<T>();
     let made = row_loss.par_chunks_mut(rows).zip(lse.cpu_mut::<T>().par_chunks_mut(rows));
     made.zip(given).for_each(|((row_loss, lse), (logits, target))| forward_rows(logits, target, vocabulary, row_loss, lse));
-    loss.cpu_mut::<T>()[0] = T::of(dims.weight as f64) * sum(row_loss.iter().copied());
+    let part = weight.cpu::<T>()[0] * sum(row_loss.iter().copied());
+    let loss = &mut loss.cpu_mut::<T>()[0];
+    *loss = if dims.accumulate != 0 { *loss + part } else { part };
 }
 
 #[multiversion(targets = "simd")]
@@ -175,11 +188,11 @@ fn forward_rows<T: Real>(logits: &[T], target: &[i32], vocabulary: usize, row_lo
     }
 }
 
-fn backward_cpu<T: Real>(dims: Dims, logits: &mut Tensor, target: &Tensor, lse: &Tensor) {
+fn backward_cpu<T: Real>(dims: Dims, logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Tensor) {
     let vocabulary = dims.vocabulary as usize;
     let rows = rows_per_task(vocabulary);
     let given = target.cpu::<i32>().par_chunks(rows).zip(lse.cpu::<T>().par_chunks(rows));
-    let weight = T::of(dims.weight as f64);
+    let weight = weight.cpu::<T>()[0];
     logits.cpu_mut::<T>().par_chunks_mut(rows * vocabulary).zip(given).for_each(|(logits, (target, lse))| {
         backward_rows(logits, target, lse, vocabulary, weight);
     });
@@ -229,7 +242,7 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f
     let logits = draw.normals("logits", [rows, vocabulary], deviation).mixed();
     // The first row always counts; every fifth or so of the others does not.
     let target: Vec<i32> = (0..rows).map(|row| if row > 0 && draw.below(5) == 0 { -1 } else { draw.below(vocabulary) as i32 }).collect();
-    let weight = 1.0 / target.iter().filter(|&&t| t >= 0).count().max(1) as f32;
+    let weight = weight_operand(1.0 / target.iter().filter(|&&t| t >= 0).count().max(1) as f32);
     let lse = target.iter().zip(logits.values.chunks_exact(vocabulary)).map(|(&t, logits)| if t < 0 { 0.0 } else { log_sum_exp(logits) }).collect();
     let target = Operand::ints("target", [rows], target);
 
@@ -239,12 +252,13 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f
         Output::overwritten("loss", [1], Kind::Real),
     ];
     // WGSL: eˣ within 3 + 2·|x| ulp (times eˣ), a logarithm within 3 ulp.
-    let mut case = Case::new("forward", &label, vec![logits.clone(), target.clone()], outputs, Compare::Reduction(4.0), move |i, o| {
+    let inputs = vec![logits.clone(), target.clone(), weight.clone()];
+    let mut case = Case::new("forward", &label, inputs, outputs, Compare::Reduction(4.0), |i, o| {
         let [row_loss, lse, loss] = o else { unreachable!("three outputs") };
-        forward(&i[0], &i[1], weight, row_loss, lse, loss)
+        forward(&i[0], &i[1], &i[2], row_loss, lse, loss, false)
     })
-    .naive(move |i, o| {
-        on_real!(i[0].dtype(), naive_forward::<T>(i, o, weight));
+    .naive(|i, o| {
+        on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     });
     if bench {
@@ -252,18 +266,22 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f
     }
     cases.push(case);
 
-    let inputs = vec![target, Operand::new("lse", [rows], Kind::Real, lse)];
-    let mut case = Case::new("backward", &label, inputs, vec![Output::updated(logits)], Compare::Reduction(4.0), move |i, o| {
-        backward(&mut o[0], &i[0], &i[1], weight)
+    let inputs = vec![target, Operand::new("lse", [rows], Kind::Real, lse), weight];
+    let mut case = Case::new("backward", &label, inputs, vec![Output::updated(logits)], Compare::Reduction(4.0), |i, o| {
+        backward(&mut o[0], &i[0], &i[1], &i[2])
     })
-    .naive(move |i, o| {
-        on_real!(i[1].dtype(), naive_backward::<T>(i, o, weight));
+    .naive(|i, o| {
+        on_real!(i[1].dtype(), naive_backward::<T>(i, o));
         Ok(())
     });
     if bench {
         case = case.bench(4 * (rows * vocabulary) as u64);
     }
     cases.push(case);
+}
+
+fn weight_operand(weight: f32) -> Operand {
+    Operand::new("weight", [1], Kind::Real, vec![weight as f64])
 }
 
 fn log_sum_exp(logits: &[f64]) -> f64 {
@@ -271,7 +289,7 @@ fn log_sum_exp(logits: &[f64]) -> f64 {
     top + logits.iter().map(|x| (x - top).exp()).sum::<f64>().ln()
 }
 
-fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], weight: f32) {
+fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
     let (vocabulary, logits, target) = (inputs[0].row_len(), inputs[0].cpu::<T>(), inputs[1].cpu::<i32>());
     let mut total = T::zero();
     for row in 0..target.len() {
@@ -286,16 +304,16 @@ fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], weight: f32
         outputs[1].cpu_mut::<T>()[row] = lse;
         total += loss;
     }
-    outputs[2].cpu_mut::<T>()[0] = T::of(weight as f64) * total;
+    outputs[2].cpu_mut::<T>()[0] = inputs[2].cpu::<T>()[0] * total;
 }
 
-fn naive_backward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], weight: f32) {
-    let (vocabulary, target, lse) = (outputs[0].row_len(), inputs[0].cpu::<i32>(), inputs[1].cpu::<T>());
+fn naive_backward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
+    let (vocabulary, target, lse, weight) = (outputs[0].row_len(), inputs[0].cpu::<i32>(), inputs[1].cpu::<T>(), inputs[2].cpu::<T>()[0]);
     for row in 0..target.len() {
         for v in 0..vocabulary {
             let x = &mut outputs[0].cpu_mut::<T>()[row * vocabulary + v];
             let one = if target[row] == v as i32 { T::one() } else { T::zero() };
-            *x = if target[row] < 0 { T::zero() } else { T::of(weight as f64) * ((*x - lse[row]).exp() - one) };
+            *x = if target[row] < 0 { T::zero() } else { weight * ((*x - lse[row]).exp() - one) };
         }
     }
 }
@@ -310,13 +328,14 @@ pub fn gradients() -> Vec<GradientCase> {
             let run = |i: &[Tensor]| -> Result<[Tensor; 2]> {
                 let [mut row_loss, mut lse] = [(); 2].map(|_| Tensor::zeros(i[0].device(), [i[0].rows()], i[0].dtype()).expect("a small tensor"));
                 let mut loss = Tensor::zeros(i[0].device(), [1], i[0].dtype())?;
-                forward(&i[0], &i[1], 0.5, &mut row_loss, &mut lse, &mut loss)?;
+                forward(&i[0], &i[1], &i[2], &mut row_loss, &mut lse, &mut loss, false)?;
                 Ok([loss, lse])
             };
             GradientCase {
                 inputs: vec![
                     draw.normals("logits", [rows, vocabulary], 1.0),
                     Operand::ints("target", [rows], (0..rows).map(|row| if row == 1 { -1 } else { draw.below(vocabulary) as i32 }).collect::<Vec<_>>()),
+                    weight_operand(0.5),
                 ],
                 wrt: vec![0],
                 label,
@@ -325,8 +344,7 @@ pub fn gradients() -> Vec<GradientCase> {
                     let [_, lse] = run(i)?;
                     let [mut dlogits] = super::zeros_like([&i[0]])?;
                     dlogits.copy_from(&i[0])?;
-                    backward(&mut dlogits, &i[1], &lse, 0.5)?;
-                    // The weight is f32; a cotangent in f64 must not pass through it.
+                    backward(&mut dlogits, &i[1], &lse, &i[2])?;
                     let cotangent = d[0].cpu::<f64>()[0];
                     dlogits.cpu_mut::<f64>().iter_mut().for_each(|x| *x *= cotangent);
                     Ok(vec![dlogits])
@@ -341,15 +359,16 @@ mod tests {
     use super::*;
     use crate::check::{assert_drawn, assert_op, test_devices};
 
-    fn run(logits: &[f64], target: &[i32], weight: f32) -> Result<[Vec<f64>; 4]> {
+    fn run(logits: &[f64], target: &[i32], weight: f64) -> Result<[Vec<f64>; 4]> {
         let rows = target.len();
         let mut logits = Tensor::from_slice(&Device::Cpu, [rows, logits.len() / rows], logits)?;
         let target = Tensor::from_slice(&Device::Cpu, [rows], target)?;
         let mut row_loss = Tensor::zeros(&Device::Cpu, [rows], DType::F64)?;
         let mut lse = Tensor::zeros(&Device::Cpu, [rows], DType::F64)?;
         let mut loss = Tensor::zeros(&Device::Cpu, [1], DType::F64)?;
-        forward(&logits, &target, weight, &mut row_loss, &mut lse, &mut loss)?;
-        backward(&mut logits, &target, &lse, weight)?;
+        let weight = Tensor::from_slice(&Device::Cpu, [1], &[weight])?;
+        forward(&logits, &target, &weight, &mut row_loss, &mut lse, &mut loss, false)?;
+        backward(&mut logits, &target, &lse, &weight)?;
         Ok([row_loss.read()?, lse.read()?, loss.read()?, logits.read()?])
     }
 
@@ -375,9 +394,13 @@ mod tests {
             let target = Tensor::from_slice(&device, [3], &[2, 0, -5]).unwrap();
             let [mut row_loss, mut lse] = [(); 2].map(|_| Tensor::from_slice(&device, [3], &[f32::NAN; 3]).unwrap());
             let mut loss = Tensor::zeros(&device, [1], DType::F32).unwrap();
-            forward(&logits, &target, 1.0, &mut row_loss, &mut lse, &mut loss).unwrap();
-            backward(&mut logits, &target, &lse, 1.0).unwrap();
+            let weight = Tensor::from_slice(&device, [1], &[1f32]).unwrap();
+            forward(&logits, &target, &weight, &mut row_loss, &mut lse, &mut loss, false).unwrap();
             assert!((loss.read::<f32>().unwrap()[0] - 2f32.ln()).abs() < 1e-6);
+            // Another chunk of the same rows: the loss is their sum.
+            forward(&logits, &target, &weight, &mut row_loss, &mut lse, &mut loss, true).unwrap();
+            assert!((loss.read::<f32>().unwrap()[0] - 4f32.ln()).abs() < 1e-6);
+            backward(&mut logits, &target, &lse, &weight).unwrap();
             let dlogits = logits.read::<f32>().unwrap();
             assert_eq!([dlogits[0], dlogits[1], dlogits[4], dlogits[5]], [0.0; 4]);
             assert!((dlogits[2] + 0.5).abs() < 1e-6 && (dlogits[3] - 0.5).abs() < 1e-6);

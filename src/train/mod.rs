@@ -6,6 +6,7 @@ pub mod examples;
 pub mod files;
 pub mod fit;
 pub mod folder;
+mod graphs;
 pub mod schedule;
 pub mod step;
 

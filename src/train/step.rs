@@ -4,17 +4,20 @@
 //! and the weights that the kernels read are bf16; the parameters themselves, their gradients, the moments, statistics and sums
 //! stay f32, and AdamW writes both the parameters and their rounded copy.
 
+use super::graphs::{Graphs, Shape};
 use super::schedule::Schedule;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::activations::{Activations, bytes};
-use crate::model::batch::{Batch, Capacity, Inputs};
+use crate::model::batch::{Batch, Capacity, Inputs, Size};
+use crate::model::parameters::Layout;
 use crate::model::{Config, Parameters, backward, forward};
 use crate::ops::adamw::{self, Hyper};
 use crate::ops::rope;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
 
-/// A model in training: parameters, gradients, moments and everything that a step needs, allocated once.
+/// A model in training: parameters, gradients, moments and everything that a step needs, allocated once. Values may be written into
+/// its tensors, but the tensors stay: a recorded step knows them by their addresses.
 pub struct Trainer {
     /// The model's config.
     pub config: Config,
@@ -30,16 +33,33 @@ pub struct Trainer {
     pub step: usize,
     /// Learning rate over time, and AdamW's constants.
     pub schedule: Schedule,
+    /// Where the device has it: all tensors of a kind as one, for clearing, the norm and the update.
+    whole: Option<Whole>,
     activations: Activations,
+    capacity: Capacity,
     /// The next batch's inputs, uploaded while this one runs.
     next_inputs: Inputs,
     activations_bytes: u64,
     table: rope::Table,
     norm: Tensor,
+    /// AdamW's coefficients of this step.
+    coefficients: Tensor,
+    /// Where the device has them: the launches of a step, recorded.
+    graphs: Option<Graphs>,
+}
+
+/// What each kind of parameter tensors are the parts of.
+struct Whole {
+    parameters: Tensor,
+    gradients: Tensor,
+    moments: [Tensor; 2],
+    rounded: Option<Tensor>,
+    /// Elements that decay.
+    decayed: usize,
 }
 
 /// A batch whose inputs are on the device, or on their way. See [`Trainer::ready`].
-pub struct Ready(Batch);
+pub struct Ready(Batch, Size);
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +92,6 @@ impl Trainer {
             let what = format!("{activation} activations beside {dtype} parameters: mixed precision is bf16 beside f32, on cuda and emulator");
             return Err(Error::Device { device: device.to_string(), what });
         }
-        let zeros = || Parameters::zeros(config, &device, dtype);
         let mut activations_bytes = 0;
         let mut make = |shape: &[usize], dtype| {
             let tensor = Tensor::zeros(&device, shape, dtype)?;
@@ -83,16 +102,40 @@ impl Trainer {
         let mut next_inputs = Inputs::build(config, capacity, activation, &mut make)?;
         activations.inputs.number_rows()?;
         next_inputs.number_rows()?;
-        let rounded = (activation != dtype).then(|| parameters.rounded(config, activation)).transpose()?;
+        let mixed = activation != dtype;
+        let layout = device.has_parts().then(|| Layout::new(config)).filter(|layout| layout.elements <= MAX_ELEMENTS);
+        let (parameters, gradients, moments, mut rounded, whole) = match layout {
+            None => {
+                let zeros = |dtype| Parameters::zeros(config, &device, dtype);
+                let rounded = mixed.then(|| zeros(activation)).transpose()?;
+                (parameters, zeros(dtype)?, [zeros(dtype)?, zeros(dtype)?], rounded, None)
+            }
+            Some(layout) => {
+                let zeros = |dtype| layout.zeros(config, &device, dtype);
+                let (mut parts, p) = zeros(dtype)?;
+                parts.each_mut().into_iter().zip(parameters.each()).try_for_each(|(to, from)| to.copy_from(from))?;
+                drop(parameters);
+                let ((gradients, g), (first, m), (second, v)) = (zeros(dtype)?, zeros(dtype)?, zeros(dtype)?);
+                let (rounded, r) = mixed.then(|| zeros(activation)).transpose()?.unzip();
+                (parts, gradients, [first, second], rounded, Some(Whole { parameters: p, gradients: g, moments: [m, v], rounded: r, decayed: layout.decayed }))
+            }
+        };
+        if let Some(rounded) = &mut rounded {
+            rounded.round_from(&parameters)?;
+        }
         Ok(Trainer {
-            gradients: zeros()?,
-            moments: [zeros()?, zeros()?],
+            gradients,
+            moments,
             rounded,
+            whole,
             activations,
             next_inputs,
             activations_bytes,
             table: forward::rope_table(config, &device, dtype)?,
             norm: Tensor::zeros(&device, [1], dtype)?,
+            coefficients: Tensor::zeros(&device, [adamw::COEFFICIENTS], dtype)?,
+            graphs: device.has_graphs().then(Graphs::default),
+            capacity,
             config: config.clone(),
             parameters,
             schedule,
@@ -109,7 +152,7 @@ impl Trainer {
     pub fn allocated_bytes(&self) -> u64 {
         let parameters = [&self.parameters, &self.gradients, &self.moments[0], &self.moments[1]];
         let parameters: u64 = parameters.into_iter().chain(&self.rounded).flat_map(|p| p.each()).map(Tensor::bytes).sum();
-        parameters + self.activations_bytes + self.table.tensor().bytes() + self.norm.bytes()
+        parameters + self.activations_bytes + self.table.tensor().bytes() + self.norm.bytes() + self.coefficients.bytes()
     }
 
     /// One step.
@@ -117,15 +160,17 @@ impl Trainer {
     /// # Errors
     /// [`Error::NonFinite`] where the loss or the gradient is not a number: the parameters are then as before the step.
     pub fn step(&mut self, batch: &Batch) -> Result<Report> {
-        self.activations.inputs.load(&self.config, batch, false)?;
-        self.launch_gradients()?;
+        let size = self.size(batch);
+        self.activations.inputs.load(&self.config, batch, size, false)?;
+        self.launch_step(batch, size)?;
         self.finish_step()
     }
 
     /// Uploads a batch beside what the device is doing, for [`Trainer::step_ready`]. There is room for one.
     pub fn ready(&mut self, batch: Batch) -> Result<Ready> {
-        self.next_inputs.load(&self.config, &batch, true)?;
-        Ok(Ready(batch))
+        let size = self.size(&batch);
+        self.next_inputs.load(&self.config, &batch, size, true)?;
+        Ok(Ready(batch, size))
     }
 
     /// One step on the batch that is ready, while which the host draws the next one (`draw`) and makes it ready. A GPU need not
@@ -133,23 +178,79 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`], and those of `draw`.
-    pub fn step_ready(&mut self, batch: Ready, draw: impl FnOnce() -> Result<Batch>) -> Result<(Report, Batch, Ready)> {
-        std::mem::swap(&mut self.activations.inputs, &mut self.next_inputs);
-        self.launch_gradients()?;
-        let next = self.ready(draw()?)?;
-        Ok((self.finish_step()?, batch.0, next))
+    pub fn step_ready(&mut self, Ready(batch, size): Ready, draw: impl FnOnce() -> Result<Batch>) -> Result<(Report, Batch, Ready)> {
+        // Copied, not swapped: a recorded step reads its batch where it was when it was recorded. The upload of the next batch waits
+        // for the copy, not for the step.
+        self.activations.inputs.take(&self.next_inputs)?;
+        self.launch_step(&batch, size)?;
+        let next = draw().and_then(|next| self.ready(next));
+        let report = self.finish_step()?;
+        Ok((report, batch, next?))
+    }
+
+    /// Where steps are recorded, batches are padded so that few recordings serve all of them.
+    fn size(&self, batch: &Batch) -> Size {
+        if self.graphs.is_some() { Size::of_few(batch, self.capacity) } else { Size::of(batch) }
+    }
+
+    /// The whole step on the loaded inputs, without waiting for it.
+    fn launch_step(&mut self, batch: &Batch, size: Size) -> Result<()> {
+        let hyper = Hyper {
+            lr: self.schedule.learning_rate(self.step + 1),
+            beta1: self.schedule.beta1,
+            beta2: self.schedule.beta2,
+            eps: self.schedule.eps,
+            weight_decay: self.schedule.weight_decay,
+            max_norm: self.schedule.max_norm,
+            step: self.step + 1,
+        };
+        self.coefficients.write_f64(&hyper.coefficients()?)?;
+        let launch = |trainer: &mut Self| {
+            trainer.launch_gradients()?;
+            trainer.launch_update()
+        };
+        match self.graphs.take() {
+            None => launch(self),
+            Some(mut graphs) => {
+                let (device, shape) = (self.device().clone(), Shape { size, images: batch.images, clips: batch.clips });
+                let launched = graphs.run(&device, shape, || launch(self));
+                self.graphs = Some(graphs);
+                launched
+            }
+        }
     }
 
     /// Forward and backward on the loaded inputs: afterwards the loss and the gradients are on the device.
     fn launch_gradients(&mut self) -> Result<()> {
-        self.gradients.fill_zero()?;
+        match &mut self.whole {
+            Some(whole) => whole.gradients.fill_zero()?,
+            None => self.gradients.fill_zero()?,
+        }
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
-        forward::forward(&self.config, weights, &self.table, &mut self.activations)?;
+        forward::hidden(&self.config, weights, &self.table, &mut self.activations)?;
         backward::backward(&self.config, weights, &self.table, &mut self.activations, &mut self.gradients)?;
-        adamw::global_norm(&self.gradients.each(), &mut self.norm, &mut self.activations.workspace)
+        let gradients = self.whole.as_ref().map_or_else(|| self.gradients.each(), |whole| vec![&whole.gradients]);
+        adamw::global_norm(&gradients, &mut self.norm, &mut self.activations.workspace)
     }
 
-    /// The update, once the host has seen that the loss and the gradients are numbers.
+    /// The update, which leaves everything as it is where the loss or the gradients are not numbers.
+    fn launch_update(&mut self) -> Result<()> {
+        let (coefficients, norm, loss) = (&self.coefficients, &self.norm, Some(&self.activations.loss));
+        if let Some(Whole { parameters, gradients, moments: [first, second], rounded, decayed }) = &mut self.whole {
+            return adamw::update(parameters, gradients, first, second, coefficients, *decayed, norm, loss, rounded.as_mut());
+        }
+        let [first, second] = &mut self.moments;
+        let moments = first.each_mut().into_iter().zip(second.each_mut());
+        let mut rounded = self.rounded.as_mut().map(|r| r.each_mut().into_iter());
+        for ((p, g), (m, v)) in self.parameters.each_mut().into_iter().zip(self.gradients.each()).zip(moments) {
+            let decayed = if p.shape().dims().len() >= 2 { p.len() } else { 0 };
+            let copy = rounded.as_mut().and_then(Iterator::next);
+            adamw::update(p, g, m, v, coefficients, decayed, norm, loss, copy)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the step and says what it came to.
     fn finish_step(&mut self) -> Result<Report> {
         let loss = self.activations.loss.read_f64()?[0] as f32;
         let gradient_norm = self.norm.read_f64()?[0] as f32;
@@ -158,37 +259,19 @@ impl Trainer {
             return Err(Error::NonFinite { step: self.step + 1, what });
         }
         self.step += 1;
-        let learning_rate = self.schedule.learning_rate(self.step);
-        let [first, second] = &mut self.moments;
-        let moments = first.each_mut().into_iter().zip(second.each_mut());
-        let mut rounded = self.rounded.as_mut().map(|r| r.each_mut().into_iter());
-        for ((p, g), (m, v)) in self.parameters.each_mut().into_iter().zip(self.gradients.each()).zip(moments) {
-            let weight_decay = if p.shape().dims().len() >= 2 { self.schedule.weight_decay } else { 0.0 };
-            let hyper = Hyper {
-                lr: learning_rate,
-                beta1: self.schedule.beta1,
-                beta2: self.schedule.beta2,
-                eps: self.schedule.eps,
-                weight_decay,
-                max_norm: self.schedule.max_norm,
-                step: self.step,
-            };
-            let copy = rounded.as_mut().and_then(Iterator::next);
-            adamw::update(p, g, m, v, &self.norm, &hyper, copy)?;
-        }
-        Ok(Report { loss, gradient_norm, learning_rate })
+        Ok(Report { loss, gradient_norm, learning_rate: self.schedule.learning_rate(self.step) })
     }
 
     /// The loss of a batch and its gradients, without an update.
     pub fn loss_and_gradients(&mut self, batch: &Batch) -> Result<f32> {
-        self.activations.inputs.load(&self.config, batch, false)?;
+        self.activations.inputs.load(&self.config, batch, Size::of(batch), false)?;
         self.launch_gradients()?;
         Ok(self.activations.loss.read_f64()?[0] as f32)
     }
 
     /// The forward pass alone; the activations can then be read.
     pub fn forward(&mut self, batch: &Batch) -> Result<&Activations> {
-        self.activations.inputs.load(&self.config, batch, false)?;
+        self.activations.inputs.load(&self.config, batch, Size::of(batch), false)?;
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
         forward::forward(&self.config, weights, &self.table, &mut self.activations)?;
         Ok(&self.activations)
@@ -206,5 +289,35 @@ impl Trainer {
     /// The device.
     pub fn device(&self) -> &Device {
         self.parameters.norm.device()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::drawn_batch;
+
+    /// Rows that a batch is padded with change neither the loss nor a gradient.
+    #[test]
+    fn padding_changes_nothing() {
+        let config = Config { num_hidden_layers: 1, ..Config::meadow(50) };
+        let batch = drawn_batch(&config, "padded", 3);
+        let own = Capacity::of(&batch);
+        let padded = Size { rows: own.rows + 20, logits: own.logits + 11 };
+        let capacity = Capacity { rows: padded.rows, logits: padded.logits, chunk: padded.logits, ..own };
+        let parameters = Parameters::init(&config, &Device::Cpu, DType::F64, 7).unwrap();
+        let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), capacity).unwrap();
+        let mut run = |size| {
+            trainer.activations.inputs.load(&config, &batch, size, false).unwrap();
+            trainer.launch_gradients().unwrap();
+            let gradients: Vec<f64> = trainer.gradients.each().iter().flat_map(|g| g.read_f64().unwrap()).collect();
+            (trainer.activations.loss.read_f64().unwrap()[0], gradients)
+        };
+        let (expected, found) = (run(Size::of(&batch)), run(padded));
+        assert!((found.0 - expected.0).abs() < 1e-13, "{} {}", found.0, expected.0);
+        let largest = expected.1.iter().fold(0f64, |most, g| most.max(g.abs()));
+        for (f, e) in found.1.iter().zip(&expected.1) {
+            assert!((f - e).abs() <= 1e-13 * largest, "{f} {e}");
+        }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! What it pretends to be is read from the environment: `FAKE_CUDA_VERSION` (12040), `FAKE_CUDA_CAPABILITY` (90),
 //! `FAKE_CUDA_MEMORY` (bytes), `FAKE_CUDA_GPUS` (1), `FAKE_CUDA_FAULT_AT` (the launch, from 1, that ends in an illegal address),
-//! `FAKE_CUDA_REFUSE_PTX` (modules are refused as of an unknown version).
+//! `FAKE_CUDA_REFUSE_PTX` (modules are refused as of an unknown version), `FAKE_CUDA_REFUSE_CAPTURE` (a capture ends in an error),
+//! `FAKE_CUDA_GRAPH_LOG` (a file that gets a line with the number of nodes for each launch of a graph).
 
 #![allow(non_snake_case, clippy::missing_safety_doc)]
 
@@ -21,10 +22,15 @@ const INVALID_VALUE: Status = 1;
 const OUT_OF_MEMORY: Status = 2;
 const UNSUPPORTED_PTX: Status = 222;
 const NOT_FOUND: Status = 500;
+const CAPTURE_UNSUPPORTED: Status = 900;
 const ILLEGAL_ADDRESS: Status = 700;
 
-/// Addresses: an allocation's number, shifted.
+/// Addresses: an allocation's number, shifted, and the offset in it.
 const SHIFT: u32 = 40;
+
+fn offset(address: u64) -> usize {
+    (address & ((1 << SHIFT) - 1)) as usize
+}
 
 #[derive(Default)]
 struct Driver {
@@ -32,8 +38,19 @@ struct Driver {
     next: u64,
     used: usize,
     launches: usize,
+    streams: usize,
+    /// The stream whose work is written down instead of run, and that work.
+    capture: Option<(usize, Vec<Node>)>,
     /// What every call that waits answers from now on.
     broken: Option<Status>,
+}
+
+/// What a stream does.
+#[derive(Clone)]
+enum Node {
+    Kernel { function: usize, grid: c_uint, arguments: Vec<Held> },
+    Copy { to: u64, from: u64, bytes: usize },
+    Set { address: u64, value: u8, bytes: usize },
 }
 
 struct Module {
@@ -60,8 +77,53 @@ impl Driver {
         self.broken.unwrap_or(SUCCESS)
     }
 
+    /// Does it now or, on a stream that is captured, writes it down.
+    fn submit(&mut self, stream: *mut c_void, node: Node) -> Status {
+        match &mut self.capture {
+            Some((captured, nodes)) if *captured == stream.addr() => {
+                nodes.push(node);
+                SUCCESS
+            }
+            _ => self.run(&node),
+        }
+    }
+
+    fn run(&mut self, node: &Node) -> Status {
+        match *node {
+            Node::Kernel { function, grid, ref arguments } => self.kernel(function, grid, arguments),
+            Node::Copy { to, from, bytes } => match (self.buffer(to), self.buffer(from)) {
+                (Some((buffer, size)), Some((source, available))) if offset(to) + bytes <= size && offset(from) + bytes <= available => {
+                    if [to, from].map(offset) == [0; 2] {
+                        buffer.copy_from(&source, bytes); // with what nobody wrote
+                    } else {
+                        let mut data = vec![0; bytes];
+                        source.read(offset(from), &mut data);
+                        buffer.write(offset(to), &data);
+                    }
+                    self.status()
+                }
+                _ => INVALID_VALUE,
+            },
+            Node::Set { address, value, bytes } => match self.buffer(address) {
+                Some((buffer, size)) if offset(address) + bytes <= size => {
+                    buffer.write(offset(address), &vec![value; bytes]);
+                    self.status()
+                }
+                _ => INVALID_VALUE,
+            },
+        }
+    }
+
+    /// Whether a call that waits, or that the driver does not take between other calls, may come on this stream now.
+    fn may_wait(&self, stream: *mut c_void) -> Status {
+        match &self.capture {
+            Some((captured, _)) if *captured == stream.addr() => CAPTURE_UNSUPPORTED,
+            _ => self.status(),
+        }
+    }
+
     fn buffer(&self, address: u64) -> Option<(Arc<emulator::Buffer>, usize)> {
-        self.buffers.get(&(address >> SHIFT)).filter(|(_, bytes)| (address & ((1 << SHIFT) - 1)) < *bytes as u64).cloned()
+        self.buffers.get(&(address >> SHIFT)).filter(|(_, bytes)| offset(address) < *bytes).cloned()
     }
 }
 
@@ -148,7 +210,9 @@ extern "C" fn cuCtxSetCurrent(_: *mut c_void) -> Status {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuStreamCreate(stream: *mut *mut c_void, _: c_uint) -> Status {
-    unsafe { *stream = std::ptr::without_provenance_mut(1) };
+    let mut driver = driver();
+    driver.streams += 1;
+    unsafe { *stream = std::ptr::without_provenance_mut(driver.streams) };
     SUCCESS
 }
 
@@ -158,13 +222,13 @@ extern "C" fn cuStreamDestroy_v2(_: *mut c_void) -> Status {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuStreamSynchronize(_: *mut c_void) -> Status {
-    driver().status()
+extern "C" fn cuStreamSynchronize(stream: *mut c_void) -> Status {
+    driver().may_wait(stream)
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuStreamWaitEvent(_: *mut c_void, _: *mut c_void, _: c_uint) -> Status {
-    SUCCESS
+extern "C" fn cuStreamWaitEvent(stream: *mut c_void, _: *mut c_void, _: c_uint) -> Status {
+    driver().may_wait(stream) // no event of ours is recorded in the capture that would wait for it
 }
 
 #[unsafe(no_mangle)]
@@ -262,12 +326,14 @@ unsafe extern "C" fn cuMemFreeHost(memory: *mut c_void) -> Status {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, bytes: usize, _: *mut c_void) -> Status {
+unsafe extern "C" fn cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, bytes: usize, stream: *mut c_void) -> Status {
     let driver = driver();
-    let offset = (to & ((1 << SHIFT) - 1)) as usize;
+    if driver.may_wait(stream) == CAPTURE_UNSUPPORTED {
+        return CAPTURE_UNSUPPORTED; // a real driver takes it, and every replay then copies what lies in `from` by that time
+    }
     match driver.buffer(to) {
-        Some((buffer, size)) if offset + bytes <= size => {
-            buffer.write(offset, unsafe { std::slice::from_raw_parts(from.cast(), bytes) });
+        Some((buffer, size)) if offset(to) + bytes <= size => {
+            buffer.write(offset(to), unsafe { std::slice::from_raw_parts(from.cast(), bytes) });
             driver.status()
         }
         _ => INVALID_VALUE,
@@ -275,11 +341,14 @@ unsafe extern "C" fn cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, bytes: u
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, bytes: usize, _: *mut c_void) -> Status {
+unsafe extern "C" fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, bytes: usize, stream: *mut c_void) -> Status {
     let driver = driver();
+    if driver.may_wait(stream) == CAPTURE_UNSUPPORTED {
+        return CAPTURE_UNSUPPORTED;
+    }
     match driver.buffer(from) {
-        Some((buffer, size)) if bytes <= size => {
-            buffer.read(0, unsafe { std::slice::from_raw_parts_mut(to.cast(), bytes) });
+        Some((buffer, size)) if offset(from) + bytes <= size => {
+            buffer.read(offset(from), unsafe { std::slice::from_raw_parts_mut(to.cast(), bytes) });
             driver.status()
         }
         _ => INVALID_VALUE,
@@ -287,27 +356,61 @@ unsafe extern "C" fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, bytes: usi
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, _: *mut c_void) -> Status {
-    let driver = driver();
-    match (driver.buffer(to), driver.buffer(from)) {
-        (Some((to, size)), Some((from, available))) if bytes <= size && bytes <= available => {
-            to.copy_from(&from, bytes);
-            driver.status()
+extern "C" fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: *mut c_void) -> Status {
+    driver().submit(stream, Node::Copy { to, from, bytes })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuMemsetD8Async(address: u64, value: u8, bytes: usize, stream: *mut c_void) -> Status {
+    driver().submit(stream, Node::Set { address, value, bytes })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuStreamBeginCapture_v2(stream: *mut c_void, _: c_uint) -> Status {
+    driver().capture = Some((stream.addr(), Vec::new()));
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuStreamEndCapture(stream: *mut c_void, graph: *mut *mut c_void) -> Status {
+    match driver().capture.take() {
+        Some((captured, nodes)) if captured == stream.addr() && setting("FAKE_CUDA_REFUSE_CAPTURE", 0) == 0 => {
+            unsafe { *graph = Box::into_raw(Box::new(nodes)).cast() };
+            SUCCESS
         }
-        _ => INVALID_VALUE,
+        _ => CAPTURE_UNSUPPORTED,
     }
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemsetD8Async(address: u64, value: u8, bytes: usize, _: *mut c_void) -> Status {
-    let driver = driver();
-    match driver.buffer(address) {
-        Some((buffer, size)) if bytes <= size => {
-            buffer.write(0, &vec![value; bytes]);
-            driver.status()
-        }
-        _ => INVALID_VALUE,
+unsafe extern "C" fn cuGraphInstantiateWithFlags(exec: *mut *mut c_void, graph: *mut c_void, _: u64) -> Status {
+    let nodes: &Vec<Node> = unsafe { &*graph.cast() };
+    unsafe { *exec = Box::into_raw(Box::new(nodes.clone())).cast() };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGraphDestroy(graph: *mut c_void) -> Status {
+    drop(unsafe { Box::from_raw(graph.cast::<Vec<Node>>()) });
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGraphExecDestroy(exec: *mut c_void) -> Status {
+    drop(unsafe { Box::from_raw(exec.cast::<Vec<Node>>()) });
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGraphLaunch(exec: *mut c_void, _: *mut c_void) -> Status {
+    let nodes: &Vec<Node> = unsafe { &*exec.cast() };
+    if let Some(path) = std::env::var_os("FAKE_CUDA_GRAPH_LOG") {
+        use std::io::Write;
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        let _ = file.and_then(|mut file| writeln!(file, "{} nodes", nodes.len()));
     }
+    let mut driver = driver();
+    nodes.iter().map(|node| driver.run(node)).find(|&status| status != SUCCESS).unwrap_or(SUCCESS)
 }
 
 #[unsafe(no_mangle)]
@@ -345,10 +448,11 @@ unsafe extern "C" fn cuLaunchKernel(
     block_y: c_uint,
     block_z: c_uint,
     shared: c_uint,
-    _: *mut c_void,
+    stream: *mut c_void,
     parameters: *mut *mut c_void,
     _: *mut *mut c_void,
 ) -> Status {
+    let number = function.expose_provenance();
     let function: &Function = unsafe { &*function.cast() };
     let module = unsafe { &*function.module };
     let entry = &module.parsed.entries[function.entry];
@@ -357,55 +461,96 @@ unsafe extern "C" fn cuLaunchKernel(
         return INVALID_VALUE;
     }
     let mut driver = driver();
-    driver.launches += 1;
-    if driver.launches == setting("FAKE_CUDA_FAULT_AT", 0) {
-        driver.broken = Some(ILLEGAL_ADDRESS);
-    }
-    if driver.broken.is_some() {
-        return SUCCESS; // whoever waits will hear of it
-    }
-    // What the parameters say, kept alive beside the arguments that borrow it.
-    let mut held = Vec::new();
+    // What the parameters say: the driver copies them before the call returns.
+    let mut arguments = Vec::new();
     for (index, parameter) in entry.params.iter().enumerate() {
         let value = unsafe { *parameters.add(index) };
-        held.push(match parameter.kind {
+        arguments.push(match parameter.kind {
             parse::ParamKind::Pointer => match unsafe { *value.cast::<u64>() } {
                 0 => Held::Null,
                 address => match driver.buffer(address) {
-                    Some((buffer, bytes)) if address & ((1 << SHIFT) - 1) == 0 => Held::Buffer(buffer, bytes),
-                    _ => return INVALID_VALUE,
+                    Some((buffer, bytes)) => Held::Buffer { buffer, start: offset(address), end: bytes },
+                    None => return INVALID_VALUE,
                 },
             },
             _ => Held::Bytes(unsafe { std::slice::from_raw_parts(value.cast::<u8>(), parameter.size) }.to_vec()),
         });
     }
-    let arguments: Vec<Argument> = held
-        .iter()
-        .map(|held| match held {
-            Held::Null => Argument::Null,
-            Held::Buffer(buffer, bytes) => Argument::Buffer { buffer, bytes: *bytes, name: "a buffer" },
-            Held::Bytes(bytes) => Argument::Bytes(bytes),
-        })
-        .collect();
-    match emulator::run(&module.program, &entry.name, grid, &arguments, &Options::default()) {
-        Ok(report) if report.findings.is_empty() => {}
-        Ok(report) => {
-            for finding in &report.findings {
-                eprintln!("fake driver: {finding}");
-            }
-            driver.broken = Some(ILLEGAL_ADDRESS);
-        }
-        Err(e) => {
-            eprintln!("fake driver: {e}");
-            driver.broken = Some(ILLEGAL_ADDRESS);
+    // A part of an allocation ends where the next one begins that this kernel gets, at the latest.
+    let starts: Vec<_> =
+        arguments.iter().filter_map(|a| if let Held::Buffer { buffer, start, .. } = a { Some((Arc::as_ptr(buffer), *start)) } else { None }).collect();
+    for argument in &mut arguments {
+        if let Held::Buffer { buffer, start, end } = argument {
+            let behind = starts.iter().filter(|(other, at)| *other == Arc::as_ptr(buffer) && at > start).map(|(_, at)| *at);
+            *end = behind.chain([*end]).min().expect("its own end");
         }
     }
-    SUCCESS
+    driver.submit(stream, Node::Kernel { function: number, grid, arguments })
 }
 
+impl Driver {
+    fn kernel(&mut self, function: usize, grid: c_uint, held: &[Held]) -> Status {
+        self.launches += 1;
+        if self.launches == setting("FAKE_CUDA_FAULT_AT", 0) {
+            self.broken = Some(ILLEGAL_ADDRESS);
+        }
+        if self.broken.is_some() {
+            return SUCCESS; // whoever waits will hear of it
+        }
+        let function: &Function = unsafe { &*std::ptr::with_exposed_provenance(function) };
+        let module = unsafe { &*function.module };
+        // The emulator's arguments are whole buffers: a part becomes one for as long as the kernel runs.
+        let parts: Vec<Option<emulator::Buffer>> = held
+            .iter()
+            .map(|held| match *held {
+                Held::Buffer { ref buffer, start, end } if (start, end) != (0, buffer.bytes()) => {
+                    let mut data = vec![0; end - start];
+                    buffer.read(start, &mut data);
+                    let part = emulator::Buffer::new(data.len());
+                    part.write(0, &data);
+                    Some(part)
+                }
+                _ => None,
+            })
+            .collect();
+        let arguments: Vec<Argument> = held
+            .iter()
+            .zip(&parts)
+            .map(|(held, part)| match held {
+                Held::Null => Argument::Null,
+                Held::Buffer { buffer, start, end } => Argument::Buffer { buffer: part.as_ref().unwrap_or(buffer), bytes: end - start, name: "a buffer" },
+                Held::Bytes(bytes) => Argument::Bytes(bytes),
+            })
+            .collect();
+        match emulator::run(&module.program, &module.parsed.entries[function.entry].name, grid, &arguments, &Options::default()) {
+            Ok(report) if report.findings.is_empty() => {}
+            Ok(report) => {
+                for finding in &report.findings {
+                    eprintln!("fake driver: {finding}");
+                }
+                self.broken = Some(ILLEGAL_ADDRESS);
+            }
+            Err(e) => {
+                eprintln!("fake driver: {e}");
+                self.broken = Some(ILLEGAL_ADDRESS);
+            }
+        }
+        for (held, part) in held.iter().zip(&parts) {
+            if let (Held::Buffer { buffer, start, end }, Some(part)) = (held, part) {
+                let mut data = vec![0; end - start];
+                part.read(0, &mut data);
+                buffer.write(*start, &data);
+            }
+        }
+        SUCCESS
+    }
+}
+
+/// An argument, which keeps what it points to alive.
+#[derive(Clone)]
 enum Held {
     Null,
-    Buffer(Arc<emulator::Buffer>, usize),
+    Buffer { buffer: Arc<emulator::Buffer>, start: usize, end: usize },
     Bytes(Vec<u8>),
 }
 
@@ -416,6 +561,7 @@ unsafe extern "C" fn cuGetErrorName(error: Status, text: *mut *const c_char) -> 
         UNSUPPORTED_PTX => c"CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
         ILLEGAL_ADDRESS => c"CUDA_ERROR_ILLEGAL_ADDRESS",
         NOT_FOUND => c"CUDA_ERROR_NOT_FOUND",
+        CAPTURE_UNSUPPORTED => c"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
         _ => c"CUDA_ERROR_INVALID_VALUE",
     };
     unsafe { *text = name.as_ptr() };
@@ -428,6 +574,7 @@ unsafe extern "C" fn cuGetErrorString(error: Status, text: *mut *const c_char) -
         OUT_OF_MEMORY => c"out of memory",
         UNSUPPORTED_PTX => c"the provided PTX was compiled with an unsupported toolchain.",
         ILLEGAL_ADDRESS => c"an illegal memory access was encountered",
+        CAPTURE_UNSUPPORTED => c"operation not permitted when stream is capturing",
         _ => c"invalid argument",
     };
     unsafe { *text = what.as_ptr() };

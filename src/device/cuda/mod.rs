@@ -5,6 +5,7 @@
 //! that leaves the driver's context broken is remembered: everything after it says so.
 
 mod fault;
+mod graph;
 mod staging;
 
 use super::ptx::{self, Compiled};
@@ -14,6 +15,7 @@ use crate::tensor::{DType, Tensor};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use fault::{Kind, kind, say};
+pub(crate) use graph::Graph;
 use staging::Staging;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -276,7 +278,8 @@ impl Context {
             },
             _ => self.failed(e, "allocating"),
         })?;
-        let buffer = CudaBuffer { address, bytes, context: self.clone(), uploading: Mutex::default() };
+        let memory = Arc::new(Allocation { address, context: self.clone() });
+        let buffer = CudaBuffer { address, bytes, context: self.clone(), uploading: Mutex::default(), copying: Mutex::default(), memory };
         buffer.clear()?;
         Ok(buffer)
     }
@@ -449,9 +452,33 @@ pub(crate) struct CudaBuffer {
     context: Arc<Context>,
     /// Set while an upload ahead may still be under way: what the stream must wait for before it touches the buffer.
     uploading: Mutex<Option<staging::Event>>,
+    /// Set while it may still be copied from: what an upload ahead must wait for before it writes the buffer.
+    copying: Mutex<Option<staging::Event>>,
+    /// What it is all or a part of.
+    memory: Arc<Allocation>,
+}
+
+/// Memory to give back.
+struct Allocation {
+    address: sys::CUdeviceptr,
+    context: Arc<Context>,
 }
 
 impl CudaBuffer {
+    /// A part of it, which keeps the memory alive. It starts at a multiple of 16 bytes.
+    pub(crate) fn part(&self, start: usize, elements: usize, dtype: DType) -> CudaBuffer {
+        let (offset, bytes) = (start * dtype.size(), ptx::bytes(elements, dtype));
+        assert!(offset.is_multiple_of(16) && offset + bytes <= self.bytes, "{bytes} bytes from {offset} of {}", self.bytes);
+        CudaBuffer {
+            address: self.address + offset as u64,
+            bytes,
+            context: self.context.clone(),
+            uploading: Mutex::default(),
+            copying: Mutex::default(),
+            memory: self.memory.clone(),
+        }
+    }
+
     /// Copies bytes to the device behind everything launched so far; the host need not wait for it.
     pub(crate) fn upload(&self, bytes: &[u8]) -> Result<()> {
         self.context.enter()?;
@@ -459,10 +486,13 @@ impl CudaBuffer {
         lock(&self.context.staging).upload(self.address, bytes, self.context.stream).map_err(|e| self.context.failed(e, "uploading")).map(drop)
     }
 
-    /// As [`CudaBuffer::upload`], beside the kernels that run: for a buffer that none of them uses.
+    /// As [`CudaBuffer::upload`], beside the kernels that run: for a buffer that none of them uses. A copy from it may be under way.
     pub(crate) fn upload_ahead(&self, bytes: &[u8]) -> Result<()> {
         self.context.enter()?;
         self.settle()?;
+        if let Some(copied) = lock(&self.copying).take() {
+            copied.hold(self.context.ahead).map_err(|e| self.context.failed(e, "waiting for a copy"))?;
+        }
         let done = lock(&self.context.staging).upload(self.address, bytes, self.context.ahead).map_err(|e| self.context.failed(e, "uploading"))?;
         *lock(&self.uploading) = done;
         Ok(())
@@ -510,14 +540,26 @@ impl CudaBuffer {
         from.settle()?;
         assert!(bytes <= self.bytes && bytes <= from.bytes, "a copy of {bytes} bytes from {} to {}", from.bytes, self.bytes);
         // SAFETY: inside both allocations (asserted), on the stream that both are used on.
-        unsafe { result::memcpy_dtod_async(self.address, from.address, bytes, self.context.stream) }.map_err(|e| self.context.failed(e, "copying"))
+        unsafe { result::memcpy_dtod_async(self.address, from.address, bytes, self.context.stream) }.map_err(|e| self.context.failed(e, "copying"))?;
+        let copied = staging::Event::here(self.context.stream).map_err(|e| self.context.failed(e, "copying"))?;
+        *lock(&from.copying) = Some(copied);
+        Ok(())
     }
 }
 
 impl Drop for CudaBuffer {
     fn drop(&mut self) {
-        if self.context.enter().is_ok() && self.settle().is_ok() {
-            // SAFETY: allocated on this stream, freed behind everything that uses it. An error would come again at the next call.
+        if self.context.enter().is_ok() {
+            // The memory may be freed next, on the stream. An error would come again at the next call.
+            let _ = self.settle();
+        }
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if self.context.enter().is_ok() {
+            // SAFETY: allocated on this stream, freed once, behind everything that uses it. An error would come again at the next call.
             let _ = unsafe { result::free_async(self.address, self.context.stream) };
         }
     }

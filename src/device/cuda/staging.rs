@@ -38,6 +38,13 @@ impl Event {
         Ok(Event { raw: result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)? })
     }
 
+    /// The point on this stream behind everything launched so far.
+    pub(super) fn here(stream: sys::CUstream) -> Result<Event, DriverError> {
+        let event = Event::new()?;
+        event.record(stream)?;
+        Ok(event)
+    }
+
     /// The event now stands for everything launched on this stream so far.
     fn record(&self, stream: sys::CUstream) -> Result<(), DriverError> {
         // SAFETY: created in `new`, and streams live as long as the context.
@@ -84,7 +91,7 @@ impl Staging {
             let copied = unsafe { result::memcpy_htod_async(to + (index * LARGEST) as u64, staged, stream) };
             let recorded = slot.done.record(stream);
             // The receiver's point is an event of its own: the slot's is recorded anew when the slot is used again.
-            let own = Event::new().and_then(|event| event.record(stream).map(|()| event));
+            let own = Event::here(stream);
             self.slots.push(slot);
             copied.and(recorded)?;
             arrived = Some(own?);

@@ -1,0 +1,63 @@
+//! The launches of a step, recorded once for each shape of batch and then replayed: one call to the driver instead of hundreds.
+//!
+//! What a launch was given is recorded with it. So whatever changes from step to step lies in memory at a fixed place: the batch,
+//! the loss's weight, AdamW's coefficients.
+
+use crate::device::{Device, Graph};
+use crate::error::{Error, Result};
+use crate::model::batch::Size;
+use std::collections::HashMap;
+
+/// Shapes that are recorded at most; steps of others are launched one by one.
+const MOST: usize = 64;
+
+/// What the grids and sizes of a step's launches follow from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    pub size: Size,
+    pub images: usize,
+    pub clips: usize,
+}
+
+/// The recordings.
+#[derive(Default)]
+pub(super) struct Graphs {
+    /// `None` for a shape that was launched once: its modules are loaded, and a recording may begin.
+    recorded: HashMap<Shape, Option<Graph>>,
+    /// Recording did not work here.
+    given_up: bool,
+}
+
+impl Graphs {
+    /// Launches a step of this shape: the first time and where recordings do not work by calling `launch`, later from the recording.
+    pub fn run(&mut self, device: &Device, shape: Shape, mut launch: impl FnMut() -> Result<()>) -> Result<()> {
+        if self.given_up {
+            return launch();
+        }
+        let known = self.recorded.len();
+        match self.recorded.get_mut(&shape) {
+            None => {
+                if known < MOST {
+                    self.recorded.insert(shape, None);
+                }
+                launch()
+            }
+            Some(graph) => {
+                let replayed = match graph {
+                    Some(graph) => graph.launch(),
+                    None => device.record(&mut launch).and_then(|new| graph.insert(new).launch()),
+                };
+                match replayed {
+                    // Nothing was launched: the step is still to be done.
+                    Err(e) if !matches!(e, Error::DeviceLost { .. }) => {
+                        eprintln!("warning: steps are launched kernel by kernel, not as a CUDA graph: {e}");
+                        self.given_up = true;
+                        self.recorded.clear();
+                        launch()
+                    }
+                    other => other,
+                }
+            }
+        }
+    }
+}
