@@ -7,6 +7,9 @@
 
 pub mod case;
 mod ladder;
+mod sizes;
+
+pub use sizes::Sizes;
 
 use crate::device::Device;
 use crate::device::cpu::Real;
@@ -18,8 +21,10 @@ use case::{Case, GradientCase};
 pub struct Op {
     /// Its name: the stem of its three files.
     pub name: &'static str,
-    /// Its list of shapes: for the oracle test, the `check` command and the benchmark.
+    /// Its list of shapes, for the oracle test and the `check` command; those of [`Sizes::DEMO`] are among them.
     pub cases: fn() -> Vec<Case>,
+    /// Its cases at the sizes of a model: every rung, forward and backward, for the benchmark.
+    pub sized: fn(&Sizes) -> Vec<Case>,
     /// Its gradient checks; empty for an operation without a backward pass.
     pub gradients: fn() -> Vec<GradientCase>,
 }
@@ -29,7 +34,7 @@ macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         $($(#[$doc])* pub mod $name;)*
         /// Every operation.
-        pub static OPS: &[Op] = &[$(Op { name: stringify!($name), cases: $name::cases, gradients: $name::gradients }),*];
+        pub static OPS: &[Op] = &[$(Op { name: stringify!($name), cases: $name::cases, sized: $name::sized, gradients: $name::gradients }),*];
     };
 }
 

@@ -9,7 +9,9 @@
 mod cases;
 mod cpu;
 
-pub use cases::{cases, gradients};
+#[cfg(feature = "cuda")]
+pub(crate) use cases::sizes_of;
+pub use cases::{cases, gradients, sized};
 
 use super::dims_bytes;
 use super::{expect_kind, expect_len, real, size, statistic};
