@@ -1,6 +1,6 @@
 // ceiling: what a device does at best. `trimodal bench` divides by it: no kernel of ours computes anything with these.
 //
-// copy           block 256, four elements per thread, grid = ceil(n / 1024)
+// copy           block 256, 8 accesses of 16 bytes per thread, grid = ceil(n / 8192)
 //   0  x      [n]  f32  read
 //   1  y      [n]  f32  overwritten
 //   2  dims   uniform
@@ -30,9 +30,12 @@ const BLOCK: u32 = 256u;
 @compute @workgroup_size(BLOCK)
 fn copy(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
-    let i = (group.x + group.y * groups.x) * BLOCK + thread;
-    if i < dims.n / 4u {
-        y[i] = x[i];
+    let first = (group.x + group.y * groups.x) * BLOCK * 8u + thread;
+    for (var access = 0u; access < 8u; access++) {
+        let i = first + access * BLOCK;
+        if i < dims.n / 4u {
+            y[i] = x[i];
+        }
     }
 }
 

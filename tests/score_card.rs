@@ -102,7 +102,9 @@ fn cards() -> Vec<(PathBuf, Card)> {
         paths
     };
     let folders = list(&root().join("benches/results")).into_iter().filter(|path| path.is_dir());
-    let files = folders.flat_map(|folder| list(&folder)).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    // What scripts/verify-gpu writes there is no card.
+    let card = |path: &PathBuf| path.extension().is_some_and(|e| e == "json") && path.file_name().is_some_and(|name| name != "verify.json");
+    let files = folders.flat_map(|folder| list(&folder)).filter(card);
     files.map(|path| (path.clone(), Card::load(&path).unwrap_or_else(|e| panic!("{e}")))).collect()
 }
 

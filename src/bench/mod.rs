@@ -17,7 +17,7 @@ pub use table::{readme, table};
 
 use crate::device::{Device, Gpu};
 use crate::error::{Error, Result};
-use crate::ops::case::Case;
+use crate::ops::case::{Case, Kind};
 use crate::ops::{OPS, Sizes};
 use crate::tensor::DType;
 use crate::train::fit::Precision;
@@ -257,6 +257,7 @@ fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>
     let (mut items, mut left_out) = (Vec::new(), Vec::new());
     for sizes in sets {
         for op in OPS.iter().filter(|op| wanted_op(op.name)) {
+            let first = items.len();
             for &dtype in dtypes {
                 for case in (op.sized)(sizes).into_iter().filter(|case| dtype == DType::F32 || case.is_mixed()) {
                     let item = Item {
@@ -274,6 +275,14 @@ fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>
             if matches!(device, Device::Cpu) {
                 items.extend(plain_loops(op, sizes));
             }
+            // What has the same sizes stands together.
+            let mut order: Vec<String> = Vec::new();
+            items[first..].iter().for_each(|item| {
+                if !order.contains(&item.shape) {
+                    order.push(item.shape.clone())
+                }
+            });
+            items[first..].sort_by_key(|item| order.iter().position(|shape| *shape == item.shape));
         }
         if wanted_op(STEP) {
             for &dtype in dtypes {
@@ -366,7 +375,7 @@ impl Bench<'_> {
                 if let Some(reason) = self.too_much(case, *dtype, *plain) {
                     return Ok(Measured::LeftOut(reason));
                 }
-                let mut sets = self.sets(case, *dtype)?;
+                let mut sets = self.sets(case, *dtype, *plain)?;
                 let run = |set: &mut Set| match &case.naive {
                     Some(naive) if *plain => naive(&set.inputs, &mut set.outputs),
                     _ => set.run(case),
@@ -453,10 +462,12 @@ impl Bench<'_> {
     }
 
     /// So many sets of buffers that together they exceed three times the cache, as far as there is memory.
-    fn sets(&self, case: &Case, dtype: DType) -> Result<Vec<Set>> {
+    fn sets(&self, case: &Case, dtype: DType, plain: bool) -> Result<Vec<Set>> {
         let each = footprint(case, dtype).max(1);
         let count = (3 * self.cache / each + 1).min((self.memory / each).max(1));
-        (0..count as usize).map(|turn| Set::new(self.device, case, dtype, turn)).collect()
+        // Plain loops have one type of real numbers.
+        let kinds = |kind: Kind| if plain && kind == Kind::Bf16 { dtype } else { kind.dtype(dtype) };
+        (0..count as usize).map(|turn| Set::new(self.device, case, kinds, turn)).collect()
     }
 
     /// Samples of a call, each the mean over as many calls as the timer needs; or why there was no time.

@@ -39,15 +39,15 @@ pub(super) fn footprint(case: &Case, activation: DType) -> u64 {
 }
 
 impl Set {
-    /// Makes one; `turn` makes it differ from the others.
+    /// Makes one, of the dtype that `kinds` gives every kind; `turn` makes it differ from the others.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) and the like.
-    pub(super) fn new(device: &Device, case: &Case, activation: DType, turn: usize) -> Result<Set> {
-        let make = |(index, operand): (usize, &Operand)| tensor(device, operand, activation, 31 * turn + index);
+    pub(super) fn new(device: &Device, case: &Case, kinds: impl Fn(Kind) -> DType, turn: usize) -> Result<Set> {
+        let make = |(index, operand): (usize, &Operand)| tensor(device, operand, kinds(operand.kind), 31 * turn + index);
         let inputs = case.inputs.iter().enumerate().map(make).collect::<Result<_>>()?;
         let outputs = case.outputs.iter().enumerate().map(|(index, output)| match output.overwritten {
-            true => Tensor::zeros(device, output.before.shape, output.before.kind.dtype(activation)),
+            true => Tensor::zeros(device, output.before.shape, kinds(output.before.kind)),
             false => make((16 + index, &output.before)),
         });
         Ok(Set { inputs, outputs: outputs.collect::<Result<_>>()? })
@@ -62,8 +62,7 @@ impl Set {
     }
 }
 
-fn tensor(device: &Device, operand: &Operand, activation: DType, turn: usize) -> Result<Tensor> {
-    let dtype = operand.kind.dtype(activation);
+fn tensor(device: &Device, operand: &Operand, dtype: DType, turn: usize) -> Result<Tensor> {
     let len = operand.shape.len();
     match &operand.fill {
         Fill::Normals(deviation) => {

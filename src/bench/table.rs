@@ -1,7 +1,7 @@
 //! A card as text: for a terminal of 100 columns, and as the table of the README.
 
-use super::card::{Card, Row};
 use super::Seconds;
+use super::card::{Card, Row};
 
 /// Three significant digits and a unit in steps of a thousand: `47.5 µs`, `1.02 GB`.
 fn unit(value: f64, units: &[(f64, &str)]) -> String {
@@ -36,7 +36,12 @@ fn percent(row: &Row) -> String {
     }
 }
 
-const HEADER: [&str; 11] = ["", "", "median", "min", "max", "TFLOP/s", "GB/s", "FLOP", "bytes", "FLOP/B", "ceiling"];
+const HEADER: [&str; 11] = ["", "", "median", "min", "max", "FLOP/s", "GB/s", "FLOP", "bytes", "FLOP/B", "ceiling"];
+
+/// The prefix that suits a card's rates: T from 10¹² operations per second on, else G; and what 10¹² are multiplied with.
+fn prefix(card: &Card) -> (&'static str, f64) {
+    if card.rows.iter().any(|row| row.tflops >= 1.0) { ("T", 1.0) } else { ("G", 1e3) }
+}
 
 /// The whole card. A line per operation and sizes, under it one per entry, at most 100 columns wide where there is one dtype.
 pub fn table(card: &Card) -> String {
@@ -65,6 +70,8 @@ pub fn table(card: &Card) -> String {
     }
     line(format!("  shapes   {}{}", method.shapes.join(", "), if method.quick { " (--quick: a first look)" } else { "" }));
 
+    let (prefix, scale) = prefix(card);
+    let header = HEADER.map(|h| if h == "FLOP/s" { format!("{prefix}{h}") } else { h.to_string() });
     let several = card.rows.iter().any(|row| row.dtype != card.rows[0].dtype);
     let cells = |row: &Row| -> [String; 11] {
         let Seconds { median, min, max, .. } = row.seconds;
@@ -75,7 +82,7 @@ pub fn table(card: &Card) -> String {
             time(median),
             time(min),
             time(max),
-            digits(row.tflops),
+            digits(row.tflops * scale),
             optional(row.gbytes),
             count(row.flops as f64, ""),
             row.bytes.map_or("–".into(), |b| count(b as f64, "B")),
@@ -84,7 +91,7 @@ pub fn table(card: &Card) -> String {
         ]
     };
     let all: Vec<[String; 11]> = card.rows.iter().map(cells).collect();
-    let mut widths = HEADER.map(|h| h.chars().count());
+    let mut widths = header.each_ref().map(|h| h.chars().count());
     for row in &all {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -99,7 +106,7 @@ pub fn table(card: &Card) -> String {
     };
     if !all.is_empty() {
         line(String::new());
-        line(aligned(&HEADER.map(String::from)));
+        line(aligned(&header));
     }
     let mut group = None;
     for (row, cells) in card.rows.iter().zip(&all) {
@@ -171,7 +178,9 @@ pub fn readme(cards: &[Card]) -> String {
         let best: Vec<String> = best.into_iter().flatten().collect();
         let day = card.date.split('T').next().unwrap_or_default();
         text += &format!("**{}** ({}{}{driver}; {day}; at best {})\n\n", about.name, about.kind, cores(card), best.join(", "));
-        text += "| operation | sizes | dtype | entry | median | TFLOP/s | GB/s | of the ceiling | others: time ÷ ours |\n|---|---|---|---|---:|---:|---:|---:|---|\n";
+        let (prefix, scale) = prefix(card);
+        text += &format!("| operation | sizes | dtype | entry | median | {prefix}FLOP/s | GB/s | of the ceiling | others: time ÷ ours |\n");
+        text += "|---|---|---|---|---:|---:|---:|---:|---|\n";
         let mut done: Vec<[&str; 3]> = Vec::new();
         for row in &card.rows {
             let key: [&str; 3] = [&row.op, &row.pass, &row.dtype];
@@ -191,7 +200,7 @@ pub fn readme(cards: &[Card]) -> String {
                 row.dtype,
                 row.entry,
                 time(row.seconds.median),
-                digits(row.tflops),
+                digits(row.tflops * scale),
                 row.gbytes.map_or("–".into(), digits),
                 percent(row),
                 peers.join("; ")
