@@ -7,7 +7,7 @@ use trimodal::check::run_case;
 use trimodal::device::emulator::Machine;
 use trimodal::device::{Device, Gpu};
 use trimodal::emulator::Options;
-use trimodal::ops::OPS;
+use trimodal::ops::{OPS, Sizes};
 
 /// Runs of each case: the fastest counts.
 const RUNS: usize = 5;
@@ -16,8 +16,8 @@ fn main() {
     println!("{:<12} {:<16} {:<5} {:>16} {:>10} {:>14}", "operation", "entry", "dtype", "instructions", "seconds", "millions / s");
     for (op, entry, dtype) in [("matmul", "forward:large", DType::F32), ("matmul", "forward:naive", DType::F32), ("swiglu", "forward", DType::F32)] {
         let op = OPS.iter().find(|o| o.name == op).expect("an operation");
-        let cases = (op.cases)();
-        let case = cases.iter().find(|c| c.bench && c.entry == entry).expect("a case to time");
+        let cases = (op.sized)(&Sizes::DEMO);
+        let case = cases.iter().find(|c| c.entry == entry).expect("a case to time");
         let machine = Arc::new(Machine::new());
         let device = Device::Gpu(Gpu::Emulator(machine.clone()));
         machine.record(Options { stats: true, ..Options::default() });

@@ -9,11 +9,13 @@
 //! - [`data`]: data folders, pictures, sounds, the tokenizer, and the generated data set Meadow.
 //! - [`train`]: a training step on one screen, the loop around it, evaluation, the model's folder.
 //! - [`check`]: every operation against the float64 oracle.
+//! - [`bench`]: what every kernel takes, beside what the device does at best.
 //!
 //! Start with [`train::step`], then [`ops::rms_norm`].
 
 #![warn(missing_docs)]
 
+pub mod bench;
 pub mod check;
 pub mod data;
 pub mod device;

@@ -163,6 +163,29 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
     fs::write(out, bytes).unwrap();
 }
 
+/// Events, ceilings, both dtypes; a vendor's library that is not there leaves the rest as it is.
+#[test]
+fn the_benchmark_times_with_events() {
+    let arguments = ["bench", "--device", "cuda", "--shapes", "demo", "--op", "swiglu", "--quick", "--compare", "--json", "-"];
+    let output = trimodal(&[], &arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let card: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a card");
+    assert!(card["method"]["timer"].as_str().is_some_and(|t| t.starts_with("CUDA events")), "{card}");
+    assert!(card["device"]["clocks"].as_str().is_some_and(|c| c.contains("cores 1000 MHz")), "{card}");
+    let rows = card["rows"].as_array().unwrap();
+    let names: Vec<String> = rows.iter().map(|r| format!("{} {}", r["entry"], r["dtype"]).replace('"', "")).collect();
+    assert_eq!(names, ["forward f32", "backward f32", "forward bf16", "backward bf16"]);
+    for ceiling in ["copy_bytes", "f32_flops", "bf16_flops", "shared_bytes"] {
+        assert!(card["ceilings"][format!("{ceiling}_per_second")].as_f64().is_some_and(|c| c > 0.0), "{ceiling}: {card}");
+    }
+    // 3 elements of input and output; half as many bytes each.
+    assert_eq!((rows[0]["bytes"].as_u64(), rows[2]["bytes"].as_u64()), (Some(12 * 1920 * 176), Some(6 * 1920 * 176)));
+    let vendor = card["left_out"].as_array().unwrap().iter().find(|l| l["what"] == "--compare");
+    if let Some(vendor) = vendor {
+        assert!(vendor["reason"].as_str().is_some_and(|r| r.contains("cuBLASLt is not on this machine")), "{vendor}");
+    }
+}
+
 /// A kernel that dies takes the context with it: the program says so, says what to do, and what was saved stays.
 #[test]
 fn a_sticky_error_ends_the_run_and_spares_what_was_saved() {

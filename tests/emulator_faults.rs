@@ -117,7 +117,7 @@ fn machine() -> (Arc<Machine>, Device) {
 }
 
 fn work(case: &Case) -> usize {
-    case.inputs.iter().map(|i| i.values.len()).sum::<usize>() + case.outputs.iter().map(|o| o.before.values.len()).sum::<usize>()
+    case.inputs.iter().map(|i| i.shape.len()).sum::<usize>() + case.outputs.iter().map(|o| o.before.shape.len()).sum::<usize>()
 }
 
 /// Which cases launch which entries of a stem.

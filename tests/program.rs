@@ -36,6 +36,9 @@ fn wrong_usage_is_code_2() {
     assert!(error(2, &["check", "--device", "cpu", "--adapter", "x"]).contains("--adapter"));
     assert!(error(2, &["check", "--device", "cpu", "--op", "division"]).contains("unknown operation \"division\": expected one of"));
     assert!(error(2, &["describe", "nowhere"]).contains("--image"));
+    assert!(error(2, &["bench", "--device", "emulator"]).contains("counts instructions"));
+    assert!(error(2, &["bench", "--device", "cpu", "--op", "division"]).contains("expected one of embedding"));
+    assert!(error(2, &["bench", "--device", "cpu", "--op", "swiglu", "--shape", "N=7"]).contains("there are \"N=1920 F=176\""));
 }
 
 #[test]
@@ -44,12 +47,41 @@ fn what_the_machine_lacks_is_code_1() {
     assert!(error(1, &["check", "--device", "cpu", "--op", "rms_norm", "--json", "/no/such/folder/x.json"]).contains("/no/such/folder/x.json: cannot write"));
 }
 
+/// The whole way: a card and its roofline, read back with a peer beside it; ctrl-C leaves what there is.
+#[test]
+fn a_benchmark_writes_a_card_and_merges_a_peer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (card, peer, svg) = (path("card.json"), path("peer.json"), path("roofline.svg"));
+    let output = trimodal(&["bench", "--device", "cpu", "--op", "swiglu", "--quick", "--json", &card, "--svg", &svg]);
+    assert!(output.status.success() && text(&output.stdout).contains("swiglu N=1920 F=176"), "{}", text(&output.stderr));
+    assert!(fs::read_to_string(&svg).unwrap().contains("swiglu"));
+    fs::write(&peer, fs::read_to_string(&card).unwrap().replace("\"tool\": \"trimodal", "\"tool\": \"peer")).unwrap();
+    let merged = text(&trimodal(&["bench", "--card", &card, "--peers", &peer]).stdout);
+    assert!(merged.contains("peer ") && merged.contains("1.00 × ours"), "{merged}");
+    assert!(error(1, &["bench", "--card", &path("none.json")]).contains("none.json"));
+    fs::write(&peer, fs::read_to_string(&peer).unwrap().replace("F=176", "F=7")).unwrap();
+    assert!(error(1, &["bench", "--card", &card, "--peers", &peer]).contains("none of its rows"));
+
+    #[cfg(unix)]
+    {
+        let stopped = path("stopped.json");
+        let arguments = ["bench", "--device", "cpu", "--json", &stopped];
+        let child = Command::new(env!("CARGO_BIN_EXE_trimodal")).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130));
+        assert!(text(&output.stdout).contains("interrupted") && fs::read_to_string(&stopped).unwrap().contains("\"interrupted\": true"));
+    }
+}
+
 #[test]
 fn help_lists_every_command_and_teaches() {
     let help = trimodal(&["--help"]);
     assert!(help.status.success());
     let help = text(&help.stdout);
-    for command in ["demo", "train", "describe", "eval", "meadow", "devices", "check", "emulate", "dump"] {
+    for command in ["demo", "train", "describe", "eval", "meadow", "devices", "check", "bench", "emulate", "dump"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
         let own = text(&trimodal(&["help", command]).stdout);
         assert!(own.contains("Examples:"), "{command}");

@@ -90,7 +90,7 @@ impl Emulate {
         let number = match self.case {
             Some(number) => number,
             None => {
-                let work = |case: &Case| case.inputs.iter().map(|i| i.values.len()).sum::<usize>();
+                let work = |case: &Case| case.inputs.iter().map(|i| i.shape.len()).sum::<usize>();
                 let enough = (0..listed.len()).filter(|&i| work(listed[i]) >= DEFAULT_WORK).min_by_key(|&i| work(listed[i]));
                 enough.unwrap_or(listed.len() - 1)
             }

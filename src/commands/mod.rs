@@ -1,5 +1,6 @@
 //! The subcommands, and what they share: how the device is chosen, how errors end, what ctrl-C does.
 
+mod bench;
 mod check;
 mod demo;
 mod describe;
@@ -21,6 +22,7 @@ Where to start:
   trimodal demo                      train on a data set that it draws itself (minutes)
   trimodal devices                   what this machine can compute on
   trimodal check                     hold every kernel to the float64 oracle
+  trimodal bench                     time every kernel, beside what the device does at best
   trimodal emulate rms_norm          what the CUDA kernels do, without a GPU
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
@@ -47,6 +49,7 @@ enum Command {
     Meadow(meadow::Meadow),
     Devices(devices::Devices),
     Check(check::Check),
+    Bench(bench::Bench),
     Emulate(emulate::Emulate),
     Dump(dump::Dump),
 }
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Meadow(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Emulate(command) => command.run(),
         Command::Dump(command) => command.run(),
     };

@@ -17,7 +17,7 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{expect_len, expect_workspace, on_real, real, size, sum};
+use super::{Sizes, expect_len, expect_workspace, on_real, real, size, sum};
 use crate::device::cpu::Real;
 use crate::device::{Device, Launch};
 use crate::error::{Error, Result};
@@ -332,14 +332,22 @@ pub fn cases() -> Vec<Case> {
     }
     cases.push(update_case(33, 0, true, 3.0, Hyper { max_norm: 0.0, ..HYPER }));
     cases.push(update_case(33, 33, false, 1.0, Hyper { weight_decay: 0.0, step: 1_000_000, ..HYPER }));
-    // The largest tensors of the demo's model: embeddings and a feed-forward matrix.
-    cases.push(update_case(450 * 64, 450 * 64, true, 2.0, HYPER).bench(14 * 450 * 64));
-    cases.push(update_case(64 * 176, 64 * 176, false, 2.0, HYPER).bench(14 * 64 * 176));
     for lens in [&[][..], &[1, 1], &[0, 3, 0], &[5, 4096, 4097, 1], &[31, 33, 64, 127, 129], &[8191, 2, 12_289], &[64; 40]] {
         cases.push(norm_case(lens));
     }
-    cases.push(norm_case(&[28_800, 11_264, 11_264, 11_264, 4096, 4096, 4096, 4096, 64, 64]).bench(2 * 79_104));
+    cases.extend(sized(&Sizes::DEMO));
     cases
+}
+
+/// The cases at a model's sizes: its largest tensors, and the norm over the embeddings and one layer.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    let (table, wide) = (s.vocabulary * s.width, s.width * s.feed_forward);
+    let [query, key] = [s.heads, s.kv_heads].map(|heads| s.width * heads * s.head_dim);
+    vec![
+        update_case(table, table, true, 2.0, HYPER),
+        update_case(wide, wide, false, 2.0, HYPER),
+        norm_case(&[table, wide, wide, wide, query, query, key, key, s.width, s.width]),
+    ]
 }
 
 fn update_case(n: usize, decayed: usize, with_copy: bool, norm: f64, hyper: Hyper) -> Case {
@@ -351,7 +359,10 @@ fn update_case(n: usize, decayed: usize, with_copy: bool, norm: f64, hyper: Hype
         Operand::new("norm", [1], Kind::Real, vec![norm]),
         Operand::new("coefficients", [COEFFICIENTS], Kind::Real, hyper.coefficients().expect("a good step").into()),
     ];
-    let squares = Operand::new("v", [n], Kind::Real, (0..n).map(|_| draw.normal().powi(2) * 0.01).collect());
+    let squares = {
+        let normals = draw.normals("v", [n], 1.0).values;
+        Operand::lazy("v", [n], Kind::Real, move || normals.iter().map(|x| x * x * 0.01).collect())
+    };
     let mut outputs = vec![Output::updated(draw.normals("p", [n], 1.0)), Output::updated(draw.normals("m", [n], 0.1)), Output::updated(squares)];
     if with_copy {
         outputs.push(Output::overwritten("copy", [n], Kind::Bf16));
@@ -365,6 +376,7 @@ fn update_case(n: usize, decayed: usize, with_copy: bool, norm: f64, hyper: Hype
         on_real!(i[0].dtype(), naive_update::<T>(i, o, decayed));
         Ok(())
     })
+    .flops(14 * n as u64)
 }
 
 fn norm_case(lens: &[usize]) -> Case {
@@ -380,6 +392,7 @@ fn norm_case(lens: &[usize]) -> Case {
         on_real!(o[0].dtype(), naive_norm::<T>(i, o));
         Ok(())
     })
+    .flops(2 * lens.iter().sum::<usize>() as u64)
 }
 
 fn naive_norm<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {

@@ -7,6 +7,9 @@ use crate::tensor::{DType, Shape, Tensor};
 use half::bf16;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
 /// The kind of an operand's elements. What some of them are depends on the run: f32, mixed precision, or f64 for the oracle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +27,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    fn round(self, x: f64) -> f64 {
+        match self {
+            Kind::Real | Kind::Mixed => x as f32 as f64,
+            Kind::Bf16 => bf16::from_f64(x).to_f64(),
+            Kind::I32 | Kind::U8 => x,
+        }
+    }
+
     /// The dtype that stands for it when activations are `activation`: f32, bf16 (mixed precision), or f64 (the oracle).
     pub fn dtype(self, activation: DType) -> DType {
         match self {
@@ -37,6 +48,46 @@ impl Kind {
     }
 }
 
+/// An operand's elements, which come into being when somebody first looks: a list of cases costs nothing until one runs.
+#[derive(Clone)]
+pub struct Values(Arc<LazyLock<Vec<f64>, Box<dyn FnOnce() -> Vec<f64> + Send>>>);
+
+impl Values {
+    /// The elements that this gives.
+    pub fn lazy(make: impl FnOnce() -> Vec<f64> + Send + 'static) -> Self {
+        Values(Arc::new(LazyLock::new(Box::new(make))))
+    }
+}
+
+impl From<Vec<f64>> for Values {
+    fn from(values: Vec<f64>) -> Self {
+        Self::lazy(|| values)
+    }
+}
+
+impl Deref for Values {
+    type Target = [f64];
+
+    fn deref(&self) -> &[f64] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// What the benchmark, which compares nothing, fills an operand with: as many elements as it likes, in the time it has.
+#[derive(Clone, Debug)]
+pub enum Fill {
+    /// Normals with this standard deviation.
+    Normals(f64),
+    /// These.
+    Values(Values),
+}
+
 /// An operand: what the operation reads, or what lies in an output before it is written.
 #[derive(Clone, Debug)]
 pub struct Operand {
@@ -47,20 +98,49 @@ pub struct Operand {
     /// The kind of its elements.
     pub kind: Kind,
     /// Its elements, all exactly representable in f32 (or in bf16, where that is the kind).
-    pub values: Vec<f64>,
+    pub values: Values,
+    /// What stands for them in the benchmark.
+    pub fill: Fill,
+    /// Elements that the operation must touch, where these are not all: the rows of a table that are asked for.
+    pub touched: Option<usize>,
 }
 
 impl Operand {
     /// An operand with these values, rounded to f32 (bf16) first.
     pub fn new(name: &'static str, shape: impl Into<Shape>, kind: Kind, values: Vec<f64>) -> Self {
+        Self::lazy(name, shape, kind, move || values)
+    }
+
+    /// As [`Operand::new`], with values that are made when somebody looks.
+    pub fn lazy(name: &'static str, shape: impl Into<Shape>, kind: Kind, make: impl FnOnce() -> Vec<f64> + Send + 'static) -> Self {
         let shape = shape.into();
-        assert_eq!(shape.len(), values.len(), "{name}: {shape}");
-        let round: fn(f64) -> f64 = match kind {
-            Kind::Real | Kind::Mixed => |x| x as f32 as f64,
-            Kind::Bf16 => |x| bf16::from_f64(x).to_f64(),
-            Kind::I32 | Kind::U8 => |x| x,
-        };
-        Operand { name, shape, kind, values: values.into_iter().map(round).collect() }
+        let values = Values::lazy(move || {
+            let mut values = make();
+            assert_eq!(shape.len(), values.len(), "{name}: {shape}");
+            values.iter_mut().for_each(|x| *x = kind.round(*x));
+            values
+        });
+        Operand { name, shape, kind, fill: Fill::Values(values.clone()), values, touched: None }
+    }
+
+    /// As one whose place in the benchmark these values take: what the true ones cost to compute, its time does not depend on.
+    pub fn timed_as(self, make: impl FnOnce() -> Vec<f64> + Send + 'static) -> Self {
+        Operand { fill: Fill::Values(Values::lazy(make)), ..self }
+    }
+
+    /// As one of which the operation touches only so many elements.
+    pub fn touching(self, elements: usize) -> Self {
+        Operand { touched: Some(elements), ..self }
+    }
+
+    /// As this kind, rounded to it.
+    pub fn of_kind(self, kind: Kind) -> Self {
+        let values = self.values;
+        let mut new = Self::lazy(self.name, self.shape, kind, move || values.to_vec());
+        if let Fill::Normals(_) = self.fill {
+            new.fill = self.fill;
+        }
+        Operand { touched: self.touched, ..new }
     }
 
     /// i32 values.
@@ -82,10 +162,15 @@ impl Operand {
     /// The operand as a run with such activations sees it: rounded to bf16, where that is what it then is.
     pub fn rounded(&self, activation: DType) -> Self {
         let values = match self.kind.dtype(activation) {
-            DType::Bf16 => self.values.iter().map(|&x| bf16::from_f64(x).to_f64()).collect(),
+            DType::Bf16 => Values::from(self.values.iter().map(|&x| bf16::from_f64(x).to_f64()).collect::<Vec<_>>()),
             _ => self.values.clone(),
         };
         Operand { values, ..self.clone() }
+    }
+
+    /// Bytes of what the operation must touch of it, where activations are `activation`.
+    pub fn bytes(&self, activation: DType) -> u64 {
+        (self.touched.unwrap_or(self.shape.len()) * self.kind.dtype(activation).size()) as u64
     }
 }
 
@@ -99,6 +184,8 @@ pub struct Output {
     pub scratch: bool,
     /// Whether nothing may read what lies there before.
     pub overwritten: bool,
+    /// Whether the operation writes some rows and leaves the others as they are.
+    pub partial: bool,
 }
 
 impl Output {
@@ -110,7 +197,8 @@ impl Output {
             Kind::I32 => -77.0,
             Kind::U8 => 255.0,
         };
-        Output { before: Operand { name, shape, kind, values: vec![poison; shape.len()] }, scratch: false, overwritten: true }
+        let before = Operand::lazy(name, shape, kind, move || vec![poison; shape.len()]).timed_as(Vec::new);
+        Output { before, scratch: false, overwritten: true, partial: false }
     }
 
     /// Working memory of this many elements.
@@ -118,9 +206,23 @@ impl Output {
         Output { scratch: true, ..Self::overwritten("workspace", [elements], Kind::Real) }
     }
 
-    /// An output that the operation adds to, or of which it writes only some elements.
+    /// An output that the operation adds to.
     pub fn updated(before: Operand) -> Self {
-        Output { before, scratch: false, overwritten: false }
+        Output { before, scratch: false, overwritten: false, partial: false }
+    }
+
+    /// An output of which the operation writes only so many elements.
+    pub fn partial(before: Operand, elements: usize) -> Self {
+        Output { partial: true, ..Self::updated(before.touching(elements)) }
+    }
+
+    /// Bytes that the operation must write (and read first, where it adds), where activations are `activation`.
+    pub fn bytes(&self, activation: DType) -> u64 {
+        match self {
+            Output { scratch: true, .. } => 0,
+            Output { overwritten: true, .. } | Output { partial: true, .. } => self.before.bytes(activation),
+            _ => 2 * self.before.bytes(activation),
+        }
     }
 }
 
@@ -165,8 +267,6 @@ pub struct Case {
     pub compare: Compare,
     /// Floating-point operations of the call, counted from the kernel's contract.
     pub flops: u64,
-    /// Whether the benchmark times it.
-    pub bench: bool,
     /// Whether only a real GPU has the time for it; run where it is asked for.
     pub large: bool,
     /// Whether it runs in mixed precision alone: its kernel takes nothing but bf16.
@@ -176,7 +276,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case with an allowance of `compare`, no plain twin, and no benchmark.
+    /// A case with an allowance of `compare`, no plain twin, and no count of operations.
     pub fn new(
         entry: &'static str,
         label: impl Into<String>,
@@ -195,7 +295,6 @@ impl Case {
             naive_mixed: None,
             compare,
             flops: 0,
-            bench: false,
             large: false,
             only_mixed: false,
             skip: None,
@@ -232,11 +331,16 @@ impl Case {
         self.inputs.iter().chain(self.outputs.iter().map(|o| &o.before)).any(|o| o.kind == Kind::Mixed)
     }
 
-    /// To be timed, with this many floating-point operations.
-    pub fn bench(mut self, flops: u64) -> Self {
-        self.bench = true;
+    /// With this many floating-point operations.
+    pub fn flops(mut self, flops: u64) -> Self {
         self.flops = flops;
         self
+    }
+
+    /// Bytes of the contract, where activations are `activation`: everything read once and everything written once, also what is
+    /// read to be added to; no workspace.
+    pub fn bytes(&self, activation: DType) -> u64 {
+        self.inputs.iter().map(|i| i.bytes(activation)).sum::<u64>() + self.outputs.iter().map(|o| o.bytes(activation)).sum::<u64>()
     }
 }
 
@@ -260,6 +364,7 @@ pub struct GradientCase {
 }
 
 /// Draws the inputs of a case: the same values for the same label on every machine.
+#[derive(Clone)]
 pub struct Draw(ChaCha8Rng);
 
 impl Draw {
@@ -289,14 +394,60 @@ impl Draw {
     /// A real operand of independent normals with this standard deviation.
     pub fn normals(&mut self, name: &'static str, shape: impl Into<Shape>, deviation: f64) -> Operand {
         let shape = shape.into();
-        let values = (0..shape.len()).map(|_| self.normal() * deviation).collect();
-        Operand::new(name, shape, Kind::Real, values)
+        let mut draw = self.leave(4 * shape.len());
+        let operand = Operand::lazy(name, shape, Kind::Real, move || (0..shape.len()).map(|_| draw.normal() * deviation).collect());
+        Operand { fill: Fill::Normals(deviation), ..operand }
     }
 
     /// A real operand of small integers in [−range, range]: sums of products are exact in f32.
     pub fn integers(&mut self, name: &'static str, shape: impl Into<Shape>, range: usize) -> Operand {
         let shape = shape.into();
-        let values = (0..shape.len()).map(|_| self.below(2 * range + 1) as f64 - range as f64).collect();
-        Operand::new(name, shape, Kind::Real, values)
+        let mut draw = self.leave(shape.len());
+        Operand::lazy(name, shape, Kind::Real, move || (0..shape.len()).map(|_| draw.below(2 * range + 1) as f64 - range as f64).collect())
+    }
+
+    /// A generator for the next so many words, which this one passes over: an operand that is drawn later has the values that it
+    /// would have had at once.
+    fn leave(&mut self, words: usize) -> Draw {
+        let draw = self.clone();
+        self.0.set_word_pos(self.0.get_word_pos() + words as u128);
+        draw
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_drawn_late_is_what_would_have_been_drawn_at_once() {
+        for (first, second) in [(1, 7), (3, 16), (16, 5), (17, 64), (1000, 33), (0, 9)] {
+            let mut at_once = Draw::new("label");
+            let [a, b] = [first, second].map(|n| (0..n).map(|_| at_once.normal() as f32 as f64).collect::<Vec<_>>());
+            let c: Vec<f64> = (0..first).map(|_| at_once.below(9) as f64 - 4.0).collect();
+            let d = at_once.uniform();
+            let mut late = Draw::new("label");
+            let (x, y) = (late.normals("x", [first], 1.0), late.normals("y", [second], 1.0));
+            let z = late.integers("z", [first], 4);
+            assert_eq!(late.uniform(), d);
+            assert_eq!((&*z.values, &*y.values, &*x.values), (&c[..], &b[..], &a[..]));
+        }
+    }
+
+    #[test]
+    fn bytes_are_what_the_contract_says() {
+        let mut draw = Draw::new("bytes");
+        let input = draw.normals("x", [10, 4], 1.0).mixed();
+        let table = draw.normals("table", [100, 4], 1.0).mixed().touching(40);
+        let statistic = draw.normals("rstd", [10], 1.0);
+        let outputs = vec![
+            Output::overwritten("y", [10, 4], Kind::Mixed),
+            Output::updated(draw.normals("dw", [4], 1.0)),
+            Output::partial(draw.normals("rows", [50, 4], 1.0).mixed(), 8),
+            Output::scratch(1000),
+        ];
+        let case = Case::new("forward", "", vec![input, table, statistic], outputs, Compare::Exact, |_, _| Ok(()));
+        assert_eq!(case.bytes(DType::F32), 4 * (40 + 40 + 10 + 40 + 2 * 4 + 8));
+        assert_eq!(case.bytes(DType::Bf16), 2 * (40 + 40 + 40 + 8) + 4 * (10 + 2 * 4));
     }
 }

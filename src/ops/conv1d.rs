@@ -10,9 +10,9 @@
 //! Frames are rows (`[clips, frames, channels]`), so three neighbouring frames are one contiguous row of a GEMM's operand
 //! whose rows overlap: nothing is unfolded, neither on a GPU nor on the CPU.
 
-use super::case::{Case, Compare, Draw, GradientCase, Kind, Output};
+use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, on_tensor_cores, only_where_there_is};
-use super::{activation, dims_bytes, on_real, size, statistic};
+use super::{Sizes, activation, dims_bytes, on_real, size, statistic};
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
@@ -449,19 +449,21 @@ const SHAPES: &[(usize, usize, usize, usize)] = &[
     (0, 5, 4, 3), (1, 0, 2, 3), (1, 1, 1, 1), (2, 1, 3, 2), (1, 2, 4, 4), (3, 3, 5, 7), (2, 4, 8, 16), (1, 31, 7, 5), (1, 33, 2, 33), (2, 16, 31, 8),
     (1, 64, 3, 65), (5, 7, 33, 31), (1, 7, 64, 63), (130, 2, 3, 4), (2, 13, 40, 32), (1, 129, 1, 9), (3, 25, 17, 19), (65, 1, 2, 3),
 ];
-const DEMO: [(usize, usize, usize, usize, usize); 3] = [(32, 50, 40, 64, 1), (32, 50, 64, 64, 2), (32, 25, 64, 64, 2)];
-
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
     let listed = SHAPES.iter().flat_map(|&(c, f, i, o)| [1, 2].map(|s| (c, f, i, o, s)));
-    let listed = listed.flat_map(|shape| [false, true].into_iter().flat_map(move |exact| shape_cases(shape, exact)));
-    listed.chain(DEMO.into_iter().flat_map(|shape| shape_cases(shape, false))).collect()
+    let listed = listed.flat_map(|shape| [false, true].into_iter().flat_map(move |exact| shape_cases(shape, exact, true)));
+    listed.chain(sized(&Sizes::DEMO)).collect()
+}
+
+/// The cases at a model's sizes: the convolutions of its stem. The first one's input is no activation and has no gradient.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    s.stem().into_iter().enumerate().flat_map(|(layer, shape)| shape_cases(shape, false, layer > 0)).collect()
 }
 
 /// Every rung on one shape (clips, frames, in, out, stride), with normals or with small integers.
-fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<Case> {
+fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool, with_dx: bool) -> Vec<Case> {
     let (clips, frames, width_in, width_out, stride) = shape;
-    let demo = DEMO.contains(&shape);
     let out = [clips, frames_out(frames, stride), width_out];
     let flops = (2 * 3 * out.iter().product::<usize>() * width_in) as u64;
     let mut cases = Vec::new();
@@ -474,8 +476,8 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
     // gelu is no integer, but gelu'(0) is exactly 1/2: with even dy all sums are.
     let (mut z, mut dy) = (d.normals("z", out, 2.0).mixed(), values(&mut d, "dy", &out, 1.0).mixed());
     if exact {
-        z.values.fill(0.0);
-        dy.values.iter_mut().for_each(|dy| *dy *= 2.0);
+        z = Operand::new("z", out, Kind::Mixed, vec![0.0; z.shape.len()]);
+        dy = Operand::new("dy", out, Kind::Mixed, dy.values.iter().map(|dy| 2.0 * dy).collect());
     }
     let gradients = [Output::updated(values(&mut d, "dweight", &[width_out, width_in, 3], 1.0)), Output::updated(values(&mut d, "dbias", &[width_out], 1.0))];
     for (entry, rung) in FORWARD {
@@ -496,17 +498,14 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
             case.outputs[1].scratch = true;
             case.compare = Compare::Exact;
         }
-        if demo {
-            case = case.bench(flops);
-        }
-        cases.push(case);
+        cases.push(case.flops(flops));
     }
     for (entry, rung) in BACKWARD {
         let inputs = vec![x.clone(), weight.clone(), z.clone(), dy.clone()];
         let mut outputs = vec![Output::overwritten("dz", out, Kind::Mixed)];
         outputs.extend(gradients.clone());
         outputs.push(Output::scratch(workspace(clips, frames, width_in, width_out, stride)));
-        if !demo || width_in == width_out {
+        if with_dx {
             outputs.push(Output::overwritten("dx", [clips, frames, width_in], Kind::Mixed));
         }
         let compare = if exact { Compare::Exact } else { Compare::Reduction(5.0) };
@@ -524,10 +523,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool) -> Vec<C
             Ok(())
         });
         only_where_there_is(rung, &mut case);
-        if demo {
-            case = case.bench(flops * if width_in == width_out { 2 } else { 1 });
-        }
-        cases.push(case);
+        cases.push(case.flops(flops * if with_dx { 2 } else { 1 }));
     }
     cases
 }
@@ -641,7 +637,7 @@ mod tests {
     fn drawn_shapes() {
         let shapes = (0..5usize, 0..40usize, 1..70usize, 1..70usize, 1..3usize, proptest::bool::ANY);
         crate::check::assert_drawn(24, shapes, |(clips, frames, width_in, width_out, stride, exact)| {
-            shape_cases((clips, frames, width_in, width_out, stride), exact)
+            shape_cases((clips, frames, width_in, width_out, stride), exact, true)
         });
     }
 

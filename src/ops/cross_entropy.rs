@@ -8,7 +8,7 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{activation, expect_len, on_real, rows_per_task, size, statistic, sum};
+use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, sum};
 use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
@@ -226,24 +226,35 @@ const SHAPES: &[(usize, usize)] = &[
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &(rows, vocabulary) in SHAPES {
-        add_cases(&mut cases, rows, vocabulary, 2.0, false);
+        add_cases(&mut cases, rows, vocabulary, 2.0);
     }
-    add_cases(&mut cases, 1920, 450, 1.5, true);
     // Far-apart logits: exponentials that overflow without the maximum taken off.
     for (rows, vocabulary) in [(3, 5), (7, 33), (5, 300), (2, 1100)] {
-        add_cases(&mut cases, rows, vocabulary, 200.0, false);
+        add_cases(&mut cases, rows, vocabulary, 200.0);
     }
+    cases.extend(sized(&Sizes::DEMO));
     cases
 }
 
-fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f64, bench: bool) {
+/// The cases at a model's sizes.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    let mut cases = Vec::new();
+    add_cases(&mut cases, s.logit_rows, s.vocabulary, 1.5);
+    cases
+}
+
+fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f64) {
     let label = format!("M={rows} V={vocabulary}{}", if deviation > 2.0 { format!(" logits·{deviation}") } else { String::new() });
     let mut draw = Draw::new(&label);
     let logits = draw.normals("logits", [rows, vocabulary], deviation).mixed();
     // The first row always counts; every fifth or so of the others does not.
     let target: Vec<i32> = (0..rows).map(|row| if row > 0 && draw.below(5) == 0 { -1 } else { draw.below(vocabulary) as i32 }).collect();
     let weight = weight_operand(1.0 / target.iter().filter(|&&t| t >= 0).count().max(1) as f32);
-    let lse = target.iter().zip(logits.values.chunks_exact(vocabulary)).map(|(&t, logits)| if t < 0 { 0.0 } else { log_sum_exp(logits) }).collect();
+    let (values, counted) = (logits.values.clone(), target.clone());
+    let lse = Operand::lazy("lse", [rows], Kind::Real, move || {
+        counted.iter().zip(values.chunks_exact(vocabulary)).map(|(&t, logits)| if t < 0 { 0.0 } else { log_sum_exp(logits) }).collect()
+    })
+    .timed_as(move || vec![(vocabulary as f64).ln() + deviation * deviation / 2.0; rows]);
     let target = Operand::ints("target", [rows], target);
 
     let outputs = vec![
@@ -253,7 +264,7 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f
     ];
     // WGSL: eˣ within 3 + 2·|x| ulp (times eˣ), a logarithm within 3 ulp.
     let inputs = vec![logits.clone(), target.clone(), weight.clone()];
-    let mut case = Case::new("forward", &label, inputs, outputs, Compare::Reduction(4.0), |i, o| {
+    let case = Case::new("forward", &label, inputs, outputs, Compare::Reduction(4.0), |i, o| {
         let [row_loss, lse, loss] = o else { unreachable!("three outputs") };
         forward(&i[0], &i[1], &i[2], row_loss, lse, loss, false)
     })
@@ -261,23 +272,17 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f
         on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     });
-    if bench {
-        case = case.bench(4 * (rows * vocabulary) as u64);
-    }
-    cases.push(case);
+    cases.push(case.flops(4 * (rows * vocabulary) as u64));
 
-    let inputs = vec![target, Operand::new("lse", [rows], Kind::Real, lse), weight];
-    let mut case = Case::new("backward", &label, inputs, vec![Output::updated(logits)], Compare::Reduction(4.0), |i, o| {
+    let inputs = vec![target, lse, weight];
+    let case = Case::new("backward", &label, inputs, vec![Output::updated(logits)], Compare::Reduction(4.0), |i, o| {
         backward(&mut o[0], &i[0], &i[1], &i[2])
     })
     .naive(|i, o| {
         on_real!(i[1].dtype(), naive_backward::<T>(i, o));
         Ok(())
     });
-    if bench {
-        case = case.bench(4 * (rows * vocabulary) as u64);
-    }
-    cases.push(case);
+    cases.push(case.flops(4 * (rows * vocabulary) as u64));
 }
 
 fn weight_operand(weight: f32) -> Operand {
@@ -424,7 +429,7 @@ mod tests {
     fn any_shape() {
         assert_drawn(8, (0usize..60, 1usize..700, 0.1f64..30.0), |(rows, vocabulary, deviation)| {
         let mut cases = Vec::new();
-        add_cases(&mut cases, rows, vocabulary, deviation, false);
+        add_cases(&mut cases, rows, vocabulary, deviation);
             cases
         });
     }

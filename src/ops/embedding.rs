@@ -7,7 +7,7 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{activation, expect_len, on_real, rows_per_task, size, statistic};
+use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic};
 use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
@@ -236,25 +236,28 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &shape in SHAPES {
         for seed in 0..2 {
-            add_cases(&mut cases, shape, seed, false);
+            add_cases(&mut cases, shape, seed);
         }
     }
-    add_cases(&mut cases, (1920, 64, 450, 1920), 0, true);
+    cases.extend(sized(&Sizes::DEMO));
     cases
 }
 
-fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: usize, bench: bool) {
+/// The cases at a model's sizes.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    let mut cases = Vec::new();
+    add_cases(&mut cases, (s.rows, s.width, s.vocabulary, s.rows), 0);
+    cases
+}
+
+fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: usize) {
     let (entries, columns, vocabulary, rows) = shape;
     for with_row in [false, true] {
         for wide in [false, true] {
             if wide && columns % 4 != 0 {
                 continue;
             }
-            let mut case = forward_case(shape, with_row, seed, wide);
-            if bench {
-                case = case.bench((entries * columns) as u64);
-            }
-            cases.push(case);
+            cases.push(forward_case(shape, with_row, seed, wide));
         }
     }
     let label = format!("M={entries} D={columns} V={vocabulary} N={rows} #{seed}");
@@ -264,27 +267,30 @@ fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: u
     // Small integers: every order of summation gives the same bits.
     let inputs = vec![draw.integers("dy", [rows, columns], 8).mixed(), Operand::ints("sorted_row", [entries], sorted_row), Operand::ints("start", [vocabulary + 1], start)];
     let outputs = vec![Output::updated(draw.integers("dtable", [vocabulary, columns], 8))];
-    let mut case = Case::new("backward", &label, inputs, outputs, Compare::Exact, |i, o| backward(&i[0], &i[1], &i[2], &mut o[0])).naive(|i, o| {
+    let case = Case::new("backward", &label, inputs, outputs, Compare::Exact, |i, o| backward(&i[0], &i[1], &i[2], &mut o[0])).naive(|i, o| {
         on_real!(i[0].dtype(), naive_backward::<T>(i, o));
         Ok(())
     });
-    if bench {
-        case = case.bench((entries * columns) as u64);
-    }
-    cases.push(case);
+    cases.push(case.flops((entries * columns) as u64));
 }
 
 fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usize), with_row: bool, seed: usize, wide: bool) -> Case {
     let label = format!("M={entries} D={columns} V={vocabulary} N={rows} #{seed}{}", if with_row { " row" } else { "" });
     let mut draw = Draw::new(&label);
     let (id, row) = entries_of(&mut draw, entries, vocabulary, rows);
-    let mut inputs = vec![draw.normals("table", [vocabulary, columns], 1.0).mixed(), Operand::ints("id", [entries], id)];
+    // A row of the table is read once, however often it is asked for.
+    let written = id.iter().zip(&row).filter(|&(&id, &row)| id >= 0 && (row >= 0 || !with_row)).count();
+    let mut distinct: Vec<i32> = id.iter().copied().filter(|&id| id >= 0).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let table = draw.normals("table", [vocabulary, columns], 1.0).mixed().touching(distinct.len() * columns);
+    let mut inputs = vec![table, Operand::ints("id", [entries], id)];
     if with_row {
         inputs.push(Operand::ints("row", [entries], row));
     }
-    let before = Operand::new("y", [rows, columns], Kind::Mixed, (0..rows * columns).map(|i| (i % 251) as f64).collect());
+    let before = Operand::lazy("y", [rows, columns], Kind::Mixed, move || (0..rows * columns).map(|i| (i % 251) as f64).collect());
     let entry = if wide { "forward:vec4" } else { "forward:scalar" };
-    Case::new(entry, label, inputs, vec![Output::updated(before)], Compare::Exact, move |i, o| gather(&i[0], &i[1], i.get(2), &mut o[0], wide)).naive(|i, o| {
+    Case::new(entry, label, inputs, vec![Output::partial(before, written * columns)], Compare::Exact, move |i, o| gather(&i[0], &i[1], i.get(2), &mut o[0], wide)).naive(|i, o| {
         on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     })
@@ -432,7 +438,7 @@ mod tests {
     fn any_shape() {
         assert_drawn(8, (0usize..200, 1usize..80, 1usize..90, 0usize..50), |(entries, columns, vocabulary, more)| {
         let mut cases = Vec::new();
-        add_cases(&mut cases, (entries, columns, vocabulary, entries + more), 0, false);
+        add_cases(&mut cases, (entries, columns, vocabulary, entries + more), 0);
             cases
         });
     }

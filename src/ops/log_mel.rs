@@ -8,10 +8,10 @@
 //! overlapping frames, folded by the basis' first symmetry (n ↔ 400 − n separates cosines from sines), which halves the
 //! products. The CPU folds twice (n ↔ 200 − n separates even bins from odd ones): four matrices of about 100 × 100 remain.
 
-use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::case::{Case, Compare, Draw, Fill, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
 use super::ladder::{FORWARD, Rung};
-use super::{on_real, real, size};
+use super::{Sizes, on_real, real, size};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Gpu, Language, Launch};
@@ -352,8 +352,6 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (0, 400, 4), (1, 201, 1), (1, 319, 3), (1, 320, 40), (2, 321, 5), (1, 400, 80), (3, 399, 7), (1, 639, 128), (2, 801, 40), (1, 1009, 31),
     (5, 480, 33), (1, 1600, 80), (33, 201, 2), (1, 2111, 17), (2, 1279, 64), (1, 5281, 40),
 ];
-const DEMO: (usize, usize, usize) = (32, 8_000, 40);
-
 /// What a case hears.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Sound {
@@ -362,21 +360,24 @@ enum Sound {
     Silence,
 }
 
-fn draw_sound(draw: &mut Draw, sound: Sound, clips: usize, samples: usize) -> Operand {
-    let mut values = Vec::with_capacity(clips * samples);
-    for clip in 0..clips {
-        let pitch = 0.02 + 0.3 * draw.uniform();
-        for n in 0..samples {
-            values.push(match sound {
-                Sound::Noise => 0.3 * draw.normal(),
-                // Half a clip of tone over a soft noise: dynamic range for the floor at max − 8.
-                Sound::Tone => 0.01 * draw.normal() + if n * 2 > samples { 0.5 * (pitch * n as f64).sin() } else { 0.0 },
-                Sound::Silence if clip % 2 == 0 => 0.0,
-                Sound::Silence => 0.1 * draw.normal(),
-            });
+fn draw_sound(mut draw: Draw, sound: Sound, clips: usize, samples: usize) -> Operand {
+    let waveform = Operand::lazy("waveform", [clips, samples], Kind::Real, move || {
+        let mut values = Vec::with_capacity(clips * samples);
+        for clip in 0..clips {
+            let pitch = 0.02 + 0.3 * draw.uniform();
+            for n in 0..samples {
+                values.push(match sound {
+                    Sound::Noise => 0.3 * draw.normal(),
+                    // Half a clip of tone over a soft noise: dynamic range for the floor at max − 8.
+                    Sound::Tone => 0.01 * draw.normal() + if n * 2 > samples { 0.5 * (pitch * n as f64).sin() } else { 0.0 },
+                    Sound::Silence if clip % 2 == 0 => 0.0,
+                    Sound::Silence => 0.1 * draw.normal(),
+                });
+            }
         }
-    }
-    Operand::new("waveform", [clips, samples], Kind::Real, values)
+        values
+    });
+    if sound == Sound::Noise { Operand { fill: Fill::Normals(0.3), ..waveform } } else { waveform }
 }
 
 /// WGSL's `log` is good to 3 ulp; the product with 1/ln 10 adds one.
@@ -385,18 +386,23 @@ const LOG_ULP: f64 = 4.0;
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
     let listed = SHAPES.iter().flat_map(|&shape| [Sound::Noise, Sound::Tone, Sound::Silence].into_iter().flat_map(move |sound| shape_cases(shape, sound, LOG_ULP)));
-    listed.chain(shape_cases(DEMO, Sound::Tone, LOG_ULP)).collect()
+    listed.chain(sized(&Sizes::DEMO)).collect()
+}
+
+/// The cases at a model's sizes.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    shape_cases((s.samples, s.clip, s.mels), Sound::Noise, LOG_ULP)
 }
 
 /// Every rung on one shape (clips, samples, mels). `log_ulp`: what the logarithm may add to twice the error of the plain loops.
 fn shape_cases((clips, samples, mels): (usize, usize, usize), sound: Sound, log_ulp: f64) -> Vec<Case> {
     let mut cases = Vec::new();
     let label = format!("clips={clips} samples={samples} mels={mels} {sound:?}").to_lowercase();
-    let waveform = draw_sound(&mut Draw::new(&label), sound, clips, samples);
+    let waveform = draw_sound(Draw::new(&label), sound, clips, samples);
     for (entry, rung) in FORWARD {
         let outputs = vec![Output::overwritten("mel", [clips, frames(samples), mels], Kind::Real), Output::scratch(workspace(clips, samples))];
         let made = Mutex::new(None);
-        let mut case = Case::new(entry, &label, vec![waveform.clone()], outputs, Compare::Reduction(log_ulp), move |i, o| {
+        let case = Case::new(entry, &label, vec![waveform.clone()], outputs, Compare::Reduction(log_ulp), move |i, o| {
             let [mel, workspace] = o else { unreachable!("two outputs") };
             let (device, dtype) = (i[0].device(), i[0].dtype());
             // A program makes its tables once: so does a case, lest the benchmark time it.
@@ -412,10 +418,7 @@ fn shape_cases((clips, samples, mels): (usize, usize, usize), sound: Sound, log_
             on_real!(i[0].dtype(), naive_forward::<T>(mels, i, o));
             Ok(())
         });
-        if (clips, samples, mels) == DEMO {
-            case = case.bench((2 * clips * frames(samples) * N_FFT * 2 * BINS) as u64);
-        }
-        cases.push(case);
+        cases.push(case.flops((2 * clips * frames(samples) * N_FFT * 2 * BINS) as u64));
     }
     cases
 }

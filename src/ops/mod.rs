@@ -8,6 +8,9 @@
 pub mod case;
 mod hopper;
 mod ladder;
+mod sizes;
+
+pub use sizes::Sizes;
 
 use crate::device::Device;
 use crate::device::cpu::Real;
@@ -19,8 +22,10 @@ use case::{Case, GradientCase};
 pub struct Op {
     /// Its name: the stem of its three files.
     pub name: &'static str,
-    /// Its list of shapes: for the oracle test, the `check` command and the benchmark.
+    /// Its list of shapes, for the oracle test and the `check` command; those of [`Sizes::DEMO`] are among them.
     pub cases: fn() -> Vec<Case>,
+    /// Its cases at the sizes of a model: every rung, forward and backward, for the benchmark.
+    pub sized: fn(&Sizes) -> Vec<Case>,
     /// Its gradient checks; empty for an operation without a backward pass.
     pub gradients: fn() -> Vec<GradientCase>,
 }
@@ -30,7 +35,7 @@ macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         $($(#[$doc])* pub mod $name;)*
         /// Every operation.
-        pub static OPS: &[Op] = &[$(Op { name: stringify!($name), cases: $name::cases, gradients: $name::gradients }),*];
+        pub static OPS: &[Op] = &[$(Op { name: stringify!($name), cases: $name::cases, sized: $name::sized, gradients: $name::gradients }),*];
     };
 }
 

@@ -11,7 +11,7 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, only_where_there_is};
-use super::{activation, on_real, size, statistic};
+use super::{Sizes, activation, on_real, size, statistic};
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Device, variant};
 use crate::error::{Error, Result};
@@ -393,8 +393,6 @@ const SHAPES: &[(usize, usize, usize, usize, usize, usize)] = &[
     (1, 16, 16, 8, 33, 9), (2, 14, 7, 7, 63, 0), (1, 48, 48, 8, 65, 4), (5, 9, 9, 3, 64, 17), (1, 33, 1, 1, 96, 1), (65, 2, 2, 2, 9, 1),
     (2, 24, 12, 12, 17, 3), (1, 13, 13, 13, 8, 1), (7, 5, 15, 5, 24, 6), (1, 64, 3, 1, 3, 2), (11, 10, 10, 5, 12, 1),
 ];
-const DEMO: (usize, usize, usize, usize, usize, usize) = (32, 48, 48, 8, 64, 768);
-
 /// Draws the operands of a case: pixels, and rows that are distinct, out of order, and in part unused.
 fn draw(draw: &mut Draw, shape: (usize, usize, usize, usize, usize, usize), is_u8: bool, exact: bool) -> ([Operand; 2], usize, usize) {
     let (images, height, width, patch, _, spare) = shape;
@@ -423,22 +421,27 @@ fn draw(draw: &mut Draw, shape: (usize, usize, usize, usize, usize, usize), is_u
 
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
-    let listed = SHAPES.iter().flat_map(|&shape| (0..4).flat_map(move |variant| shape_cases(shape, variant)));
-    listed.chain(shape_cases(DEMO, 0)).collect()
+    let listed = SHAPES.iter().flat_map(|&shape| (0..4).flat_map(move |variant| shape_cases(shape, variant, true)));
+    listed.chain(sized(&Sizes::DEMO)).collect()
+}
+
+/// The cases at a model's sizes; the gradient of the pixels is for saliency and no part of training.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    shape_cases((s.samples, s.image, s.image, s.patch, s.width, s.rows - s.samples * (s.image / s.patch).pow(2)), 0, false)
 }
 
 /// Every rung on one shape: bytes or reals as pixels, normals or small integers as everything else, by `variant` of 0..4.
-fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize) -> Vec<Case> {
+fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize, with_dpixels: bool) -> Vec<Case> {
     let (images, height, width, patch, depth, _) = shape;
     let inner = patch * patch * 3;
     let flops = 2 * (images * height * width * 3 * depth) as u64;
-    let demo = shape == DEMO;
     let (is_u8, exact) = (variant.is_multiple_of(2), variant / 2 == 1);
     let mut cases = Vec::new();
     let label = format!("images={images} {height}x{width} P={patch} D={depth} {}{}", if is_u8 { "u8" } else { "real" }, if exact { " integers" } else { "" });
     let mut d = Draw::new(&label);
     let ([pixels, row], rows, grid) = draw(&mut d, shape, is_u8, exact);
     let grid = grid + variant % 2; // a table may be larger than the picture
+    let written = row.values.iter().filter(|&&row| row >= 0.0).count() * depth;
     let values = |d: &mut Draw, name, shape: &[usize], deviation| if exact { d.integers(name, shape, 3) } else { d.normals(name, shape, deviation) };
     let weight = values(&mut d, "weight", &[depth, inner], 0.1).mixed();
     let bias = values(&mut d, "bias", &[depth], 0.1).mixed();
@@ -453,7 +456,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize
     let compare = if exact { Compare::Exact } else { Compare::Reduction(2.0) };
     for (entry, rung) in FORWARD {
         let inputs = vec![pixels.clone(), weight.clone(), bias.clone(), position.clone(), row.clone()];
-        let mut case = Case::new(entry, &label, inputs, vec![Output::updated(before.clone())], compare, move |i, o| {
+        let mut case = Case::new(entry, &label, inputs, vec![Output::partial(before.clone(), written)], compare, move |i, o| {
             forward_by(rung, &i[0], &i[1], &i[2], &i[3], &i[4], &mut o[0])
         })
         .naive(|i, o| {
@@ -465,17 +468,14 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize
             Ok(())
         });
         only_where_there_is(rung, &mut case);
-        if demo {
-            case = case.bench(flops);
-        }
-        cases.push(case);
+        cases.push(case.flops(flops));
     }
     for (entry, rung) in BACKWARD {
-        let with_pixels = !exact; // 1/127.5 is no integer
+        let with_dpixels = with_dpixels && !exact; // 1/127.5 is no integer
         let inputs = vec![pixels.clone(), weight.clone(), row.clone(), dy.clone()];
         let mut outputs = gradients.to_vec();
         outputs.push(Output::scratch(workspace(images, height, width, patch, depth)));
-        if with_pixels && !demo {
+        if with_dpixels {
             outputs.push(Output::overwritten("dpixels", [images, height, width, 3], Kind::Real));
         }
         let mut case = Case::new(entry, &label, inputs, outputs, compare, move |i, o| {
@@ -491,10 +491,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize
             Ok(())
         });
         only_where_there_is(rung, &mut case);
-        if demo {
-            case = case.bench(flops);
-        }
-        cases.push(case);
+        cases.push(case.flops(flops));
     }
     cases
 }
@@ -612,7 +609,7 @@ mod tests {
     fn drawn_shapes() {
         let shapes = (0..4usize, 1..6usize, 1..6usize, 1..7usize, 1..80usize, 0..20usize, 0..4usize);
         crate::check::assert_drawn(24, shapes, |(images, down, across, patch, depth, spare, variant)| {
-            shape_cases((images, down * patch, across * patch, patch, depth, spare), variant)
+            shape_cases((images, down * patch, across * patch, patch, depth, spare), variant, true)
         });
     }
 

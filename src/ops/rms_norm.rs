@@ -9,7 +9,7 @@
 //! Per-head normalisation of queries and keys is the same operation with `C = head_dim` and `N · H` rows.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::{activation, dims_bytes, expect_len, on_real, rows_per_task, size, statistic, sum};
+use super::{Sizes, activation, dims_bytes, expect_len, on_real, rows_per_task, size, statistic, sum};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
@@ -280,9 +280,16 @@ const SHAPES: &[(usize, usize)] = &[
 
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
+    SHAPES.iter().flat_map(|&(rows, columns)| shape_cases(rows, columns)).chain(sized(&Sizes::DEMO)).collect()
+}
+
+/// The cases at a model's sizes: whole rows, and rows of one head.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    [(s.rows, s.width), (s.rows * s.heads, s.head_dim)].into_iter().flat_map(|(rows, columns)| shape_cases(rows, columns)).collect()
+}
+
+fn shape_cases(rows: usize, columns: usize) -> Vec<Case> {
     let mut cases = Vec::new();
-    for &(rows, columns) in SHAPES.iter().chain(&[(1920, 64), (7680, 16)]) {
-        let bench = rows * columns == 1920 * 64;
         for with_residual in [false, true] {
             let label = format!("rows={rows} C={columns}{}", if with_residual { " residual" } else { "" });
             let mut draw = Draw::new(&label);
@@ -293,7 +300,7 @@ pub fn cases() -> Vec<Case> {
                 outputs.push(Output::overwritten("sum", [rows, columns], Kind::Mixed));
             }
             // WGSL: inverseSqrt 2 ulp.
-            let mut case = Case::new("forward", &label, inputs, outputs, Compare::Reduction(2.0), |i, o| {
+            let case = Case::new("forward", &label, inputs, outputs, Compare::Reduction(2.0), |i, o| {
                 let [y, rstd, rest @ ..] = o else { unreachable!("two outputs at least") };
                 forward(&i[0], i.get(2).zip(rest.first_mut()), &i[1], EPS, y, rstd)
             })
@@ -301,10 +308,7 @@ pub fn cases() -> Vec<Case> {
                 on_real!(i[0].dtype(), naive_forward::<T>(i, o));
                 Ok(())
             });
-            if bench {
-                case = case.bench(5 * (rows * columns) as u64);
-            }
-            cases.push(case);
+            cases.push(case.flops(5 * (rows * columns) as u64));
 
             let mut inputs = vec![
                 draw.normals("dy", [rows, columns], 1.0).mixed(),
@@ -320,7 +324,7 @@ pub fn cases() -> Vec<Case> {
                 Output::updated(draw.normals("dweight", [columns], 1.0)),
                 Output::scratch(workspace(rows, columns)),
             ];
-            let mut case = Case::new("backward", &label, inputs, outputs, Compare::Reduction(0.0), |i, o| {
+            let case = Case::new("backward", &label, inputs, outputs, Compare::Reduction(0.0), |i, o| {
                 let [dx, dweight, workspace] = o else { unreachable!("three outputs") };
                 backward(&i[0], &i[1], &i[2], &i[3], i.get(4), dx, dweight, workspace)
             })
@@ -328,12 +332,8 @@ pub fn cases() -> Vec<Case> {
                 on_real!(i[0].dtype(), naive_backward::<T>(i, o));
                 Ok(())
             });
-            if bench {
-                case = case.bench(11 * (rows * columns) as u64);
-            }
-            cases.push(case);
+            cases.push(case.flops(11 * (rows * columns) as u64));
         }
-    }
     cases
 }
 

@@ -9,7 +9,7 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{activation, expect, on_real, rows_per_task, size, statistic};
+use super::{Sizes, activation, expect, on_real, rows_per_task, size, statistic};
 use crate::device::cpu::Real;
 use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
@@ -179,14 +179,21 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &(rows, heads, head_dim) in SHAPES {
         for positions in [1, 513] {
-            add_cases(&mut cases, (rows, heads, head_dim), positions, false);
+            add_cases(&mut cases, (rows, heads, head_dim), positions);
         }
     }
-    add_cases(&mut cases, (1920, 4, 16), 80, true);
+    cases.extend(sized(&Sizes::DEMO));
     cases
 }
 
-fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usize), positions: usize, bench: bool) {
+/// The cases at a model's sizes.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    let mut cases = Vec::new();
+    add_cases(&mut cases, (s.rows, s.heads, s.head_dim), s.sample);
+    cases
+}
+
+fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usize), positions: usize) {
     let label = format!("N={rows} H={heads} d={head_dim} positions={positions}");
     let rungs = [
         ("forward:scalar", "x", "y", 1.0, false),
@@ -202,19 +209,16 @@ fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usiz
         let inputs = vec![
             draw.normals(name, [rows, heads, head_dim], 1.0).mixed(),
             Operand::ints("position", [rows], (0..rows).map(|_| draw.below(positions) as i32).collect::<Vec<_>>()),
-            Operand::new("table", [positions, head_dim / 2, 2], Kind::Real, angles(positions, head_dim / 2, 10_000.0)),
+            Operand::lazy("table", [positions, head_dim / 2, 2], Kind::Real, move || angles(positions, head_dim / 2, 10_000.0)),
         ];
         let outputs = vec![Output::overwritten(out, [rows, heads, head_dim], Kind::Mixed)];
-        let mut case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(0.0), move |i, o| rotate(&i[0], &i[1], &i[2], &mut o[0], sign, wide)).naive(
+        let case = Case::new(entry, &label, inputs, outputs, Compare::Reduction(0.0), move |i, o| rotate(&i[0], &i[1], &i[2], &mut o[0], sign, wide)).naive(
             move |i, o| {
                 on_real!(i[0].dtype(), naive::<T>(i, o, sign));
                 Ok(())
             },
         );
-        if bench {
-            case = case.bench(3 * (rows * heads * head_dim) as u64);
-        }
-        cases.push(case);
+        cases.push(case.flops(3 * (rows * heads * head_dim) as u64));
     }
 }
 
@@ -305,7 +309,7 @@ mod tests {
     fn any_shape() {
         assert_drawn(8, (0usize..60, 1usize..6, 1usize..70, 1usize..300), |(rows, heads, half, positions)| {
         let mut cases = Vec::new();
-        add_cases(&mut cases, (rows, heads, 2 * half), positions, false);
+        add_cases(&mut cases, (rows, heads, 2 * half), positions);
             cases
         });
     }

@@ -7,7 +7,7 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{activation, expect_len, on_real, rows_per_task, size, statistic, sum};
+use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, sum};
 use crate::device::cpu::Real;
 use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
@@ -130,8 +130,13 @@ pub fn cases() -> Vec<Case> {
             cases.push(case(rows, vocabulary, temperature, top_k, true));
         }
     }
-    cases.push(case(32, 450, 1.0, 20, false).bench(10 * 32 * 450));
+    cases.extend(sized(&Sizes::DEMO));
     cases
+}
+
+/// The case at a model's sizes: the words that 32 captions continue with.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    vec![case(32, s.vocabulary, 1.0, 20, false)]
 }
 
 fn case(rows: usize, vocabulary: usize, temperature: f32, top_k: usize, ties: bool) -> Case {
@@ -139,15 +144,20 @@ fn case(rows: usize, vocabulary: usize, temperature: f32, top_k: usize, ties: bo
     let mut draw = Draw::new(&label);
     let logits = if ties { draw.integers("logits", [rows, vocabulary], 2) } else { draw.normals("logits", [rows, vocabulary], 3.0) };
     let logits = logits.mixed();
-    let rounded = logits.rounded(DType::Bf16);
-    let rows_of_both = logits.values.chunks_exact(vocabulary).zip(rounded.values.chunks_exact(vocabulary));
-    let random = rows_of_both.map(|(logits, rounded)| clear_choice(&mut draw, [logits, rounded], temperature, top_k)).collect();
-    let inputs = vec![logits, Operand::new("random", [rows], Kind::Real, random)];
+    let given = logits.clone();
+    let random = Operand::lazy("random", [rows], Kind::Real, move || {
+        let rounded = given.rounded(DType::Bf16);
+        let rows_of_both = given.values.chunks_exact(vocabulary).zip(rounded.values.chunks_exact(vocabulary));
+        rows_of_both.map(|(logits, rounded)| clear_choice(&mut draw, [logits, rounded], temperature, top_k)).collect()
+    })
+    .timed_as(move || vec![0.5; rows]);
+    let inputs = vec![logits, random];
     let outputs = vec![Output::overwritten("id", [rows], Kind::I32)];
     Case::new("forward", label, inputs, outputs, Compare::Exact, move |i, o| forward(&i[0], temperature, top_k, &i[1], &mut o[0])).naive(move |i, o| {
         on_real!(i[0].dtype(), naive::<T>(i, o, temperature, top_k));
         Ok(())
     })
+    .flops(10 * (rows * vocabulary) as u64)
 }
 
 /// Of a few uniform numbers the one that lies farthest inside its id's interval, both for the logits and for the same rounded to

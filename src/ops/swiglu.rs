@@ -7,7 +7,7 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{activation, expect_len, on_real, size};
+use super::{Sizes, activation, expect_len, on_real, size};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Launch, variant};
 use crate::error::Result;
@@ -128,34 +128,38 @@ const LENGTHS: &[usize] = &[
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &n in LENGTHS {
-        add_cases(&mut cases, n, 1, 2.0, false);
+        add_cases(&mut cases, n, 1, 2.0);
     }
-    add_cases(&mut cases, 1920, 176, 1.5, true);
-    add_cases(&mut cases, 33, 65, 4.0, false);
+    add_cases(&mut cases, 33, 65, 4.0);
     // σ saturates at both ends and e⁻ᵍ overflows; nothing may become NaN.
-    add_cases(&mut cases, 7, 129, 100.0, false);
-    add_cases(&mut cases, 3, 31, 3000.0, false);
+    add_cases(&mut cases, 7, 129, 100.0);
+    add_cases(&mut cases, 3, 31, 3000.0);
+    cases.extend(sized(&Sizes::DEMO));
     cases
 }
 
-fn add_cases(cases: &mut Vec<Case>, rows: usize, columns: usize, deviation: f64, bench: bool) {
+/// The cases at a model's sizes.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    let mut cases = Vec::new();
+    add_cases(&mut cases, s.rows, s.feed_forward, 1.5);
+    cases
+}
+
+fn add_cases(cases: &mut Vec<Case>, rows: usize, columns: usize, deviation: f64) {
     let label = format!("N={rows} F={columns}{}", if deviation > 2.0 { format!(" gate·{deviation}") } else { String::new() });
     let mut draw = Draw::new(&label);
     let mut inputs = vec![draw.normals("gate", [rows, columns], deviation).mixed(), draw.normals("up", [rows, columns], 1.0).mixed()];
     let outputs = vec![Output::overwritten("y", [rows, columns], Kind::Mixed)];
     let copies: Vec<Operand> = inputs.clone();
     // WGSL: eˣ within 3 + 2·|x| ulp, a division within 2.5.
-    let mut case = Case::new("forward", &label, copies, outputs, Compare::Reduction(6.0), |i, o| forward(&i[0], &i[1], &mut o[0])).naive(|i, o| {
+    let case = Case::new("forward", &label, copies, outputs, Compare::Reduction(6.0), |i, o| forward(&i[0], &i[1], &mut o[0])).naive(|i, o| {
         on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     });
-    if bench {
-        case = case.bench(6 * (rows * columns) as u64);
-    }
-    cases.push(case);
+    cases.push(case.flops(6 * (rows * columns) as u64));
     inputs.push(draw.normals("dy", [rows, columns], 1.0).mixed());
     let outputs = vec![Output::overwritten("dgate", [rows, columns], Kind::Mixed), Output::overwritten("dup", [rows, columns], Kind::Mixed)];
-    let mut case = Case::new("backward", &label, inputs, outputs, Compare::Reduction(6.0), |i, o| {
+    let case = Case::new("backward", &label, inputs, outputs, Compare::Reduction(6.0), |i, o| {
         let [dgate, dup] = o else { unreachable!("two outputs") };
         backward(&i[0], &i[1], &i[2], dgate, dup)
     })
@@ -163,10 +167,7 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, columns: usize, deviation: f64,
         on_real!(i[0].dtype(), naive_backward::<T>(i, o));
         Ok(())
     });
-    if bench {
-        case = case.bench(12 * (rows * columns) as u64);
-    }
-    cases.push(case);
+    cases.push(case.flops(12 * (rows * columns) as u64));
 }
 
 fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
@@ -256,7 +257,7 @@ mod tests {
     fn any_shape() {
         assert_drawn(8, (0usize..40, 1usize..200, 0.1f64..8.0), |(rows, columns, deviation)| {
         let mut cases = Vec::new();
-        add_cases(&mut cases, rows, columns, deviation, false);
+        add_cases(&mut cases, rows, columns, deviation);
             cases
         });
     }

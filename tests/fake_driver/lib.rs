@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 use trimodal::emulator::{self, Argument, Options, Program, parse};
 
 type Status = c_int;
@@ -57,6 +58,9 @@ struct Module {
     program: Program,
     parsed: parse::Module,
 }
+
+/// When it was recorded: launches run at once, so that this is when everything before it was done.
+type Event = Mutex<Option<Instant>>;
 
 struct Function {
     module: *const Module,
@@ -167,6 +171,8 @@ unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, _
         75 => capability / 10, // COMPUTE_CAPABILITY_MAJOR
         76 => capability % 10, // COMPUTE_CAPABILITY_MINOR
         16 => 2,               // MULTIPROCESSOR_COUNT
+        13 => 1_000_000,       // CLOCK_RATE, in kHz
+        38 => 65_536,          // L2_CACHE_SIZE
         _ => 0,
     };
     unsafe { *value = found as c_int };
@@ -233,17 +239,28 @@ extern "C" fn cuStreamWaitEvent(stream: *mut c_void, _: *mut c_void, _: c_uint) 
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuEventCreate(event: *mut *mut c_void, _: c_uint) -> Status {
-    unsafe { *event = std::ptr::without_provenance_mut(1) };
+    unsafe { *event = Box::into_raw(Box::<Event>::default()).cast() };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuEventDestroy_v2(_: *mut c_void) -> Status {
+unsafe extern "C" fn cuEventDestroy_v2(event: *mut c_void) -> Status {
+    drop(unsafe { Box::from_raw(event.cast::<Event>()) });
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuEventRecord(_: *mut c_void, _: *mut c_void) -> Status {
+unsafe extern "C" fn cuEventRecord(event: *mut c_void, _: *mut c_void) -> Status {
+    let event: &Event = unsafe { &*event.cast() };
+    *event.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuEventElapsedTime(milliseconds: *mut f32, start: *mut c_void, end: *mut c_void) -> Status {
+    let [start, end] = [start, end].map(|event| *unsafe { &*event.cast::<Event>() }.lock().unwrap_or_else(PoisonError::into_inner));
+    let Some((start, end)) = start.zip(end) else { return INVALID_VALUE };
+    unsafe { *milliseconds = end.duration_since(start).as_secs_f32() * 1e3 };
     SUCCESS
 }
 

@@ -4,9 +4,11 @@
 //! stream-ordered pool. Modules are loaded when one of their kernels is first launched, the best one that the GPU runs. A fault
 //! that leaves the driver's context broken is remembered: everything after it says so.
 
+pub(crate) mod cublas;
 mod fault;
 mod graph;
 mod staging;
+mod timer;
 
 use super::ptx::{self, Compiled};
 use super::{Buffer, Hopper, Launch, TensorMap};

@@ -7,6 +7,7 @@
 mod adapter;
 mod kernel;
 mod recorder;
+mod stopwatch;
 
 pub use adapter::{Adapter, Kind, adapters};
 pub use kernel::{Access, Binding, Entry, SHADERS, Shader};
@@ -198,6 +199,11 @@ impl Context {
         recorder.encoder(&self.device).copy_buffer_to_buffer(&from.raw, 0, &staging, 0, size);
         recorder.flush(self);
         drop(recorder);
+        self.fetch(&staging, bytes)
+    }
+
+    /// Waits for everything that was submitted and copies what then lies in a mappable buffer.
+    fn fetch(&self, staging: &::wgpu::Buffer, bytes: &mut [u8]) -> Result<()> {
         let slice = staging.slice(..);
         let mapped = Arc::new(Mutex::new(None));
         slice.map_async(::wgpu::MapMode::Read, {

@@ -1,5 +1,6 @@
 //! Turns launches into dispatches of one compute pass, with cached pipelines, bind groups and `Dims` uniforms.
 
+use super::stopwatch::Stopwatch;
 use super::{Access, Context, Entry, Shader};
 use crate::device::{Buffer, Launch};
 use crate::error::{Error, Result};
@@ -41,6 +42,8 @@ pub(super) struct Recorder {
     /// Slots of `staged` that the queue already has.
     written: usize,
     absent: Vec<::wgpu::Buffer>,
+    /// While the benchmark measures.
+    pub(super) stopwatch: Option<Stopwatch>,
 }
 
 impl Recorder {
@@ -58,6 +61,7 @@ impl Recorder {
             written: 0,
             // One per binding: two writable bindings must not name one buffer.
             absent: (0..MAX_STORAGE).map(|_| buffer("absent", 256, ::wgpu::BufferUsages::STORAGE)).collect(),
+            stopwatch: None,
         }
     }
 
@@ -103,7 +107,8 @@ impl Recorder {
         }
         if self.pass.is_none() {
             let encoder = self.encoder.get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
-            self.pass = Some(encoder.begin_compute_pass(&Default::default()).forget_lifetime());
+            let timestamp_writes = self.stopwatch.as_mut().and_then(Stopwatch::next);
+            self.pass = Some(encoder.begin_compute_pass(&::wgpu::ComputePassDescriptor { label: None, timestamp_writes }).forget_lifetime());
         }
         let pass = self.pass.as_mut().expect("just begun");
         pass.set_pipeline(&pipeline.raw);

@@ -4,10 +4,12 @@ use super::{EMPTY, LEAST_WORKGROUP_BYTES, OP, Rung, WORKGROUP_BYTES, backward_ru
 use crate::device::Device;
 use crate::device::cpu::Real;
 use crate::error::Result;
-use crate::ops::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use crate::ops::Sizes;
+use crate::ops::case::{Case, Compare, Draw, Fill, GradientCase, Kind, Operand, Output};
 use crate::ops::{on_real, sum, zeros_like};
 use crate::tensor::{DType, Tensor};
 use half::bf16;
+use std::sync::{Arc, LazyLock};
 
 /// What rows look at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +20,10 @@ pub(super) enum Mask {
     Full,
     /// Samples of this many rows: a bidirectional picture, then causal text; the rest are unused rows.
     Packed(usize),
+    /// Samples of this many rows, causal each.
+    CausalSamples(usize),
+    /// Samples of this many rows, which see all of their own.
+    FullSamples(usize),
     /// Row i sees this many keys up to itself.
     Window(usize),
     /// Drawn, one interval in six empty.
@@ -40,6 +46,8 @@ impl Mask {
                         let picture = start + 2 + length / 2;
                         if start + length > queries { (row, row + 1) } else { (start, (row + 1).max(picture)) }
                     }
+                    Mask::CausalSamples(length) => (row / length * length, row + 1),
+                    Mask::FullSamples(length) => (row / length * length, row / length * length + length),
                     Mask::Window(width) => (end(row).saturating_sub(width), end(row)),
                     Mask::Random => {
                         let (a, b) = (draw.below(keys + 1), draw.below(keys + 1));
@@ -157,7 +165,7 @@ pub(super) fn forward_cases(shape: &Shape) -> Vec<Case> {
                 naive_forward::<f32>(i, shape.scale(), if rung == Some(Rung::Naive) { exact } else { to_bf16 }, o, lse);
                 Ok(())
             });
-            let case = timed(case, &shape, 4 * pairs(&visible));
+            let case = case.flops(4 * pairs(&visible) * (heads * head_dim) as u64);
             if matches!(rung, Some(Rung::Wgmma | Rung::Overlapped)) { case.only_mixed(crate::ops::hopper::absent) } else { case }
         })
         .collect()
@@ -168,21 +176,32 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
     let shape = *shape;
     let Shape { queries, keys, heads, kv_heads, head_dim, .. } = shape;
     let (mut inputs, visible) = inputs(&shape);
-    // What forward would have saved, rounded to f32 for the oracle as well.
-    let tensors: Vec<Tensor> = inputs.iter().map(|i| i.tensor(&Device::Cpu, DType::F64).expect("a small tensor")).collect();
-    let [mut o, mut lse] =
-        [[queries, heads, head_dim].as_slice(), &[queries, heads]].map(|s| Tensor::zeros(&Device::Cpu, s, DType::F64).expect("a small tensor"));
-    naive_forward::<f64>(&tensors, shape.scale(), exact, &mut o, &mut lse);
+    // What forward would have saved, rounded to f32 for the oracle as well: computed once, when somebody looks at either.
+    let given = inputs.clone();
+    let saved = Arc::new(LazyLock::new(move || {
+        let tensors: Vec<Tensor> = given.iter().map(|i| i.tensor(&Device::Cpu, DType::F64).expect("a small tensor")).collect();
+        let [mut o, mut lse] =
+            [[queries, heads, head_dim].as_slice(), &[queries, heads]].map(|s| Tensor::zeros(&Device::Cpu, s, DType::F64).expect("a small tensor"));
+        naive_forward::<f64>(&tensors, shape.scale(), exact, &mut o, &mut lse);
+        [o, lse].map(|t| t.cpu::<f64>().to_vec())
+    }));
     let mut draw = Draw::new(&format!("{} backward", shape.label()));
-    inputs.push(Operand::new("o", o.shape(), Kind::Mixed, o.cpu::<f64>().to_vec()));
-    inputs.push(Operand::new("lse", lse.shape(), Kind::Real, lse.cpu::<f64>().to_vec()));
+    let (o, lse) = (saved.clone(), saved);
+    inputs.push(Operand { fill: Fill::Normals(0.1), ..Operand::lazy("o", [queries, heads, head_dim], Kind::Mixed, move || o[0].clone()) });
+    // Scores of normals are normals: their exponentials have the mean √e.
+    let seen: Vec<f64> = visible.iter().map(|v| (v[1] - v[0]).max(1) as f64).collect();
+    let typical = move || seen.iter().flat_map(|n| std::iter::repeat_n(n.ln() + 0.5, heads)).collect();
+    inputs.push(Operand::lazy("lse", [queries, heads], Kind::Real, move || lse[1].clone()).timed_as(typical));
     inputs.push(draw.normals("d_o", [queries, heads, head_dim], 1.0).mixed());
     // `visible` decides: here every row may look at every key.
-    let by = if matches!(shape.mask, Mask::Window(_)) { vec![[0, queries as i32]; keys] } else { visible_by(&visible, keys) };
     // Where rows see one key at most, dq is 0: what is found instead is rounding, and bf16 has no ulp for it. f32 cancels exactly.
     let kind = if pairs(&visible) > 0 && visible.iter().all(|v| v[1] - v[0] <= 1) { Kind::Real } else { Kind::Mixed };
     inputs.iter_mut().filter(|i| i.kind == Kind::Mixed).for_each(|i| i.kind = kind);
-    inputs.push(Operand::ints("visible_by", [keys, 2], by.into_iter().flatten()));
+    let flops = 10 * pairs(&visible);
+    inputs.push(Operand::lazy("visible_by", [keys, 2], Kind::I32, move || {
+        let by = if matches!(shape.mask, Mask::Window(_)) { vec![[0, queries as i32]; keys] } else { visible_by(&visible, keys) };
+        by.into_iter().flatten().map(f64::from).collect()
+    }));
     let rungs = [("backward", Rung::Tiled(WORKGROUP_BYTES)), ("backward:least", Rung::Tiled(LEAST_WORKGROUP_BYTES)), ("backward:wgmma", Rung::Overlapped)];
     rungs
         .into_iter()
@@ -208,15 +227,10 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
                 naive_backward::<f32>(i, shape.scale(), to_bf16, dq, dk, dv);
                 Ok(())
             });
-            let case = timed(case, &shape, 10 * pairs(&visible));
+            let case = case.flops(flops * (heads * head_dim) as u64);
             if rung == Rung::Overlapped { case.only_mixed(crate::ops::hopper::absent) } else { case }
         })
         .collect()
-}
-
-/// The demo's shape is the one that is timed; `flops` per pair and head, without the factor d.
-fn timed(case: Case, shape: &Shape, flops: u64) -> Case {
-    if shape.queries == 1920 { case.bench(flops * (shape.heads * shape.head_dim) as u64) } else { case }
 }
 
 /// The sizes of the demo: 32 samples of 60 rows with a picture of 38, 4 heads of 16.
@@ -272,9 +286,29 @@ fn shapes() -> Vec<Shape> {
     shapes
 }
 
+/// The cases at a model's sizes. The sweep is what attention kernels are compared at: 16,384 rows in samples of 2,048 to 16,384,
+/// with 2,048 / d heads.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    let mut shapes = vec![Shape::new(s.rows, s.rows, s.heads, s.kv_heads, s.head_dim, Mask::Packed(s.sample))];
+    if s.sweep {
+        for head_dim in [64, 128] {
+            for length in [2048, 4096, 8192, 16_384] {
+                for mask in [Mask::CausalSamples(length), Mask::FullSamples(length)] {
+                    shapes.push(Shape::new(s.rows, s.rows, 2048 / head_dim, 2048 / head_dim, head_dim, mask));
+                }
+            }
+        }
+    }
+    cases_of(&shapes)
+}
+
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
-    shapes().iter().flat_map(|shape| forward_cases(shape).into_iter().chain(backward_cases(shape))).collect()
+    cases_of(&shapes())
+}
+
+fn cases_of(shapes: &[Shape]) -> Vec<Case> {
+    shapes.iter().flat_map(|shape| forward_cases(shape).into_iter().chain(backward_cases(shape))).collect()
 }
 
 // ── Plain loops ──────────────────────────────────────────────────────────────────────────────────────────────────

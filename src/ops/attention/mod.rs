@@ -19,7 +19,7 @@ mod cpu;
 mod hopper;
 mod tile;
 
-pub use cases::{cases, gradients};
+pub use cases::{cases, gradients, sized};
 
 use super::{activation, expect, expect_len, on_real, size, statistic};
 use crate::device::cpu::Real;

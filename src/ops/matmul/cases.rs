@@ -2,7 +2,8 @@
 
 use super::{Epilogue, Layout, Rung, forward, hopper, forward_with, split_workspace, workspace};
 use crate::error::Result;
-use crate::ops::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use crate::ops::Sizes;
+use crate::ops::case::{Case, Compare, Draw, GradientCase, Kind, Output};
 use crate::tensor::Tensor;
 
 const LAYOUTS: [Layout; 3] = [Layout::Nt, Layout::Nn, Layout::Tn];
@@ -51,8 +52,7 @@ fn case(spec: Spec) -> Case {
     // Sums of products of integers up to 8 are exact in f32, and the integers in bf16.
     let kinds = if bf16 { (Kind::Bf16, Kind::Real) } else { (Kind::Mixed, Kind::Mixed) };
     let mut operand = |name: &'static str, shape: &[usize], kind: Kind| {
-        let values = if exact { draw.integers(name, shape, 8) } else { draw.normals(name, shape, 1.0) }.values;
-        Operand::new(name, shape, kind, values)
+        if exact { draw.integers(name, shape, 8) } else { draw.normals(name, shape, 1.0) }.of_kind(kind)
     };
     let mut inputs = vec![operand("a", &shape_a(layout, m, k), kinds.0), operand("b", &shape_b(layout, n, k), kinds.0)];
     if bias {
@@ -73,7 +73,19 @@ fn case(spec: Spec) -> Case {
         forward_with(rung, layout, &inputs[0], &inputs[1], epilogue, c, workspace.first_mut())
     };
     let compare = if exact { Compare::Exact } else { Compare::Reduction(0.0) };
-    Case::new(entry, label, inputs, outputs, compare, move |i, o| run(rung, i, o)).naive(move |i, o| run(Rung::Naive, i, o))
+    Case::new(entry, label, inputs, outputs, compare, move |i, o| run(rung, i, o)).naive(move |i, o| run(Rung::Naive, i, o)).flops(2 * (m * n * k) as u64)
+}
+
+/// Layout, [M, N, K] and whether it accumulates, from the label of a case without bias and residual: for whoever multiplies the
+/// same operands by other means.
+#[cfg(feature = "cuda")]
+pub(crate) fn sizes_of(label: &str) -> Option<(Layout, [usize; 3], bool)> {
+    let mut words = label.split(' ');
+    let layout = words.next().and_then(|name| LAYOUTS.into_iter().find(|layout| format!("{layout:?}") == name))?;
+    let mut size = |name| words.next()?.strip_prefix(name)?.parse().ok();
+    let sizes = [size("M=")?, size("N=")?, size("K=")?];
+    let rest: Vec<&str> = words.collect();
+    rest.iter().all(|word| ["accumulate", "bf16", "integers"].contains(word)).then(|| (layout, sizes, rest.contains(&"accumulate")))
 }
 
 const RUNGS: [(&str, Rung); 5] = [
@@ -133,7 +145,8 @@ pub fn cases() -> Vec<Case> {
     many.skip = Some(|device| device.has_bf16().then(|| "a CUDA grid has one row of 2³¹ blocks".into()));
     cases.push(many);
     cases.extend(on_hopper());
-    cases.extend(demo());
+    // The demo's own shapes, in integers where rungs must agree.
+    cases.extend(model(&Sizes::DEMO, true));
     cases
 }
 
@@ -167,21 +180,36 @@ fn on_hopper() -> Vec<Case> {
     cases
 }
 
-/// The demo's own shapes: 1,920 rows of width 64, feed-forward 176, vocabulary 450.
-fn demo() -> Vec<Case> {
-    let rows = 1920;
+/// The cases at a model's sizes.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    model(s, false)
+}
+
+/// The products of a model's linear layers, each with both of its gradients; all rungs for the widest layer.
+fn model(s: &Sizes, exact_rungs: bool) -> Vec<Case> {
+    let Sizes { rows, width, feed_forward, .. } = *s;
+    let mut layers = vec![
+        (rows, width, s.heads * s.head_dim),
+        (rows, width, s.kv_heads * s.head_dim),
+        (rows, s.heads * s.head_dim, width),
+        (rows, width, feed_forward),
+        (rows, feed_forward, width),
+        (s.logit_rows, width, s.vocabulary),
+    ];
+    if s.sweep {
+        layers.extend([4096, 8192].map(|n| (n, n, n)));
+    }
+    // A layer that is as another one.
+    let mut seen = Vec::new();
+    layers.retain(|layer| !seen.contains(layer) && { seen.push(*layer); true });
     let mut cases = Vec::new();
-    for (width_in, width_out) in [(64, 64), (64, 96), (64, 176), (176, 64), (64, 450)] {
+    for (rows, width_in, width_out) in layers {
         for (layout, shape) in [(Layout::Nt, (rows, width_out, width_in)), (Layout::Nn, (rows, width_in, width_out)), (Layout::Tn, (width_out, width_in, rows))]
         {
             for (entry, rung) in RUNGS {
-                let one_for_all = (width_in, width_out) == (64, 176);
-                if rung == Rung::Auto || one_for_all {
+                if rung == Rung::Auto || (width_in, width_out) == (width, feed_forward) {
                     let epilogue = (false, false, layout == Layout::Tn);
-                    cases.push(
-                        case(Spec { entry, rung, layout, shape, epilogue, bf16: false, exact: rung != Rung::Auto })
-                            .bench(2 * (rows * width_in * width_out) as u64),
-                    );
+                    cases.push(case(Spec { entry, rung, layout, shape, epilogue, bf16: false, exact: exact_rungs && rung != Rung::Auto }));
                 }
             }
         }

@@ -10,7 +10,9 @@ mod cases;
 mod cpu;
 mod hopper;
 
-pub use cases::{cases, gradients};
+#[cfg(feature = "cuda")]
+pub(crate) use cases::sizes_of;
+pub use cases::{cases, gradients, sized};
 pub use hopper::Rung as HopperRung;
 
 use super::dims_bytes;

@@ -1,0 +1,84 @@
+//! Runs of the benchmark on small parts of its list.
+
+use super::*;
+
+fn options() -> Options {
+    Options { op: None, shape: None, dtype: None, sets: vec!["demo".into()], quick: true, compare: false }
+}
+
+fn quiet(_: Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+#[test]
+fn a_run_measures_what_it_was_asked_for() {
+    let options = Options { op: Some("rms_norm".into()), shape: Some("rows=1920 C=64".into()), ..options() };
+    let card = run(&Device::Cpu, &options, &mut quiet).unwrap();
+    assert_eq!((card.schema.as_str(), card.interrupted, card.left_out.len()), (SCHEMA, false, 0));
+    let entries: Vec<&str> = card.rows.iter().map(|r| r.entry.as_str()).collect();
+    assert_eq!(entries, ["forward", "backward", "forward:naive", "backward:naive", "forward", "backward", "forward:naive", "backward:naive"]);
+    for row in &card.rows {
+        let Seconds { median, min, max, .. } = row.seconds;
+        assert!(0.0 < min && min <= median && median <= max, "{row:?}");
+        assert!(row.samples >= FEW && row.calls >= 1 && row.percent.is_some_and(|p| p > 0.0), "{row:?}");
+        // The buffers exceed three times the cache.
+        assert!(row.buffers as u64 * row.bytes.unwrap() * 2 > 3 * card.device.cache_bytes.unwrap_or(0), "{row:?}");
+    }
+    // x, the weight; y and rstd.
+    assert_eq!(card.rows[0].bytes, Some(4 * (1920 * 64 + 64 + 1920 * 64 + 1920)));
+}
+
+#[test]
+fn the_training_step_is_a_row() {
+    let card = run(&Device::Cpu, &Options { op: Some(STEP.into()), ..options() }, &mut quiet).unwrap();
+    let [row] = &card.rows[..] else { panic!("{:?}", card.left_out) };
+    assert!(row.tokens_per_second.is_some_and(|t| t > 0.0) && row.bytes.is_none() && row.bound.as_deref() == Some("compute"));
+}
+
+#[test]
+fn an_interrupted_run_has_what_there_is() {
+    let mut rows = 0;
+    let options = Options { op: Some("swiglu".into()), ..options() };
+    let card = run(&Device::Cpu, &options, &mut |p| {
+        rows = p.total;
+        if p.done == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .unwrap();
+    assert!(card.interrupted && card.rows.len() == 1 && rows > 1);
+}
+
+#[test]
+fn what_has_no_time_is_left_out_by_name() {
+    let options = Options { op: Some("matmul".into()), shape: Some("Nt M=8192".into()), sets: vec!["large".into()], ..options() };
+    let card = run(&Device::Cpu, &options, &mut quiet).unwrap();
+    let (rows, left_out) = (&card.rows, &card.left_out);
+    assert!(
+        rows.is_empty() && left_out.iter().any(|l| l.what == "matmul forward Nt M=8192 N=8192 K=8192 f32" && l.reason.contains("beyond the time")),
+        "{left_out:?}"
+    );
+}
+
+#[test]
+fn a_filter_that_matches_nothing_says_what_there_is() {
+    let say = |options: Options| run(&Device::Cpu, &options, &mut quiet).unwrap_err().to_string();
+    assert!(say(Options { op: Some("matmull".into()), ..options() }).contains("expected one of embedding, patch_embed"));
+    assert!(say(Options { sets: vec!["huge".into()], ..options() }).contains("expected one of demo, small, large"));
+    assert!(say(Options { op: Some("swiglu".into()), shape: Some("N=7".into()), ..options() }).contains("there are \"N=1920 F=176\""));
+    assert!(say(Options { dtype: Some(DType::Bf16), ..options() }).contains("no bf16 kernels"));
+    let emulator = Device::open("emulator", None).unwrap();
+    assert!(run(&emulator, &options(), &mut quiet).unwrap_err().to_string().contains("counts instructions"));
+}
+
+/// Lists of cases are made before anything is drawn: even the largest set costs nothing.
+#[test]
+fn the_largest_set_is_listed_at_once() {
+    let start = Instant::now();
+    let mut entries = 0;
+    for op in OPS {
+        for case in (op.sized)(&Sizes::LARGE) {
+            assert!(case.flops > 0 && case.bytes(DType::Bf16) > 0, "{} {}", op.name, case.label);
+            entries += 1;
+        }
+    }
+    assert!(entries > 100 && start.elapsed().as_secs() < 30, "{entries} cases in {:?}", start.elapsed());
+}

@@ -1,0 +1,133 @@
+//! `trimodal bench`: what every kernel takes, beside what the device does at best.
+
+use super::DeviceArguments;
+use super::terminal::{self, line};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use trimodal::bench::{self, Card, Options};
+use trimodal::{DType, Error, Result, report};
+
+const EXAMPLES: &str = "\
+Examples:
+  trimodal bench                                   every kernel and the training step, on the device that `auto` takes
+  trimodal bench --op matmul --shape K=64          what has this text in its sizes
+  trimodal bench --device cuda --shapes small,large --dtype bf16 --compare
+  trimodal bench --json card.json --svg roofline.svg
+  python benches/peers/pytorch.py card.json > peer.json
+  trimodal bench --card card.json --peers peer.json  the card again, with PyTorch beside it
+
+A row is one call of one entry: each rung of an operation's ladder, forward and backward, and `step`, a whole training step. \
+FLOP and bytes are counted from the kernel's contract (every input read once, every output written once), not measured. \
+`ceiling` is the part of what this device can do at best for them, by its memory (`mem`) or its arithmetic (`flop`), as kernels \
+that do nothing else measured it in the same run: min(peak, intensity × copy bandwidth). The method stands in the output.
+
+Without --shapes a processor takes `demo`, a GPU `small`. Other sizes that there is no time for are left out by name.";
+
+/// Time every kernel, beside what the device does at best
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Bench {
+    #[command(flatten)]
+    device: DeviceArguments,
+    /// Only this operation; `step` is the training step
+    #[arg(long, value_name = "X")]
+    op: Option<String>,
+    /// Only sizes that contain this text
+    #[arg(long, value_name = "TEXT")]
+    shape: Option<String>,
+    /// The sets of sizes: demo, small (124 M parameters), large (D 4096), or several with commas
+    #[arg(long, value_name = "SETS", value_delimiter = ',')]
+    shapes: Vec<String>,
+    /// Only this dtype of activations and weights
+    #[arg(long, value_name = "DTYPE", value_enum)]
+    dtype: Option<Dtype>,
+    /// A first look in seconds: fewer samples
+    #[arg(long)]
+    quick: bool,
+    /// With the vendor's library beside ours in the same run: cuBLASLt for matmul, on cuda
+    #[arg(long)]
+    compare: bool,
+    /// Put the times of this score card beside ours, as benches/peers/pytorch.py writes it
+    #[arg(long, value_name = "FILE")]
+    peers: Vec<PathBuf>,
+    /// Measure nothing: show this score card
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["op", "shape", "shapes", "dtype", "quick", "compare", "device", "adapter"])]
+    card: Option<PathBuf>,
+    /// Also write the score card as JSON to this file (`-`: to standard output, instead of the table)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also draw the roofline to this SVG file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+}
+
+impl Bench {
+    pub fn run(self) -> Result<ExitCode> {
+        let peers = self.peers.iter().map(|path| Card::load(path)).collect::<Result<Vec<_>>>()?;
+        let mut card = match &self.card {
+            Some(path) => Card::load(path)?,
+            None => self.measure()?,
+        };
+        for (peer, path) in peers.iter().zip(&self.peers) {
+            let found = card.merge(peer);
+            if found == 0 {
+                return Err(Error::file(path, "none of its rows is of an operation, pass, sizes and dtype that were timed"));
+            }
+        }
+        let json_only = self.json.as_deref() == Some(Path::new("-"));
+        match &self.json {
+            Some(_) if json_only => terminal::print(&card.json()),
+            Some(path) => card.save(path)?,
+            None => {}
+        }
+        if let Some(path) = &self.svg {
+            report::roofline_svg(path, &card)?;
+        }
+        if !json_only {
+            line(bench::table(&card).trim_end());
+        }
+        if card.interrupted && self.card.is_none() {
+            return Ok(ExitCode::from(130));
+        }
+        if card.rows.is_empty() {
+            eprintln!("error: nothing was timed: see what was left out and why");
+            return Ok(ExitCode::FAILURE);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn measure(&self) -> Result<Card> {
+        let device = self.device.open()?;
+        let stop = terminal::stop_flag();
+        let options = Options {
+            op: self.op.clone(),
+            shape: self.shape.clone(),
+            dtype: self.dtype.map(|d| if d == Dtype::F32 { DType::F32 } else { DType::Bf16 }),
+            sets: self.shapes.clone(),
+            quick: self.quick,
+            compare: self.compare,
+        };
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rows, {elapsed}, {eta} left: {wide_msg}").expect("a fixed template");
+        let bar = ProgressBar::new(1).with_style(style);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        let card = bench::run(&device, &options, &mut |progress| {
+            bar.set_length(progress.total as u64);
+            bar.set_position(progress.done as u64);
+            bar.set_message(progress.what.to_string());
+            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        card
+    }
+}
