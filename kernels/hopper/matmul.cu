@@ -123,20 +123,28 @@ template <unsigned ROWS, unsigned COLUMNS> __device__ inline Corner corner_of(un
 
 // ── What is added to the sums ────────────────────────────────────────────────────────────────────────────────────────
 
-__device__ inline void add_pair(float& x, float& y, const float* more) {
-    const float2 pair = *reinterpret_cast<const float2*>(more);
-    x += pair.x;
-    y += pair.y;
+// Two neighbours in memory, in one predicated load; zeros, and no access, unless `there`. As asm, so that all of a piece's loads set
+// out before the first of them is waited for: the compiler makes branches of conditions.
+__device__ inline void add_pair(float& x, float& y, const float* more, bool there) {
+    float a, b;
+    asm("{\n.reg .pred there;\nsetp.ne.u32 there, %3, 0;\nmov.f32 %0, 0f00000000;\nmov.f32 %1, 0f00000000;\n"
+        "@there ld.global.v2.f32 {%0, %1}, [%2];\n}"
+        : "=&f"(a), "=&f"(b)
+        : "l"(__cvta_generic_to_global(more)), "r"(static_cast<unsigned>(there)));
+    x += a;
+    y += b;
 }
 
-__device__ inline void add_pair(float& x, float& y, const bf16* more) {
-    const unsigned pair = *reinterpret_cast<const unsigned*>(more);
+__device__ inline void add_pair(float& x, float& y, const bf16* more, bool there) {
+    unsigned pair;
+    asm("{\n.reg .pred there;\nsetp.ne.u32 there, %2, 0;\nmov.u32 %0, 0;\n@there ld.global.u32 %0, [%1];\n}"
+        : "=&r"(pair)
+        : "l"(__cvta_generic_to_global(more)), "r"(static_cast<unsigned>(there)));
     x += __uint_as_float(pair << 16);
     y += __uint_as_float(pair & 0xffff0000u);
 }
 
 // To a warp's 16 rows of C from `row` on (d: wgmma's registers of COLUMNS columns from `column` on): what the flags in `which` say.
-// Nothing branches: what lies outside adds something from inside, and is never written.
 template <unsigned COLUMNS, typename O>
 __device__ inline void add_extras(float* d, unsigned which, const O* bias, const O* residual, const O* before, unsigned row, unsigned column,
                                   const Dims& dims) {
@@ -144,12 +152,12 @@ __device__ inline void add_extras(float* d, unsigned which, const O* bias, const
     const auto add = [&](const O* more, unsigned pitch) {
 #pragma unroll
         for (unsigned r = 0; r < 2; r++) {
-            const unsigned at = row + lane / 4 + 8 * r;
-            const O* from = more + size_t(at < dims.m ? at : 0) * pitch;
+            const unsigned down = row + lane / 4 + 8 * r;
+            const O* from = more + size_t(down) * pitch;
 #pragma unroll
             for (unsigned j = 0; j < COLUMNS / 8; j++) {
                 const unsigned across = column + j * 8 + lane % 4 * 2;
-                add_pair(d[4 * j + 2 * r], d[4 * j + 2 * r + 1], from + (across < dims.n ? across : 0));
+                add_pair(d[4 * j + 2 * r], d[4 * j + 2 * r + 1], from + across, down < dims.m && across < dims.n);
             }
         }
     };
@@ -331,6 +339,7 @@ __device__ inline void specialised_product(const TensorMap& a, const TensorMap& 
         const bool add = sizeof(O) == 4 && (dims.flags & 4);
 
         float sum[TILE_N / 2];
+        unsigned turn = 0;  // which of the two boxes is next, over all tiles
         Ring<STAGES> ring;
 #pragma unroll 1
         for (unsigned tile = blockIdx.x / CLUSTER; tile < end; tile += gridDim.x / CLUSTER) {
@@ -358,10 +367,12 @@ __device__ inline void specialised_product(const TensorMap& a, const TensorMap& 
             if (first_row < dims.m) {
 #pragma unroll
                 for (unsigned piece = 0; piece < TILE_N / WIDTH; piece++) {
-                    const unsigned first_column = corner.column + piece * WIDTH, box = boxes + piece % 2 * BOX;
+                    const unsigned first_column = corner.column + piece * WIDTH;
                     float* d = sum + piece * WIDTH / 2;
                     if (first_column < dims.n) {
                         add_extras<WIDTH, O>(d, extras, bias, residual, before, first_row + warp % 4 * 16, first_column, dims);
+                        const unsigned box = boxes + turn * BOX;
+                        turn ^= 1;
                         if (orders) {
                             tma_wait_read<1>();  // all but the other box's store have left
                         }
