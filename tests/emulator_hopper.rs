@@ -141,6 +141,30 @@ fn a_box_comes_swizzled_and_zeros_from_outside() {
 }
 
 #[test]
+fn maps_are_checked_and_known_to_be_read_or_written() {
+    let body = format!("{}{}{}", init(&[1]), load(0, 0, 0, 1024), wait(0, "0"));
+    let body = body + &store("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group", 0, 0, "cp.async.bulk.wait_group.read 0;");
+    let program = Program::new("test.ptx", &ptx(128, 1, &body)).unwrap();
+    let access: Vec<(bool, bool)> = program.access("k").unwrap().iter().map(|a| (a.reads, a.writes)).collect();
+    assert_eq!(access, [(true, false), (false, true), (false, false), (false, false)]);
+    Launch::new(128).clean(&body);
+    let good = Launch::new(128).map_x;
+    assert!(good.check().is_ok());
+    let bad = [
+        TensorMap { address: 8, ..good.clone() },
+        TensorMap { strides: vec![136], ..good.clone() },
+        TensorMap { sizes: vec![0, 32], ..good.clone() },
+        TensorMap { box_sizes: vec![3, 8], ..good.clone() },
+        TensorMap { box_sizes: vec![64, 8], ..good.clone() },
+        TensorMap { box_sizes: vec![32, 257], ..good.clone() },
+        TensorMap { strides: vec![], ..good.clone() },
+    ];
+    for map in bad {
+        assert!(map.check().is_err(), "{map:?}");
+    }
+}
+
+#[test]
 fn loads_that_nobody_waits_for() {
     let launch = Launch::new(128);
     let with = |bytes: u32, wait: &str| format!("{}{}{wait}{}", init(&[1]), load(0, 0, 0, bytes), copy(128, 0));
@@ -179,8 +203,7 @@ fn loads_over_what_is_still_read() {
     let text = launch.finds(Kind::Race, &twice(""));
     assert!(text.contains("race in shared memory: thread 0 writes"), "{text}");
     // Two loads in flight to the same place.
-    let both = format!("{}{}{}", load(0, 0, 0, 2048), load(0, 0, 8, 0).replace("L0", "M0"), "");
-    let both = both.replacen("_, [%r1+49152], 0;", "_, [%r1+49152], 0;", 1);
+    let both = load(0, 0, 0, 2048) + &load(0, 0, 8, 0).replace("L0", "M0");
     launch.finds(Kind::MissingWait, &format!("{}{both}{}", init(&[2]), wait(0, "0")));
 }
 

@@ -80,7 +80,7 @@ impl Cells {
             granule,
             lines: vec![Cell::default(); lines],
             whole: vec![true; lines],
-            fine: vec![Cell::default(); lines * LINE >> granule],
+            fine: vec![Cell::default(); (lines * LINE) >> granule],
             written: vec![0; lines * LINE / 32],
             flying: vec![0; lines * LINE / 16],
             in_flight: 0,
@@ -305,7 +305,7 @@ impl Cells {
         let cell = Cell { writer: stamp, reader: Stamp::default() };
         let mut at = offset;
         while at < offset + bytes {
-            let whole = at as usize % LINE == 0 && offset + bytes - at >= LINE as u32;
+            let whole = (at as usize).is_multiple_of(LINE) && offset + bytes - at >= LINE as u32;
             let size = if whole { LINE as u32 } else { 16 };
             if whole {
                 (self.whole[at as usize / LINE], self.lines[at as usize / LINE]) = (true, cell);

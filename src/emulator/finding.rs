@@ -200,7 +200,14 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
             } else {
                 (format!("{who} of block {}", other.block), "and nothing orders blocks")
             };
-            let did = if other.write { "wrote" } else { "read" };
+            let did = match (&kernel.steps[other.pc as usize].op, other.write) {
+                (Op::Bulk(_), true) => "had a bulk copy write",
+                (Op::Bulk(_), false) => "lets a bulk copy read",
+                (Op::Wgmma(_), _) => "let a wgmma read",
+                (_, true) => "wrote",
+                (_, false) => "read",
+            };
+            let between = if kernel.asynchronous && other.block == note.block { "with nothing between that orders them" } else { between };
             format!("race in {buffer}: thread {thread} {does} {range} that {who} {did} at {}, {between}", at(other.pc))
         }
         Kind::MissingWait => {

@@ -255,7 +255,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         return Err(Error::Count { entry: entry.name.clone(), expected: entry.params.len(), got: arguments.len() });
     }
     let shape = |expected: String, got: usize| Err(Error::Shape { entry: entry.name.clone(), expected, got });
-    if grid % kernel.cluster != 0 {
+    if !grid.is_multiple_of(kernel.cluster) {
         return shape(format!("blocks in multiples of {}, its cluster", kernel.cluster), grid as usize);
     }
     let shared_bytes = kernel.shared_bytes + options.dynamic_shared;

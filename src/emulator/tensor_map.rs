@@ -89,7 +89,7 @@ impl TensorMap {
         if !(1..=5).contains(&n) || self.strides.len() != n - 1 || self.box_sizes.len() != n {
             return Err(format!("1 to 5 sizes, one stride fewer, as many box sizes: got {n}, {} and {}", self.strides.len(), self.box_sizes.len()));
         }
-        if self.address % 16 != 0 {
+        if !self.address.is_multiple_of(16) {
             return Err(format!("an address that is a multiple of 16, got {:#x}", self.address));
         }
         if let Some(size) = self.sizes.iter().find(|&&s| s == 0 || s > 1 << 32) {
@@ -101,8 +101,11 @@ impl TensorMap {
         if let Some(size) = self.box_sizes.iter().find(|&&s| !(1..=256).contains(&s)) {
             return Err(format!("a box of 1 to 256 elements along every dimension, got {size}"));
         }
+        if self.box_bytes() > super::MOST_SHARED {
+            return Err(format!("a box of at most {} bytes, got {}", super::MOST_SHARED, self.box_bytes()));
+        }
         let row = self.box_sizes[0] as usize * self.dtype.bytes();
-        if row % 16 != 0 || row > self.swizzle.span() {
+        if !row.is_multiple_of(16) || row > self.swizzle.span() {
             return Err(format!("rows of the box in multiples of 16 bytes, at most as long as the swizzle's span, got {row} bytes for {:?}", self.swizzle));
         }
         Ok(())

@@ -45,7 +45,7 @@ impl Matrix {
             swizzle => swizzle.span() as u32,
         };
         // Steps along k stay inside of a row of the swizzle.
-        let off = self.start % (8 * span) & !(span - 1);
+        let off = (self.start % (8 * span)) & !(span - 1);
         (off != 0).then(|| format!("a matrix descriptor with start address {}, {off} bytes into the {} after which its swizzle repeats", self.start, 8 * span))
     }
 

@@ -340,7 +340,7 @@ impl Machine<'_> {
             }
             Some(slot) => {
                 let bytes = registers.words(slot)[lane];
-                if bytes == 0 || bytes % 16 != 0 {
+                if bytes == 0 || !bytes.is_multiple_of(16) {
                     return self.say(Kind::Misaligned, lane, format!("a bulk copy of {bytes} bytes: expected a multiple of 16"));
                 }
                 let write = op.way != Way::Load;
