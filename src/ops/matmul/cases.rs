@@ -212,6 +212,12 @@ fn model(s: &Sizes, exact_rungs: bool) -> Vec<Case> {
                     cases.push(case(Spec { entry, rung, layout, shape, epilogue, bf16: false, exact: exact_rungs && rung != Rung::Auto }));
                 }
             }
+            // Sizes of models are multiples of 8, which is what these need.
+            for (entry, rung) in hopper::RUNGS.into_iter().filter(|_| (width_in, width_out) == (width, feed_forward)) {
+                let epilogue = (false, false, layout == Layout::Tn);
+                let spec = Spec { entry, rung: Rung::Hopper(rung), layout, shape, epilogue, bf16: false, exact: exact_rungs };
+                cases.push(case(spec).only_mixed(crate::ops::hopper::absent));
+            }
         }
     }
     cases
