@@ -51,7 +51,7 @@ pub struct Cells {
     /// One bit per byte.
     written: Vec<u32>,
     /// By 16 bytes: bulk copies in flight to them.
-    flying: Vec<u8>,
+    flying: Vec<u32>,
     in_flight: u32,
     sets: Vec<Vec<Stamp>>,
     numbers: HashMap<Vec<Stamp>, u32>,
