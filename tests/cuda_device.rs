@@ -163,6 +163,28 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
     fs::write(out, bytes).unwrap();
 }
 
+/// On a GPU of compute capability 9.0 an operation takes its Hopper kernels once they have passed their test; where they fail it, it
+/// stays with the portable ones, and a line says so.
+#[test]
+fn hopper_kernels_are_taken_after_a_test() {
+    let check = |settings: &[(&str, &str)], op: &str| {
+        let output = trimodal(settings, &["check", "--device", "cuda", "--op", op, "--quick", "--json", "-"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)));
+        let failed = |entry: &str| {
+            let rows: Vec<_> = report["ops"].as_array().unwrap().iter().filter(|r| r["entry"] == entry && r["dtype"] == "bf16").collect();
+            assert!(rows.iter().map(|r| r["executed"].as_u64().unwrap()).sum::<u64>() > 0, "{entry}: {report}");
+            rows.iter().map(|r| r["failed"].as_u64().unwrap()).sum::<u64>()
+        };
+        let forced = if op == "matmul" { "forward:persistent" } else { "forward:overlapped" };
+        (failed("forward"), failed(forced), text(&output.stderr).contains("takes its portable kernels"))
+    };
+    for op in ["matmul", "attention"] {
+        assert_eq!(check(&[("FAKE_CUDA_CAPABILITY", "90")], op), (0, 0, false), "{op}");
+        let (right, wrong, said) = check(&[("FAKE_CUDA_CAPABILITY", "90"), ("FAKE_CUDA_WRONG_MAPS", "1")], op);
+        assert!(right == 0 && wrong > 0 && said, "{op}: {right} {wrong} {said}");
+    }
+}
+
 /// Events, ceilings, both dtypes; a vendor's library that is not there leaves the rest as it is.
 #[test]
 fn the_benchmark_times_with_events() {

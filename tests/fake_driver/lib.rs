@@ -4,7 +4,8 @@
 //! Cargo builds it as a shared library; `tests/cuda_device.rs` gives it the name `libcuda.so` and puts it where the program looks
 //! first. It is asynchronous in one respect, the one that matters: a fault shows up at the next call that waits.
 //!
-//! What it pretends to be is read from the environment: `FAKE_CUDA_VERSION` (12040), `FAKE_CUDA_CAPABILITY` (90),
+//! What it pretends to be is read from the environment: `FAKE_CUDA_VERSION` (12040), `FAKE_CUDA_CAPABILITY` (89; with 90
+//! it runs the Hopper kernels, and `FAKE_CUDA_WRONG_MAPS` lets them see other tensors than they were given),
 //! `FAKE_CUDA_MEMORY` (bytes), `FAKE_CUDA_GPUS` (1), `FAKE_CUDA_FAULT_AT` (the launch, from 1, that ends in an illegal address),
 //! `FAKE_CUDA_REFUSE_PTX` (modules are refused as of an unknown version), `FAKE_CUDA_REFUSE_CAPTURE` (a capture ends in an error),
 //! `FAKE_CUDA_GRAPH_LOG` (a file that gets a line with the number of nodes for each launch of a graph).
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
-use trimodal::emulator::{self, Argument, Options, Program, parse};
+use trimodal::emulator::{self, Argument, MapType, Options, Program, Swizzle, TensorMap, parse};
 
 type Status = c_int;
 const SUCCESS: Status = 0;
@@ -49,7 +50,7 @@ struct Driver {
 /// What a stream does.
 #[derive(Clone)]
 enum Node {
-    Kernel { function: usize, grid: c_uint, arguments: Vec<Held> },
+    Kernel { function: usize, grid: c_uint, shared: usize, arguments: Vec<Held> },
     Copy { to: u64, from: u64, bytes: usize },
     Set { address: u64, value: u8, bytes: usize },
 }
@@ -94,7 +95,7 @@ impl Driver {
 
     fn run(&mut self, node: &Node) -> Status {
         match *node {
-            Node::Kernel { function, grid, ref arguments } => self.kernel(function, grid, arguments),
+            Node::Kernel { function, grid, shared, ref arguments } => self.kernel(function, grid, shared, arguments),
             Node::Copy { to, from, bytes } => match (self.buffer(to), self.buffer(from)) {
                 (Some((buffer, size)), Some((source, available))) if offset(to) + bytes <= size && offset(from) + bytes <= available => {
                     if [to, from].map(offset) == [0; 2] {
@@ -166,7 +167,7 @@ unsafe extern "C" fn cuDeviceGetName(name: *mut c_char, length: c_int, _: c_int)
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetAttribute(value: *mut c_int, attribute: c_int, _: c_int) -> Status {
-    let capability = setting("FAKE_CUDA_CAPABILITY", 90);
+    let capability = setting("FAKE_CUDA_CAPABILITY", 89);
     let found = match attribute {
         75 => capability / 10, // COMPUTE_CAPABILITY_MAJOR
         76 => capability % 10, // COMPUTE_CAPABILITY_MINOR
@@ -474,7 +475,7 @@ unsafe extern "C" fn cuLaunchKernel(
     let module = unsafe { &*function.module };
     let entry = &module.parsed.entries[function.entry];
     let threads = entry.max_threads.map_or(0, |t| t.iter().product::<u32>());
-    if [grid_y, grid_z, block_y, block_z] != [1; 4] || shared != 0 || block != threads {
+    if [grid_y, grid_z, block_y, block_z] != [1; 4] || block != threads {
         return INVALID_VALUE;
     }
     let mut driver = driver();
@@ -490,7 +491,16 @@ unsafe extern "C" fn cuLaunchKernel(
                     None => return INVALID_VALUE,
                 },
             },
-            _ => Held::Bytes(unsafe { std::slice::from_raw_parts(value.cast::<u8>(), parameter.size) }.to_vec()),
+            parse::ParamKind::Bytes => {
+                let bytes = unsafe { std::slice::from_raw_parts(value.cast::<u8>(), parameter.size) };
+                match bytes.try_into().ok().and_then(TensorMap::decode) {
+                    None => Held::Bytes(bytes.to_vec()),
+                    Some(map) => match driver.buffer(map.address) {
+                        Some((buffer, bytes)) => Held::Map { buffer, bytes, map: TensorMap { address: offset(map.address) as u64, ..map } },
+                        None => return INVALID_VALUE,
+                    },
+                }
+            }
         });
     }
     // A part of an allocation ends where the next one begins that this kernel gets, at the latest.
@@ -502,11 +512,11 @@ unsafe extern "C" fn cuLaunchKernel(
             *end = behind.chain([*end]).min().expect("its own end");
         }
     }
-    driver.submit(stream, Node::Kernel { function: number, grid, arguments })
+    driver.submit(stream, Node::Kernel { function: number, grid, shared: shared as usize, arguments })
 }
 
 impl Driver {
-    fn kernel(&mut self, function: usize, grid: c_uint, held: &[Held]) -> Status {
+    fn kernel(&mut self, function: usize, grid: c_uint, shared: usize, held: &[Held]) -> Status {
         self.launches += 1;
         if self.launches == setting("FAKE_CUDA_FAULT_AT", 0) {
             self.broken = Some(ILLEGAL_ADDRESS);
@@ -536,10 +546,12 @@ impl Driver {
             .map(|(held, part)| match held {
                 Held::Null => Argument::Null,
                 Held::Buffer { buffer, start, end } => Argument::Buffer { buffer: part.as_ref().unwrap_or(buffer), bytes: end - start, name: "a buffer" },
+                Held::Map { buffer, bytes, map } => Argument::Map { buffer, bytes: *bytes, name: "a tensor map", map },
                 Held::Bytes(bytes) => Argument::Bytes(bytes),
             })
             .collect();
-        match emulator::run(&module.program, &module.parsed.entries[function.entry].name, grid, &arguments, &Options::default()) {
+        let options = Options { dynamic_shared: shared, ..Options::default() };
+        match emulator::run(&module.program, &module.parsed.entries[function.entry].name, grid, &arguments, &options) {
             Ok(report) if report.findings.is_empty() => {}
             Ok(report) => {
                 for finding in &report.findings {
@@ -568,7 +580,64 @@ impl Driver {
 enum Held {
     Null,
     Buffer { buffer: Arc<emulator::Buffer>, start: usize, end: usize },
+    Map { buffer: Arc<emulator::Buffer>, bytes: usize, map: TensorMap },
     Bytes(Vec<u8>),
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuFuncSetAttribute(_: *mut c_void, _: c_int, _: c_int) -> Status {
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuTensorMapEncodeTiled(
+    encoded: *mut [u8; 128],
+    dtype: c_uint,
+    rank: c_uint,
+    address: *mut c_void,
+    sizes: *const u64,
+    strides: *const u64,
+    box_sizes: *const c_uint,
+    _: *const c_uint,
+    interleave: c_uint,
+    swizzle: c_uint,
+    _: c_uint,
+    fill: c_uint,
+) -> Status {
+    let rank = rank as usize;
+    let dtype = match dtype {
+        7 => MapType::F32,
+        9 => MapType::Bf16,
+        _ => return INVALID_VALUE,
+    };
+    let swizzle = match swizzle {
+        0 => Swizzle::None,
+        1 => Swizzle::B32,
+        2 => Swizzle::B64,
+        3 => Swizzle::B128,
+        _ => return INVALID_VALUE,
+    };
+    if !(1..=5).contains(&rank) || interleave != 0 || fill != 0 {
+        return INVALID_VALUE;
+    }
+    let mut map = unsafe {
+        TensorMap {
+            address: address as u64,
+            dtype,
+            sizes: std::slice::from_raw_parts(sizes, rank).to_vec(),
+            strides: std::slice::from_raw_parts(strides, rank - 1).to_vec(),
+            box_sizes: std::slice::from_raw_parts(box_sizes, rank).to_vec(),
+            swizzle,
+        }
+    };
+    if setting("FAKE_CUDA_WRONG_MAPS", 0) != 0 {
+        map.sizes[rank - 1] = map.sizes[rank - 1].div_ceil(2); // the rest comes as zeros, and is not written
+    }
+    if map.check().is_err() {
+        return INVALID_VALUE;
+    }
+    unsafe { *encoded = map.encode() };
+    SUCCESS
 }
 
 #[unsafe(no_mangle)]
