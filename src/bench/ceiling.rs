@@ -150,7 +150,10 @@ fn multiply_add(rounds: usize, start: f32) -> f32 {
             let (scale, shift) = (_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(black_box(1.0)));
             let mut sums = [_mm512_set1_ps(start); 12];
             for _ in 0..rounds {
-                sums = sums.map(|sum| _mm512_fmadd_ps(sum, scale, shift));
+                // No `map`: it is a function without these instructions, and sums would go to it through memory.
+                for sum in &mut sums {
+                    *sum = _mm512_fmadd_ps(*sum, scale, shift);
+                }
             }
             sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
         }
@@ -160,7 +163,9 @@ fn multiply_add(rounds: usize, start: f32) -> f32 {
             let (scale, shift) = (_mm256_set1_ps(black_box(0.5)), _mm256_set1_ps(black_box(1.0)));
             let mut sums = [_mm256_set1_ps(start); 12];
             for _ in 0..rounds {
-                sums = sums.map(|sum| _mm256_fmadd_ps(sum, scale, shift));
+                for sum in &mut sums {
+                    *sum = _mm256_fmadd_ps(*sum, scale, shift);
+                }
             }
             let total = sums.into_iter().reduce(|a, b| _mm256_add_ps(a, b)).expect("twelve");
             let mut lanes = [0.0; 8];

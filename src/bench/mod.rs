@@ -160,7 +160,10 @@ pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress
         #[cfg(not(feature = "cuda"))]
         let measured = bench.item(item);
         match measured {
-            Ok(Measured::Row(row)) => rows.push(*row),
+            Ok(Measured::Row(row, refused)) => {
+                rows.push(*row);
+                left_out.extend(refused.map(|reason| LeftOut { what: format!("the vendor beside {name}"), reason }));
+            }
             Ok(Measured::LeftOut(reason)) => left_out.push(LeftOut { what: name, reason }),
             Err(error) => {
                 // One that does not fit leaves the others as they are; on a lost device nothing works any more.
@@ -267,6 +270,8 @@ fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>
                         work: Work::Case { op: op.name, case, dtype, plain: false },
                     };
                     match skipped(device, &item, &items) {
+                        // The CPU's naive rung comes below, as plain loops.
+                        Some(_) if matches!(device, Device::Cpu) && item.entry.ends_with(":naive") => {}
                         Some(reason) => left_out.push(LeftOut { what: item.name(), reason }),
                         None => items.push(item),
                     }
@@ -340,7 +345,8 @@ fn pass(entry: &str) -> &str {
 }
 
 enum Measured {
-    Row(Box<Row>),
+    /// The row, and why the vendor stands not beside it.
+    Row(Box<Row>, Option<String>),
     LeftOut(String),
 }
 
@@ -385,12 +391,17 @@ impl Bench<'_> {
                     Err(reason) => return Ok(Measured::LeftOut(reason)),
                 };
                 let mut row = self.row(item, taken, sets.len(), case.flops, Some(case.bytes(*dtype)));
+                #[cfg_attr(not(feature = "cuda"), allow(unused_mut))]
+                let mut refused = None;
                 #[cfg(feature = "cuda")]
                 if let Some(vendor) = vendor.filter(|_| item.op() == "matmul") {
-                    row.peers.extend(self.vendor_product(vendor, case, *dtype, &mut sets, row.seconds.median)?);
+                    match self.vendor_product(vendor, case, *dtype, &mut sets, row.seconds.median) {
+                        Ok(peer) => row.peers.extend(peer),
+                        Err(error) => refused = Some(error.to_string()),
+                    }
                 }
                 row.rate(&self.ceilings);
-                Ok(Measured::Row(Box::new(row)))
+                Ok(Measured::Row(Box::new(row), refused))
             }
         }
     }
@@ -410,7 +421,7 @@ impl Bench<'_> {
                 let mut row = self.row(item, taken, 1, flops, None);
                 row.tokens_per_second = Some(batch.rows() as f64 / row.seconds.median);
                 row.rate(&self.ceilings);
-                Ok(Measured::Row(Box::new(row)))
+                Ok(Measured::Row(Box::new(row), None))
             }
         }
     }

@@ -208,7 +208,7 @@ pub fn readme(cards: &[Card]) -> String {
         }
         text += "\n";
     }
-    text.trim_end().to_string() + "\n"
+    if text.is_empty() { text } else { text.trim_end().to_string() + "\n" }
 }
 
 /// `, 2 threads`
