@@ -14,7 +14,7 @@ fn digits(value: f64) -> String {
     if !value.is_finite() {
         return "–".into();
     }
-    let before = if value > 0.0 { value.log10().floor() as i32 } else { 0 };
+    let before = if value > 0.0 { (1.0005 * value).log10().floor() as i32 } else { 0 };
     format!("{value:.*}", (2 - before).clamp(0, 4) as usize)
 }
 

@@ -76,7 +76,8 @@ fn the_largest_set_is_listed_at_once() {
     let mut entries = 0;
     for op in OPS {
         for case in (op.sized)(&Sizes::LARGE) {
-            assert!(case.flops > 0 && case.bytes(DType::Bf16) > 0, "{} {}", op.name, case.label);
+            // To gather rows is no arithmetic.
+            assert!((case.flops > 0 || op.name == "embedding") && case.bytes(DType::Bf16) > 0, "{} {}", op.name, case.label);
             entries += 1;
         }
     }
