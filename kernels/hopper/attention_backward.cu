@@ -17,7 +17,7 @@
 //   7  delta       [Nq, H]           f32   read
 //   8  visible     [Nq, 2]           i32   read
 //   9  visible_by  [Nk, 2]           i32   read: rows that may see a key (visible decides which of them do)
-//   10 dims        by value
+//   10  dims       by value
 // dq_rows  block 384, 128 rows of one head per block, dynamic shared memory d64 98,368, d128 196,672 bytes, grid = ceil(Nq / 128) · H
 //   0  q           [Nq, H, d]        bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   1  k           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle

@@ -185,7 +185,7 @@ pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress
             inputs: "normal random numbers, never zeros".into(),
             rotation: match about.cache_bytes {
                 Some(bytes) => format!("calls take turns with so many buffers that they exceed three times the last cache ({} MiB)", bytes >> 20),
-                None => format!("calls take turns with so many buffers that they exceed {} MiB: the device does not tell its last cache", 3 * cache >> 20),
+                None => format!("calls take turns with so many buffers that they exceed {} MiB: the device does not tell its last cache", (3 * cache) >> 20),
             },
             samples: format!(
                 "after warming up at least {} samples, or a standard error below {} %; then more until either that or the row's {:.2} s are reached",
@@ -262,7 +262,7 @@ fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>
         for op in OPS.iter().filter(|op| wanted_op(op.name)) {
             let first = items.len();
             for &dtype in dtypes {
-                for case in (op.sized)(sizes).into_iter().filter(|case| dtype == DType::F32 || case.is_mixed()) {
+                for case in (op.sized)(sizes).into_iter().filter(|case| if dtype == DType::F32 { !case.only_mixed } else { case.is_mixed() }) {
                     let item = Item {
                         set: sizes.name,
                         entry: case.entry.into(),

@@ -26,7 +26,7 @@ pub(super) fn time(seconds: f64) -> String {
 fn count(n: f64, what: &str) -> String {
     let units = [(1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")];
     let text = unit(n, &units.map(|(scale, prefix)| (scale, prefix)));
-    format!("{}{what}", text.trim_end())
+    if what.is_empty() { text.trim_end().into() } else { text + what }
 }
 
 fn percent(row: &Row) -> String {

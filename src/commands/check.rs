@@ -42,7 +42,7 @@ pub struct Check {
     /// Also write the result as JSON to this file (`-`: to standard output, instead of the table)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Every eighth case only, and fewer repeats: a first look in seconds
+    /// Every seventh case only, and fewer repeats: a first look in seconds
     #[arg(long)]
     quick: bool,
     /// Also the large shapes, which only a real GPU has the time for

@@ -50,7 +50,10 @@ impl Kind {
 
 /// An operand's elements, which come into being when somebody first looks: a list of cases costs nothing until one runs.
 #[derive(Clone)]
-pub struct Values(Arc<LazyLock<Vec<f64>, Box<dyn FnOnce() -> Vec<f64> + Send>>>);
+pub struct Values(Arc<LazyLock<Vec<f64>, Drawing>>);
+
+/// What makes them.
+type Drawing = Box<dyn FnOnce() -> Vec<f64> + Send>;
 
 impl Values {
     /// The elements that this gives.
