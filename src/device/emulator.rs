@@ -90,8 +90,7 @@ impl Machine {
             return Ok(());
         }
         let (stem, _) = launch.kernel;
-        let found = if hopper.is_some() { Compiled::hopper(stem) } else { Compiled::portable(stem) };
-        let compiled = found.unwrap_or_else(|| panic!("no PTX of {stem}.cu"));
+        let compiled = Compiled::of(&launch, hopper.as_ref());
         let module = ptx::module(compiled);
         let signature = module.check(&launch, hopper.as_ref())?;
         let kernel = format!("{stem}.{}", signature.name);

@@ -37,14 +37,8 @@ pub(super) fn twin(device: &Device, draw: &mut Draw, shape: &[usize], integers: 
 }
 
 /// An error if an element of `found` is further from `expected` than `tolerance`, or is no number.
-pub(super) fn compare(op: &'static str, what: &str, found: &Tensor, expected: &Tensor, tolerance: f32) -> Result<()> {
-    let values = |tensor: &Tensor| -> Result<Vec<f32>> {
-        match tensor.dtype() {
-            DType::Bf16 => Ok(tensor.read::<half::bf16>()?.into_iter().map(half::bf16::to_f32).collect()),
-            _ => tensor.read::<f32>(),
-        }
-    };
-    let (found, expected) = (values(found)?, values(expected)?);
+pub(super) fn compare(op: &'static str, what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
+    let (found, expected) = (found.read_f64()?, expected.read_f64()?);
     match found.iter().zip(&expected).position(|(f, e)| (f - e).abs().partial_cmp(&tolerance).is_none_or(|o| o.is_gt())) {
         None => Ok(()),
         Some(i) => Err(Error::Device { device: op.into(), what: format!("{what}: element {i}: expected {}, found {}", expected[i], found[i]) }),

@@ -383,8 +383,7 @@ impl Context {
         if let Some(function) = functions.get(&key) {
             return Ok(*function);
         }
-        let found = if hopper.is_some() { Compiled::hopper(stem) } else { Compiled::portable(stem) };
-        let compiled = found.unwrap_or_else(|| panic!("no PTX of {stem}.cu"));
+        let compiled = Compiled::of(launch, hopper.as_ref());
         let module = self.module(compiled)?;
         let entry = &key.2;
         let failed = |e: DriverError, doing: &str| self.failed(e, &format!("{doing} {entry} of {}", compiled.file));

@@ -49,6 +49,13 @@ impl Compiled {
         COMPILED.iter().find(|c| c.stem == stem && c.architecture == HOPPER)
     }
 
+    /// The file that a launch means: there is one, or the launcher is wrong.
+    pub(crate) fn of(launch: &Launch, hopper: Option<&Hopper>) -> &'static Compiled {
+        let stem = launch.kernel.0;
+        let found = if hopper.is_some() { Compiled::hopper(stem) } else { Compiled::portable(stem) };
+        found.unwrap_or_else(|| panic!("no PTX of {stem}.cu"))
+    }
+
     /// The ISA version that a driver must know, as `.version` says: (8, 4).
     pub fn isa(&self) -> Option<(u32, u32)> {
         let line = self.text.lines().find_map(|l| l.strip_prefix(".version "))?;

@@ -1,6 +1,6 @@
 //! The launchers of `kernels/hopper/matmul.cu`.
 
-use super::{Dims, Epilogue, Layout, OP, forward_with};
+use super::{Dims, Epilogue, Layout, OP, forward_with, layout_variant};
 use crate::device::{Device, Gpu, Hopper, Launch, MapDim, TensorMap};
 use crate::error::Result;
 use crate::ops::case::Draw;
@@ -69,14 +69,7 @@ pub(super) fn launch(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Ten
         Rung::SpecialisedSmall => ("specialised_small", &maps[..], before, 229_504),
         Rung::Persistent => ("persistent", &maps[..], before, 229_504),
     };
-    let variant = match (layout, c.dtype() == DType::Bf16) {
-        (Layout::Nt, false) => "_nt_bf16",
-        (Layout::Nn, false) => "_nn_bf16",
-        (Layout::Tn, false) => "_tn_bf16",
-        (Layout::Nt, true) => "_nt_bf16_bf16",
-        (Layout::Nn, true) => "_nn_bf16_bf16",
-        (Layout::Tn, true) => "_tn_bf16_bf16",
-    };
+    let variant = layout_variant(layout, a.dtype(), c.dtype());
     let tiles = |rows: usize, columns: usize| m.div_ceil(rows) * n.div_ceil(columns);
     let processors = gpu.multiprocessors();
     let groups = match rung {

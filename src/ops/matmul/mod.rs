@@ -273,6 +273,21 @@ fn launch(
     }
 }
 
+/// The compiled variant of a PTX kernel for a layout and the types of the operands and of C.
+fn layout_variant(layout: Layout, operands: DType, c: DType) -> &'static str {
+    match (layout, operands == DType::Bf16, c == DType::Bf16) {
+        (Layout::Nt, false, _) => "_nt",
+        (Layout::Nn, false, _) => "_nn",
+        (Layout::Tn, false, _) => "_tn",
+        (Layout::Nt, true, false) => "_nt_bf16",
+        (Layout::Nn, true, false) => "_nn_bf16",
+        (Layout::Tn, true, false) => "_tn_bf16",
+        (Layout::Nt, true, true) => "_nt_bf16_bf16",
+        (Layout::Nn, true, true) => "_nn_bf16_bf16",
+        (Layout::Tn, true, true) => "_tn_bf16_bf16",
+    }
+}
+
 /// One launch that multiplies: every stretch of K that `dims` names into its own part of `c`.
 #[allow(clippy::too_many_arguments)]
 fn product(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor) -> Result<()> {
@@ -296,17 +311,7 @@ fn product(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &T
         (Language::Ptx, _, false) => "tile_small",
         (Language::Ptx, _, true) => "mma_small",
     };
-    let variant = match (layout, bf16, c.dtype() == DType::Bf16) {
-        (Layout::Nt, false, _) => "_nt",
-        (Layout::Nn, false, _) => "_nn",
-        (Layout::Tn, false, _) => "_tn",
-        (Layout::Nt, true, false) => "_nt_bf16",
-        (Layout::Nn, true, false) => "_nn_bf16",
-        (Layout::Tn, true, false) => "_tn_bf16",
-        (Layout::Nt, true, true) => "_nt_bf16_bf16",
-        (Layout::Nn, true, true) => "_nn_bf16_bf16",
-        (Layout::Tn, true, true) => "_tn_bf16_bf16",
-    };
+    let variant = layout_variant(layout, a.dtype(), c.dtype());
     let groups = if rung == Rung::Naive { (m * n).div_ceil(64) } else { dims.splits as usize * m.div_ceil(tile) * n.div_ceil(tile) };
     gpu.launch(Launch {
         kernel: (OP, entry),
