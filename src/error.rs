@@ -46,6 +46,14 @@ pub enum Error {
         /// What is wrong and what to do.
         what: String,
     },
+    /// Samples of a data set that cannot be read or used.
+    #[error("{count} bad {}: {}", if *count == 1 { "sample" } else { "samples" }, list(first, *count))]
+    BadSamples {
+        /// How many were met before the work stopped.
+        count: u64,
+        /// The first ten: where, and what is wrong.
+        first: Vec<String>,
+    },
     /// An argument, a setting or a prompt makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -136,4 +144,14 @@ impl Error {
         let path = path.into();
         move |source| Error::Io { path, doing, source }
     }
+}
+
+/// Some of `count` messages, numbered where they are several.
+fn list(messages: &[String], count: u64) -> String {
+    if let [only] = messages {
+        return only.clone();
+    }
+    let numbered: Vec<String> = messages.iter().enumerate().map(|(i, message)| format!("({}) {message}", i + 1)).collect();
+    let rest = count.saturating_sub(messages.len() as u64);
+    numbered.join("; ") + &if rest > 0 { format!("; and {rest} more") } else { String::new() }
 }
