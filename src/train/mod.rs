@@ -9,6 +9,7 @@ pub mod fit;
 pub mod folder;
 mod graphs;
 pub mod schedule;
+pub mod settings;
 pub mod step;
 
 pub use evaluate::{Ablation, Scores};
