@@ -4,15 +4,19 @@ use super::examples::{Example, placeholders};
 use super::fit::derangement;
 use crate::data::meadow::words::{ATTRIBUTE, parse};
 use crate::data::tokenizer::Tokenizer;
-use crate::error::Result;
-use crate::model::batch::Packer;
+use crate::error::{Error, Result};
+use crate::model::batch::{Batch, Packer};
 use crate::model::generate::{Generator, Sampling, prompt_of};
+use crate::model::score::Scorer;
 use crate::model::{Config, Parameters};
 use serde::Serialize;
 use std::ops::ControlFlow;
 
 /// Samples described at a time.
 const AT_ONCE: usize = 64;
+
+/// Rows scored at a time, or the longest sample that the model takes.
+const ROWS: usize = 2048;
 
 /// What is taken from the samples before they are described.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,10 +41,78 @@ pub struct Scores {
     pub attributes: std::collections::BTreeMap<&'static str, f64>,
 }
 
+/// How well a model predicts each next word of texts that it is given word by word (teacher forcing), `<eos>` included.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Losses {
+    /// The mean cross-entropy over all predicted tokens, in nats.
+    pub loss: f64,
+    /// Tokens predicted.
+    pub tokens: usize,
+    /// Tokens that the model found the most likely.
+    pub correct: usize,
+}
+
+impl Losses {
+    /// `e` to the loss: among how many equally likely tokens the model would be as unsure.
+    pub fn perplexity(&self) -> f64 {
+        self.loss.exp()
+    }
+
+    /// The share of tokens predicted right.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.tokens.max(1) as f64
+    }
+}
+
+/// The loss of a model on examples, nothing hidden, by a forward pass that allocates neither gradients nor what a backward pass
+/// needs (see [`Scorer`]). `progress(done, total)` may stop the work.
+///
+/// # Errors
+/// [`Error::Usage`] where there is no example or one does not fit the model; [`Error::Interrupted`] where `progress` says so.
+pub fn loss(
+    config: &Config,
+    parameters: &Parameters,
+    tokenizer: &Tokenizer,
+    examples: &[Example],
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Losses> {
+    if examples.is_empty() {
+        return Err(Error::Usage("there is no sample to evaluate on".into()));
+    }
+    let special = tokenizer.special();
+    let packer = Packer { config, budget: ROWS.max(config.max_position_embeddings), placeholders: placeholders(&special) };
+    let mut scorer = Scorer::new(config, parameters, packer.budget)?;
+    let (mut sum, mut losses) = (0.0, Losses { loss: 0.0, tokens: 0, correct: 0 });
+    let mut take = |batch: &Batch| -> Result<()> {
+        for prediction in scorer.run(parameters, batch)? {
+            sum += prediction.loss;
+            losses.tokens += 1;
+            losses.correct += (prediction.best == prediction.truth) as usize;
+        }
+        Ok(())
+    };
+    let mut batch = Batch::default();
+    for (done, example) in examples.iter().enumerate() {
+        let sequence = example.sequence(config, &special, || false);
+        let named = |e| Error::Usage(format!("{}: {e}", example.name));
+        if !packer.add(&mut batch, &sequence).map_err(named)? {
+            if progress(done, examples.len()).is_break() {
+                return Err(Error::Interrupted { step: 0 });
+            }
+            take(&std::mem::take(&mut batch))?;
+            packer.add(&mut batch, &sequence)?;
+        }
+    }
+    take(&batch)?;
+    let _ = progress(examples.len(), examples.len());
+    losses.loss = sum / losses.tokens.max(1) as f64;
+    Ok(losses)
+}
+
 /// The model's caption of every example, in order. `progress(done, total)` may stop the work.
 ///
 /// # Errors
-/// [`crate::Error::Interrupted`] where `progress` says so.
+/// [`Error::Interrupted`] where `progress` says so.
 pub fn describe(
     config: &Config,
     parameters: &Parameters,
@@ -54,7 +126,7 @@ pub fn describe(
     let mut captions = Vec::with_capacity(examples.len());
     for chunk in examples.chunks(AT_ONCE) {
         if progress(captions.len(), examples.len()).is_break() {
-            return Err(crate::Error::Interrupted { step: 0 });
+            return Err(Error::Interrupted { step: 0 });
         }
         let prompts: Vec<_> = chunk.iter().map(|e| prompt_of(&e.sequence(config, &special, || false))).collect();
         let words = generator.run(parameters, &packer, &prompts, special.eos, 64, Sampling::default(), |_, _| ())?;

@@ -10,7 +10,7 @@ mod graphs;
 pub mod schedule;
 pub mod step;
 
-pub use evaluate::{Ablation, Scores};
+pub use evaluate::{Ablation, Losses, Scores};
 pub use examples::Example;
 pub use fit::Recipe;
 pub use folder::ModelFolder;
