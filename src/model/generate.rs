@@ -21,13 +21,15 @@ pub struct Sampling {
     pub temperature: f32,
     /// Only the k most likely words; 0 for all.
     pub top_k: usize,
+    /// Of these only the fewest most likely words whose probabilities sum to this much; 1 for all.
+    pub top_p: f32,
     /// Seed of the random numbers.
     pub seed: u64,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { temperature: 0.0, top_k: 0, seed: 0 }
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 }
     }
 }
 
@@ -39,6 +41,9 @@ impl Sampling {
     pub fn check(&self) -> Result<()> {
         if !(0.0..f32::INFINITY).contains(&self.temperature) {
             return Err(Error::Usage(format!("temperature: expected 0 (the most likely word) or more, found {}", self.temperature)));
+        }
+        if !(0.0..=1.0).contains(&self.top_p) {
+            return Err(Error::Usage(format!("top_p: expected a probability from 0 (the most likely word) to 1 (all of them), found {}", self.top_p)));
         }
         Ok(())
     }
@@ -134,7 +139,7 @@ impl Generator {
     }
 
     /// Continues each prompt until `end`, or until the sample is as long as the model allows, or after `most` words.
-    /// `on_word(sample, id)` is told every word as it is made. Returns the ids, without `end`.
+    /// `on_word(sample, id)` is told every word as it is made, and `None` when nothing more comes. Returns the ids, without `end`.
     ///
     /// # Errors
     /// [`Error::Usage`] for more prompts than were allocated for, one that does not fit the model, or sampling that makes no sense.
@@ -146,13 +151,14 @@ impl Generator {
         end: u32,
         most: usize,
         sampling: Sampling,
-        mut on_word: impl FnMut(usize, u32),
+        mut on_word: impl FnMut(usize, Option<u32>),
     ) -> Result<Vec<Vec<u32>>> {
         sampling.check()?;
         if prompts.is_empty() {
             return Ok(Vec::new());
         }
         if most == 0 {
+            (0..prompts.len()).for_each(|sample| on_word(sample, None));
             return Ok(vec![Vec::new(); prompts.len()]);
         }
         if prompts.len() > self.samples {
@@ -177,10 +183,12 @@ impl Generator {
                 let length = lengths[sample] + words[sample].len();
                 if id != end {
                     words[sample].push(id);
-                    on_word(sample, id);
+                    on_word(sample, Some(id));
                 }
                 if id != end && words[sample].len() < most && length < self.length {
                     next.push((sample, id, length));
+                } else {
+                    on_word(sample, None);
                 }
             }
             if next.is_empty() {
