@@ -12,7 +12,7 @@ pub mod schedule;
 pub mod settings;
 pub mod step;
 
-pub use evaluate::{Ablation, Scores};
+pub use evaluate::{Ablation, Losses, Scores};
 pub use examples::Example;
 pub use fit::Recipe;
 pub use folder::ModelFolder;
