@@ -106,7 +106,7 @@ pub const SECTIONS: [Section; 5] = [
 
 /// The keys that may differ when a run is continued: where things are, how fast they go, what is kept and shown. `device` too, though
 /// only the same one gives the same bits.
-const FREE: [&str; 23] = [
+const FREE: [&str; 22] = [
     "preset",
     "from",
     "path",
@@ -124,7 +124,6 @@ const FREE: [&str; 23] = [
     "stop_after",
     "device",
     "adapter",
-    "precision", // compared by what it comes to
     "recompute",
     "skip_nonfinite",
     "save_steps",

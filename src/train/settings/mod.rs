@@ -148,10 +148,22 @@ impl PrecisionChoice {
     /// What it comes to on a device.
     pub fn on(self, device: &Device) -> Precision {
         match self {
-            PrecisionChoice::F32 => Precision::F32,
-            PrecisionChoice::Bf16 => Precision::Bf16,
             PrecisionChoice::Auto if device.to_string().starts_with("cuda") => Precision::Bf16,
-            PrecisionChoice::Auto => Precision::F32,
+            chosen => chosen.resolved(),
+        }
+    }
+
+    /// What it says by itself.
+    pub(super) fn resolved(self) -> Precision {
+        if self == PrecisionChoice::Bf16 { Precision::Bf16 } else { Precision::F32 }
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => PrecisionChoice::F32,
+            Precision::Bf16 => PrecisionChoice::Bf16,
         }
     }
 }
