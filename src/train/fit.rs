@@ -2,7 +2,7 @@
 
 use super::examples::{Example, placeholders};
 use super::schedule::Schedule;
-use super::step::{Report, Trainer};
+use super::step::{Options, Report, Trainer};
 use crate::data::tokenizer::Special;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Capacity, Packer};
@@ -156,9 +156,9 @@ pub fn fit(trainer: &mut Trainer, batches: &mut Batches, mut on_step: impl FnMut
 /// A trainer for a recipe, with fresh parameters on a device.
 pub fn start(config: &Config, recipe: &Recipe, device: &crate::Device) -> Result<Trainer> {
     let capacity = Capacity::for_budget(config, recipe.rows);
-    device.expect_memory(Trainer::bytes(config, capacity, recipe.precision.dtype()), "a training step")?;
+    device.expect_memory(Trainer::bytes(config, capacity, Options::new(recipe.precision.dtype())), "a training step")?;
     let parameters = Parameters::init(config, device, DType::F32, recipe.seed)?;
-    Trainer::with_activations(recipe.precision.dtype(), config, parameters, recipe.schedule, capacity)
+    Trainer::with_options(Options::new(recipe.precision.dtype()), config, parameters, recipe.schedule, capacity)
 }
 
 /// Scales the three colour channels.

@@ -15,4 +15,4 @@ pub use examples::Example;
 pub use fit::Recipe;
 pub use folder::ModelFolder;
 pub use schedule::Schedule;
-pub use step::Trainer;
+pub use step::{Options, Trainer};
