@@ -409,7 +409,7 @@ impl Bench<'_> {
     fn step(&self, item: &Item, sizes: &Sizes, precision: Precision) -> Result<Measured> {
         let config = step::config(sizes);
         let batch = step::batch(sizes, &config)?;
-        let flops = step::flops(sizes, &batch);
+        let flops = crate::model::flops(&config, &batch);
         if let Some(reason) = self.no_time(flops as f64 / self.peak(precision.dtype())).or_else(|| self.no_room(step::bytes(sizes, precision))) {
             return Ok(Measured::LeftOut(reason));
         }

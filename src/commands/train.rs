@@ -14,7 +14,7 @@ use trimodal::data::{Dataset, Limits, Tokenizer};
 use trimodal::model::Config;
 use trimodal::model::batch::Capacity;
 use trimodal::train::fit::{Batches, fit, start};
-use trimodal::train::{Example, Recipe, Trainer, examples, folder};
+use trimodal::train::{Example, Options, Recipe, Trainer, examples, folder};
 use trimodal::{Device, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -150,7 +150,7 @@ pub(super) fn train(config: &Config, tokenizer: &Tokenizer, recipe: &Recipe, dev
     // A folder that cannot be made is found now, not when there is something to save.
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
     let capacity = Capacity::for_budget(config, recipe.rows);
-    let need = Trainer::bytes(config, capacity, recipe.precision.dtype());
+    let need = Trainer::bytes(config, capacity, Options::new(recipe.precision.dtype()));
     let mut trainer = start(config, recipe, device)?;
     line(format!(
         "training {} parameters on {} samples, {} steps of up to {} rows, on {device}: {} of memory",

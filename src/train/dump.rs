@@ -4,7 +4,7 @@ use super::examples::{Ears, Example, placeholders};
 use super::files::save_safetensors;
 use super::folder::ModelFolder;
 use super::schedule::Schedule;
-use super::step::Trainer;
+use super::step::{Options, Trainer};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::model::batch::{Capacity, Packer};
@@ -55,7 +55,7 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
     let mut batch = Packer { config: &config, budget: rows, placeholders: placeholders(&special) }.pack(&sequences)?;
     batch.all_logits();
 
-    let mut trainer = Trainer::with_activations(activation, &config, parameters, Schedule::meadow(1), Capacity::of(&batch))?;
+    let mut trainer = Trainer::with_options(Options::new(activation), &config, parameters, Schedule::meadow(1), Capacity::of(&batch))?;
     let activations = trainer.forward(&batch)?;
     let (embedded, logits, loss) = (activations.embedded(), activations.logits(), activations.loss());
     let mut tensors = vec![floats("embedded", embedded)?, floats("logits", logits)?, floats("loss", loss)?];

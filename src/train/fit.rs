@@ -2,7 +2,7 @@
 
 use super::examples::{Example, Preparer, placeholders};
 use super::schedule::Schedule;
-use super::step::Trainer;
+use super::step::{Options, Trainer};
 use crate::data::loader::{self, Bad, Loader, Position, Visit};
 use crate::data::order::{below, stream};
 use crate::data::tokenizer::Special;
@@ -155,9 +155,9 @@ impl Batches {
 /// A trainer for a recipe, with fresh parameters on a device.
 pub fn start(config: &Config, recipe: &Recipe, device: &crate::Device) -> Result<Trainer> {
     let capacity = Capacity::for_budget(config, recipe.rows);
-    device.expect_memory(Trainer::bytes(config, capacity, recipe.precision.dtype()), "a training step")?;
+    device.expect_memory(Trainer::bytes(config, capacity, Options::new(recipe.precision.dtype())), "a training step")?;
     let parameters = Parameters::init(config, device, DType::F32, recipe.seed)?;
-    Trainer::with_activations(recipe.precision.dtype(), config, parameters, recipe.schedule, capacity)
+    Trainer::with_options(Options::new(recipe.precision.dtype()), config, parameters, recipe.schedule, capacity)
 }
 
 /// Scales the three colour channels.

@@ -21,4 +21,4 @@ pub use folder::ModelFolder;
 pub use run::Run;
 pub use schedule::Schedule;
 pub use settings::Settings;
-pub use step::Trainer;
+pub use step::{Options, Trainer};

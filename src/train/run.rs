@@ -11,14 +11,14 @@ use super::fit::{Batches, Recipe};
 use super::folder::ModelFolder;
 use super::log::Log;
 use super::settings::Settings;
-use super::step::{Ready, Report, Trainer};
+use super::step::{Options, Ready, Report, Trainer};
 use crate::data::folder::Row;
 use crate::data::loader::{OnBadSample, Position};
 use crate::data::{Dataset, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Capacity};
-use crate::model::{Config, Parameters};
+use crate::model::{Config, Parameters, flops};
 use crate::tensor::DType;
 use std::cell::Cell;
 use std::io::Write;
@@ -58,8 +58,8 @@ pub struct Run {
 
 /// What [`Run::train`] reports while it works.
 pub enum Event<'a> {
-    /// A step was taken on so many rows.
-    Step(&'a Report, usize),
+    /// A step was taken.
+    Step(&'a Step),
     /// A step was skipped: a number went bad.
     Skipped(&'a Error),
     /// Held-out samples were evaluated.
@@ -68,6 +68,16 @@ pub enum Event<'a> {
     Saved(&'a Path),
     /// A checkpoint could not be written; the run goes on, and the last save decides.
     NotSaved(&'a Error),
+}
+
+/// A step that was taken.
+pub struct Step {
+    /// Loss, gradient norm, learning rate.
+    pub report: Report,
+    /// Rows of the token matrix, in all its batches.
+    pub rows: usize,
+    /// Floating-point operations of its products. See [`flops`].
+    pub flops: u64,
 }
 
 /// What a model makes of held-out samples.
@@ -199,7 +209,7 @@ impl Run {
         let mut saved = Instant::now();
         self.begin = Instant::now();
         while self.trainer.step < steps {
-            let (report, rows) = match self.step() {
+            let taken = match self.step() {
                 Ok(done) => done,
                 Err(e @ Error::NonFinite { .. }) if self.state.skipped < self.settings.training.skip_nonfinite => {
                     self.state.skipped += 1;
@@ -214,14 +224,15 @@ impl Run {
                 Err(e) => return Err(e),
             };
             let step = self.trainer.step;
-            self.state.tokens += rows as u64;
+            let report = taken.report;
+            self.state.tokens += taken.rows as u64;
             let loss = report.loss as f64;
             self.state.loss = Some(self.state.loss.map_or(loss, |mean| 0.98 * mean + 0.02 * loss));
             self.log.line(&serde_json::json!({
                 "step": step, "loss": report.loss, "learning_rate": report.learning_rate, "gradient_norm": report.gradient_norm,
                 "tokens": self.state.tokens, "seconds": (self.seconds() * 1000.0).round() / 1000.0,
             }))?;
-            let stop = watch(self, Event::Step(&report, rows)).is_break() || step == self.settings.training.stop_after;
+            let stop = watch(self, Event::Step(&taken)).is_break() || step == self.settings.training.stop_after;
             let last = step == steps || stop;
             let (eval_steps, saving) = (self.settings.evaluation.eval_steps, self.settings.saving.clone());
             let due = |every: usize| every > 0 && step.is_multiple_of(every);
@@ -269,15 +280,15 @@ impl Run {
         };
     }
 
-    /// One optimiser step, and the rows of its batches. The place in the data moves on even where the step comes to nothing.
-    fn step(&mut self) -> Result<(Report, usize)> {
+    /// One optimiser step. The place in the data moves on even where the step comes to nothing.
+    fn step(&mut self) -> Result<Step> {
         let batches = self.settings.training.accumulate;
         if batches > 1 {
             let drawn = (0..batches).map(|_| self.batches.draw()).collect::<Result<Vec<_>>>()?;
             self.state.position = drawn.last().expect("at least one").after;
             let batches: Vec<Batch> = drawn.into_iter().map(|drawn| drawn.batch).collect();
             let report = self.trainer.step_accumulated(&batches)?;
-            return Ok((report, batches.iter().map(Batch::rows).sum()));
+            return Ok(self.taken(report, &batches));
         }
         let Run { trainer, batches, settings, ahead, copy, .. } = self;
         let steps = settings.training.steps;
@@ -309,7 +320,7 @@ impl Run {
         match stepped {
             Ok((report, batch, ready)) => {
                 self.ahead = Some((ready, place));
-                Ok((report, batch.rows()))
+                Ok(self.taken(report, std::slice::from_ref(&batch)))
             }
             Err(e) => {
                 if let (Error::NonFinite { .. }, Some((batch, after))) = (&e, &self.copy) {
@@ -318,6 +329,11 @@ impl Run {
                 Err(e)
             }
         }
+    }
+
+    fn taken(&self, report: Report, batches: &[Batch]) -> Step {
+        let flops = batches.iter().map(|batch| flops(&self.trainer.config, batch)).sum();
+        Step { report, rows: batches.iter().map(Batch::rows).sum(), flops }
     }
 
     /// Judges the model on what it does not train on.
@@ -417,8 +433,8 @@ fn begin(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<
 /// A trainer for settings, and the bytes that it allocates.
 fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters) -> Result<(Trainer, u64)> {
     let capacity = Capacity::for_budget(config, settings.training.rows);
-    let dtype = settings.training.precision.resolved().dtype();
-    let memory = Trainer::bytes(config, capacity, dtype);
+    let options = Options { recompute: settings.training.recompute, ..Options::new(settings.training.precision.resolved().dtype()) };
+    let memory = Trainer::bytes(config, capacity, options);
     device.expect_memory(memory, "a training step")?;
-    Ok((Trainer::with_activations(dtype, config, parameters, settings.optimiser(), capacity)?, memory))
+    Ok((Trainer::with_options(options, config, parameters, settings.optimiser(), capacity)?, memory))
 }
