@@ -103,6 +103,13 @@ impl Item {
     }
 }
 
+/// Floating-point operations per second that the device reaches at best in this dtype (f32 or bf16), measured in a moment; `None` for
+/// devices whose time says nothing: the emulator and software drivers.
+pub fn peak(device: &Device, dtype: DType) -> Option<f64> {
+    let real = matches!(device, Device::Cpu) || !matches!(device, Device::Gpu(Gpu::Emulator(_))) && !is_slow(device);
+    real.then(|| ceiling::arithmetic(device, dtype).ok()).flatten()
+}
+
 /// Times what `options` ask for. `progress` is told before every row, and may end the run: the card then has what there is.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use super::log::Log;
 use super::settings::Settings;
 use super::step::{Options, Ready, Report, Trainer};
 use crate::data::folder::Row;
-use crate::data::loader::{OnBadSample, Position};
+use crate::data::loader::{Bad, OnBadSample, Position};
 use crate::data::{Dataset, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -192,6 +192,11 @@ impl Run {
     /// Rows of the data set that are trained on, and samples that are evaluated.
     pub fn samples(&self) -> (u64, usize) {
         (self.state.data_rows, self.held_out.len())
+    }
+
+    /// The samples that were skipped because they are bad.
+    pub fn bad(&self) -> Bad {
+        self.batches.bad()
     }
 
     /// Seconds of training so far, those before a resume included.
