@@ -7,6 +7,7 @@ pub mod examples;
 pub mod files;
 pub mod fit;
 pub mod folder;
+pub mod from;
 mod graphs;
 pub mod log;
 pub mod run;

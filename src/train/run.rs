@@ -9,6 +9,7 @@ use super::examples::{self, Example};
 use super::files::write_atomically;
 use super::fit::{Batches, Recipe};
 use super::folder::ModelFolder;
+use super::from;
 use super::log::Log;
 use super::settings::Settings;
 use super::step::{Options, Ready, Report, Trainer};
@@ -416,6 +417,11 @@ fn recipe(settings: &Settings) -> Recipe {
 
 /// The model, its tokenizer and its parameters at the beginning.
 fn begin(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters)> {
+    if !settings.model.from.is_empty() {
+        let path = PathBuf::from(&settings.model.from);
+        let from::Start { config, tokenizer, parameters, .. } = from::open(&path, settings, device)?;
+        return Ok((config, tokenizer, parameters));
+    }
     let tokenizer = if !settings.data.tokenizer.is_empty() {
         Tokenizer::load(Path::new(&settings.data.tokenizer))?
     } else {
