@@ -1,6 +1,6 @@
 //! From a data folder to sequences of rows: pictures at the model's size, sounds as mel frames, captions as ids.
 
-use crate::data::folder::{Dataset, Row as TableRow, Sizes};
+use crate::data::folder::{Dataset, Fit, Row as TableRow, Sizes};
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -66,6 +66,7 @@ impl Ears {
 pub fn sizes(config: &Config) -> Sizes {
     Sizes {
         picture: config.vision_config.as_ref().map_or(1, |v| v.image_size),
+        fit: Fit::Crop,
         sample_rate: config.audio_config.as_ref().map_or(16_000, |a| a.sample_rate as u32),
         samples: config.audio_config.as_ref().map_or(1, |a| a.samples()),
     }
@@ -93,7 +94,7 @@ pub fn load(
             return Err(Error::Interrupted { step: 0 });
         }
         let samples = chunk.par_iter().map(|row| dataset.sample(row, &sizes)).collect::<Result<Vec<_>>>()?;
-        let at = |row: &TableRow, what: String| Error::file_at(dataset.dir().join("metadata.jsonl"), format!("line {}", row.line), what);
+        let at = |row: &TableRow, what: String| dataset.error(row, what);
         let waveforms: Vec<&[f32]> = samples.iter().filter_map(|s| s.sound.as_deref()).collect();
         let mut frames = match &ears {
             Some(ears) => ears.frames(&waveforms)?,
