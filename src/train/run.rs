@@ -14,7 +14,7 @@ use super::log::Log;
 use super::settings::Settings;
 use super::step::{Options, Ready, Report, Trainer};
 use crate::data::folder::Row;
-use crate::data::loader::{Bad, OnBadSample, Position};
+use crate::data::loader::{Bad, LISTED, OnBadSample, Position};
 use crate::data::{Dataset, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -46,6 +46,8 @@ pub struct Run {
     /// Bytes that the trainer allocates.
     pub memory: u64,
     batches: Batches,
+    /// Rows that could not be read when the data set was opened.
+    bad_rows: Bad,
     /// The next batch, on its way to the device, and the place in the data behind it.
     ahead: Option<(Ready, Position)>,
     /// A copy of it, where it may be needed again.
@@ -175,10 +177,11 @@ impl Run {
         let taken = |row: &Row| split.judges(row) && left.get() > 0 && left.replace(left.get() - 1) > 0;
         let held_out = examples::load(&dataset, config, &tokenizer, trainer.device(), taken, &mut |_, _| ControlFlow::Continue(()))?;
         if split.wanted() && held_out.is_empty() {
-            let what = format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
+            let what =
+                format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
             return Err(Error::file(&settings.data.path, what));
         }
-        let recipe = recipe(&settings);
+        let (recipe, bad_rows) = (recipe(&settings), dataset.bad().clone());
         let batches = Batches::start(dataset, rows, config, &tokenizer, recipe, settings.loading(), state.position)?;
         let (log, earlier) = Log::open(folder, state.step)?;
         let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
@@ -187,7 +190,22 @@ impl Run {
         state.settings = Some(settings.clone());
         settings.training.stop_after = stop_after;
         let folder = folder.to_path_buf();
-        Ok(Run { settings, folder, trainer, tokenizer, state, memory, batches, ahead: None, copy: None, held_out, log, begin: Instant::now(), earlier })
+        Ok(Run {
+            settings,
+            folder,
+            trainer,
+            tokenizer,
+            state,
+            memory,
+            batches,
+            bad_rows,
+            ahead: None,
+            copy: None,
+            held_out,
+            log,
+            begin: Instant::now(),
+            earlier,
+        })
     }
 
     /// Rows of the data set that are trained on, and samples that are evaluated.
@@ -197,7 +215,12 @@ impl Run {
 
     /// The samples that were skipped because they are bad.
     pub fn bad(&self) -> Bad {
-        self.batches.bad()
+        let mut bad = self.bad_rows.clone();
+        let decoded = self.batches.bad();
+        bad.count += decoded.count;
+        bad.first.extend(decoded.first);
+        bad.first.truncate(LISTED);
+        bad
     }
 
     /// Seconds of training so far, those before a resume included.
@@ -380,7 +403,7 @@ impl<'a> Split<'a> {
 
     fn held_out(&self, row: &Row) -> bool {
         // FNV-1a, then the finaliser of splitmix64: names that differ in one letter must not stay together.
-        let mut hash = row.name().bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3));
+        let mut hash = row.name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3));
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (((hash ^ (hash >> 31)) >> 11) as f64 / (1u64 << 53) as f64) < self.settings.evaluation.held_out
@@ -404,7 +427,8 @@ fn open(settings: &Settings) -> Result<Dataset> {
         return Err(Error::Usage("data.path: expected a data set, found nothing".into()));
     }
     match settings.data.on_bad_sample {
-        OnBadSample::Stop | OnBadSample::Skip => Dataset::open(path, &settings.limits()),
+        OnBadSample::Stop => Dataset::open(path, &settings.limits()),
+        OnBadSample::Skip => Dataset::open_skipping(path, &settings.limits()),
     }
 }
 
