@@ -21,13 +21,15 @@ pub struct Sampling {
     pub temperature: f32,
     /// Only the k most likely words; 0 for all.
     pub top_k: usize,
+    /// Of these only the fewest most likely words whose probabilities sum to this much; 1 for all.
+    pub top_p: f32,
     /// Seed of the random numbers.
     pub seed: u64,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { temperature: 0.0, top_k: 0, seed: 0 }
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 }
     }
 }
 
@@ -267,7 +269,7 @@ impl Generator {
         linear(&self.picked, p.lm_head.as_ref().unwrap_or(&p.embed_tokens), &mut self.logits)?;
         let random: Vec<f32> = (0..pass.pick.rows()).map(|_| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32).collect();
         self.random.write(&random)?;
-        sample::forward(&self.logits, sampling.temperature, sampling.top_k, &self.random, &mut self.chosen)?;
+        sample::forward(&self.logits, sampling.temperature, sampling.top_k, sampling.top_p, &self.random, &mut self.chosen)?;
         Ok(self.chosen.read::<i32>()?.into_iter().map(|id| id as u32).collect())
     }
 
