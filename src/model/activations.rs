@@ -4,7 +4,7 @@ use super::batch::{Capacity, Inputs};
 use super::config::Config;
 use super::parameters::Parameters;
 use crate::error::Result;
-use crate::ops::{adamw, conv1d, matmul, patch_embed, rms_norm};
+use crate::ops::{adamw, conv1d, matmul, patch_embed, qk_norm_rope, rms_norm};
 use crate::tensor::{DType, Tensor};
 
 /// What one decoder layer keeps for its backward pass. `N` rows, `H` query and `H_kv` key/value heads of width `d`.
@@ -60,9 +60,6 @@ pub struct Activations<T = Tensor> {
     pub(crate) layers: Vec<LayerActivations<T>>,
     /// `[N, D]`: what a block adds to the residual stream.
     pub(crate) delta: T,
-    /// `[N, H, d]`, `[N, H_kv, d]`: normalised, before the rotation.
-    pub(crate) q_normed: T,
-    pub(crate) k_normed: T,
     /// `[N, D]`: the residual stream that leaves the last layer.
     pub(crate) x: T,
     pub(crate) rstd: T,
@@ -89,8 +86,6 @@ pub struct Activations<T = Tensor> {
     pub(crate) dq: T,
     pub(crate) dk: T,
     pub(crate) dv: T,
-    pub(crate) dq_normed: T,
-    pub(crate) dk_normed: T,
     pub(crate) workspace: T,
 }
 
@@ -141,8 +136,6 @@ impl<T> Activations<T> {
             convolutions,
             layers,
             delta: make(&[n, d], real)?,
-            q_normed: make(&[n, h, hd], real)?,
-            k_normed: make(&[n, kv, hd], real)?,
             x: make(&[n, d], real)?,
             rstd: make(&[n], wide)?,
             normed: make(&[n, d], real)?,
@@ -163,8 +156,6 @@ impl<T> Activations<T> {
             dq: make(&[n, h, hd], real)?,
             dk: make(&[n, kv, hd], real)?,
             dv: make(&[n, kv, hd], real)?,
-            dq_normed: make(&[n, h, hd], real)?,
-            dk_normed: make(&[n, kv, hd], real)?,
             workspace: make(&[workspace(config, capacity)], wide)?,
         })
     }
@@ -221,8 +212,6 @@ impl Activations {
         }
         let by_row = [
             &mut self.delta,
-            &mut self.q_normed,
-            &mut self.k_normed,
             &mut self.x,
             &mut self.rstd,
             &mut self.normed,
@@ -237,8 +226,6 @@ impl Activations {
             &mut self.dq,
             &mut self.dk,
             &mut self.dv,
-            &mut self.dq_normed,
-            &mut self.dk_normed,
         ];
         for tensor in by_row {
             tensor.set_rows(n)?;
@@ -263,7 +250,7 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
     let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
     let mut needs = vec![
         rms_norm::workspace(n, d),
-        rms_norm::workspace(n * config.num_attention_heads, config.head_dim),
+        qk_norm_rope::workspace(n, config.num_attention_heads, config.head_dim),
         matmul::workspace(matmul::Layout::Tn, v, d, chunk),
         matmul::workspace(matmul::Layout::Tn, q, d, n),
         matmul::workspace(matmul::Layout::Tn, kv, d, n),
