@@ -4,7 +4,7 @@ use super::batch::{Capacity, Inputs};
 use super::config::Config;
 use super::parameters::Parameters;
 use crate::error::Result;
-use crate::ops::{adamw, conv1d, matmul, patch_embed, rms_norm};
+use crate::ops::{adamw, conv1d, matmul, patch_embed, qk_norm_rope, rms_norm};
 use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
 
 /// How a training step uses memory.
@@ -86,9 +86,6 @@ pub struct Activations<T = Tensor> {
     pub(crate) layers: Vec<LayerActivations<T>>,
     /// `[N, D]`: what a block adds to the residual stream.
     pub(crate) delta: T,
-    /// `[N, H, d]`, `[N, H_kv, d]`: normalised, before the rotation.
-    pub(crate) q_normed: T,
-    pub(crate) k_normed: T,
     /// `[C, D]`: the rows of a chunk, which get logits.
     pub(crate) picked: T,
     /// `[C, V]`: logits; backward turns them into their gradient.
@@ -111,8 +108,6 @@ pub struct Activations<T = Tensor> {
     pub(crate) dq: T,
     pub(crate) dk: T,
     pub(crate) dv: T,
-    pub(crate) dq_normed: T,
-    pub(crate) dk_normed: T,
     pub(crate) workspace: T,
 }
 
@@ -165,8 +160,6 @@ impl<T> Activations<T> {
             streams,
             layers,
             delta: make(&[n, d], real)?,
-            q_normed: make(&[n, h, hd], real)?,
-            k_normed: make(&[n, kv, hd], real)?,
             picked: make(&[c, d], real)?,
             logits: make(&[c, v], real)?,
             row_loss: make(&[c], wide)?,
@@ -184,8 +177,6 @@ impl<T> Activations<T> {
             dq: make(&[n, h, hd], real)?,
             dk: make(&[n, kv, hd], real)?,
             dv: make(&[n, kv, hd], real)?,
-            dq_normed: make(&[n, h, hd], real)?,
-            dk_normed: make(&[n, kv, hd], real)?,
             workspace: make(&[workspace(config, capacity)], wide)?,
         })
     }
@@ -284,8 +275,6 @@ impl Activations {
         }
         let by_row = [
             &mut self.delta,
-            &mut self.q_normed,
-            &mut self.k_normed,
             &mut self.dx,
             &mut self.dmiddle,
             &mut self.dnormed,
@@ -297,8 +286,6 @@ impl Activations {
             &mut self.dq,
             &mut self.dk,
             &mut self.dv,
-            &mut self.dq_normed,
-            &mut self.dk_normed,
         ];
         for tensor in by_row {
             tensor.set_rows(n)?;
@@ -323,7 +310,7 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
     let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
     let mut needs = vec![
         rms_norm::workspace(n, d),
-        rms_norm::workspace(n.saturating_mul(config.num_attention_heads), config.head_dim),
+        qk_norm_rope::workspace(n, config.num_attention_heads, config.head_dim),
         matmul::workspace(matmul::Layout::Tn, v, d, chunk),
         matmul::workspace(matmul::Layout::Tn, q, d, n),
         matmul::workspace(matmul::Layout::Tn, kv, d, n),

@@ -7,7 +7,7 @@ use super::forward::{self, attention_scale, loss};
 use super::parameters::Parameters;
 use crate::error::Result;
 use crate::ops::matmul::{self, Epilogue, Layout};
-use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, rms_norm, rope, swiglu};
+use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, qk_norm_rope, rms_norm, rope, swiglu};
 use crate::tensor::Tensor;
 
 /// For `y = x · wᵀ`: `dx (+)= dy · w` and `dw += dyᵀ · x`.
@@ -75,10 +75,8 @@ pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Ac
             &mut a.dk,
             &mut a.dv,
         )?;
-        rope::backward(&a.dq, &a.inputs.position, table, &mut a.dq_normed)?;
-        rope::backward(&a.dk, &a.inputs.position, table, &mut a.dk_normed)?;
-        rms_norm::backward(&a.dq_normed, &layer.q, &w.q_norm, &layer.rstd_q, None, &mut a.dq, &mut dw.q_norm, ws)?;
-        rms_norm::backward(&a.dk_normed, &layer.k, &w.k_norm, &layer.rstd_k, None, &mut a.dk, &mut dw.k_norm, ws)?;
+        qk_norm_rope::backward(&layer.q, &w.q_norm, &layer.rstd_q, &a.inputs.position, table, &mut a.dq, &mut dw.q_norm, ws)?;
+        qk_norm_rope::backward(&layer.k, &w.k_norm, &layer.rstd_k, &a.inputs.position, table, &mut a.dk, &mut dw.k_norm, ws)?;
         linear(&a.dq, &stream.normed, &w.q_proj, &mut a.dnormed, false, &mut dw.q_proj, ws)?;
         linear(&a.dk, &stream.normed, &w.k_proj, &mut a.dnormed, true, &mut dw.k_proj, ws)?;
         linear(&a.dv, &stream.normed, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;

@@ -7,7 +7,7 @@ use super::parameters::{Layer, Parameters};
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::matmul::{self, Epilogue, Layout};
-use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, rms_norm, rope, swiglu};
+use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, qk_norm_rope, rms_norm, rope, swiglu};
 use crate::tensor::{DType, Tensor};
 
 /// The rotary table of a model.
@@ -56,7 +56,7 @@ pub fn hidden(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Acti
 pub(super) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Activations, i: usize) -> Result<()> {
     let slot = a.slot(i);
     let (Inputs { position, visible, .. }, Stream { x, normed, .. }, layer) = (&a.inputs, &a.streams[i], &mut a.layers[slot]);
-    project(config, w, table, position, normed, layer, &mut a.q_normed, &mut a.k_normed)?;
+    project(config, w, table, position, normed, layer)?;
     attention::forward(&layer.q_rotated, &layer.k_rotated, &layer.v, visible, attention_scale(config), &mut layer.attended, &mut layer.log_sum_exp)?;
     linear(&layer.attended, &w.o_proj, &mut a.delta)?;
     rms_norm::forward(x, Some((&a.delta, &mut layer.middle)), &w.post_attention_layernorm, config.rms_norm_eps, &mut layer.normed_mlp, &mut layer.rstd_mlp)?;
@@ -100,22 +100,12 @@ fn embed(config: &Config, p: &Parameters, a: &mut Activations) -> Result<()> {
     Ok(())
 }
 
-/// Queries, keys and values: projected, normalised per head, rotated.
-fn project(
-    config: &Config,
-    w: &Layer,
-    table: &rope::Table,
-    position: &Tensor,
-    normed: &Tensor,
-    layer: &mut LayerActivations,
-    q_normed: &mut Tensor,
-    k_normed: &mut Tensor,
-) -> Result<()> {
+/// Queries, keys and values: projected, queries and keys normalised per head and rotated.
+fn project(config: &Config, w: &Layer, table: &rope::Table, position: &Tensor, normed: &Tensor, layer: &mut LayerActivations) -> Result<()> {
+    let eps = config.rms_norm_eps;
     linear(normed, &w.q_proj, &mut layer.q)?;
     linear(normed, &w.k_proj, &mut layer.k)?;
     linear(normed, &w.v_proj, &mut layer.v)?;
-    rms_norm::forward(&layer.q, None, &w.q_norm, config.rms_norm_eps, q_normed, &mut layer.rstd_q)?;
-    rms_norm::forward(&layer.k, None, &w.k_norm, config.rms_norm_eps, k_normed, &mut layer.rstd_k)?;
-    rope::forward(q_normed, position, table, &mut layer.q_rotated)?;
-    rope::forward(k_normed, position, table, &mut layer.k_rotated)
+    qk_norm_rope::forward(&layer.q, &w.q_norm, position, table, eps, &mut layer.q_rotated, &mut layer.rstd_q)?;
+    qk_norm_rope::forward(&layer.k, &w.k_norm, position, table, eps, &mut layer.k_rotated, &mut layer.rstd_k)
 }

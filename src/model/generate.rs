@@ -9,7 +9,7 @@ use super::forward::{attention_scale, linear, rope_table};
 use super::parameters::Parameters;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::ops::{attention, conv1d, embedding, patch_embed, rms_norm, rope, sample, swiglu};
+use crate::ops::{attention, conv1d, embedding, patch_embed, qk_norm_rope, rms_norm, rope, sample, swiglu};
 use crate::tensor::{DType, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -67,10 +67,10 @@ pub struct Generator {
     normed: Tensor,
     rstd: Tensor,
     q: Tensor,
-    q_normed: Tensor,
+    q_rotated: Tensor,
     rstd_heads: Tensor,
     k: Tensor,
-    k_normed: Tensor,
+    k_rotated: Tensor,
     attended: Tensor,
     log_sum_exp: Tensor,
     delta: Tensor,
@@ -118,10 +118,10 @@ impl Generator {
             normed: make(&[n, d])?,
             rstd: make(&[n])?,
             q: make(&[n, h, hd])?,
-            q_normed: make(&[n, h, hd])?,
+            q_rotated: make(&[n, h, hd])?,
             rstd_heads: make(&[n, h.max(kv)])?,
             k: make(&[n, kv, hd])?,
-            k_normed: make(&[n, kv, hd])?,
+            k_rotated: make(&[n, kv, hd])?,
             attended: make(&[n, h, hd])?,
             log_sum_exp: make(&[n, h])?,
             delta: make(&[n, d])?,
@@ -287,17 +287,15 @@ impl Generator {
             }
             linear(&self.normed, &w.q_proj, &mut self.q)?;
             self.heads(self.config.num_attention_heads)?;
-            rms_norm::forward(&self.q, None, &w.q_norm, eps, &mut self.q_normed, &mut self.rstd_heads)?;
-            rope::forward(&self.q_normed, &pass.position, &self.table, &mut self.q)?;
+            qk_norm_rope::forward(&self.q, &w.q_norm, &pass.position, &self.table, eps, &mut self.q_rotated, &mut self.rstd_heads)?;
             linear(&self.normed, &w.k_proj, &mut self.k)?;
             self.heads(self.config.num_key_value_heads)?;
-            rms_norm::forward(&self.k, None, &w.k_norm, eps, &mut self.k_normed, &mut self.rstd_heads)?;
-            rope::forward(&self.k_normed, &pass.position, &self.table, &mut self.k)?;
-            embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.keys[cache])?;
+            qk_norm_rope::forward(&self.k, &w.k_norm, &pass.position, &self.table, eps, &mut self.k_rotated, &mut self.rstd_heads)?;
+            embedding::forward(&self.k_rotated, &pass.iota, Some(&pass.cache_row), &mut self.keys[cache])?;
             linear(&self.normed, &w.v_proj, &mut self.k)?;
             embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.values[cache])?;
             attention::forward(
-                &self.q,
+                &self.q_rotated,
                 &self.keys[cache],
                 &self.values[cache],
                 &pass.visible,
@@ -333,7 +331,7 @@ impl Generator {
 
     /// A word from each row of the logits.
     pub(super) fn sample(&mut self, sampling: Sampling) -> Result<Vec<u32>> {
-        sample::forward(&self.logits, sampling.temperature, sampling.top_k, &self.random, &mut self.chosen)?;
+        sample::forward(&self.logits, sampling.temperature, sampling.top_k, sampling.top_p, &self.random, &mut self.chosen)?;
         Ok(self.chosen.read::<i32>()?.into_iter().map(|id| id as u32).collect())
     }
 
@@ -349,9 +347,9 @@ impl Generator {
             &mut self.normed,
             &mut self.rstd,
             &mut self.q,
-            &mut self.q_normed,
+            &mut self.q_rotated,
             &mut self.k,
-            &mut self.k_normed,
+            &mut self.k_rotated,
             &mut self.attended,
             &mut self.log_sum_exp,
             &mut self.delta,

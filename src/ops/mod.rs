@@ -47,6 +47,7 @@ ops! {
     matmul,
     rms_norm,
     rope,
+    qk_norm_rope,
     attention,
     swiglu,
     cross_entropy,

@@ -234,7 +234,7 @@ fn backward_rows<T: Real>(dy: &[T], x: &[T], weight: &[T], rstd: &[T], dresidual
 
 /// `Σ a·b` in sixteen interleaved sums, which the compiler keeps in vector registers.
 #[inline(always)]
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     let mut lanes = [T::zero(); 16];
     let (a_chunks, b_chunks) = (a.chunks_exact(16), b.chunks_exact(16));
     let tail = sum(a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(&a, &b)| a * b));

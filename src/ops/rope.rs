@@ -63,7 +63,7 @@ impl Table {
     }
 }
 
-fn angles(positions: usize, half: usize, theta: f64) -> Vec<f64> {
+pub(super) fn angles(positions: usize, half: usize, theta: f64) -> Vec<f64> {
     let angle = |p: usize, i: usize| p as f64 * theta.powf(-(i as f64) / half as f64);
     (0..positions).flat_map(|p| (0..half).flat_map(move |i| [angle(p, i).cos(), angle(p, i).sin()])).collect()
 }

@@ -1,0 +1,539 @@
+//! What queries and keys go through between their projection and attention, in one pass: the normalisation of every head, then its
+//! rotation.
+//!
+//! With `r = 1/√(mean(x²) + eps)` over the `d` columns of a head and `n = x · r · w` ([`rms_norm`](super::rms_norm)), column `i`
+//! is paired with column `i + d/2` and the pair is turned by its row's angle ([`rope`]):
+//!
+//! `y[i] = n[i] · cos − n[i + d/2] · sin`, `y[i + d/2] = n[i + d/2] · cos + n[i] · sin`.
+//!
+//! Backward: the rotation's transpose is its inverse,
+//! `dn[i] = dy[i] · cos + dy[i + d/2] · sin`, `dn[i + d/2] = dy[i + d/2] · cos − dy[i] · sin`; then RMSNorm's, with `g = dn · w`:
+//! `dx = r · (g − x · r² · mean(g · x))`, `dw = Σ_heads dn · x · r`.
+//!
+//! Apart, the two operations write `n` and read it again, and so with its gradient, which two passes need, for `dx` and `dw`:
+//! forward touches 4 times `N · H · d` elements and backward 7 times, where this one touches 2 and 3, in 3 launches for 6.
+//!
+//! Queries and keys are two calls. One for both would bind ten buffers, and WebGPU promises eight; and whoever normalises only one
+//! of them, or has them in one matrix, can use it as it is.
+
+use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::rms_norm::dot;
+use super::{Sizes, activation, dims_bytes, expect, expect_len, expect_workspace, on_real, rope, rows_per_task, size, statistic, sum};
+use crate::device::cpu::Real;
+use crate::device::{Device, Gpu, Launch, variant};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+const OP: &str = "qk_norm_rope";
+
+/// The sizes of one call, as the kernels read them.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Dims {
+    all: u32,
+    heads: u32,
+    half: u32,
+    positions: u32,
+    parts: u32,
+    eps: f32,
+    head_threads: u32,
+    padding: u32,
+}
+
+impl Dims {
+    /// Checks what both passes take.
+    fn new(x: &Tensor, weight: &Tensor, rstd: &Tensor, position: &Tensor, table: &Tensor, eps: f32) -> Result<Self> {
+        let (dtype, device) = (activation(OP, "x", x)?, x.device());
+        let half = table.dim(1);
+        if x.shape().dims().len() != 3 || x.dim(2) != 2 * half {
+            return Err(Error::mismatch(OP, "x", format!("[N, H, {}] (the table's head_dim)", 2 * half), x.shape()));
+        }
+        let all = x.rows() * x.dim(1);
+        expect(OP, "weight", weight, [2 * half], dtype, device)?;
+        expect_len(OP, "rstd", rstd, [all], statistic(dtype), device)?;
+        expect(OP, "position", position, [x.rows()], DType::I32, device)?;
+        expect(OP, "table", table, table.shape(), statistic(dtype), device)?;
+        size(OP, "elements", x.len())?;
+        if table.rows() == 0 && !x.is_empty() {
+            return Err(Error::mismatch(OP, "table", "at least one position", table.shape()));
+        }
+        if let Device::Cpu = device {
+            let position = position.cpu::<i32>();
+            if let Some(at) = position.iter().position(|&p| p < 0 || p as usize >= table.rows()) {
+                return Err(Error::mismatch(OP, "position", format!("numbers within 0..{}", table.rows()), format!("{} at {at}", position[at])));
+            }
+        }
+        Ok(Dims {
+            all: all as u32,
+            heads: x.dim(1) as u32,
+            half: size(OP, "head_dim", 2 * half)? / 2,
+            positions: size(OP, "positions", table.rows())?,
+            parts: parts(all) as u32,
+            eps,
+            head_threads: 0, // see Gpu below
+            padding: 0,
+        })
+    }
+}
+
+/// Ranges of heads that `dw` is summed over apart, on a GPU a block each: enough to fill it, few enough that the second pass is
+/// nothing.
+fn parts(all: usize) -> usize {
+    all.div_ceil(128).clamp(1, 1024)
+}
+
+/// Elements of workspace that [`backward`] needs for `N` rows of `H` heads.
+pub fn workspace(rows: usize, heads: usize, head_dim: usize) -> usize {
+    parts(rows * heads) * head_dim
+}
+
+/// `y`: every head of `x` normalised, times `weight`, turned by its row's position.
+///
+/// Shapes: `x [N, H, d]`, `weight [d]`, `position [N]` i32, `table` for heads of `d` columns, `y [N, H, d]`; `rstd [N, H]` keeps
+/// `1/√(mean(x²) + eps)` for [`backward`]. dtype f32 (f64 on the CPU, bf16 where the device has it; `rstd` and the table are then
+/// f32).
+///
+/// # Errors
+/// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a position outside the table (a GPU
+/// takes the nearest one inside: the host does not see it).
+pub fn forward(x: &Tensor, weight: &Tensor, position: &Tensor, table: &rope::Table, eps: f32, y: &mut Tensor, rstd: &mut Tensor) -> Result<()> {
+    forward_on(Rung::Fast, x, weight, position, table.tensor(), eps, y, rstd)
+}
+
+/// The gradients: `gradient` holds `dy` and becomes `dx` in place; `dweight` accumulates.
+///
+/// `x` is what was normalised, `rstd` what forward saved. `workspace` has at least [`workspace`] elements; its contents do not
+/// matter before or after. Shapes and dtypes as for [`forward`]; beside bf16 `rstd`, `dweight` and `workspace` are f32.
+///
+/// # Errors
+/// As for [`forward`].
+#[allow(clippy::too_many_arguments)]
+pub fn backward(
+    x: &Tensor,
+    weight: &Tensor,
+    rstd: &Tensor,
+    position: &Tensor,
+    table: &rope::Table,
+    gradient: &mut Tensor,
+    dweight: &mut Tensor,
+    workspace: &mut Tensor,
+) -> Result<()> {
+    backward_on(Rung::Fast, x, weight, rstd, position, table.tensor(), gradient, dweight, workspace)
+}
+
+/// Which kernels: several threads per head where its size allows it, or one. The CPU has one way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rung {
+    Naive,
+    Fast,
+}
+
+#[allow(clippy::too_many_arguments)]
+fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table: &Tensor, eps: f32, y: &mut Tensor, rstd: &mut Tensor) -> Result<()> {
+    let dims = Dims::new(x, weight, rstd, position, table, eps)?;
+    let (dtype, device) = (x.dtype(), x.device().clone());
+    expect(OP, "y", y, x.shape(), dtype, &device)?;
+    match &device {
+        _ if x.is_empty() => {}
+        Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, weight, position, table, y, rstd)),
+        Device::Gpu(gpu) => {
+            let threads = head_threads(gpu, rung, dims, dtype);
+            let entry = if threads.is_some() { "forward" } else { "forward_naive" };
+            let groups = (dims.all as usize).div_ceil(256 / threads.unwrap_or(1) as usize);
+            launch(gpu, entry, dims, threads, dtype, &[Some(x), Some(weight), Some(position), Some(table), Some(y), Some(rstd)], groups)?;
+        }
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)]
+fn backward_on(
+    rung: Rung,
+    x: &Tensor,
+    weight: &Tensor,
+    rstd: &Tensor,
+    position: &Tensor,
+    table: &Tensor,
+    gradient: &mut Tensor,
+    dweight: &mut Tensor,
+    workspace: &mut Tensor,
+) -> Result<()> {
+    let dims = Dims::new(x, weight, rstd, position, table, 0.0)?;
+    let (dtype, device) = (x.dtype(), x.device().clone());
+    expect(OP, "gradient", gradient, x.shape(), dtype, &device)?;
+    expect(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
+    expect_workspace(OP, workspace, self::workspace(x.rows(), x.dim(1), x.dim(2)), statistic(dtype), &device)?;
+    match &device {
+        _ if x.is_empty() => {}
+        Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, x, weight, rstd, position, table, gradient, dweight)),
+        Device::Gpu(gpu) => {
+            let (x, weight, rstd, position, table) = (Some(x), Some(weight), Some(rstd), Some(position), Some(table));
+            let (gradient, workspace) = (Some(&*gradient), Some(&*workspace));
+            let parts = dims.parts as usize;
+            if let Some(threads) = head_threads(gpu, rung, dims, dtype) {
+                launch(gpu, "backward", dims, Some(threads), dtype, &[x, weight, rstd, position, table, gradient, workspace], parts)?;
+            } else {
+                // dw first: it needs dy, which backward_naive overwrites.
+                let groups = (dims.half as usize).div_ceil(64) * parts;
+                launch(gpu, "dweight_naive", dims, None, dtype, &[x, rstd, position, table, gradient, workspace], groups)?;
+                let groups = (dims.all as usize).div_ceil(256);
+                launch(gpu, "backward_naive", dims, None, dtype, &[x, weight, rstd, position, table, gradient], groups)?;
+            }
+            let groups = (2 * dims.half as usize).div_ceil(16);
+            launch(gpu, "dweight_finish", dims, None, DType::F32, &[workspace, Some(dweight)], groups)?;
+        }
+    }
+    Ok(())
+}
+
+// ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn forward_cpu<T: Real>(dims: Dims, x: &Tensor, weight: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, rstd: &mut Tensor) {
+    let (heads, row_len) = (dims.heads as usize, x.row_len());
+    let rows = rows_per_task(row_len);
+    let given = x.cpu::<T>().par_chunks(rows * row_len).zip(position.cpu::<i32>().par_chunks(rows));
+    let out = y.cpu_mut::<T>().par_chunks_mut(rows * row_len).zip(rstd.cpu_mut::<T>().par_chunks_mut(rows * heads));
+    let (weight, table, eps) = (weight.cpu::<T>(), table.cpu::<T>(), T::of(dims.eps as f64));
+    out.zip(given).for_each(|((y, rstd), (x, position))| {
+        let mut turn = vec![T::zero(); weight.len()];
+        forward_rows(x, weight, position, table, eps, &mut turn, y, rstd);
+    });
+}
+
+/// `turn` holds one row's cosines, then its sines, so that the loop over a head reads them side by side with its halves.
+#[multiversion(targets = "simd")]
+fn forward_rows<T: Real>(x: &[T], weight: &[T], position: &[i32], table: &[T], eps: T, turn: &mut [T], y: &mut [T], rstd: &mut [T]) {
+    let (columns, half) = (weight.len(), weight.len() / 2);
+    let row_len = x.len() / position.len();
+    let heads = row_len / columns;
+    let (w_low, w_high) = weight.split_at(half);
+    for (row, &p) in position.iter().enumerate() {
+        split(&table[p as usize * columns..][..columns], turn);
+        let (cos, sin) = turn.split_at(half);
+        let range = row * row_len..(row + 1) * row_len;
+        let out = y[range.clone()].chunks_exact_mut(columns).zip(&mut rstd[row * heads..(row + 1) * heads]);
+        for (x, (y, rstd)) in x[range].chunks_exact(columns).zip(out) {
+            let r = T::one() / (dot(x, x) / T::of(columns as f64) + eps).sqrt();
+            *rstd = r;
+            let ((a, b), (low, high)) = (x.split_at(half), y.split_at_mut(half));
+            for i in 0..half {
+                let (n, m) = (a[i] * r * w_low[i], b[i] * r * w_high[i]);
+                low[i] = n * cos[i] - m * sin[i];
+                high[i] = m * cos[i] + n * sin[i];
+            }
+        }
+    }
+}
+
+/// One row of the table as cosines, then sines.
+#[inline(always)]
+fn split<T: Real>(row: &[T], turn: &mut [T]) {
+    let (cos, sin) = turn.split_at_mut(row.len() / 2);
+    for ((pair, cos), sin) in row.chunks_exact(2).zip(cos).zip(sin) {
+        (*cos, *sin) = (pair[0], pair[1]);
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn backward_cpu<T: Real>(
+    dims: Dims,
+    x: &Tensor,
+    weight: &Tensor,
+    rstd: &Tensor,
+    position: &Tensor,
+    table: &Tensor,
+    gradient: &mut Tensor,
+    dweight: &mut Tensor,
+) {
+    let (heads, row_len) = (dims.heads as usize, x.row_len());
+    let rows = rows_per_task(row_len);
+    let given = x.cpu::<T>().par_chunks(rows * row_len).zip(position.cpu::<i32>().par_chunks(rows)).zip(rstd.cpu::<T>().par_chunks(rows * heads));
+    let (weight, table) = (weight.cpu::<T>(), table.cpu::<T>());
+    // Each task sums its own rows' share of dw; the shares are added in order afterwards.
+    let shares: Vec<Vec<T>> = gradient
+        .cpu_mut::<T>()
+        .par_chunks_mut(rows * row_len)
+        .zip(given)
+        .map(|(gradient, ((x, position), rstd))| {
+            let (mut turn, mut share) = (vec![T::zero(); weight.len()], vec![T::zero(); weight.len()]);
+            backward_rows(x, weight, rstd, position, table, &mut turn, gradient, &mut share);
+            share
+        })
+        .collect();
+    for share in shares {
+        for (total, part) in dweight.cpu_mut::<T>().iter_mut().zip(share) {
+            *total += part;
+        }
+    }
+}
+
+#[multiversion(targets = "simd")]
+#[allow(clippy::too_many_arguments)]
+fn backward_rows<T: Real>(x: &[T], weight: &[T], rstd: &[T], position: &[i32], table: &[T], turn: &mut [T], gradient: &mut [T], dweight: &mut [T]) {
+    let (columns, half) = (weight.len(), weight.len() / 2);
+    let scale = T::one() / T::of(columns as f64);
+    let row_len = x.len() / position.len();
+    let heads = row_len / columns;
+    let (w_low, w_high) = weight.split_at(half);
+    let (dw_low, dw_high) = dweight.split_at_mut(half);
+    for (row, &p) in position.iter().enumerate() {
+        split(&table[p as usize * columns..][..columns], turn);
+        let (cos, sin) = turn.split_at(half);
+        let range = row * row_len..(row + 1) * row_len;
+        let given = x[range.clone()].chunks_exact(columns).zip(&rstd[row * heads..(row + 1) * heads]);
+        for (d, (x, &r)) in gradient[range].chunks_exact_mut(columns).zip(given) {
+            let ((a, b), (low, high)) = (x.split_at(half), d.split_at_mut(half));
+            for i in 0..half {
+                let (n, m) = (low[i] * cos[i] + high[i] * sin[i], high[i] * cos[i] - low[i] * sin[i]);
+                dw_low[i] += n * a[i] * r;
+                dw_high[i] += m * b[i] * r;
+                low[i] = n * w_low[i];
+                high[i] = m * w_high[i];
+            }
+            let slope = r * r * dot(d, x) * scale;
+            for (d, &x) in d.iter_mut().zip(x) {
+                *d = r * (*d - x * slope);
+            }
+        }
+    }
+}
+
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Threads that share a head, 16 bytes of both of its halves each; `None` where that does not cover it, or the naive rung is asked for.
+fn head_threads(gpu: &Gpu, rung: Rung, dims: Dims, dtype: DType) -> Option<u32> {
+    let each = gpu.elements_per_access(dtype) as u32;
+    let threads = (dims.half / each).next_power_of_two();
+    (rung == Rung::Fast && dims.half.is_multiple_of(each) && threads <= 32).then_some(threads)
+}
+
+fn launch(gpu: &Gpu, entry: &'static str, dims: Dims, threads: Option<u32>, dtype: DType, buffers: &[Option<&Tensor>], groups: usize) -> Result<()> {
+    let constant = threads.map(|threads| ("HEAD_THREADS", threads));
+    gpu.launch(Launch {
+        kernel: (OP, entry),
+        constants: constant.as_slice(),
+        variant: variant(dtype),
+        buffers,
+        dims: dims_bytes(&Dims { head_threads: threads.unwrap_or(1), ..dims }),
+        groups,
+    })
+}
+
+// ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const EPS: f32 = 1e-6;
+
+/// `(rows N, heads H, head_dim d)`
+const SHAPES: &[(usize, usize, usize)] = &[
+    (0, 2, 8), (1, 1, 2), (1, 3, 4), (2, 1, 6), (3, 2, 10), (5, 4, 16), (7, 1, 32), (31, 2, 34), (33, 2, 64), (4, 3, 66), (63, 5, 14), (64, 2, 24),
+    (65, 3, 40), (2, 7, 80), (3, 2, 96), (5, 1, 126), (2, 2, 128), (3, 3, 130), (129, 2, 12), (257, 4, 16), (1, 1, 256), (2, 33, 4), (1, 64, 8),
+    (101, 3, 48), (1009, 1, 2), (300, 2, 64), (1, 2, 1022), (9, 8, 64), (19, 2, 112), (13, 5, 72), (3, 2, 248), (2, 3, 264), (5, 2, 512), (2, 1, 528),
+    // Several ranges of dw, the last of them empty.
+    (1030, 8, 16), (44_000, 3, 8),
+];
+
+/// The oracle cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &shape in SHAPES {
+        add_cases(&mut cases, shape, 513);
+    }
+    cases.extend(sized(&Sizes::DEMO));
+    cases
+}
+
+/// The cases at a model's sizes: queries, and keys where there are fewer of them.
+pub fn sized(s: &Sizes) -> Vec<Case> {
+    let mut cases = Vec::new();
+    add_cases(&mut cases, (s.rows, s.heads, s.head_dim), s.sample);
+    if s.kv_heads != s.heads {
+        add_cases(&mut cases, (s.rows, s.kv_heads, s.head_dim), s.sample);
+    }
+    cases
+}
+
+fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usize), positions: usize) {
+    let label = format!("N={rows} H={heads} d={head_dim} positions={positions}");
+    let (shape, elements) = ([rows, heads, head_dim], (rows * heads * head_dim) as u64);
+    for (names, rung) in [(["forward", "backward"], Rung::Fast), (["forward:naive", "backward:naive"], Rung::Naive)] {
+        let mut draw = Draw::new(&label);
+        let x = draw.normals("x", shape, 1.0).mixed();
+        let weight = draw.normals("weight", [head_dim], 1.0).mixed();
+        let position = Operand::ints("position", [rows], (0..rows).map(|_| draw.below(positions) as i32).collect::<Vec<_>>());
+        let table = Operand::lazy("table", [positions, head_dim / 2, 2], Kind::Real, move || rope::angles(positions, head_dim / 2, 10_000.0));
+
+        let inputs = vec![x.clone(), weight.clone(), position.clone(), table.clone()];
+        let outputs = vec![Output::overwritten("y", shape, Kind::Mixed), Output::overwritten("rstd", [rows, heads], Kind::Real)];
+        // WGSL: inverseSqrt 2 ulp.
+        let case = Case::new(names[0], &label, inputs, outputs, Compare::Reduction(2.0), move |i, o| {
+            let [y, rstd] = o else { unreachable!("two outputs") };
+            forward_on(rung, &i[0], &i[1], &i[2], &i[3], EPS, y, rstd)
+        })
+        .naive(|i, o| {
+            on_real!(i[0].dtype(), naive_forward::<T>(i, o));
+            Ok(())
+        });
+        cases.push(case.flops(8 * elements));
+
+        let rstd = Operand::new("rstd", [rows, heads], Kind::Real, (0..rows * heads).map(|_| 0.5 + draw.uniform()).collect());
+        let inputs = vec![x, weight, position, table, rstd];
+        let outputs = vec![
+            Output::updated(draw.normals("gradient", shape, 1.0).mixed()),
+            Output::updated(draw.normals("dweight", [head_dim], 1.0)),
+            Output::scratch(workspace(rows, heads, head_dim)),
+        ];
+        let case = Case::new(names[1], &label, inputs, outputs, Compare::Reduction(0.0), move |i, o| {
+            let [gradient, dweight, workspace] = o else { unreachable!("three outputs") };
+            backward_on(rung, &i[0], &i[1], &i[4], &i[2], &i[3], gradient, dweight, workspace)
+        })
+        .naive(|i, o| {
+            on_real!(i[0].dtype(), naive_backward::<T>(i, o));
+            Ok(())
+        });
+        cases.push(case.flops(14 * elements));
+    }
+}
+
+/// `(head, i, cos, sin)` of every pair.
+fn naive_pairs<T: Real>(inputs: &[Tensor]) -> Vec<(usize, usize, T, T)> {
+    let (position, table) = (inputs[2].cpu::<i32>(), inputs[3].cpu::<T>());
+    let (heads, half) = (inputs[0].dim(1), inputs[0].dim(2) / 2);
+    let pair = |head: usize, i: usize| {
+        let turn = (position[head / heads] as usize * half + i) * 2;
+        (head, i, table[turn], table[turn + 1])
+    };
+    (0..inputs[0].rows() * heads).flat_map(|head| (0..half).map(move |i| (head, i))).map(|(head, i)| pair(head, i)).collect()
+}
+
+fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
+    let (x, weight) = (inputs[0].cpu::<T>(), inputs[1].cpu::<T>());
+    let (columns, half) = (weight.len(), weight.len() / 2);
+    for (x, rstd) in x.chunks_exact(columns).zip(outputs[1].cpu_mut::<T>()) {
+        *rstd = T::one() / (sum(x.iter().map(|&x| x * x)) / T::of(columns as f64) + T::of(EPS as f64)).sqrt();
+    }
+    for (head, i, cos, sin) in naive_pairs::<T>(inputs) {
+        let (at, r) = (head * columns + i, outputs[1].cpu::<T>()[head]);
+        let (n, m) = (x[at] * r * weight[i], x[at + half] * r * weight[i + half]);
+        outputs[0].cpu_mut::<T>()[at] = n * cos - m * sin;
+        outputs[0].cpu_mut::<T>()[at + half] = m * cos + n * sin;
+    }
+}
+
+fn naive_backward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {
+    let (x, weight, rstd) = (inputs[0].cpu::<T>(), inputs[1].cpu::<T>(), inputs[4].cpu::<T>());
+    let (columns, half) = (weight.len(), weight.len() / 2);
+    for (head, i, cos, sin) in naive_pairs::<T>(inputs) {
+        let (at, r) = (head * columns + i, rstd[head]);
+        let gradient = outputs[0].cpu_mut::<T>();
+        let (a, b) = (gradient[at], gradient[at + half]);
+        let (n, m) = (a * cos + b * sin, b * cos - a * sin);
+        gradient[at] = n * weight[i];
+        gradient[at + half] = m * weight[i + half];
+        outputs[1].cpu_mut::<T>()[i] += n * x[at] * r;
+        outputs[1].cpu_mut::<T>()[i + half] += m * x[at + half] * r;
+    }
+    for ((g, x), &r) in outputs[0].cpu_mut::<T>().chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(rstd) {
+        let mean = sum(g.iter().zip(x).map(|(&g, &x)| g * x)) / T::of(columns as f64);
+        g.iter_mut().zip(x).for_each(|(g, &x)| *g = r * (*g - x * r * r * mean));
+    }
+}
+
+/// The gradient checks.
+pub fn gradients() -> Vec<GradientCase> {
+    [(1, 1, 2), (3, 2, 6), (2, 3, 8)]
+        .into_iter()
+        .map(|(rows, heads, head_dim)| {
+            let label = format!("N={rows} H={heads} d={head_dim}");
+            let mut draw = Draw::new(&label);
+            let table = move |x: &Tensor| rope::Table::new(x.device(), x.dtype(), 9, head_dim, 10_000.0);
+            let run = move |i: &[Tensor]| -> Result<[Tensor; 2]> {
+                let [mut y] = super::zeros_like([&i[0]])?;
+                let mut rstd = Tensor::zeros(y.device(), [rows, heads], y.dtype())?;
+                forward(&i[0], &i[1], &i[2], &table(&i[0])?, EPS, &mut y, &mut rstd)?;
+                Ok([y, rstd])
+            };
+            GradientCase {
+                inputs: vec![
+                    draw.normals("x", [rows, heads, head_dim], 1.0),
+                    draw.normals("weight", [head_dim], 1.0),
+                    Operand::ints("position", [rows], (0..rows).map(|_| draw.below(9) as i32).collect::<Vec<_>>()),
+                ],
+                wrt: vec![0, 1],
+                label,
+                forward: Box::new(move |i| run(i).map(|[y, _]| vec![y])),
+                backward: Box::new(move |i, d| {
+                    let [_, rstd] = run(i)?;
+                    let [mut gradient, mut dweight] = super::zeros_like([&i[0], &i[1]])?;
+                    gradient.copy_from(&d[0])?;
+                    let mut scratch = Tensor::zeros(rstd.device(), [workspace(rows, heads, head_dim)], rstd.dtype())?;
+                    backward(&i[0], &i[1], &rstd, &i[2], &table(&i[0])?, &mut gradient, &mut dweight, &mut scratch)?;
+                    Ok(vec![gradient, dweight])
+                }),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{assert_drawn, assert_op};
+    use crate::ops::{rms_norm, zeros_like};
+
+    /// On the CPU the same bits as one operation after the other: what is fused is the memory, not the arithmetic.
+    #[test]
+    fn is_rms_norm_and_then_rope() {
+        let (rows, heads, head_dim) = (300, 3, 24);
+        let mut draw = Draw::new("fused");
+        let [x, weight, dy] = [("x", vec![rows, heads, head_dim]), ("weight", vec![head_dim]), ("dy", vec![rows, heads, head_dim])]
+            .map(|(name, shape)| draw.normals(name, &shape[..], 1.0).tensor(&Device::Cpu, DType::F32).unwrap());
+        let position = Tensor::from_slice(&Device::Cpu, [rows], &(0..rows as i32).map(|i| i % 50).collect::<Vec<_>>()).unwrap();
+        let table = rope::Table::new(&Device::Cpu, DType::F32, 50, head_dim, 10_000.0).unwrap();
+        let [mut n, mut y, mut fused, mut dn, mut dx] = zeros_like([&x; 5]).unwrap();
+        let [mut dweight, mut fused_dweight] = zeros_like([&weight; 2]).unwrap();
+        let mut rstd = Tensor::zeros(&Device::Cpu, [rows, heads], DType::F32).unwrap();
+        let mut scratch = Tensor::zeros(&Device::Cpu, [rms_norm::workspace(rows * heads, head_dim)], DType::F32).unwrap();
+        rms_norm::forward(&x, None, &weight, EPS, &mut n, &mut rstd).unwrap();
+        rope::forward(&n, &position, &table, &mut y).unwrap();
+        rope::backward(&dy, &position, &table, &mut dn).unwrap();
+        rms_norm::backward(&dn, &x, &weight, &rstd, None, &mut dx, &mut dweight, &mut scratch).unwrap();
+
+        forward(&x, &weight, &position, &table, EPS, &mut fused, &mut rstd).unwrap();
+        assert_eq!(fused.read::<f32>().unwrap(), y.read::<f32>().unwrap());
+        fused.copy_from(&dy).unwrap();
+        backward(&x, &weight, &rstd, &position, &table, &mut fused, &mut fused_dweight, &mut scratch).unwrap();
+        assert_eq!(fused.read::<f32>().unwrap(), dx.read::<f32>().unwrap());
+        assert_eq!(fused_dweight.read::<f32>().unwrap(), dweight.read::<f32>().unwrap());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let x = Tensor::zeros(&Device::Cpu, [1, 1, 4], DType::F32).unwrap();
+        let [mut y] = zeros_like([&x]).unwrap();
+        let [weight, short] = [4, 3].map(|n| Tensor::zeros(&Device::Cpu, [n], DType::F32).unwrap());
+        let mut rstd = Tensor::zeros(&Device::Cpu, [1, 1], DType::F32).unwrap();
+        let table = rope::Table::new(&Device::Cpu, DType::F32, 4, 4, 10_000.0).unwrap();
+        let [inside, outside] = [3, 4].map(|p| Tensor::from_slice(&Device::Cpu, [1], &[p]).unwrap());
+        let mut error = |weight, position| forward(&x, weight, position, &table, EPS, &mut y, &mut rstd).unwrap_err().to_string();
+        assert_eq!(error(&weight, &outside), "qk_norm_rope: position: expected numbers within 0..4, found 4 at 0");
+        assert_eq!(error(&short, &inside), "qk_norm_rope: weight: expected [4], found [3]");
+    }
+
+    #[test]
+    fn every_case_on_every_device() {
+        assert_op(OP);
+    }
+
+    /// Shapes beyond the list.
+    #[test]
+    fn any_shape() {
+        assert_drawn(8, (0usize..60, 1usize..6, 1usize..70, 1usize..300), |(rows, heads, half, positions)| {
+            let mut cases = Vec::new();
+            add_cases(&mut cases, (rows, heads, 2 * half), positions);
+            add_cases(&mut cases, (rows, heads, 16 * (1 + half % 16)), positions);
+            cases
+        });
+    }
+}
