@@ -2,8 +2,10 @@
 //
 //   greedy (temperature 0)   the id of the largest logit; of equal ones the lowest
 //   otherwise                p[v] ∝ exp((logits[v] − max) / temperature) over the ids whose logit is at least the k-th
-//                            largest (all, if k = 0; more than k where the k-th is tied, as in Hugging Face), and the lowest
-//                            id whose cumulative probability exceeds random
+//                            largest (all, if k = 0; more than k where the k-th is tied, as in Hugging Face); of these the
+//                            nucleus: the fewest of the most likely whose probabilities reach top_p, and those tied with the
+//                            last of them (all, if top_p = 1; never none); and of the nucleus the lowest id whose cumulative
+//                            probability exceeds random
 //
 // forward        block 1024, one row per block, grid = R
 //   0  logits    [R, V]  f32|bf16  read
@@ -15,10 +17,14 @@
 //
 // The k-th largest is found by radix selection: logits become unsigned numbers of the same order, and four passes over the
 // row (two in bf16) each count one byte's 256 values among the numbers that share the bytes found so far (integer atomics: exact,
-// whatever the order). The cumulative sum is taken over 32 warps, each of 32 contiguous shares of ids, then inside one share.
+// whatever the order). The nucleus is all numbers from a threshold up, found two bits at a time: sixteen passes (eight in bf16) each
+// sum the weights from four candidates up. Every sum is one of all ids in the same order, with 0 for those below its candidate:
+// rounding does not change that it never grows with the candidate, so the search ends at the very threshold that trying every
+// number would find, without a sort and without float atomics. The cumulative sum is taken over 32 warps, each of 32 contiguous
+// shares of ids, then inside one share.
 //
-// Limits: V ≥ 1, R · V < 2³¹, no NaN. Traffic: R · V elements, 2 reads more for sampling and 4 (2) more for top-k; what is read
-// again comes from the cache. One row at a time is bound by one multiprocessor, hence the large block.
+// Limits: V ≥ 1, R · V < 2³¹, no NaN. Traffic: R · V elements, 2 reads more for sampling, 4 (2) more for top-k and 16 (8) more for
+// top-p; what is read again comes from the cache. One row at a time is bound by one multiprocessor, hence the large block.
 
 #include <cuda_bf16.h>
 
@@ -27,6 +33,10 @@ struct Dims {
     unsigned vocabulary;        // V
     unsigned top_k;             // 0: all
     float inverse_temperature;  // 0: greedy
+    float top_p;                // 1: all
+    unsigned padding0;
+    unsigned padding1;
+    unsigned padding2;
 };
 
 constexpr unsigned BLOCK = 1024;
@@ -93,6 +103,14 @@ __device__ __forceinline__ Best best_of_warp(Best best) {
     return best;
 }
 
+__device__ __forceinline__ float sum_of_warp(float value) {
+#pragma unroll
+    for (unsigned width = 16; width > 0; width /= 2) {
+        value += __shfl_xor_sync(FULL, value, width);
+    }
+    return value;
+}
+
 // The first of 32 sums with which the running sum exceeds the goal; where rounding lets the walk end without a hit, the last that
 // had a chance. `before` becomes the sum before it. Sums in one order only: they never decrease.
 __device__ __forceinline__ unsigned walk(const float* sums, float goal, float& before) {
@@ -117,6 +135,7 @@ __device__ __forceinline__ void choose(const T* __restrict__ logits, const float
     __shared__ Best warp_best[32];
     __shared__ unsigned counts[256];
     __shared__ unsigned chosen_value, chosen_rank;
+    __shared__ float warp_masses[4][32];
     __shared__ float warp_sums[32], thread_sums[BLOCK];
     using Across = Step<T, WIDE, BLOCK>; // the block's threads side by side
     using Along = Step<T, WIDE, 1>;      // one thread's own share
@@ -201,7 +220,52 @@ __device__ __forceinline__ void choose(const T* __restrict__ logits, const float
         }
     }
 
-    // 3. Each thread sums the weights of one contiguous share of ids, a whole number of steps; each warp those of its threads.
+    // 3. The nucleus: the largest number from which up the weights sum to top_p of all. In bf16 its lower half stays 0.
+    if (dims.top_p < 1.0f) {
+        unsigned nucleus = 0;
+        float goal = 0.0f;
+#pragma unroll 1
+        for (unsigned bits = 32; bits > 32 - 8 * sizeof(T); bits -= 2) {
+            const unsigned shift = bits - 2;
+            float masses[4] = {};
+            for (unsigned first = WIDE ? thread * E : thread; first < dims.vocabulary; first += BLOCK * E) {
+                const Across step(from, first, dims.vocabulary);
+#pragma unroll
+                for (unsigned e = 0; e < E; ++e) {
+                    const unsigned number = ordered(step.values[e]);
+                    if (e < step.count && number >= threshold) {
+                        const float weight = expf((step.values[e] - best.value) * dims.inverse_temperature);
+#pragma unroll
+                        for (unsigned digit = 0; digit < 4; ++digit) {
+                            masses[digit] += number >= (nucleus | digit << shift) ? weight : 0.0f;
+                        }
+                    }
+                }
+            }
+            // Over the block: every thread gets the sums.
+#pragma unroll
+            for (unsigned digit = 0; digit < 4; ++digit) {
+                masses[digit] = sum_of_warp(masses[digit]);
+                if (lane == 0) {
+                    warp_masses[digit][warp] = masses[digit];
+                }
+            }
+            __syncthreads();
+#pragma unroll
+            for (unsigned digit = 0; digit < 4; ++digit) {
+                masses[digit] = sum_of_warp(warp_masses[digit][lane]);
+            }
+            __syncthreads(); // before the next pass overwrites them
+            if (bits == 32) {
+                goal = dims.top_p * masses[0]; // from 0 up: all
+            }
+            nucleus |= ((masses[1] >= goal) + (masses[2] >= goal) + (masses[3] >= goal)) << shift;
+        }
+        // The best stays in, even if top_p is so small that the goal is 0.
+        threshold = max(threshold, min(nucleus, ordered(best.value)));
+    }
+
+    // 4. Each thread sums the weights of one contiguous share of ids, a whole number of steps; each warp those of its threads.
     const unsigned share = ((dims.vocabulary + BLOCK - 1) / BLOCK + E - 1) / E * E;
     float sum = 0.0f;
     const unsigned end = min((thread + 1) * share, dims.vocabulary);
@@ -215,16 +279,13 @@ __device__ __forceinline__ void choose(const T* __restrict__ logits, const float
         }
     }
     thread_sums[thread] = sum;
-#pragma unroll
-    for (unsigned width = 16; width > 0; width /= 2) {
-        sum += __shfl_xor_sync(FULL, sum, width);
-    }
+    sum = sum_of_warp(sum);
     if (lane == 0) {
         warp_sums[warp] = sum;
     }
     __syncthreads();
 
-    // 4. One thread finds the warp, then the share, then the id in it.
+    // 5. One thread finds the warp, then the share, then the id in it.
     if (thread == 0) {
         float total = 0.0f;
         for (unsigned w = 0; w < 32; ++w) {

@@ -2,8 +2,10 @@
 //
 //   greedy (temperature 0)   the id of the largest logit; of equal ones the lowest
 //   otherwise                p[v] ∝ exp((logits[v] − max) / temperature) over the ids whose logit is at least the k-th
-//                            largest (all, if k = 0; more than k where the k-th is tied, as in Hugging Face), and the lowest
-//                            id whose cumulative probability exceeds random
+//                            largest (all, if k = 0; more than k where the k-th is tied, as in Hugging Face); of these the
+//                            nucleus: the fewest of the most likely whose probabilities reach top_p, and those tied with the
+//                            last of them (all, if top_p = 1; never none); and of the nucleus the lowest id whose cumulative
+//                            probability exceeds random
 //
 // forward        block 256, one row per workgroup, grid = R
 //   0  logits    [R, V]  f32   read
@@ -13,15 +15,22 @@
 //
 // The k-th largest is found by radix selection: logits become unsigned numbers of the same order, and four passes over the
 // row each count one byte's 256 values among the numbers that share the bytes found so far (integer atomics: exact, whatever
-// the order). The cumulative sum is taken over 256 contiguous blocks, one per thread, then inside one block.
+// the order). The nucleus is all numbers from a threshold up, found two bits at a time: sixteen passes each sum the weights from
+// four candidates up. Every sum is one of all ids in the same order, with 0 for those below its candidate: rounding does not
+// change that it never grows with the candidate, so the search ends at the very threshold that trying every number would find,
+// without a sort. The cumulative sum is taken over 256 contiguous blocks, one per thread, then inside one block.
 //
-// Limits: V ≥ 1, R · V < 2³¹, no NaN. Traffic: 4 · R · V bytes, 2 reads more for sampling and 4 more for top-k.
+// Limits: V ≥ 1, R · V < 2³¹, no NaN. Traffic: 4 · R · V bytes, 2 reads more for sampling, 4 more for top-k and 16 more for top-p.
 
 struct Dims {
     rows: u32,                   // R
     vocabulary: u32,             // V
     top_k: u32,                  // 0: all
     inverse_temperature: f32,    // 0: greedy
+    top_p: f32,                  // 1: all
+    padding0: u32,
+    padding1: u32,
+    padding2: u32,
 }
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
@@ -34,6 +43,7 @@ const BLOCK: u32 = 256u;
 var<workgroup> best_value: array<f32, BLOCK>; // later the blocks' sums
 var<workgroup> best_id: array<u32, BLOCK>;
 var<workgroup> counts: array<atomic<u32>, BLOCK>;
+var<workgroup> masses: array<vec4<f32>, BLOCK>;
 var<workgroup> found: u32; // the bytes of the k-th largest that are known
 var<workgroup> wanted: u32; // its rank among the numbers that share them, from 1
 
@@ -125,9 +135,44 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
             workgroupBarrier();
         }
     }
-    let threshold = found;
+    var threshold = found;
 
-    // 3. Each thread sums the weights of one contiguous block of ids.
+    // 3. The nucleus: the largest number from which up the weights sum to top_p of all.
+    if dims.top_p < 1.0 {
+        var nucleus = 0u;
+        var goal = 0.0;
+        for (var bits = 32u; bits > 0u; bits -= 2u) {
+            let shift = bits - 2u;
+            let candidates = vec4(nucleus) | (vec4(0u, 1u, 2u, 3u) << vec4(shift));
+            var mass = vec4(0.0);
+            for (var v = thread; v < dims.vocabulary; v += BLOCK) {
+                let value = logits[base + v];
+                let number = ordered(value);
+                if number >= threshold {
+                    let weight = exp((value - top) * dims.inverse_temperature);
+                    mass += select(vec4(0.0), vec4(weight), vec4(number) >= candidates);
+                }
+            }
+            masses[thread] = mass;
+            workgroupBarrier();
+            for (var width = BLOCK / 2u; width > 0u; width = width / 2u) {
+                if thread < width {
+                    masses[thread] += masses[thread + width];
+                }
+                workgroupBarrier();
+            }
+            mass = masses[0];
+            workgroupBarrier(); // before the next pass overwrites it
+            if bits == 32u {
+                goal = dims.top_p * mass.x; // from 0 up: all
+            }
+            nucleus |= (u32(mass.y >= goal) + u32(mass.z >= goal) + u32(mass.w >= goal)) << shift;
+        }
+        // The best stays in, even if top_p is so small that the goal is 0.
+        threshold = max(threshold, min(nucleus, ordered(top)));
+    }
+
+    // 4. Each thread sums the weights of one contiguous block of ids.
     let share = (dims.vocabulary + BLOCK - 1u) / BLOCK;
     var sum = 0.0;
     for (var v = thread * share; v < min((thread + 1u) * share, dims.vocabulary); v++) {
@@ -139,7 +184,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     best_value[thread] = sum;
     workgroupBarrier();
 
-    // 4. One thread finds the block, then the id in it. Sums in one order only: they never decrease.
+    // 5. One thread finds the block, then the id in it. Sums in one order only: they never decrease.
     if thread == 0u {
         var total = 0.0;
         for (var block = 0u; block < BLOCK; block++) {

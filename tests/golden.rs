@@ -239,17 +239,8 @@ fn ten_steps_are_those_of_pytorchs_adamw() {
         let golden = Golden::open(&format!("{folder}/adamw"));
         let (config, parameters, batch) = model(folder, device, real);
         let before: Vec<Vec<f64>> = parameters.each().into_iter().map(|p| p.read_f64().unwrap()).collect();
-        let schedule = Schedule {
-            peak: 5e-3,
-            warmup: 3,
-            floor: 0.1,
-            beta1: 0.9,
-            beta2: 0.98,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            max_norm: 1.0,
-            ..Schedule::meadow(10)
-        };
+        let schedule =
+            Schedule { peak: 5e-3, warmup: 3, floor: 0.1, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.1, max_norm: 1.0, ..Schedule::meadow(10) };
         let mut trainer = Trainer::new(&config, parameters, schedule, Capacity::of(&batch)).unwrap();
         let reports: Vec<_> = (0..10).map(|_| trainer.step(&batch).unwrap()).collect();
         let losses: Vec<f64> = reports.iter().map(|r| r.loss as f64).collect();

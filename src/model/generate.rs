@@ -333,7 +333,7 @@ impl Generator {
 
     /// A word from each row of the logits.
     pub(super) fn sample(&mut self, sampling: Sampling) -> Result<Vec<u32>> {
-        sample::forward(&self.logits, sampling.temperature, sampling.top_k, &self.random, &mut self.chosen)?;
+        sample::forward(&self.logits, sampling.temperature, sampling.top_k, sampling.top_p, &self.random, &mut self.chosen)?;
         Ok(self.chosen.read::<i32>()?.into_iter().map(|id| id as u32).collect())
     }
 
