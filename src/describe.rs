@@ -174,7 +174,7 @@ pub fn example(config: &Config, tokenizer: &Tokenizer, device: &Device, image: O
             Ears::new(audio, device, DType::F32)?.frames(&[&waveform])?.pop()
         }
     };
-    Ok(Example { name: "example".into(), split: None, words: tokenizer.encode(text)?, text: text.into(), pixels, mel })
+    Ok(Example { name: "example".into(), split: None, prompt: Vec::new(), words: tokenizer.encode(text)?, text: text.into(), pixels, mel })
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `trimodal eval`: what a model gets right on a data set, and what it uses for it.
 
 use super::DeviceArguments;
+use super::live::{advance, load, progress};
 use super::terminal::line;
-use super::train::{advance, load, progress};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;

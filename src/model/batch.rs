@@ -26,6 +26,8 @@ pub enum Row {
 /// One sample, ready for packing: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> text… <eos>`.
 #[derive(Clone, Debug, Default)]
 pub struct Sequence {
+    /// The sample's name in its data set, for messages.
+    pub name: String,
     /// The rows in order. Patches are consecutive, and so are frames.
     pub rows: Vec<Row>,
     /// The picture, if there are patches: `[image_size, image_size, 3]`.
@@ -67,6 +69,8 @@ pub struct Batch {
     pub clips: usize,
     /// Samples in the batch.
     pub samples: usize,
+    /// `[samples]`: their names.
+    pub names: Vec<String>,
 }
 
 /// Placeholder ids for embedded rows.
@@ -168,6 +172,7 @@ impl Packer<'_> {
             batch.clips += 1;
         }
         batch.samples += 1;
+        batch.names.push(sequence.name.clone());
         Ok(true)
     }
 
@@ -195,6 +200,13 @@ impl Batch {
     /// Rows that count in the loss.
     pub fn counted(&self) -> usize {
         self.target.iter().filter(|t| **t >= 0).count()
+    }
+
+    /// The name of the sample that a row belongs to; `None` for a row of the padding, and where the sample has no name.
+    pub fn name_of(&self, row: usize) -> Option<&str> {
+        let position = self.position.get(..=row)?;
+        let sample = position.iter().filter(|p| **p == 0).count().checked_sub(1)?;
+        self.names.get(sample).map(String::as_str).filter(|name| !name.is_empty())
     }
 
     /// Computes logits for every row instead of those with a target.
@@ -332,10 +344,10 @@ impl<T> Inputs<T> {
             sorted_start: make(&[config.vocab_size + 1], DType::I32)?,
             chunks: capacity.chunks().map(|rows| Ok(Chunk { row: make(&[rows], DType::I32)?, target: make(&[rows], DType::I32)? })).collect::<Result<_>>()?,
             pixels: make(&[images, side, side, 3], DType::U8)?,
-            patch_row: make(&[images * patches], DType::I32)?,
+            patch_row: make(&[images.saturating_mul(patches)], DType::I32)?,
             mel: make(&[clips, frames, mels], real)?,
-            frame_row: make(&[clips * frame_rows], DType::I32)?,
-            iota: make(&[rows.max(chunk).max(clips * frame_rows)], DType::I32)?,
+            frame_row: make(&[clips.saturating_mul(frame_rows)], DType::I32)?,
+            iota: make(&[rows.max(chunk).max(clips.saturating_mul(frame_rows))], DType::I32)?,
             weight: make(&[1], crate::ops::statistic(real))?,
         })
     }
@@ -348,11 +360,12 @@ impl Inputs {
         self.iota.write(&iota)
     }
 
-    /// Uploads a batch, padded to this size. `ahead`: beside whatever the device is doing, which must not use these inputs.
+    /// Uploads a batch, padded to this size. `counted`: rows that count in the loss, of this batch and of those whose gradients are
+    /// added to its own. `ahead`: beside whatever the device is doing, which must not use these inputs.
     ///
     /// # Errors
     /// [`Error::TooLarge`] where it has more rows, pictures or sounds than were allocated.
-    pub fn load(&mut self, config: &Config, batch: &Batch, size: Size, ahead: bool) -> Result<()> {
+    pub fn load(&mut self, config: &Config, batch: &Batch, size: Size, counted: usize, ahead: bool) -> Result<()> {
         fn write<T: crate::tensor::Element>(tensor: &mut Tensor, data: &[T], ahead: bool) -> Result<()> {
             if ahead { tensor.write_ahead(data) } else { tensor.write(data) }
         }
@@ -392,7 +405,7 @@ impl Inputs {
             _ => write(&mut self.mel, &batch.mel, ahead)?,
         }
         put(&mut self.frame_row, batch.frame_row.len(), &batch.frame_row)?;
-        let weight = 1.0 / batch.counted().max(1) as f32;
+        let weight = 1.0 / counted.max(1) as f32;
         match self.weight.dtype() {
             DType::F64 => write(&mut self.weight, &[weight as f64], ahead),
             _ => write(&mut self.weight, &[weight], ahead),

@@ -8,12 +8,15 @@ pub mod activations;
 pub mod backward;
 pub mod batch;
 pub mod config;
+mod flops;
 pub mod forward;
 pub mod generate;
+pub(crate) mod nonfinite;
 pub mod parameters;
 pub mod score;
 
 pub use activations::Activations;
 pub use batch::{Batch, Packer, Row, Sequence};
 pub use config::Config;
+pub use flops::flops;
 pub use parameters::Parameters;

@@ -261,6 +261,7 @@ mod tests {
         Example {
             name: text.into(),
             split: None,
+            prompt: Vec::new(),
             text: text.into(),
             words: tokenizer.encode(text).unwrap(),
             pixels: pixel.map(|value| vec![value; 12]),
