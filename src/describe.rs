@@ -164,7 +164,7 @@ pub fn example(config: &Config, tokenizer: &Tokenizer, device: &Device, image: O
     let pixels = match (image, &config.vision_config) {
         (None, _) => None,
         (Some(_), None) => return Err(Error::Usage("this model has no eyes (its config.json has no vision_config): leave the picture out".into())),
-        (Some(path), Some(_)) => Some(picture::load(path, sizes.picture, &limits)?.rgb),
+        (Some(path), Some(_)) => Some(picture::load_fitted(path, sizes.picture, sizes.fit, &limits)?.rgb),
     };
     let mel = match (audio, &config.audio_config) {
         (None, _) => None,
@@ -174,7 +174,7 @@ pub fn example(config: &Config, tokenizer: &Tokenizer, device: &Device, image: O
             Ears::new(audio, device, DType::F32)?.frames(&[&waveform])?.pop()
         }
     };
-    Ok(Example { name: "example".into(), split: None, prompt: Vec::new(), words: tokenizer.encode(text)?, text: text.into(), pixels, mel })
+    Ok(Example { name: "example".into(), words: tokenizer.encode(text)?, text: text.into(), pixels, mel, ..Example::default() })
 }
 
 #[cfg(test)]

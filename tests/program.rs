@@ -368,3 +368,40 @@ fn eval_measures_ablates_and_is_honest_about_chance() {
     assert!(chance.ends_with("66.7 %"), "{table}");
     assert!(error(2, &["eval", &model, &own, "--split", "test", "--device", "cpu"]).contains("no row of the data set names a split"));
 }
+
+/// `examples/train.rs` and `examples/describe.rs`, run: a dozen lines of the library do what the program does.
+#[test]
+fn the_examples_train_and_describe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let example = |name: &str, arguments: &[&str]| {
+        let test = std::env::current_exe().expect("a test has a path");
+        let built = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps").join("examples").join(name);
+        let built = built.with_extension(std::env::consts::EXE_EXTENSION);
+        assert!(built.exists(), "{} is not built: `cargo test` builds it; with --test alone add --examples", built.display());
+        let output = Command::new(built).args(arguments).output().expect("the example starts");
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let (data, run, picture) = (path("data"), path("run"), path("a.png"));
+    assert!(trimodal(&["meadow", &data, "--samples", "40"]).status.success());
+    let steps = example("train", &[&data, &run, "3"]);
+    assert!(steps.lines().count() == 3 && steps.lines().last().unwrap().starts_with("step 3: loss "), "{steps}");
+    fs::write(&picture, meadow::png(&meadow::picture(&words::HEADLINE, 0, 4, 0)).unwrap()).unwrap();
+    let said = example("describe", &[&run, &picture]);
+    assert_eq!(said, text(&trimodal(&["describe", &run, "--image", &picture]).stdout));
+}
+
+/// What only the program needs stays out of the library.
+#[test]
+fn the_library_alone_needs_nothing_of_the_programs() {
+    let arguments = ["tree", "--no-default-features", "--edges", "normal", "--prefix", "none", "--offline", "--locked"];
+    let output = Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let tree = text(&output.stdout);
+    let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"safetensors"), "{tree}");
+    for program in ["clap", "ctrlc", "indicatif", "plotters", "font8x8", "toml", "strsim", "wgpu", "cudarc"] {
+        assert!(!names.contains(&program), "{program}: {tree}");
+    }
+}
