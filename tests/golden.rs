@@ -231,8 +231,8 @@ fn a_step_is_that_of_qwen3_and_pytorch() {
     });
 }
 
-/// Warm-up, cosine, clipping (the first steps are beyond it), decay on matrices only: losses and norms of ten steps, and how far
-/// every parameter went.
+/// Warm-up, cosine, clipping (all steps are beyond it), decay on matrices only: losses and norms of ten steps, and how far every
+/// parameter went, to ten times what gradients are allowed: AdamW's first steps divide small gradients by their own size.
 #[test]
 fn ten_steps_are_those_of_pytorchs_adamw() {
     both_models(|folder, device, real, _, allowed| {

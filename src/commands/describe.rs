@@ -38,7 +38,7 @@ single one goes with each of the others.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Describe {
-    /// A model folder, as `demo` and `train` write it
+    /// A run or a model folder, as `train` and `demo` write them
     #[arg(value_name = "RUN")]
     model: PathBuf,
     /// Pictures: PNG or JPEG, or - for standard input
