@@ -7,7 +7,7 @@ Builds the embedders from the dump's own inputs, runs `transformers`' Qwen3ForCa
 made from `input.visible` (scripts/reference.py), and compares mel frames, embedded rows, logits, loss and every gradient. Exit code 1
 beyond 1e-5 (forward) or 1e-4 (gradients) relative L2. Needs torch, transformers and safetensors; nothing of ours imports it.
 """
-import json, sys
+import json, os, sys
 import torch
 from safetensors.torch import load_file
 from transformers.audio_utils import mel_filter_bank
@@ -15,6 +15,8 @@ from transformers.audio_utils import mel_filter_bank
 import reference
 
 run, dump_path = sys.argv[1:3]
+if os.path.exists(f"{run}/latest"):  # a run: its newest checkpoint is the model
+    run = f"{run}/{open(f'{run}/latest').read().strip()}"
 config = json.load(open(f"{run}/config.json"))
 weights = {name: tensor.double().requires_grad_() for name, tensor in load_file(f"{run}/model.safetensors").items()}
 dump = load_file(dump_path)

@@ -113,11 +113,10 @@ fn weights_are_taken_and_the_rest_is_added() {
             let Some((_, shape, expected)) = written.tensors.iter().find(|(stored, ..)| *stored == name) else { continue };
             assert!(expected.iter().zip(&found).all(|(e, f)| round(*e) == *f), "{name}");
             let fresh = &found[expected.len()..];
-            assert_eq!(
-                fresh.len(),
-                (start.config.vocab_size - written.config.vocab_size) * shape[1] * (name.contains("embed_tokens") || name.contains("lm_head")) as usize
-            );
-            assert!(fresh.iter().all(|v| v.abs() < 0.5) && (fresh.is_empty() || fresh.iter().any(|v| *v != 0.0)), "{name}");
+            let by_token = name.contains("embed_tokens") || name.contains("lm_head");
+            let more = if by_token { (start.config.vocab_size - written.config.vocab_size) * shape[1] } else { 0 };
+            assert_eq!(fresh.len(), more, "{name}");
+            assert!(fresh.iter().all(|v| v.abs() < 0.15) && (fresh.is_empty() || fresh.iter().any(|v| *v != 0.0)), "{name}");
         }
         let ids = start.tokenizer.encode("a cat").expect("known letters");
         assert_eq!(start.tokenizer.decode(&ids).expect("known ids"), "a cat");

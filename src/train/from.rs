@@ -117,8 +117,10 @@ impl StoredTensor {
         }
         let mut values = numbers(&self.path, name, &self.shape, self.dtype, &self.bytes)?;
         if values.len() < tensor.len() {
+            // As the embedding table's: normal with a deviation of 0.02, which an output layer of its own starts above.
+            let scale = if name == "lm_head.weight" { 0.02 / (1.0 / (shape[1] as f64).sqrt()).max(0.02) } else { 1.0 };
             let initial = tensor.read_f64()?;
-            values.extend_from_slice(&initial[values.len()..]);
+            values.extend(initial[values.len()..].iter().map(|value| scale * value));
         }
         tensor.write_f64(&values)
     }
