@@ -3,7 +3,7 @@
 
     python scripts/load_in_transformers.py RUN        (torch, transformers, safetensors)
 
-RUN is a model folder. AutoModelForCausalLM must find every tensor of its Qwen3, and leave over nothing but the embedders of pictures
+RUN is a run or a model folder. AutoModelForCausalLM must find every tensor of its Qwen3, and leave over nothing but the embedders of pictures
 and sounds; the tokenizer must encode and decode; the decoder must run. Exit code 1 where something does not fit.
 """
 
@@ -16,6 +16,8 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 run = pathlib.Path(sys.argv[1])
+if (run / "latest").exists():  # a run: its newest checkpoint is the model
+    run = run / (run / "latest").read_text().strip()
 ours = ("vision_embed_tokens.", "vision_position.", "audio_embed.")
 
 config = AutoConfig.from_pretrained(run)
