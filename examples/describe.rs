@@ -16,9 +16,9 @@ fn main() -> Result<()> {
     let (sounds, pictures): (Vec<&Path>, Vec<&Path>) = files.iter().map(Path::new).partition(|file| file.extension().is_some_and(|e| e == "wav"));
 
     let model = ModelFolder::open(Path::new(model), &Device::open("auto", None)?, DType::F32)?;
-    let mut describer = Describer::new(&model, 1)?;
+    let mut describer = Describer::new(&model, 1);
     let question = describer.question(pictures.first().copied(), sounds.first().copied(), "")?;
-    describer.answer(&[question], Sampling::default(), usize::MAX, |_, words| print!("{words}"))?;
+    describer.answer(&[question], Sampling::default(), 256, |_, words| print!("{words}"))?;
     println!();
     Ok(())
 }

@@ -87,7 +87,7 @@ impl Describe {
         let tasks = pairs(&images, &sounds)?;
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
-        let mut describer = Describer::new(&model, AT_ONCE.min(tasks.len()))?;
+        let mut describer = Describer::new(&model, AT_ONCE);
         for tasks in tasks.chunks(AT_ONCE) {
             let questions = tasks
                 .iter()
