@@ -5,9 +5,9 @@
 //! use trimodal::{DType, Device, describe::Describer, model::generate::Sampling, train::ModelFolder};
 //! # fn main() -> trimodal::Result<()> {
 //! let model = ModelFolder::open(Path::new("my-model"), &Device::open("auto", None)?, DType::F32)?;
-//! let mut describer = Describer::new(&model, 1)?;
+//! let mut describer = Describer::new(&model, 1);
 //! let question = describer.question(Some(Path::new("cat.jpg")), Some(Path::new("purr.wav")), "")?;
-//! let answers = describer.answer(&[question], Sampling::default(), usize::MAX, |_, words| print!("{words}"))?;
+//! let answers = describer.answer(&[question], Sampling::default(), 256, |_, words| print!("{words}"))?;
 //! # Ok(())
 //! # }
 //! ```
@@ -28,7 +28,8 @@ use std::path::Path;
 pub struct Describer<'m> {
     model: &'m ModelFolder,
     device: Device,
-    generator: Generator,
+    /// Made when the first question says how much is needed, and again when one needs more.
+    generator: Option<Generator>,
     at_once: usize,
 }
 
@@ -51,13 +52,9 @@ pub struct Answer {
 }
 
 impl<'m> Describer<'m> {
-    /// Allocates for up to `at_once` questions at a time, on the model's device.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] where the device has no room for it.
-    pub fn new(model: &'m ModelFolder, at_once: usize) -> Result<Self> {
-        let generator = Generator::new(&model.config, &model.parameters, at_once.max(1))?;
-        Ok(Describer { model, device: model.parameters.norm.device().clone(), generator, at_once: at_once.max(1) })
+    /// For up to `at_once` questions at a time, on the model's device.
+    pub fn new(model: &'m ModelFolder, at_once: usize) -> Self {
+        Describer { model, device: model.parameters.norm.device().clone(), generator: None, at_once: at_once.max(1) }
     }
 
     /// A question about files, which are brought to the model's sizes.
@@ -82,7 +79,8 @@ impl<'m> Describer<'m> {
     /// the question's own words: that of the first question first, and nothing of the next before the first is complete.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a question too long for the model, or for sampling that makes no sense.
+    /// [`Error::Usage`] for a question too long for the model, or for sampling that makes no sense; [`Error::OutOfMemory`] where the
+    /// device has no room for as many questions at once, as long as they may become.
     pub fn answer(&mut self, questions: &[Question], sampling: Sampling, most: usize, mut on_text: impl FnMut(usize, &str)) -> Result<Vec<Answer>> {
         let Describer { model, generator, at_once, .. } = self;
         let special = model.tokenizer.special();
@@ -90,6 +88,14 @@ impl<'m> Describer<'m> {
         let mut answers = Vec::with_capacity(questions.len());
         for (chunk, questions) in questions.chunks(*at_once).enumerate() {
             let prompts: Vec<_> = questions.iter().map(|q| q.prompt.clone()).collect();
+            let length = prompts.iter().map(|p| p.rows.len()).max().unwrap_or(0).saturating_add(most);
+            if generator.as_ref().is_none_or(|g| !g.fits(questions.len(), length)) {
+                *generator = None; // room for the larger one
+            }
+            let generator = match generator {
+                Some(generator) => generator,
+                None => generator.insert(Generator::sized(&model.config, &model.parameters, questions.len(), length)?),
+            };
             let mut texts = Texts::new(&model.tokenizer, questions.iter().map(|q| q.given.clone()));
             let mut tell = |i: usize, text: &str| on_text(chunk * *at_once + i, text);
             texts.tell(&mut tell);
@@ -164,7 +170,7 @@ pub fn example(config: &Config, tokenizer: &Tokenizer, device: &Device, image: O
     let pixels = match (image, &config.vision_config) {
         (None, _) => None,
         (Some(_), None) => return Err(Error::Usage("this model has no eyes (its config.json has no vision_config): leave the picture out".into())),
-        (Some(path), Some(_)) => Some(picture::load(path, sizes.picture, &limits)?.rgb),
+        (Some(path), Some(_)) => Some(picture::load_fitted(path, sizes.picture, sizes.fit, &limits)?.rgb),
     };
     let mel = match (audio, &config.audio_config) {
         (None, _) => None,
@@ -174,7 +180,7 @@ pub fn example(config: &Config, tokenizer: &Tokenizer, device: &Device, image: O
             Ears::new(audio, device, DType::F32)?.frames(&[&waveform])?.pop()
         }
     };
-    Ok(Example { name: "example".into(), split: None, prompt: Vec::new(), words: tokenizer.encode(text)?, text: text.into(), pixels, mel })
+    Ok(Example { name: "example".into(), words: tokenizer.encode(text)?, text: text.into(), pixels, mel, ..Example::default() })
 }
 
 #[cfg(test)]

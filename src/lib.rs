@@ -12,7 +12,9 @@
 //! - [`check`]: every operation against the float64 oracle.
 //! - [`bench`]: what every kernel takes, beside what the device does at best.
 //!
-//! Start with [`train::step`], then [`ops::rms_norm`].
+//! Start with [`train::step`], then [`ops::rms_norm`]. Training takes a dozen lines (`examples/train.rs`), describing too
+//! (`examples/describe.rs`, [`describe`]); neither needs the program: with `default-features = false` its command line, progress bars
+//! and plots (the feature `cli`) stay out, and so do the GPUs, which `wgpu` and `cuda` bring back.
 
 #![warn(missing_docs)]
 

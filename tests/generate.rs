@@ -118,9 +118,11 @@ fn a_seed_decides_what_is_said() {
         let greedy = say(&prompts, Sampling::default());
         assert_eq!(greedy, say(&prompts, Sampling { seed: 9, ..Sampling::default() }));
         assert_eq!(greedy, say(&prompts, Sampling { top_k: 1, ..warm(9) }));
+        assert_eq!(greedy, say(&prompts, Sampling { top_p: 0.0, ..warm(9) }));
         assert_eq!(greedy, say(&prompts, Sampling { temperature: 1e-30, seed: 9, ..Sampling::default() }));
         // More than there are is all of them.
         assert_eq!(first, say(&prompts, Sampling { top_k: 1000, ..warm(3) }));
+        assert_ne!(first, say(&prompts, Sampling { top_p: 0.3, ..warm(3) }), "{device}");
     }
 }
 
@@ -144,6 +146,19 @@ fn limits_are_kept_and_named() {
         let refused = say(&prompts, 4, Sampling { temperature, ..Sampling::default() });
         assert!(matches!(refused, Err(Error::Usage(what)) if what.contains("temperature")), "{temperature}");
     }
+    for top_p in [-0.1, 1.1, f32::NAN] {
+        let refused = say(&prompts, 4, Sampling { top_p, ..Sampling::default() });
+        assert!(matches!(refused, Err(Error::Usage(what)) if what.contains("top_p")), "{top_p}");
+    }
+    // Allocated for less than the model allows: as far as there is room, and a prompt beyond it is named.
+    let longest = prompts.iter().map(|p| p.rows.len()).max().unwrap();
+    let mut short = Generator::sized(&config, &p, 4, longest + 2).unwrap();
+    assert!(short.fits(4, longest + 2) && !short.fits(5, longest) && !short.fits(4, longest + 3));
+    let full = generator.run(&p, &packer(&config), &prompts, 99, 3, Sampling::default(), |_, _| ()).unwrap();
+    assert_eq!(short.run(&p, &packer(&config), &prompts, 99, 3, Sampling::default(), |_, _| ()).unwrap(), full);
+    let mut short = Generator::sized(&config, &p, 4, longest - 1).unwrap();
+    let refused = short.run(&p, &packer(&config), &prompts, 99, 3, Sampling::default(), |_, _| ());
+    assert!(matches!(refused, Err(Error::Usage(what)) if what.contains("allocated for")));
     let batch = packer(&config).pack(&sequences).unwrap();
     let refused = Scorer::new(&config, &p, batch.rows() - 1).unwrap().run(&p, &batch);
     assert!(matches!(refused, Err(Error::TooLarge { .. })));

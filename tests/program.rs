@@ -1,9 +1,14 @@
 //! The program as a user meets it: exit codes, one clear line per error, no panic, quiet pipes.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use trimodal::data::Tokenizer;
+use trimodal::data::meadow::{self, words};
+use trimodal::model::{Config, Parameters};
+use trimodal::train::files::save_safetensors;
+use trimodal::{DType, Device};
 
 fn trimodal(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_trimodal")).args(arguments).output().expect("the program starts")
@@ -209,4 +214,194 @@ fn wrong_command(arguments: &str) -> Option<String> {
         .map(|w| w.split('=').next().unwrap_or(w))
         .find(|option| command != "help" && !help.split(|c: char| c.is_whitespace() || c == ',').any(|h| h == *option))
         .map(|option| format!("no option {option}"))
+}
+
+/// A model that has learned nothing, with a tokenizer that knows words and bytes, and `ears` or none.
+fn model(folder: &Path, captions: &[&str], ears: bool) -> String {
+    let tokenizer = Tokenizer::train(captions.iter().copied(), 300).unwrap();
+    let mut config = Config { num_hidden_layers: 1, ..Config::meadow(tokenizer.vocabulary()) };
+    if !ears {
+        config.audio_config = None;
+    }
+    let parameters = Parameters::init(&config, &Device::Cpu, DType::F32, 1).unwrap();
+    let stored = |(name, tensor): (String, &trimodal::Tensor)| {
+        let bytes = tensor.read::<f32>().unwrap().iter().flat_map(|x| x.to_le_bytes()).collect();
+        (name, tensor.shape().dims().to_vec(), DType::F32, bytes)
+    };
+    let tensors: Vec<_> = parameters.named().into_iter().map(stored).collect();
+    fs::create_dir_all(folder).unwrap();
+    save_safetensors(&folder.join("model.safetensors"), &[], &tensors).unwrap();
+    fs::write(folder.join("config.json"), config.to_json()).unwrap();
+    fs::write(folder.join("tokenizer.json"), tokenizer.to_bytes().unwrap()).unwrap();
+    folder.display().to_string()
+}
+
+fn fed(input: &[u8], arguments: &[&str]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trimodal"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let _ = child.stdin.take().expect("piped").write_all(input); // a program that refuses early closes it
+    child.wait_with_output().expect("it ends")
+}
+
+fn documents(output: &Output) -> Vec<serde_json::Value> {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn describe_takes_several_files_standard_input_and_every_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let model_path = model(&folder.path().join("model"), &["a fluffy cat", "a cat purring"], true);
+    let m = model_path.as_str();
+    let (a, b, wav) = (path("a.png"), path("b.png"), path("s.wav"));
+    let picture = |index| meadow::png(&meadow::picture(&words::HEADLINE, 0, 4, index)).unwrap();
+    let sound = meadow::wav(&meadow::sound(&words::HEADLINE, 0, 4, 0)).unwrap();
+    fs::write(&a, picture(0)).unwrap();
+    fs::write(&b, picture(1)).unwrap();
+    fs::write(&wav, &sound).unwrap();
+    let run = |rest: &[&str]| trimodal(&[&["describe", m, "--device", "cpu", "--max-tokens", "12"], rest].concat());
+    let json = |rest: &[&str]| documents(&run(&[rest, &["--json"]].concat()));
+
+    // One document, and the same text without --json. Every token a byte: characters arrive in pieces and print whole.
+    let warm = ["--temperature", "1.5", "--seed", "4", "--prompt", "a fluffy"];
+    let first = json(&[&["--image", &a][..], &warm].concat());
+    assert_eq!(first.len(), 1);
+    let said = first[0]["text"].as_str().unwrap();
+    assert!(said.starts_with("a fluffy") && first[0]["prompt"] == "a fluffy" && first[0]["image"] == a.as_str() && first[0].get("audio").is_none());
+    let made = first[0]["token_ids"].as_array().unwrap().len();
+    assert_eq!(first[0]["tokens"].as_array().unwrap().len(), made);
+    assert_eq!(first[0]["finish"], if made == 12 { "length" } else { "end" });
+    assert_eq!(text(&run(&[&["--image", &a][..], &warm].concat()).stdout), format!("{said}\n"));
+    assert_eq!(first, json(&[&["--image", &a][..], &warm].concat()), "the same seed says the same");
+    let other = ["--temperature", "1.5", "--seed", "5", "--prompt", "a fluffy"];
+    assert_ne!(first[0]["text"], json(&[&["--image", &a][..], &other].concat())[0]["text"]);
+    // Where only the best is left, the temperature does not matter.
+    let greedy = json(&["--image", &a]);
+    for nearly in [["--top-k", "1"], ["--top-p", "0"]] {
+        assert_eq!(greedy, json(&[&["--image", &a, "--temperature", "2"], &nearly[..]].concat()));
+    }
+
+    // Several: in order, as each alone; one sound with each.
+    let both = json(&["--image", &a, "--image", &b, "--audio", &wav]);
+    let alone = [&a, &b].map(|image| json(&["--image", image, "--audio", &wav]).remove(0));
+    assert_eq!(both, alone);
+    assert_eq!(json(&["--image", &a, "--image", &b, "--audio", &wav, "--audio", &wav]), alone);
+    let lines = text(&run(&["--image", &a, "--image", &b, "--audio", &wav]).stdout);
+    let expected = [&a, &b].iter().zip(&both).map(|(image, d)| format!("{image} + {wav}: {}\n", d["text"].as_str().unwrap())).collect::<String>();
+    assert_eq!(lines, expected);
+
+    // Standard input is what it holds, whichever option names it.
+    let piped = |input: &[u8], rest: &[&str]| fed(input, &[&["describe", m, "--device", "cpu", "--max-tokens", "12"], rest].concat());
+    let from_stdin = documents(&piped(&picture(0), &["--image", "-", "--json"]));
+    assert_eq!((&from_stdin[0]["text"], &from_stdin[0]["image"]), (&greedy[0]["text"], &"standard input".into()));
+    let heard = json(&["--audio", &wav]);
+    for option in ["--image", "--audio"] {
+        let from_stdin = documents(&piped(&sound, &[option, "-", "--json"]));
+        assert_eq!((&from_stdin[0]["text"], &from_stdin[0]["audio"]), (&heard[0]["text"], &"standard input".into()));
+    }
+    for (input, what) in [(&b""[..], "it is empty"), (b"a cat", "it is neither"), (&picture(0)[..60], "standard input")] {
+        let output = piped(input, &["--image", "-"]);
+        let message = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && message.starts_with("error: standard input: ") && message.contains(what), "{message}");
+    }
+}
+
+#[test]
+fn describe_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let deaf = model(&folder.path().join("deaf"), &["a cat"], false);
+    let wrong = |rest: &[&str]| error(2, &[&["describe", &deaf, "--device", "cpu"], rest].concat());
+    assert!(wrong(&["--image", "a", "--image", "b", "--audio", "c", "--audio", "d", "--audio", "e"]).contains("2 pictures and 3 sounds: expected as many"));
+    assert!(wrong(&["--image", "-", "--audio", "-"]).contains("can be read once only"));
+    assert!(wrong(&["--prompt", "a", "--temperature", "-1"]).contains("--temperature: expected 0"));
+    assert!(wrong(&["--prompt", "a", "--temperature", "nan"]).contains("--temperature: expected 0"));
+    assert!(wrong(&["--prompt", "a", "--top-p", "1.5"]).contains("--top-p: expected a probability"));
+    assert!(wrong(&["--prompt", "a", "--max-tokens", "0"]).contains("--max-tokens: expected at least 1"));
+    assert!(wrong(&["--prompt", " "]).contains("nothing to describe"));
+    assert!(wrong(&["--prompt", "a <eos>"]).contains("special token <eos>"));
+    assert!(wrong(&["--audio", "any.wav"]).contains("this model has no ears"));
+    assert!(error(1, &["describe", &deaf, "--device", "cpu", "--image", "none.png"]).contains("none.png: there is no such file"));
+    let output = trimodal(&["describe", &deaf, "--prompt", "a", "--top-k", "-1"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn eval_measures_ablates_and_is_honest_about_chance() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let model = model(&folder.path().join("model"), &["a fluffy orange cat", "something purring"], true);
+    let (data, out) = (path("data"), path("eval.json"));
+    assert!(trimodal(&["meadow", &data, "--samples", "4", "--test-samples", "12"]).status.success());
+    let output = trimodal(&["eval", &model, &data, "--split", "iid", "--ablate", "--json", &out, "--device", "cpu"]);
+    let table = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for row in ["iid ", "  shuffled pictures ", "  grey pictures ", "  shuffled sounds ", "  silent sounds ", "  chance "] {
+        assert!(table.lines().any(|line| line.starts_with(row)), "{row}: {table}");
+    }
+    assert!(table.contains("perplexity") && table.contains("species") && !table.contains("held_out"), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
+    let iid = &json["splits"]["iid"];
+    let names = ["shuffled_pictures", "grey_pictures", "shuffled_sounds", "silent_sounds"];
+    for of in [iid, &iid["chance"]].into_iter().chain(names.iter().map(|name| &iid["ablations"][name])) {
+        let number = |key: &str| of[key].as_f64().unwrap_or_else(|| panic!("{key}: {of}"));
+        assert!(number("loss") > 0.0 && (number("perplexity") / number("loss").exp() - 1.0).abs() < 1e-9);
+        assert_eq!(number("samples"), 12.0);
+        assert!(["token_accuracy", "exact", "species", "action"].iter().all(|key| (0.0..=1.0).contains(&number(key))));
+    }
+    assert!(iid["chance"]["species"].as_f64().unwrap() >= 1.0 / 6.0);
+    assert!(error(2, &["eval", &model, &data, "--split", "nowhere", "--device", "cpu"]).contains("--split nowhere: expected one of train, iid"));
+
+    // Words of one's own: no columns of Meadow's, and chance is the most frequent caption.
+    let own = folder.path().join("own");
+    fs::create_dir_all(&own).unwrap();
+    fs::write(own.join("metadata.jsonl"), "{\"text\": \"red\"}\n{\"text\": \"red\"}\n{\"text\": \"a wide green field\"}\n").unwrap();
+    let own = own.display().to_string();
+    let table = text(&trimodal(&["eval", &model, &own, "--ablate", "--device", "cpu"]).stdout);
+    assert!(table.contains("all ") && !table.contains("species") && !table.contains("shuffled"), "{table}");
+    let chance = table.lines().find(|line| line.starts_with("  chance")).unwrap();
+    assert!(chance.ends_with("66.7 %"), "{table}");
+    assert!(error(2, &["eval", &model, &own, "--split", "test", "--device", "cpu"]).contains("no row of the data set names a split"));
+}
+
+/// `examples/train.rs` and `examples/describe.rs`, run: a dozen lines of the library do what the program does.
+#[test]
+fn the_examples_train_and_describe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let example = |name: &str, arguments: &[&str]| {
+        let test = std::env::current_exe().expect("a test has a path");
+        let built = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps").join("examples").join(name);
+        let built = built.with_extension(std::env::consts::EXE_EXTENSION);
+        assert!(built.exists(), "{} is not built: `cargo test` builds it; with --test alone add --examples", built.display());
+        let output = Command::new(built).args(arguments).output().expect("the example starts");
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let (data, run, picture) = (path("data"), path("run"), path("a.png"));
+    assert!(trimodal(&["meadow", &data, "--samples", "40"]).status.success());
+    let steps = example("train", &[&data, &run, "3"]);
+    assert!(steps.lines().count() == 3 && steps.lines().last().unwrap().starts_with("step 3: loss "), "{steps}");
+    fs::write(&picture, meadow::png(&meadow::picture(&words::HEADLINE, 0, 4, 0)).unwrap()).unwrap();
+    let said = example("describe", &[&run, &picture]);
+    assert_eq!(said, text(&trimodal(&["describe", &run, "--image", &picture]).stdout));
+}
+
+/// What only the program needs stays out of the library.
+#[test]
+fn the_library_alone_needs_nothing_of_the_programs() {
+    let arguments = ["tree", "--no-default-features", "--edges", "normal", "--prefix", "none", "--offline", "--locked"];
+    let output = Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let tree = text(&output.stdout);
+    let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"safetensors"), "{tree}");
+    for program in ["clap", "ctrlc", "indicatif", "plotters", "font8x8", "toml", "strsim", "wgpu", "cudarc"] {
+        assert!(!names.contains(&program), "{program}: {tree}");
+    }
 }

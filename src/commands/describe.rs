@@ -38,7 +38,7 @@ single one goes with each of the others.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Describe {
-    /// A model folder, as `demo` and `train` write it
+    /// A run or a model folder, as `train` and `demo` write them
     #[arg(value_name = "RUN")]
     model: PathBuf,
     /// Pictures: PNG or JPEG, or - for standard input
@@ -87,7 +87,7 @@ impl Describe {
         let tasks = pairs(&images, &sounds)?;
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
-        let mut describer = Describer::new(&model, AT_ONCE.min(tasks.len()))?;
+        let mut describer = Describer::new(&model, AT_ONCE);
         for tasks in tasks.chunks(AT_ONCE) {
             let questions = tasks
                 .iter()

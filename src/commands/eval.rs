@@ -43,7 +43,7 @@ silent_sounds, those that the split has samples for.";
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Eval {
-    /// A model folder, as `demo` and `train` write it
+    /// A run or a model folder, as `train` and `demo` write them
     #[arg(value_name = "RUN")]
     model: PathBuf,
     /// The data set, as for `train`

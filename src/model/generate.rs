@@ -94,9 +94,19 @@ pub(super) struct Pass {
 }
 
 impl Generator {
-    /// Allocates for `samples` samples at once on the device of the parameters.
+    /// Allocates for `samples` samples at once, as long as the model allows, on the device of the parameters.
     pub fn new(config: &Config, p: &Parameters, samples: usize) -> Result<Self> {
-        Self::allocate(config, p, samples, config.max_position_embeddings, config.num_hidden_layers, samples)
+        Self::sized(config, p, samples, config.max_position_embeddings)
+    }
+
+    /// As [`Generator::new`] for samples of up to `length` rows, prompt and words: a model may allow many more than are wanted.
+    pub fn sized(config: &Config, p: &Parameters, samples: usize, length: usize) -> Result<Self> {
+        Self::allocate(config, p, samples, length.min(config.max_position_embeddings), config.num_hidden_layers, samples)
+    }
+
+    /// Whether this many samples of this length (at most the model's) fit.
+    pub fn fits(&self, samples: usize, length: usize) -> bool {
+        samples <= self.samples && length.min(self.config.max_position_embeddings) <= self.length
     }
 
     /// For `samples` samples of `length` rows, with this many caches and logits of `picks` rows at a time.
@@ -138,7 +148,7 @@ impl Generator {
         })
     }
 
-    /// Continues each prompt until `end`, or until the sample is as long as the model allows, or after `most` words.
+    /// Continues each prompt until `end`, or until the sample is as long as was allocated for, or after `most` words.
     /// `on_word(sample, id)` is told every word as it is made, and `None` when nothing more comes. Returns the ids, without `end`.
     ///
     /// # Errors
@@ -171,6 +181,9 @@ impl Generator {
         let lengths: Vec<usize> = prompts.iter().map(|s| s.rows.len()).collect();
         if let Some(empty) = lengths.iter().position(|&l| l == 0) {
             return Err(Error::Usage(format!("prompt {empty} is empty")));
+        }
+        if let Some(long) = lengths.iter().find(|length| **length > self.length) {
+            return Err(Error::Usage(format!("a prompt of {long} rows is too long: allocated for {}", self.length)));
         }
         let first: Vec<f64> = (0..prompts.len()).map(&mut random).collect();
         let mut ids = self.prefill(p, &batch, &lengths, sampling, &first)?;

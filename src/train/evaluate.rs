@@ -16,7 +16,10 @@ use std::ops::ControlFlow;
 /// Samples described at a time.
 const AT_ONCE: usize = 64;
 
-/// Rows scored at a time, or the longest sample that the model takes.
+/// Tokens that a caption may have in any case.
+const LEAST: usize = 64;
+
+/// Rows scored at a time, or those of the longest sample.
 const ROWS: usize = 2048;
 
 /// What is taken from the samples before they are described.
@@ -122,7 +125,9 @@ pub fn loss(
         return Err(Error::Usage("there is no sample to evaluate on".into()));
     }
     let special = tokenizer.special();
-    let packer = Packer { config, budget: ROWS.max(config.max_position_embeddings), placeholders: placeholders(&special) };
+    let rows = || examples.iter().map(|e| e.rows(config));
+    let budget = ROWS.min(rows().sum()).max(rows().max().unwrap_or(0));
+    let packer = Packer { config, budget, placeholders: placeholders(&special) };
     let mut scorer = Scorer::new(config, parameters, packer.budget)?;
     let (mut sum, mut losses) = (0.0, Losses { loss: 0.0, tokens: 0, correct: 0 });
     let mut take = |batch: &Batch| -> Result<()> {
@@ -163,7 +168,10 @@ pub fn describe(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<String>> {
     let special = tokenizer.special();
-    let mut generator = Generator::new(config, parameters, AT_ONCE.min(examples.len().max(1)))?;
+    // A caption longer than the truth is wrong already.
+    let most = examples.iter().map(|e| e.words.len() + 1).max().unwrap_or(0).max(LEAST);
+    let longest = examples.iter().map(|e| e.rows(config)).max().unwrap_or(0).saturating_add(most);
+    let mut generator = Generator::sized(config, parameters, AT_ONCE.min(examples.len().max(1)), longest)?;
     let packer = Packer { config, budget: 0, placeholders: placeholders(&special) };
     let mut captions = Vec::with_capacity(examples.len());
     for chunk in examples.chunks(AT_ONCE) {
@@ -171,8 +179,6 @@ pub fn describe(
             return Err(Error::Interrupted { step: 0 });
         }
         let prompts: Vec<_> = chunk.iter().map(|e| prompt_of(&e.sequence(config, &special, || false))).collect();
-        // A caption longer than the truth is wrong already.
-        let most = chunk.iter().map(|e| e.words.len() + 1).max().unwrap_or(0).max(64);
         let words = generator.run(parameters, &packer, &prompts, special.eos, most, Sampling::default(), |_, _| ())?;
         for ids in words {
             captions.push(tokenizer.decode(&ids)?);

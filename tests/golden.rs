@@ -1,28 +1,39 @@
-//! The picture and sound front ends against PyTorch in float64, on every device.
+//! The front ends, and a tiny model whole, against PyTorch and `transformers` in float64, on every device: forward, every gradient,
+//! ten steps of AdamW.
 //!
-//! The fixtures come from `scripts/golden_frontend.py`. Allowed, as relative L2: 1e-9 in f64; in f32 1e-5 forward and 1e-4
-//! for gradients.
+//! The fixtures come from `scripts/golden.py`. Allowed, as relative L2: in f32 1e-5 forward and 1e-4 for gradients; in f64 1e-9 for
+//! the front ends, and 1e-6 for the model: the scales of attention and of the mean are f32, as the kernels take them.
 
 use safetensors::{Dtype, SafeTensors};
+use std::path::PathBuf;
+use trimodal::check::test_devices;
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Row, Sequence};
+use trimodal::model::{Config, Parameters};
 use trimodal::ops::{conv1d, log_mel, patch_embed};
+use trimodal::train::folder::read_parameters;
+use trimodal::train::{Schedule, Trainer};
 use trimodal::{DType, Device, Tensor};
+
+fn path(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect()
+}
 
 /// One fixture, opened.
 struct Golden {
-    name: &'static str,
+    name: String,
     bytes: Vec<u8>,
 }
 
 impl Golden {
-    fn open(name: &'static str) -> Self {
-        let path = format!("{}/tests/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        Golden { name, bytes }
+    fn open(name: &str) -> Self {
+        let path = path(&format!("{name}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Golden { name: name.into(), bytes }
     }
 
     /// A tensor's shape, dtype and values.
     fn get(&self, tensor: &str) -> (Vec<usize>, Dtype, Vec<f64>) {
-        let file = SafeTensors::deserialize(&self.bytes).expect(self.name);
+        let file = SafeTensors::deserialize(&self.bytes).expect(&self.name);
         let view = file.tensor(tensor).unwrap_or_else(|e| panic!("{}: {tensor}: {e}", self.name));
         fn each<const N: usize>(data: &[u8], convert: impl Fn([u8; N]) -> f64) -> Vec<f64> {
             data.chunks_exact(N).map(|c| convert(c.try_into().expect("N bytes"))).collect()
@@ -57,18 +68,23 @@ impl Golden {
     fn expect(&self, name: &str, found: &Tensor, allowed: f64) {
         let (shape, _, expected) = self.get(name);
         assert_eq!(found.shape().dims(), shape, "{}: {name}", self.name);
-        let found_values = found.read_f64().unwrap();
-        let difference: f64 = found_values.iter().zip(&expected).map(|(f, e)| (f - e) * (f - e)).sum();
-        let norm: f64 = expected.iter().map(|e| e * e).sum();
-        let error = (difference / norm).sqrt();
+        let error = relative(&found.read_f64().unwrap(), &expected);
         let within = error <= allowed; // false for a NaN
         assert!(within, "{}: {name} on {} in {}: relative error {error:e}, allowed {allowed:e}", self.name, found.device(), found.dtype());
     }
 }
 
+/// The relative L2 error.
+fn relative(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let norm: f64 = expected.iter().map(|e| e * e).sum();
+    let difference: f64 = found.iter().zip(expected).map(|(f, e)| (f - e) * (f - e)).sum();
+    (difference / norm).sqrt()
+}
+
 /// Every device and precision, with what is allowed forward and for gradients.
 fn everywhere(test: impl Fn(&Device, DType, f64, f64)) {
-    for device in trimodal::check::test_devices() {
+    for device in test_devices() {
         if matches!(device, Device::Cpu) {
             test(&device, DType::F64, 1e-9, 1e-9);
         }
@@ -149,6 +165,92 @@ fn the_patch_embedding_is_fuyus_with_positions() {
             golden.expect("grad.bias", &dbias, backward);
             golden.expect("grad.position", &dposition, backward);
             golden.expect("grad.pixels", &dpixels, backward);
+        }
+    });
+}
+
+/// The samples of the script: picture, sound, words.
+const SAMPLES: [(bool, bool, &[u32]); 4] = [(true, true, &[5, 9, 11]), (true, false, &[7, 30]), (false, true, &[12, 6, 6, 8]), (false, false, &[3, 4])];
+
+/// The tiny model of a folder, and its batch.
+fn model(folder: &str, device: &Device, real: DType) -> (Config, Parameters, Batch) {
+    let config = Config::load(&path(folder).join("config.json")).unwrap();
+    let mut parameters = Parameters::zeros(&config, device, real).unwrap();
+    read_parameters(&path(folder).join("model.safetensors"), &mut parameters).unwrap();
+    let step = Golden::open(&format!("{folder}/step"));
+    let (vision, audio) = (config.vision_config.clone().unwrap(), config.audio_config.clone().unwrap());
+    let pixels: Vec<u8> = step.get("input.pixels").2.into_iter().map(|x| x as u8).collect();
+    let mel: Vec<f32> = step.get("input.mel").2.into_iter().map(|x| x as f32).collect();
+    let mut pictures = pixels.chunks_exact(vision.image_size * vision.image_size * 3);
+    let mut sounds = mel.chunks_exact(audio.frames() * audio.num_mel_bins);
+    let sequences = SAMPLES.map(|(picture, sound, words)| {
+        let token = |id, learned| Row::Token { id, truth: id, learned };
+        let mut rows = vec![token(0, false)];
+        let mut sequence = Sequence::default();
+        if picture {
+            rows.extend(vec![Row::Patch; vision.patches()]);
+            sequence.pixels = pictures.next().map(<[u8]>::to_vec);
+        }
+        if sound {
+            rows.extend(vec![Row::Frame; audio.rows()]);
+            sequence.mel = sounds.next().map(<[f32]>::to_vec);
+        }
+        rows.extend(words.iter().map(|&id| token(id, true)));
+        Sequence { rows, ..sequence }
+    });
+    let mut batch = Packer { config: &config, budget: 100, placeholders: Placeholders { image: 1, audio: 2 } }.pack(&sequences).unwrap();
+    batch.all_logits();
+    (config, parameters, batch)
+}
+
+/// Both models on every device in every precision, with what is allowed forward and for gradients.
+fn both_models(test: impl Fn(&str, &Device, DType, f64, f64)) {
+    for folder in ["model_tied", "model_untied"] {
+        test(folder, &Device::Cpu, DType::F64, 1e-6, 1e-6);
+        test_devices().iter().for_each(|device| test(folder, device, DType::F32, 1e-5, 1e-4));
+    }
+}
+
+#[test]
+fn a_step_is_that_of_qwen3_and_pytorch() {
+    both_models(|folder, device, real, forward, backward| {
+        let golden = Golden::open(&format!("{folder}/step"));
+        let (config, parameters, batch) = model(folder, device, real);
+        let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), Capacity::of(&batch)).unwrap();
+        let activations = trainer.forward(&batch).unwrap();
+        for (name, tensor) in [("embedded", activations.embedded()), ("logits", activations.logits()), ("loss", activations.loss())] {
+            golden.expect(name, tensor, forward);
+        }
+        trainer.loss_and_gradients(&batch).unwrap();
+        let named = trainer.gradients.named();
+        let stored = SafeTensors::deserialize(&golden.bytes).unwrap().names().into_iter().filter(|name| name.starts_with("grad.")).count();
+        assert_eq!(named.len(), stored);
+        for (name, gradient) in named {
+            golden.expect(&format!("grad.{name}"), gradient, backward);
+        }
+    });
+}
+
+/// Warm-up, cosine, clipping (all steps are beyond it), decay on matrices only: losses and norms of ten steps, and how far every
+/// parameter went, to ten times what gradients are allowed: AdamW's first steps divide small gradients by their own size.
+#[test]
+fn ten_steps_are_those_of_pytorchs_adamw() {
+    both_models(|folder, device, real, _, allowed| {
+        let golden = Golden::open(&format!("{folder}/adamw"));
+        let (config, parameters, batch) = model(folder, device, real);
+        let before: Vec<Vec<f64>> = parameters.each().into_iter().map(|p| p.read_f64().unwrap()).collect();
+        let schedule =
+            Schedule { peak: 5e-3, warmup: 3, floor: 0.1, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.1, max_norm: 1.0, ..Schedule::meadow(10) };
+        let mut trainer = Trainer::new(&config, parameters, schedule, Capacity::of(&batch)).unwrap();
+        let reports: Vec<_> = (0..10).map(|_| trainer.step(&batch).unwrap()).collect();
+        let losses: Vec<f64> = reports.iter().map(|r| r.loss as f64).collect();
+        let norms: Vec<f64> = reports.iter().map(|r| r.gradient_norm as f64).collect();
+        assert!(relative(&losses, &golden.get("losses").2) <= allowed, "{device} in {real}: {losses:?}");
+        assert!(relative(&norms, &golden.get("norms").2) <= allowed, "{device} in {real}: {norms:?}");
+        for ((name, after), before) in trainer.parameters.named().into_iter().zip(&before) {
+            let went = |after: Vec<f64>| after.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<_>>();
+            let error = relative(&went(after.read_f64().unwrap()), &went(golden.get(&name).2));
+            assert!(error <= 10.0 * allowed, "{device} in {real}: {folder}: {name} went elsewhere: relative error {error:e}");
         }
     });
 }

@@ -1,0 +1,27 @@
+//! Training on a folder of pictures, sounds and words, in a dozen lines.
+//!
+//!     cargo run --release --no-default-features --features wgpu,cuda --example train -- my-data my-model 2000
+//!
+//! Leave the features out and it runs on the CPU. The folder is a run like the program's: `trimodal train --resume my-model` goes on.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use trimodal::train::run::Event;
+use trimodal::train::{Run, Settings};
+use trimodal::{Error, Result};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [data, run, steps] = arguments.as_slice() else { return Err(Error::Usage("expected: train DATA RUN STEPS".into())) };
+
+    let mut settings = Settings::preset("meadow")?;
+    settings.set("data.path", data)?;
+    settings.set("training.steps", steps)?;
+    Run::start(settings, Path::new(run))?.train(&mut |run, event| {
+        if let Event::Step(step) = event {
+            println!("step {}: loss {:.3}", run.trainer.step, step.report.loss);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(())
+}

@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Makes everything under tests/golden/ from PyTorch and transformers, in float64. The tests read the files and never run this.
+
+    log_mel_80, log_mel_40   Whisper's front end on 16-bit waveforms; agrees with WhisperFeatureExtractor
+    conv_stem                Whisper's convolution stem, forward and backward
+    patch_embed              Fuyu's patch embedding (agrees with FuyuImageProcessorPil's patches) with positions, forward and backward
+    model_tied, model_untied a Qwen3 with GQA and head_dim ≠ D / H, a picture and a sound embedder, random weights:
+                             config.json, model.safetensors, one step with every gradient, ten steps of torch's AdamW
+
+Inputs are stored in the type in which they are exact (f32, i32, i16, u8), results in f64.
+
+    python scripts/golden.py        (torch, transformers, safetensors, numpy, Pillow)
+"""
+
+import json
+import math
+import pathlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from transformers import WhisperFeatureExtractor
+from transformers.audio_utils import mel_filter_bank
+from transformers.image_utils import SizeDict
+from transformers.models.fuyu.image_processing_pil_fuyu import FuyuImageProcessorPil
+
+import reference
+
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden"
+METADATA = {"format": "pt", "made_by": "scripts/golden.py"}
+generator = torch.Generator().manual_seed(2026)
+
+
+def normal(*shape, deviation=1.0):
+    """Normals that f32 holds exactly."""
+    return (torch.randn(*shape, generator=generator, dtype=torch.float64) * deviation).float().double()
+
+
+def save(name, **tensors):
+    path = FOLDER / f"{name}.safetensors"
+    save_file({key: value.detach().contiguous() for key, value in tensors.items()}, path, metadata=METADATA)
+    assert path.stat().st_size < 300_000, f"{path}: {path.stat().st_size} bytes"
+
+
+def sounds(samples):
+    """A falling chirp with harmonics and an envelope; a soft hum with a click and silence behind it. As 16-bit samples."""
+    t = torch.arange(samples, dtype=torch.float64) / 16_000
+    phase = 2 * math.pi * (900 * t - 700 * t**2)
+    chirp = sum(torch.sin(k * phase) / k**1.5 for k in (1, 2, 3, 5)) * torch.exp(-3 * t) * torch.clamp(40 * t, max=1)
+    hum = 0.2 * torch.sin(2 * math.pi * 220 * t) * (t < 0.2)
+    hum[1000:1010] += 0.7
+    noise = torch.randn(2, samples, generator=generator, dtype=torch.float64)
+    both = 0.5 * torch.stack([chirp, hum]) + noise * torch.tensor([[3e-3], [1e-4]])
+    return torch.clamp(torch.round(both * 32_768), -32_768, 32_767).to(torch.int16)
+
+
+def golden_log_mel():
+    stored = sounds(8_070)  # not a whole number of hops
+    waveform = stored.double() / 32_768
+    for mels in (80, 40):
+        bank = torch.from_numpy(mel_filter_bank(201, mels, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")).T
+        mel = reference.log_mel(waveform, bank)
+        extractor = WhisperFeatureExtractor(feature_size=mels, sampling_rate=16_000, hop_length=160, n_fft=400, chunk_length=30)
+        for ours, sound in zip(mel, waveform):
+            whisper = extractor._np_extract_fbank_features(sound.numpy()[None], "cpu")[0]
+            assert np.abs(whisper - ours.T.numpy()).max() < 1e-5, np.abs(whisper - ours.T.numpy()).max()
+        save(f"log_mel_{mels}", waveform=stored, mel=mel)
+
+
+def golden_conv_stem():
+    clips, frames, mels, width = 3, 22, 10, 14
+    given = {
+        "x": normal(clips, frames, mels),
+        "conv1.weight": normal(width, mels, 3, deviation=0.3),
+        "conv1.bias": normal(width, deviation=0.2),
+        "conv2.weight": normal(width, width, 3, deviation=0.3),
+        "conv2.bias": normal(width, deviation=0.2),
+        "conv3.weight": normal(width, width, 3, deviation=0.3),
+        "conv3.bias": normal(width, deviation=0.2),
+    }
+    leaves = {name: value.clone().requires_grad_() for name, value in given.items()}
+    h = leaves["x"].transpose(1, 2)
+    made = {}
+    for layer, stride in ((1, 1), (2, 2), (3, 2)):
+        h = F.gelu(F.conv1d(h, leaves[f"conv{layer}.weight"], leaves[f"conv{layer}.bias"], stride=stride, padding=1))
+        made[f"y{layer}"] = h.transpose(1, 2)
+    dy = normal(*made["y3"].shape)
+    made["y3"].backward(dy)
+    gradients = {f"grad.{name}": leaf.grad for name, leaf in leaves.items()}
+    save("conv_stem", **{name: value.float() for name, value in given.items()}, dy=dy.float(), **made, **gradients)
+
+
+def fuyu_patches(pixels, patch):
+    """The patches of a normalised picture [H, W, 3] as Fuyu's processor cuts them: [patches, 3 · P · P]."""
+    patches = FuyuImageProcessorPil().patchify_image(pixels.permute(2, 0, 1).numpy(), SizeDict(height=patch, width=patch))
+    return torch.from_numpy(patches)
+
+
+def golden_patch_embed():
+    images, height, width, patch, depth, rows = 2, 24, 16, 8, 10, 20
+    pixels = torch.randint(0, 256, (images, height, width, 3), generator=generator, dtype=torch.uint8)
+    given = {
+        "weight": normal(depth, patch * patch * 3, deviation=0.1),
+        "bias": normal(depth, deviation=0.2),
+        "position": normal(4, 2, depth, deviation=0.2),
+    }
+    leaves = {name: value.clone().requires_grad_() for name, value in given.items()}
+    leaves["pixels"] = pixels.double().requires_grad_()
+    # Fuyu's linear map over patches flattened (row, column, channel), as a convolution.
+    kernel = leaves["weight"].view(depth, patch, patch, 3).permute(0, 3, 1, 2)
+    x = (leaves["pixels"] / 255 - 0.5) / 0.5
+    embedded = F.conv2d(x.permute(0, 3, 1, 2), kernel, leaves["bias"], stride=patch)  # [images, D, down, across]
+    down, across = embedded.shape[2:]
+    embedded = embedded.permute(0, 2, 3, 1)
+    for picture, ours in zip(x.detach(), embedded.detach()):
+        theirs = F.linear(fuyu_patches(picture, patch), given["weight"], given["bias"])
+        assert (theirs - ours.reshape(-1, depth)).abs().max() < 1e-12
+    place = leaves["position"][None, :across, 0] + leaves["position"][:down, None, 1]  # [down, across, D]
+    embedded = (embedded + place).reshape(-1, depth)
+    row = torch.randperm(rows, generator=generator)[: len(embedded)].int()
+    row[4] = -1
+    used = row >= 0
+    y = torch.zeros(rows, depth, dtype=torch.float64).index_copy(0, row[used].long(), embedded[used])
+    dy = normal(rows, depth)
+    y.backward(dy)
+    gradients = {f"grad.{name}": leaf.grad for name, leaf in leaves.items()}
+    inputs = {name: value.float() for name, value in given.items()}
+    save("patch_embed", pixels=pixels, row=row, **inputs, dy=dy.float(), y=y, **gradients)
+
+
+# Samples of the batch: (picture, sound, words); rows are <bos> patches frames words, every word is learned.
+SAMPLES = [(True, True, [5, 9, 11]), (True, False, [7, 30]), (False, True, [12, 6, 6, 8]), (False, False, [3, 4])]
+BOS, IMAGE, AUDIO = 0, 1, 2
+
+
+def packed(patches, frames):
+    """The batch's rows: a picture sees all of itself, everything else what is before it in its sample."""
+    rows = {"token_id": [], "position": [], "visible": [], "target": [], "patch_row": [], "frame_row": []}
+    for picture, sound, words in SAMPLES:
+        start = len(rows["token_id"])
+        given = [BOS] + [IMAGE] * (patches * picture) + [AUDIO] * (frames * sound)
+        tokens = given + words
+        end_of_picture = start + 1 + patches * picture
+        for i, token in enumerate(tokens):
+            rows["token_id"].append(token)
+            rows["position"].append(i)
+            rows["visible"].append([start, end_of_picture if token == IMAGE else start + i + 1])
+            rows["target"].append(tokens[i + 1] if len(given) - 1 <= i < len(tokens) - 1 else -1)
+            if token == IMAGE:
+                rows["patch_row"].append(start + i)
+            if token == AUDIO:
+                rows["frame_row"].append(start + i)
+    return {name: torch.tensor(values) for name, values in rows.items()}
+
+
+STEPS, WARMUP, PEAK, FLOOR, BETAS, EPS, DECAY, CLIP = 10, 3, 5e-3, 0.1, (0.9, 0.98), 1e-8, 0.1, 1.0
+
+
+def learning_rate(step):
+    """Linear warm-up, then a cosine down to a share of the peak; steps count from 1."""
+    if step <= WARMUP:
+        return PEAK * step / WARMUP
+    return PEAK * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (STEPS - WARMUP))))
+
+
+def golden_model(tied):
+    torch.manual_seed(20 + tied)
+    width, vocabulary, side, patch, mels, frames, frame_rows = 20, 31, 12, 4, 5, 10, 3
+    config = dict(
+        architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=width, intermediate_size=28, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=6, vocab_size=vocabulary, max_position_embeddings=64, rms_norm_eps=1e-6,
+        rope_theta=10000.0, tie_word_embeddings=tied, hidden_act="silu", attention_bias=False, use_sliding_window=False,
+        attention_dropout=0.0, torch_dtype="float32",
+        vision_config=dict(image_size=side, patch_size=patch, bidirectional=True),
+        audio_config=dict(num_mel_bins=mels, sample_rate=16000, clip_seconds=0.1, layers=3),
+    )
+    model = reference.qwen3(config)
+    for _, parameter in model.named_parameters():  # f32 numbers in f64, far from their defaults
+        parameter.data = ((1 + 0.3 * torch.randn(parameter.shape)) if parameter.dim() == 1 else 0.3 * torch.randn(parameter.shape)).double()
+    embedders = {
+        "vision_embed_tokens.weight": 0.1 * torch.randn(width, patch * patch * 3), "vision_embed_tokens.bias": 0.1 * torch.randn(width),
+        "vision_position.weight": 0.2 * torch.randn(side // patch, 2, width),
+        **{f"audio_embed.conv{i}.weight": 0.3 * torch.randn(width, mels if i == 1 else width, 3) for i in (1, 2, 3)},
+        **{f"audio_embed.conv{i}.bias": 0.1 * torch.randn(width) for i in (1, 2, 3)},
+    }
+    embedders = {name: value.double().requires_grad_() for name, value in embedders.items()}
+    batch = packed((side // patch) ** 2, frame_rows)
+    batch["pixels"] = torch.randint(0, 256, (sum(s[0] for s in SAMPLES), side, side, 3), dtype=torch.uint8)
+    batch["mel"] = torch.randn(sum(s[1] for s in SAMPLES), frames, mels)
+    parameters = {**dict(model.named_parameters()), **embedders}
+
+    name = "model_tied" if tied else "model_untied"
+    (FOLDER / name).mkdir(exist_ok=True)
+    (FOLDER / name / "config.json").write_text(json.dumps(config, indent=2))
+    save(f"{name}/model", **{key: p.float() for key, p in parameters.items()})
+
+    def step():
+        for p in parameters.values():
+            p.grad = None
+        x, logits, loss = reference.forward(config, model, embedders, model.model.embed_tokens.weight, batch)
+        loss.backward()
+        return x, logits, loss.detach()
+
+    x, logits, loss = step()
+    gradients = {f"grad.{key}": p.grad for key, p in parameters.items()}
+    save(f"{name}/step", **{"input.pixels": batch["pixels"], "input.mel": batch["mel"]}, embedded=x, logits=logits, loss=loss.reshape(1), **gradients)
+
+    matrices, vectors = [p for p in parameters.values() if p.dim() > 1], [p for p in parameters.values() if p.dim() == 1]
+    groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, eps=EPS, foreach=False)
+    losses, norms = [], []
+    for number in range(1, STEPS + 1):
+        losses.append(step()[2])
+        norms.append(torch.sqrt(sum((p.grad**2).sum() for p in parameters.values())))
+        for p in parameters.values():
+            p.grad *= min(1.0, CLIP / norms[-1].item())
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(number)
+        optimizer.step()
+    save(f"{name}/adamw", losses=torch.stack(losses), norms=torch.stack(norms), **parameters)
+    print(f"{name}: {len(batch['token_id'])} rows, loss {losses[0]:.4f} → {losses[-1]:.4f}, gradient norm {norms[0]:.3f} → {norms[-1]:.3f}")
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    golden_log_mel()
+    golden_conv_stem()
+    golden_patch_embed()
+    for tied in (True, False):
+        golden_model(tied)
+    sizes = {path: path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 1_000_000
+    print(f"{len(sizes)} files, {sum(sizes.values()):,} bytes")
