@@ -137,7 +137,11 @@ fn operations_refuse_what_does_not_fit() {
             let own = operands[index].shape;
             // Often some sizes are right: then the later checks are reached.
             shape.iter_mut().zip(own.dims()).take(keep).for_each(|(size, own)| *size = *own);
-            if let Some(tensor) = refused(Tensor::zeros(&device, &shape[..], dtype.unwrap_or(tensors[index].dtype())))? {
+            if let Some(mut tensor) = refused(Tensor::zeros(&device, &shape[..], dtype.unwrap_or(tensors[index].dtype())))? {
+                if tensor.dtype() == DType::I32 {
+                    // Rows and ids that differ, as contracts want them.
+                    tensor.write(&(0..tensor.len() as i32).collect::<Vec<_>>()).unwrap();
+                }
                 tensors[index] = tensor;
             }
         }
