@@ -96,7 +96,7 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
         return Err(Error::mismatch(OP, "x", format!("[N, H, {}] (the table's head_dim)", 2 * half), x.shape()));
     }
     expect(OP, "position", position, [x.rows()], DType::I32, &device)?;
-    expect(OP, "table", table, table.shape(), statistic(dtype), &device)?;
+    expect(OP, "table", table, [table.rows(), half, 2], statistic(dtype), &device)?;
     expect(OP, "y", y, x.shape(), dtype, &device)?;
     let dims = Dims {
         pairs: size(OP, "pairs", x.len() / 2)?,
