@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod data;
 mod demo;
 mod describe;
 mod devices;
@@ -46,6 +47,7 @@ enum Command {
     Train(train::Train),
     Describe(describe::Describe),
     Eval(eval::Eval),
+    Data(data::Data),
     Meadow(meadow::Meadow),
     Devices(devices::Devices),
     Check(check::Check),
@@ -110,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Describe(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Data(command) => command.run(),
         Command::Meadow(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Check(command) => command.run(),
@@ -128,11 +131,16 @@ fn fail(error: &Error) -> ExitCode {
     let red = terminal::Paint::stderr();
     match error {
         Error::Interrupted { .. } => eprintln!("{error}"),
+        Error::BadSamples { count, first } if first.len() > 1 => {
+            eprintln!("{} {count} bad samples; the first:", red.bad("error:"));
+            first.iter().for_each(|message| eprintln!("  {}", one_line(message)));
+        }
         _ => eprintln!("{} {}", red.bad("error:"), one_line(&error.to_string())),
     }
     let hint = match error {
         Error::Usage(_) => Some("`trimodal help` lists the commands, `trimodal help COMMAND` their options"),
         Error::Device { .. } => Some("`trimodal devices` lists what this machine has"),
+        Error::BadSamples { .. } => Some("`trimodal data DIR` looks through a whole data set"),
         Error::OutOfMemory { .. } => Some("`--device cpu` uses the machine's own memory"),
         Error::DeviceLost { .. } => Some("another program may have reset the driver; `--device cpu` needs none"),
         _ => None,

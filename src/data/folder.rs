@@ -196,7 +196,7 @@ impl Dataset {
         let number = self.tables.len();
         self.tables.push(path.clone());
         let split = folder.strip_suffix('/');
-        match self.folder.file(&path, u64::MAX) {
+        match self.folder.file(&path) {
             Err(what) => self.bad.add(Error::file(shown, what)),
             Ok((file, _)) => table::read(name, folder, number, file, &self.limits, |row| match row {
                 Ok(row) => self.rows.push(Row { split: row.split.or(split.map(str::to_string)), ..row }),
@@ -228,7 +228,7 @@ impl Dataset {
 
     fn open_shard(&self, shard: &Shard) -> std::result::Result<(File, u64), String> {
         match shard {
-            Shard::Inside(name) => self.folder.file(name, u64::MAX),
+            Shard::Inside(name) => self.folder.file(name),
             Shard::Named(path) => regular(path, u64::MAX),
         }
     }
@@ -319,7 +319,11 @@ impl Dataset {
     fn about(&self, row: &Row, part: &Part, what: &str) -> String {
         match part {
             Part::File(name) if row.origin != Origin::File || *name != row.name => {
-                if what.contains(name.as_str()) { what.to_string() } else { format!("{name}: {what}") }
+                if what.contains(name.as_str()) {
+                    what.to_string()
+                } else {
+                    format!("{name}: {what}")
+                }
             }
             Part::File(_) => what.to_string(),
             Part::Member { at, .. } => format!("{}, its contents at byte {at}: {what}", row.name),
@@ -329,7 +333,7 @@ impl Dataset {
     /// Opens a picture or sound, finds out which it is, and decodes it.
     fn decode(&self, row: &Row, part: &Part, expected: Option<Kind>, sizes: &Sizes, into: &mut Decoded) -> std::result::Result<(), String> {
         let (mut file, bytes) = match part {
-            Part::File(name) => self.folder.file(name, self.limits.file_bytes)?,
+            Part::File(name) => self.folder.file(name)?,
             Part::Member { at, bytes } => {
                 let shard = row.shard().and_then(|shard| self.shards.get(shard)).ok_or("the row belongs to another data set")?;
                 let (mut file, length) = self.open_shard(shard)?;

@@ -6,9 +6,9 @@ use std::path::Path;
 use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
 use image::{DynamicImage, ImageDecoder, RgbImage, imageops};
 
+use super::Limits;
 use super::folder::Fit;
 use super::safe::regular;
-use super::Limits;
 use crate::{Error, Result};
 
 /// A decoded picture.
