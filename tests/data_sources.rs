@@ -36,6 +36,9 @@ fn tar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut header = Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
+        if name.ends_with('/') {
+            header.set_entry_type(EntryType::Directory);
+        }
         builder.append_data(&mut header, name, *bytes).unwrap();
     }
     builder.into_inner().unwrap()
@@ -169,11 +172,12 @@ fn shards_are_samples_of_adjacent_members() {
     let long = format!("{}/000002", "deep/".repeat(40).trim_end_matches('/'));
     let one = tar_of(&[
         ("000000.png", &png(1)),
-        ("000000.json", br#"{"text": "from json", "prompt": "what?", "split": "train", "width": 3}"#),
+        ("000000.json", br#"{"text": "from json", "prompt": "what?", "split": "train", "image": {"width": 3}}"#),
         ("000001.WAV", &wav(4)),
         ("000001.txt", b"loud\n"),
         ("000001.cls", b"7"),
         ("README", b"no sample"),
+        (&format!("{}/", "folder".repeat(20)), b""),
         (&format!("{long}.jpg"), &png(2)),
         (&format!("{long}.txt"), b"a long name"),
     ]);

@@ -169,10 +169,7 @@ impl Dataset {
 
     /// Shards that the user named himself: they may lie anywhere.
     fn of_shards(path: &Path, shards: Vec<PathBuf>, limits: &Limits) -> Result<Self> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !parent.is_dir() {
-            return Err(Error::file(parent, "there is no such folder"));
-        }
+        let parent = path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("."));
         let mut data = Self::empty(path, parent, limits)?;
         shards.into_iter().for_each(|shard| data.read_shard(Shard::Named(shard), None));
         data.finish()

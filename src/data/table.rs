@@ -65,7 +65,7 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
 }
 
 /// The columns of a JSON object.
-pub(super) fn from_json(text: &str) -> Result<Columns, String> {
+fn from_json(text: &str) -> Result<Columns, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object with `file_name`, `image`, `audio`, `text`: {error}"))
 }
 
