@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod config;
+mod data;
 mod demo;
 mod describe;
 mod devices;
@@ -49,6 +50,7 @@ enum Command {
     Config(config::Config),
     Describe(describe::Describe),
     Eval(eval::Eval),
+    Data(data::Data),
     Meadow(meadow::Meadow),
     Devices(devices::Devices),
     Check(check::Check),
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => command.run(),
         Command::Describe(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Data(command) => command.run(),
         Command::Meadow(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Check(command) => command.run(),
@@ -132,11 +135,16 @@ fn fail(error: &Error) -> ExitCode {
     let red = terminal::Paint::stderr();
     match error {
         Error::Interrupted { .. } => eprintln!("{error}"),
+        Error::BadSamples { count, first } if first.len() > 1 => {
+            eprintln!("{} {count} bad samples; the first:", red.bad("error:"));
+            first.iter().for_each(|message| eprintln!("  {}", one_line(message)));
+        }
         _ => eprintln!("{} {}", red.bad("error:"), one_line(&error.to_string())),
     }
     let hint = match error {
         Error::Usage(_) => Some("`trimodal help` lists the commands, `trimodal help COMMAND` their options"),
         Error::Device { .. } => Some("`trimodal devices` lists what this machine has"),
+        Error::BadSamples { .. } => Some("`trimodal data DIR` looks through a whole data set"),
         Error::OutOfMemory { .. } => Some("`--device cpu` uses the machine's own memory"),
         Error::DeviceLost { .. } => Some("another program may have reset the driver; `--device cpu` needs none"),
         _ => None,

@@ -169,10 +169,7 @@ impl Dataset {
 
     /// Shards that the user named himself: they may lie anywhere.
     fn of_shards(path: &Path, shards: Vec<PathBuf>, limits: &Limits) -> Result<Self> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !parent.is_dir() {
-            return Err(Error::file(parent, "there is no such folder"));
-        }
+        let parent = path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("."));
         let mut data = Self::empty(path, parent, limits)?;
         shards.into_iter().for_each(|shard| data.read_shard(Shard::Named(shard), None));
         data.finish()
@@ -196,7 +193,7 @@ impl Dataset {
         let number = self.tables.len();
         self.tables.push(path.clone());
         let split = folder.strip_suffix('/');
-        match self.folder.file(&path, u64::MAX) {
+        match self.folder.file(&path) {
             Err(what) => self.bad.add(Error::file(shown, what)),
             Ok((file, _)) => table::read(name, folder, number, file, &self.limits, |row| match row {
                 Ok(row) => self.rows.push(Row { split: row.split.or(split.map(str::to_string)), ..row }),
@@ -228,7 +225,7 @@ impl Dataset {
 
     fn open_shard(&self, shard: &Shard) -> std::result::Result<(File, u64), String> {
         match shard {
-            Shard::Inside(name) => self.folder.file(name, u64::MAX),
+            Shard::Inside(name) => self.folder.file(name),
             Shard::Named(path) => regular(path, u64::MAX),
         }
     }
@@ -333,7 +330,7 @@ impl Dataset {
     /// Opens a picture or sound, finds out which it is, and decodes it.
     fn decode(&self, row: &Row, part: &Part, expected: Option<Kind>, sizes: &Sizes, into: &mut Decoded) -> std::result::Result<(), String> {
         let (mut file, bytes) = match part {
-            Part::File(name) => self.folder.file(name, self.limits.file_bytes)?,
+            Part::File(name) => self.folder.file(name)?,
             Part::Member { at, bytes } => {
                 let shard = row.shard().and_then(|shard| self.shards.get(shard)).ok_or("the row belongs to another data set")?;
                 let (mut file, length) = self.open_shard(shard)?;

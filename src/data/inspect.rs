@@ -1,1 +1,197 @@
-//! What is in a data set.
+//! What is in a data set, before anyone trains on it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+
+use super::folder::{Dataset, Measure, NO_TEXT, parallel};
+use super::loader::Bad;
+use super::{Sizes, Tokenizer};
+use crate::Result;
+
+/// Rows that a sample takes in a batch, besides its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RowsOf {
+    /// Of a picture, with its begin and end.
+    pub picture: usize,
+    /// Of a sound, with its begin and end.
+    pub sound: usize,
+}
+
+/// The smallest value, the middle one, the one that 95 of 100 do not exceed, and the largest.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The smallest.
+    pub min: f64,
+    /// The middle one.
+    pub median: f64,
+    /// Nineteen of twenty are at most this.
+    pub p95: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of some values; `None` where there are none.
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let last = values.len().checked_sub(1)?;
+        // The nearest rank: a value that occurs.
+        let at = |share: f64| values[(share * last as f64).round() as usize];
+        Some(Spread { min: values[0], median: at(0.5), p95: at(0.95), max: values[last] })
+    }
+}
+
+/// Samples by what they consist of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All.
+    pub samples: usize,
+    /// With a picture.
+    pub pictures: usize,
+    /// With a sound.
+    pub sounds: usize,
+    /// With a text.
+    pub texts: usize,
+    /// With picture and sound.
+    pub both: usize,
+    /// With a prompt.
+    pub prompts: usize,
+}
+
+impl Counts {
+    fn add(&mut self, fact: &Fact) {
+        let (picture, sound) = (fact.measure.picture.is_some(), fact.measure.sound.is_some());
+        self.samples += 1;
+        self.pictures += usize::from(picture);
+        self.sounds += usize::from(sound);
+        self.both += usize::from(picture && sound);
+        self.texts += usize::from(fact.words.is_some());
+        self.prompts += usize::from(fact.prompt);
+    }
+}
+
+/// What [`inspect`] found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// `table`, `shards` or `folders`.
+    pub kind: &'static str,
+    /// Good samples, all splits together.
+    pub all: Counts,
+    /// Good samples by split; those without one under `""`.
+    pub splits: BTreeMap<String, Counts>,
+    /// Rows that cannot be trained on, and the first ten messages in the order of the data set.
+    pub bad: Bad,
+    /// Pictures' width, in pixels.
+    pub picture_width: Option<Spread>,
+    /// Pictures' height, in pixels.
+    pub picture_height: Option<Spread>,
+    /// Sounds' length, in seconds.
+    pub sound_seconds: Option<Spread>,
+    /// Sounds by their rate, in samples per second.
+    pub sound_rates: BTreeMap<u32, usize>,
+    /// Sounds by their number of channels.
+    pub sound_channels: BTreeMap<u16, usize>,
+    /// Words of a caption, between spaces.
+    pub caption_words: Option<Spread>,
+    /// Rows of a batch that a sample takes.
+    pub tokens: Option<Spread>,
+    /// The sum over all samples.
+    pub tokens_in_all: u64,
+    /// Tokens of the tokenizer.
+    pub vocabulary: usize,
+    /// Numbers of good rows, evenly spaced: for a contact sheet.
+    #[serde(skip)]
+    pub good: Vec<usize>,
+}
+
+/// What is known of one good row.
+struct Fact {
+    measure: Measure,
+    words: Option<usize>,
+    tokens: usize,
+    prompt: bool,
+}
+
+/// Decodes every sample of a data set and sums up what is there. `rows` is what pictures and sounds take in a batch.
+///
+/// # Errors
+/// [`crate::Error::Interrupted`] where `progress(done, total)` says so. Bad rows are part of the report.
+pub fn inspect(
+    dataset: &Dataset,
+    sizes: &Sizes,
+    rows: RowsOf,
+    tokenizer: &Tokenizer,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Report> {
+    let look = |i: usize| -> Result<Fact> {
+        let row = &dataset.rows()[i];
+        let (sample, measure) = dataset.measured_sample(row, sizes)?;
+        if sample.text.trim().is_empty() {
+            return Err(dataset.error(row, NO_TEXT));
+        }
+        let encode = |text: &str| tokenizer.encode(text).map_err(|error| dataset.error(row, error));
+        let prompt = sample.prompt.as_deref().map(encode).transpose()?.map_or(0, |ids| ids.len());
+        // <bos>, picture, sound, prompt, caption, <eos>
+        let tokens = 2 + measure.picture.map_or(0, |_| rows.picture) + measure.sound.map_or(0, |_| rows.sound) + prompt + encode(&sample.text)?.len();
+        Ok(Fact { measure, words: Some(sample.text.split_whitespace().count()), tokens, prompt: sample.prompt.is_some() })
+    };
+    let facts = parallel(dataset.rows().len(), |i| Ok(look(i)), progress)?;
+
+    let (mut all, mut splits, mut bad, mut good) = (Counts::default(), BTreeMap::<String, Counts>::new(), dataset.bad().clone(), Vec::new());
+    let (mut widths, mut heights, mut seconds, mut words, mut tokens) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut rates, mut channels) = (BTreeMap::new(), BTreeMap::new());
+    for (i, fact) in facts.into_iter().enumerate() {
+        let fact = match fact {
+            Ok(fact) => fact,
+            Err(error) => {
+                bad.add(error);
+                continue;
+            }
+        };
+        good.push(i);
+        all.add(&fact);
+        splits.entry(dataset.rows()[i].split.clone().unwrap_or_default()).or_default().add(&fact);
+        if let Some((width, height)) = fact.measure.picture {
+            widths.push(width as f64);
+            heights.push(height as f64);
+        }
+        if let Some(sound) = fact.measure.sound {
+            seconds.push(sound.seconds);
+            *rates.entry(sound.rate).or_default() += 1;
+            *channels.entry(sound.channels).or_default() += 1;
+        }
+        words.extend(fact.words.map(|words| words as f64));
+        tokens.push(fact.tokens as f64);
+    }
+    Ok(Report {
+        kind: dataset.kind(),
+        all,
+        splits,
+        bad,
+        picture_width: Spread::of(widths),
+        picture_height: Spread::of(heights),
+        sound_seconds: Spread::of(seconds),
+        sound_rates: rates,
+        sound_channels: channels,
+        caption_words: Spread::of(words),
+        tokens_in_all: tokens.iter().sum::<f64>() as u64,
+        tokens: Spread::of(tokens),
+        vocabulary: tokenizer.vocabulary(),
+        good,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_names_values_that_occur() {
+        assert_eq!(Spread::of(vec![]), None);
+        assert_eq!(Spread::of(vec![7.0]), Some(Spread { min: 7.0, median: 7.0, p95: 7.0, max: 7.0 }));
+        let spread = Spread::of((0..=100).rev().map(f64::from).collect()).unwrap();
+        assert_eq!((spread.min, spread.median, spread.p95, spread.max), (0.0, 50.0, 95.0, 100.0));
+    }
+}

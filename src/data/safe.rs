@@ -20,7 +20,7 @@ impl Folder {
         Ok(Folder { given: dir.to_path_buf(), root: dir.canonicalize().map_err(Error::io(dir, "open"))? })
     }
 
-    /// Opens a regular file of at most `limit` bytes by its path relative to the folder; gives its length too.
+    /// Opens a regular file by its path relative to the folder; gives its length too.
     ///
     /// The path is resolved with every symbolic link, has to end inside, and what was opened has to be what lies there: a link
     /// that is exchanged in between is noticed. The kind of file is looked at before it is opened, because opening a pipe waits
@@ -28,7 +28,7 @@ impl Folder {
     ///
     /// # Errors
     /// The sentence without the file's place.
-    pub fn file(&self, name: &str, limit: u64) -> std::result::Result<(File, u64), String> {
+    pub fn file(&self, name: &str) -> std::result::Result<(File, u64), String> {
         check_path(name)?;
         let real = self.given.join(name).canonicalize().map_err(|error| match error.kind() {
             ErrorKind::NotFound => format!("there is no file {name:?} in the folder"),
@@ -37,7 +37,7 @@ impl Folder {
         if !real.starts_with(&self.root) {
             return Err(format!("{name:?} is a symbolic link that leaves the data folder"));
         }
-        let (file, bytes) = regular(&real, limit).map_err(|what| format!("{name:?}: {what}"))?;
+        let (file, bytes) = regular(&real, u64::MAX).map_err(|what| format!("{name:?}: {what}"))?;
         // After opening: still the same place, and the same file there.
         if !real.canonicalize().is_ok_and(|again| again == real) || !same(&file, &real) {
             return Err(format!("{name:?} was exchanged while it was opened"));

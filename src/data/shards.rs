@@ -7,8 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Limits;
-use super::row::{Columns, Origin, Part, Row};
-use super::table::from_json;
+use super::row::{Origin, Part, Row};
 use super::tar::{BadMember, Member, Scanner};
 use crate::{Error, Result};
 
@@ -56,7 +55,7 @@ pub(super) fn index(file: File, length: u64, shard: usize, split: Option<&str>, 
             if let Some(sample) = sample.take() {
                 sample.finish(shard, split, &mut row);
             }
-            sample = Some(Group { key: key.to_string(), byte: member.byte, columns: Columns::default(), picture: None, sound: None, text: None, bad: None });
+            sample = Some(Group { key: key.to_string(), byte: member.byte, described: None, picture: None, sound: None, text: None, bad: None });
         }
         let group = sample.as_mut().expect("set above");
         if let Err(what) = group.add(&member, &suffix, &mut scanner, limits) {
@@ -75,11 +74,19 @@ fn key(path: &str) -> Option<(&str, String)> {
     Some((&path[..dot], path[dot + 1..].to_ascii_lowercase()))
 }
 
+/// What we take from a `.json`; other keys are the data set's own.
+#[derive(Default, serde::Deserialize)]
+struct Described {
+    text: Option<String>,
+    prompt: Option<String>,
+    split: Option<String>,
+}
+
 /// The members of one key so far.
 struct Group {
     key: String,
     byte: u64,
-    columns: Columns,
+    described: Option<Described>,
     picture: Option<Part>,
     sound: Option<Part>,
     text: Option<String>,
@@ -100,7 +107,10 @@ impl Group {
                 let contents = scanner.contents(member).map_err(|error| format!("cannot read it: {error}"))?;
                 let text = String::from_utf8(contents).map_err(|error| format!("not UTF-8 at byte {} of the text", error.utf8_error().valid_up_to()))?;
                 if suffix == "json" {
-                    self.columns = from_json(&text)?;
+                    let described = serde_json::from_str(&text).map_err(|error| format!("expected a JSON object: {error}"))?;
+                    if self.described.replace(described).is_some() {
+                        return Err("a second .json of this key".into());
+                    }
                 } else if self.text.replace(text.trim().to_string()).is_some() {
                     return Err("a second text of this key".into());
                 }
@@ -112,15 +122,16 @@ impl Group {
     }
 
     fn finish(self, shard: usize, split: Option<&str>, row: &mut impl FnMut(std::result::Result<Row, BadMember>)) {
+        let described = self.described.unwrap_or_default();
         let made = Row {
             name: self.key,
             origin: Origin::Shard { shard, byte: self.byte },
             file: None,
             picture: self.picture,
             sound: self.sound,
-            text: self.text.or(self.columns.text),
-            prompt: self.columns.prompt,
-            split: self.columns.split.or(split.map(str::to_string)),
+            text: self.text.or(described.text),
+            prompt: described.prompt,
+            split: described.split.or(split.map(str::to_string)),
         };
         row(match self.bad {
             Some(what) => Err(BadMember { byte: self.byte, what }),

@@ -2,8 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Limits;
 use super::row::{COLUMNS, Columns, Row, check_column};
@@ -11,7 +9,7 @@ use super::row::{COLUMNS, Columns, Row, check_column};
 /// What is wrong with a line.
 pub(super) type BadLine = (u64, String);
 
-/// Reads a table. `row` takes every row, or what is wrong with it; gives the last line that ended the reading early, if one did.
+/// Reads a table. `row` takes every row, or what is wrong with it.
 pub(super) fn read(name: &str, folder: &str, table: usize, file: File, limits: &Limits, row: impl FnMut(Result<Row, BadLine>)) {
     if name.ends_with(".csv") { csv(folder, table, file, limits, row) } else { jsonl(folder, table, file, limits, row) }
 }
@@ -67,57 +65,81 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
 }
 
 /// The columns of a JSON object.
-pub(super) fn from_json(text: &str) -> Result<Columns, String> {
+fn from_json(text: &str) -> Result<Columns, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object with `file_name`, `image`, `audio`, `text`: {error}"))
 }
 
 fn csv(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl FnMut(Result<Row, BadLine>)) {
-    let allowed = Arc::new(AtomicU64::new(0));
-    let guard = Guard { inner: file, read: 0, allowed: allowed.clone(), quotes: Quotes::FieldStart };
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(CSV_BUFFER).from_reader(guard);
-    let mut record = csv::ByteRecord::new();
+    let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut header: Option<Vec<String>> = None;
+    let (mut raw, mut line) = (Vec::new(), 0);
     loop {
-        let start = reader.position().byte();
-        // What the reader has taken from the file ahead of this record, the record, and a buffer more.
-        allowed.store(start + limits.line_bytes as u64 + 2 * CSV_BUFFER as u64, Ordering::Relaxed);
-        let more = match reader.read_byte_record(&mut record) {
-            Ok(more) => more,
-            Err(error) => {
-                let line = reader.position().line();
-                let too_long = matches!(error.kind(), csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::FileTooLarge);
-                let length = reader.get_ref().read - start;
-                let what = if too_long { Limits::beyond("line_bytes", "a record of more than", length, "bytes", limits.line_bytes) } else { error.to_string() };
-                return row(Err((line, what)));
+        let first = line + 1;
+        raw.clear();
+        let mut quotes = Quotes::FieldStart;
+        // A record ends with a line unless that line ends within quotes. `csv` parses it; on its own it would keep the rest of the
+        // file in memory after a quote that is never closed, and count the lines of Windows differently.
+        loop {
+            let (before, room) = (raw.len(), limits.line_bytes as u64 + 1 - raw.len() as u64);
+            let read = match (&mut reader).take(room).read_until(b'\n', &mut raw) {
+                Ok(read) => read,
+                Err(error) => return row(Err((first, format!("cannot read on: {error}")))),
+            };
+            if read == 0 {
+                break;
             }
-        };
-        if !more {
-            if reader.get_ref().quotes == Quotes::Inside {
-                row(Err((reader.position().line(), "the file ends within quotes: it is cut off, or a quote was not closed".into())));
+            line += 1;
+            if raw.len() > limits.line_bytes {
+                break;
             }
+            quotes = raw[before..].iter().fold(quotes, Quotes::after);
+            if quotes != Quotes::Inside {
+                break;
+            }
+        }
+        if raw.is_empty() {
             return;
         }
-        let line = record.position().map_or(0, |position| position.line());
-        let length = reader.position().byte() - start;
-        if length > limits.line_bytes as u64 {
-            row(Err((line, Limits::beyond("line_bytes", "a record of", length, "bytes", limits.line_bytes))));
+        if raw.len() > limits.line_bytes {
+            let rest = if raw.last() == Some(&b'\n') { Ok(0) } else { skip_line(&mut reader) };
+            match rest {
+                Ok(rest) => row(Err((first, Limits::beyond("line_bytes", "a record of", raw.len() as u64 + rest, "bytes", limits.line_bytes)))),
+                Err(error) => return row(Err((first, format!("cannot read on: {error}")))),
+            }
             continue;
         }
-        let text = match csv::StringRecord::from_byte_record(std::mem::take(&mut record)) {
-            Ok(text) => text,
-            Err(error) => {
-                row(Err((line, format!("not UTF-8: {}", error.utf8_error()))));
+        if quotes == Quotes::Inside {
+            return row(Err((first, "the file ends within quotes: it is cut off, or a quote was not closed".into())));
+        }
+        let record = match csv_record(&raw) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(what) => {
+                row(Err((first, what)));
                 continue;
             }
         };
         let Some(header) = &header else {
-            match csv_header(&text) {
+            match csv_header(&record) {
                 Ok(names) => header = Some(names),
-                Err(what) => return row(Err((line, what))),
+                Err(what) => return row(Err((first, what))),
             }
             continue;
         };
-        row(csv_row(header, &text, folder, table, line).map_err(|what| (line, what)));
+        row(csv_row(header, &record, folder, table, first).map_err(|what| (first, what)));
+    }
+}
+
+/// The fields of one record; `None` for an empty line.
+fn csv_record(raw: &[u8]) -> Result<Option<csv::StringRecord>, String> {
+    let mut record = csv::StringRecord::new();
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(raw.len()).from_reader(raw);
+    match reader.read_record(&mut record) {
+        Ok(found) => Ok(found.then_some(record)),
+        Err(error) => match error.kind() {
+            csv::ErrorKind::Utf8 { err, .. } => Err(format!("not UTF-8: {err}")),
+            _ => Err(error.to_string()),
+        },
     }
 }
 
@@ -157,42 +179,24 @@ fn csv_row(header: &[String], record: &csv::StringRecord, folder: &str, table: u
     columns.row(folder, table, line)
 }
 
-const CSV_BUFFER: usize = 1 << 13;
-
-/// A file that is read only as far as is allowed (`csv` keeps a whole record in memory, and a quote that is never closed makes
-/// one of the rest of the file), and that knows whether it stands within quotes.
-struct Guard {
-    inner: File,
-    read: u64,
-    allowed: Arc<AtomicU64>,
-    quotes: Quotes,
-}
-
+/// Where in a record a byte stands: a quote opens a field only at its start, and two within quotes mean one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quotes {
     FieldStart,
     /// In a field without quotes: a quote there is a letter.
     Plain,
     Inside,
-    /// After a quote within quotes: the end, or the first of two that mean one.
+    /// After a quote within quotes: the end, or the first of two.
     Maybe,
 }
 
-impl Read for Guard {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.read > self.allowed.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::FileTooLarge.into());
+impl Quotes {
+    fn after(self, byte: &u8) -> Self {
+        match (self, byte) {
+            (Quotes::Inside, b'"') => Quotes::Maybe,
+            (Quotes::Inside, _) | (Quotes::FieldStart | Quotes::Maybe, b'"') => Quotes::Inside,
+            (_, b',' | b'\n' | b'\r') => Quotes::FieldStart,
+            _ => Quotes::Plain,
         }
-        let length = self.inner.read(buffer)?;
-        self.read += length as u64;
-        for byte in &buffer[..length] {
-            self.quotes = match (self.quotes, byte) {
-                (Quotes::Inside, b'"') => Quotes::Maybe,
-                (Quotes::Inside, _) | (Quotes::FieldStart | Quotes::Maybe, b'"') => Quotes::Inside,
-                (_, b',' | b'\n' | b'\r') => Quotes::FieldStart,
-                _ => Quotes::Plain,
-            };
-        }
-        Ok(length)
     }
 }

@@ -108,7 +108,12 @@ impl<R: Read + Seek> Scanner<R> {
                         }
                     }
                 }
-                EntryType::Directory | EntryType::XGlobalHeader => self.skip(size)?,
+                EntryType::XGlobalHeader => self.skip(size)?,
+                EntryType::Directory => {
+                    // A long name before it was its own.
+                    (long_path, refused) = (None, None);
+                    self.skip(size)?;
+                }
                 EntryType::Regular | EntryType::Continuous => {
                     let raw = long_path.take().unwrap_or_else(|| header.path_bytes().into_owned());
                     let path = match String::from_utf8(raw) {

@@ -126,7 +126,7 @@ impl Tokenizer {
     fn adopted(bytes: &[u8]) -> std::result::Result<Adopted, String> {
         let mut inner = read(bytes)?;
         let last = inner.get_vocab(true).into_values().max();
-        let (kept, added): (Vec<&str>, Vec<&str>) = SPECIAL.iter().partition(|token| inner.token_to_id(token).is_some());
+        let (kept, added): (Vec<&str>, Vec<&str>) = SPECIAL.iter().copied().partition(|token| inner.token_to_id(token).is_some());
         inner.add_special_tokens(&SPECIAL.map(|token| AddedToken::from(token, true)));
         // The crate counts tokens to find the next id; a vocabulary with holes would lend the new ones ids that are taken.
         if let Some(token) = added.iter().find(|token| inner.token_to_id(token).is_none_or(|id| last.is_some_and(|last| id <= last))) {
@@ -346,5 +346,57 @@ mod tests {
         let tokenizer = Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap();
         assert!(tokenizer.encode("cat").is_ok());
         assert!(tokenizer.encode("a zebra cat").unwrap_err().to_string().contains("zebra"));
+    }
+
+    /// As Qwen3's: byte-level BPE without a space before the first word, accents composed, special tokens of its own at the end.
+    fn foreign() -> Vec<u8> {
+        let byte_level = ByteLevel::new(false, true, true);
+        let mut inner = TokenizerBuilder::new()
+            .with_model(BPE::default())
+            .with_normalizer(Some(tokenizers::normalizers::unicode::NFC))
+            .with_pre_tokenizer(Some(byte_level))
+            .with_post_processor(Some(byte_level))
+            .with_decoder(Some(byte_level))
+            .build()
+            .unwrap();
+        let alphabet = ByteLevel::alphabet().into_iter().collect::<HashSet<char>>();
+        let mut trainer = BpeTrainer::builder().vocab_size(400).min_frequency(0).show_progress(false).initial_alphabet(alphabet).build();
+        inner.train(&mut trainer, CAPTIONS.iter()).unwrap();
+        inner.add_special_tokens(&["<|endoftext|>", "<|im_start|>", "<eos>"].map(|token| AddedToken::from(token, true)));
+        inner.to_string(false).unwrap().into_bytes()
+    }
+
+    #[test]
+    fn an_adopted_tokenizer_keeps_its_ids_and_gets_ours_at_the_end() {
+        let bytes = foreign();
+        assert!(Tokenizer::from_bytes(&bytes).is_err());
+        let before = read(&bytes).unwrap().get_vocab(true);
+        let Adopted { tokenizer, added, kept } = Tokenizer::adopt(&bytes).unwrap();
+        assert_eq!((added.len(), kept), (SPECIAL.len() - 1, vec!["<eos>"]));
+        for (token, id) in &before {
+            assert_eq!(tokenizer.token(*id).as_deref(), Some(token.as_str()));
+        }
+        assert_eq!(tokenizer.vocabulary(), before.len() + added.len());
+        let special = tokenizer.special();
+        assert_eq!((special.bos as usize, special.hide as usize), (before.len(), before.len() + 7));
+        assert_ne!(special.eos, before["<|endoftext|>"]);
+        // Written and read again it is the same, and adopting it once more changes nothing.
+        let written = tokenizer.to_bytes().unwrap();
+        assert_eq!(Tokenizer::from_bytes(&written).unwrap().special(), special);
+        assert!(Tokenizer::adopt(&written).unwrap().added.is_empty());
+        assert!(Tokenizer::adopt(b"{}").is_err() && Tokenizer::adopt(b"").is_err());
+    }
+
+    #[test]
+    fn texts_come_back_without_a_space_in_front_and_with_accents_composed() {
+        let tokenizer = Tokenizer::adopt(&foreign()).unwrap().tokenizer;
+        for text in ["cat", " cat", "a  cat\n\n  at night ", "don't!", "猫 🐈", "", "   ", "caf\u{e9}"] {
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(tokenizer.inner.decode(&ids, true).unwrap(), text);
+        }
+        // e and an accent become one letter.
+        assert_eq!(tokenizer.encode("cafe\u{301}").unwrap(), tokenizer.encode("caf\u{e9}").unwrap());
+        assert!(tokenizer.encode("a <image>").is_err());
+        assert!(tokenizer.encode("a <|im_start|> cat").is_err());
     }
 }

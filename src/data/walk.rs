@@ -101,7 +101,7 @@ fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], lim
 
 fn read_text(folder: &Folder, path: &str, limits: &Limits) -> Result<String, String> {
     use std::io::Read;
-    let (file, bytes) = folder.file(path, u64::MAX)?;
+    let (file, bytes) = folder.file(path)?;
     if bytes > limits.line_bytes as u64 {
         return Err(Limits::beyond("line_bytes", "a text of", bytes, "bytes", limits.line_bytes));
     }

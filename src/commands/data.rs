@@ -1,0 +1,190 @@
+//! `trimodal data`: what is in a data set, before anyone trains on it.
+
+use super::terminal::{Paint, line, stop_flag, thousands};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use trimodal::data::inspect::{Counts, Report, RowsOf, Spread, inspect};
+use trimodal::data::{Dataset, Limits, Sizes, Tokenizer};
+use trimodal::model::Config;
+use trimodal::report::{Cell, contact_sheet};
+use trimodal::train::examples::sizes;
+use trimodal::train::files::write_atomically;
+use trimodal::{Error, Result, report};
+
+const EXAMPLES: &str = "\
+Examples:
+  trimodal data my-data
+  trimodal data my-data --out sheet.png            pictures with their captions, to look at
+  trimodal data 'shards/my-{000000..000012}.tar' --json report.json
+  trimodal data my-data --tokenizer qwen3/tokenizer.json
+
+DIR is one of
+  a folder with metadata.jsonl or metadata.csv, as Hugging Face's imagefolder and audiofolder read it; one row per line:
+    {\"file_name\": \"0.png\", \"audio\": \"0.wav\", \"text\": \"a fluffy orange cat purring\", \"split\": \"train\"}
+    `file_name` (a picture or a sound, its content says which), `image`, `audio`, `text`, `prompt` (read, not learned)
+  a folder with train/metadata.jsonl, test/metadata.jsonl, ...: the folder's name is the split
+  WebDataset shards: a .tar, a folder of them, or a pattern; 000017.png .jpg .wav .txt .json next to each other are a sample
+  a folder whose subfolders name what is in them (cat/1.png), or with plain .txt files
+
+Every picture (PNG, JPEG) and sound (WAV) is decoded as training would. Nothing outside DIR is read, nothing in it is written. \
+The exit code is 1 where a row is broken; the first ten are listed with file and line.";
+
+/// Look into a data set before training: counts, sizes, lengths, broken rows, a contact sheet
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Data {
+    /// A data folder, or WebDataset shards
+    #[arg(value_name = "DIR")]
+    data: PathBuf,
+    /// Also write the report as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also draw a contact sheet: samples evenly spaced through the data set, with their captions
+    #[arg(long, value_name = "PNG")]
+    out: Option<PathBuf>,
+    /// The samples on the sheet, at most
+    #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=600))]
+    cells: u16,
+    /// Count tokens with this tokenizer.json instead of one trained on the captions
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// The model whose sizes to count with: a preset, or a config.json
+    #[arg(long, value_name = "NAME|FILE", default_value = "meadow")]
+    config: String,
+}
+
+/// Tokens that a tokenizer may have that is trained on the captions.
+const VOCABULARY: usize = 1024;
+
+/// Side of a picture on the sheet, in pixels.
+const SHEET_SIDE: usize = 192;
+
+impl Data {
+    pub fn run(self) -> Result<ExitCode> {
+        let dataset = Dataset::open_skipping(&self.data, &Limits::default())?;
+        let tokenizer = self.tokenizer(&dataset)?;
+        let config = match Path::new(&self.config) {
+            path if path.is_file() || self.config.ends_with(".json") => Config::load(path)?,
+            _ => Config::preset(&self.config, tokenizer.vocabulary())?,
+        };
+        // The begin and the end of a picture or sound are rows too.
+        let rows = RowsOf {
+            picture: config.vision_config.as_ref().map_or(0, |vision| vision.patches() + 2),
+            sound: config.audio_config.as_ref().map_or(0, |audio| audio.rows() + 2),
+        };
+        let sizes = sizes(&config);
+        let style = ProgressStyle::with_template("decoding {bar:40} {human_pos} of {human_len}, {eta} left").expect("a fixed template");
+        let bar = ProgressBar::new(0).with_style(style);
+        let found = inspect(&dataset, &sizes, rows, &tokenizer, &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            if stop_flag().load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        bar.finish_and_clear();
+        let found = found?;
+        line(summary(&self.data, &found, rows, &self.config));
+        if let Some(path) = &self.json {
+            let text = serde_json::to_string_pretty(&found).expect("numbers and strings serialise") + "\n";
+            write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path, "write")))?;
+        }
+        if let Some(path) = &self.out {
+            sheet(path, &dataset, &found.good, &sizes, self.cells as usize)?;
+            line(format!("contact sheet: {}", path.display()));
+        }
+        if found.bad.count == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let red = Paint::stderr();
+        eprintln!("{} {} broken; the first:", red.bad("error:"), rows_of(found.bad.count as usize));
+        for message in &found.bad.first {
+            eprintln!("  {}", super::one_line(message));
+        }
+        Ok(ExitCode::FAILURE)
+    }
+
+    fn tokenizer(&self, dataset: &Dataset) -> Result<Tokenizer> {
+        if let Some(path) = &self.tokenizer {
+            let adopted = Tokenizer::adopt_file(path)?;
+            if !adopted.added.is_empty() {
+                line(format!("tokenizer: added {}", adopted.added.join(" ")));
+            }
+            return Ok(adopted.tokenizer);
+        }
+        let captions: Vec<&str> = dataset.rows().iter().filter_map(|row| row.text.as_deref()).collect();
+        if captions.iter().all(|caption| caption.trim().is_empty()) {
+            return Err(Error::file(dataset.dir(), "no row has a `text`: there is nothing to learn from"));
+        }
+        Tokenizer::train(captions, VOCABULARY)
+    }
+}
+
+fn rows_of(count: usize) -> String {
+    format!("{} {}", thousands(count), if count == 1 { "row is" } else { "rows are" })
+}
+
+/// The report for people.
+fn summary(path: &Path, found: &Report, rows: RowsOf, config: &str) -> String {
+    let row = |name: &str, counts: &Counts| {
+        let numbers = [counts.samples, counts.pictures, counts.sounds, counts.both, counts.texts, counts.prompts];
+        std::iter::once(name.to_string()).chain(numbers.map(thousands)).collect::<Vec<_>>()
+    };
+    let mut table: Vec<_> = found.splits.iter().map(|(name, counts)| row(if name.is_empty() { "no split" } else { name }, counts)).collect();
+    if table.len() != 1 {
+        table.push(row("all", &found.all));
+    }
+    let counts = report::table(&["split", "samples", "pictures", "sounds", "both", "texts", "prompts"], &table);
+
+    let spread = |name: &str, spread: &Option<Spread>| {
+        let spread = spread.as_ref()?;
+        let number = |v: f64| if v.fract() == 0.0 { thousands(v as usize) } else { format!("{v:.2}") };
+        Some(std::iter::once(name.to_string()).chain([spread.min, spread.median, spread.p95, spread.max].map(number)).collect::<Vec<_>>())
+    };
+    let spreads: Vec<_> = [
+        spread("picture width, pixels", &found.picture_width),
+        spread("picture height, pixels", &found.picture_height),
+        spread("sound, seconds", &found.sound_seconds),
+        spread("caption, words", &found.caption_words),
+        spread("tokens per sample", &found.tokens),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let spreads = report::table(&["", "min", "median", "p95", "max"], &spreads);
+
+    let list = |counts: Vec<(String, usize)>| counts.into_iter().map(|(what, n)| format!("{what} ({})", thousands(n))).collect::<Vec<_>>().join(", ");
+    let mut text = format!("{} ({})\n\n{counts}\n\n{spreads}\n", path.display(), found.kind);
+    if !found.sound_rates.is_empty() {
+        text += &format!("\nsounds at {} Hz", list(found.sound_rates.iter().map(|(rate, n)| (rate.to_string(), *n)).collect()));
+        text += &format!(", of {} channels", list(found.sound_channels.iter().map(|(channels, n)| (channels.to_string(), *n)).collect()));
+    }
+    text += &format!(
+        "\n{} tokens in all with {config}: {} of a picture, {} of a sound, a vocabulary of {}",
+        thousands(found.tokens_in_all as usize),
+        rows.picture,
+        rows.sound,
+        thousands(found.vocabulary)
+    );
+    text
+}
+
+/// Draws samples that are evenly spaced through the data set.
+fn sheet(path: &Path, dataset: &Dataset, good: &[usize], sizes: &Sizes, most: usize) -> Result<()> {
+    let sizes = Sizes { picture: SHEET_SIDE, ..*sizes };
+    let count = most.min(good.len());
+    let samples: Vec<_> = (0..count).map(|i| dataset.sample(&dataset.rows()[good[i * good.len() / count]], &sizes)).collect::<Result<_>>()?;
+    let cells: Vec<Cell> = samples
+        .iter()
+        .map(|sample| Cell {
+            rgb: sample.picture.as_ref().map_or(&[], |picture| &picture.rgb),
+            size: sample.picture.as_ref().map_or(0, |picture| picture.width),
+            caption: &sample.text,
+            expected: None,
+        })
+        .collect();
+    contact_sheet(path, &cells)
+}
