@@ -221,6 +221,11 @@ fn every_truncation_is_taken_or_refused() {
         println!("{}", tally.line(format));
         // A table may end after any row; of every other kind of file all of it is needed.
         assert!(tally.bad.is_empty(), "{}", tally.bad.join("\n"));
-        assert!(tally.taken == 0 || format == Format::Jsonl || format == Format::Config && tally.taken <= 2, "{}: {} truncated files were taken", format.name(), tally.taken);
+        assert!(
+            tally.taken == 0 || format == Format::Jsonl || format == Format::Config && tally.taken <= 2,
+            "{}: {} truncated files were taken",
+            format.name(),
+            tally.taken
+        );
     }
 }

@@ -4,8 +4,10 @@
 //! - [`picture`]: PNG and JPEG files to square RGB pixels.
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
+//! - [`contained`]: panics of other people's decoders become errors.
 //! - [`meadow`]: the generated data set that the demo trains on, written as exactly such a folder.
 
+pub mod contained;
 pub mod folder;
 pub mod meadow;
 pub mod picture;

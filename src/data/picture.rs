@@ -6,6 +6,7 @@ use std::path::Path;
 use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
 use image::{DynamicImage, ImageDecoder, imageops};
 
+use super::contained::contained;
 use super::{Limits, open_file};
 use crate::{Error, Result};
 
@@ -33,7 +34,7 @@ pub fn load(path: &Path, size: usize, limits: &Limits) -> Result<Picture> {
     let mut bytes = Vec::with_capacity(length as usize);
     // The file may have grown since its length was asked for.
     file.take(length).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-    decode(&bytes, size, limits).map_err(|what| Error::file(path, what))
+    contained(|| decode(&bytes, size, limits)).map_err(|what| Error::file(path, what))
 }
 
 /// [`load`] for bytes that are already in memory; the error is the sentence without the file's name.

@@ -1,5 +1,6 @@
 //! WAV files to one clip of mono samples.
 
+use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use hound::{SampleFormat, WavReader};
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction};
 
+use super::contained::contained;
 use super::{Limits, open_file};
 use crate::{Error, Result};
 
@@ -20,6 +22,11 @@ use crate::{Error, Result};
 /// finite number.
 pub fn load(path: &Path, sample_rate: u32, samples: usize, limits: &Limits) -> Result<Vec<f32>> {
     let (file, length) = open_file(path, limits.file_bytes)?;
+    contained(|| Ok(decode(path, file, length, sample_rate, samples, limits))).map_err(|what| Error::file(path, what))?
+}
+
+/// [`load`] for a file that is open and known to be one.
+fn decode(path: &Path, file: File, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> Result<Vec<f32>> {
     let bad = |what: String| Error::file(path, what);
     let mut reader = WavReader::new(BufReader::with_capacity(1 << 15, file)).map_err(|error| bad(format!("not a readable WAV: {error}")))?;
     let spec = reader.spec();

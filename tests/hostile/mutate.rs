@@ -35,8 +35,30 @@ impl Random {
 
 /// Sizes at which arithmetic goes wrong.
 const ODD: [u64; 24] = [
-    0, 1, 2, 3, 7, 8, 0x7f, 0x80, 0xff, 0x100, 0x1fff, 0x2000, 0x7fff, 0x8000, 0xffff, 0x10000, 0xff_ffff, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff,
-    0x1_0000_0000, i64::MAX as u64, u64::MAX,
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    0x7f,
+    0x80,
+    0xff,
+    0x100,
+    0x1fff,
+    0x2000,
+    0x7fff,
+    0x8000,
+    0xffff,
+    0x10000,
+    0xff_ffff,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_fffe,
+    0xffff_ffff,
+    0x1_0000_0000,
+    i64::MAX as u64,
+    u64::MAX,
 ];
 
 /// One to five wounds anywhere, with the format's own `words` among what is put in.

@@ -8,9 +8,8 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// CRC-32 as PNG has it.
 pub fn crc(bytes: &[u8]) -> u32 {
-    static TABLE: std::sync::LazyLock<[u32; 256]> = std::sync::LazyLock::new(|| {
-        std::array::from_fn(|i| (0..8).fold(i as u32, |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 }))
-    });
+    static TABLE: std::sync::LazyLock<[u32; 256]> =
+        std::sync::LazyLock::new(|| std::array::from_fn(|i| (0..8).fold(i as u32, |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })));
     !bytes.iter().fold(!0u32, |crc, byte| TABLE[(crc as u8 ^ byte) as usize] ^ crc >> 8)
 }
 
@@ -81,7 +80,10 @@ fn made_up(random: &mut Random) -> Vec<u8> {
     let mut out = [PNG, &chunk(b"IHDR", &header)].concat();
     let data = |n: usize, random: &mut Random| (0..random.below(n)).map(|_| random.next() as u8).collect::<Vec<u8>>();
     for _ in 0..random.below(4) {
-        let kind = *random.pick(&[b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"pHYs", b"acTL", b"fcTL", b"fdAT", b"cICP", b"sBIT", b"bKGD"]);
+        let kind = *random.pick(&[
+            b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"pHYs", b"acTL", b"fcTL", b"fdAT", b"cICP", b"sBIT",
+            b"bKGD",
+        ]);
         let mut content = data(if kind == b"PLTE" { 768 } else { 40 }, random);
         if kind == b"PLTE" {
             content.truncate(content.len() / 3 * 3);
@@ -111,7 +113,8 @@ pub fn jpeg(bytes: &mut Vec<u8>, random: &mut Random) {
         return;
     }
     // Segments as they lie, the entropy-coded data with their scan's header.
-    let mut starts: Vec<usize> = bytes.windows(2).enumerate().filter(|(_, w)| w[0] == 0xff && w[1] >= 0xc0 && !(0xd0..=0xd7).contains(&w[1])).map(|(i, _)| i).collect();
+    let mut starts: Vec<usize> =
+        bytes.windows(2).enumerate().filter(|(_, w)| w[0] == 0xff && w[1] >= 0xc0 && !(0xd0..=0xd7).contains(&w[1])).map(|(i, _)| i).collect();
     starts.push(bytes.len());
     let mut segments: Vec<Vec<u8>> = starts.windows(2).map(|w| bytes[w[0]..w[1]].to_vec()).filter(|s| !matches!(s[1], 0xd8 | 0xd9)).collect();
     if segments.is_empty() {
