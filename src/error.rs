@@ -46,6 +46,14 @@ pub enum Error {
         /// What is wrong and what to do.
         what: String,
     },
+    /// Samples of a data set that cannot be read or used.
+    #[error("{count} bad {}: {}", if *count == 1 { "sample" } else { "samples" }, list(first, *count))]
+    BadSamples {
+        /// How many were met before the work stopped.
+        count: u64,
+        /// The first ten: where, and what is wrong.
+        first: Vec<String>,
+    },
     /// An argument, a setting or a prompt makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -100,12 +108,17 @@ pub enum Error {
 
     // ── the training run ─────────────────────────────────────────────────────────────────────────────────────────
     /// The loss or a gradient is not a finite number.
-    #[error("step {step}: {what} is not finite; nothing of this step was saved, the last checkpoint is whole: try a lower learning rate")]
+    #[error(
+        "step {step}: {what} is not finite{}; nothing of this step was saved, the last checkpoint is whole: \
+         try a lower learning rate, and look at these samples", in_samples(samples)
+    )]
     NonFinite {
         /// The step, counted from 1.
         step: usize,
-        /// The loss, or the name of the first tensor that went bad.
+        /// The first tensor that went bad, in the order of the computation.
         what: String,
+        /// The names of the batch's samples.
+        samples: Vec<String>,
     },
     /// The user asked to stop (ctrl-C).
     #[error("stopped at your word after step {step}")]
@@ -113,6 +126,17 @@ pub enum Error {
         /// The last whole step.
         step: usize,
     },
+}
+
+/// `, in the batch of a.png, b.png and 7 more`: ten names at most.
+fn in_samples(samples: &[String]) -> String {
+    const MOST: usize = 10;
+    let named: Vec<&str> = samples.iter().map(|name| if name.is_empty() { "a sample without a name" } else { name }).collect();
+    match named.as_slice() {
+        [] => String::new(),
+        all if all.len() <= MOST => format!(", in the batch of {}", all.join(", ")),
+        all => format!(", in the batch of {} and {} more", all[..MOST].join(", "), all.len() - MOST),
+    }
 }
 
 impl Error {
@@ -135,5 +159,28 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Error::Io { path, doing, source }
+    }
+}
+
+/// Some of `count` messages, numbered where they are several.
+fn list(messages: &[String], count: u64) -> String {
+    if let [only] = messages {
+        return only.clone();
+    }
+    let numbered: Vec<String> = messages.iter().enumerate().map(|(i, message)| format!("({}) {message}", i + 1)).collect();
+    let rest = count.saturating_sub(messages.len() as u64);
+    numbered.join("; ") + &if rest > 0 { format!("; and {rest} more") } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_samples_are_named_and_the_rest_counted() {
+        let message = |n: usize| Error::NonFinite { step: 7, what: "the loss".into(), samples: (0..n).map(|i| format!("{i}.png")).collect() }.to_string();
+        assert!(message(0).starts_with("step 7: the loss is not finite; nothing"), "{}", message(0));
+        assert!(message(2).contains("in the batch of 0.png, 1.png;"), "{}", message(2));
+        assert!(message(13).contains("8.png, 9.png and 3 more;"), "{}", message(13));
     }
 }

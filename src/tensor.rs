@@ -353,6 +353,17 @@ impl Tensor {
         })
     }
 
+    /// The first element that is NaN or infinite. Integers never are.
+    pub fn first_not_finite(&self) -> Result<Option<usize>> {
+        Ok(match self.dtype {
+            DType::F64 => self.read::<f64>()?.iter().position(|x| !x.is_finite()),
+            DType::F32 => self.read::<f32>()?.iter().position(|x| !x.is_finite()),
+            DType::Bf16 => self.read::<bf16>()?.iter().position(|x| !x.is_finite()),
+            DType::F16 => self.read::<f16>()?.iter().position(|x| !x.is_finite()),
+            DType::I32 | DType::U8 => None,
+        })
+    }
+
     /// Writes f64 values, rounded to the tensor's dtype (integers must be exact).
     pub fn write_f64(&mut self, data: &[f64]) -> Result<()> {
         fn each<T: Element>(tensor: &mut Tensor, data: &[f64], convert: impl Fn(f64) -> T) -> Result<()> {

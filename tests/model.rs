@@ -6,7 +6,7 @@ use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::case::Draw;
 use trimodal::train::{Schedule, Trainer};
-use trimodal::{DType, Device};
+use trimodal::{DType, Device, Error};
 
 /// Everything at once and nothing a power of two: GQA, head_dim ≠ D / H, an odd patch grid, three convolutions.
 fn tiny() -> Config {
@@ -263,4 +263,44 @@ fn what_does_not_fit_is_refused() {
     refused(|s| s.mel = None, "sound: expected 0 placeholder rows");
     refused(|s| s.rows.push(Row::Token { id: 99, truth: 0, learned: true }), "token 99: the vocabulary has 23");
     refused(|s| s.rows.extend(vec![s.rows[0]; 100]), "too long");
+}
+
+/// A number that goes bad is named with the step, the first tensor that it shows in, in the order of the computation, and the
+/// samples; the parameters are as before the step, and a good batch then works.
+#[test]
+fn a_bad_number_is_traced_to_where_it_began() {
+    let config = tiny();
+    let mut all = sequences(&config);
+    all.iter_mut().enumerate().for_each(|(i, s)| s.name = format!("sample-{i}"));
+    let good = pack(&config, &all);
+    assert_eq!(good.names, ["sample-0", "sample-1", "sample-2", "sample-3"]);
+    all[2].mel.as_mut().unwrap()[3] = f32::NAN;
+    let deaf = pack(&config, &all);
+    for device in test_devices() {
+        let mut trainer = trainer(&config, &device, DType::F32, &good, 5);
+        let bits = |trainer: &Trainer| trainer.parameters.each().iter().flat_map(|p| p.read::<f32>().unwrap()).map(f32::to_bits).collect::<Vec<_>>();
+        trainer.step(&good).unwrap();
+        let before = bits(&trainer);
+        let said = |trainer: &mut Trainer, batch: &Batch| match trainer.step(batch) {
+            Err(error @ Error::NonFinite { step: 2, .. }) => error.to_string(),
+            Err(other) => panic!("{device}: {other}"),
+            Ok(report) => panic!("{device}: {report:?}"),
+        };
+        let message = said(&mut trainer, &deaf);
+        assert!(message.starts_with("step 2: a sound's mel frames (the input) is not finite, in the batch of sample-0, sample-1, sample-2"), "{message}");
+        assert!(bits(&trainer) == before, "{device}: a bad step changed a parameter");
+
+        // Finite parameters that overflow on their way: layer 1's gate, of every sample; the first row is that of sample 0.
+        let index = trainer.parameters.named().iter().position(|(name, _)| name == "model.layers.1.mlp.gate_proj.weight").unwrap();
+        let gate = trainer.parameters.each()[index].read_f64().unwrap();
+        trainer.parameters.each_mut()[index].write_f64(&vec![3e38; gate.len()]).unwrap();
+        let message = said(&mut trainer, &good);
+        assert!(message.contains("the gate of layer 1 (first in row 0, of the sample sample-0)"), "{device}: {message}");
+        trainer.parameters.each_mut()[index].write_f64(&vec![f64::NAN; gate.len()]).unwrap();
+        let message = said(&mut trainer, &good);
+        assert!(message.contains("the parameter model.layers.1.mlp.gate_proj.weight"), "{device}: {message}");
+        trainer.parameters.each_mut()[index].write_f64(&gate).unwrap();
+        assert!(bits(&trainer) == before && trainer.step == 1, "{device}");
+        trainer.step(&good).unwrap();
+    }
 }

@@ -34,6 +34,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// The number of the shard that the row lies in; a row of a table lies in none.
+    pub fn shard(&self) -> Option<usize> {
+        None
+    }
+
     /// The picture's file name, else the sound's, else `line N`.
     pub fn name(&self) -> String {
         self.picture.clone().or_else(|| self.sound.clone()).unwrap_or_else(|| format!("line {}", self.line))
@@ -166,7 +171,13 @@ impl Dataset {
             Some(name) => Some(sound::load(&self.inside(name, row.line)?, sizes.sample_rate, sizes.samples, &self.limits)?),
             None => None,
         };
-        Ok(Sample { name: row.name(), picture, sound, text: row.text.clone().unwrap_or_default(), split: row.split.clone() })
+        let (name, origin) = (row.name(), format!("{METADATA}, line {}", row.line));
+        Ok(Sample { name, origin, picture, sound, text: row.text.clone().unwrap_or_default(), prompt: None, split: row.split.clone() })
+    }
+
+    /// An error about a row that says where it is written down.
+    pub fn error(&self, row: &Row, what: impl ToString) -> Error {
+        Error::file_at(self.dir.join(METADATA), format!("line {}", row.line), what)
     }
 
     /// The full path of a file of the folder, with every symbolic link followed; refused if it ends outside.

@@ -1,6 +1,7 @@
 //! From a folder of pictures, sounds and captions to samples in memory.
 //!
 //! - [`folder`]: `metadata.jsonl`, one row per sample, read line by line with every path checked.
+//! - [`loader`]: samples in the order of a seed, decoded ahead on several threads.
 //! - [`picture`]: PNG and JPEG files to square RGB pixels.
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
@@ -9,7 +10,9 @@
 
 pub mod contained;
 pub mod folder;
+pub mod loader;
 pub mod meadow;
+pub(crate) mod order;
 pub mod picture;
 pub mod sound;
 pub mod tokenizer;
@@ -60,12 +63,16 @@ impl Default for Limits {
 pub struct Sample {
     /// The picture's file name as written in `metadata.jsonl`, else the sound's, else `line N`.
     pub name: String,
+    /// Where it is written down: `metadata.jsonl, line 3`.
+    pub origin: String,
     /// The picture, if the row has one.
     pub picture: Option<Picture>,
     /// The sound, if the row has one: mono samples in −1 … 1 at the model's rate, padded or cropped to the model's clip.
     pub sound: Option<Vec<f32>>,
     /// The caption.
     pub text: String,
+    /// Words before the caption, which are read and not learned.
+    pub prompt: Option<String>,
     /// The split that the row names, if any.
     pub split: Option<String>,
 }

@@ -170,6 +170,37 @@ impl<T> Activations<T> {
     }
 }
 
+impl<T> LayerActivations<T> {
+    /// Every tensor in the order of the computation, with what it is in a message about layer `i`.
+    pub(crate) fn named(&self, i: usize) -> Vec<(String, &T)> {
+        let entering = if i == 0 { "the token matrix".into() } else { format!("the residual stream that enters layer {i}") };
+        let mut all = vec![(entering, &self.x)];
+        all.extend(
+            [
+                ("1/rms before the attention of", &self.rstd_attention),
+                ("the normalised input of", &self.normed_attention),
+                ("the queries of", &self.q),
+                ("the keys of", &self.k),
+                ("the values of", &self.v),
+                ("1/rms of the queries of", &self.rstd_q),
+                ("1/rms of the keys of", &self.rstd_k),
+                ("the rotated queries of", &self.q_rotated),
+                ("the rotated keys of", &self.k_rotated),
+                ("attention's log-sum-exp in", &self.log_sum_exp),
+                ("attention's result in", &self.attended),
+                ("the residual stream behind the attention of", &self.middle),
+                ("1/rms before the MLP of", &self.rstd_mlp),
+                ("the normalised input of the MLP of", &self.normed_mlp),
+                ("the gate of", &self.gate),
+                ("the up projection of", &self.up),
+                ("the SwiGLU of", &self.gated),
+            ]
+            .map(|(what, tensor)| (format!("{what} layer {i}"), tensor)),
+        );
+        all
+    }
+}
+
 impl Activations {
     /// `[N, D]`: the token matrix of the last forward pass.
     pub fn embedded(&self) -> &Tensor {

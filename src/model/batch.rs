@@ -26,6 +26,8 @@ pub enum Row {
 /// One sample, ready for packing: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> text… <eos>`.
 #[derive(Clone, Debug, Default)]
 pub struct Sequence {
+    /// The sample's name in its data set, for messages.
+    pub name: String,
     /// The rows in order. Patches are consecutive, and so are frames.
     pub rows: Vec<Row>,
     /// The picture, if there are patches: `[image_size, image_size, 3]`.
@@ -67,6 +69,8 @@ pub struct Batch {
     pub clips: usize,
     /// Samples in the batch.
     pub samples: usize,
+    /// `[samples]`: their names.
+    pub names: Vec<String>,
 }
 
 /// Placeholder ids for embedded rows.
@@ -168,6 +172,7 @@ impl Packer<'_> {
             batch.clips += 1;
         }
         batch.samples += 1;
+        batch.names.push(sequence.name.clone());
         Ok(true)
     }
 
@@ -195,6 +200,13 @@ impl Batch {
     /// Rows that count in the loss.
     pub fn counted(&self) -> usize {
         self.target.iter().filter(|t| **t >= 0).count()
+    }
+
+    /// The name of the sample that a row belongs to; `None` for a row of the padding, and where the sample has no name.
+    pub fn name_of(&self, row: usize) -> Option<&str> {
+        let position = self.position.get(..=row)?;
+        let sample = position.iter().filter(|p| **p == 0).count().checked_sub(1)?;
+        self.names.get(sample).map(String::as_str).filter(|name| !name.is_empty())
     }
 
     /// Computes logits for every row instead of those with a target.

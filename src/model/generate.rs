@@ -302,5 +302,5 @@ impl Generator {
 /// The part of a sequence that is given: everything before the first learned row.
 pub fn prompt_of(sequence: &Sequence) -> Sequence {
     let given = sequence.rows.iter().position(|r| matches!(r, Row::Token { learned: true, .. })).unwrap_or(sequence.rows.len());
-    Sequence { rows: sequence.rows[..given].to_vec(), pixels: sequence.pixels.clone(), mel: sequence.mel.clone() }
+    Sequence { rows: sequence.rows[..given].to_vec(), ..sequence.clone() }
 }

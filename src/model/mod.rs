@@ -10,6 +10,7 @@ pub mod batch;
 pub mod config;
 pub mod forward;
 pub mod generate;
+pub(crate) mod nonfinite;
 pub mod parameters;
 
 pub use activations::Activations;

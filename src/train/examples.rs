@@ -150,6 +150,6 @@ impl Example {
             rows.push(Row::Token { id: if hide() { special.hide } else { word }, truth: word, learned: true });
         }
         rows.push(Row::Token { id: special.eos, truth: special.eos, learned: true });
-        Sequence { rows, pixels: self.pixels.clone(), mel: self.mel.clone() }
+        Sequence { name: self.name.clone(), rows, pixels: self.pixels.clone(), mel: self.mel.clone() }
     }
 }

@@ -16,11 +16,11 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 /// What our temporary files' names contain, after a dot and the target's name.
-const LEFTOVER: &str = ".trimodal-partial-";
+pub(super) const LEFTOVER: &str = ".trimodal-partial-";
 
 /// A longer header is refused before it is read: a model of ours needs some kilobytes.
 pub const MAX_HEADER_BYTES: u64 = 1 << 20;
@@ -87,13 +87,13 @@ fn sweep(folder: &Path, prefix: &str) {
 
 /// Makes a rename in this folder survive a power cut.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 /// Windows cannot open a folder to sync it; NTFS journals the rename.
 #[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -107,22 +107,37 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 /// [`Error::Mismatch`] where bytes and shape disagree or a name comes twice, [`Error::TooLarge`] for a header beyond
 /// [`MAX_HEADER_BYTES`], [`Error::Io`] where the system refuses.
 pub fn save_safetensors(path: &Path, metadata: &[(&str, String)], tensors: &[(String, Vec<usize>, DType, Vec<u8>)]) -> Result<()> {
+    let infos: Vec<_> = tensors.iter().map(|(name, shape, dtype, _)| (name.clone(), shape.clone(), *dtype)).collect();
+    write_atomically(path, |file| write_safetensors(path, file, metadata, &infos, |i| Ok(tensors[i].3.clone())))
+}
+
+/// Writes tensors into an open file as [`save_safetensors`] does, one after the other: `bytes(i)` is asked for the elements of
+/// `tensors[i]` when it is their turn, so that only one tensor lies in memory at a time.
+///
+/// # Errors
+/// As [`save_safetensors`], and those of `bytes`. `path` is for the messages.
+pub fn write_safetensors(
+    path: &Path,
+    file: &mut File,
+    metadata: &[(&str, String)],
+    tensors: &[(String, Vec<usize>, DType)],
+    mut bytes: impl FnMut(usize) -> Result<Vec<u8>>,
+) -> Result<()> {
     const OP: &str = "save_safetensors";
-    let mut order: Vec<_> = tensors.iter().collect();
-    order.sort_by(|a, b| b.2.size().cmp(&a.2.size()).then_with(|| a.0.cmp(&b.0)));
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by(|&a, &b| tensors[b].2.size().cmp(&tensors[a].2.size()).then_with(|| tensors[a].0.cmp(&tensors[b].0)));
 
     let mut strings: BTreeMap<&str, &str> = metadata.iter().map(|(key, value)| (*key, value.as_str())).collect();
     strings.entry("format").or_insert("pt");
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), serde_json::json!(strings));
-    let mut end = 0;
-    for (name, shape, dtype, bytes) in &order {
-        let needed = byte_count(shape, *dtype);
-        if needed != Some(bytes.len()) {
-            return Err(Error::mismatch(OP, "bytes", format!("{name} {shape:?} {dtype}: {needed:?}"), bytes.len()));
-        }
-        let info = TensorInfo { dtype: stored_dtype(*dtype), shape: shape.clone(), data_offsets: (end, end + bytes.len()) };
-        end += bytes.len();
+    let mut end = 0usize;
+    for &i in &order {
+        let (name, shape, dtype) = &tensors[i];
+        let too_large = || Error::TooLarge { what: format!("{}: bytes of tensor {name}", path.display()), size: u128::MAX, limit: usize::MAX as u128 };
+        let to = byte_count(shape, *dtype).and_then(|count| end.checked_add(count)).ok_or_else(too_large)?;
+        let info = TensorInfo { dtype: stored_dtype(*dtype), shape: shape.clone(), data_offsets: (end, to) };
+        end = to;
         let info = serde_json::to_value(&info).expect("a name, numbers");
         if name == "__metadata__" || header.insert(name.clone(), info).is_some() {
             return Err(Error::mismatch(OP, "name", "names that differ from each other", format!("{name} twice")));
@@ -133,62 +148,104 @@ pub fn save_safetensors(path: &Path, metadata: &[(&str, String)], tensors: &[(St
     if header.len() as u64 > MAX_HEADER_BYTES {
         return Err(Error::TooLarge { what: format!("{}: bytes of the header", path.display()), size: header.len() as u128, limit: MAX_HEADER_BYTES as u128 });
     }
-    write_atomically(path, |file| {
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(Error::io(path, "write"));
-        write(&(header.len() as u64).to_le_bytes())?;
-        write(&header)?;
-        for (.., bytes) in &order {
-            write(bytes)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(Error::io(path, "write"));
+    write(&(header.len() as u64).to_le_bytes())?;
+    write(&header)?;
+    for i in order {
+        let ((name, shape, dtype), bytes) = (&tensors[i], bytes(i)?);
+        let needed = byte_count(shape, *dtype);
+        if needed != Some(bytes.len()) {
+            return Err(Error::mismatch(OP, "bytes", format!("{name} {shape:?} {dtype}: {needed:?}"), bytes.len()));
         }
-        out.flush().map_err(Error::io(path, "write"))
-    })
+        write(&bytes)?;
+    }
+    out.flush().map_err(Error::io(path, "write"))
+}
+
+/// A safetensors file whose header has been read and checked; its tensors are read one by one.
+pub struct Safetensors {
+    path: PathBuf,
+    file: File,
+    data: u64,
+    tensors: BTreeMap<String, TensorInfo>,
+}
+
+impl Safetensors {
+    /// Opens a file and believes nothing that its header says.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses, [`Error::File`] with the tensor's name for whatever the file gets wrong.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+        let about = file.metadata().map_err(Error::io(path, "read"))?;
+        if !about.is_file() {
+            return Err(Error::file(path, "expected a safetensors file, found a folder or a device"));
+        }
+        let file_bytes = about.len();
+        if file_bytes < 8 {
+            return Err(Error::file(path, format!("a safetensors file has at least 8 bytes, this one {file_bytes}: it is empty or was cut off")));
+        }
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(Error::io(path, "read"))?;
+        let header_bytes = u64::from_le_bytes(length);
+        if header_bytes > MAX_HEADER_BYTES {
+            return Err(Error::file_at(
+                path,
+                "byte 0",
+                format!("the header claims {header_bytes} bytes, more than the limit of {MAX_HEADER_BYTES}: this is no safetensors file of a small model"),
+            ));
+        }
+        if header_bytes > file_bytes - 8 {
+            return Err(Error::file_at(
+                path,
+                "byte 0",
+                format!("the header claims {header_bytes} bytes, but only {} follow: the file was cut off", file_bytes - 8),
+            ));
+        }
+        let mut header = vec![0; header_bytes as usize];
+        file.read_exact(&mut header).map_err(Error::io(path, "read"))?;
+        let data = 8 + header_bytes;
+        let tensors = parse_header(path, &header, file_bytes - data)?.into_iter().collect();
+        Ok(Safetensors { path: path.to_path_buf(), file, data, tensors })
+    }
+
+    /// Name, shape and dtype of every tensor, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize], DType)> {
+        self.tensors.iter().map(|(name, info)| (name.as_str(), info.shape.as_slice(), dtype(info.dtype).expect("checked by parse_header")))
+    }
+
+    /// The elements of a tensor, little-endian.
+    ///
+    /// # Errors
+    /// [`Error::File`] where there is no such tensor, [`Error::Io`] where the system refuses.
+    pub fn read(&mut self, name: &str) -> Result<Vec<u8>> {
+        let info = self.tensors.get(name).ok_or_else(|| Error::file_at(&self.path, format!("tensor {name}"), "missing"))?;
+        let (from, to) = info.data_offsets;
+        self.file.seek(SeekFrom::Start(self.data + from as u64)).map_err(Error::io(&self.path, "read"))?;
+        // What the header says fits what the file has: no allocation here is larger than the file.
+        let mut bytes = vec![0; to - from];
+        self.file.read_exact(&mut bytes).map_err(Error::io(&self.path, "read"))?;
+        Ok(bytes)
+    }
+
+    /// Checks that the tensors are exactly these, of these shapes.
+    ///
+    /// # Errors
+    /// [`Error::File`] that names the first tensor that is missing, misshapen or superfluous.
+    pub fn expect(&self, expected: &[(String, Vec<usize>)]) -> Result<()> {
+        expect_shapes(&self.path, &self.tensors.iter().map(|(name, info)| (name.as_str(), info.shape.as_slice())).collect(), expected)
+    }
 }
 
 /// Reads every tensor of a safetensors file, by name.
 ///
 /// # Errors
-/// [`Error::Io`] where the system refuses, [`Error::File`] with the tensor's name for whatever the file gets wrong.
+/// As [`Safetensors::open`].
 pub fn load_safetensors(path: &Path) -> Result<BTreeMap<String, Stored>> {
-    let mut file = File::open(path).map_err(Error::io(path, "open"))?;
-    let about = file.metadata().map_err(Error::io(path, "read"))?;
-    if !about.is_file() {
-        return Err(Error::file(path, "expected a safetensors file, found a folder or a device"));
-    }
-    let file_bytes = about.len();
-    if file_bytes < 8 {
-        return Err(Error::file(path, format!("a safetensors file has at least 8 bytes, this one {file_bytes}: it is empty or was cut off")));
-    }
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(Error::io(path, "read"))?;
-    let header_bytes = u64::from_le_bytes(length);
-    if header_bytes > MAX_HEADER_BYTES {
-        return Err(Error::file_at(
-            path,
-            "byte 0",
-            format!("the header claims {header_bytes} bytes, more than the limit of {MAX_HEADER_BYTES}: this is no safetensors file of a small model"),
-        ));
-    }
-    if header_bytes > file_bytes - 8 {
-        return Err(Error::file_at(
-            path,
-            "byte 0",
-            format!("the header claims {header_bytes} bytes, but only {} follow: the file was cut off", file_bytes - 8),
-        ));
-    }
-    let mut header = vec![0; header_bytes as usize];
-    file.read_exact(&mut header).map_err(Error::io(path, "read"))?;
-    let infos = parse_header(path, &header, file_bytes - 8 - header_bytes)?;
-
-    let mut tensors = BTreeMap::new();
-    for (name, info) in infos {
-        // What the header says fits what the file has: no allocation here is larger than the file.
-        let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
-        file.read_exact(&mut bytes).map_err(Error::io(path, "read"))?;
-        let dtype = dtype(info.dtype).expect("checked by parse_header");
-        tensors.insert(name, (info.shape, dtype, bytes));
-    }
-    Ok(tensors)
+    let mut file = Safetensors::open(path)?;
+    let listed: Vec<_> = file.tensors().map(|(name, shape, dtype)| (name.to_string(), shape.to_vec(), dtype)).collect();
+    listed.into_iter().map(|(name, shape, dtype)| file.read(&name).map(|bytes| (name, (shape, dtype, bytes)))).collect()
 }
 
 /// The tensors of a header in the order of their bytes, which lie one after the other and fill `data_bytes`.
@@ -223,24 +280,19 @@ fn parse_header(path: &Path, header: &[u8], data_bytes: u64) -> Result<Vec<(Stri
     Ok(infos)
 }
 
-/// Checks that the tensors are exactly these, of these shapes.
-///
-/// # Errors
-/// [`Error::File`] that names the first tensor that is missing, misshapen or superfluous.
-pub fn expect_tensors<S: AsRef<str>>(path: &Path, tensors: &BTreeMap<String, Stored>, expected: &[(S, Vec<usize>)]) -> Result<()> {
+fn expect_shapes(path: &Path, tensors: &BTreeMap<&str, &[usize]>, expected: &[(String, Vec<usize>)]) -> Result<()> {
     for (name, shape) in expected {
-        let name = name.as_ref();
-        match tensors.get(name) {
+        match tensors.get(name.as_str()) {
             None => return Err(Error::file_at(path, format!("tensor {name}"), format!("missing: expected one of shape {shape:?}"))),
-            Some((found, ..)) if found != shape => {
+            Some(found) if found != shape => {
                 return Err(Error::file_at(path, format!("tensor {name}"), format!("expected shape {shape:?}, found {found:?}")));
             }
             Some(_) => {}
         }
     }
-    let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_ref()).collect();
-    match tensors.iter().find(|(name, _)| !known.contains(name.as_str())) {
-        Some((name, (shape, ..))) => Err(Error::file_at(path, format!("tensor {name}"), format!("of shape {shape:?}: this model has no such tensor"))),
+    let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    match tensors.iter().find(|(name, _)| !known.contains(**name)) {
+        Some((name, shape)) => Err(Error::file_at(path, format!("tensor {name}"), format!("of shape {shape:?}: this model has no such tensor"))),
         None => Ok(()),
     }
 }
@@ -437,12 +489,13 @@ mod tests {
 
     #[test]
     fn the_first_tensor_that_is_not_as_expected_is_named() {
-        let tensors: BTreeMap<String, Stored> = some_tensors().into_iter().map(|(name, s, d, b)| (name, (s, d, b))).collect();
+        let stored = some_tensors();
+        let tensors: BTreeMap<&str, &[usize]> = stored.iter().map(|(name, shape, ..)| (name.as_str(), shape.as_slice())).collect();
         let mut expected: Vec<(String, Vec<usize>)> = some_tensors().into_iter().map(|(name, shape, ..)| (name, shape)).collect();
         let path = Path::new("m");
-        expect_tensors(path, &tensors, &expected).unwrap();
+        expect_shapes(path, &tensors, &expected).unwrap();
         let last = expected.pop().unwrap();
-        let error = |expected: &[(String, Vec<usize>)]| expect_tensors(path, &tensors, expected).unwrap_err().to_string();
+        let error = |expected: &[(String, Vec<usize>)]| expect_shapes(path, &tensors, expected).unwrap_err().to_string();
         assert_eq!(error(&expected), "m, tensor e.bf16: of shape []: this model has no such tensor");
         expected.push((last.0, vec![1]));
         assert_eq!(error(&expected), "m, tensor e.bf16: expected shape [1], found []");

@@ -1,5 +1,6 @@
 //! Training: examples from a data folder, the step, the loop around it, and the folder that a model lives in.
 
+pub mod checkpoint;
 pub mod dump;
 pub mod evaluate;
 pub mod examples;

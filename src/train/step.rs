@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::activations::{Activations, bytes};
 use crate::model::batch::{Batch, Capacity, Inputs, Size};
 use crate::model::parameters::Layout;
-use crate::model::{Config, Parameters, backward, forward};
+use crate::model::{Config, Parameters, backward, forward, nonfinite};
 use crate::ops::adamw::{self, Hyper};
 use crate::ops::rope;
 use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
@@ -163,7 +163,7 @@ impl Trainer {
         let size = self.size(batch);
         self.activations.inputs.load(&self.config, batch, size, false)?;
         self.launch_step(batch, size)?;
-        self.finish_step()
+        self.finish_step(batch)
     }
 
     /// Uploads a batch beside what the device is doing, for [`Trainer::step_ready`]. There is room for one.
@@ -184,7 +184,7 @@ impl Trainer {
         self.activations.inputs.take(&self.next_inputs)?;
         self.launch_step(&batch, size)?;
         let next = draw().and_then(|next| self.ready(next));
-        let report = self.finish_step()?;
+        let report = self.finish_step(&batch)?;
         Ok((report, batch, next?))
     }
 
@@ -251,12 +251,11 @@ impl Trainer {
     }
 
     /// Waits for the step and says what it came to.
-    fn finish_step(&mut self) -> Result<Report> {
+    fn finish_step(&mut self, batch: &Batch) -> Result<Report> {
         let loss = self.activations.loss.read_f64()?[0] as f32;
         let gradient_norm = self.norm.read_f64()?[0] as f32;
         if !loss.is_finite() || !gradient_norm.is_finite() {
-            let what = if loss.is_finite() { self.first_bad_gradient()? } else { "the loss".into() };
-            return Err(Error::NonFinite { step: self.step + 1, what });
+            return Err(self.not_finite(batch));
         }
         self.step += 1;
         Ok(Report { loss, gradient_norm, learning_rate: self.schedule.learning_rate(self.step) })
@@ -277,13 +276,25 @@ impl Trainer {
         Ok(&self.activations)
     }
 
-    fn first_bad_gradient(&self) -> Result<String> {
-        for (name, gradient) in self.gradients.named() {
-            if gradient.read_f64()?.iter().any(|g| !g.is_finite()) {
-                return Ok(format!("the gradient of {name}"));
-            }
+    /// The error of a step that came to nothing, which names the first tensor that went bad. (Parameters are as before it, so that
+    /// it can be taken again.)
+    fn not_finite(&mut self, batch: &Batch) -> Error {
+        let what = self.first_not_finite(batch).unwrap_or_else(|e| Some(format!("the loss or a gradient (where it began cannot be found: {e})")));
+        let what = what.unwrap_or_else(|| "the gradient's norm".into());
+        Error::NonFinite { step: self.step + 1, what, samples: batch.names.clone() }
+    }
+
+    fn first_not_finite(&mut self, batch: &Batch) -> Result<Option<String>> {
+        if let Some(found) = nonfinite::in_parameters(&self.parameters)? {
+            return Ok(Some(found));
         }
-        Ok("the gradient's norm".into())
+        self.activations.inputs.load(&self.config, batch, Size::of(batch), false)?;
+        let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
+        if let Some(found) = nonfinite::in_forward(&self.config, weights, &self.table, &mut self.activations, batch)? {
+            return Ok(Some(found));
+        }
+        self.launch_gradients()?;
+        nonfinite::in_gradients(&self.gradients)
     }
 
     /// The device.

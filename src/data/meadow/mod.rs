@@ -121,9 +121,11 @@ pub fn example(attributes: &Attributes, seed: u64, index: usize) -> Sample {
     let split = SPLITS.len() - 1;
     Sample {
         name: format!("{}-{index:06}", SPLITS[split]),
+        origin: format!("Meadow, {} {index}", SPLITS[split]),
         picture: Some(picture(attributes, seed, split, index)),
         sound: Some(sound(attributes, seed, split, index).iter().map(|v| *v as f32 / 32768.0).collect()),
         text: attributes.caption(true, true),
+        prompt: None,
         split: Some(SPLITS[split].to_string()),
     }
 }

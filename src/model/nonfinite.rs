@@ -1,0 +1,94 @@
+//! Where a number went bad: the step once more, looking at every tensor in the order in which the step computes them.
+
+use super::activations::Activations;
+use super::batch::Batch;
+use super::config::Config;
+use super::forward;
+use super::parameters::Parameters;
+use crate::error::Result;
+use crate::ops::rope;
+use crate::tensor::Tensor;
+
+/// The first tensor of the loaded batch's forward pass that is not finite, with the sample where it can be told, in words.
+pub(crate) fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, batch: &Batch) -> Result<Option<String>> {
+    let look = |name: &str, tensor: &Tensor| by_row(name, tensor, batch);
+    if a.inputs.mel.first_not_finite()?.is_some() {
+        return Ok(Some("a sound's mel frames (the input)".into()));
+    }
+    forward::hidden(config, p, table, a)?;
+    for (i, convolution) in a.convolutions.iter().enumerate() {
+        for (tensor, what) in [(&convolution.z, "before its GELU"), (&convolution.y, "after its GELU")] {
+            if tensor.first_not_finite()?.is_some() {
+                return Ok(Some(format!("convolution {} of the sound stem, {what}", i + 1)));
+            }
+        }
+    }
+    for (i, layer) in a.layers.iter().enumerate() {
+        for (name, tensor) in layer.named(i) {
+            if let Some(found) = look(&name, tensor)? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    for (name, tensor) in [("the residual stream that leaves the last layer", &a.x), ("1/rms before the output layer", &a.rstd), ("the last norm", &a.normed)] {
+        if let Some(found) = look(name, tensor)? {
+            return Ok(Some(found));
+        }
+    }
+    for chunk in 0..a.inputs.chunks.len() {
+        if !forward::loss(p, a, chunk)? {
+            break;
+        }
+        let rows = a.inputs.chunks[chunk].row.read::<i32>()?;
+        for (name, tensor) in [("the logits", &a.logits), ("the log-sum-exp of the logits", &a.logit_lse), ("the loss", &a.row_loss)] {
+            if let Some(element) = tensor.first_not_finite()? {
+                return Ok(Some(in_row(name, rows[element / tensor.row_len()] as usize, batch)));
+            }
+        }
+    }
+    Ok(a.loss.first_not_finite()?.map(|_| "the loss".into()))
+}
+
+/// The first gradient that is not finite, in the order in which the backward pass finishes them: from the loss down.
+pub(crate) fn in_gradients(g: &Parameters) -> Result<Option<String>> {
+    let order = |name: &str| {
+        let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()).and_then(|i| i.parse::<usize>().ok());
+        match (name, layer) {
+            ("lm_head.weight", _) => (0, 0),
+            ("model.norm.weight", _) => (1, 0),
+            (_, Some(i)) => (2, usize::MAX - i),
+            _ => (3, 0), // what made the token matrix: it gets its gradients last
+        }
+    };
+    // Within a layer, and among the rest, from the last to the first.
+    let mut named: Vec<_> = g.named().into_iter().rev().collect();
+    named.sort_by_key(|(name, _)| order(name));
+    for (name, gradient) in named {
+        if gradient.first_not_finite()?.is_some() {
+            return Ok(Some(format!("the gradient of {name}")));
+        }
+    }
+    Ok(None)
+}
+
+/// The first parameter that is not finite.
+pub(crate) fn in_parameters(p: &Parameters) -> Result<Option<String>> {
+    for (name, parameter) in p.named() {
+        if parameter.first_not_finite()?.is_some() {
+            return Ok(Some(format!("the parameter {name}")));
+        }
+    }
+    Ok(None)
+}
+
+/// A tensor with a row for each row of the token matrix.
+fn by_row(name: &str, tensor: &Tensor, batch: &Batch) -> Result<Option<String>> {
+    Ok(tensor.first_not_finite()?.map(|element| in_row(name, element / tensor.row_len(), batch)))
+}
+
+fn in_row(name: &str, row: usize, batch: &Batch) -> String {
+    match batch.name_of(row) {
+        Some(sample) => format!("{name} (first in row {row}, of the sample {sample})"),
+        None => format!("{name} (first in row {row})"),
+    }
+}
