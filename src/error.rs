@@ -110,7 +110,8 @@ pub enum Error {
     /// The loss or a gradient is not a finite number.
     #[error(
         "step {step}: {what} is not finite{}; nothing of this step was saved, the last checkpoint is whole: \
-         try a lower learning rate, and look at these samples", in_samples(samples)
+         try a lower learning rate, and look at these samples",
+        in_samples(samples)
     )]
     NonFinite {
         /// The step, counted from 1.

@@ -15,7 +15,7 @@ use trimodal::data::Tokenizer;
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Config, Parameters};
 use trimodal::train::files::load_safetensors;
-use trimodal::train::{Schedule, Trainer, folder};
+use trimodal::train::{Schedule, Trainer, checkpoint};
 use trimodal::{DType, Device, Result};
 
 // ── what is saved ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -40,15 +40,13 @@ fn stamp(trainer: &mut Trainer, step: usize) {
 }
 
 fn save(run: &Path, trainer: &Trainer, tokenizer: &Tokenizer) -> Result<()> {
-    folder::save(run, trainer, tokenizer, &serde_json::json!({ "step": trainer.step }))
+    checkpoint::save(run, trainer, tokenizer, &checkpoint::State::default(), 2).map(drop)
 }
 
 /// The step of the newest checkpoint, if every file of it is whole and of that step.
 fn whole(run: &Path) -> std::result::Result<usize, String> {
-    let dir = run.to_path_buf();
-    let text = fs::read_to_string(dir.join("trainer_state.json")).map_err(|e| format!("trainer_state.json: {e}"))?;
-    let state: serde_json::Value = serde_json::from_str(&text).map_err(|e| format!("trainer_state.json: {e}"))?;
-    let step = state["step"].as_u64().ok_or("trainer_state.json without its step")? as usize;
+    let dir = checkpoint::latest(run).map_err(|e| e.to_string())?;
+    let step = checkpoint::read_state(&dir).map_err(|e| e.to_string())?.step;
     for name in ["model.safetensors", "optimizer.safetensors"] {
         for (tensor, (_, _, bytes)) in load_safetensors(&dir.join(name)).map_err(|e| e.to_string())? {
             let odd = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).find(|v| *v != step as f32);

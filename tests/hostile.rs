@@ -5,6 +5,8 @@
 //! afford. A mutant is named by its format and its number: `TRIMODAL_FUZZ_FORMAT=png TRIMODAL_FUZZ_FROM=123 TRIMODAL_FUZZ=1`
 //! makes just that one again.
 
+#[path = "hostile/crafted.rs"]
+mod crafted;
 #[path = "hostile/formats.rs"]
 mod formats;
 #[path = "hostile/guard.rs"]
@@ -203,6 +205,14 @@ fn mutants_are_taken_or_refused() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
+/// For `scripts/soak-fuzz`, which asks for them by name.
+#[test]
+fn formats_are_listed() {
+    for format in Format::ALL {
+        println!("format: {}", format.name());
+    }
+}
+
 #[test]
 fn every_truncation_is_taken_or_refused() {
     for format in Format::ALL {
@@ -227,5 +237,67 @@ fn every_truncation_is_taken_or_refused() {
             format.name(),
             tally.taken
         );
+    }
+}
+
+#[test]
+fn lies_made_by_hand_are_refused() {
+    let mut bad = Vec::new();
+    for lie in crafted::lies() {
+        let folder = folder();
+        lie.format.furnish(folder.path());
+        let path = folder.path().join(lie.format.file());
+        fs::write(&path, &lie.bytes).expect("a file");
+        guard::reading(&path);
+        let outcome = measure(|| lie.format.read(&path));
+        let (ms, mib) = (outcome.time.as_secs_f64() * 1e3, outcome.peak as f64 / (1 << 20) as f64);
+        println!("{:12} {:45} {ms:8.1} ms {mib:8.2} MiB  {}", lie.format.name(), lie.what, outcome.refused.as_deref().unwrap_or("taken"));
+        let mut tally = Tally::default();
+        let refused = outcome.refused.as_deref().unwrap_or("it was taken");
+        let wrong = lie.words.iter().find(|word| !refused.contains(*word)).map(|word| format!("expected {word:?} in: {refused}"));
+        bad.extend(tally.verdict(&outcome, &path).or(wrong).map(|what| format!("{}: {}: {what}", lie.format.name(), lie.what)));
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn a_config_that_boasts_asks_for_no_memory() {
+    let folder = folder();
+    crafted::boastful_model(folder.path());
+    let outcome = measure(|| trimodal::train::ModelFolder::open(folder.path(), &trimodal::Device::Cpu, trimodal::DType::F32));
+    let error = outcome.refused.expect("an error");
+    assert!(error.contains("model.safetensors") && error.contains("1048576 layers"), "{error}");
+    assert!(outcome.peak < guard::MEMORY && outcome.time < guard::TIME, "{} bytes, {:?}", outcome.peak, outcome.time);
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_devices_and_folders_are_refused_and_not_waited_for() {
+    use std::os::unix::fs::symlink;
+    for format in Format::ALL {
+        let folder = folder();
+        let path = folder.path().join(format.file());
+        let refused = |what: &str| {
+            guard::reading(&path);
+            let outcome = measure(|| format.read(&path));
+            let error = outcome.refused.unwrap_or_else(|| panic!("{}: {what} was taken", format.name()));
+            assert!(error.contains(&*folder.path().to_string_lossy()), "{}: {what}: {error}", format.name());
+            assert!(outcome.time < guard::TIME && outcome.peak < 1 << 20, "{}: {what}: {:?}, {} bytes", format.name(), outcome.time, outcome.peak);
+        };
+        refused("what is not there");
+        fs::create_dir(&path).expect("a folder");
+        refused("a folder");
+        fs::remove_dir(&path).expect("an empty folder");
+        for device in ["/dev/zero", "/dev/full", "/proc/self/mem"] {
+            symlink(device, &path).expect("a link");
+            refused(device);
+            fs::remove_file(&path).expect("a link");
+        }
+        symlink(format.file(), &path).expect("a link");
+        refused("a link to itself");
+        fs::remove_file(&path).expect("a link");
+        if std::process::Command::new("mkfifo").arg(&path).status().is_ok_and(|status| status.success()) {
+            refused("a pipe");
+        }
     }
 }

@@ -203,7 +203,8 @@ fn fill(folder: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &State) 
     let step = ("step", trainer.step.to_string());
     let tensors = |name: &str, sets: &[(&str, &Parameters)]| {
         let path = folder.join(name);
-        let named: Vec<_> = sets.iter().flat_map(|(prefix, set)| set.named().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))).collect();
+        let named: Vec<_> =
+            sets.iter().flat_map(|(prefix, set)| set.named().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))).collect();
         let infos: Vec<_> = named.iter().map(|(name, tensor)| (name.clone(), tensor.shape().dims().to_vec(), DType::F32)).collect();
         create(&path, |file| {
             write_safetensors(&path, file, std::slice::from_ref(&step), &infos, |i| {
@@ -406,7 +407,8 @@ mod tests {
         let read = restore(&path, &mut second).unwrap();
         assert_eq!(State { step: 0, version: String::new(), ..read }, state);
         assert_eq!(second.step, 7);
-        let sets = |t: &Trainer| [&t.parameters, &t.moments[0], &t.moments[1]].map(|p| p.each().iter().flat_map(|t| t.read::<f32>().unwrap()).collect::<Vec<_>>());
+        let sets =
+            |t: &Trainer| [&t.parameters, &t.moments[0], &t.moments[1]].map(|p| p.each().iter().flat_map(|t| t.read::<f32>().unwrap()).collect::<Vec<_>>());
         assert!(sets(&first) == sets(&second));
         // A run and its checkpoint are opened alike.
         for path in [folder.path(), &path] {
