@@ -7,6 +7,7 @@ use std::path::Path;
 use trimodal::data::folder::Sizes;
 use trimodal::data::{Dataset, Limits, Picture, Tokenizer, meadow, picture, sound};
 use trimodal::model::{Config, Parameters};
+use trimodal::train::checkpoint::{Best, State, read_state};
 use trimodal::train::files::save_safetensors;
 use trimodal::train::folder::read_parameters;
 use trimodal::{DType, Device, Result};
@@ -24,10 +25,11 @@ pub enum Format {
     Jsonl,
     Config,
     Tokenizer,
+    State,
 }
 
 impl Format {
-    pub const ALL: [Format; 7] = [Format::Safetensors, Format::Png, Format::Jpeg, Format::Wav, Format::Jsonl, Format::Config, Format::Tokenizer];
+    pub const ALL: [Format; 8] = [Format::Safetensors, Format::Png, Format::Jpeg, Format::Wav, Format::Jsonl, Format::Config, Format::Tokenizer, Format::State];
 
     /// Its name in reports and on the command line.
     pub fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Format {
             Format::Jsonl => "jsonl",
             Format::Config => "config",
             Format::Tokenizer => "tokenizer",
+            Format::State => "state",
         }
     }
 
@@ -52,6 +55,7 @@ impl Format {
             Format::Jsonl => "metadata.jsonl",
             Format::Config => "config.json",
             Format::Tokenizer => "tokenizer.json",
+            Format::State => "trainer_state.json",
         }
     }
 
@@ -98,6 +102,7 @@ impl Format {
                 json["model"]["vocab"].as_object_mut().expect("a vocabulary").retain(|token, _| kept(token));
                 vec![json.to_string().into_bytes()]
             }
+            Format::State => vec![serde_json::to_vec_pretty(&State { best: Some(Best { step: 3, loss: 0.5 }), loss: Some(0.25), ..State::default() }).expect("JSON")],
         }
     }
 
@@ -160,6 +165,9 @@ impl Format {
                 "-0",
                 "1e400",
             ],
+            Format::State => {
+                &["{", "}", "[", "]", "\"", ",", ":", "null", "-1", "1e308", "NaN", "\"step\"", "\"position\"", "\"best\"", "4294967296", "\\ud800"]
+            }
             Format::Config => &[
                 "{",
                 "}",
@@ -247,7 +255,7 @@ impl Format {
             Format::Jpeg => repair::jpeg(&mut bytes, &mut random),
             Format::Wav => repair::wav(&mut bytes, &mut random),
             Format::Jsonl => repair::json_lines(&mut bytes, &original, self.words(), &mut random),
-            Format::Config | Format::Tokenizer => repair::json(&mut bytes, &original, self.words(), &mut random),
+            Format::Config | Format::Tokenizer | Format::State => repair::json(&mut bytes, &original, self.words(), &mut random),
         }
         bytes
     }
@@ -306,6 +314,7 @@ impl Format {
                 let _ = tokenizer.decode(&[0, 1, 9, tokenizer.vocabulary() as u32 - 1]);
                 Ok(())
             }
+            Format::State => read_state(path.parent().expect("a folder")).map(drop),
         }
     }
 }

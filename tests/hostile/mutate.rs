@@ -144,7 +144,10 @@ pub fn json(value: &mut Value, words: &[&str], random: &mut Random) {
             4 => Value::from(-(random.below(1 << 20) as i64)),
             5 => Value::from(random.below(1 << 16) as f64 * 1e300),
             6 | 7 if !words.is_empty() => Value::from(*random.pick(words)),
-            8 => Value::from("x".repeat(random.below(1 << random.below(12)))),
+            8 => {
+                let most = 1 << random.below(12);
+                Value::from("x".repeat(random.below(most)))
+            }
             9 => (0..random.below(140)).fold(Value::Null, |inner, _| Value::Array(vec![inner])),
             10 => Value::Object(serde_json::Map::new()),
             // Another part of the same file: right in itself, wrong here.

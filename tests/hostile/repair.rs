@@ -116,7 +116,7 @@ pub fn jpeg(bytes: &mut Vec<u8>, random: &mut Random) {
     let mut starts: Vec<usize> =
         bytes.windows(2).enumerate().filter(|(_, w)| w[0] == 0xff && w[1] >= 0xc0 && !(0xd0..=0xd7).contains(&w[1])).map(|(i, _)| i).collect();
     starts.push(bytes.len());
-    let mut segments: Vec<Vec<u8>> = starts.windows(2).map(|w| bytes[w[0]..w[1]].to_vec()).filter(|s| !matches!(s[1], 0xd8 | 0xd9)).collect();
+    let mut segments: Vec<Vec<u8>> = starts.windows(2).map(|w| bytes[w[0]..w[1]].to_vec()).filter(|s| s.len() > 1 && !matches!(s[1], 0xd8 | 0xd9)).collect();
     if segments.is_empty() {
         return;
     }
