@@ -4,7 +4,7 @@
 //! (`Tensor::part`). What an operation writes is given to it as `&mut Tensor`, so the borrow checker is the aliasing rule. The number of rows may shrink below what was allocated
 //! ([`Tensor::set_rows`]): a training step allocates once for the largest batch and every batch uses what it needs.
 
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, Held};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 use std::fmt;
@@ -75,9 +75,9 @@ impl Shape {
         &self.sizes[..self.rank as usize]
     }
 
-    /// The product of the sizes; 1 for a scalar. Never overflows: [`Tensor`] checks it when it is made.
+    /// The product of the sizes; 1 for a scalar, and `usize::MAX` where it does not fit (no [`Tensor`] has such a shape).
     pub fn len(&self) -> usize {
-        self.dims().iter().product()
+        product(self.dims())
     }
 
     /// Whether there is no element.
@@ -93,6 +93,11 @@ impl Shape {
         }
         self.dims().iter().try_fold(1usize, |product, &size| product.checked_mul(size))
     }
+}
+
+/// Saturating: a zero anywhere makes it zero, however large the other sizes are.
+fn product(sizes: &[usize]) -> usize {
+    sizes.iter().fold(1, |product: usize, &size| product.saturating_mul(size))
 }
 
 impl fmt::Debug for Shape {
@@ -137,6 +142,7 @@ pub struct Tensor {
     capacity: usize,
     device: Device,
     pub(crate) buffer: Buffer,
+    held: Held,
 }
 
 /// No tensor may have more elements than a kernel's 32-bit index can reach.
@@ -161,8 +167,8 @@ impl Tensor {
             let size = shape.dims().iter().map(|&s| s as u128).fold(1u128, u128::saturating_mul);
             return Err(Error::TooLarge { what: format!("tensor {shape}: elements"), size, limit: MAX_ELEMENTS as u128 });
         };
-        let buffer = device.allocate(capacity, dtype)?;
-        Ok(Tensor { shape, dtype, capacity, device: device.clone(), buffer })
+        let (buffer, held) = device.allocate(capacity, dtype)?;
+        Ok(Tensor { shape, dtype, capacity, device: device.clone(), buffer, held })
     }
 
     /// A tensor with these elements.
@@ -204,9 +210,9 @@ impl Tensor {
         self.dim(0)
     }
 
-    /// Elements of one row: the product of all sizes but the first.
+    /// Elements of one row: the product of all sizes but the first; `usize::MAX` where it does not fit (there is then no row).
     pub fn row_len(&self) -> usize {
-        self.shape.dims().iter().skip(1).product()
+        product(self.shape.dims().get(1..).unwrap_or(&[]))
     }
 
     /// The dtype.
@@ -232,9 +238,12 @@ impl Tensor {
     /// Uses only the first `rows` rows of what was allocated, or more again, up to the capacity.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] beyond the capacity.
+    /// [`Error::TooLarge`] beyond the capacity, [`Error::Mismatch`] for a scalar.
     pub fn set_rows(&mut self, rows: usize) -> Result<()> {
         let need = rows.saturating_mul(self.row_len());
+        if self.shape.rank == 0 {
+            return Err(Error::mismatch("set_rows", "tensor", "at least one size", self.shape));
+        }
         if need > self.capacity {
             return Err(Error::TooLarge { what: format!("{rows} rows of a tensor {}", self.shape), size: need as u128, limit: self.capacity as u128 });
         }
@@ -246,12 +255,16 @@ impl Tensor {
     /// memory lives as long as either. Who makes parts sees to it that no launch gets the same elements twice.
     pub(crate) fn part(&self, start: usize, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();
-        assert!(start + shape.len() <= self.capacity, "{shape} from element {start} of {}", self.shape);
+        let len = shape.checked_len().filter(|&len| start.checked_add(len).is_some_and(|end| end <= self.capacity)).ok_or_else(|| Error::TooLarge {
+            what: format!("a part {shape} from element {start} of a tensor {}", self.shape),
+            size: (start as u128).saturating_add(shape.len() as u128),
+            limit: self.capacity as u128,
+        })?;
         match &self.buffer {
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => {
-                let buffer = Buffer::Cuda(buffer.part(start, shape.len(), self.dtype));
-                Ok(Tensor { shape, dtype: self.dtype, capacity: shape.len(), device: self.device.clone(), buffer })
+                let buffer = Buffer::Cuda(buffer.part(start, len, self.dtype));
+                Ok(Tensor { shape, dtype: self.dtype, capacity: len, device: self.device.clone(), buffer, held: self.held.clone() })
             }
             _ => Err(Error::Device { device: self.device.to_string(), what: "a tensor here has no parts".into() }),
         }

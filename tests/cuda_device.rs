@@ -99,7 +99,7 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
     use trimodal::model::batch::Capacity;
     use trimodal::model::config::{AudioConfig, VisionConfig};
     use trimodal::model::{Config, Parameters};
-    use trimodal::train::{Schedule, Trainer};
+    use trimodal::train::{Options, Schedule, Trainer};
     use trimodal::{DType, Device};
     const STEPS: usize = 10;
     let Some(out) = std::env::var_os("TRAINED") else {
@@ -123,8 +123,9 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
         assert!(replayed == launched, "other bits");
         let graphs = fs::read_to_string(&log).unwrap();
         let launches: Vec<&str> = graphs.lines().collect();
-        // Both precisions; each of the three shapes that the batches have is launched kernel by kernel once.
-        assert_eq!(launches.len(), 2 * (STEPS - 3), "{graphs}");
+        // Both precisions; each of the three shapes that the batches have is launched kernel by kernel once, and so is the first of
+        // the three batches that are added up.
+        assert_eq!(launches.len(), 2 * (STEPS - 3 + 2), "{graphs}");
         return;
     };
     let device = Device::open("cuda", None).unwrap();
@@ -147,7 +148,7 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
     for dtype in [DType::F32, DType::Bf16] {
         let parameters = Parameters::init(&config, &device, DType::F32, 7).unwrap();
         let schedule = Schedule { warmup: 3, ..Schedule::meadow(STEPS) };
-        let mut trainer = Trainer::with_activations(dtype, &config, parameters, schedule, Capacity::for_budget(&config, rows)).unwrap();
+        let mut trainer = Trainer::with_options(Options::new(dtype), &config, parameters, schedule, Capacity::for_budget(&config, rows)).unwrap();
         let mut rest = batches.iter().skip(1).cloned();
         let mut ready = trainer.ready(batches[0].clone()).unwrap();
         for _ in 0..STEPS {
@@ -156,6 +157,8 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
             bytes.extend_from_slice(&report.loss.to_le_bytes());
             bytes.extend_from_slice(&report.gradient_norm.to_le_bytes());
         }
+        let report = trainer.step_accumulated(&[batches[0].clone(), batches[0].clone(), batches[0].clone()]).unwrap();
+        bytes.extend_from_slice(&report.loss.to_le_bytes());
         for p in [&trainer.parameters, &trainer.moments[0], &trainer.moments[1]] {
             p.each().iter().for_each(|t| bytes.extend(t.read_f64().unwrap().iter().flat_map(|x| x.to_le_bytes())));
         }

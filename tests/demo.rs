@@ -39,11 +39,16 @@ fn the_short_demo_draws_trains_judges_and_describes() {
     assert!(place > 0.8, "place: {place}");
     assert!(result["ablations"]["shuffled_pictures"]["place"].as_f64().unwrap() < 0.65);
 
-    for file in ["loss.svg", "contact_sheet.png", "headline.png", "headline.wav", "model/config.json", "model/model.safetensors", "model/tokenizer.json"] {
+    for file in ["loss.svg", "contact_sheet.png", "headline.png", "headline.wav", "model/config.toml", "model/log.jsonl", "model/loss.svg"] {
         assert!(folder.path().join(file).metadata().unwrap().len() > 100, "{file}");
     }
 
-    // The model folder works on its own, in words and in JSON, and its step can be dumped.
+    let checkpoint = trimodal::train::checkpoint::latest(&folder.path().join("model")).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "optimizer.safetensors", "trainer_state.json"] {
+        assert!(checkpoint.join(file).metadata().unwrap().len() > 100, "{file}");
+    }
+
+    // The run works as a model, in words and in JSON, and its step can be dumped.
     let model = folder.path().join("model");
     let (model, data) = (model.to_str().unwrap(), folder.path().join("data"));
     let image = folder.path().join("headline.png");
@@ -73,6 +78,6 @@ fn a_training_repeats() {
     for out in ["a", "b"] {
         run(&["train", &path("data"), "--out", &path(out), "--steps", "5", "--device", "cpu", "--seed", "9"]);
     }
-    let weights = |out: &str| std::fs::read(folder.path().join(out).join("model.safetensors")).unwrap();
+    let weights = |out: &str| std::fs::read(trimodal::train::checkpoint::latest(&folder.path().join(out)).unwrap().join("model.safetensors")).unwrap();
     assert!(weights("a") == weights("b"));
 }

@@ -82,30 +82,6 @@ fn finite_differences_through_the_whole_model() {
     }
 }
 
-/// What a sample computes does not depend on its neighbours: same logits alone and packed, and its gradients add up.
-#[test]
-fn a_sample_computes_the_same_alone_and_packed() {
-    let config = tiny();
-    let all = sequences(&config);
-    for device in test_devices() {
-        let mut packed = pack(&config, &all);
-        packed.all_logits();
-        let mut together = trainer(&config, &device, DType::F32, &packed, 1);
-        let vocabulary = config.vocab_size;
-        let expected = together.forward(&packed).unwrap().logits().read_f64().unwrap();
-        let mut start = 0;
-        for sequence in &all {
-            let mut batch = pack(&config, std::slice::from_ref(sequence));
-            batch.all_logits();
-            let mut alone = trainer(&config, &device, DType::F32, &batch, 1);
-            let found = alone.forward(&batch).unwrap().logits().read_f64().unwrap();
-            let rows = start * vocabulary..(start + sequence.rows.len()) * vocabulary;
-            assert!(relative(&found, &expected[rows]) < 1e-6, "{device}: rows from {start}");
-            start += sequence.rows.len();
-        }
-    }
-}
-
 /// The mean over counted rows: gradients of the parts, weighted by their counts, are the gradient of the whole.
 #[test]
 fn gradients_of_the_parts_add_up() {
@@ -175,25 +151,6 @@ fn devices_agree_over_fifty_steps() {
     }
 }
 
-/// The same bits on every run of the same device.
-#[test]
-fn twenty_steps_repeat_bit_for_bit() {
-    let config = tiny();
-    let batch = pack(&config, &sequences(&config));
-    for device in test_devices() {
-        let run = || {
-            let mut trainer = trainer(&config, &device, DType::F32, &batch, 20);
-            (0..20).for_each(|_| _ = trainer.step(&batch).unwrap());
-            let all = [&trainer.parameters, &trainer.moments[0], &trainer.moments[1]];
-            all.iter().flat_map(|p| p.each()).flat_map(|t| t.read::<f32>().unwrap()).map(f32::to_bits).collect::<Vec<_>>()
-        };
-        let first = run();
-        for _ in 0..3 {
-            assert!(run() == first, "{device}: other bits on another run");
-        }
-    }
-}
-
 /// The output layer's loss and its gradients chunk by chunk are those of all rows at once, on every device, for chunks that do not
 /// divide the rows, with rows that do not count, and with room for more rows than there are.
 #[test]
@@ -229,19 +186,6 @@ fn the_loss_in_chunks_is_the_loss_at_once() {
             }
         }
     }
-}
-
-/// `bytes(&config)` is what is allocated.
-#[test]
-fn the_announced_memory_is_what_is_allocated() {
-    let config = Config::meadow(300);
-    let capacity = Capacity::for_budget(&config, 1920);
-    let announced = Trainer::bytes(&config, capacity, DType::F32);
-    let parameters = Parameters::init(&config, &Device::Cpu, DType::F32, 0).unwrap();
-    let trainer = Trainer::new(&config, parameters, Schedule::meadow(1), capacity).unwrap();
-    let allocated = trainer.allocated_bytes();
-    let ratio = announced as f64 / allocated as f64;
-    assert!((0.95..=1.05).contains(&ratio), "announced {announced}, allocated {allocated}");
 }
 
 /// A placeholder too many, a picture of another size, a token beyond the vocabulary, a sample too long: errors, no panic.

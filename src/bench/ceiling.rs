@@ -48,6 +48,19 @@ pub(super) fn measure(device: &Device, timer: &Timer, cache: u64) -> Result<Ceil
     }
 }
 
+/// Floating-point operations per second that nothing but arithmetic reaches, of the kind that products in this dtype take.
+///
+/// # Errors
+/// Whatever the device reports.
+pub(super) fn arithmetic(device: &Device, dtype: DType) -> Result<f64> {
+    let timer = Timer::of(device);
+    match device {
+        Device::Cpu => Ok(cpu_multiply_add()),
+        Device::Gpu(gpu) if dtype == DType::Bf16 => rounds(device, gpu, &timer, "mma", 1024.0),
+        Device::Gpu(gpu) => rounds(device, gpu, &timer, "multiply_add", 256.0),
+    }
+}
+
 fn launch(gpu: &Gpu, entry: &'static str, buffers: &[&Tensor], dims: Dims, groups: usize) -> Result<()> {
     let buffers: Vec<Option<&Tensor>> = buffers.iter().copied().map(Some).collect();
     gpu.launch(Launch { kernel: ("ceiling", entry), constants: &[], variant: "", buffers: &buffers, dims: dims_bytes(&dims), groups })

@@ -103,6 +103,13 @@ impl Item {
     }
 }
 
+/// Floating-point operations per second that the device reaches at best in this dtype (f32 or bf16), measured in a moment; `None` for
+/// devices whose time says nothing: the emulator and software drivers.
+pub fn peak(device: &Device, dtype: DType) -> Option<f64> {
+    let real = matches!(device, Device::Cpu) || !matches!(device, Device::Gpu(Gpu::Emulator(_))) && !is_slow(device);
+    real.then(|| ceiling::arithmetic(device, dtype).ok()).flatten()
+}
+
 /// Times what `options` ask for. `progress` is told before every row, and may end the run: the card then has what there is.
 ///
 /// # Errors
@@ -409,7 +416,7 @@ impl Bench<'_> {
     fn step(&self, item: &Item, sizes: &Sizes, precision: Precision) -> Result<Measured> {
         let config = step::config(sizes);
         let batch = step::batch(sizes, &config)?;
-        let flops = step::flops(sizes, &batch);
+        let flops = crate::model::flops(&config, &batch);
         if let Some(reason) = self.no_time(flops as f64 / self.peak(precision.dtype())).or_else(|| self.no_room(step::bytes(sizes, precision))) {
             return Ok(Measured::LeftOut(reason));
         }

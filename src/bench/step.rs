@@ -9,7 +9,7 @@ use crate::ops::Sizes;
 use crate::ops::case::Draw;
 use crate::train::Recipe;
 use crate::train::fit::{Precision, start};
-use crate::train::step::Trainer;
+use crate::train::{Options, Trainer};
 
 /// Far more steps than are measured, so that the learning rate stays what it is in training.
 const STEPS: usize = 100_000;
@@ -89,7 +89,7 @@ impl Step {
 /// Bytes that a step needs.
 pub(super) fn bytes(s: &Sizes, precision: Precision) -> u64 {
     let config = config(s);
-    Trainer::bytes(&config, Capacity::for_budget(&config, s.rows), precision.dtype())
+    Trainer::bytes(&config, Capacity::for_budget(&config, s.rows), Options::new(precision.dtype()))
 }
 
 /// `N=1904 samples=28 M=392 D=64 layers=3 V=450`
@@ -98,28 +98,10 @@ pub(super) fn label(s: &Sizes, batch: &Batch) -> String {
     format!("N={rows} samples={samples} M={predicted} D={} layers={} V={}", s.width, s.layers, s.vocabulary)
 }
 
-/// Floating-point operations of a step that are part of a product: linear layers, attention, convolutions and patches, forward
-/// and twice that backward. (Attention's backward pass is counted with its recomputation: 10 for the 4 of forward.)
-pub(super) fn flops(s: &Sizes, batch: &Batch) -> u64 {
-    let n = batch.rows();
-    let pairs: u64 = batch.visible.iter().map(|v| (v[1] - v[0]).max(0) as u64).sum();
-    let (inner, key) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
-    let layer = 6 * (n * s.width * (2 * inner + 2 * key + 3 * s.feed_forward)) as u64 + 14 * pairs * inner as u64;
-    let output = 6 * (batch.logit_row.len() * s.width * s.vocabulary) as u64;
-    // Nothing lies before the pixels and the first convolution: their gradients are not computed.
-    let patches = 4 * (batch.images * s.image * s.image * 3 * s.width) as u64;
-    let stem: u64 = (s.stem().iter().enumerate())
-        .map(|(i, &(_, frames, width_in, width_out, stride))| {
-            let product = 2 * 3 * (batch.clips * ((frames - 1) / stride + 1) * width_in * width_out) as u64;
-            product * if i == 0 { 2 } else { 3 }
-        })
-        .sum();
-    s.layers as u64 * layer + output + patches + stem
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::flops;
 
     #[test]
     fn the_demo_is_the_demo_and_small_is_as_large_as_it_says() {
@@ -137,7 +119,7 @@ mod tests {
         assert!((120_000_000..130_000_000).contains(&parameters), "{parameters}");
         for s in Sizes::ALL {
             config(&s).validate().unwrap();
-            assert!(flops(&s, &batch(&s)) > 0);
+            assert!(flops(&config(&s), &batch(&s)) > 0);
         }
     }
 

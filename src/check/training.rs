@@ -8,7 +8,7 @@ use crate::model::{Config, Parameters};
 use crate::ops::case::Draw;
 use crate::tensor::{DType, Tensor};
 use crate::train::fit::Precision;
-use crate::train::{Schedule, Trainer};
+use crate::train::{Options, Schedule, Trainer};
 
 /// Tokens before the words of a drawn sample's vocabulary: what stands for a beginning, a patch, a frame.
 const RESERVED: usize = 4;
@@ -63,7 +63,7 @@ pub fn repeat_training(
     let run = || -> Result<Vec<u64>> {
         let parameters = Parameters::init(&config, device, DType::F32, 7)?;
         let schedule = Schedule { warmup: 1, ..Schedule::meadow(steps) };
-        let mut trainer = Trainer::with_activations(precision.dtype(), &config, parameters, schedule, Capacity::for_budget(&config, rows))?;
+        let mut trainer = Trainer::with_options(Options::new(precision.dtype()), &config, parameters, schedule, Capacity::for_budget(&config, rows))?;
         for step in 0..steps {
             trainer.step(&batches[step % batches.len()])?;
         }

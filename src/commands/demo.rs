@@ -2,12 +2,12 @@
 
 use super::eval::{described, scores_table};
 use super::terminal::{Paint, line};
-use super::train::{Trained, advance, in_split, load, prepare, progress, train};
+use super::live::{self, advance, in_split, load, progress};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::meadow::{self, words};
@@ -15,7 +15,9 @@ use trimodal::data::{Dataset, Limits, Tokenizer};
 use trimodal::model::{Config, Parameters};
 use trimodal::train::evaluate::{Ablation, Scores, ablate, chance, score};
 use trimodal::train::files::write_atomically;
-use trimodal::train::{Example, Recipe};
+use trimodal::train::run::Ended;
+use trimodal::train::settings::PrecisionChoice;
+use trimodal::train::{Example, Run, Settings, checkpoint};
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -25,7 +27,7 @@ Examples:
   trimodal demo --quick                    the same in seconds, to see that it runs: it learns little
   trimodal demo --device wgpu              the same kernels in WGSL, on the GPU
 
-Writes into DIR: the data set (data/), the model (model/: config.json, model.safetensors, tokenizer.json), the curve \
+Writes into DIR: the data set (data/), the run (model/: checkpoints with config.json, model.safetensors, tokenizer.json), the curve \
 of the loss (loss.svg), test pictures with what the model said about them (contact_sheet.png), all figures \
 (result.json). Then try:
   trimodal describe DIR/model --image DIR/headline.png --audio DIR/headline.wav";
@@ -75,7 +77,6 @@ impl Demo {
         bar.finish_and_clear();
         written?;
         let dataset = Dataset::open(&data, &Limits::default())?;
-        let (config, tokenizer) = prepare(&dataset, "meadow")?;
         line(format!(
             "drew {} samples of pictures, sounds and captions into {} ({:.0} s)",
             dataset.rows().len(),
@@ -83,22 +84,28 @@ impl Demo {
             begin.elapsed().as_secs_f64()
         ));
 
-        let examples = load(&dataset, &config, &tokenizer, &device, "decoding", in_split(&dataset, "train"))?;
-        let recipe = Recipe { precision: self.precision.get(), ..Recipe::meadow(scale.steps, self.seed) };
         let model = self.out.join("model");
-        let Trained { trainer, seconds: train_seconds, tokens_per_second } = train(&config, &tokenizer, &recipe, &device, &examples, &model)?;
-        drop(examples);
+        // The demo may be run again into the same folder; only what the last one made there goes.
+        if checkpoint::is_run(&model) {
+            std::fs::remove_dir_all(&model).map_err(Error::io(&model, "replace"))?;
+        }
+        let mut run = Run::start(self.settings(&data, scale.steps)?, &model)?;
+        let trained = live::train(&mut run)?;
+        if trained.ended == Ended::Stopped {
+            return Ok(ExitCode::from(130));
+        }
+        let (trainer, tokenizer, config) = (&run.trainer, &run.tokenizer, &run.trainer.config);
         // The curve belongs to the model; the demo shows it beside its other results.
         let curve = self.out.join("loss.svg");
         if let Err(e) = std::fs::copy(model.join("loss.svg"), &curve) {
             eprintln!("{} {}: cannot write: {e}", Paint::stderr().bad("warning:"), curve.display());
         }
 
-        let judge = Judge { config: &config, parameters: &trainer.parameters, tokenizer: &tokenizer };
+        let judge = Judge { config, parameters: &trainer.parameters, tokenizer };
         let mut splits: BTreeMap<&str, Scores> = BTreeMap::new();
         let (mut iid, mut sheet) = (Vec::new(), Vec::new());
         for split in SPLITS {
-            let examples = load(&dataset, &config, &tokenizer, &device, "decoding", in_split(&dataset, split))?;
+            let examples = load(&dataset, config, tokenizer, &device, "decoding", in_split(&dataset, split))?;
             let (scores, captions) = judge.scores(&examples, split)?;
             splits.insert(split, scores);
             sheet.extend(shown(&examples, &captions, 12));
@@ -121,7 +128,7 @@ impl Demo {
         let total_seconds = begin.elapsed().as_secs_f64();
         let result = serde_json::json!({
             "device": device.to_string(), "seed": self.seed, "parameters": trainer.parameters.count(), "steps": trainer.step,
-            "train_seconds": train_seconds, "total_seconds": total_seconds, "tokens_per_second": tokens_per_second,
+            "train_seconds": trained.seconds, "total_seconds": total_seconds, "tokens_per_second": trained.tokens_per_second,
             "splits": splits, "ablations": ablations, "chance": chance(),
         });
         let path = self.out.join("result.json");
@@ -131,6 +138,17 @@ impl Demo {
         self.headline(&judge, &device)?;
         line(format!("\n{total_seconds:.0} s in all. In {}: contact_sheet.png, loss.svg, result.json, model/, data/", self.out.display()));
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The preset's settings with this command line's.
+    fn settings(&self, data: &Path, steps: usize) -> Result<Settings> {
+        let mut settings = Settings::preset("meadow")?;
+        let training = &mut settings.training;
+        (training.steps, training.seed, training.device) = (steps, self.seed, self.device.device.clone());
+        training.adapter = self.device.adapter.clone().unwrap_or_default();
+        training.precision = PrecisionChoice::from(self.precision.get());
+        settings.data.path = data.display().to_string();
+        Ok(settings)
     }
 
     /// The sentence that was never trained.

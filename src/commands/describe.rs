@@ -1,113 +1,314 @@
-//! `trimodal describe`: says what is in a picture, a sound, or both.
+//! `trimodal describe`: says what is in pictures, sounds, or both.
 
 use super::DeviceArguments;
-use super::terminal::line;
+use super::terminal::{line, print};
 use clap::Args;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use trimodal::data::{Limits, Tokenizer, picture, sound};
-use trimodal::model::Config;
-use trimodal::model::batch::{Packer, Row};
-use trimodal::model::generate::{Generator, Sampling, prompt_of};
-use trimodal::train::examples::{Ears, placeholders, sizes};
-use trimodal::train::{Example, ModelFolder};
-use trimodal::{DType, Device, Error, Result};
+use tempfile::NamedTempFile;
+use trimodal::data::Limits;
+pub(super) use trimodal::describe::example;
+use trimodal::describe::{Answer, Describer};
+use trimodal::model::generate::Sampling;
+use trimodal::train::ModelFolder;
+use trimodal::{DType, Error, Result};
 
 const EXAMPLES: &str = "\
 Examples:
   trimodal describe my-model --image cat.jpg
   trimodal describe my-model --image cat.jpg --audio purr.wav
+  trimodal describe my-model --image cat.jpg --image dog.jpg --audio purr.wav
   trimodal describe my-model --audio purr.wav --prompt \"a fluffy\"
-  trimodal describe my-model --image cat.jpg --json
+  trimodal describe my-model --image cat.jpg --temperature 0.8 --top-p 0.9 --seed 7
+  curl -s https://example.org/cat.jpg | trimodal describe my-model --image - --json
 
 Pictures (PNG, JPEG) are scaled and cropped to the model's size, sounds (WAV of any rate) resampled, mixed to one channel \
-and cut to the model's length. The model knows only the words that it was trained on.";
+and cut to the model's length. `-` is standard input: a picture or a sound, by its content, whichever option names it. The \
+model knows only the words that it was trained on.
 
-/// Say what is in a picture, a sound, or both
+Several files are described one after the other, a line each. As many pictures as sounds go in pairs, in the order given; a \
+single one goes with each of the others.
+
+--json prints one JSON document per line: `image` and `audio` (the files, where given), `prompt`, `text` (with the prompt), \
+`tokens` and `token_ids` (what the model made), `finish` (\"end\": it came to an end by itself; \"length\": it was stopped at \
+--max-tokens or at the length that it was built for), `device`.";
+
+/// Say what is in pictures, sounds, or both
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Describe {
     /// A model folder, as `demo` and `train` write it
     #[arg(value_name = "RUN")]
     model: PathBuf,
-    /// A picture: PNG or JPEG
+    /// Pictures: PNG or JPEG, or - for standard input
     #[arg(long, value_name = "F")]
-    image: Option<PathBuf>,
-    /// A sound: WAV
+    image: Vec<PathBuf>,
+    /// Sounds: WAV, or - for standard input
     #[arg(long, value_name = "F")]
-    audio: Option<PathBuf>,
+    audio: Vec<PathBuf>,
     /// The words to begin with
     #[arg(long, value_name = "T")]
     prompt: Option<String>,
-    /// Print JSON: the text and its tokens
+    /// 0: the most likely word each time; higher: less likely ones too, 1 as often as the model thinks
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
+    temperature: f32,
+    /// With a temperature: only the K most likely words, 0 for all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// With a temperature: only the most likely words that together have this probability, 1 for all
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    top_p: f32,
+    /// With a temperature: what decides the choice; the same seed says the same
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// The most tokens to make for each
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_tokens: usize,
+    /// Print JSON, one document per line: the text and its tokens
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     device: DeviceArguments,
 }
 
+/// Descriptions that are made at a time: words appear as they are made, so that more would only make the first ones later.
+const AT_ONCE: usize = 8;
+
 impl Describe {
     pub fn run(self) -> Result<ExitCode> {
+        let prompt = self.prompt.as_deref().unwrap_or_default().trim();
         // Not left to clap: it would ask for --image alone.
-        if self.image.is_none() && self.audio.is_none() && self.prompt.is_none() {
+        if self.image.is_empty() && self.audio.is_empty() && prompt.is_empty() {
             return Err(Error::Usage("nothing to describe: give --image FILE, --audio FILE or both".into()));
         }
+        let sampling = self.sampling()?;
+        let (images, sounds, _stdin) = inputs(&self.image, &self.audio)?;
+        let tasks = pairs(&images, &sounds)?;
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
-        let (config, tokenizer) = (&model.config, &model.tokenizer);
-        let special = tokenizer.special();
-        let example = example(config, tokenizer, &device, self.image.as_deref(), self.audio.as_deref(), "")?;
-        let mut prompt = prompt_of(&example.sequence(config, &special, || false));
-        let given = self.prompt.as_deref().unwrap_or_default();
-        prompt.rows.extend(tokenizer.encode(given)?.into_iter().map(|id| Row::Token { id, truth: id, learned: false }));
-
-        let mut generator = Generator::new(config, &model.parameters, 1)?;
-        let packer = Packer { config, budget: 0, placeholders: placeholders(&special) };
-        // Words appear as they are made: what is new in the decoded text since the last one.
-        let (mut ids, mut shown) = (Vec::new(), String::new());
-        if !self.json && !given.is_empty() {
-            print(given);
-        }
-        let words = generator.run(&model.parameters, &packer, &[prompt], special.eos, usize::MAX, Sampling::default(), |_, id| {
-            ids.push(id);
-            if let (false, Ok(text)) = (self.json, tokenizer.decode(&ids)) {
-                let start = if shown.is_empty() && !given.is_empty() { " " } else { "" };
-                print(&format!("{start}{}", text.strip_prefix(shown.as_str()).unwrap_or_default()));
-                shown = text;
+        let mut describer = Describer::new(&model, AT_ONCE.min(tasks.len()))?;
+        for tasks in tasks.chunks(AT_ONCE) {
+            let questions = tasks
+                .iter()
+                .map(|(image, sound)| {
+                    let path = |input: &Option<&Input>| input.map(|i| i.path.clone());
+                    let question = describer.question(path(image).as_deref(), path(sound).as_deref(), prompt);
+                    question.map_err(|e| [image, sound].into_iter().flatten().fold(e, |e, input| input.named(e)))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let several = images.len().max(sounds.len()) > 1;
+            let mut writer = Lines { several, next: 0, tasks };
+            let answers = describer.answer(&questions, sampling, self.max_tokens, |i, text| {
+                if !self.json {
+                    writer.text(i, text);
+                }
+            })?;
+            if !self.json {
+                writer.finish();
+                continue;
             }
-        })?;
-        let text = [given.to_string(), tokenizer.decode(&words[0])?].join(" ").trim().to_string();
-        if self.json {
-            let tokens: Vec<_> = words[0].iter().map(|&id| tokenizer.decode(&[id])).collect::<Result<_>>()?;
-            line(serde_json::json!({ "text": text, "prompt": given, "tokens": tokens, "token_ids": words[0], "device": device.to_string() }).to_string());
-        } else {
-            print("\n");
+            for ((image, sound), answer) in tasks.iter().zip(&answers) {
+                line(document(&model, *image, *sound, prompt, answer, &device.to_string())?);
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    fn sampling(&self) -> Result<Sampling> {
+        let sampling = Sampling { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, seed: self.seed };
+        sampling.check().map_err(|e| Error::Usage(format!("--{}", e.to_string().replacen('_', "-", 1))))?;
+        if self.max_tokens == 0 {
+            return Err(Error::Usage("--max-tokens: expected at least 1".into()));
+        }
+        Ok(sampling)
+    }
 }
 
-fn print(text: &str) {
-    // A closed pipe is no reason to complain.
-    let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+/// A file to describe, by the name that the user gave it.
+struct Input {
+    name: String,
+    path: PathBuf,
 }
 
-/// A picture and a sound from files, as an example of a model's sizes.
-pub(super) fn example(config: &Config, tokenizer: &Tokenizer, device: &Device, image: Option<&Path>, audio: Option<&Path>, text: &str) -> Result<Example> {
-    let (sizes, limits) = (sizes(config), Limits::default());
-    let pixels = match (image, &config.vision_config) {
-        (None, _) => None,
-        (Some(_), None) => return Err(Error::Usage("this model has no eyes (its config.json has no vision_config): leave --image out".into())),
-        (Some(path), Some(_)) => Some(picture::load(path, sizes.picture, &limits)?.rgb),
+impl Input {
+    fn new(path: &Path) -> Self {
+        Input { name: path.display().to_string(), path: path.to_path_buf() }
+    }
+
+    /// Errors about standard input say so instead of naming the temporary file.
+    fn named(&self, error: Error) -> Error {
+        match error {
+            Error::File { path, at, what } if path == self.path => Error::File { path: self.name.clone().into(), at, what },
+            other => other,
+        }
+    }
+}
+
+/// What lies in a file, by its first bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Content {
+    Picture,
+    Sound,
+}
+
+fn content(head: &[u8]) -> Option<Content> {
+    if head.starts_with(b"\x89PNG\r\n\x1a\n") || head.starts_with(b"\xff\xd8\xff") {
+        Some(Content::Picture)
+    } else if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WAVE") {
+        Some(Content::Sound)
+    } else {
+        None
+    }
+}
+
+/// The pictures and the sounds; standard input becomes a temporary file, which lives as long as the third.
+fn inputs(images: &[PathBuf], sounds: &[PathBuf]) -> Result<(Vec<Input>, Vec<Input>, Option<NamedTempFile>)> {
+    let dash = Path::new("-");
+    let named = |paths: &[PathBuf]| -> Vec<Input> { paths.iter().filter(|p| *p != dash).map(|p| Input::new(p)).collect() };
+    let (mut pictures, mut heard) = (named(images), named(sounds));
+    let at = |paths: &[PathBuf]| paths.iter().position(|p| p == dash);
+    let place = match (at(images), at(sounds)) {
+        (None, None) => return Ok((pictures, heard, None)),
+        _ if images.iter().chain(sounds).filter(|p| *p == dash).count() > 1 => {
+            return Err(Error::Usage("standard input (-) can be read once only: give it one time".into()));
+        }
+        places => places,
     };
-    let mel = match (audio, &config.audio_config) {
-        (None, _) => None,
-        (Some(_), None) => return Err(Error::Usage("this model has no ears (its config.json has no audio_config): leave --audio out".into())),
-        (Some(path), Some(audio)) => {
-            let waveform = sound::load(path, sizes.sample_rate, sizes.samples, &limits)?;
-            Ears::new(audio, device, DType::F32)?.frames(&[&waveform])?.pop()
+    let (file, content) = standard_input()?;
+    let input = Input { name: "standard input".into(), path: file.path().to_path_buf() };
+    // Where the option names what it is, its place in the order counts.
+    match (content, place) {
+        (Content::Picture, (Some(i), _)) => pictures.insert(i, input),
+        (Content::Sound, (_, Some(i))) => heard.insert(i, input),
+        (Content::Picture, _) => pictures.push(input),
+        (Content::Sound, _) => heard.push(input),
+    }
+    Ok((pictures, heard, Some(file)))
+}
+
+fn standard_input() -> Result<(NamedTempFile, Content)> {
+    let name = Path::new("standard input");
+    let limit = Limits::default().file_bytes;
+    let mut head = Vec::new();
+    let mut stdin = std::io::stdin().lock();
+    (&mut stdin).take(12).read_to_end(&mut head).map_err(Error::io(name, "read"))?;
+    let Some(content) = content(&head) else {
+        let found = if head.is_empty() { "it is empty" } else { "it is neither" };
+        return Err(Error::file(name, format!("expected a picture (PNG, JPEG) or a sound (WAV): {found}")));
+    };
+    let mut file = NamedTempFile::new().map_err(Error::io(std::env::temp_dir(), "create a file in"))?;
+    file.write_all(&head).map_err(Error::io(file.path(), "write"))?;
+    let copied = std::io::copy(&mut stdin.take(limit), &mut file).map_err(Error::io(name, "read"))?;
+    if copied == limit {
+        return Err(Error::file(name, format!("expected at most {limit} bytes, found more")));
+    }
+    file.flush().map_err(Error::io(file.path(), "write"))?;
+    Ok((file, content))
+}
+
+type Task<'a> = (Option<&'a Input>, Option<&'a Input>);
+
+/// What is described together with what.
+fn pairs<'a>(images: &'a [Input], sounds: &'a [Input]) -> Result<Vec<Task<'a>>> {
+    let count = images.len().max(sounds.len()).max(1);
+    let each = |inputs: &'a [Input]| -> Option<Vec<Option<&'a Input>>> {
+        match inputs {
+            [] => Some(vec![None; count]),
+            [one] => Some(vec![Some(one); count]),
+            many if many.len() == count => Some(many.iter().map(Some).collect()),
+            _ => None,
         }
     };
-    Ok(Example { name: "example".into(), split: None, words: tokenizer.encode(text)?, text: text.into(), pixels, mel })
+    let (Some(images), Some(sounds)) = (each(images), each(sounds)) else {
+        return Err(Error::Usage(format!(
+            "{} pictures and {} sounds: expected as many of each (they go in pairs), or one of either (it goes with each of the others)",
+            images.len(),
+            sounds.len()
+        )));
+    };
+    Ok(images.into_iter().zip(sounds).collect())
+}
+
+/// The words as they come, a line for each task, which begins with its files where there are several.
+struct Lines<'a> {
+    several: bool,
+    next: usize,
+    tasks: &'a [Task<'a>],
+}
+
+impl Lines<'_> {
+    fn text(&mut self, task: usize, text: &str) {
+        self.begin(task);
+        print(text);
+    }
+
+    fn begin(&mut self, task: usize) {
+        while self.next <= task {
+            if self.next > 0 {
+                print("\n");
+            }
+            if self.several {
+                let (image, sound) = self.tasks[self.next];
+                let names: Vec<&str> = [image, sound].into_iter().flatten().map(|input| input.name.as_str()).collect();
+                print(&format!("{}: ", names.join(" + ")));
+            }
+            self.next += 1;
+        }
+    }
+
+    fn finish(&mut self) {
+        self.begin(self.tasks.len() - 1);
+        print("\n");
+    }
+}
+
+fn document(model: &ModelFolder, image: Option<&Input>, sound: Option<&Input>, prompt: &str, answer: &Answer, device: &str) -> Result<String> {
+    let tokens: Vec<_> = answer.ids.iter().map(|&id| model.tokenizer.decode(&[id])).collect::<Result<_>>()?;
+    let mut document = serde_json::json!({
+        "prompt": prompt, "text": answer.text, "tokens": tokens, "token_ids": answer.ids,
+        "finish": if answer.ended { "end" } else { "length" }, "device": device,
+    });
+    for (key, input) in [("image", image), ("audio", sound)] {
+        if let Some(input) = input {
+            document[key] = input.name.as_str().into();
+        }
+    }
+    Ok(document.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(names: &[&str]) -> Vec<Input> {
+        names.iter().map(|name| Input::new(Path::new(name))).collect()
+    }
+
+    #[test]
+    fn what_goes_with_what() {
+        let of = |images: &[&str], sounds: &[&str]| {
+            let (images, sounds) = (files(images), files(sounds));
+            let pairs = pairs(&images, &sounds)?;
+            let name = |input: Option<&Input>| input.map_or("", |i| i.name.as_str()).to_string();
+            Ok::<_, Error>(pairs.into_iter().map(|(image, sound)| name(image) + "+" + &name(sound)).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[], &[]).unwrap(), ["+"]);
+        assert_eq!(of(&["a", "b"], &[]).unwrap(), ["a+", "b+"]);
+        assert_eq!(of(&[], &["x"]).unwrap(), ["+x"]);
+        assert_eq!(of(&["a", "b"], &["x", "y"]).unwrap(), ["a+x", "b+y"]);
+        assert_eq!(of(&["a"], &["x", "y"]).unwrap(), ["a+x", "a+y"]);
+        assert_eq!(of(&["a", "b", "c"], &["x"]).unwrap(), ["a+x", "b+x", "c+x"]);
+        assert!(of(&["a", "b", "c"], &["x", "y"]).unwrap_err().to_string().starts_with("3 pictures and 2 sounds: expected"));
+    }
+
+    #[test]
+    fn content_by_the_first_bytes() {
+        assert_eq!(content(b"\x89PNG\r\n\x1a\n...."), Some(Content::Picture));
+        assert_eq!(content(b"\xff\xd8\xff\xe0"), Some(Content::Picture));
+        assert_eq!(content(b"RIFF\0\0\0\0WAVE"), Some(Content::Sound));
+        for other in [&b""[..], b"RIFF\0\0\0\0AVI ", b"RIFF", b"GIF89a", b"a cat"] {
+            assert_eq!(content(other), None);
+        }
+    }
 }

@@ -1,9 +1,10 @@
-//! `trimodal eval`: describes every sample of a data set and counts what is right.
+//! `trimodal eval`: what a model gets right on a data set, and what it uses for it.
 
 use super::DeviceArguments;
+use super::live::{advance, load, progress};
 use super::terminal::line;
-use super::train::{advance, load, progress};
 use clap::Args;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use trimodal::data::meadow::words::ATTRIBUTE;
 use trimodal::data::{Dataset, Limits, Tokenizer};
 use trimodal::model::{Config, Parameters};
-use trimodal::train::evaluate::{self, Scores, chance};
+use trimodal::train::evaluate::{self, Ablation, Losses, Scores, chance};
 use trimodal::train::files::write_atomically;
 use trimodal::train::{Example, ModelFolder};
 use trimodal::{DType, Error, Result, report};
@@ -19,21 +20,41 @@ use trimodal::{DType, Error, Result, report};
 const EXAMPLES: &str = "\
 Examples:
   trimodal eval my-model my-data
+  trimodal eval my-model my-data --split test --ablate
   trimodal eval trimodal-demo/model trimodal-demo/data --json scores.json
 
-The model describes every sample, greedily; `exact` counts captions that are right word for word, the other columns the \
-attributes of the generated data set (species, colour, …) where a caption names them. One row per split of the data set.";
+One block of rows per split of the data set. The model predicts each next token of the true captions: `loss` is the mean \
+cross-entropy in nats per token (the caption's end is one), `perplexity` e to that, `tokens` the share predicted right. Then it \
+describes every sample itself, greedily: `exact` counts captions that are right word for word, the other columns the attributes \
+of the generated data set (species, colour, …) where a true caption names them.
 
-/// Describe every sample of a data set and count what is right
+--ablate asks what the model really uses, by taking it away. Shuffled: every picture (sound) is another sample's of the same \
+split, the same exchange on every run. Grey: every picture is an even middle grey. Silent: every sound is silence. A model that \
+uses its pictures gets worse without them; one that guesses from the words does not.
+
+`chance` is the best that one answer for all samples gets, in hindsight: the most frequent caption, the most frequent word of an \
+attribute, the tokens by their frequency alone. What is no better than that was not learned from pictures and sounds.
+
+--json holds device, model, data, and `splits`, by name: samples, loss, perplexity, tokens, token_accuracy, exact and the \
+attributes as shares from 0 to 1, the same under `chance`, and with --ablate under `ablations`: shuffled_pictures, grey_pictures, shuffled_sounds, \
+silent_sounds, those that the split has samples for.";
+
+/// Count what a model gets right on a data set, and find out what it uses for it
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Eval {
     /// A model folder, as `demo` and `train` write it
     #[arg(value_name = "RUN")]
     model: PathBuf,
-    /// The folder with metadata.jsonl
+    /// The data set, as for `train`
     #[arg(value_name = "DATA")]
     data: PathBuf,
+    /// Only this split of the data set
+    #[arg(long, value_name = "S")]
+    split: Option<String>,
+    /// The same with pictures and sounds shuffled between the samples, and without them
+    #[arg(long)]
+    ablate: bool,
     /// Also write the result as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -41,27 +62,92 @@ pub struct Eval {
     device: DeviceArguments,
 }
 
+/// What a model came to on some samples.
+#[derive(Serialize)]
+struct Measured {
+    #[serde(flatten)]
+    losses: Figures,
+    #[serde(flatten)]
+    scores: Scores,
+}
+
+/// [`Losses`] with what follows from them.
+#[derive(Serialize)]
+struct Figures {
+    loss: f64,
+    perplexity: f64,
+    tokens: usize,
+    token_accuracy: f64,
+}
+
+impl From<(Losses, Scores)> for Measured {
+    fn from((losses, scores): (Losses, Scores)) -> Self {
+        let figures = Figures { loss: losses.loss, perplexity: losses.perplexity(), tokens: losses.tokens, token_accuracy: losses.accuracy() };
+        Measured { losses: figures, scores }
+    }
+}
+
+/// A split as it is, under every ablation that changes something, and by chance.
+#[derive(Serialize)]
+struct Split {
+    #[serde(flatten)]
+    whole: Measured,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    ablations: BTreeMap<String, Measured>,
+    chance: Measured,
+}
+
 impl Eval {
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
         let dataset = Dataset::open(&self.data, &Limits::default())?;
-        let mut splits = BTreeMap::new();
-        for (split, _) in dataset.splits() {
+        let mut splits = Vec::new();
+        for split in self.splits(&dataset)? {
             let examples = load(&dataset, &model.config, &model.tokenizer, &device, "decoding", |row| row.split.as_deref().unwrap_or("") == split)?;
             let name = if split.is_empty() { "all".to_string() } else { split };
-            let captions = described(&model.config, &model.parameters, &model.tokenizer, &examples, &name)?;
-            splits.insert(name, evaluate::score(&examples, &captions));
+            let whole = measured(&model, &examples, &name)?;
+            let mut ablations = BTreeMap::new();
+            for ablation in Ablation::ALL.into_iter().filter(|a| self.ablate && a.applies(&examples)) {
+                ablations.insert(key(ablation), measured(&model, &evaluate::ablate(&examples, ablation, 0), ablation.name())?);
+            }
+            splits.push((name, Split { whole, ablations, chance: evaluate::blind(&examples, &model.tokenizer)?.into() }));
         }
-        let rows: Vec<(&str, &Scores)> = splits.iter().map(|(name, scores)| (name.as_str(), scores)).collect();
-        line(scores_table(&rows, true));
+        line(table(&splits));
         if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(&serde_json::json!({ "device": device.to_string(), "splits": splits, "chance": chance() }))
-                .expect("numbers and strings serialise");
+            let by_name: BTreeMap<&str, &Split> = splits.iter().map(|(name, split)| (name.as_str(), split)).collect();
+            let json = serde_json::json!({ "device": device.to_string(), "model": self.model, "data": self.data, "splits": by_name });
+            let text = serde_json::to_string_pretty(&json).expect("numbers and strings serialise") + "\n";
             write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path, "write")))?;
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// The splits to evaluate, by the name that rows give: `""` for none.
+    fn splits(&self, dataset: &Dataset) -> Result<Vec<String>> {
+        let all: Vec<String> = dataset.splits().into_iter().map(|(name, _)| name).collect();
+        let Some(wanted) = &self.split else { return Ok(all) };
+        if all.contains(wanted) {
+            return Ok(vec![wanted.clone()]);
+        }
+        let named: Vec<&str> = all.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+        let there = if named.is_empty() { "no row of the data set names a split".to_string() } else { format!("expected one of {}", named.join(", ")) };
+        Err(Error::Usage(format!("--split {wanted}: {there}")))
+    }
+}
+
+/// An ablation's name in JSON.
+fn key(ablation: Ablation) -> String {
+    ablation.name().replace(' ', "_")
+}
+
+fn measured(model: &ModelFolder, examples: &[Example], name: &str) -> Result<Measured> {
+    let bar = progress(name);
+    let losses = evaluate::loss(&model.config, &model.parameters, &model.tokenizer, examples, &mut |done, total| advance(&bar, done, total));
+    bar.finish_and_clear();
+    let losses = losses?;
+    let captions = described(&model.config, &model.parameters, &model.tokenizer, examples, name)?;
+    Ok((losses, evaluate::score(examples, &captions)).into())
 }
 
 /// The model's captions, under a progress bar.
@@ -72,10 +158,33 @@ pub(super) fn described(config: &Config, parameters: &Parameters, tokenizer: &To
     captions
 }
 
+fn percent(share: f64) -> String {
+    if share > 0.0 && share < 0.001 { format!("{:.2} %", 100.0 * share) } else { format!("{:.1} %", 100.0 * share) }
+}
+
+/// Everything, a row each; the columns of attributes only where some caption names one.
+fn table(splits: &[(String, Split)]) -> String {
+    let named: Vec<&str> =
+        ATTRIBUTE.iter().map(|(name, _)| *name).filter(|name| splits.iter().any(|(_, s)| s.whole.scores.attributes.contains_key(name))).collect();
+    let header: Vec<&str> = ["", "samples", "loss", "perplexity", "tokens", "exact"].into_iter().chain(named.iter().copied()).collect();
+    let row = |name: String, of: &Measured| {
+        let Figures { loss, perplexity, token_accuracy, .. } = of.losses;
+        let attributes = named.iter().map(|name| of.scores.attributes.get(name).map_or("–".into(), |s| percent(*s)));
+        let figures = [of.scores.samples.to_string(), format!("{loss:.3}"), format!("{perplexity:.2}"), percent(token_accuracy), percent(of.scores.exact)];
+        [name].into_iter().chain(figures).chain(attributes).collect::<Vec<_>>()
+    };
+    let mut rows = Vec::new();
+    for (name, split) in splits {
+        rows.push(row(name.clone(), &split.whole));
+        let below = Ablation::ALL.into_iter().filter_map(|a| Some((a.name(), split.ablations.get(&key(a))?)));
+        rows.extend(below.chain([("chance", &split.chance)]).map(|(name, of)| row(format!("  {name}"), of)));
+    }
+    report::table(&header, &rows)
+}
+
 /// Scores in per cent, one row each, chance last.
 pub(super) fn scores_table(rows: &[(&str, &Scores)], with_chance: bool) -> String {
     let header: Vec<&str> = ["", "samples", "exact"].into_iter().chain(ATTRIBUTE.iter().map(|(name, _)| *name)).collect();
-    let percent = |share: f64| if share > 0.0 && share < 0.001 { format!("{:.2} %", 100.0 * share) } else { format!("{:.1} %", 100.0 * share) };
     let row = |name: &str, scores: &Scores, samples: String| {
         let attributes = ATTRIBUTE.iter().map(|(name, _)| scores.attributes.get(name).map_or("–".into(), |s| percent(*s)));
         [name.to_string(), samples, percent(scores.exact)].into_iter().chain(attributes).collect::<Vec<_>>()

@@ -2,12 +2,14 @@
 
 mod bench;
 mod check;
+mod config;
 mod demo;
 mod describe;
 mod devices;
 mod dump;
 mod emulate;
 mod eval;
+mod live;
 mod meadow;
 mod terminal;
 mod train;
@@ -44,6 +46,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Demo),
     Train(train::Train),
+    Config(config::Config),
     Describe(describe::Describe),
     Eval(eval::Eval),
     Meadow(meadow::Meadow),
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Config(command) => command.run(),
         Command::Describe(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Meadow(command) => command.run(),

@@ -53,7 +53,12 @@ impl Machine {
     }
 
     pub(crate) fn allocate(self: &Arc<Self>, elements: usize, dtype: DType) -> Result<EmulatorBuffer> {
-        Ok(EmulatorBuffer { memory: emulator::Buffer::new(ptx::bytes(elements, dtype)), machine: self.clone() })
+        let bytes = ptx::bytes(elements, dtype);
+        // The emulator's memory is the host's, which must not end the program by running out.
+        if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+            return Err(Error::OutOfMemory { device: "emulator".into(), what: format!("a tensor of {elements} {dtype}"), asked: bytes as u64, free: None });
+        }
+        Ok(EmulatorBuffer { memory: emulator::Buffer::new(bytes), machine: self.clone() })
     }
 
     /// Runs launches with these options from now on, and keeps what they report. Findings are then kept, too, and are no error.

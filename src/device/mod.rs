@@ -11,6 +11,8 @@ pub mod emulator;
 mod gpu;
 mod launch;
 pub mod ptx;
+#[doc(hidden)]
+pub mod ration;
 mod tensor_map;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
@@ -18,6 +20,7 @@ pub mod wgpu;
 pub use gpu::Gpu;
 pub use launch::Language;
 pub(crate) use launch::{Hopper, Launch, variant};
+pub(crate) use ration::Held;
 pub(crate) use tensor_map::{MapDim, TensorMap};
 
 use crate::error::{Error, Result};
@@ -191,11 +194,13 @@ impl Device {
         }
     }
 
-    pub(crate) fn allocate(&self, elements: usize, dtype: DType) -> Result<Buffer> {
-        match self {
-            Device::Cpu => Ok(Buffer::Cpu(cpu::CpuBuffer::zeros(elements, dtype)?)),
-            Device::Gpu(gpu) => gpu.allocate(elements, dtype),
-        }
+    pub(crate) fn allocate(&self, elements: usize, dtype: DType) -> Result<(Buffer, Held)> {
+        let held = ration::ask(self, || format!("a tensor of {elements} {dtype}"), elements as u64 * dtype.size() as u64)?;
+        let buffer = match self {
+            Device::Cpu => Buffer::Cpu(cpu::CpuBuffer::zeros(elements, dtype)?),
+            Device::Gpu(gpu) => gpu.allocate(elements, dtype)?,
+        };
+        Ok((buffer, held))
     }
 
     pub(crate) fn upload(&self, to: &mut Buffer, bytes: &[u8]) -> Result<()> {
@@ -219,7 +224,10 @@ impl Device {
                 Ok(())
             }
             #[cfg(feature = "wgpu")]
-            Buffer::Wgpu(buffer) => buffer.gpu().download(buffer, bytes),
+            Buffer::Wgpu(buffer) => {
+                let _held = ration::ask(self, || "reading a result back".into(), bytes.len() as u64)?;
+                buffer.gpu().download(buffer, bytes)
+            }
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => buffer.download(bytes),
             Buffer::Emulator(buffer) => buffer.download(bytes),

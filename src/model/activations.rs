@@ -5,16 +5,39 @@ use super::config::Config;
 use super::parameters::Parameters;
 use crate::error::Result;
 use crate::ops::{adamw, conv1d, matmul, patch_embed, rms_norm};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
 
-/// What one decoder layer keeps for its backward pass. `N` rows, `H` query and `H_kv` key/value heads of width `d`.
-pub struct LayerActivations<T = Tensor> {
-    /// `[N, D]`: the residual stream that enters.
+/// How a training step uses memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// The dtype of activations: the parameters' own, or bf16 beside f32 parameters for mixed precision.
+    pub activation: DType,
+    /// Keeps only what enters each layer, and computes the rest of it again on the way back (Chen et al. 2016, arXiv 1604.06174):
+    /// one more forward pass without the down projections, for the memory of one layer instead of all. The bits stay the same.
+    pub recompute: bool,
+}
+
+impl Options {
+    /// Everything kept.
+    pub fn new(activation: DType) -> Self {
+        Options { activation, recompute: false }
+    }
+}
+
+/// The residual stream before a layer (or behind the last), and what the norm there makes of it. Always kept: a norm that was fused
+/// with the sum before it read that sum before it was rounded, so that it cannot be computed again from `x` to the bit.
+pub struct Stream<T = Tensor> {
+    /// `[N, D]`
     pub(crate) x: T,
     /// `[N]`
-    pub(crate) rstd_attention: T,
-    /// `[N, D]`: normalised, for the projections.
-    pub(crate) normed_attention: T,
+    pub(crate) rstd: T,
+    /// `[N, D]`
+    pub(crate) normed: T,
+}
+
+/// What the backward pass of one decoder layer needs beside what enters it. `N` rows, `H` query and `H_kv` key/value heads of width
+/// `d`.
+pub struct LayerActivations<T = Tensor> {
     /// `[N, H, d]`, `[N, H_kv, d]` twice: as projected.
     pub(crate) q: T,
     pub(crate) k: T,
@@ -57,16 +80,15 @@ pub struct Activations<T = Tensor> {
     /// The batch.
     pub(crate) inputs: Inputs<T>,
     pub(crate) convolutions: Vec<ConvolutionActivations<T>>,
+    /// What enters each layer, then what leaves the last.
+    pub(crate) streams: Vec<Stream<T>>,
+    /// One for each layer; where activations are computed again, one for all.
     pub(crate) layers: Vec<LayerActivations<T>>,
     /// `[N, D]`: what a block adds to the residual stream.
     pub(crate) delta: T,
     /// `[N, H, d]`, `[N, H_kv, d]`: normalised, before the rotation.
     pub(crate) q_normed: T,
     pub(crate) k_normed: T,
-    /// `[N, D]`: the residual stream that leaves the last layer.
-    pub(crate) x: T,
-    pub(crate) rstd: T,
-    pub(crate) normed: T,
     /// `[C, D]`: the rows of a chunk, which get logits.
     pub(crate) picked: T,
     /// `[C, V]`: logits; backward turns them into their gradient.
@@ -95,9 +117,10 @@ pub struct Activations<T = Tensor> {
 }
 
 impl<T> Activations<T> {
-    /// Builds the listing: `make(shape, dtype)` once per tensor. Activations and their gradients are `real`; statistics, the loss
-    /// and sums stay f32 where that is bf16.
-    pub fn build(config: &Config, capacity: Capacity, real: DType, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
+    /// Builds the listing: `make(shape, dtype)` once per tensor. Activations and their gradients have the dtype of the options;
+    /// statistics, the loss and sums stay f32 where that is bf16.
+    pub fn build(config: &Config, capacity: Capacity, options: Options, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
+        let real = options.activation;
         let inputs = Inputs::build(config, capacity, real, make)?;
         let wide = crate::ops::statistic(real);
         let Capacity { rows: n, chunk: c, clips, .. } = capacity;
@@ -112,12 +135,12 @@ impl<T> Activations<T> {
                 })
                 .collect::<Result<_>>()?,
         };
-        let layers = (0..config.num_hidden_layers)
+        let streams = (0..=config.num_hidden_layers)
+            .map(|_| Ok(Stream { x: make(&[n, d], real)?, rstd: make(&[n], wide)?, normed: make(&[n, d], real)? }))
+            .collect::<Result<_>>()?;
+        let layers = (0..if options.recompute { 1 } else { config.num_hidden_layers })
             .map(|_| {
                 Ok(LayerActivations {
-                    x: make(&[n, d], real)?,
-                    rstd_attention: make(&[n], wide)?,
-                    normed_attention: make(&[n, d], real)?,
                     q: make(&[n, h, hd], real)?,
                     k: make(&[n, kv, hd], real)?,
                     v: make(&[n, kv, hd], real)?,
@@ -139,13 +162,11 @@ impl<T> Activations<T> {
         Ok(Activations {
             inputs,
             convolutions,
+            streams,
             layers,
             delta: make(&[n, d], real)?,
             q_normed: make(&[n, h, hd], real)?,
             k_normed: make(&[n, kv, hd], real)?,
-            x: make(&[n, d], real)?,
-            rstd: make(&[n], wide)?,
-            normed: make(&[n, d], real)?,
             picked: make(&[c, d], real)?,
             logits: make(&[c, v], real)?,
             row_loss: make(&[c], wide)?,
@@ -171,46 +192,55 @@ impl<T> Activations<T> {
 }
 
 impl<T> LayerActivations<T> {
-    /// Every tensor in the order of the computation, with what it is in a message about layer `i`.
-    pub(crate) fn named(&self, i: usize) -> Vec<(String, &T)> {
-        let entering = if i == 0 { "the token matrix".into() } else { format!("the residual stream that enters layer {i}") };
-        let mut all = vec![(entering, &self.x)];
-        all.extend(
-            [
-                ("1/rms before the attention of", &self.rstd_attention),
-                ("the normalised input of", &self.normed_attention),
-                ("the queries of", &self.q),
-                ("the keys of", &self.k),
-                ("the values of", &self.v),
-                ("1/rms of the queries of", &self.rstd_q),
-                ("1/rms of the keys of", &self.rstd_k),
-                ("the rotated queries of", &self.q_rotated),
-                ("the rotated keys of", &self.k_rotated),
-                ("attention's log-sum-exp in", &self.log_sum_exp),
-                ("attention's result in", &self.attended),
-                ("the residual stream behind the attention of", &self.middle),
-                ("1/rms before the MLP of", &self.rstd_mlp),
-                ("the normalised input of the MLP of", &self.normed_mlp),
-                ("the gate of", &self.gate),
-                ("the up projection of", &self.up),
-                ("the SwiGLU of", &self.gated),
-            ]
-            .map(|(what, tensor)| (format!("{what} layer {i}"), tensor)),
-        );
-        all
+    /// Every tensor in the order of the computation, with what it is in a message: `the queries` of a layer.
+    pub(crate) fn named(&self) -> [(&'static str, &T); 15] {
+        [
+            ("the queries", &self.q),
+            ("the keys", &self.k),
+            ("the values", &self.v),
+            ("1/rms of the queries", &self.rstd_q),
+            ("1/rms of the keys", &self.rstd_k),
+            ("the rotated queries", &self.q_rotated),
+            ("the rotated keys", &self.k_rotated),
+            ("the log-sum-exp of the attention", &self.log_sum_exp),
+            ("the result of the attention", &self.attended),
+            ("the residual stream behind the attention", &self.middle),
+            ("1/rms before the MLP", &self.rstd_mlp),
+            ("the normalised input of the MLP", &self.normed_mlp),
+            ("the gate", &self.gate),
+            ("the up projection", &self.up),
+            ("the SwiGLU", &self.gated),
+        ]
+    }
+}
+
+impl<T> Activations<T> {
+    /// Which of `layers` holds what layer `i` computed last.
+    pub(crate) fn slot(&self, i: usize) -> usize {
+        i.min(self.layers.len() - 1)
     }
 }
 
 impl Activations {
     /// `[N, D]`: the token matrix of the last forward pass.
     pub fn embedded(&self) -> &Tensor {
-        &self.layers[0].x
+        &self.streams[0].x
     }
 
     /// `[C, V]`: the logits of the last chunk of the last forward pass (all `[M, V]` where the capacity holds them in one); after a
     /// backward pass, their gradient.
     pub fn logits(&self) -> &Tensor {
         &self.logits
+    }
+
+    /// `[C]`: the loss of each row of the last chunk, unweighted; 0 for a row that does not count.
+    pub fn row_losses(&self) -> &Tensor {
+        &self.row_loss
+    }
+
+    /// `[N, D]`: the gradient of the token matrix of the last backward pass.
+    pub fn embedded_gradient(&self) -> &Tensor {
+        &self.dx
     }
 
     /// `[1]`: the loss of the last forward pass.
@@ -225,11 +255,13 @@ impl Activations {
                 tensor.set_rows(clips)?;
             }
         }
+        for s in &mut self.streams {
+            for tensor in [&mut s.x, &mut s.rstd, &mut s.normed] {
+                tensor.set_rows(n)?;
+            }
+        }
         for l in &mut self.layers {
             let kept = [
-                &mut l.x,
-                &mut l.rstd_attention,
-                &mut l.normed_attention,
                 &mut l.q,
                 &mut l.k,
                 &mut l.v,
@@ -254,9 +286,6 @@ impl Activations {
             &mut self.delta,
             &mut self.q_normed,
             &mut self.k_normed,
-            &mut self.x,
-            &mut self.rstd,
-            &mut self.normed,
             &mut self.dx,
             &mut self.dmiddle,
             &mut self.dnormed,
@@ -294,7 +323,7 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
     let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
     let mut needs = vec![
         rms_norm::workspace(n, d),
-        rms_norm::workspace(n * config.num_attention_heads, config.head_dim),
+        rms_norm::workspace(n.saturating_mul(config.num_attention_heads), config.head_dim),
         matmul::workspace(matmul::Layout::Tn, v, d, chunk),
         matmul::workspace(matmul::Layout::Tn, q, d, n),
         matmul::workspace(matmul::Layout::Tn, kv, d, n),
@@ -313,29 +342,34 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
     }
     let mut lengths = Vec::new();
     let _ = Parameters::build(config, &mut |shape| {
-        lengths.push(shape.iter().product());
+        lengths.push(shape.iter().product()); // below 2⁴⁸: the config was validated
         Ok(())
     });
     needs.push(adamw::workspace(&lengths));
     needs.into_iter().max().unwrap_or(0)
 }
 
-/// Bytes of a training step on a device whose activations are `real`: parameters, gradients, both moments, activations, and two
-/// batches (the next is uploaded while this one runs); in mixed precision (bf16) also the weights that the kernels read.
-/// Allocates nothing.
-pub fn bytes(config: &Config, capacity: Capacity, real: DType) -> u64 {
+/// Bytes of a training step: parameters, gradients, both moments, activations, two batches (the next is uploaded while this one
+/// runs), the rotary table and two tensors of a few numbers; in mixed precision (bf16) also the weights that the kernels read.
+/// Exactly what [`crate::train::Trainer`] allocates, but for what a device rounds each tensor up to; `u64::MAX` where it is more than
+/// that. Allocates nothing.
+pub fn bytes(config: &Config, capacity: Capacity, options: Options) -> u64 {
+    let Capacity { rows, logits, chunk, images, clips } = capacity;
+    if [rows, logits, chunk, images, clips].into_iter().any(|size| size > MAX_ELEMENTS) {
+        return u64::MAX; // no tensor has so many rows
+    }
+    let (real, wide) = (options.activation, crate::ops::statistic(options.activation));
     let mut total = 0u64;
     let mut count = |shape: &[usize], dtype: DType| {
-        total += shape.iter().product::<usize>() as u64 * dtype.size() as u64;
+        let bytes = shape.iter().map(|&size| size as u128).fold(dtype.size() as u128, u128::saturating_mul);
+        total = total.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         Ok(())
     };
-    for _ in 0..4 {
-        let _ = Parameters::build(config, &mut |shape| count(shape, crate::ops::statistic(real)));
-    }
-    if real == DType::Bf16 {
-        let _ = Parameters::build(config, &mut |shape| count(shape, real));
-    }
-    let _ = Activations::build(config, capacity, real, &mut count);
+    let copies: &[DType] = if real == DType::Bf16 { &[wide, wide, wide, wide, real] } else { &[wide; 4] };
+    let _ = Parameters::build(config, &mut |shape| copies.iter().try_for_each(|&dtype| count(shape, dtype)));
+    let _ = Activations::build(config, capacity, options, &mut count);
     let _ = Inputs::build(config, capacity, real, &mut count);
+    let small: [&[usize]; 3] = [&[config.max_position_embeddings, config.head_dim / 2, 2], &[1], &[adamw::COEFFICIENTS]];
+    let _: Result<()> = small.into_iter().try_for_each(|shape| count(shape, wide));
     total
 }

@@ -3,7 +3,7 @@
 
 use super::activations::Activations;
 use super::config::Config;
-use super::forward::{attention_scale, loss};
+use super::forward::{self, attention_scale, loss};
 use super::parameters::Parameters;
 use crate::error::Result;
 use crate::ops::matmul::{self, Epilogue, Layout};
@@ -16,7 +16,8 @@ fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool
     matmul::forward(Layout::Tn, dy, x, Epilogue { accumulate: true, ..Default::default() }, dw, Some(workspace))
 }
 
-/// The loss of the loaded batch, and its gradient, which is added to `g`. [`super::forward::hidden`] has just run.
+/// The loss of the loaded batch, which is added to `a.loss`, and its gradient, which is added to `g`. [`super::forward::hidden`] has
+/// just run.
 pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, g: &mut Parameters) -> Result<()> {
     // Rows without logits get no gradient from the loss.
     a.dnormed.fill_zero()?;
@@ -32,11 +33,16 @@ pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Ac
         a.inputs.iota.set_rows(of.row.rows())?;
         embedding::forward(&a.dpicked, &a.inputs.iota, Some(&of.row), &mut a.dnormed)?;
     }
-    rms_norm::backward(&a.dnormed, &a.x, &p.norm, &a.rstd, None, &mut a.dx, &mut g.norm, &mut a.workspace)?;
+    let last = a.streams.last().expect("one more than layers");
+    rms_norm::backward(&a.dnormed, &last.x, &p.norm, &last.rstd, None, &mut a.dx, &mut g.norm, &mut a.workspace)?;
 
     // From here `dx` is the gradient of the residual stream that leaves a layer, which is also that of what its MLP added.
     for (i, w) in p.layers.iter().enumerate().rev() {
-        let (layer, dw, ws) = (&a.layers[i], &mut g.layers[i], &mut a.workspace);
+        // Where there is one set of activations for all layers, it holds those of the last.
+        if a.layers.len() == 1 && i + 1 < p.layers.len() {
+            forward::layer(config, w, table, a, i)?;
+        }
+        let (stream, layer, dw, ws) = (&a.streams[i], &a.layers[a.slot(i)], &mut g.layers[i], &mut a.workspace);
         linear(&a.dx, &layer.gated, &w.down_proj, &mut a.dgated, false, &mut dw.down_proj, ws)?;
         swiglu::backward(&layer.gate, &layer.up, &a.dgated, &mut a.dgate, &mut a.dup)?;
         linear(&a.dgate, &layer.normed_mlp, &w.gate_proj, &mut a.dnormed, false, &mut dw.gate_proj, ws)?;
@@ -73,10 +79,10 @@ pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Ac
         rope::backward(&a.dk, &a.inputs.position, table, &mut a.dk_normed)?;
         rms_norm::backward(&a.dq_normed, &layer.q, &w.q_norm, &layer.rstd_q, None, &mut a.dq, &mut dw.q_norm, ws)?;
         rms_norm::backward(&a.dk_normed, &layer.k, &w.k_norm, &layer.rstd_k, None, &mut a.dk, &mut dw.k_norm, ws)?;
-        linear(&a.dq, &layer.normed_attention, &w.q_proj, &mut a.dnormed, false, &mut dw.q_proj, ws)?;
-        linear(&a.dk, &layer.normed_attention, &w.k_proj, &mut a.dnormed, true, &mut dw.k_proj, ws)?;
-        linear(&a.dv, &layer.normed_attention, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
-        rms_norm::backward(&a.dnormed, &layer.x, &w.input_layernorm, &layer.rstd_attention, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;
+        linear(&a.dq, &stream.normed, &w.q_proj, &mut a.dnormed, false, &mut dw.q_proj, ws)?;
+        linear(&a.dk, &stream.normed, &w.k_proj, &mut a.dnormed, true, &mut dw.k_proj, ws)?;
+        linear(&a.dv, &stream.normed, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
+        rms_norm::backward(&a.dnormed, &stream.x, &w.input_layernorm, &stream.rstd, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;
     }
     embed(config, p, a, g)
 }

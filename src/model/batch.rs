@@ -344,10 +344,10 @@ impl<T> Inputs<T> {
             sorted_start: make(&[config.vocab_size + 1], DType::I32)?,
             chunks: capacity.chunks().map(|rows| Ok(Chunk { row: make(&[rows], DType::I32)?, target: make(&[rows], DType::I32)? })).collect::<Result<_>>()?,
             pixels: make(&[images, side, side, 3], DType::U8)?,
-            patch_row: make(&[images * patches], DType::I32)?,
+            patch_row: make(&[images.saturating_mul(patches)], DType::I32)?,
             mel: make(&[clips, frames, mels], real)?,
-            frame_row: make(&[clips * frame_rows], DType::I32)?,
-            iota: make(&[rows.max(chunk).max(clips * frame_rows)], DType::I32)?,
+            frame_row: make(&[clips.saturating_mul(frame_rows)], DType::I32)?,
+            iota: make(&[rows.max(chunk).max(clips.saturating_mul(frame_rows))], DType::I32)?,
             weight: make(&[1], crate::ops::statistic(real))?,
         })
     }
@@ -360,11 +360,12 @@ impl Inputs {
         self.iota.write(&iota)
     }
 
-    /// Uploads a batch, padded to this size. `ahead`: beside whatever the device is doing, which must not use these inputs.
+    /// Uploads a batch, padded to this size. `counted`: rows that count in the loss, of this batch and of those whose gradients are
+    /// added to its own. `ahead`: beside whatever the device is doing, which must not use these inputs.
     ///
     /// # Errors
     /// [`Error::TooLarge`] where it has more rows, pictures or sounds than were allocated.
-    pub fn load(&mut self, config: &Config, batch: &Batch, size: Size, ahead: bool) -> Result<()> {
+    pub fn load(&mut self, config: &Config, batch: &Batch, size: Size, counted: usize, ahead: bool) -> Result<()> {
         fn write<T: crate::tensor::Element>(tensor: &mut Tensor, data: &[T], ahead: bool) -> Result<()> {
             if ahead { tensor.write_ahead(data) } else { tensor.write(data) }
         }
@@ -404,7 +405,7 @@ impl Inputs {
             _ => write(&mut self.mel, &batch.mel, ahead)?,
         }
         put(&mut self.frame_row, batch.frame_row.len(), &batch.frame_row)?;
-        let weight = 1.0 / batch.counted().max(1) as f32;
+        let weight = 1.0 / counted.max(1) as f32;
         match self.weight.dtype() {
             DType::F64 => write(&mut self.weight, &[weight as f64], ahead),
             _ => write(&mut self.weight, &[weight], ahead),

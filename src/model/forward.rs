@@ -1,6 +1,7 @@
 //! The forward pass: rows from words, pictures and sounds, then the decoder, then the loss.
 
-use super::activations::{Activations, LayerActivations};
+use super::activations::{Activations, LayerActivations, Stream};
+use super::batch::Inputs;
 use super::config::Config;
 use super::parameters::{Layer, Parameters};
 use crate::device::Device;
@@ -26,6 +27,7 @@ pub(super) fn attention_scale(config: &Config) -> f32 {
 
 /// Runs the loaded batch through the model: afterwards `a.loss` holds the mean over the counted rows.
 pub fn forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
+    a.loss.fill_zero()?;
     hidden(config, p, table, a)?;
     (0..a.inputs.chunks.len()).try_for_each(|chunk| loss(p, a, chunk).map(drop))
 }
@@ -35,67 +37,52 @@ pub fn hidden(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Acti
     let (n, clips) = (a.inputs.embed_id.rows(), a.inputs.mel.rows());
     a.fit(n, clips)?;
     embed(config, p, a)?;
-    for i in 0..p.layers.len() {
-        let (before, rest) = a.layers.split_at_mut(i);
-        let layer = &mut rest[0];
-        let w = &p.layers[i];
-        // The residual stream enters: as embedded, or as the layer before left it plus what its MLP added.
-        match before.last() {
-            None => rms_norm::forward(&layer.x, None, &w.input_layernorm, config.rms_norm_eps, &mut layer.normed_attention, &mut layer.rstd_attention)?,
-            Some(before) => rms_norm::forward(
-                &before.middle,
-                Some((&a.delta, &mut layer.x)),
-                &w.input_layernorm,
-                config.rms_norm_eps,
-                &mut layer.normed_attention,
-                &mut layer.rstd_attention,
-            )?,
-        }
-        project(config, w, table, &a.inputs.position, layer, &mut a.q_normed, &mut a.k_normed)?;
-        attention::forward(
-            &layer.q_rotated,
-            &layer.k_rotated,
-            &layer.v,
-            &a.inputs.visible,
-            attention_scale(config),
-            &mut layer.attended,
-            &mut layer.log_sum_exp,
-        )?;
-        linear(&layer.attended, &w.o_proj, &mut a.delta)?;
-        rms_norm::forward(
-            &layer.x,
-            Some((&a.delta, &mut layer.middle)),
-            &w.post_attention_layernorm,
-            config.rms_norm_eps,
-            &mut layer.normed_mlp,
-            &mut layer.rstd_mlp,
-        )?;
-        linear(&layer.normed_mlp, &w.gate_proj, &mut layer.gate)?;
-        linear(&layer.normed_mlp, &w.up_proj, &mut layer.up)?;
-        swiglu::forward(&layer.gate, &layer.up, &mut layer.gated)?;
+    let Stream { x, rstd, normed } = &mut a.streams[0];
+    rms_norm::forward(x, None, &p.layers[0].input_layernorm, config.rms_norm_eps, normed, rstd)?;
+    for (i, w) in p.layers.iter().enumerate() {
+        layer(config, w, table, a, i)?;
+        // What leaves the layer: the residual stream and what the MLP adds to it, normalised for whoever reads it next.
+        let slot = a.slot(i);
+        let (layer, Stream { x, rstd, normed }) = (&a.layers[slot], &mut a.streams[i + 1]);
+        let norm = p.layers.get(i + 1).map_or(&p.norm, |next| &next.input_layernorm);
         linear(&layer.gated, &w.down_proj, &mut a.delta)?;
+        rms_norm::forward(&layer.middle, Some((&a.delta, x)), norm, config.rms_norm_eps, normed, rstd)?;
     }
-    let last = a.layers.last().expect("a model has at least one layer");
-    rms_norm::forward(&last.middle, Some((&a.delta, &mut a.x)), &p.norm, config.rms_norm_eps, &mut a.normed, &mut a.rstd)
+    Ok(())
 }
 
-/// The logits of one chunk, and its part of the loss. Only where a word is predicted: most rows are patches and frames. Returns
-/// whether there was anything to do.
+/// One decoder layer, from the normalised stream that enters it to what the down projection reads. The backward pass calls it once
+/// more where its results were not kept.
+pub(super) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Activations, i: usize) -> Result<()> {
+    let slot = a.slot(i);
+    let (Inputs { position, visible, .. }, Stream { x, normed, .. }, layer) = (&a.inputs, &a.streams[i], &mut a.layers[slot]);
+    project(config, w, table, position, normed, layer, &mut a.q_normed, &mut a.k_normed)?;
+    attention::forward(&layer.q_rotated, &layer.k_rotated, &layer.v, visible, attention_scale(config), &mut layer.attended, &mut layer.log_sum_exp)?;
+    linear(&layer.attended, &w.o_proj, &mut a.delta)?;
+    rms_norm::forward(x, Some((&a.delta, &mut layer.middle)), &w.post_attention_layernorm, config.rms_norm_eps, &mut layer.normed_mlp, &mut layer.rstd_mlp)?;
+    linear(&layer.normed_mlp, &w.gate_proj, &mut layer.gate)?;
+    linear(&layer.normed_mlp, &w.up_proj, &mut layer.up)?;
+    swiglu::forward(&layer.gate, &layer.up, &mut layer.gated)
+}
+
+/// The logits of one chunk, and its part of the loss, which is added to `a.loss`. Only where a word is predicted: most rows are
+/// patches and frames. Returns whether there was anything to do.
 pub(super) fn loss(p: &Parameters, a: &mut Activations, chunk: usize) -> Result<bool> {
     a.fit_chunk(chunk)?;
     let of = &a.inputs.chunks[chunk];
     if chunk > 0 && of.row.is_empty() {
         return Ok(false); // the batch has fewer rows than there is room for
     }
-    embedding::forward(&a.normed, &of.row, None, &mut a.picked)?;
+    let last = a.streams.last().expect("one more than layers");
+    embedding::forward(&last.normed, &of.row, None, &mut a.picked)?;
     linear(&a.picked, p.lm_head.as_ref().unwrap_or(&p.embed_tokens), &mut a.logits)?;
-    cross_entropy::forward(&a.logits, &of.target, &a.inputs.weight, &mut a.row_loss, &mut a.logit_lse, &mut a.loss, chunk > 0)?;
+    cross_entropy::forward(&a.logits, &of.target, &a.inputs.weight, &mut a.row_loss, &mut a.logit_lse, &mut a.loss, true)?;
     Ok(true)
 }
 
 /// Fills the token matrix: words by their ids, patches and frames into the rows that the batch gave them.
 fn embed(config: &Config, p: &Parameters, a: &mut Activations) -> Result<()> {
-    let x = &mut a.layers[0].x;
+    let x = &mut a.streams[0].x;
     embedding::forward(&p.embed_tokens, &a.inputs.embed_id, None, x)?;
     if let Some(vision) = &p.vision {
         patch_embed::forward(&a.inputs.pixels, &vision.weight, &vision.bias, &vision.position, &a.inputs.patch_row, x)?;
@@ -119,13 +106,14 @@ fn project(
     w: &Layer,
     table: &rope::Table,
     position: &Tensor,
+    normed: &Tensor,
     layer: &mut LayerActivations,
     q_normed: &mut Tensor,
     k_normed: &mut Tensor,
 ) -> Result<()> {
-    linear(&layer.normed_attention, &w.q_proj, &mut layer.q)?;
-    linear(&layer.normed_attention, &w.k_proj, &mut layer.k)?;
-    linear(&layer.normed_attention, &w.v_proj, &mut layer.v)?;
+    linear(normed, &w.q_proj, &mut layer.q)?;
+    linear(normed, &w.k_proj, &mut layer.k)?;
+    linear(normed, &w.v_proj, &mut layer.v)?;
     rms_norm::forward(&layer.q, None, &w.q_norm, config.rms_norm_eps, q_normed, &mut layer.rstd_q)?;
     rms_norm::forward(&layer.k, None, &w.k_norm, config.rms_norm_eps, k_normed, &mut layer.rstd_k)?;
     rope::forward(q_normed, position, table, &mut layer.q_rotated)?;

@@ -21,25 +21,45 @@ pub struct Sampling {
     pub temperature: f32,
     /// Only the k most likely words; 0 for all.
     pub top_k: usize,
+    /// Of these only the fewest most likely words whose probabilities sum to this much; 1 for all.
+    pub top_p: f32,
     /// Seed of the random numbers.
     pub seed: u64,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { temperature: 0.0, top_k: 0, seed: 0 }
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 }
+    }
+}
+
+impl Sampling {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the one that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        if !(0.0..f32::INFINITY).contains(&self.temperature) {
+            return Err(Error::Usage(format!("temperature: expected 0 (the most likely word) or more, found {}", self.temperature)));
+        }
+        if !(0.0..=1.0).contains(&self.top_p) {
+            return Err(Error::Usage(format!("top_p: expected a probability from 0 (the most likely word) to 1 (all of them), found {}", self.top_p)));
+        }
+        Ok(())
     }
 }
 
 /// Buffers for generating with up to `samples` samples at once. Allocated once, used for any number of batches.
 pub struct Generator {
     config: Config,
-    device: Device,
+    pub(super) device: Device,
+    /// The dtype of the parameters: f32, or f64 on the CPU.
+    real: DType,
     table: rope::Table,
     /// Samples at once, and rows of each.
     samples: usize,
     length: usize,
-    /// Per layer: `[samples · length, H_kv, d]`.
+    /// `[samples · length, H_kv, d]` each: one per layer where rows come one after the other, one for all layers where all come at once.
     keys: Vec<Tensor>,
     values: Vec<Tensor>,
     x: Tensor,
@@ -57,14 +77,15 @@ pub struct Generator {
     gate: Tensor,
     up: Tensor,
     gated: Tensor,
+    /// For up to as many rows as get logits at a time: `[P, D]`, `[P, V]`, `[P]`, `[P]`.
     picked: Tensor,
-    logits: Tensor,
+    pub(super) logits: Tensor,
     random: Tensor,
-    chosen: Tensor,
+    pub(super) chosen: Tensor,
 }
 
 /// The index tensors of one pass.
-struct Pass {
+pub(super) struct Pass {
     position: Tensor,
     visible: Tensor,
     cache_row: Tensor,
@@ -75,15 +96,19 @@ struct Pass {
 impl Generator {
     /// Allocates for `samples` samples at once on the device of the parameters.
     pub fn new(config: &Config, p: &Parameters, samples: usize) -> Result<Self> {
-        let device = p.norm.device().clone();
-        let length = config.max_position_embeddings;
+        Self::allocate(config, p, samples, config.max_position_embeddings, config.num_hidden_layers, samples)
+    }
+
+    /// For `samples` samples of `length` rows, with this many caches and logits of `picks` rows at a time.
+    pub(super) fn allocate(config: &Config, p: &Parameters, samples: usize, length: usize, caches: usize, picks: usize) -> Result<Self> {
+        let (device, real) = (p.norm.device().clone(), p.norm.dtype());
         let n = samples * length;
         let (d, f) = (config.hidden_size, config.intermediate_size);
         let (h, kv, hd) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
-        let make = |shape: &[usize]| Tensor::zeros(&device, shape, DType::F32);
-        let cache = || (0..config.num_hidden_layers).map(|_| make(&[n, kv, hd])).collect::<Result<Vec<_>>>();
+        let make = |shape: &[usize]| Tensor::zeros(&device, shape, real);
+        let cache = || (0..caches).map(|_| make(&[n, kv, hd])).collect::<Result<Vec<_>>>();
         Ok(Generator {
-            table: rope_table(config, &device, DType::F32)?,
+            table: rope_table(config, &device, real)?,
             samples,
             length,
             keys: cache()?,
@@ -103,20 +128,21 @@ impl Generator {
             gate: make(&[n, f])?,
             up: make(&[n, f])?,
             gated: make(&[n, f])?,
-            picked: make(&[samples, d])?,
-            logits: make(&[samples, config.vocab_size])?,
-            random: make(&[samples])?,
-            chosen: Tensor::zeros(&device, [samples], DType::I32)?,
+            picked: make(&[picks, d])?,
+            logits: make(&[picks, config.vocab_size])?,
+            random: make(&[picks])?,
+            chosen: Tensor::zeros(&device, [picks], DType::I32)?,
             config: config.clone(),
             device,
+            real,
         })
     }
 
     /// Continues each prompt until `end`, or until the sample is as long as the model allows, or after `most` words.
-    /// `on_word(sample, id)` is told every word as it is made. Returns the ids, without `end`.
+    /// `on_word(sample, id)` is told every word as it is made, and `None` when nothing more comes. Returns the ids, without `end`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for more prompts than were allocated for, or one that does not fit the model.
+    /// [`Error::Usage`] for more prompts than were allocated for, one that does not fit the model, or sampling that makes no sense.
     pub fn run(
         &mut self,
         p: &Parameters,
@@ -125,18 +151,29 @@ impl Generator {
         end: u32,
         most: usize,
         sampling: Sampling,
-        mut on_word: impl FnMut(usize, u32),
+        mut on_word: impl FnMut(usize, Option<u32>),
     ) -> Result<Vec<Vec<u32>>> {
+        sampling.check()?;
+        if prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        if most == 0 {
+            (0..prompts.len()).for_each(|sample| on_word(sample, None));
+            return Ok(vec![Vec::new(); prompts.len()]);
+        }
         if prompts.len() > self.samples {
             return Err(Error::Usage(format!("{} prompts at once: allocated for {}", prompts.len(), self.samples)));
         }
-        let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
+        // Every sample has random numbers of its own, the same for all: what is said about it does not depend on its neighbours.
+        let mut rng = vec![ChaCha8Rng::seed_from_u64(sampling.seed); prompts.len()];
+        let mut random = |sample: usize| (rng[sample].next_u32() >> 8) as f64 / (1 << 24) as f64;
         let batch = Packer { budget: self.samples * self.length, ..*packer }.pack(prompts)?;
         let lengths: Vec<usize> = prompts.iter().map(|s| s.rows.len()).collect();
         if let Some(empty) = lengths.iter().position(|&l| l == 0) {
             return Err(Error::Usage(format!("prompt {empty} is empty")));
         }
-        let mut ids = self.prefill(p, &batch, &lengths, sampling, &mut rng)?;
+        let first: Vec<f64> = (0..prompts.len()).map(&mut random).collect();
+        let mut ids = self.prefill(p, &batch, &lengths, sampling, &first)?;
 
         let mut words: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
         let mut live: Vec<usize> = (0..prompts.len()).collect();
@@ -146,42 +183,26 @@ impl Generator {
                 let length = lengths[sample] + words[sample].len();
                 if id != end {
                     words[sample].push(id);
-                    on_word(sample, id);
+                    on_word(sample, Some(id));
                 }
                 if id != end && words[sample].len() < most && length < self.length {
                     next.push((sample, id, length));
+                } else {
+                    on_word(sample, None);
                 }
             }
             if next.is_empty() {
                 return Ok(words);
             }
             live = next.iter().map(|n| n.0).collect();
-            ids = self.decode(p, &next, sampling, &mut rng)?;
+            let random: Vec<f64> = live.iter().map(|&sample| random(sample)).collect();
+            ids = self.decode(p, &next, sampling, &random)?;
         }
     }
 
     /// The prompts in one pass; returns each one's next word.
-    fn prefill(&mut self, p: &Parameters, batch: &Batch, lengths: &[usize], sampling: Sampling, rng: &mut ChaCha8Rng) -> Result<Vec<u32>> {
-        self.fit(batch.rows())?;
-        let ints = |data: &[i32]| Tensor::from_slice(&self.device, [data.len()], data);
-        embedding::forward(&p.embed_tokens, &ints(&batch.embed_id)?, None, &mut self.x)?;
-        if let (Some(w), Some(vision)) = (&p.vision, &self.config.vision_config) {
-            let side = vision.image_size;
-            let pixels = Tensor::from_slice(&self.device, [batch.images, side, side, 3], &batch.pixels)?;
-            patch_embed::forward(&pixels, &w.weight, &w.bias, &w.position, &ints(&batch.patch_row)?, &mut self.x)?;
-        }
-        if let Some(audio) = &self.config.audio_config {
-            let mut frames = Tensor::from_slice(&self.device, [batch.clips, audio.frames(), audio.num_mel_bins], &batch.mel)?;
-            for (i, w) in p.audio.iter().enumerate() {
-                let shape = [batch.clips, audio.frames_after(i), self.config.hidden_size];
-                let mut z = Tensor::zeros(&self.device, shape, DType::F32)?;
-                let mut y = Tensor::zeros(&self.device, shape, DType::F32)?;
-                conv1d::forward(&frames, &w.weight, &w.bias, audio.stride(i), &mut z, &mut y)?;
-                frames = y;
-            }
-            let iota: Vec<i32> = (0..batch.frame_row.len() as i32).collect();
-            embedding::forward(&frames, &ints(&iota)?, Some(&ints(&batch.frame_row)?), &mut self.x)?;
-        }
+    fn prefill(&mut self, p: &Parameters, batch: &Batch, lengths: &[usize], sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
+        self.embed(p, batch)?;
         // A packed row r of sample s lies at s · length + position in the cache.
         let (mut cache_row, mut visible, mut pick) = (Vec::new(), Vec::new(), Vec::new());
         let mut packed = 0;
@@ -195,11 +216,41 @@ impl Generator {
             pick.push(packed as i32 - 1);
         }
         let pass = self.pass(&batch.position, &visible, &cache_row, &pick)?;
-        self.decoder(p, &pass, sampling, rng)
+        self.decoder(p, &pass)?;
+        self.choose(p, &pass.pick, sampling, random)
+    }
+
+    /// The rows of a batch into `x`: words, patches, frames.
+    pub(super) fn embed(&mut self, p: &Parameters, batch: &Batch) -> Result<()> {
+        self.fit(batch.rows())?;
+        let ints = |data: &[i32]| Tensor::from_slice(&self.device, [data.len()], data);
+        embedding::forward(&p.embed_tokens, &ints(&batch.embed_id)?, None, &mut self.x)?;
+        if let (Some(w), Some(vision)) = (&p.vision, &self.config.vision_config) {
+            let side = vision.image_size;
+            let pixels = Tensor::from_slice(&self.device, [batch.images, side, side, 3], &batch.pixels)?;
+            patch_embed::forward(&pixels, &w.weight, &w.bias, &w.position, &ints(&batch.patch_row)?, &mut self.x)?;
+        }
+        if let Some(audio) = &self.config.audio_config {
+            let mut frames = Tensor::zeros(&self.device, [batch.clips, audio.frames(), audio.num_mel_bins], self.real)?;
+            match self.real {
+                DType::F64 => frames.write_f64(&batch.mel.iter().map(|&x| x as f64).collect::<Vec<_>>())?,
+                _ => frames.write(&batch.mel)?,
+            }
+            for (i, w) in p.audio.iter().enumerate() {
+                let shape = [batch.clips, audio.frames_after(i), self.config.hidden_size];
+                let mut z = Tensor::zeros(&self.device, shape, self.real)?;
+                let mut y = Tensor::zeros(&self.device, shape, self.real)?;
+                conv1d::forward(&frames, &w.weight, &w.bias, audio.stride(i), &mut z, &mut y)?;
+                frames = y;
+            }
+            let iota: Vec<i32> = (0..batch.frame_row.len() as i32).collect();
+            embedding::forward(&frames, &ints(&iota)?, Some(&ints(&batch.frame_row)?), &mut self.x)?;
+        }
+        Ok(())
     }
 
     /// One more row for each `(sample, word, position)`.
-    fn decode(&mut self, p: &Parameters, rows: &[(usize, u32, usize)], sampling: Sampling, rng: &mut ChaCha8Rng) -> Result<Vec<u32>> {
+    fn decode(&mut self, p: &Parameters, rows: &[(usize, u32, usize)], sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
         self.fit(rows.len())?;
         let ids: Vec<i32> = rows.iter().map(|r| r.1 as i32).collect();
         embedding::forward(&p.embed_tokens, &Tensor::from_slice(&self.device, [ids.len()], &ids)?, None, &mut self.x)?;
@@ -208,10 +259,11 @@ impl Generator {
         let visible: Vec<[i32; 2]> = rows.iter().map(|r| [(r.0 * self.length) as i32, (r.0 * self.length + r.2 + 1) as i32]).collect();
         let pick: Vec<i32> = (0..rows.len() as i32).collect();
         let pass = self.pass(&position, &visible, &cache_row, &pick)?;
-        self.decoder(p, &pass, sampling, rng)
+        self.decoder(p, &pass)?;
+        self.choose(p, &pass.pick, sampling, random)
     }
 
-    fn pass(&self, position: &[i32], visible: &[[i32; 2]], cache_row: &[i32], pick: &[i32]) -> Result<Pass> {
+    pub(super) fn pass(&self, position: &[i32], visible: &[[i32; 2]], cache_row: &[i32], pick: &[i32]) -> Result<Pass> {
         let ints = |data: &[i32]| Tensor::from_slice(&self.device, [data.len()], data);
         Ok(Pass {
             position: ints(position)?,
@@ -222,10 +274,11 @@ impl Generator {
         })
     }
 
-    /// The decoder over the rows in `x`; returns the word chosen after each row of `pass.pick`.
-    fn decoder(&mut self, p: &Parameters, pass: &Pass, sampling: Sampling, rng: &mut ChaCha8Rng) -> Result<Vec<u32>> {
+    /// The decoder over the rows in `x`: afterwards `normed` holds what the output layer reads.
+    pub(super) fn decoder(&mut self, p: &Parameters, pass: &Pass) -> Result<()> {
         let eps = self.config.rms_norm_eps;
         for (i, w) in p.layers.iter().enumerate() {
+            let cache = i % self.keys.len();
             // `x` and `sum` take turns as the residual stream: each norm adds what the block before it left in `delta`.
             if i == 0 {
                 rms_norm::forward(&self.x, None, &w.input_layernorm, eps, &mut self.normed, &mut self.rstd)?;
@@ -240,13 +293,13 @@ impl Generator {
             self.heads(self.config.num_key_value_heads)?;
             rms_norm::forward(&self.k, None, &w.k_norm, eps, &mut self.k_normed, &mut self.rstd_heads)?;
             rope::forward(&self.k_normed, &pass.position, &self.table, &mut self.k)?;
-            embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.keys[i])?;
+            embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.keys[cache])?;
             linear(&self.normed, &w.v_proj, &mut self.k)?;
-            embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.values[i])?;
+            embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.values[cache])?;
             attention::forward(
                 &self.q,
-                &self.keys[i],
-                &self.values[i],
+                &self.keys[cache],
+                &self.values[cache],
                 &pass.visible,
                 attention_scale(&self.config),
                 &mut self.attended,
@@ -259,14 +312,27 @@ impl Generator {
             swiglu::forward(&self.gate, &self.up, &mut self.gated)?;
             linear(&self.gated, &w.down_proj, &mut self.delta)?;
         }
-        rms_norm::forward(&self.sum, Some((&self.delta, &mut self.x)), &p.norm, eps, &mut self.normed, &mut self.rstd)?;
+        rms_norm::forward(&self.sum, Some((&self.delta, &mut self.x)), &p.norm, eps, &mut self.normed, &mut self.rstd)
+    }
+
+    /// The word chosen after each of these rows, with one random number for each.
+    fn choose(&mut self, p: &Parameters, pick: &Tensor, sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
+        self.pick(p, pick)?;
+        self.random.write_f64(random)?;
+        self.sample(sampling)
+    }
+
+    /// The logits of these rows.
+    pub(super) fn pick(&mut self, p: &Parameters, pick: &Tensor) -> Result<()> {
         for tensor in [&mut self.picked, &mut self.logits, &mut self.random, &mut self.chosen] {
-            tensor.set_rows(pass.pick.rows())?;
+            tensor.set_rows(pick.rows())?;
         }
-        embedding::forward(&self.normed, &pass.pick, None, &mut self.picked)?;
-        linear(&self.picked, p.lm_head.as_ref().unwrap_or(&p.embed_tokens), &mut self.logits)?;
-        let random: Vec<f32> = (0..pass.pick.rows()).map(|_| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32).collect();
-        self.random.write(&random)?;
+        embedding::forward(&self.normed, pick, None, &mut self.picked)?;
+        linear(&self.picked, p.lm_head.as_ref().unwrap_or(&p.embed_tokens), &mut self.logits)
+    }
+
+    /// A word from each row of the logits.
+    pub(super) fn sample(&mut self, sampling: Sampling) -> Result<Vec<u32>> {
         sample::forward(&self.logits, sampling.temperature, sampling.top_k, &self.random, &mut self.chosen)?;
         Ok(self.chosen.read::<i32>()?.into_iter().map(|id| id as u32).collect())
     }

@@ -1,19 +1,22 @@
 //! The model: a Qwen3 decoder over one token matrix whose rows come from words, pictures and sounds.
 //!
 //! [`config`] says what it is, [`parameters`] what it learns, [`batch`] what it is fed, [`activations`] what a step needs
-//! in memory; [`forward`], [`backward`] and [`generate`] call the operations of [`crate::ops`] in order and compute nothing
-//! themselves.
+//! in memory; [`forward`], [`backward`], [`generate`] and [`score`] call the operations of [`crate::ops`] in order and compute
+//! nothing themselves.
 
 pub mod activations;
 pub mod backward;
 pub mod batch;
 pub mod config;
+mod flops;
 pub mod forward;
 pub mod generate;
 pub(crate) mod nonfinite;
 pub mod parameters;
+pub mod score;
 
 pub use activations::Activations;
 pub use batch::{Batch, Packer, Row, Sequence};
 pub use config::Config;
+pub use flops::flops;
 pub use parameters::Parameters;

@@ -23,18 +23,26 @@ pub(crate) fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a
             }
         }
     }
-    for (i, layer) in a.layers.iter().enumerate() {
-        for (name, tensor) in layer.named(i) {
+    let layers = a.streams.len() - 1;
+    for i in 0..=layers {
+        let stream = &a.streams[i];
+        let place = if i < layers { format!("before layer {i}") } else { "behind the last layer".into() };
+        let whole = if i == 0 { "the token matrix".into() } else { format!("the residual stream {place}") };
+        for (name, tensor) in [(whole, &stream.x), (format!("1/rms {place}"), &stream.rstd), (format!("the norm {place}"), &stream.normed)] {
             if let Some(found) = look(&name, tensor)? {
                 return Ok(Some(found));
             }
         }
-    }
-    for (name, tensor) in [("the residual stream that leaves the last layer", &a.x), ("1/rms before the output layer", &a.rstd), ("the last norm", &a.normed)] {
-        if let Some(found) = look(name, tensor)? {
-            return Ok(Some(found));
+        if let Some(w) = p.layers.get(i) {
+            forward::layer(config, w, table, a, i)?; // once more, in case that its results were not kept
+            for (name, tensor) in a.layers[a.slot(i)].named() {
+                if let Some(found) = look(&format!("{name} of layer {i}"), tensor)? {
+                    return Ok(Some(found));
+                }
+            }
         }
     }
+    a.loss.fill_zero()?;
     for chunk in 0..a.inputs.chunks.len() {
         if !forward::loss(p, a, chunk)? {
             break;

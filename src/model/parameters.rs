@@ -251,14 +251,14 @@ impl Layout {
     pub fn new(config: &Config) -> Self {
         let mut sizes = Vec::new();
         let _ = Parameters::build(config, &mut |shape| {
-            sizes.push((shape.len() >= 2, shape.iter().product::<usize>()));
+            sizes.push((shape.len() >= 2, shape.iter().product::<usize>())); // below 2⁴⁸: the config was validated
             Ok(())
         });
-        let (mut starts, mut elements, mut decayed) = (vec![0; sizes.len()], 0, 0);
+        let (mut starts, mut elements, mut decayed) = (vec![0; sizes.len()], 0usize, 0);
         for decays in [true, false] {
             for (start, (_, len)) in starts.iter_mut().zip(&sizes).filter(|(_, (d, _))| *d == decays) {
                 *start = elements;
-                elements += len.next_multiple_of(Self::ALIGN);
+                elements = elements.saturating_add(len.next_multiple_of(Self::ALIGN));
             }
             if decays {
                 decayed = elements;

@@ -96,7 +96,7 @@ pub struct Dims {
 
 /// Elements of workspace that [`global_norm`] needs for gradients of these lengths.
 pub fn workspace(lens: &[usize]) -> usize {
-    lens.iter().map(|len| len.div_ceil(CHUNK)).sum()
+    lens.iter().fold(0, |sum: usize, len| sum.saturating_add(len.div_ceil(CHUNK)))
 }
 
 /// `norm = √ Σ g²` over all elements of all gradients.

@@ -51,9 +51,10 @@ impl Dims {
         }
         super::expect(OP, "weight", weight, [width_out, width_in, 3], dtype, x.device())?;
         let frames_out = frames_out(frames, stride);
-        size(OP, "clips · frames · in", clips * frames * width_in)?;
-        size(OP, "clips · (frames + 3)", clips * (frames + 3))?;
-        size(OP, "clips · frames' · out", clips * frames_out * width_out)?;
+        let product = |sizes: [usize; 3]| sizes.iter().fold(1, |product: usize, &size| product.saturating_mul(size));
+        size(OP, "clips · frames · in", product([clips, frames, width_in]))?;
+        size(OP, "clips · (frames + 3)", product([clips, frames.saturating_add(3), 1]))?;
+        size(OP, "clips · frames' · out", product([clips, frames_out, width_out]))?;
         let dims = Dims {
             clips: size(OP, "clips", clips)?,
             frames: size(OP, "frames", frames)?,
@@ -90,7 +91,8 @@ fn parts(rows: usize) -> usize {
 
 /// Elements of workspace that [`backward`] needs for `clips` of `frames` frames with `width_in` channels in and `width_out` out.
 pub fn workspace(clips: usize, frames: usize, width_in: usize, width_out: usize, stride: usize) -> usize {
-    parts(clips * frames_out(frames, stride)) * width_out * (3 * width_in + 1)
+    let taps = width_in.saturating_mul(3).saturating_add(1);
+    parts(clips.saturating_mul(frames_out(frames, stride))).saturating_mul(width_out).saturating_mul(taps)
 }
 
 /// `z = conv(x)`, `y = gelu(z)`; both are overwritten, and [`backward`] needs `z`.

@@ -163,7 +163,7 @@ pub fn frames(samples: usize) -> usize {
 
 /// Elements of workspace that [`forward`] needs for `clips` of `samples` samples.
 pub fn workspace(clips: usize, samples: usize) -> usize {
-    clips * frames(samples) * BINS + clips
+    clips.saturating_mul(frames(samples)).saturating_mul(BINS).saturating_add(clips)
 }
 
 /// The log-mel spectrogram of each clip: `waveform [C, S]` (−1 to 1) → `mel [C, S/160, mels]`, overwritten, frame by frame.

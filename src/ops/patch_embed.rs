@@ -55,14 +55,15 @@ impl Dims {
             return Err(Error::mismatch(OP, "pixels", format!("height and width that are multiples of the patch size {patch}"), pixels.shape()));
         }
         let (across, down) = (width / patch, height / patch);
+        let patches = across.saturating_mul(down);
         if grid < across.max(down) {
             return Err(Error::mismatch(OP, "position", format!("at least [{}, 2, {depth}]", across.max(down)), format!("[{grid}, 2, {depth}]")));
         }
         let pixel_type = if pixels.dtype() == DType::U8 { DType::U8 } else { statistic(dtype) };
         super::expect(OP, "pixels", pixels, pixels.shape(), pixel_type, device)?;
-        super::expect_len(OP, "row", row, [images * across * down], DType::I32, device)?;
+        super::expect_len(OP, "row", row, [images.saturating_mul(patches)], DType::I32, device)?;
         super::expect(OP, tokens_name, tokens, [tokens.rows(), depth], dtype, device)?;
-        size(OP, "patches · D", images * across * down * depth)?;
+        size(OP, "patches · D", images.saturating_mul(patches).saturating_mul(depth))?;
         let dims = Dims {
             images: size(OP, "images", images)?,
             height: size(OP, "height", height)?,
@@ -72,9 +73,9 @@ impl Dims {
             rows: size(OP, "rows", tokens.rows())?,
             grid: size(OP, "grid", grid)?,
             across: across as u32,
-            patches: size(OP, "patches", across * down)?,
+            patches: size(OP, "patches", patches)?,
             inner: size(OP, "P·P·3", inner)?,
-            parts: parts(images * across * down) as u32,
+            parts: parts(images * patches) as u32,
             is_u8: (pixels.dtype() == DType::U8) as u32,
         };
         Ok((dims, dtype))
@@ -101,8 +102,10 @@ fn parts(patches: usize) -> usize {
 /// Elements of workspace that [`backward`] needs for `images` pictures of `height` × `width` in patches of `patch` × `patch`
 /// and rows of `depth`.
 pub fn workspace(images: usize, height: usize, width: usize, patch: usize, depth: usize) -> usize {
-    let patches = (height / patch.max(1)) * (width / patch.max(1));
-    parts(images * patches) * depth * patch * patch * 3 + patches * depth
+    let patches = (height / patch.max(1)).saturating_mul(width / patch.max(1));
+    let inner = patch.saturating_mul(patch).saturating_mul(3);
+    let partial = parts(images.saturating_mul(patches)).saturating_mul(depth).saturating_mul(inner);
+    partial.saturating_add(patches.saturating_mul(depth))
 }
 
 /// `y[row[m]] = x[m] · weightᵀ + bias + position[px(m), 0] + position[py(m), 1]`, patch by patch; other rows of `y` stay.

@@ -58,7 +58,7 @@ fn parts(rows: usize) -> usize {
 
 /// Elements of workspace that [`backward`] needs for `rows` rows of `columns`.
 pub fn workspace(rows: usize, columns: usize) -> usize {
-    parts(rows) * columns
+    parts(rows).saturating_mul(columns)
 }
 
 /// `y = rms_norm(s) · weight` with `s = x`, or `s = x + residual` where `residual` is given as `(residual, sum)`; `s` is

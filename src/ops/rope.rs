@@ -47,7 +47,9 @@ impl Table {
             return Err(Error::Usage(format!("rope: head_dim: expected an even number above 0, found {head_dim}")));
         }
         let half = head_dim / 2;
-        Ok(Table(Tensor::from_f64(device, [positions, half, 2], dtype, &angles(positions, half, theta))?))
+        let mut table = Tensor::zeros(device, [positions, half, 2], dtype)?; // refuses what would be too large, before it is computed
+        table.write_f64(&angles(positions, half, theta))?;
+        Ok(Table(table))
     }
 
     /// The table itself.

@@ -7,6 +7,7 @@
 //! which the next start or save removes.
 
 use super::files::{LEFTOVER, Safetensors, sync_folder, write_atomically, write_safetensors};
+use super::settings::Settings;
 use super::step::Trainer;
 use crate::data::loader::Position;
 use crate::data::tokenizer::Tokenizer;
@@ -48,6 +49,8 @@ pub struct State {
     pub best: Option<Best>,
     /// Rows of the data set that are trained on: a run cannot go on with others.
     pub data_rows: u64,
+    /// What the run was told, for comparing when it is continued.
+    pub settings: Option<Settings>,
     /// The program's version.
     pub version: String,
 }

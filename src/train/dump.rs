@@ -4,7 +4,7 @@ use super::examples::{Ears, Example, placeholders};
 use super::files::save_safetensors;
 use super::folder::ModelFolder;
 use super::schedule::Schedule;
-use super::step::Trainer;
+use super::step::{Options, Trainer};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::model::batch::{Capacity, Packer};
@@ -42,6 +42,7 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
         };
         let example = Example {
             words: tokenizer.encode(&sample.text)?,
+            prompt: sample.prompt.as_deref().map_or(Ok(Vec::new()), |prompt| tokenizer.encode(prompt))?,
             pixels: sample.picture.filter(|_| config.vision_config.is_some()).map(|p| p.rgb),
             mel,
             name: sample.name,
@@ -54,7 +55,7 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
     let mut batch = Packer { config: &config, budget: rows, placeholders: placeholders(&special) }.pack(&sequences)?;
     batch.all_logits();
 
-    let mut trainer = Trainer::with_activations(activation, &config, parameters, Schedule::meadow(1), Capacity::of(&batch))?;
+    let mut trainer = Trainer::with_options(Options::new(activation), &config, parameters, Schedule::meadow(1), Capacity::of(&batch))?;
     let activations = trainer.forward(&batch)?;
     let (embedded, logits, loss) = (activations.embedded(), activations.logits(), activations.loss());
     let mut tensors = vec![floats("embedded", embedded)?, floats("logits", logits)?, floats("loss", loss)?];

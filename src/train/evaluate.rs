@@ -4,15 +4,20 @@ use super::examples::{Example, placeholders};
 use super::fit::derangement;
 use crate::data::meadow::words::{ATTRIBUTE, parse};
 use crate::data::tokenizer::Tokenizer;
-use crate::error::Result;
-use crate::model::batch::Packer;
+use crate::error::{Error, Result};
+use crate::model::batch::{Batch, Packer};
 use crate::model::generate::{Generator, Sampling, prompt_of};
+use crate::model::score::Scorer;
 use crate::model::{Config, Parameters};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// Samples described at a time.
 const AT_ONCE: usize = 64;
+
+/// Rows scored at a time, or the longest sample that the model takes.
+const ROWS: usize = 2048;
 
 /// What is taken from the samples before they are described.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +28,47 @@ pub enum Ablation {
     ShuffledPictures,
     /// Every sound is replaced by another sample's.
     ShuffledSounds,
+    /// Every picture is replaced by an even middle grey.
+    BlankPictures,
+    /// Every sound is replaced by silence.
+    BlankSounds,
+}
+
+/// A grey picture's value in every channel: the middle, which the model is fed as (nearly) 0.
+const GREY: u8 = 128;
+
+/// The log-mel value of silence in every frame and bin: `(log10(1e-10) + 4) / 4`.
+const SILENCE: f32 = -1.5;
+
+impl Ablation {
+    /// Those that take something away.
+    pub const ALL: [Ablation; 4] = [Ablation::ShuffledPictures, Ablation::BlankPictures, Ablation::ShuffledSounds, Ablation::BlankSounds];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ablation::None => "as it is",
+            Ablation::ShuffledPictures => "shuffled pictures",
+            Ablation::ShuffledSounds => "shuffled sounds",
+            Ablation::BlankPictures => "grey pictures",
+            Ablation::BlankSounds => "silent sounds",
+        }
+    }
+
+    /// Whether a sample has what is taken away.
+    fn concerns(self, example: &Example) -> bool {
+        match self {
+            Ablation::None => false,
+            Ablation::ShuffledPictures | Ablation::BlankPictures => example.pixels.is_some(),
+            Ablation::ShuffledSounds | Ablation::BlankSounds => example.mel.is_some(),
+        }
+    }
+
+    /// Whether it changes anything: some samples must have what is taken away, and for shuffling at least two.
+    pub fn applies(self, examples: &[Example]) -> bool {
+        let least = if matches!(self, Ablation::ShuffledPictures | Ablation::ShuffledSounds) { 2 } else { 1 };
+        examples.iter().filter(|e| self.concerns(e)).take(least).count() == least
+    }
 }
 
 /// Shares of samples, from 0 to 1. An attribute counts only where the true caption names it.
@@ -34,13 +80,81 @@ pub struct Scores {
     pub exact: f64,
     /// One share per attribute, in Meadow's order; absent where no caption names it.
     #[serde(flatten)]
-    pub attributes: std::collections::BTreeMap<&'static str, f64>,
+    pub attributes: BTreeMap<&'static str, f64>,
+}
+
+/// How well a model predicts each next word of texts that it is given word by word (teacher forcing), `<eos>` included.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Losses {
+    /// The mean cross-entropy over all predicted tokens, in nats.
+    pub loss: f64,
+    /// Tokens predicted.
+    pub tokens: usize,
+    /// Tokens that the model found the most likely.
+    pub correct: usize,
+}
+
+impl Losses {
+    /// `e` to the loss: among how many equally likely tokens the model would be as unsure.
+    pub fn perplexity(&self) -> f64 {
+        self.loss.exp()
+    }
+
+    /// The share of tokens predicted right.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.tokens.max(1) as f64
+    }
+}
+
+/// The loss of a model on examples, nothing hidden, by a forward pass that allocates neither gradients nor what a backward pass
+/// needs (see [`Scorer`]). `progress(done, total)` may stop the work.
+///
+/// # Errors
+/// [`Error::Usage`] where there is no example or one does not fit the model; [`Error::Interrupted`] where `progress` says so.
+pub fn loss(
+    config: &Config,
+    parameters: &Parameters,
+    tokenizer: &Tokenizer,
+    examples: &[Example],
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Losses> {
+    if examples.is_empty() {
+        return Err(Error::Usage("there is no sample to evaluate on".into()));
+    }
+    let special = tokenizer.special();
+    let packer = Packer { config, budget: ROWS.max(config.max_position_embeddings), placeholders: placeholders(&special) };
+    let mut scorer = Scorer::new(config, parameters, packer.budget)?;
+    let (mut sum, mut losses) = (0.0, Losses { loss: 0.0, tokens: 0, correct: 0 });
+    let mut take = |batch: &Batch| -> Result<()> {
+        for prediction in scorer.run(parameters, batch)? {
+            sum += prediction.loss;
+            losses.tokens += 1;
+            losses.correct += (prediction.best == prediction.truth) as usize;
+        }
+        Ok(())
+    };
+    let mut batch = Batch::default();
+    for (done, example) in examples.iter().enumerate() {
+        let sequence = example.sequence(config, &special, || false);
+        let named = |e| Error::Usage(format!("{}: {e}", example.name));
+        if !packer.add(&mut batch, &sequence).map_err(named)? {
+            if progress(done, examples.len()).is_break() {
+                return Err(Error::Interrupted { step: 0 });
+            }
+            take(&std::mem::take(&mut batch))?;
+            packer.add(&mut batch, &sequence)?;
+        }
+    }
+    take(&batch)?;
+    let _ = progress(examples.len(), examples.len());
+    losses.loss = sum / losses.tokens.max(1) as f64;
+    Ok(losses)
 }
 
 /// The model's caption of every example, in order. `progress(done, total)` may stop the work.
 ///
 /// # Errors
-/// [`crate::Error::Interrupted`] where `progress` says so.
+/// [`Error::Interrupted`] where `progress` says so.
 pub fn describe(
     config: &Config,
     parameters: &Parameters,
@@ -54,10 +168,12 @@ pub fn describe(
     let mut captions = Vec::with_capacity(examples.len());
     for chunk in examples.chunks(AT_ONCE) {
         if progress(captions.len(), examples.len()).is_break() {
-            return Err(crate::Error::Interrupted { step: 0 });
+            return Err(Error::Interrupted { step: 0 });
         }
         let prompts: Vec<_> = chunk.iter().map(|e| prompt_of(&e.sequence(config, &special, || false))).collect();
-        let words = generator.run(parameters, &packer, &prompts, special.eos, 64, Sampling::default(), |_, _| ())?;
+        // A caption longer than the truth is wrong already.
+        let most = chunk.iter().map(|e| e.words.len() + 1).max().unwrap_or(0).max(64);
+        let words = generator.run(parameters, &packer, &prompts, special.eos, most, Sampling::default(), |_, _| ())?;
         for ids in words {
             captions.push(tokenizer.decode(&ids)?);
         }
@@ -66,32 +182,29 @@ pub fn describe(
     Ok(captions)
 }
 
-/// The examples with a modality shuffled between those that have it.
+/// The examples with a modality shuffled between those that have it, or blanked in all of them.
 pub fn ablate(examples: &[Example], ablation: Ablation, seed: u64) -> Vec<Example> {
-    let mut shuffled = examples.to_vec();
-    let has = |e: &Example| match ablation {
-        Ablation::None => false,
-        Ablation::ShuffledPictures => e.pixels.is_some(),
-        Ablation::ShuffledSounds => e.mel.is_some(),
-    };
-    let with: Vec<usize> = (0..examples.len()).filter(|&i| has(&examples[i])).collect();
+    let mut changed = examples.to_vec();
+    let with: Vec<usize> = (0..examples.len()).filter(|&i| ablation.concerns(&examples[i])).collect();
     for (to, from) in derangement(with.len(), seed).into_iter().enumerate() {
-        let (to, from) = (&mut shuffled[with[to]], &examples[with[from]]);
+        let (to, from) = (&mut changed[with[to]], &examples[with[from]]);
         match ablation {
             Ablation::None => {}
             Ablation::ShuffledPictures => to.pixels.clone_from(&from.pixels),
             Ablation::ShuffledSounds => to.mel.clone_from(&from.mel),
+            Ablation::BlankPictures => to.pixels.iter_mut().flatten().for_each(|value| *value = GREY),
+            Ablation::BlankSounds => to.mel.iter_mut().flatten().for_each(|value| *value = SILENCE),
         }
     }
-    shuffled
+    changed
 }
 
 /// Compares captions with the truth.
 pub fn score(examples: &[Example], captions: &[String]) -> Scores {
     let pairs = || examples.iter().zip(captions);
     let share = |right: usize, of: usize| if of == 0 { 0.0 } else { right as f64 / of as f64 };
-    let exact = pairs().filter(|(e, caption)| e.text == **caption).count();
-    let mut attributes = std::collections::BTreeMap::new();
+    let exact = pairs().filter(|(e, caption)| e.text.split_whitespace().eq(caption.split_whitespace())).count();
+    let mut attributes = BTreeMap::new();
     for (index, (name, _)) in ATTRIBUTE.iter().enumerate() {
         let named: Vec<_> = pairs().map(|(e, caption)| (parse(&e.text)[index], parse(caption)[index])).filter(|(truth, _)| truth.is_some()).collect();
         if !named.is_empty() {
@@ -103,6 +216,105 @@ pub fn score(examples: &[Example], captions: &[String]) -> Scores {
 
 /// What guessing evenly among the words of each attribute would score.
 pub fn chance() -> Scores {
-    let attributes: std::collections::BTreeMap<_, _> = ATTRIBUTE.iter().map(|(name, words)| (*name, 1.0 / words.len() as f64)).collect();
+    let attributes: BTreeMap<_, _> = ATTRIBUTE.iter().map(|(name, words)| (*name, 1.0 / words.len() as f64)).collect();
     Scores { samples: 0, exact: attributes.values().product(), attributes }
+}
+
+/// What one answer for all samples gets, the best in hindsight: the most frequent caption for `exact`, the most frequent word for an
+/// attribute, each token by how often it occurs for the loss, the most frequent token for the accuracy. A model that neither looks
+/// nor listens, and knows nothing of how words follow each other, can hardly do better.
+///
+/// # Errors
+/// [`Error::Usage`] where there is no example.
+pub fn blind(examples: &[Example], tokenizer: &Tokenizer) -> Result<(Losses, Scores)> {
+    if examples.is_empty() {
+        return Err(Error::Usage("there is no sample to evaluate on".into()));
+    }
+    let mut captions: BTreeMap<Vec<&str>, usize> = BTreeMap::new();
+    let mut tokens: BTreeMap<u32, usize> = BTreeMap::new();
+    for example in examples {
+        *captions.entry(example.text.split_whitespace().collect()).or_default() += 1;
+        for &id in example.words.iter().chain([&tokenizer.special().eos]) {
+            *tokens.entry(id).or_default() += 1;
+        }
+    }
+    let (total, correct) = (tokens.values().sum::<usize>(), tokens.values().max().copied().unwrap_or(0));
+    let loss = tokens.values().map(|&n| n as f64 / total as f64).map(|share| -share * share.ln()).sum();
+    let mut attributes = BTreeMap::new();
+    for (index, (name, words)) in ATTRIBUTE.iter().enumerate() {
+        let mut said = vec![0; words.len()];
+        examples.iter().filter_map(|e| parse(&e.text)[index]).for_each(|word| said[word] += 1);
+        let (most, of) = (said.iter().max().copied().unwrap_or(0), said.iter().sum::<usize>());
+        if of > 0 {
+            attributes.insert(*name, most as f64 / of as f64);
+        }
+    }
+    let exact = captions.values().max().copied().unwrap_or(0) as f64 / examples.len() as f64;
+    Ok((Losses { loss, tokens: total, correct }, Scores { samples: examples.len(), exact, attributes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(tokenizer: &Tokenizer, text: &str, pixel: Option<u8>, level: Option<f32>) -> Example {
+        Example {
+            name: text.into(),
+            split: None,
+            prompt: Vec::new(),
+            text: text.into(),
+            words: tokenizer.encode(text).unwrap(),
+            pixels: pixel.map(|value| vec![value; 12]),
+            mel: level.map(|value| vec![value; 6]),
+        }
+    }
+
+    #[test]
+    fn ablations_change_what_they_name_and_nothing_else() {
+        let tokenizer = Tokenizer::train(["a cat"], 300).unwrap();
+        let examples: Vec<_> = (0..5).map(|i| example(&tokenizer, "a cat", (i != 2).then_some(i), (i > 2).then_some(i as f32))).collect();
+        for ablation in Ablation::ALL {
+            assert!(ablation.applies(&examples));
+            assert_eq!(ablation.applies(&examples[3..4]), matches!(ablation, Ablation::BlankPictures | Ablation::BlankSounds));
+            assert!(!ablation.applies(&examples[2..3]));
+            let changed = ablate(&examples, ablation, 0);
+            let pictures = matches!(ablation, Ablation::ShuffledPictures | Ablation::BlankPictures);
+            for (before, after) in examples.iter().zip(&changed) {
+                assert_eq!(before.text, after.text);
+                assert_eq!(before.pixels != after.pixels, pictures && before.pixels.is_some());
+                assert_eq!(before.mel != after.mel, !pictures && before.mel.is_some());
+                assert_eq!(before.pixels.is_some(), after.pixels.is_some());
+            }
+        }
+        assert_eq!(ablate(&examples, Ablation::BlankPictures, 0)[0].pixels, Some(vec![128; 12]));
+        let mut pictures: Vec<_> = ablate(&examples, Ablation::ShuffledPictures, 0).into_iter().filter_map(|e| e.pixels).map(|p| p[0]).collect();
+        pictures.sort();
+        assert_eq!(pictures, [0, 1, 3, 4]);
+    }
+
+    /// What the sound front end makes of zeros.
+    #[test]
+    fn silence_is_what_silence_sounds_like() {
+        let audio = Config::meadow(300).audio_config.unwrap();
+        let ears = crate::train::examples::Ears::new(&audio, &crate::Device::Cpu, crate::DType::F32).unwrap();
+        let frames = ears.frames(&[&vec![0.0; audio.samples()]]).unwrap().remove(0);
+        assert!(frames.iter().all(|value| (value - SILENCE).abs() < 1e-6));
+    }
+
+    #[test]
+    fn blind_guessing_is_counted() {
+        let tokenizer = Tokenizer::train(["red", "green apple"], 300).unwrap();
+        let examples: Vec<_> = ["red", "red", "red", "green apple"].map(|text| example(&tokenizer, text, None, None)).into();
+        let (losses, scores) = blind(&examples, &tokenizer).unwrap();
+        assert_eq!((losses.tokens, losses.correct, scores.samples), (9, 4, 4)); // 3 red, green, apple, 4 ends
+        let entropy = [3.0, 1.0, 1.0, 4.0f64].iter().map(|n| -n / 9.0 * (n / 9.0).ln()).sum::<f64>();
+        assert!((losses.loss - entropy).abs() < 1e-12 && (losses.perplexity() - entropy.exp()).abs() < 1e-9);
+        assert_eq!((scores.exact, scores.attributes.len()), (0.75, 0));
+        let examples: Vec<_> = ["a cat", "a cat", "a dog"].map(|text| example(&tokenizer, text, None, None)).into();
+        assert_eq!(blind(&examples, &tokenizer).unwrap().1.attributes["species"], 2.0 / 3.0);
+        assert!(blind(&[], &tokenizer).is_err());
+        let said = ["a cat", "a  cat", "a cow"].map(String::from);
+        let scores = score(&examples, &said);
+        assert_eq!((scores.exact, scores.attributes["species"]), (2.0 / 3.0, 2.0 / 3.0));
+    }
 }

@@ -1,5 +1,6 @@
 //! From a data folder to sequences of rows: pictures at the model's size, sounds as mel frames, captions as ids.
 
+use crate::data::Sample;
 use crate::data::folder::{Dataset, Row as TableRow, Sizes};
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
@@ -15,7 +16,7 @@ use std::ops::ControlFlow;
 const CHUNK: usize = 512;
 
 /// One sample, ready to be made into a [`Sequence`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Example {
     /// Its name in the data folder.
     pub name: String,
@@ -23,6 +24,8 @@ pub struct Example {
     pub split: Option<String>,
     /// The caption.
     pub text: String,
+    /// The ids of the words before the caption, which are read and not learned.
+    pub prompt: Vec<u32>,
     /// The caption's ids.
     pub words: Vec<u32>,
     /// `[image_size, image_size, 3]`
@@ -71,6 +74,58 @@ pub fn sizes(config: &Config) -> Sizes {
     }
 }
 
+/// Turns decoded samples into examples, on any thread: sounds go through the CPU's log-mel code, so that a GPU that trains is not
+/// asked in between.
+pub struct Preparer {
+    /// The model's config.
+    pub config: Config,
+    tokenizer: Tokenizer,
+    ears: Option<Ears>,
+}
+
+impl Preparer {
+    /// For a model and its tokenizer.
+    pub fn new(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
+        let ears = config.audio_config.as_ref().map(|a| Ears::new(a, &Device::Cpu, DType::F32)).transpose()?;
+        Ok(Preparer { config: config.clone(), tokenizer: tokenizer.clone(), ears })
+    }
+
+    /// An example from a sample.
+    ///
+    /// # Errors
+    /// A picture for a model without eyes, a sound for one without ears, a missing caption or one that cannot be encoded.
+    pub fn example(&self, sample: Sample) -> Result<Example> {
+        let mel = match (&self.ears, &sample.sound) {
+            (Some(ears), Some(sound)) => ears.frames(&[sound])?.pop(),
+            _ => None,
+        };
+        example(sample, mel, &self.config, &self.tokenizer)
+    }
+}
+
+/// An example from a sample and its frames.
+fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, tokenizer: &Tokenizer) -> Result<Example> {
+    let bad = |what: &str| Err(Error::Usage(what.into()));
+    if sample.picture.is_some() && config.vision_config.is_none() {
+        return bad("the row has a picture, and this model has no vision_config");
+    }
+    if sample.sound.is_some() && config.audio_config.is_none() {
+        return bad("the row has a sound, and this model has no audio_config");
+    }
+    if sample.text.trim().is_empty() {
+        return bad("the row has no `text`; a caption is needed to learn from");
+    }
+    Ok(Example {
+        words: tokenizer.encode(&sample.text)?,
+        prompt: sample.prompt.as_deref().map_or(Ok(Vec::new()), |prompt| tokenizer.encode(prompt))?,
+        name: sample.name,
+        split: sample.split,
+        text: sample.text,
+        pixels: sample.picture.map(|p| p.rgb),
+        mel,
+    })
+}
+
 /// Decodes the rows that `keep` accepts. Sounds go through the device's log-mel kernel, [`CHUNK`] at a time.
 ///
 /// # Errors
@@ -93,32 +148,15 @@ pub fn load(
             return Err(Error::Interrupted { step: 0 });
         }
         let samples = chunk.par_iter().map(|row| dataset.sample(row, &sizes)).collect::<Result<Vec<_>>>()?;
-        let at = |row: &TableRow, what: String| Error::file_at(dataset.dir().join("metadata.jsonl"), format!("line {}", row.line), what);
         let waveforms: Vec<&[f32]> = samples.iter().filter_map(|s| s.sound.as_deref()).collect();
         let mut frames = match &ears {
             Some(ears) => ears.frames(&waveforms)?,
             None => Vec::new(),
         }
         .into_iter();
-        for (sample, row) in samples.iter().zip(chunk) {
-            if sample.picture.is_some() && config.vision_config.is_none() {
-                return Err(at(row, "the row has a picture, and this model has no vision_config".into()));
-            }
-            if sample.sound.is_some() && ears.is_none() {
-                return Err(at(row, "the row has a sound, and this model has no audio_config".into()));
-            }
-            if sample.text.trim().is_empty() {
-                return Err(at(row, "the row has no `text`; a caption is needed to learn from".into()));
-            }
-            let words = tokenizer.encode(&sample.text).map_err(|e| at(row, e.to_string()))?;
-            examples.push(Example {
-                name: sample.name.clone(),
-                split: sample.split.clone(),
-                text: sample.text.clone(),
-                words,
-                pixels: sample.picture.as_ref().map(|p| p.rgb.clone()),
-                mel: if sample.sound.is_some() { frames.next() } else { None },
-            });
+        for (sample, row) in samples.into_iter().zip(chunk) {
+            let mel = sample.sound.as_ref().and_then(|_| frames.next());
+            examples.push(example(sample, mel, config, tokenizer).map_err(|e| dataset.error(row, e))?);
         }
     }
     let _ = progress(rows.len(), rows.len());
@@ -131,7 +169,20 @@ pub fn placeholders(special: &Special) -> Placeholders {
 }
 
 impl Example {
-    /// The rows: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> text… <eos>`. `hide()` says of each caption word whether
+    /// Rows of the token matrix that it takes.
+    pub fn rows(&self, config: &Config) -> usize {
+        let patches = self.pixels.as_ref().and(config.vision_config.as_ref()).map_or(0, |v| v.patches() + 2);
+        let frames = self.mel.as_ref().and(config.audio_config.as_ref()).map_or(0, |a| a.rows() + 2);
+        2 + patches + frames + self.prompt.len() + self.words.len()
+    }
+
+    /// Bytes that it keeps in memory.
+    pub fn bytes(&self) -> u64 {
+        let text = self.name.len() + self.text.len() + 4 * (self.words.len() + self.prompt.len());
+        (size_of::<Self>() + text + self.pixels.as_ref().map_or(0, Vec::len) + 4 * self.mel.as_ref().map_or(0, Vec::len)) as u64
+    }
+
+    /// The rows: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> prompt… text… <eos>`. `hide()` says of each caption word whether
     /// the model is fed a placeholder in its place; what it has to predict stays.
     pub fn sequence(&self, config: &Config, special: &Special, mut hide: impl FnMut() -> bool) -> Sequence {
         let given = |id| Row::Token { id, truth: id, learned: false };
@@ -146,6 +197,7 @@ impl Example {
             rows.extend(std::iter::repeat_n(Row::Frame, audio.rows()));
             rows.push(given(special.eoa));
         }
+        rows.extend(self.prompt.iter().map(|&id| given(id)));
         for &word in &self.words {
             rows.push(Row::Token { id: if hide() { special.hide } else { word }, truth: word, learned: true });
         }

@@ -1,17 +1,20 @@
-//! The loop: shuffles, hides words, packs, steps.
+//! What a step is fed: samples in a shuffled order, with words hidden, packed into batches.
 
-use super::examples::{Example, placeholders};
+use super::examples::{Example, Preparer, placeholders};
 use super::schedule::Schedule;
-use super::step::{Report, Trainer};
+use super::step::{Options, Trainer};
+use crate::data::loader::{self, Bad, Loader, Position, Visit};
+use crate::data::order::{below, stream};
 use crate::data::tokenizer::Special;
+use crate::data::{Dataset, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Capacity, Packer};
 use crate::model::{Config, Parameters};
 use crate::tensor::DType;
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// How to train.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,101 +67,97 @@ impl Recipe {
     }
 }
 
-/// Draws batches for ever: every epoch in another order, every visit with other words hidden.
-pub struct Batches<'a> {
-    examples: &'a [Example],
-    config: &'a Config,
+/// Draws batches for ever: every epoch in another order, every visit with other words hidden. Samples are decoded ahead on other
+/// threads.
+pub struct Batches {
+    loader: Loader<Example>,
+    config: Config,
     special: Special,
     recipe: Recipe,
-    order: Vec<usize>,
-    next: usize,
-    epoch: u64,
+    /// A sample that did not fit into the last batch.
+    held: Option<Visit<Example>>,
 }
 
-impl<'a> Batches<'a> {
-    /// Starts with the first epoch. Every sample is tried once, so that one that does not fit stops the run before it begins.
+/// A batch, and where a run continues that has trained on it.
+pub struct Drawn {
+    /// The batch.
+    pub batch: Batch,
+    /// The place in the data behind its last sample.
+    pub after: Position,
+}
+
+impl Batches {
+    /// Starts at a place in the data. `rows` are the numbers of the data set's rows to train on.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is nothing to draw from, or for the first sample that does not fit the model.
-    pub fn new(examples: &'a [Example], config: &'a Config, special: Special, recipe: Recipe) -> Result<Self> {
-        if examples.is_empty() {
-            return Err(Error::Usage("there is no sample to train on".into()));
-        }
-        let packer = Packer { config, budget: recipe.rows, placeholders: placeholders(&special) };
-        for example in examples {
-            let sequence = example.sequence(config, &special, || false);
-            packer.add(&mut Batch::default(), &sequence).map_err(|e| Error::Usage(format!("{}: {e}", example.name)))?;
-        }
-        let mut batches = Batches { examples, config, special, recipe, order: (0..examples.len()).collect(), next: 0, epoch: 0 };
-        batches.shuffle();
-        Ok(batches)
-    }
-
-    fn shuffle(&mut self) {
-        let mut rng = stream(self.recipe.seed, 1, self.epoch);
-        for i in (1..self.order.len()).rev() {
-            self.order.swap(i, below(&mut rng, i + 1));
-        }
+    /// As [`Loader::start`]. A sample that does not fit the model is a bad sample.
+    pub fn start(
+        dataset: Arc<Dataset>,
+        rows: Vec<usize>,
+        config: &Config,
+        tokenizer: &Tokenizer,
+        recipe: Recipe,
+        options: loader::Options,
+        from: Position,
+    ) -> Result<Self> {
+        let preparer = Preparer::new(config, tokenizer)?;
+        let limit = recipe.rows.min(config.max_position_embeddings);
+        let make = move |sample| {
+            let example = preparer.example(sample)?;
+            match example.rows(&preparer.config) {
+                rows if rows > limit => {
+                    Err(Error::Usage(format!("a sample of {rows} rows is too long: the model takes {limit} (picture, sound and words together)")))
+                }
+                _ => Ok(example),
+            }
+        };
+        let loader = Loader::start(dataset, rows, super::examples::sizes(config), options, from, make, Example::bytes)?;
+        Ok(Batches { loader, config: config.clone(), special: tokenizer.special(), recipe, held: None })
     }
 
     /// The next batch: samples in the epoch's order until one does not fit.
     ///
     /// # Errors
-    /// None that [`Batches::new`] has not found.
-    pub fn draw(&mut self) -> Result<Batch> {
-        let packer = Packer { config: self.config, budget: self.recipe.rows, placeholders: placeholders(&self.special) };
-        let mut batch = Batch::default();
+    /// As [`Loader::next`].
+    pub fn draw(&mut self) -> Result<Drawn> {
+        let packer = Packer { config: &self.config, budget: self.recipe.rows, placeholders: placeholders(&self.special) };
+        let mut drawn = Drawn { batch: Batch::default(), after: Position::default() };
         loop {
-            let example = &self.examples[self.order[self.next]];
-            let mut rng = stream(self.recipe.seed, 2 + self.epoch, self.order[self.next] as u64);
+            let visit = match self.held.take() {
+                Some(visit) => visit,
+                None => self.loader.next()?,
+            };
+            let mut rng = stream(self.recipe.seed, 2 + visit.epoch, visit.index);
             // How much is hidden differs from sample to sample: a little, or all.
             let share = if uniform(&mut rng) < self.recipe.hide { uniform(&mut rng) } else { 0.0 };
-            let mut sequence = example.sequence(self.config, &self.special, || uniform(&mut rng) < share);
-            if let Some(pixels) = &mut sequence.pixels {
+            let mut sequence = visit.item.sequence(&self.config, &self.special, || uniform(&mut rng) < share);
+            if let Some(pixels) = sequence.pixels.as_mut().filter(|_| self.recipe.light > 0.0) {
                 relight(pixels, [0; 3].map(|_| 1.0 + self.recipe.light * (2.0 * uniform(&mut rng) - 1.0)));
             }
-            if !packer.add(&mut batch, &sequence)? {
-                return Ok(batch);
+            if !packer.add(&mut drawn.batch, &sequence)? {
+                self.held = Some(visit);
+                return Ok(drawn);
             }
-            self.next += 1;
-            if self.next == self.order.len() {
-                self.next = 0;
-                self.epoch += 1;
-                self.shuffle();
-                // A batch may end with its epoch: a small data set must not appear in it twice.
-                return Ok(batch);
+            drawn.after = visit.after;
+            // A batch may end with its epoch: a small data set must not appear in it twice.
+            if visit.last_of_epoch {
+                return Ok(drawn);
             }
         }
     }
-}
 
-/// Trains until the schedule ends. `on_step` sees the trainer after every step (to save it, say) and may stop the run.
-///
-/// # Errors
-/// [`Error::NonFinite`] where a loss or gradient goes bad, [`Error::Interrupted`] where `on_step` says so (the trainer then
-/// holds the last whole step).
-pub fn fit(trainer: &mut Trainer, batches: &mut Batches, mut on_step: impl FnMut(&Trainer, &Report, &Batch) -> ControlFlow<()>) -> Result<()> {
-    if trainer.step >= trainer.schedule.steps {
-        return Ok(());
+    /// The bad samples that were skipped.
+    pub fn bad(&self) -> Bad {
+        self.loader.bad()
     }
-    let first = batches.draw()?;
-    let mut ready = trainer.ready(first)?;
-    while trainer.step < trainer.schedule.steps {
-        let (report, batch, next) = trainer.step_ready(ready, || batches.draw())?;
-        ready = next;
-        if on_step(trainer, &report, &batch).is_break() && trainer.step < trainer.schedule.steps {
-            return Err(Error::Interrupted { step: trainer.step });
-        }
-    }
-    Ok(())
 }
 
 /// A trainer for a recipe, with fresh parameters on a device.
 pub fn start(config: &Config, recipe: &Recipe, device: &crate::Device) -> Result<Trainer> {
     let capacity = Capacity::for_budget(config, recipe.rows);
-    device.expect_memory(Trainer::bytes(config, capacity, recipe.precision.dtype()), "a training step")?;
+    device.expect_memory(Trainer::bytes(config, capacity, Options::new(recipe.precision.dtype())), "a training step")?;
     let parameters = Parameters::init(config, device, DType::F32, recipe.seed)?;
-    Trainer::with_activations(recipe.precision.dtype(), config, parameters, recipe.schedule, capacity)
+    Trainer::with_options(Options::new(recipe.precision.dtype()), config, parameters, recipe.schedule, capacity)
 }
 
 /// Scales the three colour channels.
@@ -168,19 +167,6 @@ fn relight(pixels: &mut [u8], gain: [f32; 3]) {
             *value = (*value as f32 * gain + 0.5) as u8; // the cast saturates
         }
     }
-}
-
-/// A generator of its own for each purpose and index: the same numbers whatever was drawn before.
-fn stream(seed: u64, purpose: u64, index: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    for (bytes, value) in key.chunks_exact_mut(8).zip([seed, purpose, index, 0x7472_696d_6f64_616c]) {
-        bytes.copy_from_slice(&value.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
-}
-
-fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
-    ((rng.next_u32() as u64 * n as u64) >> 32) as usize
 }
 
 fn uniform(rng: &mut ChaCha8Rng) -> f32 {

@@ -11,9 +11,20 @@ use std::collections::HashMap;
 /// Shapes that are recorded at most; steps of others are launched one by one.
 const MOST: usize = 64;
 
+/// Which launches.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// A whole step on one batch.
+    Step,
+    /// The forward and the backward pass of one of several batches. (Clearing the sums before them and the update behind them are
+    /// four launches of a few buffers, the same for every shape: they are launched one by one.)
+    Gradients,
+}
+
 /// What the grids and sizes of a step's launches follow from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
+    pub kind: Kind,
     pub size: Size,
     pub images: usize,
     pub clips: usize,

@@ -2,16 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Linear warm-up to `peak`, then a cosine down to `floor · peak`.
+/// Linear warm-up to `peak`, then a curve down to `floor · peak`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
+    /// The curve after the warm-up.
+    pub shape: Shape,
     /// The highest learning rate.
     pub peak: f64,
     /// Steps of linear warm-up.
     pub warmup: usize,
     /// Steps in all.
     pub steps: usize,
-    /// What the cosine ends at, as a share of `peak`.
+    /// What the curve ends at, as a share of `peak`.
     pub floor: f64,
     /// AdamW's decay of the first moment.
     pub beta1: f64,
@@ -25,10 +27,34 @@ pub struct Schedule {
     pub max_norm: f64,
 }
 
+/// What the learning rate does after the warm-up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// Half a cosine: slow, fast, slow.
+    #[default]
+    Cosine,
+    /// A straight line.
+    Linear,
+    /// It stays at its peak.
+    Constant,
+}
+
 impl Schedule {
     /// The demo's, for this many steps.
     pub fn meadow(steps: usize) -> Self {
-        Schedule { peak: 4e-3, warmup: (steps / 20).clamp(1, 200), steps, floor: 0.0, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.3, max_norm: 1.0 }
+        Schedule {
+            shape: Shape::Cosine,
+            peak: 4e-3,
+            warmup: (steps / 20).clamp(1, 200),
+            steps,
+            floor: 0.0,
+            beta1: 0.9,
+            beta2: 0.98,
+            eps: 1e-8,
+            weight_decay: 0.3,
+            max_norm: 1.0,
+        }
     }
 
     /// The learning rate of a step, counted from 1.
@@ -37,8 +63,12 @@ impl Schedule {
             return self.peak * step as f64 / self.warmup as f64;
         }
         let progress = (step - self.warmup) as f64 / (self.steps.saturating_sub(self.warmup)).max(1) as f64;
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos());
-        self.peak * (self.floor + (1.0 - self.floor) * cosine)
+        let left = match self.shape {
+            Shape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()),
+            Shape::Linear => 1.0 - progress.min(1.0),
+            Shape::Constant => return self.peak,
+        };
+        self.peak * (self.floor + (1.0 - self.floor) * left)
     }
 }
 
@@ -48,10 +78,18 @@ mod tests {
 
     #[test]
     fn rises_peaks_and_falls() {
-        let schedule = Schedule { warmup: 10, floor: 0.1, ..Schedule::meadow(100) };
-        assert!((schedule.learning_rate(1) - schedule.peak / 10.0).abs() < 1e-12);
-        assert_eq!(schedule.learning_rate(10), schedule.peak);
-        assert!(schedule.learning_rate(55) < schedule.peak);
-        assert!((schedule.learning_rate(100) - 0.1 * schedule.peak).abs() < 1e-12);
+        for (shape, half, end) in [(Shape::Cosine, 0.55, 0.1), (Shape::Linear, 0.55, 0.1), (Shape::Constant, 1.0, 1.0)] {
+            let schedule = Schedule { shape, warmup: 10, floor: 0.1, ..Schedule::meadow(100) };
+            let share = |step| schedule.learning_rate(step) / schedule.peak;
+            assert!((share(1) - 0.1).abs() < 1e-12);
+            assert_eq!(schedule.learning_rate(10), schedule.peak);
+            assert!((share(55) - half).abs() < 1e-12, "{shape:?}: {}", share(55));
+            for step in [100, 101, 1000] {
+                assert!((share(step) - end).abs() < 1e-12, "{shape:?}: {}", share(step));
+            }
+        }
+        let cosine = Schedule { warmup: 0, ..Schedule::meadow(100) };
+        assert!(cosine.learning_rate(25) > Schedule { shape: Shape::Linear, ..cosine }.learning_rate(25));
+        assert!(cosine.learning_rate(1).is_finite());
     }
 }

@@ -4,10 +4,11 @@
 //! and the weights that the kernels read are bf16; the parameters themselves, their gradients, the moments, statistics and sums
 //! stay f32, and AdamW writes both the parameters and their rounded copy.
 
-use super::graphs::{Graphs, Shape};
+use super::graphs::{Graphs, Kind, Shape};
 use super::schedule::Schedule;
 use crate::device::Device;
 use crate::error::{Error, Result};
+pub use crate::model::activations::Options;
 use crate::model::activations::{Activations, bytes};
 use crate::model::batch::{Batch, Capacity, Inputs, Size};
 use crate::model::parameters::Layout;
@@ -76,18 +77,18 @@ impl Trainer {
     /// Allocates everything for batches up to `capacity`, in the parameters' precision.
     ///
     /// # Errors
-    /// As [`Trainer::with_activations`].
+    /// As [`Trainer::with_options`].
     pub fn new(config: &Config, parameters: Parameters, schedule: Schedule, capacity: Capacity) -> Result<Self> {
-        let dtype = parameters.norm.dtype();
-        Self::with_activations(dtype, config, parameters, schedule, capacity)
+        let options = Options::new(parameters.norm.dtype());
+        Self::with_options(options, config, parameters, schedule, capacity)
     }
 
-    /// As [`Trainer::new`] with activations of this dtype: bf16 beside f32 parameters is mixed precision.
+    /// As [`Trainer::new`], in mixed precision or with activations that are computed again.
     ///
     /// # Errors
     /// [`Error::Device`] where the device has no bf16, [`Error::OutOfMemory`] where its memory does not suffice.
-    pub fn with_activations(activation: DType, config: &Config, parameters: Parameters, schedule: Schedule, capacity: Capacity) -> Result<Self> {
-        let (device, dtype) = (parameters.norm.device().clone(), parameters.norm.dtype());
+    pub fn with_options(options: Options, config: &Config, parameters: Parameters, schedule: Schedule, capacity: Capacity) -> Result<Self> {
+        let (device, dtype, activation) = (parameters.norm.device().clone(), parameters.norm.dtype(), options.activation);
         if activation != dtype && !(activation == DType::Bf16 && dtype == DType::F32 && device.has_bf16()) {
             let what = format!("{activation} activations beside {dtype} parameters: mixed precision is bf16 beside f32, on cuda and emulator");
             return Err(Error::Device { device: device.to_string(), what });
@@ -98,7 +99,7 @@ impl Trainer {
             activations_bytes += tensor.bytes();
             Ok(tensor)
         };
-        let mut activations = Activations::build(config, capacity, activation, &mut make)?;
+        let mut activations = Activations::build(config, capacity, options, &mut make)?;
         let mut next_inputs = Inputs::build(config, capacity, activation, &mut make)?;
         activations.inputs.number_rows()?;
         next_inputs.number_rows()?;
@@ -143,9 +144,9 @@ impl Trainer {
         })
     }
 
-    /// Bytes that a trainer with activations of this dtype allocates.
-    pub fn bytes(config: &Config, capacity: Capacity, activation: DType) -> u64 {
-        bytes(config, capacity, activation)
+    /// Bytes that a trainer with these options allocates. See [`bytes`].
+    pub fn bytes(config: &Config, capacity: Capacity, options: Options) -> u64 {
+        bytes(config, capacity, options)
     }
 
     /// Bytes of every tensor that this trainer holds.
@@ -161,15 +162,40 @@ impl Trainer {
     /// [`Error::NonFinite`] where the loss or the gradient is not a number: the parameters are then as before the step.
     pub fn step(&mut self, batch: &Batch) -> Result<Report> {
         let size = self.size(batch);
-        self.activations.inputs.load(&self.config, batch, size, false)?;
+        self.activations.inputs.load(&self.config, batch, size, batch.counted(), false)?;
         self.launch_step(batch, size)?;
-        self.finish_step(batch)
+        self.finish_step(std::slice::from_ref(batch))
+    }
+
+    /// One step on several batches one after the other, in the memory of one: their gradients are added up, and each row that counts
+    /// weighs the same, in whichever batch it is. The loss is the mean over the rows that count in all of them. One batch alone gives
+    /// the bits of [`Trainer::step`].
+    ///
+    /// # Errors
+    /// As [`Trainer::step`]; [`Error::Mismatch`] for no batch at all.
+    pub fn step_accumulated(&mut self, batches: &[Batch]) -> Result<Report> {
+        if let [batch] = batches {
+            return self.step(batch);
+        }
+        if batches.is_empty() {
+            return Err(Error::mismatch("step_accumulated", "batches", "at least one", 0));
+        }
+        let counted = batches.iter().map(Batch::counted).sum();
+        self.write_coefficients()?;
+        self.clear_sums()?;
+        for batch in batches {
+            let size = self.size(batch);
+            self.activations.inputs.load(&self.config, batch, size, counted, false)?;
+            self.replay(Kind::Gradients, batch, size, Self::launch_gradients)?;
+        }
+        self.launch_update()?;
+        self.finish_step(batches)
     }
 
     /// Uploads a batch beside what the device is doing, for [`Trainer::step_ready`]. There is room for one.
     pub fn ready(&mut self, batch: Batch) -> Result<Ready> {
         let size = self.size(&batch);
-        self.next_inputs.load(&self.config, &batch, size, true)?;
+        self.next_inputs.load(&self.config, &batch, size, batch.counted(), true)?;
         Ok(Ready(batch, size))
     }
 
@@ -184,7 +210,7 @@ impl Trainer {
         self.activations.inputs.take(&self.next_inputs)?;
         self.launch_step(&batch, size)?;
         let next = draw().and_then(|next| self.ready(next));
-        let report = self.finish_step(&batch)?;
+        let report = self.finish_step(std::slice::from_ref(&batch))?;
         Ok((report, batch, next?))
     }
 
@@ -195,6 +221,29 @@ impl Trainer {
 
     /// The whole step on the loaded inputs, without waiting for it.
     fn launch_step(&mut self, batch: &Batch, size: Size) -> Result<()> {
+        self.write_coefficients()?;
+        self.replay(Kind::Step, batch, size, |trainer| {
+            trainer.clear_sums()?;
+            trainer.launch_gradients()?;
+            trainer.launch_update()
+        })
+    }
+
+    /// Runs launches on the loaded inputs, from their recording where there is one.
+    fn replay(&mut self, kind: Kind, batch: &Batch, size: Size, launch: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
+        match self.graphs.take() {
+            None => launch(self),
+            Some(mut graphs) => {
+                let (device, shape) = (self.device().clone(), Shape { kind, size, images: batch.images, clips: batch.clips });
+                let launched = graphs.run(&device, shape, || launch(self));
+                self.graphs = Some(graphs);
+                launched
+            }
+        }
+    }
+
+    /// Puts what AdamW needs to know about the next step where its launch reads it.
+    fn write_coefficients(&mut self) -> Result<()> {
         let hyper = Hyper {
             lr: self.schedule.learning_rate(self.step + 1),
             beta1: self.schedule.beta1,
@@ -204,37 +253,29 @@ impl Trainer {
             max_norm: self.schedule.max_norm,
             step: self.step + 1,
         };
-        self.coefficients.write_f64(&hyper.coefficients()?)?;
-        let launch = |trainer: &mut Self| {
-            trainer.launch_gradients()?;
-            trainer.launch_update()
-        };
-        match self.graphs.take() {
-            None => launch(self),
-            Some(mut graphs) => {
-                let (device, shape) = (self.device().clone(), Shape { size, images: batch.images, clips: batch.clips });
-                let launched = graphs.run(&device, shape, || launch(self));
-                self.graphs = Some(graphs);
-                launched
-            }
+        self.coefficients.write_f64(&hyper.coefficients()?)
+    }
+
+    /// Clears what batches add to: the loss and the gradients.
+    fn clear_sums(&mut self) -> Result<()> {
+        self.activations.loss.fill_zero()?;
+        match &mut self.whole {
+            Some(whole) => whole.gradients.fill_zero(),
+            None => self.gradients.fill_zero(),
         }
     }
 
-    /// Forward and backward on the loaded inputs: afterwards the loss and the gradients are on the device.
+    /// Forward and backward on the loaded inputs, which add to the loss and the gradients on the device.
     fn launch_gradients(&mut self) -> Result<()> {
-        match &mut self.whole {
-            Some(whole) => whole.gradients.fill_zero()?,
-            None => self.gradients.fill_zero()?,
-        }
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
         forward::hidden(&self.config, weights, &self.table, &mut self.activations)?;
-        backward::backward(&self.config, weights, &self.table, &mut self.activations, &mut self.gradients)?;
-        let gradients = self.whole.as_ref().map_or_else(|| self.gradients.each(), |whole| vec![&whole.gradients]);
-        adamw::global_norm(&gradients, &mut self.norm, &mut self.activations.workspace)
+        backward::backward(&self.config, weights, &self.table, &mut self.activations, &mut self.gradients)
     }
 
-    /// The update, which leaves everything as it is where the loss or the gradients are not numbers.
+    /// The gradient's norm and the update, which leaves everything as it is where the loss or the norm is not a number.
     fn launch_update(&mut self) -> Result<()> {
+        let gradients = self.whole.as_ref().map_or_else(|| self.gradients.each(), |whole| vec![&whole.gradients]);
+        adamw::global_norm(&gradients, &mut self.norm, &mut self.activations.workspace)?;
         let (coefficients, norm, loss) = (&self.coefficients, &self.norm, Some(&self.activations.loss));
         if let Some(Whole { parameters, gradients, moments: [first, second], rounded, decayed }) = &mut self.whole {
             return adamw::update(parameters, gradients, first, second, coefficients, *decayed, norm, loss, rounded.as_mut());
@@ -251,11 +292,11 @@ impl Trainer {
     }
 
     /// Waits for the step and says what it came to.
-    fn finish_step(&mut self, batch: &Batch) -> Result<Report> {
+    fn finish_step(&mut self, batches: &[Batch]) -> Result<Report> {
         let loss = self.activations.loss.read_f64()?[0] as f32;
         let gradient_norm = self.norm.read_f64()?[0] as f32;
         if !loss.is_finite() || !gradient_norm.is_finite() {
-            return Err(self.not_finite(batch));
+            return Err(self.not_finite(batches, if loss.is_finite() { "the gradient's norm" } else { "the loss" }));
         }
         self.step += 1;
         Ok(Report { loss, gradient_norm, learning_rate: self.schedule.learning_rate(self.step) })
@@ -263,38 +304,54 @@ impl Trainer {
 
     /// The loss of a batch and its gradients, without an update.
     pub fn loss_and_gradients(&mut self, batch: &Batch) -> Result<f32> {
-        self.activations.inputs.load(&self.config, batch, Size::of(batch), false)?;
+        self.activations.inputs.load(&self.config, batch, Size::of(batch), batch.counted(), false)?;
+        self.clear_sums()?;
         self.launch_gradients()?;
         Ok(self.activations.loss.read_f64()?[0] as f32)
     }
 
     /// The forward pass alone; the activations can then be read.
     pub fn forward(&mut self, batch: &Batch) -> Result<&Activations> {
-        self.activations.inputs.load(&self.config, batch, Size::of(batch), false)?;
+        self.activations.inputs.load(&self.config, batch, Size::of(batch), batch.counted(), false)?;
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
         forward::forward(&self.config, weights, &self.table, &mut self.activations)?;
         Ok(&self.activations)
     }
 
-    /// The error of a step that came to nothing, which names the first tensor that went bad. (Parameters are as before it, so that
-    /// it can be taken again.)
-    fn not_finite(&mut self, batch: &Batch) -> Error {
-        let what = self.first_not_finite(batch).unwrap_or_else(|e| Some(format!("the loss or a gradient (where it began cannot be found: {e})")));
-        let what = what.unwrap_or_else(|| "the gradient's norm".into());
-        Error::NonFinite { step: self.step + 1, what, samples: batch.names.clone() }
+    /// The error of a step that came to nothing, which names the first tensor that went bad, and the samples of the batch where it
+    /// did; `end` is where it showed. Parameters are as before the step, so that its batches can be taken again, one by one.
+    fn not_finite(&mut self, batches: &[Batch], end: &str) -> Error {
+        let counted = batches.iter().map(Batch::counted).sum();
+        let step = self.step + 1;
+        let error = |what: String, samples: Vec<String>| Error::NonFinite { step, what, samples };
+        let all = || batches.iter().flat_map(|batch| batch.names.iter().cloned()).collect();
+        for batch in batches {
+            match self.first_not_finite(batch, counted) {
+                Ok(None) => {}
+                Ok(Some(what)) => return error(what, batch.names.clone()),
+                Err(e) => return error(format!("{end} (where it began cannot be found: {e})"), all()),
+            }
+        }
+        error(end.into(), all())
     }
 
-    fn first_not_finite(&mut self, batch: &Batch) -> Result<Option<String>> {
+    fn first_not_finite(&mut self, batch: &Batch, counted: usize) -> Result<Option<String>> {
         if let Some(found) = nonfinite::in_parameters(&self.parameters)? {
             return Ok(Some(found));
         }
-        self.activations.inputs.load(&self.config, batch, Size::of(batch), false)?;
+        self.activations.inputs.load(&self.config, batch, Size::of(batch), counted, false)?;
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
         if let Some(found) = nonfinite::in_forward(&self.config, weights, &self.table, &mut self.activations, batch)? {
             return Ok(Some(found));
         }
+        self.clear_sums()?;
         self.launch_gradients()?;
         nonfinite::in_gradients(&self.gradients)
+    }
+
+    /// What the last forward and backward pass computed.
+    pub fn activations(&self) -> &Activations {
+        &self.activations
     }
 
     /// The device.
@@ -319,7 +376,8 @@ mod tests {
         let parameters = Parameters::init(&config, &Device::Cpu, DType::F64, 7).unwrap();
         let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), capacity).unwrap();
         let mut run = |size| {
-            trainer.activations.inputs.load(&config, &batch, size, false).unwrap();
+            trainer.activations.inputs.load(&config, &batch, size, batch.counted(), false).unwrap();
+            trainer.clear_sums().unwrap();
             trainer.launch_gradients().unwrap();
             let gradients: Vec<f64> = trainer.gradients.each().iter().flat_map(|g| g.read_f64().unwrap()).collect();
             (trainer.activations.loss.read_f64().unwrap()[0], gradients)

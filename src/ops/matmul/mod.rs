@@ -129,7 +129,7 @@ impl Split {
     }
 
     fn tiles(&self, m: usize, n: usize) -> usize {
-        m.div_ceil(self.tile) * n.div_ceil(self.tile)
+        m.div_ceil(self.tile).saturating_mul(n.div_ceil(self.tile))
     }
 
     /// At most this many stretches of K: about 256 workgroups in all. It only grows with K, so that a workspace for the longest
@@ -152,13 +152,13 @@ impl Split {
 
 /// Elements of workspace that [`forward`] can use: 0 where the sum over K is not worth splitting. Never less for a larger K.
 pub fn workspace(layout: Layout, m: usize, n: usize, k: usize) -> usize {
-    let needed = |split: Split| if split.pays(layout, m, n, k) { split.most(m, n, k) * m * n } else { 0 };
+    let needed = |split: Split| if split.pays(layout, m, n, k) { split.most(m, n, k).saturating_mul(m).saturating_mul(n) } else { 0 };
     needed(WGSL_SPLIT).max(needed(PTX_SPLIT))
 }
 
 /// Elements of workspace that [`Rung::SplitK`] needs.
 pub fn split_workspace(m: usize, n: usize, k: usize) -> usize {
-    WGSL_SPLIT.most(m, n, k).max(PTX_SPLIT.most(m, n, k)) * m * n
+    WGSL_SPLIT.most(m, n, k).max(PTX_SPLIT.most(m, n, k)).saturating_mul(m).saturating_mul(n)
 }
 
 /// `c (+)= a · b + bias + residual`. Shapes: see [`Layout`] and [`Epilogue`]; `c [M, N]`. dtypes: `a` and `b` f32 with all

@@ -1,0 +1,141 @@
+//! What a terminal shows while something takes long: bars, and the live line of a training run.
+
+use super::terminal::{Paint, bytes, line, stop_flag, thousands};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use trimodal::data::folder::Row;
+use trimodal::data::{Dataset, Tokenizer};
+use trimodal::model::Config;
+use trimodal::train::run::{Ended, Event, Evaluation};
+use trimodal::train::{Example, Run, examples, log};
+use trimodal::{Device, Error, Result, bench, report};
+
+/// Which rows belong to a split. A data set without splits is all `train`.
+pub(super) fn in_split<'a>(dataset: &Dataset, split: &'a str) -> impl Fn(&Row) -> bool + use<'a> {
+    let without_splits = dataset.rows().iter().all(|row| row.split.is_none()); // asked once, not for every row
+    move |row| match &row.split {
+        Some(named) => named == split,
+        None => without_splits && split == "train",
+    }
+}
+
+/// Decodes the rows of a data set under a progress bar; ctrl-C stops it.
+pub(super) fn load(
+    dataset: &Dataset,
+    config: &Config,
+    tokenizer: &Tokenizer,
+    device: &Device,
+    doing: &str,
+    keep: impl Fn(&Row) -> bool,
+) -> Result<Vec<Example>> {
+    let bar = progress(doing);
+    let loaded = examples::load(dataset, config, tokenizer, device, keep, &mut |done, total| advance(&bar, done, total));
+    bar.finish_and_clear();
+    let loaded = loaded?;
+    if loaded.is_empty() {
+        return Err(Error::file(dataset.dir().join("metadata.jsonl"), "no line belongs to this split"));
+    }
+    Ok(loaded)
+}
+
+/// A bar that counts things.
+pub(super) fn progress(doing: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:>12} {bar:40} {pos}/{len}, {eta} left").expect("a fixed template");
+    ProgressBar::new(0).with_style(style).with_message(doing.to_string())
+}
+
+/// Moves a bar, and breaks where the user pressed ctrl-C.
+pub(super) fn advance(bar: &ProgressBar, done: usize, total: usize) -> ControlFlow<()> {
+    bar.set_length(total as u64);
+    bar.set_position(done as u64);
+    if stop_flag().load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// What a training came to.
+pub(super) struct Trained {
+    pub ended: Ended,
+    pub seconds: f64,
+    pub tokens_per_second: f64,
+}
+
+/// Trains under a live line; ctrl-C finishes the step and saves. `loss.svg` is drawn in any case.
+pub(super) fn train(run: &mut Run) -> Result<Trained> {
+    let (samples, judged) = run.samples();
+    let (training, device) = (run.settings.training.clone(), run.trainer.device().clone());
+    let precision = format!("{:?}", training.precision).to_lowercase();
+    line(format!(
+        "training {} parameters on {} samples{}, {} steps of up to {} rows{}, on {device} in {precision}: {} of memory{}",
+        thousands(run.trainer.parameters.count()),
+        thousands(samples as usize),
+        if judged > 0 { format!(" ({judged} held out)") } else { String::new() },
+        thousands(training.steps),
+        thousands(training.rows),
+        if training.accumulate > 1 { format!(" × {}", training.accumulate) } else { String::new() },
+        bytes(run.memory),
+        if training.recompute { " (activations are computed again)" } else { "" },
+    ));
+    if run.trainer.step > 0 {
+        line(format!("continuing after step {}", thousands(run.trainer.step)));
+    }
+    // Where nobody looks, nobody waits for the measurement either.
+    let bar = ProgressBar::new(training.steps as u64);
+    let peak = if bar.is_hidden() { None } else { bench::peak(&device, training.precision.on(&device).dtype()) };
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}\n{msg}, {eta} left").expect("a fixed template");
+    let bar = bar.with_style(style);
+    bar.set_position(run.trainer.step as u64);
+    bar.reset_eta();
+    let (begin, mut tokens, mut flops) = (Instant::now(), 0usize, 0u64);
+    let stop = stop_flag();
+    let outcome = run.train(&mut |run, event| {
+        match event {
+            Event::Step(step) => {
+                (tokens, flops) = (tokens + step.rows, flops + step.flops);
+                let seconds = begin.elapsed().as_secs_f64();
+                bar.set_position(run.trainer.step as u64);
+                bar.set_message(format!(
+                    "loss {:.3}, lr {:.2e}, gradient {:.2}, {} tokens/s{}, {}",
+                    run.state.loss.unwrap_or(f64::NAN),
+                    step.report.learning_rate,
+                    step.report.gradient_norm,
+                    thousands((tokens as f64 / seconds) as usize),
+                    peak.map(|peak| format!(" ({:.0} % of peak)", 100.0 * flops as f64 / seconds / peak)).unwrap_or_default(),
+                    bytes(run.memory),
+                ));
+            }
+            Event::Evaluated(evaluation) => bar.suspend(|| line(evaluated(run.trainer.step, evaluation))),
+            Event::Skipped(e) => bar.suspend(|| eprintln!("{} skipped: {e}", Paint::stderr().bad("warning:"))),
+            Event::NotSaved(e) => bar.suspend(|| eprintln!("{} not saved: {e}", Paint::stderr().bad("warning:"))),
+            Event::Saved(_) => {}
+        }
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    // A plot that cannot be drawn does not lose the training.
+    if let Err(e) = log::losses(&run.folder).and_then(|losses| report::loss_svg(&run.folder.join("loss.svg"), &losses)) {
+        eprintln!("{} {e}", Paint::stderr().bad("warning:"));
+    }
+    let (ended, seconds) = (outcome?, begin.elapsed().as_secs_f64());
+    let bad = run.bad();
+    if bad.count > 0 {
+        eprintln!("{} {} bad samples were skipped: {}", Paint::stderr().bad("warning:"), bad.count, bad.first.join("; "));
+    }
+    match ended {
+        Ended::Finished => line(format!("trained in {:.0} s, loss {:.3}", run.seconds(), run.state.loss.unwrap_or(f64::NAN))),
+        Ended::Stopped => {
+            let (step, folder) = (run.trainer.step, run.folder.display());
+            line(format!("stopped after step {step}, saved; `trimodal train --resume {folder}` goes on from there"));
+        }
+    }
+    Ok(Trained { ended, seconds, tokens_per_second: tokens as f64 / seconds })
+}
+
+/// An evaluation in a few lines.
+fn evaluated(step: usize, evaluation: &Evaluation) -> String {
+    let mut text = format!("step {}: held out: loss {:.3}, {:.1} % of the tokens right", thousands(step), evaluation.loss, 100.0 * evaluation.accuracy);
+    for (said, truth) in &evaluation.captions {
+        text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };
+    }
+    text
+}

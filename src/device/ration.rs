@@ -1,0 +1,84 @@
+//! Running out of memory on purpose, and counting what is allocated: for tests. Where debug assertions are off, nothing is rationed,
+//! nothing counted, and nothing costs anything.
+
+use super::Device;
+#[cfg(debug_assertions)]
+use crate::error::Error;
+use crate::error::Result;
+#[cfg(debug_assertions)]
+use std::cell::{Cell, RefCell};
+#[cfg(debug_assertions)]
+use std::rc::Rc;
+#[cfg(debug_assertions)]
+use std::sync::Arc;
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static RATION: RefCell<Option<Rc<Ration>>> = const { RefCell::new(None) };
+}
+
+/// What this thread may allocate on devices.
+#[cfg(debug_assertions)]
+struct Ration {
+    /// Allocations that succeed; all later ones fail.
+    allocations: usize,
+    /// Bytes of the largest one that succeeds.
+    largest: u64,
+    /// Allocations asked for so far.
+    asked: Cell<usize>,
+    /// Held by everything that was allocated and is still there.
+    held: Arc<()>,
+}
+
+/// A ration that holds for this thread until it is dropped.
+#[cfg(debug_assertions)]
+pub struct Rationed(Rc<Ration>);
+
+#[cfg(debug_assertions)]
+impl Rationed {
+    /// From now on `allocations` allocations of at most `largest` bytes each succeed; all others are an [`Error::OutOfMemory`].
+    pub fn new(allocations: usize, largest: u64) -> Self {
+        let ration = Rc::new(Ration { allocations, largest, asked: Cell::new(0), held: Arc::new(()) });
+        RATION.set(Some(ration.clone()));
+        Rationed(ration)
+    }
+
+    /// Allocations that were asked for since.
+    pub fn asked(&self) -> usize {
+        self.0.asked.get()
+    }
+
+    /// Tensors that were allocated since and are still there.
+    pub fn live(&self) -> usize {
+        Arc::strong_count(&self.0.held) - 1
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Drop for Rationed {
+    fn drop(&mut self) {
+        RATION.set(None);
+    }
+}
+
+/// Held by what was allocated on a ration, as long as it is there.
+#[derive(Clone, Default)]
+pub(crate) struct Held {
+    #[cfg(debug_assertions)]
+    _by: Option<Arc<()>>,
+}
+
+/// Asks this thread's ration for an allocation of so many bytes, if there is one.
+#[cfg_attr(not(debug_assertions), allow(unused_variables))]
+#[inline]
+pub(crate) fn ask(device: &Device, what: impl FnOnce() -> String, bytes: u64) -> Result<Held> {
+    #[cfg(debug_assertions)]
+    if let Some(ration) = RATION.with_borrow(|ration| ration.clone()) {
+        ration.asked.set(ration.asked.get() + 1);
+        if ration.asked.get() > ration.allocations || bytes > ration.largest {
+            return Err(Error::OutOfMemory { device: device.to_string(), what: what() + " (a test's ration)", asked: bytes, free: None });
+        }
+        return Ok(Held { _by: Some(ration.held.clone()) });
+    }
+    Ok(Held::default())
+}

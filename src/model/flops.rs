@@ -1,0 +1,52 @@
+//! The work of a training step, counted from the model: what tokens per second are held against a GPU's peak with.
+
+use super::batch::Batch;
+use super::config::Config;
+
+/// Floating-point operations of a training step on this batch that are part of a product: linear layers, attention, convolutions
+/// and patches, forward and twice that backward. (Attention's backward pass is counted with its recomputation: 10 for the 4 of
+/// forward.) That is 6 · parameters · rows for what every row passes through, the same for the output layer and the rows with
+/// logits alone, and attention over the pairs of rows that see each other. Padding, and activations that are computed again, are
+/// not counted: they are no progress.
+pub fn flops(config: &Config, batch: &Batch) -> u64 {
+    let (n, width) = (batch.rows() as u64, config.hidden_size as u64);
+    let (inner, key) = ((config.num_attention_heads * config.head_dim) as u64, (config.num_key_value_heads * config.head_dim) as u64);
+    let pairs: u64 = batch.visible.iter().map(|v| (v[1] - v[0]).max(0) as u64).sum();
+    let layer = 6 * n * width * (2 * inner + 2 * key + 3 * config.intermediate_size as u64) + 14 * pairs * inner;
+    let output = 6 * batch.logit_row.len() as u64 * width * config.vocab_size as u64;
+    // Nothing lies before the pixels and the first convolution: their gradients are not computed.
+    let patches = config.vision_config.as_ref().map_or(0, |v| 4 * (batch.images * v.image_size * v.image_size * 3) as u64 * width);
+    let stem = config.audio_config.as_ref().map_or(0, |audio| {
+        let convolution = |layer: usize| {
+            let width_in = if layer == 0 { audio.num_mel_bins as u64 } else { width };
+            let product = 2 * 3 * (batch.clips * audio.frames_after(layer)) as u64 * width_in * width;
+            product * if layer == 0 { 2 } else { 3 }
+        };
+        (0..audio.layers).map(convolution).sum()
+    });
+    config.num_hidden_layers as u64 * layer + output + patches + stem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::drawn_batch;
+    use crate::model::Parameters;
+
+    /// Six for each weight of a matrix and row, and attention.
+    #[test]
+    fn words_alone_are_six_per_parameter_and_row() {
+        let config = Config { num_key_value_heads: 2, vision_config: None, audio_config: None, ..Config::meadow(50) };
+        let batch = drawn_batch(&config, "words", 5);
+        let mut weights = 0;
+        let _ = Parameters::build(&config, &mut |shape| {
+            weights += if shape.len() == 2 { shape.iter().product() } else { 0 };
+            Ok(())
+        });
+        let table = config.vocab_size * config.hidden_size;
+        let pairs: i32 = batch.visible.iter().map(|v| v[1] - v[0]).sum();
+        let attention = 14 * pairs as usize * config.num_attention_heads * config.head_dim * config.num_hidden_layers;
+        let expected = 6 * ((weights - table) * batch.rows() + table * batch.counted()) + attention;
+        assert_eq!(flops(&config, &batch), expected as u64);
+    }
+}

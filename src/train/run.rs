@@ -1,0 +1,451 @@
+//! A training run: from settings to a folder of checkpoints, and on from there.
+//!
+//! [`Run::start`] or [`Run::resume`], then [`Run::train`]. What a run does depends on its settings and its data alone; so a run that
+//! was saved and continued has the same bytes as one that went through.
+
+use super::checkpoint::{self, Best, State};
+use super::evaluate;
+use super::examples::{self, Example};
+use super::files::write_atomically;
+use super::fit::{Batches, Recipe};
+use super::folder::ModelFolder;
+use super::from;
+use super::log::Log;
+use super::settings::Settings;
+use super::step::{Options, Ready, Report, Trainer};
+use crate::data::folder::Row;
+use crate::data::loader::{Bad, OnBadSample, Position};
+use crate::data::{Dataset, Tokenizer};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::batch::{Batch, Capacity};
+use crate::model::{Config, Parameters, flops};
+use crate::tensor::DType;
+use std::cell::Cell;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The name of the settings in a run's folder.
+pub const CONFIG: &str = "config.toml";
+
+/// A run: a trainer, its batches and its folder.
+pub struct Run {
+    /// What it was told, resolved: precision and sizes are what they came to.
+    pub settings: Settings,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The model in training.
+    pub trainer: Trainer,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// What will be saved beside them.
+    pub state: State,
+    /// Bytes that the trainer allocates.
+    pub memory: u64,
+    batches: Batches,
+    /// The next batch, on its way to the device, and the place in the data behind it.
+    ahead: Option<(Ready, Position)>,
+    /// A copy of it, where it may be needed again.
+    copy: Option<(Batch, Position)>,
+    held_out: Vec<Example>,
+    log: Log,
+    begin: Instant,
+    /// Seconds of earlier sessions.
+    earlier: f64,
+}
+
+/// What [`Run::train`] reports while it works.
+pub enum Event<'a> {
+    /// A step was taken.
+    Step(&'a Step),
+    /// A step was skipped: a number went bad.
+    Skipped(&'a Error),
+    /// Held-out samples were evaluated.
+    Evaluated(&'a Evaluation),
+    /// A checkpoint was written.
+    Saved(&'a Path),
+    /// A checkpoint could not be written; the run goes on, and the last save decides.
+    NotSaved(&'a Error),
+}
+
+/// A step that was taken.
+pub struct Step {
+    /// Loss, gradient norm, learning rate.
+    pub report: Report,
+    /// Rows of the token matrix, in all its batches.
+    pub rows: usize,
+    /// Floating-point operations of its products. See [`flops`].
+    pub flops: u64,
+}
+
+/// What a model makes of held-out samples.
+pub struct Evaluation {
+    /// Mean cross-entropy per predicted token, in nats.
+    pub loss: f64,
+    /// Share of the tokens predicted right.
+    pub accuracy: f64,
+    /// What it says about some, beside what is true.
+    pub captions: Vec<(String, String)>,
+}
+
+/// How [`Run::train`] ended; the last step is saved in both cases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// All steps were taken.
+    Finished,
+    /// The watcher said so, or `stop_after` was reached.
+    Stopped,
+}
+
+impl Run {
+    /// Begins a run in a folder that holds none yet.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the folder holds a run or the settings make no sense; whatever the data, the device and the system
+    /// refuse.
+    pub fn start(mut settings: Settings, folder: &Path) -> Result<Self> {
+        settings.validate()?;
+        if checkpoint::is_run(folder) || folder.join(CONFIG).exists() || folder.join("config.json").exists() {
+            let folder = folder.display();
+            return Err(Error::Usage(format!("{folder} already holds a run: `trimodal train --resume {folder}` continues it, another --out starts a new one")));
+        }
+        let device = settings.open_device()?;
+        settings.training.precision = settings.training.precision.on(&device).into();
+        let dataset = Arc::new(open(&settings)?);
+        let (config, tokenizer, parameters) = begin(&mut settings, &dataset, &device)?;
+        // A folder that cannot be made is found now, not when there is something to save.
+        std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        let (trainer, memory) = trainer(&settings, &config, &device, parameters)?;
+        Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, State::default())
+    }
+
+    /// Continues a run from its latest checkpoint. `change` may change its settings, from those that it had.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming a setting that must not change; whatever does not fit in the checkpoint, by file and tensor.
+    pub fn resume(folder: &Path, change: impl FnOnce(&mut Settings) -> Result<()>) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::file(folder, "there is no such folder; a run is a folder that `trimodal train` wrote"));
+        }
+        let path = checkpoint::latest(folder)?;
+        let before = checkpoint::read_state(&path)?.settings;
+        let before = before.ok_or_else(|| Error::file(path.join("trainer_state.json"), "no settings in it: this is no checkpoint of a run"))?;
+        let mut settings = before.clone();
+        change(&mut settings)?;
+        settings.validate()?;
+        let device = settings.open_device()?;
+        settings.training.precision = settings.training.precision.on(&device).into();
+        if let Some((key, was, now)) = before.first_change(&settings) {
+            let what = format!("{key}: the run in {} began with {was}, and cannot go on with {now}; a new run with --from can", folder.display());
+            return Err(Error::Usage(what));
+        }
+        let dataset = Arc::new(open(&settings)?);
+        let ModelFolder { config, parameters, tokenizer, .. } = ModelFolder::open(&path, &device, DType::F32)?;
+        let (mut trainer, memory) = trainer(&settings, &config, &device, parameters)?;
+        let state = checkpoint::restore(&path, &mut trainer)?;
+        checkpoint::sweep(folder);
+        Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, state)
+    }
+
+    fn assemble(
+        mut settings: Settings,
+        folder: &Path,
+        trainer: Trainer,
+        tokenizer: Tokenizer,
+        memory: u64,
+        dataset: Arc<Dataset>,
+        mut state: State,
+    ) -> Result<Self> {
+        let config = &trainer.config;
+        let split = Split::new(&settings, &dataset);
+        let rows: Vec<usize> = (0..dataset.rows().len()).filter(|&i| split.trains(&dataset.rows()[i])).collect();
+        if rows.is_empty() {
+            let what = format!("no row to train on: none has the split {:?} (data.train_split)", settings.data.train_split);
+            return Err(Error::file(&settings.data.path, what));
+        }
+        if state.step > 0 && state.data_rows != rows.len() as u64 {
+            let what = format!("expected the {} rows that the run has trained on, found {}", state.data_rows, rows.len());
+            return Err(Error::file(&settings.data.path, what));
+        }
+        state.data_rows = rows.len() as u64;
+        let left = Cell::new(settings.evaluation.eval_samples);
+        let taken = |row: &Row| split.judges(row) && left.get() > 0 && left.replace(left.get() - 1) > 0;
+        let held_out = examples::load(&dataset, config, &tokenizer, trainer.device(), taken, &mut |_, _| ControlFlow::Continue(()))?;
+        if split.wanted() && held_out.is_empty() {
+            let what = format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
+            return Err(Error::file(&settings.data.path, what));
+        }
+        let recipe = recipe(&settings);
+        let batches = Batches::start(dataset, rows, config, &tokenizer, recipe, settings.loading(), state.position)?;
+        let (log, earlier) = Log::open(folder, state.step)?;
+        let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
+        let path = folder.join(CONFIG);
+        write_atomically(&path, |file| file.write_all(settings.to_toml().as_bytes()).map_err(Error::io(&path, "write")))?;
+        state.settings = Some(settings.clone());
+        settings.training.stop_after = stop_after;
+        let folder = folder.to_path_buf();
+        Ok(Run { settings, folder, trainer, tokenizer, state, memory, batches, ahead: None, copy: None, held_out, log, begin: Instant::now(), earlier })
+    }
+
+    /// Rows of the data set that are trained on, and samples that are evaluated.
+    pub fn samples(&self) -> (u64, usize) {
+        (self.state.data_rows, self.held_out.len())
+    }
+
+    /// The samples that were skipped because they are bad.
+    pub fn bad(&self) -> Bad {
+        self.batches.bad()
+    }
+
+    /// Seconds of training so far, those before a resume included.
+    pub fn seconds(&self) -> f64 {
+        self.earlier + self.begin.elapsed().as_secs_f64()
+    }
+
+    /// Trains until the steps are taken or `watch` breaks off; then the last step is saved.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where a loss or gradient goes bad more often than may be skipped: nothing is saved then;
+    /// [`Error::BadSamples`]; whatever the device and the system refuse.
+    pub fn train(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) -> Result<Ended> {
+        let steps = self.settings.training.steps;
+        let mut saved = Instant::now();
+        self.begin = Instant::now();
+        while self.trainer.step < steps {
+            let taken = match self.step() {
+                Ok(done) => done,
+                Err(e @ Error::NonFinite { .. }) if self.state.skipped < self.settings.training.skip_nonfinite => {
+                    self.state.skipped += 1;
+                    let Error::NonFinite { step, what, samples } = &e else { unreachable!("matched above") };
+                    self.log.line(&serde_json::json!({ "step": step, "skipped": what, "samples": samples }))?;
+                    if watch(self, Event::Skipped(&e)).is_break() {
+                        self.save()?;
+                        return Ok(Ended::Stopped);
+                    }
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let step = self.trainer.step;
+            let report = taken.report;
+            self.state.tokens += taken.rows as u64;
+            let loss = report.loss as f64;
+            self.state.loss = Some(self.state.loss.map_or(loss, |mean| 0.98 * mean + 0.02 * loss));
+            self.log.line(&serde_json::json!({
+                "step": step, "loss": report.loss, "learning_rate": report.learning_rate, "gradient_norm": report.gradient_norm,
+                "tokens": self.state.tokens, "seconds": (self.seconds() * 1000.0).round() / 1000.0,
+            }))?;
+            let stop = watch(self, Event::Step(&taken)).is_break() || step == self.settings.training.stop_after;
+            let last = step == steps || stop;
+            let (eval_steps, saving) = (self.settings.evaluation.eval_steps, self.settings.saving.clone());
+            let due = |every: usize| every > 0 && step.is_multiple_of(every);
+            if !self.held_out.is_empty() && (due(eval_steps) || step == steps) {
+                let evaluation = self.evaluate()?;
+                if self.state.best.is_none_or(|best| evaluation.loss < best.loss) {
+                    self.state.best = Some(Best { step, loss: evaluation.loss });
+                }
+                let best = self.state.best.is_some_and(|best| best.step == step);
+                let _ = watch(self, Event::Evaluated(&evaluation)); // a wish to stop is asked for again after the next step
+                if best && !last {
+                    self.save_or_warn(watch);
+                    saved = Instant::now();
+                    continue;
+                }
+            }
+            if last {
+                break;
+            }
+            if due(saving.save_steps) || saving.save_seconds > 0 && saved.elapsed() >= Duration::from_secs(saving.save_seconds) {
+                self.save_or_warn(watch);
+                saved = Instant::now();
+            }
+        }
+        let path = self.save()?;
+        let _ = watch(self, Event::Saved(&path));
+        Ok(if self.trainer.step < steps { Ended::Stopped } else { Ended::Finished })
+    }
+
+    /// Saves a checkpoint now and returns where.
+    ///
+    /// # Errors
+    /// As [`checkpoint::save`].
+    pub fn save(&mut self) -> Result<PathBuf> {
+        // First the log: a run that continues here must find every line up to here.
+        self.log.sync()?;
+        checkpoint::save(&self.folder, &self.trainer, &self.tokenizer, &self.state, self.settings.saving.keep)
+    }
+
+    /// A disk that is full now may have room later.
+    fn save_or_warn(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) {
+        let _ = match self.save() {
+            Ok(path) => watch(self, Event::Saved(&path)),
+            Err(e) => watch(self, Event::NotSaved(&e)),
+        };
+    }
+
+    /// One optimiser step. The place in the data moves on even where the step comes to nothing.
+    fn step(&mut self) -> Result<Step> {
+        let batches = self.settings.training.accumulate;
+        if batches > 1 {
+            let drawn = (0..batches).map(|_| self.batches.draw()).collect::<Result<Vec<_>>>()?;
+            self.state.position = drawn.last().expect("at least one").after;
+            let batches: Vec<Batch> = drawn.into_iter().map(|drawn| drawn.batch).collect();
+            let report = self.trainer.step_accumulated(&batches)?;
+            return Ok(self.taken(report, &batches));
+        }
+        let Run { trainer, batches, settings, ahead, copy, .. } = self;
+        let steps = settings.training.steps;
+        let mut keep = |last: bool, copy: &mut Option<(Batch, Position)>| -> Result<(Batch, Position)> {
+            let drawn = batches.draw()?;
+            // The last batch is not followed by another, and one behind a step that is skipped must not be lost.
+            *copy = (last || settings.training.skip_nonfinite > 0).then(|| (drawn.batch.clone(), drawn.after));
+            Ok((drawn.batch, drawn.after))
+        };
+        let (ready, after) = match ahead.take() {
+            Some(ahead) => ahead,
+            None => {
+                let (batch, after) = keep(trainer.step + 1 == steps, copy)?;
+                (trainer.ready(batch)?, after)
+            }
+        };
+        let (last, before_last) = (trainer.step + 1 == steps, trainer.step + 2 >= steps);
+        let mut place = after;
+        let stepped = trainer.step_ready(ready, || {
+            if last {
+                // Not used: nothing follows.
+                return Ok(copy.as_ref().map(|(batch, _)| batch.clone()).unwrap_or_default());
+            }
+            let (batch, after) = keep(before_last, copy)?;
+            place = after;
+            Ok(batch)
+        });
+        self.state.position = after;
+        match stepped {
+            Ok((report, batch, ready)) => {
+                self.ahead = Some((ready, place));
+                Ok(self.taken(report, std::slice::from_ref(&batch)))
+            }
+            Err(e) => {
+                if let (Error::NonFinite { .. }, Some((batch, after))) = (&e, &self.copy) {
+                    self.ahead = Some((self.trainer.ready(batch.clone())?, *after));
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn taken(&self, report: Report, batches: &[Batch]) -> Step {
+        let flops = batches.iter().map(|batch| flops(&self.trainer.config, batch)).sum();
+        Step { report, rows: batches.iter().map(Batch::rows).sum(), flops }
+    }
+
+    /// Judges the model on what it does not train on.
+    fn evaluate(&mut self) -> Result<Evaluation> {
+        let mut go_on = |_, _| ControlFlow::Continue(());
+        let (config, parameters) = (&self.trainer.config, &self.trainer.parameters);
+        let losses = evaluate::loss(config, parameters, &self.tokenizer, &self.held_out, &mut go_on)?;
+        let some = &self.held_out[..self.settings.evaluation.captions.min(self.held_out.len())];
+        let said = if some.is_empty() { Vec::new() } else { evaluate::describe(config, parameters, &self.tokenizer, some, &mut go_on)? };
+        let captions: Vec<_> = said.into_iter().zip(some.iter().map(|example| example.text.clone())).collect();
+        let evaluation = Evaluation { loss: losses.loss, accuracy: losses.accuracy(), captions };
+        let shown: Vec<_> = evaluation.captions.iter().map(|(said, truth)| serde_json::json!({ "said": said, "truth": truth })).collect();
+        self.log.line(&serde_json::json!({
+            "step": self.trainer.step, "evaluation": { "loss": evaluation.loss, "token_accuracy": evaluation.accuracy, "samples": self.held_out.len(), "captions": shown },
+        }))?;
+        Ok(evaluation)
+    }
+}
+
+/// Which rows are trained on, and which are judged.
+struct Split<'a> {
+    settings: &'a Settings,
+    without_splits: bool,
+}
+
+impl<'a> Split<'a> {
+    fn new(settings: &'a Settings, dataset: &Dataset) -> Self {
+        Split { settings, without_splits: dataset.rows().iter().all(|row| row.split.is_none()) }
+    }
+
+    fn wanted(&self) -> bool {
+        !self.settings.evaluation.eval_split.is_empty() || self.settings.evaluation.held_out > 0.0
+    }
+
+    fn in_training_split(&self, row: &Row) -> bool {
+        self.without_splits || row.split.as_deref() == Some(&self.settings.data.train_split)
+    }
+
+    fn held_out(&self, row: &Row) -> bool {
+        // FNV-1a, then the finaliser of splitmix64: names that differ in one letter must not stay together.
+        let mut hash = row.name().bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3));
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (((hash ^ (hash >> 31)) >> 11) as f64 / (1u64 << 53) as f64) < self.settings.evaluation.held_out
+    }
+
+    fn trains(&self, row: &Row) -> bool {
+        self.in_training_split(row) && !self.held_out(row)
+    }
+
+    fn judges(&self, row: &Row) -> bool {
+        match self.settings.evaluation.eval_split.as_str() {
+            "" => self.in_training_split(row) && self.held_out(row),
+            split => row.split.as_deref() == Some(split),
+        }
+    }
+}
+
+fn open(settings: &Settings) -> Result<Dataset> {
+    let path = Path::new(&settings.data.path);
+    if settings.data.path.is_empty() {
+        return Err(Error::Usage("data.path: expected a data set, found nothing".into()));
+    }
+    match settings.data.on_bad_sample {
+        OnBadSample::Stop | OnBadSample::Skip => Dataset::open(path, &settings.limits()),
+    }
+}
+
+/// What settings say about batches.
+fn recipe(settings: &Settings) -> Recipe {
+    let (t, d) = (&settings.training, &settings.data);
+    let precision = t.precision.resolved();
+    Recipe { rows: t.rows, schedule: settings.optimiser(), hide: d.hide as f32, light: d.light as f32, seed: t.seed, precision }
+}
+
+/// The model, its tokenizer and its parameters at the beginning.
+fn begin(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters)> {
+    if !settings.model.from.is_empty() {
+        let path = PathBuf::from(&settings.model.from);
+        let from::Start { config, tokenizer, parameters, .. } = from::open(&path, settings, device)?;
+        return Ok((config, tokenizer, parameters));
+    }
+    let tokenizer = if !settings.data.tokenizer.is_empty() {
+        Tokenizer::load(Path::new(&settings.data.tokenizer))?
+    } else {
+        let split = Split::new(settings, dataset);
+        let rows = dataset.rows().iter().filter(|row| split.trains(row));
+        let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
+        if captions.is_empty() {
+            let what = format!("no caption to train on: expected rows with `text` and, where any row has a `split`, some of {:?}", settings.data.train_split);
+            return Err(Error::file(&settings.data.path, what));
+        }
+        Tokenizer::train(captions, settings.data.max_vocabulary)?
+    };
+    let special = tokenizer.special();
+    let config = Config { bos_token_id: Some(special.bos), eos_token_id: Some(special.eos), ..settings.model_config(tokenizer.vocabulary()) };
+    config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
+    let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
+    Ok((config, tokenizer, parameters))
+}
+
+/// A trainer for settings, and the bytes that it allocates.
+fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters) -> Result<(Trainer, u64)> {
+    let capacity = Capacity::for_budget(config, settings.training.rows);
+    let options = Options { recompute: settings.training.recompute, ..Options::new(settings.training.precision.resolved().dtype()) };
+    let memory = Trainer::bytes(config, capacity, options);
+    device.expect_memory(memory, "a training step")?;
+    Ok((Trainer::with_options(options, config, parameters, settings.optimiser(), capacity)?, memory))
+}

@@ -1,0 +1,288 @@
+//! Every key of a run's settings: what it means, and how it is named, read and written as text.
+
+use super::Settings;
+use crate::error::{Error, Result};
+use serde_json::Value;
+
+/// A section: its name, what it is about, its keys with what they mean.
+pub type Section = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// All sections in the order in which they are written.
+pub const SECTIONS: [Section; 5] = [
+    (
+        "model",
+        "What is trained. A model is fixed when its run begins.",
+        &[
+            ("preset", "Where the values that are not given come from: meadow, meadow-wide, small, large."),
+            ("from", "A folder with a model in Qwen3's layout (config.json, safetensors, tokenizer.json) to start from; empty for fresh\nparameters. Its sizes replace those below; eyes and ears that it does not have are added."),
+            ("hidden_size", "D, the width of the token matrix."),
+            ("intermediate_size", "F, the width of the SwiGLU."),
+            ("num_hidden_layers", "Decoder layers."),
+            ("num_attention_heads", "H, query heads."),
+            ("num_key_value_heads", "Key and value heads; divides num_attention_heads."),
+            ("head_dim", "Width of a head: even, at most 128."),
+            ("max_position_embeddings", "Rows that a sample may have: picture, sound and words together."),
+            ("rms_norm_eps", "RMSNorm's epsilon."),
+            ("rope_theta", "The base of the rotary frequencies."),
+            ("tie_word_embeddings", "Whether the output layer is the embedding table."),
+            ("pictures", "Whether the model has eyes."),
+            ("image_size", "Side of a picture in pixels; files of other sizes are scaled and cropped."),
+            ("patch_size", "Side of a patch in pixels; divides image_size. A picture becomes (image_size / patch_size)² rows."),
+            ("bidirectional", "Whether the rows of a picture see all of it, or only what came before them."),
+            ("sounds", "Whether the model has ears."),
+            ("num_mel_bins", "Bands of the mel spectrogram."),
+            ("clip_seconds", "Length of a clip; longer sounds are cut, shorter ones padded with silence."),
+            ("convolutions", "Convolutions over the spectrogram: the first has stride 1, every other one stride 2. 100 frames a second come in."),
+        ],
+    ),
+    (
+        "data",
+        "What is read, and how.",
+        &[
+            ("path", "The data set: a folder, or shards. `trimodal train DATA` sets it."),
+            ("train_split", "The split that is trained on, where rows name one; a data set without splits is trained on whole."),
+            ("tokenizer", "A tokenizer.json to use; empty to train one on the captions."),
+            ("max_vocabulary", "Tokens that a trained tokenizer has at most."),
+            ("hide", "Share of the samples whose caption is hidden from the input in part, evenly from none to all of it; it is predicted all the\nsame. A model that cannot read the words before has to look."),
+            ("light", "How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this."),
+            ("on_bad_sample", "At a sample that cannot be read: \"stop\" with a list of the first ten, or \"skip\" and count."),
+            ("workers", "Threads that decode; 0 for one per core. They change nothing but the speed."),
+            ("queue", "Samples that are decoded ahead at most."),
+            ("shuffle_buffer", "Samples of shards out of which the next one is drawn. A folder is always shuffled whole."),
+            ("cache_bytes", "Memory for decoded samples: a data set that fits is decoded once."),
+            ("max_picture_side", "A picture with a longer side is refused, in pixels."),
+            ("max_picture_bytes", "A picture that decodes to more is refused."),
+            ("max_sound_seconds", "A longer sound is refused."),
+            ("max_sound_channels", "A sound with more channels is refused."),
+            ("max_line_bytes", "A longer line of metadata.jsonl is refused."),
+        ],
+    ),
+    (
+        "training",
+        "Steps, and the optimiser: AdamW with decoupled weight decay, on matrices only.",
+        &[
+            ("steps", "Optimiser steps in all."),
+            ("stop_after", "End after this many of them, saved, as ctrl-C would; 0 for not. Not remembered."),
+            ("seed", "What decides the initial parameters, the order of the samples and what is hidden."),
+            ("device", "auto (a GPU if there is one, else the CPU), cpu, wgpu, cuda or emulator."),
+            ("adapter", "Part of the name of the wgpu adapter to take."),
+            ("precision", "What activations and the weights that kernels read are: \"auto\" (bf16 on cuda, f32 elsewhere), \"f32\", \"bf16\"."),
+            ("rows", "Rows of the token matrix of a batch: samples are packed until the next one does not fit."),
+            ("accumulate", "Batches whose gradients are added up for one step; every predicted token weighs the same."),
+            ("recompute", "Keep only each layer's input and compute the rest again in the backward pass: less memory, more time."),
+            ("learning_rate", "Its highest value."),
+            ("schedule", "After the warm-up: \"cosine\", \"linear\", or \"constant\"."),
+            ("warmup", "Steps of linear warm-up; a value below 1 is a share of all steps."),
+            ("floor", "What cosine and linear end at, as a share of learning_rate."),
+            ("beta1", "AdamW's decay of the first moment."),
+            ("beta2", "AdamW's decay of the second moment."),
+            ("eps", "AdamW's epsilon."),
+            ("weight_decay", "Decoupled weight decay, on matrices only."),
+            ("max_norm", "Gradients are scaled down to this global norm; 0 for never."),
+            ("skip_nonfinite", "Steps with a loss or gradient that is no number that are skipped at most; the next one stops the run."),
+        ],
+    ),
+    (
+        "saving",
+        "Checkpoints. One is always saved at the end and after ctrl-C.",
+        &[
+            ("save_steps", "Save every so many steps; 0 for not."),
+            ("save_seconds", "Save when so much time has passed since the last save; 0 for not."),
+            ("keep", "Checkpoints that are kept: the newest so many, and the best."),
+        ],
+    ),
+    (
+        "evaluation",
+        "On what the run is judged meanwhile: loss and token accuracy of samples that it does not train on, and what it says about some.",
+        &[
+            ("eval_split", "The split to evaluate on; empty for none."),
+            ("held_out", "Or: this share of the training rows is held out, by a hash of their names."),
+            ("eval_steps", "Evaluate every so many steps, and at the end; 0 for only at the end."),
+            ("eval_samples", "Samples that are evaluated at most: the first of the split."),
+            ("captions", "Of these, what the model says about the first so many is shown."),
+        ],
+    ),
+];
+
+/// The keys that may differ when a run is continued: where things are, how fast they go, what is kept and shown. `device` too, though
+/// only the same one gives the same bits.
+const FREE: [&str; 22] = [
+    "preset",
+    "from",
+    "path",
+    "tokenizer",
+    "max_vocabulary",
+    "on_bad_sample",
+    "workers",
+    "queue",
+    "cache_bytes",
+    "max_picture_side",
+    "max_picture_bytes",
+    "max_sound_seconds",
+    "max_sound_channels",
+    "max_line_bytes",
+    "stop_after",
+    "device",
+    "adapter",
+    "recompute",
+    "skip_nonfinite",
+    "save_steps",
+    "save_seconds",
+    "keep",
+];
+
+impl Settings {
+    /// Sets a key by its name, `learning_rate` or `training.learning_rate`, from text.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown key, with the nearest known one, and for a value of the wrong kind.
+    pub fn set(&mut self, key: &str, text: &str) -> Result<()> {
+        let (section, name) = resolve(key)?;
+        let mut all = self.to_json();
+        let old = &all[section][name];
+        let plain = text.trim();
+        let value = match old {
+            Value::Bool(_) => plain.parse().ok().map(Value::Bool),
+            Value::Number(_) => serde_json::from_str(&plain.replace('_', "")).ok().filter(Value::is_number),
+            _ => Some(Value::String(plain.trim_matches('"').into())),
+        };
+        let kind = if old.is_boolean() { "true or false" } else { "a number" };
+        let value = value.ok_or_else(|| Error::Usage(format!("{section}.{name}: expected {kind}, found {text:?}")))?;
+        all[section][name] = value;
+        *self = Self::from_json(all).map_err(|what| Error::Usage(format!("{section}.{name} = {text}: {what}")))?;
+        Ok(())
+    }
+
+    /// The settings as an annotated TOML file, every key explained.
+    pub fn to_toml(&self) -> String {
+        let all = self.to_json();
+        let mut text = String::from("# The settings of a training run of trimodal. `trimodal train DATA --out RUN --config FILE.toml` reads such a file; keys that\n# are left out are the preset's.\n");
+        for (section, about, keys) in SECTIONS {
+            text += &format!("\n# {about}\n[{section}]\n");
+            for (name, doc) in keys {
+                let doc = doc.replace('\n', "\n# ");
+                // JSON's strings, numbers and booleans are TOML's; but for one control character that JSON leaves as it is.
+                let value = all[section][name].to_string().replace('\u{7f}', "\\u007f");
+                text += &format!("# {doc}\n{name} = {value}\n");
+            }
+        }
+        text
+    }
+
+    /// The first key in which a run that is to be continued was begun with something else: its name, what it was, what it is.
+    pub fn first_change(&self, now: &Settings) -> Option<(String, String, String)> {
+        let (before, now) = (self.to_json(), now.to_json());
+        let keys = SECTIONS.iter().filter(|(section, ..)| *section != "evaluation").flat_map(|(section, _, keys)| keys.iter().map(move |key| (*section, key.0)));
+        let mut changed = keys.chain([("evaluation", "held_out")]).filter(|(section, name)| !FREE.contains(name) && before[section][name] != now[section][name]);
+        changed.next().map(|(section, name)| (format!("{section}.{name}"), before[section][name].to_string(), now[section][name].to_string()))
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        serde_json::to_value(self).expect("numbers and strings serialise")
+    }
+
+    pub(super) fn from_json(value: Value) -> std::result::Result<Self, String> {
+        serde_json::from_value(value).map_err(|e| e.to_string())
+    }
+}
+
+/// The section and the name of a key that may be given with or without its section.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown key, with the nearest known one.
+pub fn resolve(key: &str) -> Result<(&'static str, &'static str)> {
+    let all = || SECTIONS.iter().flat_map(|(section, _, keys)| keys.iter().map(move |(name, _)| (*section, *name)));
+    let same = |(section, name): &(&str, &str)| match key.split_once('.') {
+        Some((s, n)) => s == *section && n == *name,
+        None => key == *name,
+    };
+    all().find(same).ok_or_else(|| {
+        let near = nearest(key, all());
+        Error::Usage(format!("unknown key {key:?}{}; `trimodal config` lists them all", near.map(|near| format!(": did you mean {near}?")).unwrap_or_default()))
+    })
+}
+
+/// The key that looks most like a wrong one, if one does.
+#[cfg(feature = "cli")]
+fn nearest<'a>(key: &str, all: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> {
+    let wanted = key.rsplit('.').next().unwrap_or(key);
+    let alike = |name: &str| strsim::jaro_winkler(wanted, name);
+    let (section, name) = all.max_by(|a, b| alike(a.1).total_cmp(&alike(b.1)))?;
+    (alike(name) > 0.7).then(|| format!("{section}.{name}"))
+}
+
+/// Only the program guesses.
+#[cfg(not(feature = "cli"))]
+fn nearest<'a>(_: &str, _: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PRESETS;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_key_is_documented_once_and_nothing_else() {
+        let json = Settings::preset("meadow").unwrap().to_json();
+        let fields: BTreeSet<(String, String)> =
+            json.as_object().unwrap().iter().flat_map(|(s, keys)| keys.as_object().unwrap().keys().map(move |k| (s.clone(), k.clone()))).collect();
+        let documented: Vec<_> = SECTIONS.iter().flat_map(|(s, _, keys)| keys.iter().map(move |k| (s.to_string(), k.0.to_string()))).collect();
+        assert_eq!(documented.iter().cloned().collect::<BTreeSet<_>>(), fields);
+        let names: BTreeSet<&String> = documented.iter().map(|(_, name)| name).collect();
+        assert_eq!(names.len(), documented.len(), "a key is named without its section: names are unique");
+        assert!(FREE.iter().all(|name| names.contains(&name.to_string())));
+        assert!(SECTIONS.iter().all(|(_, about, keys)| !about.is_empty() && keys.iter().all(|key| key.1.len() > 5)));
+    }
+
+    #[test]
+    fn keys_are_set_by_name_and_wrong_ones_are_named() {
+        let mut settings = Settings::preset("meadow").unwrap();
+        for (key, value) in [("learning_rate", "1e-3"), ("training.steps", "10_000"), ("recompute", "true"), ("schedule", "linear"), ("path", "a b")] {
+            settings.set(key, value).unwrap();
+        }
+        assert_eq!((settings.training.learning_rate, settings.training.steps, settings.training.recompute), (1e-3, 10_000, true));
+        assert_eq!((settings.training.schedule, settings.data.path.as_str()), (super::super::Shape::Linear, "a b"));
+        let wrong = |key: &str, value: &str| settings.clone().set(key, value).unwrap_err().to_string();
+        assert!(wrong("steps", "many").contains("training.steps: expected a number, found \"many\""));
+        assert!(wrong("steps", "-1").contains("training.steps = -1") && wrong("steps", "1.5").contains("1.5"));
+        assert!(wrong("recompute", "yes").contains("expected true or false"));
+        assert!(wrong("schedule", "sine").contains("expected one of `cosine`, `linear`, `constant`"));
+        for key in ["model.steps", "nothing.at.all", ""] {
+            assert!(wrong(key, "1").contains("unknown key"), "{key}");
+        }
+        #[cfg(feature = "cli")]
+        assert!(wrong("learning_rat", "1").contains("did you mean training.learning_rate?"));
+    }
+
+    #[test]
+    fn presets_are_valid_and_only_what_matters_is_compared() {
+        for name in PRESETS {
+            let settings = Settings::preset(name).unwrap();
+            settings.validate().unwrap();
+            assert!(settings.first_change(&settings).is_none());
+        }
+        let small = Settings::preset("small").unwrap();
+        let before = Settings::preset("meadow").unwrap();
+        assert_eq!(before.first_change(&small).unwrap().0, "model.hidden_size");
+        let changed = |key: &str, value: &str| {
+            let mut now = before.clone();
+            now.set(key, value).unwrap();
+            before.first_change(&now)
+        };
+        assert_eq!(changed("rows", "7").unwrap(), ("training.rows".into(), "1920".into(), "7".into()));
+        let matter = [("steps", "5"), ("seed", "5"), ("accumulate", "5"), ("shuffle_buffer", "5"), ("train_split", "x")];
+        for (key, value) in matter.into_iter().chain([("learning_rate", "0.5"), ("hide", "0.5"), ("held_out", "0.5")]) {
+            assert!(changed(key, value).is_some(), "{key}");
+        }
+        for key in ["workers", "keep", "stop_after", "eval_steps", "captions"] {
+            assert!(changed(key, "7").is_none(), "{key}");
+        }
+        for (key, value) in [("steps", "0"), ("hide", "2"), ("beta2", "1"), ("learning_rate", "-1"), ("head_dim", "7"), ("patch_size", "7")] {
+            let mut wrong = before.clone();
+            wrong.set(key, value).unwrap();
+            assert!(wrong.validate().unwrap_err().to_string().contains(key), "{key}");
+        }
+    }
+}

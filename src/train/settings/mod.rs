@@ -1,0 +1,412 @@
+//! Everything that a training run is told, in five sections; [`keys`] documents every key, `trimodal config` prints them.
+
+#[cfg(feature = "cli")]
+pub mod file;
+pub mod keys;
+
+use super::fit::Precision;
+use super::schedule::{Schedule, Shape};
+use crate::data::Limits;
+use crate::data::loader::{self, OnBadSample};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::Config;
+use crate::model::config::{AudioConfig, VisionConfig};
+use serde::{Deserialize, Serialize};
+
+/// The names of the presets.
+pub const PRESETS: [&str; 4] = ["meadow", "meadow-wide", "small", "large"];
+
+/// A run's settings. [`Settings::preset`] makes them, [`Settings::set`] changes one by its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `[model]`
+    pub model: Model,
+    /// `[data]`
+    pub data: Data,
+    /// `[training]`
+    pub training: Training,
+    /// `[saving]`
+    pub saving: Saving,
+    /// `[evaluation]`
+    pub evaluation: Evaluation,
+}
+
+/// `[model]`: sizes. See [`keys`] for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Model {
+    pub preset: String,
+    pub from: String,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    pub head_dim: usize,
+    pub max_position_embeddings: usize,
+    pub rms_norm_eps: f64,
+    pub rope_theta: f64,
+    pub tie_word_embeddings: bool,
+    pub pictures: bool,
+    pub image_size: usize,
+    pub patch_size: usize,
+    pub bidirectional: bool,
+    pub sounds: bool,
+    pub num_mel_bins: usize,
+    pub clip_seconds: f64,
+    pub convolutions: usize,
+}
+
+/// `[data]`: what is read, and how. See [`keys`] for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Data {
+    pub path: String,
+    pub train_split: String,
+    pub tokenizer: String,
+    pub max_vocabulary: usize,
+    pub hide: f64,
+    pub light: f64,
+    pub on_bad_sample: OnBadSample,
+    pub workers: usize,
+    pub queue: usize,
+    pub shuffle_buffer: usize,
+    pub cache_bytes: u64,
+    pub max_picture_side: u32,
+    pub max_picture_bytes: u64,
+    pub max_sound_seconds: u32,
+    pub max_sound_channels: u16,
+    pub max_line_bytes: usize,
+}
+
+/// `[training]`: steps and the optimiser. See [`keys`] for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Training {
+    pub steps: usize,
+    pub stop_after: usize,
+    pub seed: u64,
+    pub device: String,
+    pub adapter: String,
+    pub precision: PrecisionChoice,
+    pub rows: usize,
+    pub accumulate: usize,
+    pub recompute: bool,
+    pub learning_rate: f64,
+    pub schedule: Shape,
+    pub warmup: f64,
+    pub floor: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub max_norm: f64,
+    pub skip_nonfinite: usize,
+}
+
+/// `[saving]`: when, and how many. See [`keys`] for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Saving {
+    pub save_steps: usize,
+    pub save_seconds: u64,
+    pub keep: usize,
+}
+
+/// `[evaluation]`: on what the run is judged meanwhile. See [`keys`] for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Evaluation {
+    pub eval_split: String,
+    pub held_out: f64,
+    pub eval_steps: usize,
+    pub eval_samples: usize,
+    pub captions: usize,
+}
+
+/// What activations and weights are, or `auto`: bf16 on CUDA, f32 elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// bf16 on CUDA, f32 elsewhere.
+    #[default]
+    Auto,
+    /// 32-bit float.
+    F32,
+    /// Mixed precision.
+    Bf16,
+}
+
+impl PrecisionChoice {
+    /// What it comes to on a device.
+    pub fn on(self, device: &Device) -> Precision {
+        match self {
+            PrecisionChoice::Auto if device.to_string().starts_with("cuda") => Precision::Bf16,
+            chosen => chosen.resolved(),
+        }
+    }
+
+    /// What it says by itself.
+    pub(super) fn resolved(self) -> Precision {
+        if self == PrecisionChoice::Bf16 { Precision::Bf16 } else { Precision::F32 }
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => PrecisionChoice::F32,
+            Precision::Bf16 => PrecisionChoice::Bf16,
+        }
+    }
+}
+
+impl Settings {
+    /// The demo's: 48 × 48 pictures, half a second of sound, samples of up to 128 rows.
+    fn meadow() -> Self {
+        let (limits, loader) = (Limits::default(), loader::Options::default());
+        Settings {
+            model: Model {
+                preset: "meadow".into(),
+                from: String::new(),
+                hidden_size: 64,
+                intermediate_size: 176,
+                num_hidden_layers: 3,
+                num_attention_heads: 4,
+                num_key_value_heads: 4,
+                head_dim: 16,
+                max_position_embeddings: 128,
+                rms_norm_eps: 1e-6,
+                rope_theta: 10_000.0,
+                tie_word_embeddings: true,
+                pictures: true,
+                image_size: 48,
+                patch_size: 8,
+                bidirectional: true,
+                sounds: true,
+                num_mel_bins: 40,
+                clip_seconds: 0.5,
+                convolutions: 3,
+            },
+            data: Data {
+                path: String::new(),
+                train_split: "train".into(),
+                tokenizer: String::new(),
+                max_vocabulary: 1024,
+                hide: 1.0,
+                light: 0.25,
+                on_bad_sample: OnBadSample::Stop,
+                workers: 0,
+                queue: loader.queue,
+                shuffle_buffer: loader.shuffle_buffer,
+                cache_bytes: loader.cache_bytes,
+                max_picture_side: limits.picture_side,
+                max_picture_bytes: limits.picture_bytes,
+                max_sound_seconds: limits.sound_seconds,
+                max_sound_channels: limits.sound_channels,
+                max_line_bytes: limits.line_bytes,
+            },
+            training: Training {
+                steps: 2000,
+                stop_after: 0,
+                seed: 0,
+                device: "auto".into(),
+                adapter: String::new(),
+                precision: PrecisionChoice::Auto,
+                rows: 1920,
+                accumulate: 1,
+                recompute: false,
+                learning_rate: 4e-3,
+                schedule: Shape::Cosine,
+                warmup: 0.04,
+                floor: 0.0,
+                beta1: 0.9,
+                beta2: 0.98,
+                eps: 1e-8,
+                weight_decay: 0.3,
+                max_norm: 1.0,
+                skip_nonfinite: 0,
+            },
+            saving: Saving { save_steps: 0, save_seconds: 60, keep: 3 },
+            evaluation: Evaluation { eval_split: String::new(), held_out: 0.0, eval_steps: 500, eval_samples: 256, captions: 3 },
+        }
+    }
+
+    /// The settings of a preset: `meadow` (the demo's), `meadow-wide`, `small` (124 million parameters at a vocabulary of 50,304) or
+    /// `large` (about 7 thousand million).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name.
+    pub fn preset(name: &str) -> Result<Self> {
+        let mut all = Self::meadow();
+        all.model.preset = name.into();
+        let Settings { model, data, training, saving, .. } = &mut all;
+        match name {
+            "meadow" => {}
+            "meadow-wide" => (model.hidden_size, model.intermediate_size, model.head_dim) = (96, 256, 24),
+            "small" | "large" => {
+                (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (768, 2048, 12, 64);
+                (model.num_attention_heads, model.num_key_value_heads) = (12, 12);
+                (model.max_position_embeddings, model.image_size, model.patch_size) = (1024, 224, 16);
+                (model.num_mel_bins, model.clip_seconds, model.convolutions) = (80, 10.0, 2);
+                (data.max_vocabulary, data.hide) = (50_304, 0.0);
+                (training.steps, training.rows, training.learning_rate, training.warmup) = (50_000, 16_384, 6e-4, 0.02);
+                (training.floor, training.beta2, training.weight_decay) = (0.1, 0.95, 0.1);
+                saving.save_seconds = 600;
+                if name == "large" {
+                    (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (4096, 12_288, 36, 128);
+                    (model.num_attention_heads, model.num_key_value_heads) = (32, 8);
+                    (model.tie_word_embeddings, model.rope_theta) = (false, 1e6);
+                    (data.max_vocabulary, training.learning_rate, training.recompute) = (32_768, 3e-4, true);
+                }
+            }
+            _ => return Err(Error::Usage(format!("unknown config {name:?}: expected {}, or the path of a .toml file", PRESETS.join(", ")))),
+        }
+        Ok(all)
+    }
+
+    /// The model's config for a vocabulary of this size.
+    pub fn model_config(&self, vocab_size: usize) -> Config {
+        let m = &self.model;
+        Config {
+            hidden_size: m.hidden_size,
+            intermediate_size: m.intermediate_size,
+            num_hidden_layers: m.num_hidden_layers,
+            num_attention_heads: m.num_attention_heads,
+            num_key_value_heads: m.num_key_value_heads,
+            head_dim: m.head_dim,
+            max_position_embeddings: m.max_position_embeddings,
+            rms_norm_eps: m.rms_norm_eps as f32,
+            rope_theta: m.rope_theta,
+            tie_word_embeddings: m.tie_word_embeddings,
+            ..self.embedders(Config::meadow(vocab_size))
+        }
+    }
+
+    /// A config with these settings' eyes and ears.
+    pub fn embedders(&self, config: Config) -> Config {
+        let m = &self.model;
+        let vision = VisionConfig { image_size: m.image_size, patch_size: m.patch_size, bidirectional: m.bidirectional };
+        let audio = AudioConfig { num_mel_bins: m.num_mel_bins, sample_rate: 16_000, clip_seconds: m.clip_seconds, layers: m.convolutions };
+        Config { vision_config: m.pictures.then_some(vision), audio_config: m.sounds.then_some(audio), ..config }
+    }
+
+    /// Takes over the sizes of a model.
+    pub fn take_sizes(&mut self, config: &Config) {
+        let m = &mut self.model;
+        (m.hidden_size, m.intermediate_size, m.num_hidden_layers) = (config.hidden_size, config.intermediate_size, config.num_hidden_layers);
+        (m.num_attention_heads, m.num_key_value_heads, m.head_dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+        (m.max_position_embeddings, m.tie_word_embeddings) = (config.max_position_embeddings, config.tie_word_embeddings);
+        // Through its decimal form: 1e-6, not 9.999999974752427e-7.
+        (m.rms_norm_eps, m.rope_theta) = (config.rms_norm_eps.to_string().parse().unwrap_or(1e-6), config.rope_theta);
+        (m.pictures, m.sounds) = (config.vision_config.is_some(), config.audio_config.is_some());
+        if let Some(vision) = &config.vision_config {
+            (m.image_size, m.patch_size, m.bidirectional) = (vision.image_size, vision.patch_size, vision.bidirectional);
+        }
+        if let Some(audio) = &config.audio_config {
+            (m.num_mel_bins, m.clip_seconds, m.convolutions) = (audio.num_mel_bins, audio.clip_seconds, audio.layers);
+        }
+    }
+
+    /// Learning rate over time, and AdamW's constants.
+    pub fn optimiser(&self) -> Schedule {
+        let t = &self.training;
+        let warmup = if t.warmup < 1.0 { (t.warmup * t.steps as f64).round().max(1.0) } else { t.warmup };
+        Schedule {
+            shape: t.schedule,
+            peak: t.learning_rate,
+            warmup: warmup as usize,
+            steps: t.steps,
+            floor: t.floor,
+            beta1: t.beta1,
+            beta2: t.beta2,
+            eps: t.eps,
+            weight_decay: t.weight_decay,
+            max_norm: t.max_norm,
+        }
+    }
+
+    /// What the data may ask of this machine.
+    pub fn limits(&self) -> Limits {
+        let d = &self.data;
+        Limits {
+            line_bytes: d.max_line_bytes,
+            picture_side: d.max_picture_side,
+            picture_bytes: d.max_picture_bytes,
+            sound_channels: d.max_sound_channels,
+            sound_seconds: d.max_sound_seconds,
+            ..Limits::default()
+        }
+    }
+
+    /// How samples are loaded.
+    pub fn loading(&self) -> loader::Options {
+        let d = &self.data;
+        let automatic = loader::Options::default();
+        loader::Options {
+            seed: self.training.seed,
+            workers: if d.workers == 0 { automatic.workers } else { d.workers },
+            queue: d.queue,
+            shuffle_buffer: d.shuffle_buffer,
+            cache_bytes: d.cache_bytes,
+            on_bad_sample: d.on_bad_sample,
+        }
+    }
+
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_device(&self) -> Result<Device> {
+        let adapter = Some(self.training.adapter.as_str()).filter(|name| !name.is_empty());
+        Device::open(&self.training.device, adapter)
+    }
+
+    /// Checks what no type can say.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key, what was expected and what was found.
+    pub fn validate(&self) -> Result<()> {
+        let Settings { model, data, training: t, saving, evaluation: e } = self;
+        let fail = |key: &str, expected: &str, found: String| Err(Error::Usage(format!("{key}: expected {expected}, found {found}")));
+        for (key, value) in [
+            ("training.steps", t.steps),
+            ("training.rows", t.rows),
+            ("training.accumulate", t.accumulate),
+            ("saving.keep", saving.keep),
+            ("data.queue", data.queue),
+            ("data.shuffle_buffer", data.shuffle_buffer),
+        ] {
+            if value == 0 {
+                return fail(key, "at least 1", value.to_string());
+            }
+        }
+        for (key, value) in [("data.hide", data.hide), ("data.light", data.light), ("training.floor", t.floor)] {
+            if !(0.0..=1.0).contains(&value) {
+                return fail(key, "0 to 1", value.to_string());
+            }
+        }
+        for (key, value) in [("training.beta1", t.beta1), ("training.beta2", t.beta2), ("evaluation.held_out", e.held_out)] {
+            if !(0.0..1.0).contains(&value) {
+                return fail(key, "0 to less than 1", value.to_string());
+            }
+        }
+        let not_negative = [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm)];
+        for (key, value) in not_negative.into_iter().chain([("training.eps", t.eps), ("training.learning_rate", t.learning_rate)]) {
+            if !(value >= 0.0 && value.is_finite()) {
+                return fail(key, "a number of at least 0", value.to_string());
+            }
+        }
+        if !e.eval_split.is_empty() && e.held_out > 0.0 {
+            return Err(Error::Usage("evaluation.eval_split and evaluation.held_out: expected one of them, found both".into()));
+        }
+        self.model_config(model.hidden_size.clamp(1, 1 << 20)).validate().map_err(|what| Error::Usage(format!("model: {what}")))
+    }
+}

@@ -1,0 +1,104 @@
+//! Running out of memory: whichever allocation of setting up a trainer and taking a step fails, the caller gets an error that says
+//! so, nothing stays allocated, and a smaller batch then works.
+#![cfg(debug_assertions)] // allocations are rationed and counted only then
+
+use trimodal::check::{drawn_batch, test_devices};
+use trimodal::device::ration::Rationed;
+use trimodal::model::batch::{Batch, Capacity};
+use trimodal::model::config::{AudioConfig, VisionConfig};
+use trimodal::model::{Config, Parameters};
+use trimodal::train::{Options, Schedule, Trainer};
+use trimodal::{DType, Device, Error, Result, Tensor};
+
+fn config() -> Config {
+    Config {
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 8,
+        max_position_embeddings: 64,
+        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true }),
+        audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
+        ..Config::meadow(40)
+    }
+}
+
+/// From nothing to a step's loss.
+fn set_up_and_step(config: &Config, device: &Device, options: Options, batch: &Batch) -> Result<f32> {
+    let parameters = Parameters::init(config, device, DType::F32, 7)?;
+    let schedule = Schedule { warmup: 1, ..Schedule::meadow(2) };
+    let mut trainer = Trainer::with_options(options, config, parameters, schedule, Capacity::of(batch))?;
+    trainer.step_accumulated(&[batch.clone(), batch.clone()]).map(|report| report.loss)
+}
+
+fn every_allocation_may_fail(device: &Device, options: Options) {
+    let config = config();
+    let (large, smaller) = (drawn_batch(&config, "large", 9), drawn_batch(&config, "smaller", 2));
+    let rationed = Rationed::new(usize::MAX, u64::MAX);
+    let expected = set_up_and_step(&config, device, options, &large).unwrap();
+    let allocations = rationed.asked();
+    assert_eq!(rationed.live(), 0, "{device}: a trainer that is gone holds memory");
+    drop(rationed);
+    assert!(allocations > 100, "{device}: {allocations} allocations are not all");
+    for n in 0..allocations {
+        let rationed = Rationed::new(n, u64::MAX);
+        match set_up_and_step(&config, device, options, &large) {
+            Err(Error::OutOfMemory { device: named, .. }) => assert_eq!(named, device.to_string()),
+            other => panic!("{device}: allocation {n} of {allocations} failed, and the step came to {other:?}"),
+        }
+        assert_eq!((rationed.asked(), rationed.live()), (n + 1, 0), "{device}: (allocations asked for, still live) where number {n} failed");
+        drop(rationed);
+        if n % 50 == 0 {
+            set_up_and_step(&config, device, options, &smaller).unwrap();
+        }
+    }
+    // Where large tensors do not fit, smaller ones do: with the same limit, after the failure.
+    let rationed = Rationed::new(usize::MAX, largest_of(&config, device, options, &smaller));
+    assert!(matches!(set_up_and_step(&config, device, options, &large), Err(Error::OutOfMemory { .. })), "{device}");
+    set_up_and_step(&config, device, options, &smaller).unwrap();
+    drop(rationed);
+    assert_eq!(set_up_and_step(&config, device, options, &large).unwrap(), expected, "{device}: another loss than before all the failures");
+}
+
+/// Bytes of the largest allocation that a step on this batch makes, by bisection.
+fn largest_of(config: &Config, device: &Device, options: Options, batch: &Batch) -> u64 {
+    let (mut fails, mut works) = (0, 1 << 20);
+    while works - fails > 1 {
+        let middle = (works + fails) / 2;
+        let _rationed = Rationed::new(usize::MAX, middle);
+        let outcome = Parameters::init(config, device, DType::F32, 7)
+            .and_then(|parameters| Trainer::with_options(options, config, parameters, Schedule::meadow(2), Capacity::of(batch)));
+        if outcome.is_ok() { works = middle } else { fails = middle }
+    }
+    works
+}
+
+#[test]
+fn whichever_allocation_fails_a_smaller_batch_then_works() {
+    for device in test_devices() {
+        every_allocation_may_fail(&device, Options::new(DType::F32));
+    }
+    every_allocation_may_fail(&Device::Cpu, Options { activation: DType::F32, recompute: true });
+}
+
+#[test]
+fn whichever_allocation_fails_a_smaller_batch_then_works_in_ptx() {
+    let emulator = Device::open("emulator", None).unwrap();
+    every_allocation_may_fail(&emulator, Options { activation: DType::Bf16, recompute: true });
+}
+
+/// What nobody can have is refused, not attempted.
+#[test]
+fn more_than_the_machine_has_is_an_error() {
+    for device in test_devices().into_iter().chain([Device::open("emulator", None).unwrap()]) {
+        for (shape, dtype) in [([1 << 31, 1], DType::U8), ([1 << 20, 1 << 20], DType::F32), ([usize::MAX, 2], DType::I32)] {
+            match Tensor::zeros(&device, shape, dtype) {
+                Err(Error::TooLarge { .. } | Error::OutOfMemory { .. }) => {}
+                Err(other) => panic!("{device}: {other}"),
+                Ok(_) => panic!("{device}: {shape:?} of {dtype} fits"),
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Runs as a user meets them: the program trains, stops, goes on, judges itself, and refuses what makes no sense.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn trimodal(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trimodal")).args(arguments).env("NODEVICE_SELECT", "1").output().expect("the program starts")
+}
+
+fn good(arguments: &[&str]) -> String {
+    let output = trimodal(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn bad(code: i32, arguments: &[&str]) -> String {
+    let output = trimodal(arguments);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+    message
+}
+
+/// A folder with a small data set in it.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(samples: usize) -> Self {
+        let place = Place(tempfile::tempdir().expect("a folder"));
+        good(&["meadow", &place.path("data"), "--samples", &samples.to_string(), "--seed", "5"]);
+        place
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+}
+
+/// The files of a checkpoint, byte for byte.
+fn files(checkpoint: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(checkpoint).unwrap_or_else(|e| panic!("{}: {e}", checkpoint.display()));
+    entries.map(|entry| entry.expect("an entry").path()).map(|path| (name(&path), fs::read(&path).expect("a file"))).collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().expect("a name").to_string_lossy().into_owned()
+}
+
+fn latest(run: &str) -> PathBuf {
+    Path::new(run).join(fs::read_to_string(Path::new(run).join("latest")).expect("latest").trim())
+}
+
+fn log(run: &str) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(Path::new(run).join("log.jsonl")).expect("a log");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// N + M steps in one go equal N, save, a new process, M: every byte of the checkpoint, across the ends of epochs.
+fn resumes(device: &str, more: &[&str], steps: usize, stop: usize) {
+    let place = Place::new(60);
+    let (whole, parts, data) = (place.path("whole"), place.path("parts"), place.path("data"));
+    let steps = steps.to_string();
+    let common = [&["train", &data, "--steps", &steps, "--seed", "3", "--device", device, "--set", "rows=512"][..], more].concat();
+    good(&[&common[..], &["--out", &whole]].concat());
+    let stopped = good(&[&common[..], &["--out", &parts, "--set", &format!("stop_after={stop}")]].concat());
+    assert!(stopped.contains(&format!("stopped after step {stop}, saved; `trimodal train --resume")), "{stopped}");
+    // Workers and cache change nothing.
+    let continued = good(&["train", "--resume", &parts, "--set", "workers=5", "--set", "cache_bytes=0"]);
+    assert!(continued.contains(&format!("continuing after step {stop}")), "{continued}");
+    let (expected, found) = (files(&latest(&whole)), files(&latest(&parts)));
+    for file in ["model.safetensors", "optimizer.safetensors", "tokenizer.json", "config.json"] {
+        assert!(expected[file] == found[file], "{device} {more:?}: {file} differs");
+    }
+    let state = |files: &BTreeMap<String, Vec<u8>>| {
+        let mut state: serde_json::Value = serde_json::from_slice(&files["trainer_state.json"]).expect("JSON");
+        state.as_object_mut().expect("an object").remove("settings"); // workers and cache were changed
+        state
+    };
+    assert_eq!(state(&expected), state(&found));
+    assert!(state(&expected)["position"]["epoch"].as_u64() > Some(0), "the run is longer than an epoch");
+    let numbers = |run: &str| log(run).iter().map(|line| (line["step"].clone(), line["loss"].clone())).collect::<Vec<_>>();
+    assert_eq!(numbers(&parts), numbers(&whole), "the log has neither gaps nor repeats");
+    assert_eq!(numbers(&parts).len(), steps.parse::<usize>().expect("a number"));
+}
+
+#[test]
+fn a_run_goes_on_as_if_it_had_not_stopped() {
+    resumes("cpu", &[], 16, 7);
+    resumes("cpu", &["--set", "accumulate=3", "--set", "recompute=true", "--set", "schedule=linear"], 6, 3);
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_run_goes_on_as_if_it_had_not_stopped_on_wgpu() {
+    let none = trimodal(&["devices"]);
+    if !String::from_utf8_lossy(&none.stdout).contains("wgpu") {
+        return;
+    }
+    resumes("wgpu", &[], 10, 4);
+}
+
+#[test]
+fn a_run_is_not_overwritten_and_not_continued_with_another_config() {
+    let place = Place::new(40);
+    let (run, data) = (place.path("run"), place.path("data"));
+    good(&["train", &data, "--out", &run, "--steps", "4", "--device", "cpu", "--set", "stop_after=2", "--set", "rows=512"]);
+    let error = bad(2, &["train", &data, "--out", &run, "--steps", "4", "--device", "cpu"]);
+    assert!(error.contains("already holds a run") && error.contains("--resume"), "{error}");
+    for (set, named) in [("rows=256", "training.rows"), ("seed=9", "training.seed"), ("steps=8", "training.steps"), ("hidden_size=128", "model.hidden_size")] {
+        let error = bad(2, &["train", "--resume", &run, "--set", set]);
+        assert!(error.contains(named) && error.contains("began with"), "{error}");
+    }
+    let error = bad(2, &["train", "--resume", &run, "--set", "learning_rat=1"]);
+    assert!(error.contains("did you mean training.learning_rate?"), "{error}");
+    assert!(bad(1, &["train", "--resume", &place.path("nowhere")]).contains("no such folder"));
+    assert!(bad(2, &["train", &data]).contains("--out"));
+    // A line less in the data set is another data set.
+    let table = place.0.path().join("data/metadata.jsonl");
+    let text = fs::read_to_string(&table).expect("the table");
+    fs::write(&table, text.split_once('\n').expect("lines").1).expect("to write");
+    assert!(bad(1, &["train", "--resume", &run]).contains("rows that the run has trained on"));
+    fs::write(&table, text).expect("to write");
+    // A checkpoint that was damaged is named, with the tensor.
+    let file = latest(&run).join("optimizer.safetensors");
+    let mut bytes = fs::read(&file).expect("a file");
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&file, &bytes).expect("to write");
+    assert!(bad(1, &["train", "--resume", &run]).contains("optimizer.safetensors, tensor second."));
+}
+
+/// A learning rate at which everything explodes: the run stops, names step, tensor and samples, and saves nothing of it.
+#[test]
+fn numbers_that_go_bad_stop_the_run_or_are_skipped_and_counted() {
+    let place = Place::new(40);
+    let (run, data) = (place.path("run"), place.path("data"));
+    let common = ["train", data.as_str(), "--steps", "30", "--device", "cpu", "--set", "rows=512", "--set", "save_steps=1", "--set", "warmup=0"];
+    let explode = ["--set", "learning_rate=1e30", "--set", "max_norm=0"];
+    let error = bad(1, &[&common[..], &explode, &["--out", &run]].concat());
+    assert!(error.contains("is not finite") && error.contains("images/"), "{error}");
+    if let Ok(text) = fs::read_to_string(Path::new(&run).join("latest")) {
+        for (tensor, (.., bytes)) in trimodal::train::files::load_safetensors(&Path::new(&run).join(text.trim()).join("model.safetensors")).expect("whole") {
+            assert!(bytes.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite()), "{tensor}");
+        }
+    }
+    let skipping = place.path("skipping");
+    let error = bad(1, &[&common[..], &explode, &["--out", &skipping, "--skip-nonfinite", "3"]].concat());
+    assert!(error.contains("is not finite"), "{error}");
+    assert_eq!(log(&skipping).iter().filter(|line| line["skipped"].is_string()).count(), 3);
+}
+
+#[test]
+fn held_out_samples_judge_the_run_and_the_best_checkpoint_stays() {
+    let place = Place::new(80);
+    let (run, data) = (place.path("run"), place.path("data"));
+    let sets = ["rows=512", "held_out=0.2", "eval_steps=4", "keep=1", "learning_rate=0.002", "captions=1"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let printed = good(&[&["train", &data, "--out", &run, "--steps", "12", "--device", "cpu"], &sets[..]].concat());
+    assert!(printed.contains("held out: loss") && printed.contains("% of the tokens right"), "{printed}");
+    let evaluations: Vec<_> = log(&run).into_iter().filter(|line| line["evaluation"].is_object()).collect();
+    assert_eq!(evaluations.iter().map(|line| line["step"].as_u64().expect("a step")).collect::<Vec<_>>(), [4, 8, 12]);
+    assert!(evaluations[2]["evaluation"]["loss"].as_f64() < evaluations[0]["evaluation"]["loss"].as_f64());
+    assert_eq!(evaluations[0]["evaluation"]["captions"].as_array().map(Vec::len), Some(1));
+    let best = fs::read_to_string(Path::new(&run).join("best")).expect("best");
+    assert!(Path::new(&run).join(best.trim()).join("model.safetensors").exists());
+    for file in ["config.toml", "log.jsonl", "loss.svg", "latest"] {
+        assert!(Path::new(&run).join(file).metadata().expect(file).len() > 5, "{file}");
+    }
+    // What is printed can be given again, and says the same.
+    let config = Path::new(&run).join("config.toml");
+    assert_eq!(good(&["config", config.to_str().expect("UTF-8")]), fs::read_to_string(&config).expect("config.toml"));
+    assert!(good(&["config", "small"]).contains("hidden_size = 768"));
+    assert!(bad(2, &["config", "tiny"]).contains("unknown config \"tiny\": expected meadow, meadow-wide, small, large"));
+}
