@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use trimodal::data::folder::Sizes;
+use trimodal::data::folder::{Fit, Sizes};
 use trimodal::data::meadow::{self, HEADLINE, Options};
 use trimodal::data::{Dataset, Limits, Sample, Tokenizer, picture, sound};
 use trimodal::{Error, Result};
 
-const SIZES: Sizes = Sizes { picture: 48, sample_rate: 16_000, samples: 8_000 };
+const SIZES: Sizes = Sizes { picture: 48, fit: Fit::Crop, sample_rate: 16_000, samples: 8_000 };
 
 fn go_on(_: usize, _: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -194,7 +194,7 @@ fn bad_tables_name_the_line() {
         }
     }
     says(Dataset::open(Path::new("/nonexistent/data"), &Limits::default()), &["/nonexistent/data", "no such folder"]);
-    says(Dataset::open(tempfile::tempdir().unwrap().path(), &Limits::default()), &["metadata.jsonl", "no such file"]);
+    says(Dataset::open(tempfile::tempdir().unwrap().path(), &Limits::default()), &["nothing to read", "metadata.jsonl"]);
     assert!(open(b"\xef\xbb\xbf{\"text\": \"a\"}\r\n{\"text\": \"b\"}").is_ok_and(|data| data.rows().len() == 2));
     // Deep nesting must not overflow the stack.
     says(open("[".repeat(500_000).as_bytes()), &["line 1"]);
@@ -206,8 +206,8 @@ fn long_lines_are_refused_before_they_are_read() {
     let limits = Limits { line_bytes: 64, ..Limits::default() };
     let row = |n: usize| format!("{{\"text\": \"{}\"}}\n", "x".repeat(n));
     assert!(Dataset::open(folder(row(51)).path(), &limits).is_ok());
-    says(Dataset::open(folder(row(54)).path(), &limits), &["line 1", "64 bytes"]);
-    says(Dataset::open(folder(row(2) + &"x".repeat(1 << 20)).path(), &limits), &["line 2", "64 bytes"]);
+    says(Dataset::open(folder(row(54)).path(), &limits), &["line 1", "line_bytes = 64"]);
+    says(Dataset::open(folder(row(2) + &"x".repeat(1 << 20)).path(), &limits), &["line 2", "line_bytes = 64"]);
 }
 
 #[test]

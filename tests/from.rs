@@ -92,9 +92,7 @@ fn open(folder: &Path) -> trimodal::Result<(from::Start, Settings)> {
 
 #[test]
 fn weights_are_taken_and_the_rest_is_added() {
-    for (tied, dtype, shards, padding) in
-        [(true, DType::F32, 1, 0), (false, DType::Bf16, 1, 0), (true, DType::F16, 3, 5), (false, DType::F32, 2, 100)]
-    {
+    for (tied, dtype, shards, padding) in [(true, DType::F32, 1, 0), (false, DType::Bf16, 1, 0), (true, DType::F16, 3, 5), (false, DType::F32, 2, 100)] {
         let folder = tempfile::tempdir().expect("a folder");
         let written = write(folder.path(), tied, dtype, shards, padding);
         let (start, settings) = open(folder.path()).expect("a model");
@@ -115,7 +113,10 @@ fn weights_are_taken_and_the_rest_is_added() {
             let Some((_, shape, expected)) = written.tensors.iter().find(|(stored, ..)| *stored == name) else { continue };
             assert!(expected.iter().zip(&found).all(|(e, f)| round(*e) == *f), "{name}");
             let fresh = &found[expected.len()..];
-            assert_eq!(fresh.len(), (start.config.vocab_size - written.config.vocab_size) * shape[1] * (name.contains("embed_tokens") || name.contains("lm_head")) as usize);
+            assert_eq!(
+                fresh.len(),
+                (start.config.vocab_size - written.config.vocab_size) * shape[1] * (name.contains("embed_tokens") || name.contains("lm_head")) as usize
+            );
             assert!(fresh.iter().all(|v| v.abs() < 0.5) && (fresh.is_empty() || fresh.iter().any(|v| *v != 0.0)), "{name}");
         }
         let ids = start.tokenizer.encode("a cat").expect("known letters");

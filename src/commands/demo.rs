@@ -1,8 +1,8 @@
 //! `trimodal demo`: draws a data set, trains on it, and shows what was learned.
 
 use super::eval::{described, scores_table};
-use super::terminal::{Paint, line};
 use super::live::{self, advance, in_split, load, progress};
+use super::terminal::{Paint, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use trimodal::data::folder::Row;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::model::Config;
-use trimodal::train::run::{Ended, Event, Evaluation};
+use trimodal::train::run::{Ended, Evaluation, Event};
 use trimodal::train::{Example, Run, examples, log};
 use trimodal::{Device, Error, Result, bench, report};
 

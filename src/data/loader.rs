@@ -86,8 +86,8 @@ pub struct Visit<T> {
     pub last_of_epoch: bool,
 }
 
-/// The bad samples met so far, each row counted once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The bad samples met so far, each row counted once. Those that the data set left out when it was opened come first.
+#[derive(serde::Serialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bad {
     /// How many.
     pub count: u64,
@@ -151,6 +151,10 @@ impl<T: Send + Sync + 'static> Loader<T> {
         make: impl Fn(Sample) -> Result<T> + Send + Sync + 'static,
         weigh: fn(&T) -> u64,
     ) -> Result<Self> {
+        let broken = dataset.bad().clone();
+        if broken.count > 0 && options.on_bad_sample == OnBadSample::Stop {
+            return Err(Error::BadSamples { count: broken.count, first: broken.first });
+        }
         let mut shards: Vec<Vec<usize>> = Vec::new();
         let mut last = None;
         for &row in &rows {
@@ -171,7 +175,9 @@ impl<T: Send + Sync + 'static> Loader<T> {
             let row = &dataset.rows()[row];
             make(dataset.sample(row, &sizes)?).map_err(|error| dataset.error(row, error))
         };
-        Self::with_work(shards, options, from, Arc::new(work), weigh)
+        let mut loader = Self::with_work(shards, options, from, Arc::new(work), weigh)?;
+        loader.bad = broken;
+        Ok(loader)
     }
 
     fn with_work(shards: Vec<Vec<usize>>, options: Options, from: Position, work: Arc<Work<T>>, weigh: fn(&T) -> u64) -> Result<Self> {
@@ -224,7 +230,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
                     return Ok(Visit { epoch: at.epoch, index: row as u64, item, after: self.head, last_of_epoch });
                 }
                 Err(error) => {
-                    self.note(row, &error);
+                    self.note(row, error);
                     if self.options.on_bad_sample == OnBadSample::Stop {
                         return Err(self.list()?);
                     }
@@ -308,7 +314,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
             }
             let Ahead { row, done, .. } = self.pop();
             if let Some(Err(error)) = done {
-                self.note(row, &error);
+                self.note(row, error);
             }
         }
         Ok(self.head.visited == 0)
@@ -326,12 +332,9 @@ impl<T: Send + Sync + 'static> Loader<T> {
         }
     }
 
-    fn note(&mut self, row: usize, error: &Error) {
+    fn note(&mut self, row: usize, error: Error) {
         if self.bad_rows.insert(row) {
-            self.bad.count += 1;
-            if self.bad.first.len() < LISTED {
-                self.bad.first.push(error.to_string());
-            }
+            self.bad.add(error);
         }
     }
 
@@ -345,7 +348,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
             self.wait_for(0)?;
             let Ahead { row, done, .. } = self.pop();
             if let Some(Err(error)) = done {
-                self.note(row, &error);
+                self.note(row, error);
             }
         }
         Ok(Error::BadSamples { count: self.bad.count, first: self.bad.first.clone() })

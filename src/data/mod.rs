@@ -1,40 +1,49 @@
-//! From a folder of pictures, sounds and captions to samples in memory.
+//! From a folder of pictures, sounds and captions, or from shards, to samples in memory.
 //!
-//! - [`folder`]: `metadata.jsonl`, one row per sample, read line by line with every path checked.
-//! - [`loader`]: samples in the order of a seed, decoded ahead on several threads.
+//! - [`folder`]: the data set: which rows there are, and one row decoded. Behind it: a row ([`row`]), tables ([`table`]), folders
+//!   without one ([`walk`]), shards ([`shards`] over [`tar`]), and [`safe`], which opens files of the folder and no others.
+//! - [`loader`]: samples in the order of a seed ([`order`]), decoded ahead on several threads.
 //! - [`picture`]: PNG and JPEG files to square RGB pixels.
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
 //! - [`contained`]: panics of other people's decoders become errors.
-//! - [`meadow`]: the generated data set that the demo trains on, written as exactly such a folder.
+//! - [`inspect`]: what is in a data set, before anyone trains on it.
+//! - [`meadow`]: the generated data set that the demo trains on, written as an ordinary folder.
 
 pub mod contained;
 pub mod folder;
+pub mod inspect;
 pub mod loader;
 pub mod meadow;
 pub(crate) mod order;
 pub mod picture;
+mod row;
+mod safe;
+mod shards;
 pub mod sound;
+mod table;
+mod tar;
 pub mod tokenizer;
+mod walk;
 
-pub use folder::{Dataset, Row};
+pub use folder::{Dataset, Fit, Row, Sizes};
 pub use picture::Picture;
+pub(crate) use safe::regular;
 pub use tokenizer::Tokenizer;
 
-use std::path::Path;
-
-use crate::{Error, Result};
-
-/// What a data folder may ask of this machine. A file beyond a limit is refused before it is decoded.
-#[derive(Clone, Debug, PartialEq)]
+/// What a data set may ask of this machine. A file beyond a limit is refused before it is decoded; the message names the limit.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// The longest line of `metadata.jsonl`, in bytes (default 1 MiB).
+    /// The longest line of a table, and the longest text of a shard or `.txt` file, in bytes (default 1 MiB).
     pub line_bytes: usize,
+    /// The longest header of a shard's member (a long name, pax), in bytes (default 1 MiB).
+    pub header_bytes: usize,
     /// The longest side of a picture, in pixels (default 8,192).
     pub picture_side: u32,
-    /// The size of a decoded picture, in bytes (default 128 MiB).
+    /// The size of a decoded picture, and of its file, in bytes (default 128 MiB).
     pub picture_bytes: u64,
-    /// The size of a picture or sound file, in bytes (default 4 GiB − 1, the largest WAV).
+    /// The size of a sound file, in bytes (default 4 GiB − 1, the largest WAV).
     pub file_bytes: u64,
     /// The lowest and highest sample rate of a sound, in Hz (default 8,000 to 192,000).
     pub sound_rate: (u32, u32),
@@ -48,6 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             line_bytes: 1 << 20,
+            header_bytes: 1 << 20,
             picture_side: 8192,
             picture_bytes: 128 << 20,
             file_bytes: u32::MAX as u64,
@@ -58,12 +68,19 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// `found a line of 2000000 bytes: more than the limit line_bytes = 1048576`
+    pub(crate) fn beyond(name: &str, what: &str, found: impl std::fmt::Display, unit: &str, limit: impl std::fmt::Display) -> String {
+        format!("found {what} {found} {unit}: more than the limit {name} = {limit}")
+    }
+}
+
 /// One row of a data set, decoded to the model's sizes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The picture's file name as written in `metadata.jsonl`, else the sound's, else `line N`.
+    /// What people call it: the first file's name as the table writes it, a shard's key, or `line N`.
     pub name: String,
-    /// Where it is written down: `metadata.jsonl, line 3`.
+    /// Where it is written down: `metadata.jsonl, line 3`, `shard-000001.tar, byte 5120`.
     pub origin: String,
     /// The picture, if the row has one.
     pub picture: Option<Picture>,
@@ -75,21 +92,4 @@ pub struct Sample {
     pub prompt: Option<String>,
     /// The split that the row names, if any.
     pub split: Option<String>,
-}
-
-/// Checks that `path` is a regular file of at most `limit` bytes and opens it; returns its length too. Opening a pipe
-/// would wait for ever, so the kind of file is looked at first.
-pub(crate) fn open_file(path: &Path, limit: u64) -> Result<(std::fs::File, u64)> {
-    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::file(path, "there is no such file"),
-        _ => Error::io(path, "read")(error),
-    })?;
-    if !metadata.is_file() {
-        return Err(Error::file(path, "expected a regular file, found a folder, pipe or device"));
-    }
-    if metadata.len() > limit {
-        return Err(Error::file(path, format!("expected at most {limit} bytes, found {}", metadata.len())));
-    }
-    let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
-    Ok((file, metadata.len()))
 }

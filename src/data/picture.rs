@@ -4,10 +4,13 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
-use image::{DynamicImage, ImageDecoder, imageops};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, RgbImage, imageops};
 
+use super::Limits;
 use super::contained::contained;
-use super::{Limits, open_file};
+use super::folder::Fit;
+use super::safe::regular;
 use crate::{Error, Result};
 
 /// A decoded picture.
@@ -30,15 +33,33 @@ pub struct Picture {
 /// A missing file, neither PNG nor JPEG, cut off, damaged, or beyond `limits` (which are checked in the header, before
 /// anything is decoded).
 pub fn load(path: &Path, size: usize, limits: &Limits) -> Result<Picture> {
-    let (file, length) = open_file(path, limits.file_bytes.min(limits.picture_bytes))?;
-    let mut bytes = Vec::with_capacity(length as usize);
-    // The file may have grown since its length was asked for.
-    file.take(length).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-    contained(|| decode(&bytes, size, limits)).map_err(|what| Error::file(path, what))
+    load_fitted(path, size, Fit::Crop, limits)
 }
 
-/// [`load`] for bytes that are already in memory; the error is the sentence without the file's name.
-fn decode(bytes: &[u8], size: usize, limits: &Limits) -> std::result::Result<Picture, String> {
+/// [`load`] with a say in what becomes of a picture that is no square.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_fitted(path: &Path, size: usize, fit: Fit, limits: &Limits) -> Result<Picture> {
+    let bad = |what: String| Error::file(path, what);
+    let (file, length) = regular(path, u64::MAX).map_err(bad)?;
+    read(file, length, size, fit, limits).map(|(picture, _)| picture).map_err(bad)
+}
+
+/// [`load_fitted`] out of an open file of `length` bytes; gives the picture's own width and height too. The error is the sentence
+/// without the file's name.
+pub(super) fn read(file: impl Read, length: u64, size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
+    if length > limits.picture_bytes {
+        return Err(Limits::beyond("picture_bytes", "a file of", length, "bytes", limits.picture_bytes));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    // The file may have grown since its length was asked for.
+    file.take(length).read_to_end(&mut bytes).map_err(|error| format!("cannot read it: {error}"))?;
+    contained(|| decode(&bytes, size, fit, limits))
+}
+
+/// [`read`] for bytes that are already in memory.
+fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         // Before the decoder sees the file: a side of 2³¹ makes some of its own arithmetic meaningless.
         if let Some(ihdr) = bytes.get(16..24) {
@@ -52,13 +73,14 @@ fn decode(bytes: &[u8], size: usize, limits: &Limits) -> std::result::Result<Pic
         let mut allowed = image::Limits::default();
         (allowed.max_image_width, allowed.max_image_height) = (Some(limits.picture_side), Some(limits.picture_side));
         allowed.max_alloc = Some(limits.picture_bytes);
-        square(PngDecoder::with_limits(Cursor::new(bytes), allowed).map_err(|error| format!("not a readable PNG: {error}"))?, size, limits)
+        square(PngDecoder::with_limits(Cursor::new(bytes), allowed).map_err(|error| format!("not a readable PNG: {error}"))?, size, fit, limits)
             .map_err(|error| format!("not a readable PNG: {error}"))
     } else if bytes.starts_with(&[0xff, 0xd8]) {
-        if !jpeg_is_whole(bytes) {
+        let Some(segments) = jpeg_segments(bytes) else {
             return Err(format!("the JPEG is cut off: no end marker within its {} bytes", bytes.len()));
-        }
-        square(JpegDecoder::new(Cursor::new(bytes)).map_err(|error| format!("not a readable JPEG: {error}"))?, size, limits)
+        };
+        check_coefficients(&segments, limits)?;
+        square(JpegDecoder::new(Cursor::new(bytes)).map_err(|error| format!("not a readable JPEG: {error}"))?, size, fit, limits)
             .map_err(|error| format!("not a readable JPEG: {error}"))
     } else {
         let start: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
@@ -72,17 +94,36 @@ fn check_size(width: u32, height: u32, bytes: u64, limits: &Limits) -> std::resu
         return Err(format!("the picture is empty: {width} × {height} pixels"));
     }
     if width.max(height) > limits.picture_side {
-        return Err(format!("expected at most {0} × {0} pixels, the header claims {width} × {height}", limits.picture_side));
+        return Err(Limits::beyond("picture_side", "a picture of", format!("{width} × {height}"), "pixels", limits.picture_side));
     }
     let decoded = width as u64 * height as u64 * bytes;
     if decoded > limits.picture_bytes {
-        return Err(format!("{width} × {height} pixels take {decoded} bytes decoded, at most {} are allowed", limits.picture_bytes));
+        let what = format!("{width} × {height} pixels, which decode to");
+        return Err(Limits::beyond("picture_bytes", &what, decoded, "bytes", limits.picture_bytes));
     }
     Ok(())
 }
 
-/// Decodes, turns upright, flattens to RGB, crops and scales.
-fn square(mut decoder: impl ImageDecoder, size: usize, limits: &Limits) -> std::result::Result<Picture, String> {
+/// A progressive JPEG is decoded through all of its coefficients, two bytes each, beside the picture: together these may take twice
+/// what a decoded picture may (less a sixteenth, for everything else).
+fn check_coefficients(segments: &[(u8, &[u8])], limits: &Limits) -> std::result::Result<(), String> {
+    for (_, frame) in segments.iter().filter(|(marker, frame)| *marker == 0xc2 && frame.len() >= 6) {
+        let (height, width) = (u16::from_be_bytes([frame[1], frame[2]]) as u64, u16::from_be_bytes([frame[3], frame[4]]) as u64);
+        let samplings: Vec<(u64, u64)> = frame[6..].chunks_exact(3).map(|c| ((c[1] >> 4) as u64, (c[1] & 15) as u64)).collect();
+        let most = |of: fn(&(u64, u64)) -> u64| samplings.iter().map(of).max().unwrap_or(1).max(1);
+        let blocks = most(|s| s.0) * most(|s| s.1);
+        let coefficients = width * height * samplings.iter().map(|(h, v)| h * v).sum::<u64>() / blocks * 2;
+        let (needed, allowed) = (coefficients + width * height * 3, limits.picture_bytes.saturating_mul(2) / 16 * 15);
+        if needed > allowed {
+            let what = format!("a progressive JPEG of {width} × {height} pixels, which takes");
+            return Err(Limits::beyond("picture_bytes", &what, needed, "bytes while it is decoded: with the coefficients,", allowed));
+        }
+    }
+    Ok(())
+}
+
+/// Decodes, turns upright, flattens to RGB, crops or pads, and scales. Width and height are those of the upright picture.
+fn square(mut decoder: impl ImageDecoder, size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.color_type().bytes_per_pixel() as u64, limits)?;
     let mut allowed = image::Limits::default();
@@ -91,13 +132,18 @@ fn square(mut decoder: impl ImageDecoder, size: usize, limits: &Limits) -> std::
     decoder.set_limits(allowed).map_err(|error| error.to_string())?;
     let orientation = decoder.orientation().map_err(|error| error.to_string())?;
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
+    let (width, height) = (decoded.width(), decoded.height());
+    let side = width.min(height);
+    if fit == Fit::Crop && width != height {
+        // Crop first: scaling a strip of 8,192 × 1 pixels to its full width would make it 48 times as large, and turning a copy of
+        // the largest picture would take its memory once more.
+        decoded = decoded.crop_imm((width - side) / 2, (height - side) / 2, side, side);
+    }
     decoded.apply_orientation(orientation);
-    // Crop first: scaling a strip of 8,192 × 1 pixels to its full width would make it 48 times as large.
-    let side = decoded.width().min(decoded.height());
-    let (left, top) = ((decoded.width() - side) / 2, (decoded.height() - side) / 2);
-    let mut decoded = if decoded.width() == decoded.height() { decoded } else { decoded.crop_imm(left, top, side, side) };
+    let turned = matches!(orientation, Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH);
+    let (width, height) = if turned { (height, width) } else { (width, height) };
     if decoded.color().has_alpha() {
-        let mut rgba = decoded.to_rgba8();
+        let mut rgba = decoded.into_rgba8();
         for pixel in rgba.pixels_mut() {
             let alpha = pixel.0[3] as u32;
             for channel in &mut pixel.0[..3] {
@@ -107,10 +153,19 @@ fn square(mut decoder: impl ImageDecoder, size: usize, limits: &Limits) -> std::
         decoded = DynamicImage::ImageRgba8(rgba);
     }
     let mut rgb = decoded.into_rgb8();
-    if side as usize != size {
-        rgb = imageops::resize(&rgb, size as u32, size as u32, imageops::FilterType::Triangle);
+    let size32 = u32::try_from(size).map_err(|_| format!("a picture cannot be scaled to {size} × {size} pixels"))?;
+    let longest = rgb.width().max(rgb.height());
+    let scaled = |length: u32| ((length as u64 * size as u64 + longest as u64 / 2) / longest as u64).max(1) as u32;
+    let (inner_width, inner_height) = (scaled(rgb.width()), scaled(rgb.height()));
+    if (inner_width, inner_height) != rgb.dimensions() {
+        rgb = imageops::resize(&rgb, inner_width, inner_height, imageops::FilterType::Triangle);
     }
-    Ok(Picture { width: size, height: size, rgb: rgb.into_raw() })
+    if (inner_width, inner_height) != (size32, size32) {
+        let mut canvas = RgbImage::from_pixel(size32, size32, image::Rgb([255; 3]));
+        imageops::replace(&mut canvas, &rgb, (size32 - inner_width) as i64 / 2, (size32 - inner_height) as i64 / 2);
+        rgb = canvas;
+    }
+    Ok((Picture { width: size, height: size, rgb: rgb.into_raw() }, (width, height)))
 }
 
 /// Walks the chunks up to `IEND`.
@@ -127,19 +182,18 @@ fn png_is_whole(bytes: &[u8]) -> bool {
     false
 }
 
-/// Walks the segments and scans up to the end marker (ITU T.81 annex B): a thumbnail inside a segment has one too.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    let mut at = 2usize;
+/// Walks the segments and scans up to the end marker (ITU T.81 annex B): a thumbnail inside a segment has one too. Gives the marker
+/// and the content of each segment; `None` without an end.
+fn jpeg_segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+    let (mut at, mut segments) = (2usize, Vec::new());
     loop {
         // Entropy-coded data, fill bytes and anything else up to the next marker; ff 00 and ff d0…d7 belong to the data.
-        let Some(next) = bytes.get(at..).and_then(|rest| rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff))) else {
-            return false;
-        };
-        at += next;
+        at += bytes.get(at..)?.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff))?;
         if bytes[at + 1] == 0xd9 {
-            return true;
+            return Some(segments);
         }
-        let Some(length) = bytes.get(at + 2..at + 4).map(|l| u16::from_be_bytes([l[0], l[1]]) as usize) else { return false };
+        let length = bytes.get(at + 2..at + 4).map(|l| u16::from_be_bytes([l[0], l[1]]) as usize)?;
+        segments.push((bytes[at + 1], bytes.get(at + 4..at + 2 + length.max(2)).unwrap_or(&[])));
         at += 2 + length.max(2);
     }
 }
@@ -148,6 +202,10 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use image::ImageEncoder;
+
+    fn decode(bytes: &[u8], size: usize, limits: &Limits) -> std::result::Result<Picture, String> {
+        super::decode(bytes, size, Fit::Crop, limits).map(|(picture, _)| picture)
+    }
 
     fn png(width: u32, height: u32, pixels: &[u8], color: image::ExtendedColorType) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -169,6 +227,17 @@ mod tests {
         let picture = decode(&png(12, 4, &rgb, image::ExtendedColorType::Rgb8), 16, &Limits::default()).unwrap();
         assert_eq!((picture.width, picture.height, picture.rgb.len()), (16, 16, 768));
         assert!(picture.rgb.chunks(3).all(|pixel| pixel == [0, 255, 0]));
+    }
+
+    #[test]
+    fn pads_with_white() {
+        let (picture, size) = super::decode(&png(8, 4, &[0; 8 * 4 * 3], image::ExtendedColorType::Rgb8), 16, Fit::Pad, &Limits::default()).unwrap();
+        assert_eq!((picture.width, picture.height, size), (16, 16, (8, 4)));
+        for (i, row) in picture.rgb.chunks(16 * 3).enumerate() {
+            assert!(row.iter().all(|value| *value == if (4..12).contains(&i) { 0 } else { 255 }), "row {i}");
+        }
+        let strip = super::decode(&png(300, 1, &[0; 900], image::ExtendedColorType::Rgb8), 4, Fit::Pad, &Limits::default()).unwrap().0;
+        assert_eq!(strip.rgb.chunks(3).filter(|pixel| *pixel == [0; 3]).count(), 4);
     }
 
     #[test]

@@ -1,16 +1,27 @@
 //! WAV files to one clip of mono samples.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use hound::{SampleFormat, WavReader};
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction};
 
+use super::Limits;
 use super::contained::contained;
-use super::{Limits, open_file};
+use super::safe::regular;
 use crate::{Error, Result};
+
+/// What a sound file held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measure {
+    /// Samples per second.
+    pub rate: u32,
+    /// Channels.
+    pub channels: u16,
+    /// Its length.
+    pub seconds: f64,
+}
 
 /// Reads the first `samples` samples of a WAV file at `sample_rate`, channels averaged, in −1 … 1; a shorter sound is
 /// padded with silence at its end.
@@ -21,38 +32,52 @@ use crate::{Error, Result};
 /// A missing file, not a WAV, cut off or claiming more than is there, empty, beyond `limits`, or a sample that is not a
 /// finite number.
 pub fn load(path: &Path, sample_rate: u32, samples: usize, limits: &Limits) -> Result<Vec<f32>> {
-    let (file, length) = open_file(path, limits.file_bytes)?;
-    contained(|| Ok(decode(path, file, length, sample_rate, samples, limits))).map_err(|what| Error::file(path, what))?
+    let bad = |what: String| Error::file(path, what);
+    let (file, length) = regular(path, u64::MAX).map_err(bad)?;
+    read(file, length, sample_rate, samples, limits).map(|(clip, _)| clip).map_err(bad)
 }
 
-/// [`load`] for a file that is open and known to be one.
-fn decode(path: &Path, file: File, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> Result<Vec<f32>> {
-    let bad = |what: String| Error::file(path, what);
-    let mut reader = WavReader::new(BufReader::with_capacity(1 << 15, file)).map_err(|error| bad(format!("not a readable WAV: {error}")))?;
-    let spec = reader.spec();
-    if !(1..=limits.sound_channels).contains(&spec.channels) {
-        return Err(bad(format!("expected 1 to {} channels, found {}", limits.sound_channels, spec.channels)));
+/// [`load`] out of an open file of `length` bytes; the error is the sentence without the file's name.
+pub(super) fn read(file: impl Read, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> std::result::Result<(Vec<f32>, Measure), String> {
+    if length > limits.file_bytes {
+        return Err(Limits::beyond("file_bytes", "a file of", length, "bytes", limits.file_bytes));
     }
-    if !(limits.sound_rate.0..=limits.sound_rate.1).contains(&spec.sample_rate) {
-        return Err(bad(format!("expected {} to {} samples per second, found {}", limits.sound_rate.0, limits.sound_rate.1, spec.sample_rate)));
+    contained(|| decode(file, length, sample_rate, samples, limits))
+}
+
+fn decode(file: impl Read, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> std::result::Result<(Vec<f32>, Measure), String> {
+    let mut reader = WavReader::new(BufReader::with_capacity(1 << 15, file)).map_err(|error| format!("not a readable WAV: {error}"))?;
+    let spec = reader.spec();
+    if spec.channels == 0 {
+        return Err("the sound has no channels".into());
+    }
+    if spec.channels > limits.sound_channels {
+        return Err(Limits::beyond("sound_channels", "a sound of", spec.channels, "channels", limits.sound_channels));
+    }
+    let (lowest, highest) = limits.sound_rate;
+    if spec.sample_rate > highest {
+        return Err(Limits::beyond("sound_rate", "a sound of", spec.sample_rate, "samples per second", highest));
+    }
+    if spec.sample_rate < lowest.max(1) {
+        return Err(format!("found a sound of {} samples per second: less than the limit sound_rate = {lowest}", spec.sample_rate));
     }
     // hound hands out one error after the other for samples that are claimed and not there: 2³¹ of them at worst.
     let claimed = reader.len() as u64 * (spec.bits_per_sample as u64).div_ceil(8);
     if claimed > length {
-        return Err(bad(format!("the WAV is cut off: it claims {claimed} bytes of samples, the file has {length} in all")));
+        return Err(format!("the WAV is cut off: it claims {claimed} bytes of samples, the file has {length} in all"));
     }
-    let seconds = reader.duration() as u64 / spec.sample_rate as u64;
-    if seconds > limits.sound_seconds as u64 {
-        return Err(bad(format!("expected at most {} seconds, found {seconds}", limits.sound_seconds)));
+    let measure = Measure { rate: spec.sample_rate, channels: spec.channels, seconds: reader.duration() as f64 / spec.sample_rate as f64 };
+    if measure.seconds > limits.sound_seconds as f64 {
+        return Err(Limits::beyond("sound_seconds", "a sound of", format!("{:.1}", measure.seconds), "seconds", limits.sound_seconds));
     }
     if reader.duration() == 0 {
-        return Err(bad("the sound has no samples".into()));
+        return Err("the sound has no samples".into());
     }
     // What the clip needs, and a little more so that the resampler's filter does not see an edge that is not there.
     let wanted = samples as u64 * spec.sample_rate as u64 / sample_rate.max(1) as u64 + 1 + 4096;
     let frames = wanted.min(reader.duration() as u64) as usize;
     let channels = spec.channels as usize;
-    let at_frame = |i: usize, what: String| Error::file_at(path, format!("sample {i}"), what);
+    let at_frame = |i: usize, what: String| format!("sample {i}: {what}");
     let mut mono = vec![0f32; frames];
     match spec.sample_format {
         SampleFormat::Int => {
@@ -72,9 +97,9 @@ fn decode(path: &Path, file: File, length: u64, sample_rate: u32, samples: usize
             }
         }
     }
-    let mut clip = if spec.sample_rate == sample_rate { mono } else { resample(&mono, spec.sample_rate, sample_rate).map_err(bad)? };
+    let mut clip = if spec.sample_rate == sample_rate { mono } else { resample(&mono, spec.sample_rate, sample_rate)? };
     clip.resize(samples, 0.0);
-    Ok(clip)
+    Ok((clip, measure))
 }
 
 /// Band-limited change of rate. The filter spans 128 input samples, 64 dB down at the lower rate's half.

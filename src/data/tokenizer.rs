@@ -6,10 +6,10 @@ use std::path::Path;
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, TokenizerBuilder};
+use tokenizers::{AddedToken, NormalizedString, Normalizer, TokenizerBuilder};
 
 use super::contained::contained;
-use super::open_file;
+use super::safe::regular;
 use crate::{Error, Result};
 
 /// The special tokens, in the order of their ids (0, 1, …) in a tokenizer that [`Tokenizer::train`] made.
@@ -103,10 +103,38 @@ impl Tokenizer {
     /// # Errors
     /// A missing or damaged file, or a vocabulary without our [special tokens](SPECIAL).
     pub fn load(path: &Path) -> Result<Self> {
-        let (file, length) = open_file(path, FILE_LIMIT)?;
-        let mut bytes = Vec::with_capacity(length as usize);
-        file.take(length).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-        Self::from_bytes(&bytes).map_err(|what| Error::file(path, what))
+        Self::from_bytes(&contents(path)?).map_err(|what| Error::file(path, what))
+    }
+
+    /// Takes anybody's `tokenizer.json` (a Qwen3 folder's, say) and gives it the [special tokens](SPECIAL) that it does not have,
+    /// at the end of its vocabulary. What it has keeps its id; a token of its own that happens to mean the same
+    /// (`<|endoftext|>`) is not put in the place of one of ours.
+    ///
+    /// # Errors
+    /// A damaged file, or a vocabulary that is too large.
+    pub fn adopt(bytes: &[u8]) -> Result<Adopted> {
+        Self::adopted(bytes).map_err(Error::Usage)
+    }
+
+    /// [`Tokenizer::adopt`] out of a file.
+    ///
+    /// # Errors
+    /// As there, with the file's name.
+    pub fn adopt_file(path: &Path) -> Result<Adopted> {
+        Self::adopted(&contents(path)?).map_err(|what| Error::file(path, what))
+    }
+
+    fn adopted(bytes: &[u8]) -> std::result::Result<Adopted, String> {
+        let mut inner = read(bytes)?;
+        let last = inner.get_vocab(true).into_values().max();
+        let (kept, added): (Vec<&str>, Vec<&str>) = SPECIAL.iter().partition(|token| inner.token_to_id(token).is_some());
+        inner.add_special_tokens(&SPECIAL.map(|token| AddedToken::from(token, true)));
+        // The crate counts tokens to find the next id; a vocabulary with holes would lend the new ones ids that are taken.
+        if let Some(token) = added.iter().find(|token| inner.token_to_id(token).is_none_or(|id| last.is_some_and(|last| id <= last))) {
+            return Err(format!("no id is free for {token} at the end of the vocabulary, which has holes in its ids"));
+        }
+        let text = inner.to_string(false).map_err(|error| format!("cannot write the tokenizer: {error}"))?;
+        Ok(Adopted { tokenizer: Self::from_bytes(text.as_bytes())?, added, kept })
     }
 
     /// The contents of `tokenizer.json`, for the caller to write (atomically, with the rest of the model's folder).
@@ -118,16 +146,7 @@ impl Tokenizer {
     }
 
     fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
-        // The crate's own reader panics on some damaged files ("Helper", "Precompiled"), so the JSON is checked first.
-        let unreadable = |error: String| format!("not a readable tokenizer.json: {error}");
-        let json: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
-        if mentions(&json["normalizer"], "Precompiled") {
-            return Err("its normalizer is of the kind Precompiled, which is not supported; expected a tokenizer.json that trimodal wrote".into());
-        }
-        let mut inner = contained(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())).map_err(unreadable)?;
-        // A file may ask for truncation or padding; the packed batch has neither.
-        let _ = inner.with_truncation(None);
-        inner.with_padding(None);
+        let inner = read(bytes)?;
         let mut ids = [0; SPECIAL.len()];
         for (id, token) in ids.iter_mut().zip(SPECIAL) {
             *id = inner.token_to_id(token).ok_or_else(|| {
@@ -173,12 +192,22 @@ impl Tokenizer {
         if let Some(token) = SPECIAL.iter().find(|token| text.contains(*token)) {
             return Err(Error::Usage(format!("the text {text:?} contains the special token {token}; write it differently")));
         }
-        // A tokenizer with unknown characters drops them or replaces them without a word: what comes back must be the text.
+        // A tokenizer with unknown characters drops them or replaces them without a word: what comes back must be the text, or
+        // what the tokenizer's own normalisation makes of it (Qwen's composes accents). Where it puts spaces is its affair.
         let back = self.decode(&ids)?;
+        if letters(&back).eq(letters(text)) {
+            return Ok(ids);
+        }
+        if let Some(normalizer) = self.inner.get_normalizer() {
+            let mut normal = NormalizedString::from(text);
+            if normalizer.normalize(&mut normal).is_ok() && letters(&back).eq(letters(normal.get())) {
+                return Ok(ids);
+            }
+        }
         let (mut left, mut right) = (text.split_whitespace(), back.split_whitespace());
         loop {
             match (left.next(), right.next()) {
-                (None, None) => return Ok(ids),
+                (None, None) => return Err(Error::Usage(format!("the tokenizer does not keep {text:?}: it gives back {back:?}"))),
                 (Some(a), Some(b)) if a == b => {}
                 (word, _) => return Err(Error::Usage(format!("the tokenizer has no tokens for {:?} in {text:?}", word.unwrap_or("its end")))),
             }
@@ -197,6 +226,45 @@ impl Tokenizer {
         let text = contained(decode).map_err(|error| Error::Usage(format!("cannot decode {ids:?}: {error}")))?;
         Ok(text.strip_prefix(' ').map(str::to_string).unwrap_or(text))
     }
+}
+
+/// A tokenizer that was adopted.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    /// With all [special tokens](SPECIAL).
+    pub tokenizer: Tokenizer,
+    /// Those that it did not have.
+    pub added: Vec<&'static str>,
+    /// Those that it had, with the ids that it gave them.
+    pub kept: Vec<&'static str>,
+}
+
+/// The bytes of a tokenizer's file.
+fn contents(path: &Path) -> Result<Vec<u8>> {
+    let (file, length) = regular(path, FILE_LIMIT).map_err(|what| Error::file(path, what))?;
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(length).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    Ok(bytes)
+}
+
+/// Reads a `tokenizer.json` of any kind that can be trusted not to bring the program down.
+fn read(bytes: &[u8]) -> std::result::Result<tokenizers::Tokenizer, String> {
+    // The crate's own reader panics on some damaged files ("Helper", "Precompiled"), so the JSON is checked first.
+    let unreadable = |error: String| format!("not a readable tokenizer.json: {error}");
+    let json: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+    if mentions(&json["normalizer"], "Precompiled") {
+        return Err("its normalizer is of the kind Precompiled, which is not supported; byte-level BPE tokenizers are".into());
+    }
+    let mut inner = contained(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())).map_err(unreadable)?;
+    // A file may ask for truncation or padding; the packed batch has neither.
+    let _ = inner.with_truncation(None);
+    inner.with_padding(None);
+    Ok(inner)
+}
+
+/// Letters without the spaces between them, as the crates' tokenizers write spaces too.
+fn letters(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| !c.is_whitespace() && *c != '\u{2581}')
 }
 
 /// Whether some object in `json` has this `type`.

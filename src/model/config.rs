@@ -1,6 +1,6 @@
 //! `config.json`: Qwen3's keys at the top level, ours for pictures and sounds in two sub-objects.
 
-use crate::data::open_file;
+use crate::data::regular;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -209,7 +209,7 @@ impl Config {
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] with the line.
     pub fn read(path: &Path) -> Result<Self> {
-        let (file, length) = open_file(path, FILE_LIMIT)?;
+        let (file, length) = regular(path, FILE_LIMIT).map_err(|what| Error::file(path, what))?;
         let mut bytes = Vec::with_capacity(length as usize);
         file.take(length).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
         serde_json::from_slice(&bytes)

@@ -1,7 +1,7 @@
 //! From a data folder to sequences of rows: pictures at the model's size, sounds as mel frames, captions as ids.
 
 use crate::data::Sample;
-use crate::data::folder::{Dataset, Row as TableRow, Sizes};
+use crate::data::folder::{Dataset, Fit, Row as TableRow, Sizes};
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -69,6 +69,7 @@ impl Ears {
 pub fn sizes(config: &Config) -> Sizes {
     Sizes {
         picture: config.vision_config.as_ref().map_or(1, |v| v.image_size),
+        fit: Fit::Crop,
         sample_rate: config.audio_config.as_ref().map_or(16_000, |a| a.sample_rate as u32),
         samples: config.audio_config.as_ref().map_or(1, |a| a.samples()),
     }

@@ -175,7 +175,8 @@ impl Run {
         let taken = |row: &Row| split.judges(row) && left.get() > 0 && left.replace(left.get() - 1) > 0;
         let held_out = examples::load(&dataset, config, &tokenizer, trainer.device(), taken, &mut |_, _| ControlFlow::Continue(()))?;
         if split.wanted() && held_out.is_empty() {
-            let what = format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
+            let what =
+                format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
             return Err(Error::file(&settings.data.path, what));
         }
         let recipe = recipe(&settings);

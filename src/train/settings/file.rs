@@ -63,7 +63,9 @@ impl Settings {
                 let kind = match value.get_ref() {
                     DeValue::String(text) => serde_json::Value::String(text.to_string()),
                     DeValue::Boolean(yes) => serde_json::Value::Bool(*yes),
-                    DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).map_err(|e| (at, format!("{section}.{name}: {e}")))?.into(),
+                    DeValue::Integer(number) => {
+                        i64::from_str_radix(number.as_str(), number.radix()).map_err(|e| (at, format!("{section}.{name}: {e}")))?.into()
+                    }
                     DeValue::Float(number) => number.as_str().parse::<f64>().map_err(|e| (at, format!("{section}.{name}: {e}")))?.into(),
                     _ => return Err((at, format!("{section}.{name}: expected a string, a number, true or false"))),
                 };

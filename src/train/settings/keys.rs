@@ -14,7 +14,10 @@ pub const SECTIONS: [Section; 5] = [
         "What is trained. A model is fixed when its run begins.",
         &[
             ("preset", "Where the values that are not given come from: meadow, meadow-wide, small, large."),
-            ("from", "A folder with a model in Qwen3's layout (config.json, safetensors, tokenizer.json) to start from; empty for fresh\nparameters. Its sizes replace those below; eyes and ears that it does not have are added."),
+            (
+                "from",
+                "A folder with a model in Qwen3's layout (config.json, safetensors, tokenizer.json) to start from; empty for fresh\nparameters. Its sizes replace those below; eyes and ears that it does not have are added.",
+            ),
             ("hidden_size", "D, the width of the token matrix."),
             ("intermediate_size", "F, the width of the SwiGLU."),
             ("num_hidden_layers", "Decoder layers."),
@@ -43,7 +46,10 @@ pub const SECTIONS: [Section; 5] = [
             ("train_split", "The split that is trained on, where rows name one; a data set without splits is trained on whole."),
             ("tokenizer", "A tokenizer.json to use; empty to train one on the captions."),
             ("max_vocabulary", "Tokens that a trained tokenizer has at most."),
-            ("hide", "Share of the samples whose caption is hidden from the input in part, evenly from none to all of it; it is predicted all the\nsame. A model that cannot read the words before has to look."),
+            (
+                "hide",
+                "Share of the samples whose caption is hidden from the input in part, evenly from none to all of it; it is predicted all the\nsame. A model that cannot read the words before has to look.",
+            ),
             ("light", "How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this."),
             ("on_bad_sample", "At a sample that cannot be read: \"stop\" with a list of the first ten, or \"skip\" and count."),
             ("workers", "Threads that decode; 0 for one per core. They change nothing but the speed."),
@@ -156,7 +162,9 @@ impl Settings {
     /// The settings as an annotated TOML file, every key explained.
     pub fn to_toml(&self) -> String {
         let all = self.to_json();
-        let mut text = String::from("# The settings of a training run of trimodal. `trimodal train DATA --out RUN --config FILE.toml` reads such a file; keys that\n# are left out are the preset's.\n");
+        let mut text = String::from(
+            "# The settings of a training run of trimodal. `trimodal train DATA --out RUN --config FILE.toml` reads such a file; keys that\n# are left out are the preset's.\n",
+        );
         for (section, about, keys) in SECTIONS {
             text += &format!("\n# {about}\n[{section}]\n");
             for (name, doc) in keys {
@@ -172,8 +180,10 @@ impl Settings {
     /// The first key in which a run that is to be continued was begun with something else: its name, what it was, what it is.
     pub fn first_change(&self, now: &Settings) -> Option<(String, String, String)> {
         let (before, now) = (self.to_json(), now.to_json());
-        let keys = SECTIONS.iter().filter(|(section, ..)| *section != "evaluation").flat_map(|(section, _, keys)| keys.iter().map(move |key| (*section, key.0)));
-        let mut changed = keys.chain([("evaluation", "held_out")]).filter(|(section, name)| !FREE.contains(name) && before[section][name] != now[section][name]);
+        let keys =
+            SECTIONS.iter().filter(|(section, ..)| *section != "evaluation").flat_map(|(section, _, keys)| keys.iter().map(move |key| (*section, key.0)));
+        let mut changed =
+            keys.chain([("evaluation", "held_out")]).filter(|(section, name)| !FREE.contains(name) && before[section][name] != now[section][name]);
         changed.next().map(|(section, name)| (format!("{section}.{name}"), before[section][name].to_string(), now[section][name].to_string()))
     }
 
