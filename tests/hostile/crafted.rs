@@ -97,14 +97,14 @@ pub fn lies() -> Vec<Lie> {
     for (what, value) in [("not a number", f32::NAN), ("infinite", f32::INFINITY), ("minus infinite", f32::NEG_INFINITY)] {
         add(Format::Wav, what, wav(3, 1, 16_000, 32, &[[0; 4], value.to_le_bytes()].concat()), &["sample 1", "finite"]);
     }
-    add(Format::Wav, "eleven minutes", wav(1, 1, 8_000, 8, &vec![0x80; 8_000 * 660]), &["600 seconds"]);
+    add(Format::Wav, "eleven minutes", wav(1, 1, 8_000, 8, &vec![0x80; 8_000 * 660]), &["sound_seconds = 600"]);
 
     // ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────
     let line = |text: String| format!("{{\"text\": \"fine\"}}\n{text}\n").into_bytes();
     add(Format::Jsonl, "brackets 500,000 deep", line("[".repeat(500_000)), &["line 2"]);
     add(Format::Jsonl, "objects 200,000 deep", line("{\"a\":".repeat(200_000)), &["line 2"]);
-    add(Format::Jsonl, "a line of 2 MiB", line(format!("{{\"text\": \"{}\"}}", "x".repeat(2 << 20))), &["line 2", "longer than 1048576 bytes"]);
-    add(Format::Jsonl, "a file of one line of 64 MiB", vec![b'x'; 64 << 20], &["line 1", "longer than 1048576 bytes"]);
+    add(Format::Jsonl, "a line of 2 MiB", line(format!("{{\"text\": \"{}\"}}", "x".repeat(2 << 20))), &["line 2", "1048576"]);
+    add(Format::Jsonl, "a file of one line of 64 MiB", vec![b'x'; 64 << 20], &["line 1", "1048576"]);
     add(Format::Jsonl, "a key that comes twice", line("{\"text\": \"a\", \"text\": \"b\"}".into()), &["line 2", "duplicate"]);
     for path in
         ["../a.png", "/etc/passwd", "a/../../a.png", "\\\\server\\a.png", "C:\\\\a.png", "a\\u0000.png", "", "..", "./../a", "/dev/zero", "a\\\\..\\\\..\\\\b"]

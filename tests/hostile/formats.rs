@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use trimodal::data::folder::Sizes;
-use trimodal::data::{Dataset, Limits, Picture, Tokenizer, meadow, picture, sound};
+use trimodal::data::{Dataset, Fit, Limits, Picture, Tokenizer, meadow, picture, sound};
 use trimodal::model::{Config, Parameters};
 use trimodal::train::checkpoint::{Best, State, read_state};
 use trimodal::train::files::save_safetensors;
 use trimodal::train::folder::read_parameters;
+use trimodal::train::settings::Settings;
 use trimodal::{DType, Device, Result};
 
 use crate::mutate::{self, Random};
@@ -26,10 +27,25 @@ pub enum Format {
     Config,
     Tokenizer,
     State,
+    Settings,
+    Csv,
+    Tar,
 }
 
 impl Format {
-    pub const ALL: [Format; 8] = [Format::Safetensors, Format::Png, Format::Jpeg, Format::Wav, Format::Jsonl, Format::Config, Format::Tokenizer, Format::State];
+    pub const ALL: [Format; 11] = [
+        Format::Safetensors,
+        Format::Png,
+        Format::Jpeg,
+        Format::Wav,
+        Format::Jsonl,
+        Format::Csv,
+        Format::Tar,
+        Format::Config,
+        Format::Settings,
+        Format::Tokenizer,
+        Format::State,
+    ];
 
     /// Its name in reports and on the command line.
     pub fn name(self) -> &'static str {
@@ -42,6 +58,9 @@ impl Format {
             Format::Config => "config",
             Format::Tokenizer => "tokenizer",
             Format::State => "state",
+            Format::Settings => "settings",
+            Format::Csv => "csv",
+            Format::Tar => "tar",
         }
     }
 
@@ -56,6 +75,9 @@ impl Format {
             Format::Config => "config.json",
             Format::Tokenizer => "tokenizer.json",
             Format::State => "trainer_state.json",
+            Format::Settings => "run.toml",
+            Format::Csv => "metadata.csv",
+            Format::Tar => "shard-000000.tar",
         }
     }
 
@@ -101,6 +123,16 @@ impl Format {
                 let kept = |token: &str| token.starts_with('<') || "actĠ".contains(token);
                 json["model"]["vocab"].as_object_mut().expect("a vocabulary").retain(|token, _| kept(token));
                 vec![json.to_string().into_bytes()]
+            }
+            Format::Settings => vec![
+                Settings::preset("meadow").expect("a preset").to_toml().into_bytes(),
+                b"[model]\npreset = \"small\"\n[training]\nsteps = 7\nlearning_rate = 1e-3\n".to_vec(),
+            ],
+            Format::Csv => vec!["file_name,audio,text,split\na.png,,\"ä \"\"cat\"\", black\",train\n,a.wav,\"two\nlines\",\n,,words,test\n".into()],
+            Format::Tar => {
+                let (png, wav) = (&Format::Png.seeds()[0], &Format::Wav.seeds()[0]);
+                let long = format!("{}/b.txt", "long".repeat(40));
+                vec![archive(&[("000000.png", png), ("000000.txt", b"a cat"), ("000001.wav", wav), ("000001.json", b"{\"text\": \"b\"}"), (&long, b"words")])]
             }
             Format::State => vec![serde_json::to_vec_pretty(&State { best: Some(Best { step: 3, loss: 0.5 }), loss: Some(0.25), ..State::default() }).expect("JSON")],
         }
@@ -164,6 +196,83 @@ impl Format {
                 "a.wav",
                 "-0",
                 "1e400",
+            ],
+            Format::Settings => &[
+                "[",
+                "]",
+                "[[",
+                "]]",
+                "=",
+                "\"",
+                "'''",
+                "\"\"\"",
+                "#",
+                "{",
+                "}",
+                ",",
+                "\n",
+                "[model]",
+                "[training]",
+                "[data]",
+                "preset",
+                "steps",
+                "inf",
+                "nan",
+                "-1",
+                "1e308",
+                "true",
+                "0x7fffffffffffffff",
+                "9223372036854775808",
+                "1979-05-27",
+                "\\u0000",
+                "a.b.c",
+                "\u{feff}",
+            ],
+            Format::Csv => &[
+                ",",
+                "\"",
+                "\"\"",
+                "\n",
+                "\r\n",
+                "\r",
+                ";",
+                "\t",
+                "\0",
+                "\u{feff}",
+                "file_name",
+                "image",
+                "audio",
+                "text",
+                "prompt",
+                "../a.png",
+                "/etc/passwd",
+                "a.png",
+                "a.wav",
+                "text,text",
+            ],
+            Format::Tar => &[
+                "ustar\0",
+                "00",
+                "ustar  \0",
+                "././@LongLink",
+                "30 path=../../a.png\n",
+                "999999999999 path=a\n",
+                "20 size=99999999999\n",
+                "77777777777\0",
+                "-0000000001\0",
+                "5",
+                "L",
+                "x",
+                "g",
+                "2",
+                "K",
+                "/etc/passwd",
+                "../x.png",
+                "000000.json",
+                "000001.txt",
+                ".png",
+                "{\"text\": 1}",
+                "PaxHeaders",
             ],
             Format::State => {
                 &["{", "}", "[", "]", "\"", ",", ":", "null", "-1", "1e308", "NaN", "\"step\"", "\"position\"", "\"best\"", "4294967296", "\\ud800"]
@@ -256,13 +365,15 @@ impl Format {
             Format::Wav => repair::wav(&mut bytes, &mut random),
             Format::Jsonl => repair::json_lines(&mut bytes, &original, self.words(), &mut random),
             Format::Config | Format::Tokenizer | Format::State => repair::json(&mut bytes, &original, self.words(), &mut random),
+            Format::Settings | Format::Csv => {}
+            Format::Tar => repair::tar(&mut bytes, &mut random),
         }
         bytes
     }
 
     /// Puts beside the file what its reader looks for there.
     pub fn furnish(self, folder: &Path) {
-        if self == Format::Jsonl {
+        if matches!(self, Format::Jsonl | Format::Csv) {
             std::fs::write(folder.join("a.png"), &Format::Png.seeds()[0]).expect("a file");
             std::fs::write(folder.join("a.wav"), &Format::Wav.seeds()[0]).expect("a file");
         }
@@ -288,9 +399,9 @@ impl Format {
                 assert!(clip.len() == 400 && clip.iter().all(|v| v.is_finite() && v.abs() <= 16.0));
                 Ok(())
             }
-            Format::Jsonl => {
-                let data = Dataset::open(path.parent().expect("a folder"), &limits)?;
-                let sizes = Sizes { picture: 8, sample_rate: 16_000, samples: 400 };
+            Format::Jsonl | Format::Csv | Format::Tar => {
+                let data = Dataset::open(if self == Format::Tar { path } else { path.parent().expect("a folder") }, &limits)?;
+                let sizes = Sizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
                 data.rows().iter().take(4).try_for_each(|row| data.sample(row, &sizes).map(drop))
             }
             Format::Config => {
@@ -312,6 +423,11 @@ impl Format {
                     let _ = tokenizer.decode(&ids);
                 }
                 let _ = tokenizer.decode(&[0, 1, 9, tokenizer.vocabulary() as u32 - 1]);
+                Ok(())
+            }
+            Format::Settings => {
+                let settings = Settings::read(path)?;
+                assert!(!settings.to_toml().is_empty());
                 Ok(())
             }
             Format::State => read_state(path.parent().expect("a folder")).map(drop),
@@ -366,4 +482,34 @@ pub fn wav(format: u16, channels: u16, rate: u32, bits: u16, data: &[u8]) -> Vec
     bytes.extend((data.len() as u32).to_le_bytes());
     bytes.extend(data);
     bytes
+}
+
+/// A tar archive (GNU's ustar) of small files; a path beyond 100 bytes goes into a member of its own.
+fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut member = |path: &str, kind: u8, contents: &[u8]| {
+        let mut header = [0u8; 512];
+        let name = &path.as_bytes()[..path.len().min(100)];
+        header[..name.len()].copy_from_slice(name);
+        header[100..108].copy_from_slice(b"0000644\0");
+        header[108..124].copy_from_slice(b"0000000\x000000000\0");
+        header[124..136].copy_from_slice(format!("{:011o}\0", contents.len()).as_bytes());
+        header[136..148].copy_from_slice(b"00000000000\0");
+        header[156] = kind;
+        header[257..265].copy_from_slice(b"ustar  \0");
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|byte| *byte as u32).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        out.extend(header);
+        out.extend(contents);
+        out.resize(out.len().next_multiple_of(512), 0);
+    };
+    for (path, contents) in files {
+        if path.len() > 100 {
+            member("././@LongLink", b'L', format!("{path}\0").as_bytes());
+        }
+        member(path, b'0', contents);
+    }
+    out.resize(out.len() + 1024, 0);
+    out
 }
