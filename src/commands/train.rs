@@ -33,7 +33,7 @@ to go on; a run that was continued has the same bytes as one that went through."
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
-    /// The data set: a folder
+    /// The data set: a folder, a .tar shard, or shards by a pattern such as data/shard-{000000..000012}.tar
     #[arg(value_name = "DATA")]
     data: Option<PathBuf>,
     /// The folder of the run, which must not hold one yet
@@ -115,7 +115,10 @@ impl Train {
         }
         let text = |path: &PathBuf| path.display().to_string();
         let Settings { model, data, training, .. } = settings;
-        data.path = self.data.as_ref().map_or(std::mem::take(&mut data.path), text);
+        if let Some(path) = &self.data {
+            // As seen from anywhere: a run may be continued from another folder.
+            data.path = text(&std::path::absolute(path).map_err(Error::io(path, "find"))?);
+        }
         model.from = self.from.as_ref().map_or(std::mem::take(&mut model.from), text);
         training.device = self.device.clone().unwrap_or(std::mem::take(&mut training.device));
         training.adapter = self.adapter.clone().unwrap_or(std::mem::take(&mut training.adapter));

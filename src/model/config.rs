@@ -1,5 +1,6 @@
 //! `config.json`: Qwen3's keys at the top level, ours for pictures and sounds in two sub-objects.
 
+use crate::data::folder::Fit;
 use crate::data::regular;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ pub struct Config {
     /// Id of `<eos>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eos_token_id: Option<u32>,
+    /// What becomes of a picture that is no square: cropped (the default), or kept, with bars.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub picture_fit: Fit,
     /// How pictures become rows; absent in a model without eyes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vision_config: Option<VisionConfig>,
@@ -102,6 +106,9 @@ fn architectures() -> Vec<String> {
 }
 fn model_type() -> String {
     "qwen3".into()
+}
+fn is_default(fit: &Fit) -> bool {
+    *fit == Fit::default()
 }
 fn silu() -> String {
     "silu".into()
@@ -177,20 +184,9 @@ impl Config {
             torch_dtype: float32(),
             bos_token_id: None,
             eos_token_id: None,
+            picture_fit: Fit::Crop,
             vision_config: Some(VisionConfig { image_size: 48, patch_size: 8, bidirectional: true }),
             audio_config: Some(AudioConfig { num_mel_bins: 40, sample_rate: 16_000, clip_seconds: 0.5, layers: 3 }),
-        }
-    }
-
-    /// A preset by name, for a vocabulary of this size.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for an unknown name.
-    pub fn preset(name: &str, vocab_size: usize) -> Result<Self> {
-        match name {
-            "meadow" => Ok(Self::meadow(vocab_size)),
-            "meadow-wide" => Ok(Config { hidden_size: 96, intermediate_size: 256, head_dim: 24, ..Self::meadow(vocab_size) }),
-            _ => Err(Error::Usage(format!("unknown config {name:?}: expected meadow, meadow-wide, or the path of a config.json"))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! From a data folder to sequences of rows: pictures at the model's size, sounds as mel frames, captions as ids.
 
 use crate::data::Sample;
-use crate::data::folder::{Dataset, Fit, Row as TableRow, Sizes};
+use crate::data::folder::{Dataset, NO_TEXT, Row as TableRow, Sizes};
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ impl Ears {
 pub fn sizes(config: &Config) -> Sizes {
     Sizes {
         picture: config.vision_config.as_ref().map_or(1, |v| v.image_size),
-        fit: Fit::Crop,
+        fit: config.picture_fit,
         sample_rate: config.audio_config.as_ref().map_or(16_000, |a| a.sample_rate as u32),
         samples: config.audio_config.as_ref().map_or(1, |a| a.samples()),
     }
@@ -114,7 +114,7 @@ fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, tokenizer: &T
         return bad("the row has a sound, and this model has no audio_config");
     }
     if sample.text.trim().is_empty() {
-        return bad("the row has no `text`; a caption is needed to learn from");
+        return bad(NO_TEXT);
     }
     Ok(Example {
         words: tokenizer.encode(&sample.text)?,

@@ -51,7 +51,9 @@ pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Sta
     let mut config = Config::load(&config_path)?;
     rotation(&config_path, &mut config)?;
     let with = settings.embedders(config.clone());
-    config.vision_config = config.vision_config.or(with.vision_config);
+    if config.vision_config.is_none() {
+        (config.vision_config, config.picture_fit) = (with.vision_config, with.picture_fit);
+    }
     config.audio_config = config.audio_config.or(with.audio_config);
     let Adopted { tokenizer, .. } = Tokenizer::adopt_file(&path.join("tokenizer.json"))?;
     let stored_vocabulary = config.vocab_size;

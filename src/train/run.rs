@@ -2,24 +2,40 @@
 //!
 //! [`Run::start`] or [`Run::resume`], then [`Run::train`]. What a run does depends on its settings and its data alone; so a run that
 //! was saved and continued has the same bytes as one that went through.
+//!
+//! ```no_run
+//! use std::{ops::ControlFlow, path::Path};
+//! use trimodal::train::{Run, Settings, run::Event};
+//!
+//! let mut settings = Settings::preset("meadow")?;
+//! settings.set("path", "my-data")?;
+//! settings.set("steps", "1000")?;
+//! let mut run = Run::start(settings, Path::new("my-model"))?;
+//! run.train(&mut |run, event| {
+//!     if let Event::Step(step) = event {
+//!         println!("step {}: loss {}", run.trainer.step, step.report.loss);
+//!     }
+//!     ControlFlow::Continue(())
+//! })?;
+//! # Ok::<(), trimodal::Error>(())
+//! ```
 
 use super::checkpoint::{self, Best, State};
 use super::evaluate;
 use super::examples::{self, Example};
 use super::files::write_atomically;
-use super::fit::{Batches, Recipe};
+use super::fit::Batches;
 use super::folder::ModelFolder;
-use super::from;
-use super::log::Log;
+use super::log::{LOG, Log};
 use super::settings::Settings;
-use super::step::{Options, Ready, Report, Trainer};
+use super::setup::{self, Split};
+use super::step::{Ready, Report, Trainer};
 use crate::data::folder::Row;
-use crate::data::loader::{Bad, OnBadSample, Position};
+use crate::data::loader::{Bad, LISTED, Position};
 use crate::data::{Dataset, Tokenizer};
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::batch::{Batch, Capacity};
-use crate::model::{Config, Parameters, flops};
+use crate::model::batch::Batch;
+use crate::model::flops;
 use crate::tensor::DType;
 use std::cell::Cell;
 use std::io::Write;
@@ -46,6 +62,8 @@ pub struct Run {
     /// Bytes that the trainer allocates.
     pub memory: u64,
     batches: Batches,
+    /// Rows that could not be read when the data set was opened.
+    bad_rows: Bad,
     /// The next batch, on its way to the device, and the place in the data behind it.
     ahead: Option<(Ready, Position)>,
     /// A copy of it, where it may be needed again.
@@ -108,17 +126,19 @@ impl Run {
     /// refuse.
     pub fn start(mut settings: Settings, folder: &Path) -> Result<Self> {
         settings.validate()?;
-        if checkpoint::is_run(folder) || folder.join(CONFIG).exists() || folder.join("config.json").exists() {
+        // A run that ended before it was first saved may be begun again; a config.toml of somebody else's stays.
+        let taken = checkpoint::is_run(folder) || folder.join("config.json").exists();
+        if taken || folder.join(CONFIG).exists() && !folder.join(LOG).exists() {
             let folder = folder.display();
             return Err(Error::Usage(format!("{folder} already holds a run: `trimodal train --resume {folder}` continues it, another --out starts a new one")));
         }
         let device = settings.open_device()?;
         settings.training.precision = settings.training.precision.on(&device).into();
-        let dataset = Arc::new(open(&settings)?);
-        let (config, tokenizer, parameters) = begin(&mut settings, &dataset, &device)?;
+        let dataset = Arc::new(setup::open(&settings)?);
+        let (config, tokenizer, parameters) = setup::model(&mut settings, &dataset, &device)?;
         // A folder that cannot be made is found now, not when there is something to save.
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-        let (trainer, memory) = trainer(&settings, &config, &device, parameters)?;
+        let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
         Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, State::default())
     }
 
@@ -142,9 +162,9 @@ impl Run {
             let what = format!("{key}: the run in {} began with {was}, and cannot go on with {now}; a new run with --from can", folder.display());
             return Err(Error::Usage(what));
         }
-        let dataset = Arc::new(open(&settings)?);
+        let dataset = Arc::new(setup::open(&settings)?);
         let ModelFolder { config, parameters, tokenizer, .. } = ModelFolder::open(&path, &device, DType::F32)?;
-        let (mut trainer, memory) = trainer(&settings, &config, &device, parameters)?;
+        let (mut trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
         let state = checkpoint::restore(&path, &mut trainer)?;
         checkpoint::sweep(folder);
         Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, state)
@@ -179,7 +199,7 @@ impl Run {
                 format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
             return Err(Error::file(&settings.data.path, what));
         }
-        let recipe = recipe(&settings);
+        let (recipe, bad_rows) = (setup::recipe(&settings), dataset.bad().clone());
         let batches = Batches::start(dataset, rows, config, &tokenizer, recipe, settings.loading(), state.position)?;
         let (log, earlier) = Log::open(folder, state.step)?;
         let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
@@ -188,7 +208,22 @@ impl Run {
         state.settings = Some(settings.clone());
         settings.training.stop_after = stop_after;
         let folder = folder.to_path_buf();
-        Ok(Run { settings, folder, trainer, tokenizer, state, memory, batches, ahead: None, copy: None, held_out, log, begin: Instant::now(), earlier })
+        Ok(Run {
+            settings,
+            folder,
+            trainer,
+            tokenizer,
+            state,
+            memory,
+            batches,
+            bad_rows,
+            ahead: None,
+            copy: None,
+            held_out,
+            log,
+            begin: Instant::now(),
+            earlier,
+        })
     }
 
     /// Rows of the data set that are trained on, and samples that are evaluated.
@@ -198,7 +233,12 @@ impl Run {
 
     /// The samples that were skipped because they are bad.
     pub fn bad(&self) -> Bad {
-        self.batches.bad()
+        let mut bad = self.bad_rows.clone();
+        let decoded = self.batches.bad();
+        bad.count += decoded.count;
+        bad.first.extend(decoded.first);
+        bad.first.truncate(LISTED);
+        bad
     }
 
     /// Seconds of training so far, those before a resume included.
@@ -330,7 +370,8 @@ impl Run {
                 Ok(self.taken(report, std::slice::from_ref(&batch)))
             }
             Err(e) => {
-                if let (Error::NonFinite { .. }, Some((batch, after))) = (&e, &self.copy) {
+                // Behind the last batch none was drawn.
+                if let (Error::NonFinite { .. }, Some((batch, after)), false) = (&e, &self.copy, last) {
                     self.ahead = Some((self.trainer.ready(batch.clone())?, *after));
                 }
                 Err(e)
@@ -358,95 +399,4 @@ impl Run {
         }))?;
         Ok(evaluation)
     }
-}
-
-/// Which rows are trained on, and which are judged.
-struct Split<'a> {
-    settings: &'a Settings,
-    without_splits: bool,
-}
-
-impl<'a> Split<'a> {
-    fn new(settings: &'a Settings, dataset: &Dataset) -> Self {
-        Split { settings, without_splits: dataset.rows().iter().all(|row| row.split.is_none()) }
-    }
-
-    fn wanted(&self) -> bool {
-        !self.settings.evaluation.eval_split.is_empty() || self.settings.evaluation.held_out > 0.0
-    }
-
-    fn in_training_split(&self, row: &Row) -> bool {
-        self.without_splits || row.split.as_deref() == Some(&self.settings.data.train_split)
-    }
-
-    fn held_out(&self, row: &Row) -> bool {
-        // FNV-1a, then the finaliser of splitmix64: names that differ in one letter must not stay together.
-        let mut hash = row.name().bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3));
-        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((hash ^ (hash >> 31)) >> 11) as f64 / (1u64 << 53) as f64) < self.settings.evaluation.held_out
-    }
-
-    fn trains(&self, row: &Row) -> bool {
-        self.in_training_split(row) && !self.held_out(row)
-    }
-
-    fn judges(&self, row: &Row) -> bool {
-        match self.settings.evaluation.eval_split.as_str() {
-            "" => self.in_training_split(row) && self.held_out(row),
-            split => row.split.as_deref() == Some(split),
-        }
-    }
-}
-
-fn open(settings: &Settings) -> Result<Dataset> {
-    let path = Path::new(&settings.data.path);
-    if settings.data.path.is_empty() {
-        return Err(Error::Usage("data.path: expected a data set, found nothing".into()));
-    }
-    match settings.data.on_bad_sample {
-        OnBadSample::Stop | OnBadSample::Skip => Dataset::open(path, &settings.limits()),
-    }
-}
-
-/// What settings say about batches.
-fn recipe(settings: &Settings) -> Recipe {
-    let (t, d) = (&settings.training, &settings.data);
-    let precision = t.precision.resolved();
-    Recipe { rows: t.rows, schedule: settings.optimiser(), hide: d.hide as f32, light: d.light as f32, seed: t.seed, precision }
-}
-
-/// The model, its tokenizer and its parameters at the beginning.
-fn begin(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters)> {
-    if !settings.model.from.is_empty() {
-        let path = PathBuf::from(&settings.model.from);
-        let from::Start { config, tokenizer, parameters, .. } = from::open(&path, settings, device)?;
-        return Ok((config, tokenizer, parameters));
-    }
-    let tokenizer = if !settings.data.tokenizer.is_empty() {
-        Tokenizer::load(Path::new(&settings.data.tokenizer))?
-    } else {
-        let split = Split::new(settings, dataset);
-        let rows = dataset.rows().iter().filter(|row| split.trains(row));
-        let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
-        if captions.is_empty() {
-            let what = format!("no caption to train on: expected rows with `text` and, where any row has a `split`, some of {:?}", settings.data.train_split);
-            return Err(Error::file(&settings.data.path, what));
-        }
-        Tokenizer::train(captions, settings.data.max_vocabulary)?
-    };
-    let special = tokenizer.special();
-    let config = Config { bos_token_id: Some(special.bos), eos_token_id: Some(special.eos), ..settings.model_config(tokenizer.vocabulary()) };
-    config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
-    let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
-    Ok((config, tokenizer, parameters))
-}
-
-/// A trainer for settings, and the bytes that it allocates.
-fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters) -> Result<(Trainer, u64)> {
-    let capacity = Capacity::for_budget(config, settings.training.rows);
-    let options = Options { recompute: settings.training.recompute, ..Options::new(settings.training.precision.resolved().dtype()) };
-    let memory = Trainer::bytes(config, capacity, options);
-    device.expect_memory(memory, "a training step")?;
-    Ok((Trainer::with_options(options, config, parameters, settings.optimiser(), capacity)?, memory))
 }

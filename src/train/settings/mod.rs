@@ -7,6 +7,7 @@ pub mod keys;
 use super::fit::Precision;
 use super::schedule::{Schedule, Shape};
 use crate::data::Limits;
+use crate::data::folder::Fit;
 use crate::data::loader::{self, OnBadSample};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -54,6 +55,7 @@ pub struct Model {
     pub image_size: usize,
     pub patch_size: usize,
     pub bidirectional: bool,
+    pub fit: Fit,
     pub sounds: bool,
     pub num_mel_bins: usize,
     pub clip_seconds: f64,
@@ -190,6 +192,7 @@ impl Settings {
                 image_size: 48,
                 patch_size: 8,
                 bidirectional: true,
+                fit: Fit::Crop,
                 sounds: true,
                 num_mel_bins: 40,
                 clip_seconds: 0.5,
@@ -295,7 +298,7 @@ impl Settings {
         let m = &self.model;
         let vision = VisionConfig { image_size: m.image_size, patch_size: m.patch_size, bidirectional: m.bidirectional };
         let audio = AudioConfig { num_mel_bins: m.num_mel_bins, sample_rate: 16_000, clip_seconds: m.clip_seconds, layers: m.convolutions };
-        Config { vision_config: m.pictures.then_some(vision), audio_config: m.sounds.then_some(audio), ..config }
+        Config { picture_fit: m.fit, vision_config: m.pictures.then_some(vision), audio_config: m.sounds.then_some(audio), ..config }
     }
 
     /// Takes over the sizes of a model.
@@ -307,6 +310,7 @@ impl Settings {
         // Through its decimal form: 1e-6, not 9.999999974752427e-7.
         (m.rms_norm_eps, m.rope_theta) = (config.rms_norm_eps.to_string().parse().unwrap_or(1e-6), config.rope_theta);
         (m.pictures, m.sounds) = (config.vision_config.is_some(), config.audio_config.is_some());
+        m.fit = config.picture_fit;
         if let Some(vision) = &config.vision_config {
             (m.image_size, m.patch_size, m.bidirectional) = (vision.image_size, vision.patch_size, vision.bidirectional);
         }

@@ -1,0 +1,108 @@
+//! What a run is put together from: which rows, which model, which trainer its settings mean.
+
+use super::fit::Recipe;
+use super::from;
+use super::settings::Settings;
+use super::step::{Options, Trainer};
+use crate::data::folder::Row;
+use crate::data::loader::OnBadSample;
+use crate::data::{Dataset, Tokenizer};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::batch::Capacity;
+use crate::model::{Config, Parameters};
+use crate::tensor::DType;
+use std::path::{Path, PathBuf};
+
+/// Which rows are trained on, and which are judged.
+pub(super) struct Split<'a> {
+    settings: &'a Settings,
+    without_splits: bool,
+}
+
+impl<'a> Split<'a> {
+    pub(super) fn new(settings: &'a Settings, dataset: &Dataset) -> Self {
+        Split { settings, without_splits: dataset.rows().iter().all(|row| row.split.is_none()) }
+    }
+
+    pub(super) fn wanted(&self) -> bool {
+        !self.settings.evaluation.eval_split.is_empty() || self.settings.evaluation.held_out > 0.0
+    }
+
+    fn in_training_split(&self, row: &Row) -> bool {
+        self.without_splits || row.split.as_deref() == Some(&self.settings.data.train_split)
+    }
+
+    fn held_out(&self, row: &Row) -> bool {
+        // FNV-1a, then the finaliser of splitmix64: names that differ in one letter must not stay together.
+        let mut hash = row.name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3));
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (((hash ^ (hash >> 31)) >> 11) as f64 / (1u64 << 53) as f64) < self.settings.evaluation.held_out
+    }
+
+    pub(super) fn trains(&self, row: &Row) -> bool {
+        self.in_training_split(row) && !self.held_out(row)
+    }
+
+    pub(super) fn judges(&self, row: &Row) -> bool {
+        match self.settings.evaluation.eval_split.as_str() {
+            "" => self.in_training_split(row) && self.held_out(row),
+            split => row.split.as_deref() == Some(split),
+        }
+    }
+}
+
+/// The data set.
+pub(super) fn open(settings: &Settings) -> Result<Dataset> {
+    let path = Path::new(&settings.data.path);
+    if settings.data.path.is_empty() {
+        return Err(Error::Usage("data.path: expected a data set, found nothing".into()));
+    }
+    match settings.data.on_bad_sample {
+        OnBadSample::Stop => Dataset::open(path, &settings.limits()),
+        OnBadSample::Skip => Dataset::open_skipping(path, &settings.limits()),
+    }
+}
+
+/// What settings say about batches.
+pub(super) fn recipe(settings: &Settings) -> Recipe {
+    let (t, d) = (&settings.training, &settings.data);
+    let precision = t.precision.resolved();
+    Recipe { rows: t.rows, schedule: settings.optimiser(), hide: d.hide as f32, light: d.light as f32, seed: t.seed, precision }
+}
+
+/// The model, its tokenizer and its parameters at the beginning.
+pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters)> {
+    if !settings.model.from.is_empty() {
+        let path = PathBuf::from(&settings.model.from);
+        let from::Start { config, tokenizer, parameters, .. } = from::open(&path, settings, device)?;
+        return Ok((config, tokenizer, parameters));
+    }
+    let tokenizer = if !settings.data.tokenizer.is_empty() {
+        Tokenizer::load(Path::new(&settings.data.tokenizer))?
+    } else {
+        let split = Split::new(settings, dataset);
+        let rows = dataset.rows().iter().filter(|row| split.trains(row));
+        let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
+        if captions.is_empty() {
+            let what = format!("no caption to train on: expected rows with `text` and, where any row has a `split`, some of {:?}", settings.data.train_split);
+            return Err(Error::file(&settings.data.path, what));
+        }
+        Tokenizer::train(captions, settings.data.max_vocabulary)?
+    };
+    let special = tokenizer.special();
+    let config = Config { bos_token_id: Some(special.bos), eos_token_id: Some(special.eos), ..settings.model_config(tokenizer.vocabulary()) };
+    config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
+    let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
+    Ok((config, tokenizer, parameters))
+}
+
+/// A trainer for settings, and the bytes that it allocates.
+pub(super) fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters) -> Result<(Trainer, u64)> {
+    let capacity = Capacity::for_budget(config, settings.training.rows);
+    let options = Options { recompute: settings.training.recompute, ..Options::new(settings.training.precision.resolved().dtype()) };
+    let memory = Trainer::bytes(config, capacity, options);
+    device.expect_memory(memory, "a training step")?;
+    Ok((Trainer::with_options(options, config, parameters, settings.optimiser(), capacity)?, memory))
+}
