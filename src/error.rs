@@ -140,6 +140,19 @@ fn in_samples(samples: &[String]) -> String {
     }
 }
 
+/// Other people's parsers quote what they found, megabytes of it, and some break the line: one line, its middle left out where it is
+/// long.
+fn sentence(what: impl ToString) -> String {
+    const MOST: usize = 1_000;
+    let what = what.to_string();
+    let what = if what.contains(['\n', '\r']) { what.split_whitespace().collect::<Vec<_>>().join(" ") } else { what };
+    if what.len() <= MOST {
+        return what;
+    }
+    let boundary = |at: usize| (0..=at).rev().find(|at| what.is_char_boundary(*at)).unwrap_or(0);
+    format!("{} … {}", &what[..boundary(MOST / 2)], &what[boundary(what.len() - MOST / 4)..])
+}
+
 impl Error {
     /// A [`Error::Mismatch`], from anything that prints.
     pub fn mismatch(op: &'static str, tensor: &'static str, expected: impl ToString, found: impl ToString) -> Self {
@@ -148,12 +161,12 @@ impl Error {
 
     /// A [`Error::File`] about the file as a whole.
     pub fn file(path: impl Into<PathBuf>, what: impl ToString) -> Self {
-        Error::File { path: path.into(), at: None, what: what.to_string() }
+        Error::File { path: path.into(), at: None, what: sentence(what) }
     }
 
     /// A [`Error::File`] about one place in the file.
     pub fn file_at(path: impl Into<PathBuf>, at: impl ToString, what: impl ToString) -> Self {
-        Error::File { path: path.into(), at: Some(at.to_string()), what: what.to_string() }
+        Error::File { path: path.into(), at: Some(sentence(at)), what: sentence(what) }
     }
 
     /// Wraps an [`std::io::Error`] with the path and the action: `.map_err(Error::io(path, "read"))`.

@@ -371,8 +371,10 @@ impl Dataset {
 
     /// An error about a row that says where it is written down.
     pub fn error(&self, row: &Row, what: impl ToString) -> Error {
-        let (path, at) = self.place(row);
-        Error::File { path, at, what: what.to_string() }
+        match self.place(row) {
+            (path, Some(at)) => Error::file_at(path, at, what),
+            (path, None) => Error::file(path, what),
+        }
     }
 
     fn place(&self, row: &Row) -> (PathBuf, Option<String>) {

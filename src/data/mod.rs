@@ -6,9 +6,11 @@
 //! - [`picture`]: PNG and JPEG files to square RGB pixels.
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
+//! - [`contained`]: panics of other people's decoders become errors.
 //! - [`inspect`]: what is in a data set, before anyone trains on it.
 //! - [`meadow`]: the generated data set that the demo trains on, written as an ordinary folder.
 
+pub mod contained;
 pub mod folder;
 pub mod inspect;
 pub mod loader;
@@ -26,6 +28,7 @@ mod walk;
 
 pub use folder::{Dataset, Fit, Row, Sizes};
 pub use picture::Picture;
+pub(crate) use safe::regular;
 pub use tokenizer::Tokenizer;
 
 /// What a data set may ask of this machine. A file beyond a limit is refused before it is decoded; the message names the limit.

@@ -4,9 +4,11 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, RgbImage, imageops};
 
 use super::Limits;
+use super::contained::contained;
 use super::folder::Fit;
 use super::safe::regular;
 use crate::{Error, Result};
@@ -53,7 +55,7 @@ pub(super) fn read(file: impl Read, length: u64, size: usize, fit: Fit, limits: 
     let mut bytes = Vec::with_capacity(length as usize);
     // The file may have grown since its length was asked for.
     file.take(length).read_to_end(&mut bytes).map_err(|error| format!("cannot read it: {error}"))?;
-    decode(&bytes, size, fit, limits)
+    contained(|| decode(&bytes, size, fit, limits))
 }
 
 /// [`read`] for bytes that are already in memory.
@@ -74,9 +76,10 @@ fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::
         square(PngDecoder::with_limits(Cursor::new(bytes), allowed).map_err(|error| format!("not a readable PNG: {error}"))?, size, fit, limits)
             .map_err(|error| format!("not a readable PNG: {error}"))
     } else if bytes.starts_with(&[0xff, 0xd8]) {
-        if !jpeg_is_whole(bytes) {
+        let Some(segments) = jpeg_segments(bytes) else {
             return Err(format!("the JPEG is cut off: no end marker within its {} bytes", bytes.len()));
-        }
+        };
+        check_coefficients(&segments, limits)?;
         square(JpegDecoder::new(Cursor::new(bytes)).map_err(|error| format!("not a readable JPEG: {error}"))?, size, fit, limits)
             .map_err(|error| format!("not a readable JPEG: {error}"))
     } else {
@@ -101,6 +104,24 @@ fn check_size(width: u32, height: u32, bytes: u64, limits: &Limits) -> std::resu
     Ok(())
 }
 
+/// A progressive JPEG is decoded through all of its coefficients, two bytes each, beside the picture: together these may take twice
+/// what a decoded picture may (less a sixteenth, for everything else).
+fn check_coefficients(segments: &[(u8, &[u8])], limits: &Limits) -> std::result::Result<(), String> {
+    for (_, frame) in segments.iter().filter(|(marker, frame)| *marker == 0xc2 && frame.len() >= 6) {
+        let (height, width) = (u16::from_be_bytes([frame[1], frame[2]]) as u64, u16::from_be_bytes([frame[3], frame[4]]) as u64);
+        let samplings: Vec<(u64, u64)> = frame[6..].chunks_exact(3).map(|c| ((c[1] >> 4) as u64, (c[1] & 15) as u64)).collect();
+        let most = |of: fn(&(u64, u64)) -> u64| samplings.iter().map(of).max().unwrap_or(1).max(1);
+        let blocks = most(|s| s.0) * most(|s| s.1);
+        let coefficients = width * height * samplings.iter().map(|(h, v)| h * v).sum::<u64>() / blocks * 2;
+        let (needed, allowed) = (coefficients + width * height * 3, limits.picture_bytes.saturating_mul(2) / 16 * 15);
+        if needed > allowed {
+            let what = format!("a progressive JPEG of {width} × {height} pixels, which takes");
+            return Err(Limits::beyond("picture_bytes", &what, needed, "bytes while it is decoded: with the coefficients,", allowed));
+        }
+    }
+    Ok(())
+}
+
 /// Decodes, turns upright, flattens to RGB, crops or pads, and scales. Width and height are those of the upright picture.
 fn square(mut decoder: impl ImageDecoder, size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
     let (width, height) = decoder.dimensions();
@@ -111,15 +132,18 @@ fn square(mut decoder: impl ImageDecoder, size: usize, fit: Fit, limits: &Limits
     decoder.set_limits(allowed).map_err(|error| error.to_string())?;
     let orientation = decoder.orientation().map_err(|error| error.to_string())?;
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-    decoded.apply_orientation(orientation);
     let (width, height) = (decoded.width(), decoded.height());
     let side = width.min(height);
     if fit == Fit::Crop && width != height {
-        // Crop first: scaling a strip of 8,192 × 1 pixels to its full width would make it 48 times as large.
+        // Crop first: scaling a strip of 8,192 × 1 pixels to its full width would make it 48 times as large, and turning a copy of
+        // the largest picture would take its memory once more.
         decoded = decoded.crop_imm((width - side) / 2, (height - side) / 2, side, side);
     }
+    decoded.apply_orientation(orientation);
+    let turned = matches!(orientation, Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH);
+    let (width, height) = if turned { (height, width) } else { (width, height) };
     if decoded.color().has_alpha() {
-        let mut rgba = decoded.to_rgba8();
+        let mut rgba = decoded.into_rgba8();
         for pixel in rgba.pixels_mut() {
             let alpha = pixel.0[3] as u32;
             for channel in &mut pixel.0[..3] {
@@ -158,19 +182,18 @@ fn png_is_whole(bytes: &[u8]) -> bool {
     false
 }
 
-/// Walks the segments and scans up to the end marker (ITU T.81 annex B): a thumbnail inside a segment has one too.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    let mut at = 2usize;
+/// Walks the segments and scans up to the end marker (ITU T.81 annex B): a thumbnail inside a segment has one too. Gives the marker
+/// and the content of each segment; `None` without an end.
+fn jpeg_segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+    let (mut at, mut segments) = (2usize, Vec::new());
     loop {
         // Entropy-coded data, fill bytes and anything else up to the next marker; ff 00 and ff d0…d7 belong to the data.
-        let Some(next) = bytes.get(at..).and_then(|rest| rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff))) else {
-            return false;
-        };
-        at += next;
+        at += bytes.get(at..)?.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff))?;
         if bytes[at + 1] == 0xd9 {
-            return true;
+            return Some(segments);
         }
-        let Some(length) = bytes.get(at + 2..at + 4).map(|l| u16::from_be_bytes([l[0], l[1]]) as usize) else { return false };
+        let length = bytes.get(at + 2..at + 4).map(|l| u16::from_be_bytes([l[0], l[1]]) as usize)?;
+        segments.push((bytes[at + 1], bytes.get(at + 4..at + 2 + length.max(2)).unwrap_or(&[])));
         at += 2 + length.max(2);
     }
 }

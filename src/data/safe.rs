@@ -50,7 +50,7 @@ impl Folder {
 ///
 /// # Errors
 /// The sentence without the file's name.
-pub(super) fn regular(path: &Path, limit: u64) -> std::result::Result<(File, u64), String> {
+pub(crate) fn regular(path: &Path, limit: u64) -> std::result::Result<(File, u64), String> {
     let check = |metadata: std::fs::Metadata| {
         if !metadata.is_file() {
             return Err("expected a regular file, found a folder, pipe or device".to_string());

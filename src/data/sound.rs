@@ -8,6 +8,7 @@ use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction};
 
 use super::Limits;
+use super::contained::contained;
 use super::safe::regular;
 use crate::{Error, Result};
 
@@ -41,6 +42,10 @@ pub(super) fn read(file: impl Read, length: u64, sample_rate: u32, samples: usiz
     if length > limits.file_bytes {
         return Err(Limits::beyond("file_bytes", "a file of", length, "bytes", limits.file_bytes));
     }
+    contained(|| decode(file, length, sample_rate, samples, limits))
+}
+
+fn decode(file: impl Read, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> std::result::Result<(Vec<f32>, Measure), String> {
     let mut reader = WavReader::new(BufReader::with_capacity(1 << 15, file)).map_err(|error| format!("not a readable WAV: {error}"))?;
     let spec = reader.spec();
     if spec.channels == 0 {

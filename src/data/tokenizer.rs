@@ -8,6 +8,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizedString, Normalizer, TokenizerBuilder};
 
+use super::contained::contained;
 use super::safe::regular;
 use crate::{Error, Result};
 
@@ -185,8 +186,9 @@ impl Tokenizer {
     /// A part of the text that no token covers, and a special token inside the text (`<image>` typed into a caption would
     /// stand for a row that is not there); the message names it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|error| Error::Usage(format!("cannot encode {text:?}: {error}")))?;
-        let ids = encoding.get_ids().to_vec();
+        // What a file asks for may also fail first when it is used.
+        let encode = || self.inner.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()).map_err(|error| error.to_string());
+        let ids = contained(encode).map_err(|error| Error::Usage(format!("cannot encode {text:?}: {error}")))?;
         if let Some(token) = SPECIAL.iter().find(|token| text.contains(*token)) {
             return Err(Error::Usage(format!("the text {text:?} contains the special token {token}; write it differently")));
         }
@@ -220,7 +222,8 @@ impl Tokenizer {
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary) {
             return Err(Error::Usage(format!("token {id} is beyond the vocabulary of {}", self.vocabulary)));
         }
-        let text = self.inner.decode(ids, true).map_err(|error| Error::Usage(format!("cannot decode {ids:?}: {error}")))?;
+        let decode = || self.inner.decode(ids, true).map_err(|error| error.to_string());
+        let text = contained(decode).map_err(|error| Error::Usage(format!("cannot decode {ids:?}: {error}")))?;
         Ok(text.strip_prefix(' ').map(str::to_string).unwrap_or(text))
     }
 }
@@ -252,8 +255,7 @@ fn read(bytes: &[u8]) -> std::result::Result<tokenizers::Tokenizer, String> {
     if mentions(&json["normalizer"], "Precompiled") {
         return Err("its normalizer is of the kind Precompiled, which is not supported; byte-level BPE tokenizers are".into());
     }
-    let read = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
-    let mut inner = read.map_err(|_| unreadable("the reader gave up".into()))?.map_err(|error| unreadable(error.to_string()))?;
+    let mut inner = contained(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())).map_err(unreadable)?;
     // A file may ask for truncation or padding; the packed batch has neither.
     let _ = inner.with_truncation(None);
     inner.with_padding(None);

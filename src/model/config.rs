@@ -1,9 +1,14 @@
 //! `config.json`: Qwen3's keys at the top level, ours for pictures and sounds in two sub-objects.
 
 use crate::data::folder::Fit;
+use crate::data::regular;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::path::Path;
+
+/// A longer `config.json` is refused before it is read: ours have a kilobyte.
+const FILE_LIMIT: u64 = 1 << 20;
 
 /// What the model is. Written and read as `config.json`; `transformers` reads the same file for the text part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -200,8 +205,11 @@ impl Config {
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] with the line.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        serde_json::from_str(&text).map_err(|e| Error::file_at(path, format!("line {}, column {}", e.line(), e.column()), format!("not a model's config: {e}")))
+        let (file, length) = regular(path, FILE_LIMIT).map_err(|what| Error::file(path, what))?;
+        let mut bytes = Vec::with_capacity(length as usize);
+        file.take(length).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::file_at(path, format!("line {}, column {}", e.line(), e.column()), format!("not a model's config: {e}")))
     }
 
     /// The text of `config.json`.

@@ -10,6 +10,7 @@ use super::files::{LEFTOVER, Safetensors, sync_folder, write_atomically, write_s
 use super::settings::Settings;
 use super::step::Trainer;
 use crate::data::loader::Position;
+use crate::data::regular;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
@@ -312,8 +313,8 @@ fn named(run: &Path, file: &str) -> Result<Option<String>> {
 
 fn read_text(path: &Path) -> Result<String> {
     let mut text = String::new();
-    let file = File::open(path).map_err(Error::io(path, "open"))?;
-    file.take(MOST_TEXT).read_to_string(&mut text).map_err(Error::io(path, "read"))?;
+    let (file, length) = regular(path, MOST_TEXT).map_err(|what| Error::file(path, what))?;
+    file.take(length).read_to_string(&mut text).map_err(Error::io(path, "read"))?;
     Ok(text)
 }
 

@@ -177,11 +177,12 @@ impl Safetensors {
     /// # Errors
     /// [`Error::Io`] where the system refuses, [`Error::File`] with the tensor's name for whatever the file gets wrong.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(Error::io(path, "open"))?;
-        let about = file.metadata().map_err(Error::io(path, "read"))?;
+        // Opening a pipe would wait for its other end, so the kind of file is looked at first.
+        let about = fs::metadata(path).map_err(Error::io(path, "open"))?;
         if !about.is_file() {
             return Err(Error::file(path, "expected a safetensors file, found a folder or a device"));
         }
+        let mut file = File::open(path).map_err(Error::io(path, "open"))?;
         let file_bytes = about.len();
         if file_bytes < 8 {
             return Err(Error::file(path, format!("a safetensors file has at least 8 bytes, this one {file_bytes}: it is empty or was cut off")));

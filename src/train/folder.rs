@@ -41,10 +41,24 @@ impl ModelFolder {
             let what = format!("the tokenizer has {} tokens, more than config.json's vocab_size of {}", tokenizer.vocabulary(), config.vocab_size);
             return Err(Error::file(path.join("tokenizer.json"), what));
         }
+        let weights = path.join("model.safetensors");
+        expect_parameters(&weights, &config)?;
         let mut parameters = Parameters::zeros(&config, device, dtype)?;
-        read_parameters(&path.join("model.safetensors"), &mut parameters)?;
+        read_parameters(&weights, &mut parameters)?;
         Ok(ModelFolder { path: path.to_path_buf(), config, parameters, tokenizer })
     }
+}
+
+/// Checks that a file holds a config's tensors before memory for them is asked for: a config may claim any size.
+fn expect_parameters(path: &Path, config: &Config) -> Result<()> {
+    let file = Safetensors::open(path)?;
+    let tensors = file.tensors().count();
+    if config.num_hidden_layers > tensors {
+        return Err(Error::file(path, format!("{tensors} tensors in all, but config.json has {} layers", config.num_hidden_layers)));
+    }
+    let shapes = Parameters::build(config, &mut |shape| Ok(shape.to_vec()))?;
+    let expected: Vec<(String, Vec<usize>)> = shapes.named().into_iter().map(|(name, shape)| (name, shape.clone())).collect();
+    file.expect(&expected)
 }
 
 /// Fills parameters from a safetensors file with exactly their names and shapes, in f32, bf16 or f16.

@@ -36,6 +36,10 @@ impl Settings {
     /// [`Error::Io`], or [`Error::File`] with the line of an unknown key (and the nearest known one) or a value of the wrong kind.
     pub fn read(path: &Path) -> Result<Self> {
         let mut bytes = Vec::new();
+        // Opening a pipe would wait for its other end, so the kind of file is looked at first.
+        if !std::fs::metadata(path).map_err(Error::io(path, "open"))?.is_file() {
+            return Err(Error::file(path, "expected a settings file, found a folder, pipe or device"));
+        }
         let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
         file.take(MOST + 1).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
         if bytes.len() as u64 > MOST {

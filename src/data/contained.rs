@@ -1,0 +1,41 @@
+//! Decoders are other people's, and the files are anybody's: where a decoder panics, that file is refused and the program goes on.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside a decoder whose panic will become an error: a panic hook has nothing to report then.
+pub fn inside() -> bool {
+    INSIDE.get()
+}
+
+/// Runs a decoder. A panic of its is an error like any other; whatever it was working on is dropped.
+pub(crate) fn contained<T>(decode: impl FnOnce() -> std::result::Result<T, String>) -> std::result::Result<T, String> {
+    let outer = INSIDE.replace(true);
+    // What `decode` borrowed is only read, or made anew by its caller: nothing half-changed can be seen afterwards.
+    let result = catch_unwind(AssertUnwindSafe(decode));
+    INSIDE.set(outer);
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(format!("the decoder gave up: {}", text.unwrap_or("it does not say why").replace('\n', " ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_and_only_within() {
+        assert!(!inside());
+        assert_eq!(contained(|| Ok(inside())), Ok(true));
+        let overflow = || Ok(std::hint::black_box([1u8, 2])[std::hint::black_box(2)]);
+        let error = contained(overflow).unwrap_err();
+        assert!(error.starts_with("the decoder gave up: index out of bounds"), "{error}");
+        assert!(!inside());
+        assert_eq!(contained(|| Err::<(), _>("as usual".to_string())), Err("as usual".to_string()));
+    }
+}
