@@ -68,14 +68,14 @@
 #include <cuda_bf16.h>
 
 struct Dims {
-    unsigned all;          // heads in all: N · H
+    unsigned rows;         // N
     unsigned heads;        // H
+    unsigned head_dim;     // d
     unsigned half;         // d/2
     unsigned positions;    // P
-    unsigned parts;        // ranges of heads that dw is summed over apart
+    unsigned parts;        // ranges of the N · H heads that dw is summed over apart
     float eps;
     unsigned head_threads; // threads that share a head
-    unsigned padding;
 };
 
 constexpr unsigned BLOCK = 256;
@@ -112,6 +112,8 @@ __device__ __forceinline__ uint4 pack(const float (&values)[8]) {
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
+__device__ __forceinline__ unsigned all_heads(const Dims& dims) { return dims.rows * dims.heads; }
+
 // The angles of a head: those of its row's position.
 __device__ __forceinline__ const float2* angles_of(const int* __restrict__ position, const float* __restrict__ table, unsigned head, const Dims& dims) {
     const unsigned turn = min(max(position[head / dims.heads], 0), static_cast<int>(dims.positions) - 1);
@@ -147,12 +149,13 @@ template <typename T> struct Piece {
         }
     }
 
-    // Turned by the angles, or back by them (sign −1). One pair's (cos, sin) per access: with two, forward_bf16 spills 4 bytes.
+    // Turned by the angles, or back by them (sign −1). Two pairs' (cos, sin, cos, sin) per access.
     __device__ __forceinline__ void rotate(const float2* angles, float sign) {
 #pragma unroll
-        for (unsigned e = 0; e < E; ++e) {
-            const float2 angle = angles[e];
+        for (unsigned e = 0; e < E; e += 2) {
+            const float4 angle = reinterpret_cast<const float4*>(angles)[e / 2];
             turn(low[e], high[e], angle.x, angle.y * sign);
+            turn(low[e + 1], high[e + 1], angle.z, angle.w * sign);
         }
     }
 };
@@ -183,9 +186,10 @@ __device__ __forceinline__ void forward_heads(const T* __restrict__ x, const T* 
     constexpr unsigned E = Piece<T>::E;
     const unsigned first = threadIdx.x % dims.head_threads * E; // column
     const unsigned head = blockIdx.x * (BLOCK / dims.head_threads) + threadIdx.x / dims.head_threads;
-    const bool there = head < dims.all && first < dims.half; // else the thread only keeps the others company in head_sum
-    const size_t base = static_cast<size_t>(head) * 2 * dims.half;
+    const bool there = head < all_heads(dims) && first < dims.half; // else the thread only keeps the others company in head_sum
+    const size_t base = static_cast<size_t>(head) * dims.head_dim;
 
+    const float share = 1.0f / static_cast<float>(dims.head_dim); // early: ptxas makes a call of a division, across which it would spill
     Piece<T> piece;
     piece.clear();
     if (there) {
@@ -195,7 +199,7 @@ __device__ __forceinline__ void forward_heads(const T* __restrict__ x, const T* 
     if (!there) {
         return;
     }
-    const float r = rsqrtf(squares / static_cast<float>(2 * dims.half) + dims.eps);
+    const float r = rsqrtf(squares * share + dims.eps);
     auto scale = [&](float (&values)[E], const T* columns) {
         float w[E];
         unpack(w, *reinterpret_cast<const uint4*>(columns));
@@ -229,16 +233,16 @@ template <typename T>
 __device__ __forceinline__ void forward_head(const T* __restrict__ x, const T* __restrict__ weight, const int* __restrict__ position,
                                              const float* __restrict__ table, T* __restrict__ y, float* __restrict__ rstd, const Dims& dims) {
     const unsigned head = blockIdx.x * BLOCK + threadIdx.x;
-    if (head >= dims.all) {
+    if (head >= all_heads(dims)) {
         return;
     }
-    const size_t base = static_cast<size_t>(head) * 2 * dims.half;
+    const size_t base = static_cast<size_t>(head) * dims.head_dim;
     float squares = 0.0f;
-    for (unsigned c = 0; c < 2 * dims.half; ++c) {
+    for (unsigned c = 0; c < dims.head_dim; ++c) {
         const float value = static_cast<float>(x[base + c]);
         squares = fmaf(value, value, squares);
     }
-    const float r = rsqrtf(squares / static_cast<float>(2 * dims.half) + dims.eps);
+    const float r = rsqrtf(squares / static_cast<float>(dims.head_dim) + dims.eps);
     const float2* angles = angles_of(position, table, head, dims);
     for (unsigned i = 0; i < dims.half; ++i) {
         const float cosine = angles[i].x, sine = angles[i].y;
@@ -270,8 +274,8 @@ __device__ __forceinline__ void backward_heads(const T* __restrict__ x, const T*
     __shared__ float warp_sums[BLOCK / 32][2 * E][32];
     const unsigned lane = threadIdx.x % dims.head_threads;
     const unsigned first = lane * E; // column
-    const unsigned per_part = (dims.all + dims.parts - 1) / dims.parts;
-    const unsigned end = min(dims.all, (blockIdx.x + 1) * per_part);
+    const unsigned per_part = (all_heads(dims) + dims.parts - 1) / dims.parts;
+    const unsigned end = min(all_heads(dims), (blockIdx.x + 1) * per_part);
 
     Piece<T> w, dw;
     w.clear();
@@ -283,7 +287,7 @@ __device__ __forceinline__ void backward_heads(const T* __restrict__ x, const T*
     for (unsigned group = blockIdx.x * per_part; group < end; group += BLOCK / dims.head_threads) {
         const unsigned head = group + threadIdx.x / dims.head_threads;
         const bool there = head < end && first < dims.half;
-        const size_t base = static_cast<size_t>(head) * 2 * dims.half;
+        const size_t base = static_cast<size_t>(head) * dims.head_dim;
         Piece<T> s, g;
         s.clear();
         g.clear();
@@ -301,7 +305,7 @@ __device__ __forceinline__ void backward_heads(const T* __restrict__ x, const T*
             g.low[e] *= w.low[e];
             g.high[e] *= w.high[e];
         }
-        const float mean = head_sum(dot(g, s), dims.head_threads) / static_cast<float>(2 * dims.half);
+        const float mean = head_sum(dot(g, s), dims.head_threads) / static_cast<float>(dims.head_dim);
         if (there) {
             const float slope = r * r * mean;
 #pragma unroll
@@ -326,7 +330,7 @@ __device__ __forceinline__ void backward_heads(const T* __restrict__ x, const T*
         }
     }
     __syncthreads();
-    for (unsigned column = threadIdx.x; column < 2 * dims.half; column += BLOCK) {
+    for (unsigned column = threadIdx.x; column < dims.head_dim; column += BLOCK) {
         const unsigned i = column % dims.half;
         const unsigned slot = i % E + (column < dims.half ? 0 : E);
         float total = 0.0f;
@@ -334,7 +338,7 @@ __device__ __forceinline__ void backward_heads(const T* __restrict__ x, const T*
         for (unsigned warp = 0; warp < BLOCK / 32; ++warp) {
             total += warp_sums[warp][slot][i / E];
         }
-        partial[static_cast<size_t>(blockIdx.x) * 2 * dims.half + column] = total;
+        partial[static_cast<size_t>(blockIdx.x) * dims.head_dim + column] = total;
     }
 }
 
@@ -361,18 +365,18 @@ __device__ __forceinline__ void dweight_pair(const T* __restrict__ x, const floa
     if (i >= dims.half) {
         return;
     }
-    const unsigned per_part = (dims.all + dims.parts - 1) / dims.parts;
-    const unsigned end = min(dims.all, (part + 1) * per_part);
+    const unsigned per_part = (all_heads(dims) + dims.parts - 1) / dims.parts;
+    const unsigned end = min(all_heads(dims), (part + 1) * per_part);
     float low = 0.0f, high = 0.0f;
     for (unsigned head = part * per_part; head < end; ++head) {
-        const size_t base = static_cast<size_t>(head) * 2 * dims.half;
+        const size_t base = static_cast<size_t>(head) * dims.head_dim;
         const float2 angle = angles_of(position, table, head, dims)[i];
         const float a = static_cast<float>(gradient[base + i]);
         const float b = static_cast<float>(gradient[base + dims.half + i]);
         low = fmaf(a * angle.x + b * angle.y, static_cast<float>(x[base + i]) * rstd[head], low);
         high = fmaf(b * angle.x - a * angle.y, static_cast<float>(x[base + dims.half + i]) * rstd[head], high);
     }
-    const size_t to = static_cast<size_t>(part) * 2 * dims.half;
+    const size_t to = static_cast<size_t>(part) * dims.head_dim;
     partial[to + i] = low;
     partial[to + dims.half + i] = high;
 }
@@ -394,11 +398,11 @@ __device__ __forceinline__ void backward_head(const T* __restrict__ x, const T* 
                                               const int* __restrict__ position, const float* __restrict__ table, T* __restrict__ gradient,
                                               const Dims& dims) {
     const unsigned head = blockIdx.x * BLOCK + threadIdx.x;
-    if (head >= dims.all) {
+    if (head >= all_heads(dims)) {
         return;
     }
-    const T* s = x + static_cast<size_t>(head) * 2 * dims.half;
-    T* d = gradient + static_cast<size_t>(head) * 2 * dims.half;
+    const T* s = x + static_cast<size_t>(head) * dims.head_dim;
+    T* d = gradient + static_cast<size_t>(head) * dims.head_dim;
     const float2* angles = angles_of(position, table, head, dims);
     // g of a pair of columns.
     auto pair = [&](unsigned i, float& low, float& high) {
@@ -413,7 +417,7 @@ __device__ __forceinline__ void backward_head(const T* __restrict__ x, const T* 
         sum = fmaf(low, static_cast<float>(s[i]), fmaf(high, static_cast<float>(s[dims.half + i]), sum));
     }
     const float r = rstd[head];
-    const float slope = r * r * (sum / static_cast<float>(2 * dims.half));
+    const float slope = r * r * (sum / static_cast<float>(dims.head_dim));
     for (unsigned i = 0; i < dims.half; ++i) {
         float low, high;
         pair(i, low, high);
@@ -440,15 +444,15 @@ dweight_finish(const float* __restrict__ partial, float* __restrict__ dweight, c
     const unsigned across = threadIdx.x % 16, down = threadIdx.x / 16;
     const unsigned column = blockIdx.x * 16 + across;
     float total = 0.0f;
-    if (column < 2 * dims.half) {
+    if (column < dims.head_dim) {
 #pragma unroll 4
         for (unsigned part = down; part < dims.parts; part += 16) {
-            total += partial[static_cast<size_t>(part) * 2 * dims.half + column];
+            total += partial[static_cast<size_t>(part) * dims.head_dim + column];
         }
     }
     lanes[down][across] = total;
     __syncthreads();
-    if (down == 0 && column < 2 * dims.half) {
+    if (down == 0 && column < dims.head_dim) {
         total = 0.0f;
 #pragma unroll
         for (unsigned lane = 0; lane < 16; ++lane) {

@@ -63,14 +63,14 @@
 // dw of its columns all along its range of heads.
 
 struct Dims {
-    all: u32,              // heads in all: N · H
+    rows: u32,             // N
     heads: u32,            // H
+    head_dim: u32,         // d
     half: u32,             // d/2
     positions: u32,        // P
-    parts: u32,            // ranges of heads that dw is summed over apart
+    parts: u32,            // ranges of the N · H heads that dw is summed over apart
     eps: f32,
     head_threads: u32,     // HEAD_THREADS here
-    padding: u32,
 }
 
 const BLOCK: u32 = 256u;
@@ -109,7 +109,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let quads = dims.half / 4u; // of one half
     let quad = thread % HEAD_THREADS;
     let head = (group.x + group.y * groups.x) * (BLOCK / HEAD_THREADS) + thread / HEAD_THREADS;
-    let there = head < dims.all && quad < quads; // else the thread only keeps the others company at the barriers
+    let there = head < dims.rows * dims.heads && quad < quads; // else the thread only keeps the others company at the barriers
     let low = head * 2u * quads + quad;
     let high = low + quads;
     var a = vec4(0.0);
@@ -122,7 +122,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if !there {
         return;
     }
-    let r = inverseSqrt(squares / f32(2u * dims.half) + dims.eps);
+    let r = inverseSqrt(squares / f32(dims.head_dim) + dims.eps);
     a *= r * weight[quad];
     b *= r * weight[quads + quad];
     // Two pairs' (cos, sin, cos, sin) per access.
@@ -150,7 +150,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                  @builtin(local_invocation_index) thread: u32) {
     let head = (group.x + group.y * groups.x) * BLOCK + thread;
-    if head >= n_dims.all {
+    if head >= n_dims.rows * n_dims.heads {
         return;
     }
     let half = n_dims.half;
@@ -186,8 +186,8 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let part = group.x + group.y * groups.x;
     let quads = b_dims.half / 4u;
     let quad = thread % HEAD_THREADS;
-    let per_part = (b_dims.all + b_dims.parts - 1u) / b_dims.parts;
-    let end = min(b_dims.all, (part + 1u) * per_part);
+    let per_part = (b_dims.rows * b_dims.heads + b_dims.parts - 1u) / b_dims.parts;
+    let end = min(b_dims.rows * b_dims.heads, (part + 1u) * per_part);
     var low_weight = vec4(0.0);
     var high_weight = vec4(0.0);
     var low_sum = vec4(0.0);
@@ -223,7 +223,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
         high_sum = fma(h, b * r, high_sum);
         g *= low_weight;
         h *= high_weight;
-        let mean = head_sum(thread, dot(g, a) + dot(h, b)) / f32(2u * b_dims.half);
+        let mean = head_sum(thread, dot(g, a) + dot(h, b)) / f32(b_dims.head_dim);
         if there {
             let slope = r * r * mean;
             b_gradient[low] = r * (g - a * slope);
@@ -267,8 +267,8 @@ fn dweight_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
     if i >= half || part >= w_dims.parts {
         return;
     }
-    let per_part = (w_dims.all + w_dims.parts - 1u) / w_dims.parts;
-    let end = min(w_dims.all, (part + 1u) * per_part);
+    let per_part = (w_dims.rows * w_dims.heads + w_dims.parts - 1u) / w_dims.parts;
+    let end = min(w_dims.rows * w_dims.heads, (part + 1u) * per_part);
     var low = 0.0;
     var high = 0.0;
     for (var head = part * per_part; head < end; head++) {
@@ -305,7 +305,7 @@ fn pair(base: u32, turn: u32, i: u32) -> vec2<f32> {
 fn backward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                   @builtin(local_invocation_index) thread: u32) {
     let head = (group.x + group.y * groups.x) * BLOCK + thread;
-    if head >= d_dims.all {
+    if head >= d_dims.rows * d_dims.heads {
         return;
     }
     let half = d_dims.half;
@@ -332,7 +332,7 @@ fn backward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
 @compute @workgroup_size(BLOCK)
 fn dweight_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                   @builtin(local_invocation_index) thread: u32) {
-    let columns = 2u * f_dims.half;
+    let columns = f_dims.head_dim;
     let across = thread % 16u;
     let down = thread / 16u;
     let column = (group.x + group.y * groups.x) * 16u + across;

@@ -32,14 +32,14 @@ const OP: &str = "qk_norm_rope";
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Dims {
-    all: u32,
+    rows: u32,
     heads: u32,
+    head_dim: u32,
     half: u32,
     positions: u32,
     parts: u32,
     eps: f32,
     head_threads: u32,
-    padding: u32,
 }
 
 impl Dims {
@@ -66,14 +66,14 @@ impl Dims {
             }
         }
         Ok(Dims {
-            all: all as u32,
-            heads: x.dim(1) as u32,
-            half: size(OP, "head_dim", 2 * half)? / 2,
+            rows: size(OP, "rows", x.rows())?,
+            heads: size(OP, "heads", x.dim(1))?,
+            head_dim: size(OP, "head_dim", 2 * half)?,
+            half: half as u32,
             positions: size(OP, "positions", table.rows())?,
             parts: parts(all) as u32,
             eps,
-            head_threads: 0, // see Gpu below
-            padding: 0,
+            head_threads: 0, // see launch
         })
     }
 }
@@ -139,9 +139,10 @@ fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table:
         _ if x.is_empty() => {}
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, weight, position, table, y, rstd)),
         Device::Gpu(gpu) => {
+            let all = dims.rows as usize * dims.heads as usize;
             let threads = head_threads(gpu, rung, dims, dtype);
             let entry = if threads.is_some() { "forward" } else { "forward_naive" };
-            let groups = (dims.all as usize).div_ceil(256 / threads.unwrap_or(1) as usize);
+            let groups = all.div_ceil(256 / threads.unwrap_or(1) as usize);
             launch(gpu, entry, dims, threads, dtype, &[Some(x), Some(weight), Some(position), Some(table), Some(y), Some(rstd)], groups)?;
         }
     }
@@ -171,17 +172,17 @@ fn backward_on(
         Device::Gpu(gpu) => {
             let (x, weight, rstd, position, table) = (Some(x), Some(weight), Some(rstd), Some(position), Some(table));
             let (gradient, workspace) = (Some(&*gradient), Some(&*workspace));
-            let parts = dims.parts as usize;
+            let (all, parts) = (dims.rows as usize * dims.heads as usize, dims.parts as usize);
             if let Some(threads) = head_threads(gpu, rung, dims, dtype) {
                 launch(gpu, "backward", dims, Some(threads), dtype, &[x, weight, rstd, position, table, gradient, workspace], parts)?;
             } else {
                 // dw first: it needs dy, which backward_naive overwrites.
                 let groups = (dims.half as usize).div_ceil(64) * parts;
                 launch(gpu, "dweight_naive", dims, None, dtype, &[x, rstd, position, table, gradient, workspace], groups)?;
-                let groups = (dims.all as usize).div_ceil(256);
+                let groups = all.div_ceil(256);
                 launch(gpu, "backward_naive", dims, None, dtype, &[x, weight, rstd, position, table, gradient], groups)?;
             }
-            let groups = (2 * dims.half as usize).div_ceil(16);
+            let groups = (dims.head_dim as usize).div_ceil(16);
             launch(gpu, "dweight_finish", dims, None, DType::F32, &[workspace, Some(dweight)], groups)?;
         }
     }
