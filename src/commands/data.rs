@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use trimodal::data::inspect::{Counts, Report, RowsOf, Spread, inspect};
-use trimodal::data::{Dataset, Limits, Sizes, Tokenizer};
-use trimodal::model::Config;
+use trimodal::data::{Dataset, Sizes, Tokenizer};
 use trimodal::report::{Cell, contact_sheet};
+use trimodal::train::Settings;
 use trimodal::train::examples::sizes;
 use trimodal::train::files::write_atomically;
 use trimodal::{Error, Result, report};
@@ -53,25 +53,20 @@ pub struct Data {
     /// Count tokens with this tokenizer.json instead of one trained on the captions
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// The model whose sizes to count with: a preset, or a config.json
+    /// The run to count for, its sizes and its limits: a preset, a .toml file as for `train`, or a model's config.json
     #[arg(long, value_name = "NAME|FILE", default_value = "meadow")]
     config: String,
 }
-
-/// Tokens that a tokenizer may have that is trained on the captions.
-const VOCABULARY: usize = 1024;
 
 /// Side of a picture on the sheet, in pixels.
 const SHEET_SIDE: usize = 192;
 
 impl Data {
     pub fn run(self) -> Result<ExitCode> {
-        let dataset = Dataset::open_skipping(&self.data, &Limits::default())?;
-        let tokenizer = self.tokenizer(&dataset)?;
-        let config = match Path::new(&self.config) {
-            path if path.is_file() || self.config.ends_with(".json") => Config::load(path)?,
-            _ => Config::preset(&self.config, tokenizer.vocabulary())?,
-        };
+        let settings = Settings::named(&self.config)?;
+        let dataset = Dataset::open_skipping(&self.data, &settings.limits())?;
+        let tokenizer = self.tokenizer(&dataset, settings.data.max_vocabulary)?;
+        let config = settings.model_config(tokenizer.vocabulary());
         // The begin and the end of a picture or sound are rows too.
         let rows = RowsOf {
             picture: config.vision_config.as_ref().map_or(0, |vision| vision.patches() + 2),
@@ -107,7 +102,7 @@ impl Data {
         Ok(ExitCode::FAILURE)
     }
 
-    fn tokenizer(&self, dataset: &Dataset) -> Result<Tokenizer> {
+    fn tokenizer(&self, dataset: &Dataset, max_vocabulary: usize) -> Result<Tokenizer> {
         if let Some(path) = &self.tokenizer {
             let adopted = Tokenizer::adopt_file(path)?;
             if !adopted.added.is_empty() {
@@ -119,7 +114,7 @@ impl Data {
         if captions.iter().all(|caption| caption.trim().is_empty()) {
             return Err(Error::file(dataset.dir(), "no row has a `text`: there is nothing to learn from"));
         }
-        Tokenizer::train(captions, VOCABULARY)
+        Tokenizer::train(captions, max_vocabulary)
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
         return Ok((config, tokenizer, parameters));
     }
     let tokenizer = if !settings.data.tokenizer.is_empty() {
-        Tokenizer::load(Path::new(&settings.data.tokenizer))?
+        Tokenizer::adopt_file(Path::new(&settings.data.tokenizer))?.tokenizer
     } else {
         let split = Split::new(settings, dataset);
         let rows = dataset.rows().iter().filter(|row| split.trains(row));
