@@ -81,7 +81,7 @@ pub struct Report {
     pub all: Counts,
     /// Good samples by split; those without one under `""`.
     pub splits: BTreeMap<String, Counts>,
-    /// Rows that cannot be trained on, and the first ten messages in the order of the data set.
+    /// Rows that cannot be trained on, and the first ten messages: lines and members that are no rows come first, then files.
     pub bad: Bad,
     /// Pictures' width, in pixels.
     pub picture_width: Option<Spread>,
