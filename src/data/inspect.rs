@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::folder::{Dataset, Measure, NO_TEXT, parallel};
+use super::folder::{Dataset, Measure, NO_TEXT};
 use super::loader::Bad;
+use super::parallel::parallel;
 use super::{Sizes, Tokenizer};
 use crate::Result;
 
