@@ -33,7 +33,7 @@ fn it_counts_measures_and_draws() {
     let out = run(&["data", dir.path().to_str().unwrap(), "--json", json.to_str().unwrap(), "--out", sheet.to_str().unwrap()]);
     assert!(out.status.success(), "{}", text(&out.stderr));
     let said = text(&out.stdout);
-    for part in ["train", "test", "picture width, pixels", "tokens per sample", "16000 (1)", "contact sheet"] {
+    for part in ["train", "test", "picture width, pixels", "tokens per sample", "1 sound at 16,000 Hz", "contact sheet"] {
         assert!(said.contains(part), "{part:?} in:\n{said}");
     }
     let report: serde_json::Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();

@@ -122,6 +122,10 @@ fn rows_of(count: usize) -> String {
     format!("{} {}", thousands(count), if count == 1 { "row is" } else { "rows are" })
 }
 
+fn sounds(count: usize) -> String {
+    format!("{} {}", thousands(count), if count == 1 { "sound" } else { "sounds" })
+}
+
 /// The report for people.
 fn summary(path: &Path, found: &Report, rows: RowsOf, config: &str) -> String {
     let row = |name: &str, counts: &Counts| {
@@ -151,11 +155,12 @@ fn summary(path: &Path, found: &Report, rows: RowsOf, config: &str) -> String {
     .collect();
     let spreads = report::table(&["", "min", "median", "p95", "max"], &spreads);
 
-    let list = |counts: Vec<(String, usize)>| counts.into_iter().map(|(what, n)| format!("{what} ({})", thousands(n))).collect::<Vec<_>>().join(", ");
-    let mut text = format!("{} ({})\n\n{counts}\n\n{spreads}\n", path.display(), found.kind);
-    if !found.sound_rates.is_empty() {
-        text += &format!("\nsounds at {} Hz", list(found.sound_rates.iter().map(|(rate, n)| (rate.to_string(), *n)).collect()));
-        text += &format!(", of {} channels", list(found.sound_channels.iter().map(|(channels, n)| (channels.to_string(), *n)).collect()));
+    let mut text = format!("{} ({})\n\n{}\n\n{}\n", path.display(), found.kind, counts.trim_end(), spreads.trim_end());
+    for (rate, count) in &found.sound_rates {
+        text += &format!("\n{} at {} Hz", sounds(*count), thousands(*rate as usize));
+    }
+    for (channels, count) in found.sound_channels.iter().filter(|(channels, _)| **channels > 1) {
+        text += &format!("\n{} of {channels} channels, which are averaged", sounds(*count));
     }
     text += &format!(
         "\n{} tokens in all with {config}: {} of a picture, {} of a sound, a vocabulary of {}",

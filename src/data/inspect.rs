@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::folder::{Dataset, Measure, NO_TEXT, parallel};
+use super::folder::{Dataset, Measure, NO_TEXT};
 use super::loader::Bad;
+use super::parallel::parallel;
 use super::{Sizes, Tokenizer};
 use crate::Result;
 
@@ -81,7 +82,7 @@ pub struct Report {
     pub all: Counts,
     /// Good samples by split; those without one under `""`.
     pub splits: BTreeMap<String, Counts>,
-    /// Rows that cannot be trained on, and the first ten messages in the order of the data set.
+    /// Rows that cannot be trained on, and the first ten messages: lines and members that are no rows come first, then files.
     pub bad: Bad,
     /// Pictures' width, in pixels.
     pub picture_width: Option<Spread>,

@@ -1,7 +1,8 @@
 //! From a folder of pictures, sounds and captions, or from shards, to samples in memory.
 //!
 //! - [`folder`]: the data set: which rows there are, and one row decoded. Behind it: a row ([`row`]), tables ([`table`]), folders
-//!   without one ([`walk`]), shards ([`shards`] over [`tar`]), and [`safe`], which opens files of the folder and no others.
+//!   without one ([`walk`]), shards ([`shards`] over [`tar`]), [`safe`], which opens files of
+//!   the folder and no others, and [`parallel`].
 //! - [`loader`]: samples in the order of a seed ([`order`]), decoded ahead on several threads.
 //! - [`picture`]: PNG and JPEG files to square RGB pixels.
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
@@ -16,6 +17,7 @@ pub mod inspect;
 pub mod loader;
 pub mod meadow;
 pub(crate) mod order;
+mod parallel;
 pub mod picture;
 mod row;
 mod safe;

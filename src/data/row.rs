@@ -73,6 +73,7 @@ impl Row {
 
 /// Columns that a row is made of, as a table's line or a shard's `.json` gives them.
 #[derive(Default, serde::Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct Columns {
     pub file_name: Option<String>,
     pub image: Option<String>,

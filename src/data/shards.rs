@@ -76,6 +76,7 @@ fn key(path: &str) -> Option<(&str, String)> {
 
 /// What we take from a `.json`; other keys are the data set's own.
 #[derive(Default, serde::Deserialize)]
+#[serde(expecting = "an object")]
 struct Described {
     text: Option<String>,
     prompt: Option<String>,

@@ -191,7 +191,7 @@ impl Canvas {
             }
         }
         if cell.rgb.is_empty() {
-            let word = Word { column: 0, glyphs: glyphs("sound only").into_iter().chain([[0; 8]]).collect(), colour: PALE };
+            let word = Word { column: 0, glyphs: glyphs("no picture").into_iter().chain([[0; 8]]).collect(), colour: PALE };
             self.write(left + (side - 10 * GLYPH) / 2, top + side / 2 - GLYPH / 2, &word);
         }
     }

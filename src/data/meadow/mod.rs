@@ -29,7 +29,8 @@ use image::{ExtendedColorType, ImageEncoder};
 pub use words::{ATTRIBUTE, Attributes, HEADLINE};
 
 use self::random::{Purpose, Random};
-use super::folder::{METADATA, parallel};
+use super::folder::METADATA;
+use super::parallel::parallel;
 use super::{Picture, Sample};
 use crate::{Error, Result};
 
