@@ -198,3 +198,15 @@ mod tests {
         assert!(message(13).contains("8.png, 9.png and 3 more;"), "{}", message(13));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_parser_quotes_becomes_one_line_of_a_bearable_length() {
+        assert_eq!(Error::file("a", "two\n  lines").to_string(), "a: two lines");
+        let long = Error::file_at("a", "line 3", format!("ä{}ö", "ü".repeat(1 << 20))).to_string();
+        assert!(long.starts_with("a, line 3: äü") && long.ends_with("üö") && long.contains(" … ") && long.len() < 1_000, "{}", long.len());
+    }
+}

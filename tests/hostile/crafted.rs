@@ -71,7 +71,7 @@ pub fn lies() -> Vec<Lie> {
     let names = ["progressive", "CMYK", "turned", "subsampled"];
     for (seed, name) in Format::Jpeg.seeds().into_iter().zip(names) {
         for (width, height, what, words) in [
-            (u16::MAX, u16::MAX, "65,535 pixels to a side", &["8192"][..]),
+            (u16::MAX, u16::MAX, "65,535 pixels to a side", &["limit picture_"][..]),
             (8192, 5461, "the most pixels", &[]),
             (8192, 1, "a line", &[]),
             (0, 0, "no pixels", &["a.jpg"]),

@@ -155,12 +155,12 @@ pub fn overflow_is_checked() -> bool {
 
 thread_local! {
     /// The file that this thread reads, for the watchdog's last words.
-    static READING: RefCell<PathBuf> = const { RefCell::new(PathBuf::new()) };
+    static READING: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
 }
 
 /// Names the file whose reading [`measure`] is about to time.
 pub fn reading(path: &std::path::Path) {
-    READING.set(path.to_path_buf());
+    READING.set(Some(path.to_path_buf()));
 }
 
 static RUNNING: Mutex<Vec<(u64, Instant, PathBuf)>> = Mutex::new(Vec::new());
@@ -174,7 +174,7 @@ impl Watched {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         ONCE.call_once(|| drop(std::thread::spawn(watch)));
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = READING.with_borrow(|path| path.clone());
+        let path = READING.with_borrow(|path| path.clone().unwrap_or_default());
         RUNNING.lock().unwrap_or_else(|e| e.into_inner()).push((number, Instant::now(), path));
         Watched(number)
     }

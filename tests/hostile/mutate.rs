@@ -20,7 +20,7 @@ impl Random {
 
     /// One of 0 … n − 1 (0 for n = 0).
     pub fn below(&mut self, n: usize) -> usize {
-        ((self.next() >> 32) * n as u64 >> 32) as usize
+        (((self.next() >> 32) * n as u64) >> 32) as usize
     }
 
     /// True once in `n` times.

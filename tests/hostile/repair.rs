@@ -143,7 +143,7 @@ pub fn jpeg(bytes: &mut Vec<u8>, random: &mut Random) {
 // ── WAV ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Sizes of the file and of the chunk that holds the samples fit again.
-pub fn wav(bytes: &mut Vec<u8>, random: &mut Random) {
+pub fn wav(bytes: &mut [u8], random: &mut Random) {
     if random.one_in(3) || bytes.len() < 44 {
         return;
     }
