@@ -206,25 +206,33 @@ fn forward_cpu<T: Real>(dims: Dims, x: &Tensor, weight: &Tensor, position: &Tens
 /// `turn` holds one row's cosines, then its sines, so that the loop over a head reads them side by side with its halves.
 #[multiversion(targets = "simd")]
 fn forward_rows<T: Real>(x: &[T], weight: &[T], position: &[i32], table: &[T], eps: T, turn: &mut [T], y: &mut [T], rstd: &mut [T]) {
-    let (columns, half) = (weight.len(), weight.len() / 2);
+    let columns = weight.len();
     let row_len = x.len() / position.len();
     let heads = row_len / columns;
-    let (w_low, w_high) = weight.split_at(half);
     for (row, &p) in position.iter().enumerate() {
         split(&table[p as usize * columns..][..columns], turn);
-        let (cos, sin) = turn.split_at(half);
         let range = row * row_len..(row + 1) * row_len;
         let out = y[range.clone()].chunks_exact_mut(columns).zip(&mut rstd[row * heads..(row + 1) * heads]);
         for (x, (y, rstd)) in x[range].chunks_exact(columns).zip(out) {
             let r = T::one() / (dot(x, x) / T::of(columns as f64) + eps).sqrt();
             *rstd = r;
-            let ((a, b), (low, high)) = (x.split_at(half), y.split_at_mut(half));
-            for i in 0..half {
-                let (n, m) = (a[i] * r * w_low[i], b[i] * r * w_high[i]);
-                low[i] = n * cos[i] - m * sin[i];
-                high[i] = m * cos[i] + n * sin[i];
+            for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
+                *y = x * r * w;
             }
+            rotate(y, turn, T::one());
         }
+    }
+}
+
+/// Turns one head, which is in the first-level cache, by the angles (or back by them: sign −1).
+#[inline(always)]
+fn rotate<T: Real>(head: &mut [T], turn: &[T], sign: T) {
+    let half = head.len() / 2;
+    let ((low, high), (cos, sin)) = (head.split_at_mut(half), turn.split_at(half));
+    for (((low, high), &cos), &sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+        let (a, b, sin) = (*low, *high, sin * sign);
+        *low = a * cos - b * sin;
+        *high = b * cos + a * sin;
     }
 }
 
@@ -273,25 +281,19 @@ fn backward_cpu<T: Real>(
 #[multiversion(targets = "simd")]
 #[allow(clippy::too_many_arguments)]
 fn backward_rows<T: Real>(x: &[T], weight: &[T], rstd: &[T], position: &[i32], table: &[T], turn: &mut [T], gradient: &mut [T], dweight: &mut [T]) {
-    let (columns, half) = (weight.len(), weight.len() / 2);
+    let columns = weight.len();
     let scale = T::one() / T::of(columns as f64);
     let row_len = x.len() / position.len();
     let heads = row_len / columns;
-    let (w_low, w_high) = weight.split_at(half);
-    let (dw_low, dw_high) = dweight.split_at_mut(half);
     for (row, &p) in position.iter().enumerate() {
         split(&table[p as usize * columns..][..columns], turn);
-        let (cos, sin) = turn.split_at(half);
         let range = row * row_len..(row + 1) * row_len;
         let given = x[range.clone()].chunks_exact(columns).zip(&rstd[row * heads..(row + 1) * heads]);
         for (d, (x, &r)) in gradient[range].chunks_exact_mut(columns).zip(given) {
-            let ((a, b), (low, high)) = (x.split_at(half), d.split_at_mut(half));
-            for i in 0..half {
-                let (n, m) = (low[i] * cos[i] + high[i] * sin[i], high[i] * cos[i] - low[i] * sin[i]);
-                dw_low[i] += n * a[i] * r;
-                dw_high[i] += m * b[i] * r;
-                low[i] = n * w_low[i];
-                high[i] = m * w_high[i];
+            rotate(d, turn, -T::one());
+            for (((d, dw), &x), &w) in d.iter_mut().zip(dweight.iter_mut()).zip(x).zip(weight) {
+                *dw += *d * x * r;
+                *d *= w;
             }
             let slope = r * r * dot(d, x) * scale;
             for (d, &x) in d.iter_mut().zip(x) {
