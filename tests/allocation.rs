@@ -35,7 +35,7 @@ fn set_up_and_step(config: &Config, device: &Device, options: Options, batch: &B
 
 fn every_allocation_may_fail(device: &Device, options: Options) {
     let config = config();
-    let (large, smaller) = (drawn_batch(&config, "large", 9), drawn_batch(&config, "smaller", 2));
+    let (large, smaller) = (drawn_batch(&config, "large", 40), drawn_batch(&config, "smaller", 2));
     let rationed = Rationed::new(usize::MAX, u64::MAX);
     let expected = set_up_and_step(&config, device, options, &large).unwrap();
     let allocations = rationed.asked();

@@ -112,7 +112,8 @@ fn cases() -> &'static [Case] {
     CASES.get_or_init(|| {
         let small = |case: &Case| {
             let operands = case.inputs.iter().chain(case.outputs.iter().map(|o| &o.before));
-            !case.large && operands.map(|o| o.shape.len()).sum::<usize>() < 4096
+            // Plain loops that stand for an operation in its tests check nothing.
+            !case.large && !case.entry.contains("naive") && operands.map(|o| o.shape.len()).sum::<usize>() < 4096
         };
         OPS.iter().flat_map(|op| (op.cases)()).filter(small).collect()
     })
@@ -136,7 +137,11 @@ fn operations_refuse_what_does_not_fit() {
             let own = operands[index].shape;
             // Often some sizes are right: then the later checks are reached.
             shape.iter_mut().zip(own.dims()).take(keep).for_each(|(size, own)| *size = *own);
-            if let Some(tensor) = refused(Tensor::zeros(&device, &shape[..], dtype.unwrap_or(tensors[index].dtype())))? {
+            if let Some(mut tensor) = refused(Tensor::zeros(&device, &shape[..], dtype.unwrap_or(tensors[index].dtype())))? {
+                if tensor.dtype() == DType::I32 {
+                    // Rows and ids that differ, as contracts want them.
+                    tensor.write(&(0..tensor.len() as i32).collect::<Vec<_>>()).unwrap();
+                }
                 tensors[index] = tensor;
             }
         }
@@ -154,7 +159,8 @@ fn workspaces_do_not_wrap() {
         prop_assert!(rms_norm::workspace(a, b) >= b);
         prop_assert!(conv1d::workspace(a, b, c, d, e) >= d);
         prop_assert!(log_mel::workspace(a, b) >= a);
-        prop_assert!(patch_embed::workspace(a, b, c, d, e) >= if d > 0 { (b / d).saturating_mul(c / d).saturating_mul(e) } else { 0 });
+        let patches = (b / d.max(1)).saturating_mul(c / d.max(1));
+        prop_assert!(patch_embed::workspace(a, b, c, d, e) >= patches.saturating_mul(e));
         prop_assert!(adamw::workspace(&[a, b, c, d, e]) >= a / 4096);
         prop_assert!(matmul::split_workspace(a, b, c) >= a.saturating_mul(b));
         prop_assert!(matmul::workspace(layout, a, b, c) <= matmul::split_workspace(a, b, c));
@@ -230,7 +236,8 @@ fn configs_and_capacities_do_not_wrap() {
         let layout = Layout::new(&config);
         prop_assert!(layout.decayed <= layout.elements);
         let announced = Trainer::bytes(&config, capacity, options);
-        prop_assert!(announced <= Trainer::bytes(&config, capacity, Options { recompute: false, ..options }));
+        let kept = Trainer::bytes(&config, capacity, Options::new(DType::F32));
+        prop_assert!(announced <= kept);
         if [rows, logits, chunk, images, clips, budget].into_iter().all(|size| size < 1 << 31) {
             let mut listed = 0u128;
             let mut count = |shape: &[usize], dtype: DType| {

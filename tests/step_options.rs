@@ -145,6 +145,9 @@ fn activations_computed_again_give_the_same_bits() {
             losses.push(trainer.step_accumulated(&[large.clone(), other.clone()]).unwrap().loss);
             losses.push(trainer.forward(&large).unwrap().loss().read_f64().unwrap()[0] as f32);
             let numbers = bits(&trainer);
+            if activation == DType::Bf16 {
+                return (losses, numbers); // the weights that its kernels read are a copy, which a step makes
+            }
 
             let index = trainer.parameters.named().iter().position(|(name, _)| name == "model.layers.0.mlp.up_proj.weight").unwrap();
             let count = trainer.parameters.each()[index].len();

@@ -92,11 +92,12 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
     let dtype = activation(OP, "x", x)?;
     let device = x.device().clone();
     let half = table.dim(1);
-    if x.shape().dims().len() != 3 || x.dim(2) != 2 * half {
-        return Err(Error::mismatch(OP, "x", format!("[N, H, {}] (the table's head_dim)", 2 * half), x.shape()));
+    let head_dim = size(OP, "head_dim", half.saturating_mul(2))?;
+    if x.shape().dims().len() != 3 || x.dim(2) != head_dim as usize {
+        return Err(Error::mismatch(OP, "x", format!("[N, H, {head_dim}] (the table's head_dim)"), x.shape()));
     }
     expect(OP, "position", position, [x.rows()], DType::I32, &device)?;
-    expect(OP, "table", table, table.shape(), statistic(dtype), &device)?;
+    expect(OP, "table", table, [table.rows(), half, 2], statistic(dtype), &device)?;
     expect(OP, "y", y, x.shape(), dtype, &device)?;
     let dims = Dims {
         pairs: size(OP, "pairs", x.len() / 2)?,
@@ -105,7 +106,7 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
         positions: size(OP, "positions", table.rows())?,
         sign,
         rows: size(OP, "rows", x.rows())?,
-        head_dim: size(OP, "head_dim", 2 * half)?,
+        head_dim,
         padding: 0,
     };
     if x.is_empty() {
