@@ -142,7 +142,7 @@ pub struct Tensor {
     capacity: usize,
     device: Device,
     pub(crate) buffer: Buffer,
-    held: Held,
+    _held: Held,
 }
 
 /// No tensor may have more elements than a kernel's 32-bit index can reach.
@@ -168,7 +168,7 @@ impl Tensor {
             return Err(Error::TooLarge { what: format!("tensor {shape}: elements"), size, limit: MAX_ELEMENTS as u128 });
         };
         let (buffer, held) = device.allocate(capacity, dtype)?;
-        Ok(Tensor { shape, dtype, capacity, device: device.clone(), buffer, held })
+        Ok(Tensor { shape, dtype, capacity, device: device.clone(), buffer, _held: held })
     }
 
     /// A tensor with these elements.
@@ -255,16 +255,20 @@ impl Tensor {
     /// memory lives as long as either. Who makes parts sees to it that no launch gets the same elements twice.
     pub(crate) fn part(&self, start: usize, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();
-        let len = shape.checked_len().filter(|&len| start.checked_add(len).is_some_and(|end| end <= self.capacity)).ok_or_else(|| Error::TooLarge {
-            what: format!("a part {shape} from element {start} of a tensor {}", self.shape),
-            size: (start as u128).saturating_add(shape.len() as u128),
-            limit: self.capacity as u128,
-        })?;
+        let end = shape.checked_len().and_then(|len| start.checked_add(len));
+        if end.is_none_or(|end| end > self.capacity) {
+            let size = (start as u128).saturating_add(shape.len() as u128);
+            return Err(Error::TooLarge {
+                what: format!("a part {shape} from element {start} of a tensor {}", self.shape),
+                size,
+                limit: self.capacity as u128,
+            });
+        }
         match &self.buffer {
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => {
-                let buffer = Buffer::Cuda(buffer.part(start, len, self.dtype));
-                Ok(Tensor { shape, dtype: self.dtype, capacity: len, device: self.device.clone(), buffer, held: self.held.clone() })
+                let buffer = Buffer::Cuda(buffer.part(start, shape.len(), self.dtype));
+                Ok(Tensor { shape, dtype: self.dtype, capacity: shape.len(), device: self.device.clone(), buffer, _held: self._held.clone() })
             }
             _ => Err(Error::Device { device: self.device.to_string(), what: "a tensor here has no parts".into() }),
         }
