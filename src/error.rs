@@ -197,11 +197,6 @@ mod tests {
         assert!(message(2).contains("in the batch of 0.png, 1.png;"), "{}", message(2));
         assert!(message(13).contains("8.png, 9.png and 3 more;"), "{}", message(13));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn what_a_parser_quotes_becomes_one_line_of_a_bearable_length() {
