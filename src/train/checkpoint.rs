@@ -427,8 +427,9 @@ mod tests {
         let path = save(folder.path(), &trainer, &tokenizer, &State::default(), 1).unwrap();
         let file = path.join(OPTIMIZER);
         let whole = fs::read(&file).unwrap();
-        let mut wrong = |change: &dyn Fn(&mut Vec<(String, Vec<usize>, DType, Vec<u8>)>)| {
-            let mut tensors: Vec<_> = super::super::files::load_safetensors(&file).unwrap().into_iter().map(|(n, (s, d, b))| (n, s, d, b)).collect();
+        type Tensors = Vec<(String, Vec<usize>, DType, Vec<u8>)>;
+        let mut wrong = |change: &dyn Fn(&mut Tensors)| {
+            let mut tensors: Tensors = super::super::files::load_safetensors(&file).unwrap().into_iter().map(|(n, (s, d, b))| (n, s, d, b)).collect();
             change(&mut tensors);
             super::super::files::save_safetensors(&file, &[], &tensors).unwrap();
             let error = restore(&path, &mut trainer).unwrap_err().to_string();
