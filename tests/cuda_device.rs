@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use trimodal::train::checkpoint;
 
 /// A folder with the fake driver under the name that the program looks for.
 fn driver() -> &'static PathBuf {
@@ -218,11 +219,12 @@ fn a_sticky_error_ends_the_run_and_spares_what_was_saved() {
     let (data, model) = (folder.path().join("data").display().to_string(), folder.path().join("model"));
     let out = model.display().to_string();
     assert!(trimodal(&[], &["meadow", &data, "--samples", "4", "--test-samples", "1"]).status.success());
-    assert!(trimodal(&[], &["train", &data, "--out", &out, "--steps", "1", "--device", "cpu"]).status.success());
-    let before = fs::read(model.join("model.safetensors")).unwrap();
-    let message = error(&[("FAKE_CUDA_FAULT_AT", "40")], &["train", &data, "--out", &out, "--steps", "3", "--device", "cuda"]);
+    assert!(trimodal(&[], &["train", &data, "--out", &out, "--steps", "3", "--set", "stop_after=1", "--device", "cpu"]).status.success());
+    let weights = || fs::read(checkpoint::latest(&model).unwrap().join("model.safetensors")).unwrap();
+    let before = weights();
+    let message = error(&[("FAKE_CUDA_FAULT_AT", "40")], &["train", "--resume", &out, "--device", "cuda"]);
     assert!(message.contains("CUDA_ERROR_ILLEGAL_ADDRESS") && message.contains("restart the program: the last checkpoint is whole"), "{message}");
-    assert!(fs::read(model.join("model.safetensors")).unwrap() == before, "a lost device must not touch the checkpoint");
+    assert!(weights() == before, "a lost device must not touch the checkpoint");
 }
 
 #[test]

@@ -224,7 +224,9 @@ fn every_seeded_fault_is_caught() {
 #[test]
 #[ignore = "writes tests/faults.tsv"]
 fn survey() {
-    let stems: Vec<&Compiled> = COMPILED.iter().filter(|c| c.architecture == "sm_80").collect();
+    // What no operation launches (`ceiling`) has no case that could catch anything.
+    let launched = |c: &&Compiled| c.architecture == "sm_80" && c.stem != "ceiling";
+    let stems: Vec<&Compiled> = COMPILED.iter().filter(launched).collect();
     let found: Vec<(Vec<String>, Vec<String>)> = stems
         .par_iter()
         .map(|compiled| {

@@ -508,7 +508,10 @@ mod tests {
         fused.copy_from(&dy).unwrap();
         backward(&x, &weight, &rstd, &position, &table, &mut fused, &mut fused_dweight, &mut scratch).unwrap();
         assert_eq!(fused.read::<f32>().unwrap(), dx.read::<f32>().unwrap());
-        assert_eq!(fused_dweight.read::<f32>().unwrap(), dweight.read::<f32>().unwrap());
+        // The weight's gradient is a sum over rows, which the two operations take in groups of their own.
+        for (fused, apart) in fused_dweight.read::<f32>().unwrap().into_iter().zip(dweight.read::<f32>().unwrap()) {
+            assert!((fused - apart).abs() <= 1e-5 * apart.abs().max(1.0), "{fused} {apart}");
+        }
     }
 
     #[test]
