@@ -44,7 +44,7 @@ pub struct Demo {
     #[command(flatten)]
     precision: PrecisionArguments,
     /// What decides the data, the initial parameters and the order of training
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// A short form, in seconds: fewer samples and steps
     #[arg(long)]
