@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 /// One file may take this long to read, in time of the processor: how busy the machine is with other things is not the file's doing.
 /// Without optimisation and with every addition checked, scaling the largest pictures takes three times as long.
 pub const TIME: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
+/// A picture at the limit of what may be decoded may take this long: its size is what the user allowed.
+pub const LARGEST: Duration = Duration::from_secs(3);
 /// And this much memory, in bytes, the file itself included.
 pub const MEMORY: usize = 256 << 20;
 /// Where a reader is not merely slow but stuck: the program ends, and says with which file.
