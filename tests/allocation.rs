@@ -2,28 +2,15 @@
 //! so, nothing stays allocated, and a smaller batch then works.
 #![cfg(debug_assertions)] // allocations are rationed and counted only then
 
+mod common;
+
+use common::small;
 use trimodal::check::{drawn_batch, test_devices};
 use trimodal::device::ration::Rationed;
 use trimodal::model::batch::{Batch, Capacity};
-use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::{Config, Parameters};
 use trimodal::train::{Options, Schedule, Trainer};
 use trimodal::{DType, Device, Error, Result, Tensor};
-
-fn config() -> Config {
-    Config {
-        hidden_size: 16,
-        intermediate_size: 24,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        head_dim: 8,
-        max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true }),
-        audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
-        ..Config::meadow(40)
-    }
-}
 
 /// From nothing to a step's loss.
 fn set_up_and_step(config: &Config, device: &Device, options: Options, batch: &Batch) -> Result<f32> {
@@ -34,7 +21,7 @@ fn set_up_and_step(config: &Config, device: &Device, options: Options, batch: &B
 }
 
 fn every_allocation_may_fail(device: &Device, options: Options) {
-    let config = config();
+    let config = small();
     let (large, smaller) = (drawn_batch(&config, "large", 40), drawn_batch(&config, "smaller", 2));
     let rationed = Rationed::new(usize::MAX, u64::MAX);
     let expected = set_up_and_step(&config, device, options, &large).unwrap();

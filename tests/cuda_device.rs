@@ -2,6 +2,8 @@
 //! it passes to a driver, and what it does with the driver's answers, is tested wherever the tests are.
 #![cfg(target_os = "linux")]
 
+mod common;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -97,9 +99,8 @@ fn a_step_has_the_emulators_bits() {
 #[test]
 fn a_replayed_step_has_the_bits_of_a_launched_one() {
     use trimodal::check::drawn_batch;
+    use trimodal::model::Parameters;
     use trimodal::model::batch::Capacity;
-    use trimodal::model::config::{AudioConfig, VisionConfig};
-    use trimodal::model::{Config, Parameters};
     use trimodal::train::{Options, Schedule, Trainer};
     use trimodal::{DType, Device};
     const STEPS: usize = 10;
@@ -130,18 +131,7 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
         return;
     };
     let device = Device::open("cuda", None).unwrap();
-    let config = Config {
-        hidden_size: 16,
-        intermediate_size: 24,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        head_dim: 8,
-        max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true }),
-        audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
-        ..Config::meadow(40)
-    };
+    let config = common::small();
     // Four numbers of rows, two of which are padded to the same shape.
     let batches: Vec<_> = (0..STEPS).map(|i| drawn_batch(&config, &format!("batch {i}"), if i < STEPS / 2 { 3 + i % 2 } else { 12 - i % 2 })).collect();
     let rows = batches.iter().map(|b| b.rows()).max().unwrap();

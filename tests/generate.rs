@@ -1,37 +1,15 @@
 //! Using a model: generation with its cache, sampling, and scoring, against the training step's forward pass.
 
-use trimodal::check::{drawn_sequence, test_devices};
+mod common;
+
+use common::{sequences, tiny};
+use trimodal::check::test_devices;
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Row, Sequence};
-use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::generate::{Generator, Sampling, prompt_of};
 use trimodal::model::score::Scorer;
 use trimodal::model::{Config, Parameters};
-use trimodal::ops::case::Draw;
 use trimodal::train::{Schedule, Trainer};
 use trimodal::{DType, Device, Error};
-
-/// Everything at once and nothing a power of two.
-fn tiny() -> Config {
-    Config {
-        hidden_size: 12,
-        intermediate_size: 20,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 6,
-        max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 12, patch_size: 4, bidirectional: true }),
-        audio_config: Some(AudioConfig { num_mel_bins: 5, sample_rate: 16_000, clip_seconds: 0.1, layers: 3 }),
-        ..Config::meadow(23)
-    }
-}
-
-fn sequences(config: &Config) -> Vec<Sequence> {
-    let mut draw = Draw::new("sequences");
-    [(true, true, 4), (true, false, 3), (false, true, 5), (false, false, 6)]
-        .map(|(picture, sound, words)| drawn_sequence(config, &mut draw, picture, sound, words))
-        .into()
-}
 
 fn packer(config: &Config) -> Packer<'_> {
     Packer { config, budget: 200, placeholders: Placeholders { image: 1, audio: 2 } }

@@ -1,13 +1,11 @@
 //! `trimodal data`: what is in a data set, before anyone trains on it.
 
-use super::terminal::{Paint, line, stop_flag, thousands};
+use super::live::{advance, progress};
+use super::terminal::{Paint, line, thousands};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use trimodal::data::inspect::{Counts, Report, RowsOf, Spread, inspect};
 use trimodal::data::{Dataset, Sizes, Tokenizer};
 use trimodal::report::{Cell, contact_sheet};
@@ -73,13 +71,8 @@ impl Data {
             sound: config.audio_config.as_ref().map_or(0, |audio| audio.rows() + 2),
         };
         let sizes = sizes(&config);
-        let style = ProgressStyle::with_template("decoding {bar:40} {human_pos} of {human_len}, {eta} left").expect("a fixed template");
-        let bar = ProgressBar::new(0).with_style(style);
-        let found = inspect(&dataset, &sizes, rows, &tokenizer, &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-            if stop_flag().load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        let bar = progress("decoding");
+        let found = inspect(&dataset, &sizes, rows, &tokenizer, &mut |done, total| advance(&bar, done, total));
         bar.finish_and_clear();
         let found = found?;
         line(summary(&self.data, &found, rows, &self.config));

@@ -1,7 +1,7 @@
 //! `trimodal demo`: draws a data set, trains on it, and shows what was learned.
 
 use super::eval::{described, scores_table};
-use super::live::{self, advance, in_split, load, progress};
+use super::live::{self, advance, load, progress};
 use super::terminal::{Paint, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
@@ -105,7 +105,7 @@ impl Demo {
         let mut splits: BTreeMap<&str, Scores> = BTreeMap::new();
         let (mut iid, mut sheet) = (Vec::new(), Vec::new());
         for split in SPLITS {
-            let examples = load(&dataset, config, tokenizer, &device, "decoding", in_split(&dataset, split))?;
+            let examples = load(&dataset, config, tokenizer, &device, "decoding", |row| row.split.as_deref() == Some(split))?;
             let (scores, captions) = judge.scores(&examples, split)?;
             splits.insert(split, scores);
             sheet.extend(shown(&examples, &captions, 12));

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tempfile::NamedTempFile;
-use trimodal::data::Limits;
+use trimodal::data::{Content, Limits};
 pub(super) use trimodal::describe::example;
 use trimodal::describe::{Answer, Describer};
 use trimodal::model::generate::Sampling;
@@ -145,23 +145,6 @@ impl Input {
     }
 }
 
-/// What lies in a file, by its first bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Content {
-    Picture,
-    Sound,
-}
-
-fn content(head: &[u8]) -> Option<Content> {
-    if head.starts_with(b"\x89PNG\r\n\x1a\n") || head.starts_with(b"\xff\xd8\xff") {
-        Some(Content::Picture)
-    } else if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WAVE") {
-        Some(Content::Sound)
-    } else {
-        None
-    }
-}
-
 /// The pictures and the sounds; standard input becomes a temporary file, which lives as long as the third.
 fn inputs(images: &[PathBuf], sounds: &[PathBuf]) -> Result<(Vec<Input>, Vec<Input>, Option<NamedTempFile>)> {
     let dash = Path::new("-");
@@ -193,7 +176,7 @@ fn standard_input() -> Result<(NamedTempFile, Content)> {
     let mut head = Vec::new();
     let mut stdin = std::io::stdin().lock();
     (&mut stdin).take(12).read_to_end(&mut head).map_err(Error::io(name, "read"))?;
-    let Some(content) = content(&head) else {
+    let Some(content) = Content::of(&head) else {
         let found = if head.is_empty() { "it is empty" } else { "it is neither" };
         return Err(Error::file(name, format!("expected a picture (PNG, JPEG) or a sound (WAV): {found}")));
     };
@@ -304,6 +287,7 @@ mod tests {
 
     #[test]
     fn content_by_the_first_bytes() {
+        let content = Content::of;
         assert_eq!(content(b"\x89PNG\r\n\x1a\n...."), Some(Content::Picture));
         assert_eq!(content(b"\xff\xd8\xff\xe0"), Some(Content::Picture));
         assert_eq!(content(b"RIFF\0\0\0\0WAVE"), Some(Content::Sound));

@@ -12,15 +12,6 @@ use trimodal::train::run::{Ended, Evaluation, Event};
 use trimodal::train::{Example, Run, examples, log};
 use trimodal::{Device, Error, Result, bench, report};
 
-/// Which rows belong to a split. A data set without splits is all `train`.
-pub(super) fn in_split<'a>(dataset: &Dataset, split: &'a str) -> impl Fn(&Row) -> bool + use<'a> {
-    let without_splits = dataset.rows().iter().all(|row| row.split.is_none()); // asked once, not for every row
-    move |row| match &row.split {
-        Some(named) => named == split,
-        None => without_splits && split == "train",
-    }
-}
-
 /// Decodes the rows of a data set under a progress bar; ctrl-C stops it.
 pub(super) fn load(
     dataset: &Dataset,

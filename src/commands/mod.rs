@@ -17,6 +17,7 @@ mod train;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
+use trimodal::data::contained;
 use trimodal::train::fit::Precision;
 use trimodal::{Device, Error, Result};
 
@@ -105,12 +106,10 @@ pub fn main() -> ExitCode {
     // A panic is a bug of ours. Say so in one line instead of a backtrace that helps nobody.
     std::panic::set_hook(Box::new(|panic| {
         // A decoder that gives up on a file: the error that comes of it names the file.
-        if trimodal::data::contained::inside() {
+        if contained::inside() {
             return;
         }
-        let payload = panic.payload();
-        let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let what = text.unwrap_or("no message");
+        let what = contained::said(panic.payload()).unwrap_or("no message");
         let place = panic.location().map(|l| format!(" at {l}")).unwrap_or_default();
         eprintln!("error: this is a bug in trimodal, please report it: {what}{place}");
     }));

@@ -1,5 +1,6 @@
 //! Decoders are other people's, and the files are anybody's: where a decoder panics, that file is refused and the program goes on.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,6 +13,11 @@ pub fn inside() -> bool {
     INSIDE.get()
 }
 
+/// What a panic says, where it says something.
+pub fn said(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+}
+
 /// Runs a decoder. A panic of its is an error like any other; whatever it was working on is dropped.
 pub(crate) fn contained<T>(decode: impl FnOnce() -> std::result::Result<T, String>) -> std::result::Result<T, String> {
     let outer = INSIDE.replace(true);
@@ -19,8 +25,8 @@ pub(crate) fn contained<T>(decode: impl FnOnce() -> std::result::Result<T, Strin
     let result = catch_unwind(AssertUnwindSafe(decode));
     INSIDE.set(outer);
     result.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Err(format!("the decoder gave up: {}", text.unwrap_or("it does not say why").replace('\n', " ")))
+        let text = said(&*panic).unwrap_or("it does not say why");
+        Err(format!("the decoder gave up: {}", text.replace('\n', " ")))
     })
 }
 

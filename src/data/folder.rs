@@ -20,7 +20,7 @@ pub use super::row::{Origin, Part, Row};
 use super::loader::{Bad, LISTED};
 use super::parallel::parallel;
 use super::safe::{Folder, regular};
-use super::{Limits, Picture, Sample, picture, shards, sound, table, walk};
+use super::{Content, Limits, Picture, Sample, picture, shards, sound, table, walk};
 use crate::{Error, Result};
 
 /// The name of the table inside a data folder.
@@ -291,7 +291,7 @@ impl Dataset {
     /// As [`Dataset::sample`].
     pub fn measured_sample(&self, row: &Row, sizes: &Sizes) -> Result<(Sample, Measure)> {
         let mut decoded = Decoded::default();
-        for (part, expected) in [(&row.file, None), (&row.picture, Some(Kind::Picture)), (&row.sound, Some(Kind::Sound))] {
+        for (part, expected) in [(&row.file, None), (&row.picture, Some(Content::Picture)), (&row.sound, Some(Content::Sound))] {
             if let Some(part) = part {
                 self.decode(row, part, expected, sizes, &mut decoded).map_err(|what| self.error(row, self.about(row, part, &what)))?;
             }
@@ -325,7 +325,7 @@ impl Dataset {
     }
 
     /// Opens a picture or sound, finds out which it is, and decodes it.
-    fn decode(&self, row: &Row, part: &Part, expected: Option<Kind>, sizes: &Sizes, into: &mut Decoded) -> std::result::Result<(), String> {
+    fn decode(&self, row: &Row, part: &Part, expected: Option<Content>, sizes: &Sizes, into: &mut Decoded) -> std::result::Result<(), String> {
         let (mut file, bytes) = match part {
             Part::File(name) => self.folder.file(name)?,
             Part::Member { at, bytes } => {
@@ -340,14 +340,14 @@ impl Dataset {
         };
         let mut start = Vec::with_capacity(12);
         (&mut file).take(bytes.min(12)).read_to_end(&mut start).map_err(|error| format!("cannot read it: {error}"))?;
-        let kind = Kind::of(&start).or(expected);
+        let kind = Content::of(&start).or(expected);
         let rest = file.take(bytes - start.len() as u64);
         let reader = Cursor::new(start).chain(rest);
         match (expected, kind) {
-            (Some(Kind::Picture), Some(Kind::Sound)) => Err("expected a PNG or JPEG picture, found a WAV sound".into()),
-            (Some(Kind::Sound), Some(Kind::Picture)) => Err("expected a WAV sound, found a picture".into()),
+            (Some(Content::Picture), Some(Content::Sound)) => Err("expected a PNG or JPEG picture, found a WAV sound".into()),
+            (Some(Content::Sound), Some(Content::Picture)) => Err("expected a WAV sound, found a picture".into()),
             (None, None) => Err("expected a PNG or JPEG picture or a WAV sound, found something else".into()),
-            (_, Some(Kind::Sound)) => {
+            (_, Some(Content::Sound)) => {
                 let read = sound::read(reader, bytes, sizes.sample_rate, sizes.samples, &self.limits)?;
                 if into.sound.replace(read).is_some() { Err("the row has two sounds, `file_name` and `audio`".into()) } else { Ok(()) }
             }
@@ -390,22 +390,6 @@ pub const NO_TEXT: &str = "the row has no `text`; a caption is needed to train (
 struct Decoded {
     picture: Option<(Picture, (u32, u32))>,
     sound: Option<(Vec<f32>, sound::Measure)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Picture,
-    Sound,
-}
-
-impl Kind {
-    /// Told by the first bytes of a file.
-    fn of(start: &[u8]) -> Option<Self> {
-        if start.starts_with(b"\x89PNG") || start.starts_with(&[0xff, 0xd8]) {
-            return Some(Kind::Picture);
-        }
-        (start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WAVE")).then_some(Kind::Sound)
-    }
 }
 
 impl Bad {

@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
+use super::contained::said;
 use super::folder::Sizes;
 use super::{Dataset, Sample, order};
 use crate::error::{Error, Result};
@@ -386,8 +387,7 @@ impl<T: Send + 'static> Workers<T> {
 }
 
 fn panicked(row: usize, panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::Usage(format!("row {row} of the data set: this is a bug in trimodal, please report it: {}", text.unwrap_or("no message")))
+    Error::Usage(format!("row {row} of the data set: this is a bug in trimodal, please report it: {}", said(panic).unwrap_or("no message")))
 }
 
 impl<T> Drop for Workers<T> {

@@ -20,7 +20,7 @@ pub(crate) mod order;
 mod parallel;
 pub mod picture;
 mod row;
-mod safe;
+pub(crate) mod safe;
 mod shards;
 pub mod sound;
 mod table;
@@ -30,7 +30,6 @@ mod walk;
 
 pub use folder::{Dataset, Fit, Row, Sizes};
 pub use picture::Picture;
-pub(crate) use safe::regular;
 pub use tokenizer::Tokenizer;
 
 /// What a data set may ask of this machine. A file beyond a limit is refused before it is decoded; the message names the limit.
@@ -74,6 +73,25 @@ impl Limits {
     /// `found a line of 2000000 bytes: more than the limit line_bytes = 1048576`
     pub(crate) fn beyond(name: &str, what: &str, found: impl std::fmt::Display, unit: &str, limit: impl std::fmt::Display) -> String {
         format!("found {what} {found} {unit}: more than the limit {name} = {limit}")
+    }
+}
+
+/// What a file that is neither text nor table holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// A PNG or JPEG picture.
+    Picture,
+    /// A WAV sound.
+    Sound,
+}
+
+impl Content {
+    /// Told by the first twelve bytes of a file, not by its name.
+    pub fn of(start: &[u8]) -> Option<Self> {
+        if start.starts_with(b"\x89PNG\r\n\x1a\n") || start.starts_with(b"\xff\xd8\xff") {
+            return Some(Content::Picture);
+        }
+        (start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WAVE")).then_some(Content::Sound)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opening the files of a data folder, and no others.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::row::check_path;
@@ -68,6 +68,26 @@ pub(crate) fn regular(path: &Path, limit: u64) -> std::result::Result<(File, u64
     let file = File::open(path).map_err(cannot)?;
     let bytes = check(file.metadata().map_err(cannot)?)?;
     Ok((file, bytes))
+}
+
+/// What is in a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::File`] for anything else at this path, [`Error::Io`] where the system refuses.
+pub(crate) fn contents(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let (file, length) = regular(path, limit).map_err(|what| Error::file(path, what))?;
+    let mut bytes = Vec::with_capacity(length as usize);
+    // The file may have grown since its length was asked for.
+    file.take(length).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    Ok(bytes)
+}
+
+/// [`contents`] as text.
+///
+/// # Errors
+/// Those, and [`Error::File`] with the byte where it is no UTF-8.
+pub(crate) fn text(path: &Path, limit: u64) -> Result<String> {
+    String::from_utf8(contents(path, limit)?).map_err(|e| Error::file_at(path, format!("byte {}", e.utf8_error().valid_up_to()), "not UTF-8"))
 }
 
 /// Whether an open file is the one at a path.

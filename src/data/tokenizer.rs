@@ -1,7 +1,6 @@
 //! Captions to numbers and back: byte-level BPE, trained on the captions, in the format of the `tokenizers` crate.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::Path;
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -9,7 +8,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizedString, Normalizer, TokenizerBuilder};
 
 use super::contained::contained;
-use super::safe::regular;
+use super::safe::contents;
 use crate::{Error, Result};
 
 /// The special tokens, in the order of their ids (0, 1, …) in a tokenizer that [`Tokenizer::train`] made.
@@ -103,7 +102,7 @@ impl Tokenizer {
     /// # Errors
     /// A missing or damaged file, or a vocabulary without our [special tokens](SPECIAL).
     pub fn load(path: &Path) -> Result<Self> {
-        Self::from_bytes(&contents(path)?).map_err(|what| Error::file(path, what))
+        Self::from_bytes(&contents(path, FILE_LIMIT)?).map_err(|what| Error::file(path, what))
     }
 
     /// Takes anybody's `tokenizer.json` (a Qwen3 folder's, say) and gives it the [special tokens](SPECIAL) that it does not have,
@@ -121,7 +120,7 @@ impl Tokenizer {
     /// # Errors
     /// As there, with the file's name.
     pub fn adopt_file(path: &Path) -> Result<Adopted> {
-        Self::adopted(&contents(path)?).map_err(|what| Error::file(path, what))
+        Self::adopted(&contents(path, FILE_LIMIT)?).map_err(|what| Error::file(path, what))
     }
 
     fn adopted(bytes: &[u8]) -> std::result::Result<Adopted, String> {
@@ -237,14 +236,6 @@ pub struct Adopted {
     pub added: Vec<&'static str>,
     /// Those that it had, with the ids that it gave them.
     pub kept: Vec<&'static str>,
-}
-
-/// The bytes of a tokenizer's file.
-fn contents(path: &Path) -> Result<Vec<u8>> {
-    let (file, length) = regular(path, FILE_LIMIT).map_err(|what| Error::file(path, what))?;
-    let mut bytes = Vec::with_capacity(length as usize);
-    file.take(length).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-    Ok(bytes)
 }
 
 /// Reads a `tokenizer.json` of any kind that can be trusted not to bring the program down.

@@ -1,10 +1,9 @@
 //! `config.json`: Qwen3's keys at the top level, ours for pictures and sounds in two sub-objects.
 
 use crate::data::folder::Fit;
-use crate::data::regular;
+use crate::data::safe::contents;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::io::Read;
 use std::path::Path;
 
 /// A longer `config.json` is refused before it is read: ours have a kilobyte.
@@ -205,10 +204,7 @@ impl Config {
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] with the line.
     pub fn read(path: &Path) -> Result<Self> {
-        let (file, length) = regular(path, FILE_LIMIT).map_err(|what| Error::file(path, what))?;
-        let mut bytes = Vec::with_capacity(length as usize);
-        file.take(length).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-        serde_json::from_slice(&bytes)
+        serde_json::from_slice(&contents(path, FILE_LIMIT)?)
             .map_err(|e| Error::file_at(path, format!("line {}, column {}", e.line(), e.column()), format!("not a model's config: {e}")))
     }
 

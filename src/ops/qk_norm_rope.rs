@@ -17,7 +17,7 @@
 //! of them, or has them in one matrix, can use it as it is.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::rms_norm::dot;
+use super::rms_norm::{add_in_order, dot};
 use super::{Sizes, activation, dims_bytes, expect, expect_len, expect_workspace, on_real, rope, rows_per_task, size, statistic, sum};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Launch, variant};
@@ -60,10 +60,7 @@ impl Dims {
             return Err(Error::mismatch(OP, "table", "at least one position", table.shape()));
         }
         if let Device::Cpu = device {
-            let position = position.cpu::<i32>();
-            if let Some(at) = position.iter().position(|&p| p < 0 || p as usize >= table.rows()) {
-                return Err(Error::mismatch(OP, "position", format!("numbers within 0..{}", table.rows()), format!("{} at {at}", position[at])));
-            }
+            rope::expect_positions(OP, position, table)?;
         }
         Ok(Dims {
             rows: size(OP, "rows", x.rows())?,
@@ -86,7 +83,7 @@ fn parts(all: usize) -> usize {
 
 /// Elements of workspace that [`backward`] needs for `N` rows of `H` heads.
 pub fn workspace(rows: usize, heads: usize, head_dim: usize) -> usize {
-    parts(rows * heads) * head_dim
+    parts(rows.saturating_mul(heads)).saturating_mul(head_dim)
 }
 
 /// `y`: every head of `x` normalised, times `weight`, turned by its row's position.
@@ -210,7 +207,7 @@ fn forward_rows<T: Real>(x: &[T], weight: &[T], position: &[i32], table: &[T], e
     let row_len = x.len() / position.len();
     let heads = row_len / columns;
     for (row, &p) in position.iter().enumerate() {
-        split(&table[p as usize * columns..][..columns], turn);
+        rope::split(&table[p as usize * columns..][..columns], T::one(), turn);
         let range = row * row_len..(row + 1) * row_len;
         let out = y[range.clone()].chunks_exact_mut(columns).zip(&mut rstd[row * heads..(row + 1) * heads]);
         for (x, (y, rstd)) in x[range].chunks_exact(columns).zip(out) {
@@ -219,29 +216,20 @@ fn forward_rows<T: Real>(x: &[T], weight: &[T], position: &[i32], table: &[T], e
             for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
                 *y = x * r * w;
             }
-            rotate(y, turn, T::one());
+            rotate(y, turn);
         }
     }
 }
 
-/// Turns one head, which is in the first-level cache, by the angles (or back by them: sign −1).
+/// Turns one head, which is in the first-level cache, by the angles.
 #[inline(always)]
-fn rotate<T: Real>(head: &mut [T], turn: &[T], sign: T) {
+fn rotate<T: Real>(head: &mut [T], turn: &[T]) {
     let half = head.len() / 2;
     let ((low, high), (cos, sin)) = (head.split_at_mut(half), turn.split_at(half));
     for (((low, high), &cos), &sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
-        let (a, b, sin) = (*low, *high, sin * sign);
+        let (a, b) = (*low, *high);
         *low = a * cos - b * sin;
         *high = b * cos + a * sin;
-    }
-}
-
-/// One row of the table as cosines, then sines.
-#[inline(always)]
-fn split<T: Real>(row: &[T], turn: &mut [T]) {
-    let (cos, sin) = turn.split_at_mut(row.len() / 2);
-    for ((pair, cos), sin) in row.chunks_exact(2).zip(cos).zip(sin) {
-        (*cos, *sin) = (pair[0], pair[1]);
     }
 }
 
@@ -271,11 +259,7 @@ fn backward_cpu<T: Real>(
             share
         })
         .collect();
-    for share in shares {
-        for (total, part) in dweight.cpu_mut::<T>().iter_mut().zip(share) {
-            *total += part;
-        }
-    }
+    add_in_order(dweight.cpu_mut(), shares);
 }
 
 #[multiversion(targets = "simd")]
@@ -286,11 +270,11 @@ fn backward_rows<T: Real>(x: &[T], weight: &[T], rstd: &[T], position: &[i32], t
     let row_len = x.len() / position.len();
     let heads = row_len / columns;
     for (row, &p) in position.iter().enumerate() {
-        split(&table[p as usize * columns..][..columns], turn);
+        rope::split(&table[p as usize * columns..][..columns], -T::one(), turn); // back
         let range = row * row_len..(row + 1) * row_len;
         let given = x[range.clone()].chunks_exact(columns).zip(&rstd[row * heads..(row + 1) * heads]);
         for (d, (x, &r)) in gradient[range].chunks_exact_mut(columns).zip(given) {
-            rotate(d, turn, -T::one());
+            rotate(d, turn);
             for (((d, dw), &x), &w) in d.iter_mut().zip(dweight.iter_mut()).zip(x).zip(weight) {
                 *dw += *d * x * r;
                 *d *= w;

@@ -117,11 +117,8 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
     }
     match &device {
         Device::Cpu => {
-            let position = position.cpu::<i32>();
-            if let Some(at) = position.iter().position(|&p| p < 0 || p as usize >= table.rows()) {
-                return Err(Error::mismatch(OP, "position", format!("numbers within 0..{}", table.rows()), format!("{} at {at}", position[at])));
-            }
-            on_real!(dtype, rotate_cpu::<T>(dims, x, position, table, y));
+            expect_positions(OP, position, table)?;
+            on_real!(dtype, rotate_cpu::<T>(dims, x, position.cpu::<i32>(), table, y));
         }
         Device::Gpu(gpu) => {
             let pairs = dims.pairs as usize;
@@ -133,6 +130,15 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
         }
     }
     Ok(())
+}
+
+/// On the CPU, where the host sees them: every position has a row of the table.
+pub(super) fn expect_positions(op: &'static str, position: &Tensor, table: &Tensor) -> Result<()> {
+    let position = position.cpu::<i32>();
+    match position.iter().position(|&p| p < 0 || p as usize >= table.rows()) {
+        None => Ok(()),
+        Some(at) => Err(Error::mismatch(op, "position", format!("numbers within 0..{}", table.rows()), format!("{} at {at}", position[at]))),
+    }
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,16 +153,22 @@ fn rotate_cpu<T: Real>(dims: Dims, x: &Tensor, position: &[i32], table: &Tensor,
     });
 }
 
+/// One row of the table as cosines, then sines, which `sign` −1 turns round.
+#[inline(always)]
+pub(super) fn split<T: Real>(row: &[T], sign: T, turn: &mut [T]) {
+    let (cos, sin) = turn.split_at_mut(row.len() / 2);
+    for ((pair, cos), sin) in row.chunks_exact(2).zip(cos).zip(sin) {
+        (*cos, *sin) = (pair[0], pair[1] * sign);
+    }
+}
+
 /// `turn` holds one row's cosines, then its sines, so that the loop over a head reads them side by side with its halves.
 #[multiversion(targets = "simd")]
 fn rotate_rows<T: Real>(x: &[T], position: &[i32], table: &[T], sign: T, row_len: usize, turn: &mut [T], y: &mut [T]) {
     let half = turn.len() / 2;
-    let (cos, sin) = turn.split_at_mut(half);
     for ((x, y), &p) in x.chunks_exact(row_len).zip(y.chunks_exact_mut(row_len)).zip(position) {
-        let from = &table[p as usize * 2 * half..][..2 * half];
-        for ((pair, cos), sin) in from.chunks_exact(2).zip(cos.iter_mut()).zip(sin.iter_mut()) {
-            (*cos, *sin) = (pair[0], pair[1] * sign);
-        }
+        split(&table[p as usize * 2 * half..][..2 * half], sign, turn);
+        let (cos, sin) = turn.split_at(half);
         for (x, y) in x.chunks_exact(2 * half).zip(y.chunks_exact_mut(2 * half)) {
             let ((a, b), (low, high)) = (x.split_at(half), y.split_at_mut(half));
             for (((((low, high), &a), &b), &cos), &sin) in low.iter_mut().zip(high).zip(a).zip(b).zip(cos.iter()).zip(sin.iter()) {

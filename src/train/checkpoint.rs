@@ -10,14 +10,14 @@ use super::files::{LEFTOVER, Safetensors, sync_folder, write_atomically, write_s
 use super::settings::Settings;
 use super::step::Trainer;
 use crate::data::loader::Position;
-use crate::data::regular;
+use crate::data::safe;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -132,7 +132,7 @@ pub fn sweep(run: &Path) {
 /// [`Error::Io`] or [`Error::File`] with the line.
 pub fn read_state(checkpoint: &Path) -> Result<State> {
     let path = checkpoint.join(STATE);
-    let text = read_text(&path)?;
+    let text = safe::text(&path, MOST_TEXT)?;
     serde_json::from_str(&text)
         .map_err(|e| Error::file_at(&path, format!("line {}, column {}", e.line(), e.column()), format!("not the state of a training run: {e}")))
 }
@@ -300,7 +300,7 @@ fn named(run: &Path, file: &str) -> Result<Option<String>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = read_text(&path)?;
+    let text = safe::text(&path, MOST_TEXT)?;
     let name = text.trim();
     if parse(name).is_none() {
         return Err(Error::file(&path, format!("expected the name of a checkpoint, such as step-00000100, found {name:?}")));
@@ -309,13 +309,6 @@ fn named(run: &Path, file: &str) -> Result<Option<String>> {
         return Err(Error::file(&path, format!("names {name}, which is not there; write the name of a checkpoint that is into it")));
     }
     Ok(Some(name.to_string()))
-}
-
-fn read_text(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    let (file, length) = regular(path, MOST_TEXT).map_err(|what| Error::file(path, what))?;
-    file.take(length).read_to_string(&mut text).map_err(Error::io(path, "read"))?;
-    Ok(text)
 }
 
 /// Removes all checkpoints but the newest `keep`, the best, and the one that was just written. Each gives up its name before it is

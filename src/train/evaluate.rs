@@ -1,8 +1,8 @@
 //! What has it learned? Captions of held-out samples, word for word and attribute by attribute, beside chance.
 
 use super::examples::{Example, placeholders};
-use super::fit::derangement;
 use crate::data::meadow::words::{ATTRIBUTE, parse};
+use crate::data::order::{below, stream};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Packer};
@@ -186,6 +186,17 @@ pub fn describe(
     }
     let _ = progress(examples.len(), examples.len());
     Ok(captions)
+}
+
+/// A random order of `n` things in which as few as possible stay in place: for shuffling a modality between samples.
+fn derangement(n: usize, seed: u64) -> Vec<usize> {
+    // Sattolo's algorithm: one cycle, so that nothing stays where it was (for n > 1).
+    let mut rng = stream(seed, 0, n as u64);
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in (1..n).rev() {
+        order.swap(i, below(&mut rng, i));
+    }
+    order
 }
 
 /// The examples with a modality shuffled between those that have it, or blanked in all of them.

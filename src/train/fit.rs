@@ -4,7 +4,7 @@ use super::examples::{Example, Preparer, placeholders};
 use super::schedule::Schedule;
 use super::step::{Options, Trainer};
 use crate::data::loader::{self, Bad, Loader, Position, Visit};
-use crate::data::order::{below, stream};
+use crate::data::order::stream;
 use crate::data::tokenizer::Special;
 use crate::data::{Dataset, Tokenizer};
 use crate::error::{Error, Result};
@@ -171,15 +171,4 @@ fn relight(pixels: &mut [u8], gain: [f32; 3]) {
 
 fn uniform(rng: &mut ChaCha8Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 / (1 << 24) as f32
-}
-
-/// A random order of `n` things in which as few as possible stay in place: for shuffling a modality between samples.
-pub(super) fn derangement(n: usize, seed: u64) -> Vec<usize> {
-    // Sattolo's algorithm: one cycle, so that nothing stays where it was (for n > 1).
-    let mut rng = stream(seed, 0, n as u64);
-    let mut order: Vec<usize> = (0..n).collect();
-    for i in (1..n).rev() {
-        order.swap(i, below(&mut rng, i));
-    }
-    order
 }

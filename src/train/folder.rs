@@ -42,15 +42,15 @@ impl ModelFolder {
             return Err(Error::file(path.join("tokenizer.json"), what));
         }
         let weights = path.join("model.safetensors");
-        expect_parameters(&weights, &config)?;
+        let file = expect_parameters(&weights, &config)?;
         let mut parameters = Parameters::zeros(&config, device, dtype)?;
-        read_parameters(&weights, &mut parameters)?;
+        fill(&weights, file, &mut parameters)?;
         Ok(ModelFolder { path: path.to_path_buf(), config, parameters, tokenizer })
     }
 }
 
 /// Checks that a file holds a config's tensors before memory for them is asked for: a config may claim any size.
-fn expect_parameters(path: &Path, config: &Config) -> Result<()> {
+fn expect_parameters(path: &Path, config: &Config) -> Result<Safetensors> {
     let file = Safetensors::open(path)?;
     let tensors = file.tensors().count();
     if config.num_hidden_layers > tensors {
@@ -58,7 +58,8 @@ fn expect_parameters(path: &Path, config: &Config) -> Result<()> {
     }
     let shapes = Parameters::build(config, &mut |shape| Ok(shape.to_vec()))?;
     let expected: Vec<(String, Vec<usize>)> = shapes.named().into_iter().map(|(name, shape)| (name, shape.clone())).collect();
-    file.expect(&expected)
+    file.expect(&expected)?;
+    Ok(file)
 }
 
 /// Fills parameters from a safetensors file with exactly their names and shapes, in f32, bf16 or f16.
@@ -66,11 +67,17 @@ fn expect_parameters(path: &Path, config: &Config) -> Result<()> {
 /// # Errors
 /// [`Error::File`] naming the first tensor that is missing, superfluous, of another shape or dtype, or not finite.
 pub fn read_parameters(path: &Path, parameters: &mut Parameters) -> Result<()> {
-    let mut file = Safetensors::open(path)?;
+    let file = Safetensors::open(path)?;
     let expected: Vec<(String, Vec<usize>)> = parameters.named().into_iter().map(|(name, t)| (name, t.shape().dims().to_vec())).collect();
     file.expect(&expected)?;
+    fill(path, file, parameters)
+}
+
+/// Fills parameters from an open file that holds exactly theirs.
+fn fill(path: &Path, mut file: Safetensors, parameters: &mut Parameters) -> Result<()> {
+    let names: Vec<(String, Vec<usize>)> = parameters.named().into_iter().map(|(name, t)| (name, t.shape().dims().to_vec())).collect();
     let dtypes: BTreeMap<String, DType> = file.tensors().map(|(name, _, dtype)| (name.to_string(), dtype)).collect();
-    for ((name, shape), tensor) in expected.into_iter().zip(parameters.each_mut()) {
+    for ((name, shape), tensor) in names.into_iter().zip(parameters.each_mut()) {
         let bytes = file.read(&name)?;
         tensor.write_f64(&numbers(path, &name, &shape, dtypes[&name], &bytes)?)?;
     }

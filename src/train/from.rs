@@ -7,6 +7,7 @@
 use super::files::Safetensors;
 use super::folder::numbers;
 use super::settings::Settings;
+use crate::data::safe::contents;
 use crate::data::tokenizer::{Adopted, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -14,7 +15,6 @@ use crate::model::{Config, Parameters};
 use crate::tensor::{DType, Tensor};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 const SINGLE: &str = "model.safetensors";
@@ -86,8 +86,7 @@ pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Sta
 /// Newer versions of `transformers` write the rotary base into `rope_parameters`. Frequencies that are scaled are refused: they would
 /// be read as others than they are.
 fn rotation(path: &Path, config: &mut Config) -> Result<()> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| Error::file(path, e))?;
+    let json: serde_json::Value = serde_json::from_slice(&contents(path, MOST_INDEX)?).map_err(|e| Error::file(path, e))?;
     for key in ["rope_scaling", "rope_parameters"] {
         let rope = &json[key];
         let kind = rope["rope_type"].as_str().or(rope["type"].as_str()).unwrap_or("default");
@@ -148,10 +147,8 @@ impl Files {
             if !index.exists() {
                 return Err(Error::file(folder, format!("expected {SINGLE}, or {INDEX} and its shards, found neither")));
             }
-            let mut text = String::new();
-            let file = std::fs::File::open(&index).map_err(Error::io(&index, "open"))?;
-            file.take(MOST_INDEX).read_to_string(&mut text).map_err(Error::io(&index, "read"))?;
-            let read: Index = serde_json::from_str(&text).map_err(|e| Error::file_at(&index, format!("line {}, column {}", e.line(), e.column()), e))?;
+            let read: Index = serde_json::from_slice(&contents(&index, MOST_INDEX)?)
+                .map_err(|e| Error::file_at(&index, format!("line {}, column {}", e.line(), e.column()), e))?;
             names = read.weight_map.values().cloned().collect();
             map = Some(read.weight_map);
             if names.len() > MOST_SHARDS {

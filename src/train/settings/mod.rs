@@ -4,7 +4,7 @@
 pub mod file;
 pub mod keys;
 
-use super::fit::Precision;
+use super::fit::{Precision, Recipe};
 use super::schedule::{Schedule, Shape};
 use crate::data::Limits;
 use crate::data::folder::Fit;
@@ -174,6 +174,7 @@ impl Settings {
     /// The demo's: 48 × 48 pictures, half a second of sound, samples of up to 128 rows.
     fn meadow() -> Self {
         let (limits, loader) = (Limits::default(), loader::Options::default());
+        let Recipe { rows, hide, light, schedule, .. } = Recipe::meadow(2000, 0);
         Settings {
             model: Model {
                 preset: "meadow".into(),
@@ -203,8 +204,8 @@ impl Settings {
                 train_split: "train".into(),
                 tokenizer: String::new(),
                 max_vocabulary: 1024,
-                hide: 1.0,
-                light: 0.25,
+                hide: hide.into(),
+                light: light.into(),
                 on_bad_sample: OnBadSample::Stop,
                 workers: 0,
                 queue: loader.queue,
@@ -217,24 +218,24 @@ impl Settings {
                 max_line_bytes: limits.line_bytes,
             },
             training: Training {
-                steps: 2000,
+                steps: schedule.steps,
                 stop_after: 0,
                 seed: 0,
                 device: "auto".into(),
                 adapter: String::new(),
                 precision: PrecisionChoice::Auto,
-                rows: 1920,
+                rows,
                 accumulate: 1,
                 recompute: false,
-                learning_rate: 4e-3,
-                schedule: Shape::Cosine,
+                learning_rate: schedule.peak,
+                schedule: schedule.shape,
                 warmup: 0.04,
-                floor: 0.0,
-                beta1: 0.9,
-                beta2: 0.98,
-                eps: 1e-8,
-                weight_decay: 0.3,
-                max_norm: 1.0,
+                floor: schedule.floor,
+                beta1: schedule.beta1,
+                beta2: schedule.beta2,
+                eps: schedule.eps,
+                weight_decay: schedule.weight_decay,
+                max_norm: schedule.max_norm,
                 skip_nonfinite: 0,
             },
             saving: Saving { save_steps: 0, save_seconds: 60, keep: 3 },
