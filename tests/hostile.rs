@@ -106,8 +106,8 @@ impl Tally {
         if sentence.len() > MOST_WORDS || sentence.contains('\n') {
             return Some(format!("refused in more than a sentence: {sentence}"));
         }
-        // `, line 3` and `, byte 128` are ours, ` at line 3 column 5` is what other people's parsers say.
-        if !rest.starts_with(", ") && !rest.contains(" at line ") {
+        // `, line 3`, `, byte 128` and `(read up to byte 128 of 300)` are ours, ` at line 3 column 5` is what other people's parsers say.
+        if !rest.starts_with(", ") && ![" at line ", " byte ", " bytes"].iter().any(|place| rest.contains(place)) {
             let shape: String = rest.chars().take(60).map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
             if self.placeless.len() < 1_000 || self.placeless.contains_key(&shape) {
                 *self.placeless.entry(shape).or_default() += 1;

@@ -27,6 +27,7 @@ mod table;
 mod tar;
 pub mod tokenizer;
 mod walk;
+mod watched;
 
 pub use folder::{Dataset, Fit, Row, Sizes};
 pub use picture::Picture;

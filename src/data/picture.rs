@@ -1,5 +1,6 @@
 //! PNG and JPEG files to square RGB pixels.
 
+use std::cell::Cell;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use super::Limits;
 use super::contained::contained;
 use super::folder::Fit;
 use super::safe::regular;
+use super::watched::Watched;
 use crate::{Error, Result};
 
 /// A decoded picture.
@@ -73,14 +75,20 @@ fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::
         let mut allowed = image::Limits::default();
         (allowed.max_image_width, allowed.max_image_height) = (Some(limits.picture_side), Some(limits.picture_side));
         allowed.max_alloc = Some(limits.picture_bytes);
-        square(PngDecoder::with_limits(Cursor::new(bytes), allowed).map_err(|error| format!("not a readable PNG: {error}"))?, size, fit, limits)
-            .map_err(|error| format!("not a readable PNG: {error}"))
+        let at = Cell::new(0);
+        PngDecoder::with_limits(Watched::new(Cursor::new(bytes), &at), allowed)
+            .map_err(|error| error.to_string())
+            .and_then(|decoder| square(decoder, size, fit, limits))
+            .map_err(|error| format!("not a readable PNG: {error} (read up to byte {} of {})", at.get(), bytes.len()))
     } else if bytes.starts_with(&[0xff, 0xd8]) {
         let Some(segments) = jpeg_segments(bytes) else {
             return Err(format!("the JPEG is cut off: no end marker within its {} bytes", bytes.len()));
         };
         check_coefficients(&segments, limits)?;
-        square(JpegDecoder::new(Cursor::new(bytes)).map_err(|error| format!("not a readable JPEG: {error}"))?, size, fit, limits)
+        // This decoder takes the file whole and does not tell where in it.
+        JpegDecoder::new(Cursor::new(bytes))
+            .map_err(|error| error.to_string())
+            .and_then(|decoder| square(decoder, size, fit, limits))
             .map_err(|error| format!("not a readable JPEG: {error}"))
     } else {
         let start: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
@@ -271,5 +279,16 @@ mod tests {
                 assert!(decode(&bytes[..length], 5, &Limits::default()).is_err(), "{length} of {}", bytes.len());
             }
         }
+    }
+
+    #[test]
+    fn a_damaged_png_says_where() {
+        let mut bytes = png(5, 5, &[9; 75], image::ExtendedColorType::Rgb8);
+        let data = bytes.windows(4).position(|name| name == b"IDAT").unwrap();
+        bytes[data + 10] ^= 0xff;
+        let error = decode(&bytes, 5, &Limits::default()).unwrap_err();
+        let place: usize =
+            error.split("(read up to byte ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{error}")).parse().unwrap();
+        assert!((data..=bytes.len()).contains(&place), "{error}, the damage is at {}", data + 10);
     }
 }

@@ -1,5 +1,6 @@
 //! WAV files to one clip of mono samples.
 
+use std::cell::Cell;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use rubato::{Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFu
 use super::Limits;
 use super::contained::contained;
 use super::safe::regular;
+use super::watched::Watched;
 use crate::{Error, Result};
 
 /// What a sound file held.
@@ -46,7 +48,9 @@ pub(super) fn read(file: impl Read, length: u64, sample_rate: u32, samples: usiz
 }
 
 fn decode(file: impl Read, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> std::result::Result<(Vec<f32>, Measure), String> {
-    let mut reader = WavReader::new(BufReader::with_capacity(1 << 15, file)).map_err(|error| format!("not a readable WAV: {error}"))?;
+    let at = Cell::new(0);
+    let reader = Watched::new(BufReader::with_capacity(1 << 15, file), &at);
+    let mut reader = WavReader::new(reader).map_err(|error| format!("not a readable WAV: {error} (read up to byte {} of {length})", at.get()))?;
     let spec = reader.spec();
     if spec.channels == 0 {
         return Err("the sound has no channels".into());
@@ -132,5 +136,18 @@ mod tests {
             let best = (-24..=24).map(|i| worst(i as f64 / 16.0)).fold(f64::MAX, f64::min);
             assert!(best < 0.02, "{from} Hz: off by {best}");
         }
+    }
+
+    #[test]
+    fn a_damaged_wav_says_where() {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: 16, sample_format: SampleFormat::Int };
+        let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
+        (0..100).for_each(|i| writer.write_sample(i).unwrap());
+        writer.finalize().unwrap();
+        let mut bytes = bytes.into_inner();
+        bytes[20] = 0x77; // the format's code
+        let error = read(&bytes[..], bytes.len() as u64, 16_000, 100, &Limits::default()).unwrap_err();
+        assert!(error.contains("(read up to byte ") && error.ends_with(&format!(" of {})", bytes.len())), "{error}");
     }
 }
