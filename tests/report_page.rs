@@ -80,7 +80,9 @@ fn the_page_is_readable_on_a_phone_and_on_a_desk() {
         assert!(worst[0].as_f64().unwrap() >= 4.5, "contrast: {worst}");
         let headings = browser.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => h.tagName).join(' ')");
         assert_eq!(headings, "H1 H2 H2 H2 H2");
-        let unnamed = browser.evaluate("[...document.querySelectorAll('svg,audio,[role=region],section,nav')].filter(e => !(e.ariaLabel || e.getAttribute('aria-labelledby'))).length");
+        let unnamed = browser.evaluate(
+            "[...document.querySelectorAll('svg,audio,[role=region],section,nav')].filter(e => !(e.ariaLabel || e.getAttribute('aria-labelledby'))).length",
+        );
         assert_eq!(unnamed, 0);
         // By keyboard: everything that can be focused comes in the order in which it is read, and nothing jumps ahead.
         assert_eq!(browser.evaluate("document.querySelectorAll('[tabindex]:not([tabindex=\"0\"])').length"), 0);

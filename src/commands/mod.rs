@@ -147,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Emulate(command) => command.run(),
         Command::Dump(command) => command.run(),
+        Command::Learn(command) => command.run(),
     };
     match outcome {
         Ok(code) => code,

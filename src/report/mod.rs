@@ -2,6 +2,7 @@
 
 mod contact_sheet;
 mod curve;
+pub mod lessons;
 pub mod page;
 mod roofline;
 mod table;

@@ -52,7 +52,6 @@ impl Shader {
     pub fn find(stem: &str) -> Option<&'static Shader> {
         SHADERS.iter().find(|s| s.stem == stem)
     }
-
 }
 
 /// A shader's source with `const NAME: u32 = …;` lines replaced.

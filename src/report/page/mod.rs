@@ -85,7 +85,10 @@ impl Page {
     /// How often what is true (rows) was said to be what (columns), as shares of each row; the share is in the cell, and its shade.
     pub fn confusion(&mut self, caption: &str, names: &[&str], counts: &[Vec<usize>]) {
         let label = escape(caption);
-        let _ = write!(self.body, "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table class=confusion>\n<caption>{label}</caption>\n<thead><tr><td></td>");
+        let _ = write!(
+            self.body,
+            "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table class=confusion>\n<caption>{label}</caption>\n<thead><tr><td></td>"
+        );
         names.iter().for_each(|name| self.body += &format!("<th scope=col>{}</th>", escape(name)));
         self.body += "</tr></thead>\n<tbody>\n";
         for (row, (name, counts)) in names.iter().zip(counts).enumerate() {
