@@ -63,8 +63,8 @@ pub static CHAPTERS: [Chapter; 12] = [
     },
     Chapter {
         stem: "rope",
-        cut: "y[high] = b * cosine + a * sine;",
-        put: "y[high] = b;",
+        cut: "    y[high] = b * cosine + a * sine;",
+        put: "    y[high] = b;",
         task: "A turned vector is as long as before. Only one of its two numbers has been turned here.",
     },
     Chapter {
