@@ -80,9 +80,8 @@ impl Canvas {
         Ok(())
     }
 
-    /// Curves over one horizontal axis in a box, with the two ends of both axes written beside it. Each has a name, drawn in its
-    /// colour.
-    pub fn curves(&mut self, place: (f64, f64, f64, f64), curves: &[(&str, &str, &[(f64, f64)])]) {
+    /// Curves over one horizontal axis in a box, with the two ends of both axes written beside it. Their names stand at `legend`.
+    pub fn curves(&mut self, place: (f64, f64, f64, f64), legend: (f64, f64), curves: &[(&str, &str, &[(f64, f64)])]) {
         let (x, y, width, height) = place;
         let all = || curves.iter().flat_map(|curve| curve.2);
         let ends = |of: fn(&(f64, f64)) -> f64| all().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
@@ -94,7 +93,7 @@ impl Canvas {
         }
         for (i, (name, colour, points)) in curves.iter().enumerate() {
             self.line(points.iter().map(at), colour, 2.0);
-            let (x, y) = (x + 8.0, y + 18.0 + 18.0 * i as f64);
+            let (x, y) = (legend.0, legend.1 + 18.0 * i as f64);
             self.line([(x, y - 5.0), (x + 18.0, y - 5.0)], colour, 3.0);
             self.text(x + 24.0, y, name);
         }

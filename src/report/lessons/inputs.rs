@@ -132,6 +132,6 @@ pub fn packing() -> Result<String> {
         start += sequence.rows.len();
     }
     canvas.text(426.0, 60.0, "The square: every patch sees the whole picture.");
-    canvas.text(426.0, 400.0, "The steps: a word sees what was before it.");
+    canvas.text(426.0, 80.0, "The steps: a word sees what was before it.");
     Ok(canvas.finish())
 }

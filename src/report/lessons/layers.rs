@@ -105,7 +105,11 @@ pub fn rotation() -> Result<String> {
         canvas.text(136.0 + 110.0 * a, 164.0 - 110.0 * b, &p.to_string());
     }
     canvas.text(320.0, 26.0, "query · key over their distance, the same vector in both");
-    canvas.curves((340.0, 40.0, 390.0, 240.0), &[("key at position 0", BLUE, &from(0)), ("key at position 30: the very same curve", RED, &from(30))]);
+    canvas.curves(
+        (340.0, 40.0, 390.0, 240.0),
+        (430.0, 58.0),
+        &[("key at position 0", BLUE, &from(0)), ("key at position 30: the very same curve", RED, &from(30))],
+    );
     canvas.text(20.0, 330.0, "Turning both by the same angle changes nothing: only how far apart they are is left.");
     Ok(canvas.finish())
 }
@@ -173,8 +177,8 @@ pub fn attention() -> Result<String> {
         canvas.text(488.0 + 60.0 * total, y, &format!("sum {total:.2}"));
         canvas.text(480.0, y + 18.0, &format!("maximum {top:.2}{}", if *raised { ": raised, so the sum is rescaled" } else { "" }));
     }
-    canvas.text(380.0, 350.0, &format!("maximum + ln(sum) = {:.2}: the row's scores, less its log-sum-exp, ", steps[3].0 + steps[3].1.ln()));
-    canvas.text(380.0, 368.0, "are ln p, so that this is 0.");
+    canvas.text(380.0, 350.0, "maximum + ln(sum) is all that backward needs of a row. Drawn here");
+    canvas.text(380.0, 368.0, &format!("from ln p, it is {:.2}: the weights sum to one.", (steps[3].0 + steps[3].1.ln()).abs()));
     Ok(canvas.finish())
 }
 
@@ -211,7 +215,7 @@ pub fn gate() -> Result<String> {
     let (forward, slope) = (curve(&y.read_f64()?), curve(&dgate.read_f64()?));
     let mut canvas = Canvas::new(760, 340, "silu and its slope");
     canvas.text(60.0, 26.0, "y = silu(gate) · up with up = 1");
-    canvas.curves((60.0, 40.0, 660.0, 240.0), &[("silu(g)", BLUE, &forward), ("its slope", RED, &slope)]);
+    canvas.curves((60.0, 40.0, 660.0, 240.0), (70.0, 58.0), &[("silu(g)", BLUE, &forward), ("its slope", RED, &slope)]);
     canvas.text(60.0, 324.0, "Shut on the left, open on the right; unlike a step it has a slope everywhere, so it can learn when to open.");
     Ok(canvas.finish())
 }

@@ -76,10 +76,13 @@ pub fn step() -> Result<String> {
     canvas.frame((20.0, 40.0, 720.0, 300.0), GREY);
     let place = |p: [f64; 2]| (20.0 + 720.0 * (p[0] + 4.6) / 6.0, 190.0 - 150.0 * p[1] / 2.0);
     for level in [0.02, 0.1, 0.4, 1.0, 2.0] {
-        let ring = (0..=72).map(|i| std::f64::consts::TAU * i as f64 / 72.0);
-        let points = ring.map(|t| [0, 1].map(|c| (2.0f64 * level / STEEP[c]).sqrt() * if c == 0 { t.cos() } else { t.sin() }));
-        let inside = |p: &[f64; 2]| p[0] > -4.6 && p[0] < 1.4 && p[1].abs() < 2.0;
-        canvas.line(points.filter(inside).map(place), "#ccc", 1.0);
+        // The upper and the lower half of a ring, each as far as it is inside.
+        for side in [1.0, -1.0] {
+            let half = (0..=36).map(|i| std::f64::consts::PI * i as f64 / 36.0);
+            let points = half.map(|t| [0, 1].map(|c| (2.0f64 * level / STEEP[c]).sqrt() * if c == 0 { t.cos() } else { side * t.sin() }));
+            let inside = |p: &[f64; 2]| p[0] > -4.6 && p[0] < 1.4 && p[1].abs() < 2.0;
+            canvas.line(points.filter(inside).map(place), "#ccc", 1.0);
+        }
     }
     let (x, y) = place([0.0, 0.0]);
     canvas.line([(x - 7.0, y), (x + 7.0, y)], GREY, 2.0);
@@ -93,7 +96,7 @@ pub fn step() -> Result<String> {
     }
     let ends = [("plain gradient descent", plain[STEPS], RED), ("AdamW", adam[STEPS], BLUE)];
     for (i, (name, end, colour)) in ends.into_iter().enumerate() {
-        let x = 20.0 + 360.0 * i as f64;
+        let x = 20.0 + 400.0 * i as f64;
         canvas.fill((x, 360.0, 18.0, 4.0), colour);
         canvas.text(x + 26.0, 366.0, &format!("{name}: {:.4} above the floor after {STEPS} steps", height(end)));
     }
