@@ -11,6 +11,7 @@
 //! - [`describe`]: what a model says about pictures and sounds from files.
 //! - [`check`]: every operation against the float64 oracle.
 //! - [`bench`]: what every kernel takes, beside what the device does at best.
+//! - [`learn`]: the guide, in twelve chapters with exercises.
 //!
 //! Start with [`train::step`], then [`ops::rms_norm`]. Training takes a dozen lines (`examples/train.rs`), describing too
 //! (`examples/describe.rs`, [`describe`]); neither needs the program: with `default-features = false` its command line, progress bars
@@ -27,6 +28,7 @@ pub mod describe;
 pub mod device;
 pub mod emulator;
 pub mod error;
+pub mod learn;
 pub mod model;
 pub mod ops;
 #[cfg(feature = "cli")]

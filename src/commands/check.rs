@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use trimodal::check::{self, Effort, Report};
 use trimodal::train::files::write_atomically;
 use trimodal::train::fit::Precision;
-use trimodal::{Device, Error, Result, report};
+use trimodal::{Device, Error, Result, learn, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +20,7 @@ Examples:
   trimodal check --device cpu --json cpu.json
   trimodal check --device emulator            the CUDA kernels (as PTX), without a GPU, with memory checks
   trimodal check --device cuda --training 100 --precision bf16
+  trimodal check --shader mine.wgsl           your version of one of our shaders, in its place (see `trimodal learn`)
 
 A case is one call of one kernel on one set of shapes. Every element of its result is compared with the same formula \
 in float64 by plain loops; `worst` is the largest error in units of what is allowed (twice the error of plain float32 \
@@ -39,6 +40,9 @@ pub struct Check {
     /// Only this operation
     #[arg(long, value_name = "X")]
     op: Option<String>,
+    /// Judge this WGSL file in the place of the shader of ours that has the same entry points; only its operation runs, on wgpu
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["op", "training"])]
+    shader: Option<PathBuf>,
     /// Also write the result as JSON to this file (`-`: to standard output, instead of the table)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -60,7 +64,13 @@ const TRAINING_STEPS: usize = 20;
 
 impl Check {
     pub fn run(self) -> Result<ExitCode> {
-        let device = self.device.open()?;
+        let (device, op) = match &self.shader {
+            None => (self.device.open()?, self.op.clone()),
+            Some(path) => {
+                let (device, stem) = self.device.open_with_shader(path)?;
+                (device, Some(learn::judged_by(stem).to_string()))
+            }
+        };
         if let Some(times) = self.training {
             return repeat_training(&device, self.precision.get(), times);
         }
@@ -68,7 +78,7 @@ impl Check {
         let start = Instant::now();
         let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {pos} cases, {elapsed}: {msg}").expect("a fixed template"));
         bar.enable_steady_tick(Duration::from_millis(100));
-        let result = check::run_with(&device, self.op.as_deref(), effort, |case| {
+        let result = check::run_with(&device, op.as_deref(), effort, |case| {
             bar.inc(1);
             bar.set_message(case.to_string());
         });

@@ -10,6 +10,7 @@ mod devices;
 mod dump;
 mod emulate;
 mod eval;
+mod learn;
 mod live;
 mod meadow;
 mod terminal;
@@ -28,6 +29,7 @@ Where to start:
   trimodal check                     hold every kernel to the float64 oracle
   trimodal bench                     time every kernel, beside what the device does at best
   trimodal emulate rms_norm          what the CUDA kernels do, without a GPU
+  trimodal learn                     how training works, kernel by kernel, with exercises
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
@@ -58,6 +60,7 @@ enum Command {
     Bench(bench::Bench),
     Emulate(emulate::Emulate),
     Dump(dump::Dump),
+    Learn(learn::Learn),
 }
 
 /// Which device computes.
@@ -75,6 +78,24 @@ struct DeviceArguments {
 impl DeviceArguments {
     fn open(&self) -> Result<Device> {
         Device::open(&self.device, self.adapter.as_deref())
+    }
+
+    /// The wgpu device with a shader of the user's in the place of one of ours, and that one's stem.
+    #[cfg(feature = "wgpu")]
+    fn open_with_shader(&self, path: &std::path::Path) -> Result<(Device, &'static str)> {
+        use trimodal::device::{Gpu, wgpu};
+        if !matches!(self.device.as_str(), "auto" | "wgpu") {
+            return Err(Error::Usage(format!("--shader takes WGSL, which --device {} does not run: leave --device out, or say wgpu", self.device)));
+        }
+        let replaced = wgpu::Replaced::read(path)?;
+        let stem = replaced.stem;
+        let options = wgpu::Options { replaced: Some(replaced), ..Default::default() };
+        Ok((Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(wgpu::Context::open(self.adapter.as_deref(), options)?))), stem))
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    fn open_with_shader(&self, _: &std::path::Path) -> Result<(Device, &'static str)> {
+        Err(Error::Usage("--shader needs wgpu, which this build leaves out: build with --features wgpu".into()))
     }
 }
 
@@ -126,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Emulate(command) => command.run(),
         Command::Dump(command) => command.run(),
+        Command::Learn(command) => command.run(),
     };
     match outcome {
         Ok(code) => code,

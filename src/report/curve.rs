@@ -75,7 +75,7 @@ fn mark(x: i32, y: i32, style: ShapeStyle) -> PathElement<(i32, i32)> {
 }
 
 /// Up to three significant digits, without an exponent and without zeros at the end.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }

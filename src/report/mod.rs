@@ -2,6 +2,8 @@
 
 mod contact_sheet;
 mod curve;
+pub mod lessons;
+pub mod page;
 mod roofline;
 mod table;
 

@@ -1,5 +1,7 @@
 //! The embedded kernel table, written by `build.rs` from what lies in `shaders/`.
 
+use crate::error::{Error, Result};
+
 /// One file of `shaders/`.
 #[derive(Debug)]
 pub struct Shader {
@@ -50,22 +52,24 @@ impl Shader {
     pub fn find(stem: &str) -> Option<&'static Shader> {
         SHADERS.iter().find(|s| s.stem == stem)
     }
+}
 
-    /// The source with `const NAME: u32 = …;` lines replaced.
-    ///
-    /// # Panics
-    /// If a name does not stand on exactly one such line: the names are the launchers', not the user's.
-    pub fn with_constants(&self, constants: &[(&str, u32)]) -> String {
-        let mut source = self.source.to_string();
-        for (name, value) in constants {
-            let start = format!("const {name}: u32 = ");
-            assert_eq!(source.matches(&start).count(), 1, "{}.wgsl has no single line `{start}…`", self.stem);
-            let at = source.find(&start).expect("just counted") + start.len();
-            let end = at + source[at..].find(';').expect("a WGSL constant ends in `;`");
-            source.replace_range(at..end, &format!("{value}u"));
-        }
-        source
+/// A shader's source with `const NAME: u32 = …;` lines replaced.
+///
+/// # Errors
+/// [`Error::Mismatch`] where a name does not stand on exactly one such line.
+pub(super) fn with_constants(stem: &'static str, source: &str, constants: &[(&str, u32)]) -> Result<String> {
+    let mut source = source.to_string();
+    for (name, value) in constants {
+        let start = format!("const {name}: u32 = ");
+        let lines: Vec<usize> = source.match_indices(&start).map(|(at, _)| at + start.len()).collect();
+        let place = if let [at] = lines[..] { source[at..].find(';').map(|length| at..at + length) } else { None };
+        let Some(place) = place else {
+            return Err(Error::mismatch(stem, "WGSL", format!("one line `{start}…;`"), format!("{} of them", lines.len())));
+        };
+        source.replace_range(place, &format!("{value}u"));
     }
+    Ok(source)
 }
 
 #[cfg(test)]
@@ -74,8 +78,9 @@ mod tests {
 
     #[test]
     fn constants_are_replaced_by_exact_line() {
-        let shader = Shader { stem: "x", source: "const TILE: u32 = 64u;\nconst TILE_K: u32 = 16u; // why\n", entries: &[] };
-        assert_eq!(shader.with_constants(&[("TILE", 32)]), "const TILE: u32 = 32u;\nconst TILE_K: u32 = 16u; // why\n");
-        assert_eq!(shader.with_constants(&[("TILE_K", 8)]), "const TILE: u32 = 64u;\nconst TILE_K: u32 = 8u; // why\n");
+        let source = "const TILE: u32 = 64u;\nconst TILE_K: u32 = 16u; // why\n";
+        assert_eq!(with_constants("x", source, &[("TILE", 32)]).unwrap(), "const TILE: u32 = 32u;\nconst TILE_K: u32 = 16u; // why\n");
+        assert_eq!(with_constants("x", source, &[("TILE_K", 8)]).unwrap(), "const TILE: u32 = 64u;\nconst TILE_K: u32 = 8u; // why\n");
+        assert!(with_constants("x", source, &[("TILE_Q", 8)]).unwrap_err().to_string().contains("0 of them"));
     }
 }

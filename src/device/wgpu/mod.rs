@@ -7,10 +7,12 @@
 mod adapter;
 mod kernel;
 mod recorder;
+mod replaced;
 mod stopwatch;
 
 pub use adapter::{Adapter, Kind, adapters};
 pub use kernel::{Access, Binding, Entry, SHADERS, Shader};
+pub use replaced::Replaced;
 
 use super::Launch;
 use crate::error::{Error, Result};
@@ -24,17 +26,19 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_secs(120);
 
 /// How shaders are compiled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Lets naga clamp indices and bound loops. Off by default: our kernels are tested for staying inside their buffers
     /// (`trimodal check` fills what lies behind them), and the clamps cost time in every inner loop.
     pub bounds_checks: bool,
+    /// A shader in the place of one of ours; it always gets the clamps.
+    pub replaced: Option<Replaced>,
 }
 
 #[allow(clippy::derivable_impls)] // the default is a decision, worth a line of its own
 impl Default for Options {
     fn default() -> Self {
-        Options { bounds_checks: false }
+        Options { bounds_checks: false, replaced: None }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Turns launches into dispatches of one compute pass, with cached pipelines, bind groups and `Dims` uniforms.
 
+use super::kernel::with_constants;
 use super::stopwatch::Stopwatch;
 use super::{Access, Context, Entry, Shader};
 use crate::device::{Buffer, Launch};
@@ -128,10 +129,11 @@ impl Recorder {
         }
         let shader = Shader::find(stem).unwrap_or_else(|| panic!("no shader {stem}.wgsl in the kernel table"));
         let entry = shader.entries.iter().find(|e| e.name == name).unwrap_or_else(|| panic!("{stem}.wgsl has no entry {name}"));
-        let source = shader.with_constants(constants);
+        let replaced = gpu.options.replaced.as_ref().filter(|replaced| replaced.stem == stem);
+        let source = with_constants(stem, replaced.map_or(shader.source, |replaced| &replaced.source), constants)?;
         let label = format!("{stem}.{name}");
         let descriptor = ::wgpu::ShaderModuleDescriptor { label: Some(&label), source: ::wgpu::ShaderSource::Wgsl(source.into()) };
-        let module = if gpu.options.bounds_checks {
+        let module = if gpu.options.bounds_checks || replaced.is_some() {
             gpu.device.create_shader_module(descriptor)
         } else {
             // SAFETY: the source is one of this crate's shaders, never the user's. `trimodal check` runs every entry on

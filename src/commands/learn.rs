@@ -1,0 +1,107 @@
+//! `trimodal learn`: the guide's chapters, their exercises and pictures.
+
+use super::terminal::{Paint, line};
+use clap::{Args, Subcommand};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use trimodal::learn::{self, CHAPTERS};
+use trimodal::train::files::write_atomically;
+use trimodal::{Error, Result, report};
+
+const EXAMPLES: &str = "\
+Examples:
+  trimodal learn                                 the chapters
+  trimodal learn read 5                          the fifth, here in the terminal (LEARN.md holds them all)
+  trimodal learn exercise 5 --to mine.wgsl       a shader with a piece cut out, for you to put back
+  trimodal check --shader mine.wgsl              … and its judge: fails until it is right
+  trimodal learn pictures --to pictures          the guide's pictures, drawn anew
+
+No GPU is needed: without one, `check` takes a software driver (Debian: mesa-vulkan-drivers).";
+
+/// How training works, kernel by kernel: twelve chapters, each with an exercise that `check` judges
+#[derive(Args)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Learn {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Print a chapter
+    Read {
+        /// Its number, or its shader's name
+        chapter: String,
+    },
+    /// Write a chapter's exercise: a shader with a piece cut out
+    Exercise {
+        /// Its number, or its shader's name
+        chapter: String,
+        /// The WGSL file to write; an existing one is not touched
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Draw the guide's pictures as SVG
+    Pictures {
+        /// The folder to write them into
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+}
+
+impl Learn {
+    pub fn run(self) -> Result<ExitCode> {
+        match self.what {
+            None => list(),
+            Some(What::Read { chapter }) => super::terminal::print(learn::text(find(&chapter)?)),
+            Some(What::Exercise { chapter, to }) => exercise(find(&chapter)?, &to)?,
+            Some(What::Pictures { to }) => pictures(&to)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn find(chapter: &str) -> Result<usize> {
+    learn::find(chapter).ok_or_else(|| {
+        let stems: Vec<&str> = CHAPTERS.iter().map(|chapter| chapter.stem).collect();
+        Error::Usage(format!("no chapter {chapter:?}: expected 1 to {}, or one of {}", CHAPTERS.len(), stems.join(", ")))
+    })
+}
+
+fn list() {
+    let rows: Vec<Vec<String>> =
+        CHAPTERS.iter().enumerate().map(|(i, chapter)| vec![(i + 1).to_string(), learn::title(i).to_string(), chapter.stem.to_string()]).collect();
+    line(report::table(&["", "chapter", "kernel"], &rows).trim_end());
+    line("");
+    line("`trimodal learn read 1` begins; `trimodal learn exercise 1 --to mine.wgsl` gives its exercise.");
+}
+
+#[cfg(feature = "wgpu")]
+fn exercise(index: usize, to: &Path) -> Result<()> {
+    // What is there may be somebody's solution.
+    if to.exists() {
+        return Err(Error::file(to, "exists already: give another name, or move it away"));
+    }
+    let text = CHAPTERS[index].exercise();
+    write_atomically(to, |file| file.write_all(text.as_bytes()).map_err(Error::io(to, "write")))?;
+    let at = text.lines().position(|line| line.contains(learn::MARK)).map_or(1, |line| line + 1);
+    line(format!("{} {}", Paint::stdout().strong(&format!("Chapter {}.", index + 1)), CHAPTERS[index].task));
+    line(format!("It is in line {at} of {}. When you have mended it: `trimodal check --shader {}`", to.display(), to.display()));
+    Ok(())
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn exercise(_: usize, _: &Path) -> Result<()> {
+    Err(Error::Usage("exercises are WGSL, which this build leaves out: build with --features wgpu".into()))
+}
+
+fn pictures(to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).map_err(Error::io(to, "create"))?;
+    for (name, svg) in report::lessons::all()? {
+        let path = to.join(name);
+        write_atomically(&path, |file| file.write_all(svg.as_bytes()).map_err(Error::io(&path, "write")))?;
+    }
+    line(format!("{} pictures in {}", CHAPTERS.len(), to.display()));
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! A headless Chromium, driven through its DevTools protocol over two pipes: what a person would see, and what it complains about.
+//! (<https://chromedevtools.github.io/devtools-protocol/>, `--remote-debugging-pipe`: messages of JSON that end with a zero byte.)
+
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// The browser, where one is installed.
+fn binary() -> Option<PathBuf> {
+    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file())
+}
+
+pub struct Chromium {
+    child: Child,
+    to: File,
+    from: BufReader<File>,
+    session: String,
+    last: u64,
+    /// What the pages logged as errors or warnings.
+    pub complaints: Vec<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Chromium {
+    /// Starts one with an empty page. `None` where none is installed; `TRIMODAL_REQUIRE_CHROMIUM=1` makes that a failure.
+    pub fn start(flags: &[&str]) -> Option<Chromium> {
+        let Some(binary) = binary() else {
+            assert!(std::env::var_os("TRIMODAL_REQUIRE_CHROMIUM").is_none(), "no chromium in PATH, although TRIMODAL_REQUIRE_CHROMIUM is set");
+            eprintln!("not run: no chromium in PATH (Debian: apt install chromium)");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = |name: &str| {
+            let path = folder.path().join(name);
+            assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+            path
+        };
+        let (to, from) = (pipe("to"), pipe("from"));
+        // The shell gives the browser descriptors 3 and 4. Opened for reading and writing, a pipe of the file system does not wait for
+        // its other end.
+        let child = Command::new("sh")
+            .arg("-c")
+            .arg("exec \"$0\" \"$@\" 3<>\"$TO\" 4<>\"$FROM\"")
+            .arg(binary)
+            .args(["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--remote-debugging-pipe", "--hide-scrollbars", "--no-first-run"])
+            .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+            .args(flags)
+            .arg("about:blank")
+            .envs([("TO", &to), ("FROM", &from)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let open = |path: &Path| File::options().read(true).write(true).open(path).unwrap();
+        let mut chromium =
+            Chromium { child, to: open(&to), from: BufReader::new(open(&from)), session: String::new(), last: 0, complaints: Vec::new(), _folder: folder };
+        let target = chromium.call("Target.createTarget", json!({ "url": "about:blank" }))["targetId"].clone();
+        let attached = chromium.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
+        chromium.session = attached["sessionId"].as_str().unwrap().to_string();
+        for domain in ["Page", "Runtime", "Log", "Network"] {
+            chromium.call(&format!("{domain}.enable"), json!({}));
+        }
+        Some(chromium)
+    }
+
+    /// One command and its result. Events that come in between are kept where they complain.
+    pub fn call(&mut self, method: &str, params: Value) -> Value {
+        self.last += 1;
+        let id = self.last;
+        let mut message = json!({ "id": id, "method": method, "params": params });
+        if !self.session.is_empty() {
+            message["sessionId"] = self.session.clone().into();
+        }
+        self.to.write_all(format!("{message}\0").as_bytes()).unwrap();
+        loop {
+            let answer = self.receive();
+            if answer["id"] == id {
+                assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+                return answer["result"].clone();
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Value {
+        let mut bytes = Vec::new();
+        self.from.read_until(0, &mut bytes).unwrap();
+        bytes.pop();
+        let message: Value = serde_json::from_slice(&bytes).unwrap();
+        let params = &message["params"];
+        match message["method"].as_str() {
+            Some("Runtime.exceptionThrown") => self.complaints.push(params["exceptionDetails"].to_string()),
+            Some("Runtime.consoleAPICalled") if params["type"] == "error" || params["type"] == "warning" => self.complaints.push(params["args"].to_string()),
+            Some("Log.entryAdded") if params["entry"]["level"] == "error" || params["entry"]["level"] == "warning" => {
+                self.complaints.push(params["entry"]["text"].to_string());
+            }
+            Some("Network.requestWillBeSent") => {
+                let url = params["request"]["url"].as_str().unwrap_or_default();
+                if !["file:", "data:", "http://127.0.0.1", "http://localhost"].iter().any(|own| url.starts_with(own)) {
+                    self.complaints.push(format!("fetched {url}"));
+                }
+            }
+            _ => {}
+        }
+        message
+    }
+
+    /// Opens a page and waits until it is loaded.
+    pub fn open(&mut self, url: &str) {
+        self.call("Page.navigate", json!({ "url": url }));
+        loop {
+            if self.receive()["method"] == "Page.loadEventFired" {
+                return;
+            }
+        }
+    }
+
+    /// What a JavaScript expression gives; a promise is waited for.
+    pub fn evaluate(&mut self, expression: &str) -> Value {
+        let result = self.call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true, "awaitPromise": true }));
+        assert!(result["exceptionDetails"].is_null(), "{expression}: {}", result["exceptionDetails"]);
+        result["result"]["value"].clone()
+    }
+
+    /// The window's size in CSS pixels, as a phone (`mobile`) or a desktop has it.
+    pub fn resize(&mut self, width: u32, height: u32, mobile: bool) {
+        self.call("Emulation.setDeviceMetricsOverride", json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile }));
+    }
+
+    /// A PNG of the whole page.
+    pub fn screenshot(&mut self, path: &Path) {
+        use base64::Engine;
+        let shot = self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
+        let png = base64::prelude::BASE64_STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
+        std::fs::write(path, png).unwrap();
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
