@@ -12,6 +12,7 @@ mod emulate;
 mod eval;
 mod live;
 mod meadow;
+mod report;
 mod terminal;
 mod train;
 
@@ -32,6 +33,7 @@ Where to start:
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
   trimodal eval my-model my-data
+  trimodal report my-model
   trimodal describe my-model --image cat.jpg --audio purr.wav
 
 `trimodal help COMMAND` says more about each.";
@@ -51,6 +53,7 @@ enum Command {
     Config(config::Config),
     Describe(describe::Describe),
     Eval(eval::Eval),
+    Report(report::Report),
     Data(data::Data),
     Meadow(meadow::Meadow),
     Devices(devices::Devices),
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => command.run(),
         Command::Describe(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Meadow(command) => command.run(),
         Command::Devices(command) => command.run(),
