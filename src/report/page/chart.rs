@@ -9,7 +9,7 @@ const COLOURS: [RGBColor; 4] = [RGBColor(24, 90, 157), RGBColor(176, 58, 16), RG
 /// A line behind another.
 const PALE: RGBColor = RGBColor(178, 203, 224);
 
-const SIZE: (u32, u32) = (440, 280);
+const SIZE: (u32, u32) = (400, 262);
 /// A letter of a line's name, roughly, in pixels.
 const LETTER: usize = 7;
 
@@ -44,6 +44,8 @@ pub struct Curve<'a> {
     pub unit: &'a str,
     /// The lines, up to four of them told apart by colour.
     pub lines: &'a [Line<'a>],
+    /// Whether the axis of the values begins at zero in any case; else it is logarithmic where they fall or rise by a factor of more than 20.
+    pub from_zero: bool,
 }
 
 /// The chart as SVG.
@@ -87,7 +89,7 @@ fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std:
                 .x_desc("step")
                 .axis_desc_style(("sans-serif", 14))
                 .x_label_formatter(&|step| thousands(*step))
-                .y_label_formatter(&|value| if *value >= 1e4 { thousands(*value) } else { super::super::curve::number(*value) })
+                .y_label_formatter(&|value| if *value >= 1e3 { thousands(*value) } else { super::super::curve::number(*value) })
                 .draw()?;
             let mut ends: Vec<(i32, i32, &str, RGBColor)> = Vec::new();
             let mut colours = COLOURS.iter().cycle();
@@ -106,7 +108,7 @@ fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std:
             ends
         }};
     }
-    let mut ends = if low > 0.0 && high / low > LOGARITHMIC_FROM {
+    let mut ends = if !curve.from_zero && low > 0.0 && high / low > LOGARITHMIC_FROM {
         chart!((low * 0.9..high * 1.1).log_scale())
     } else if low.is_finite() {
         let room = ((high - low) * 0.05).max(1e-6 * high.abs().max(1e-6));
@@ -153,7 +155,7 @@ mod tests {
         let falling: Vec<(f64, f64)> = (1..=5000).map(|s| (s as f64, 6.0 / s as f64)).collect();
         for points in [&falling[..], &falling[..1], &[], &[(1.0, f64::NAN), (2.0, 3.0)], &[(5.0, 0.0), (6.0, -1.0)], &[(1.0, 2.0), (1.0, 2.0)], &[(1.0, 0.0)]] {
             let lines = [Line { pale: true, ..Line::new("c", points) }, Line::new("a", points), Line::new("b", points)];
-            let svg = curve_svg(&Curve { title: "loss", unit: "nats", lines: &lines }).unwrap();
+            let svg = curve_svg(&Curve { title: "loss", unit: "nats", lines: &lines, from_zero: false }).unwrap();
             assert!(svg.contains("loss, nats") && !svg.contains("NaN") && svg.len() < 100_000, "{}", svg.len());
         }
         assert!(thinned(&falling).len() <= MOST_POINTS);
