@@ -17,9 +17,11 @@ pub use table::{readme, table};
 
 use crate::device::{Device, Gpu};
 use crate::error::{Error, Result};
+use crate::model::Batch;
 use crate::ops::case::{Case, Kind};
 use crate::ops::{OPS, Sizes};
 use crate::tensor::DType;
+use crate::train::Trainer;
 use crate::train::fit::Precision;
 use operands::{Set, footprint};
 use std::ops::ControlFlow;
@@ -108,6 +110,27 @@ impl Item {
 pub fn peak(device: &Device, dtype: DType) -> Option<f64> {
     let real = matches!(device, Device::Cpu) || !matches!(device, Device::Gpu(Gpu::Emulator(_))) && !is_slow(device);
     real.then(|| ceiling::arithmetic(device, dtype).ok()).flatten()
+}
+
+/// What a device does at best, measured in a moment; `None` for devices whose time says nothing: the emulator.
+///
+/// # Errors
+/// Whatever the device reports.
+pub fn ceilings(device: &Device) -> Result<Option<Ceilings>> {
+    if let Device::Gpu(Gpu::Emulator(_)) = device {
+        return Ok(None);
+    }
+    let cache = machine::about(device).cache_bytes.unwrap_or(machine::UNTOLD_CACHE);
+    ceiling::measure(device, &Timer::of(device), cache).map(Some)
+}
+
+/// The training step that the benchmark times: a model with these sizes in training, and a batch of at most `samples` made-up samples.
+///
+/// # Errors
+/// Where memory does not suffice.
+pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: Precision) -> Result<(Trainer, Batch)> {
+    let rows = sizes.rows.min(samples.saturating_mul(sizes.sample));
+    Step::new(&Sizes { rows, ..*sizes }, device, precision).map(Step::into_parts)
 }
 
 /// Times what `options` ask for. `progress` is told before every row, and may end the run: the card then has what there is.
@@ -210,6 +233,11 @@ pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress
         left_out,
         interrupted,
     })
+}
+
+/// Whether a large training step takes moments on it: a GPU, and no processor.
+pub fn is_fast(device: &Device) -> bool {
+    !is_slow(device) && !matches!(device, Device::Gpu(Gpu::Emulator(_)))
 }
 
 /// Whether the device is a processor, or a driver that runs on one.

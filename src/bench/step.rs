@@ -77,6 +77,11 @@ impl Step {
         Ok(Step { trainer, batch: batch(s, &config)? })
     }
 
+    /// The model in training and its batch.
+    pub(super) fn into_parts(self) -> (Trainer, Batch) {
+        (self.trainer, self.batch)
+    }
+
     /// One step; returns when it is done, because it reads its loss.
     ///
     /// # Errors

@@ -4,8 +4,10 @@ mod contact_sheet;
 mod curve;
 mod roofline;
 mod table;
+mod trace;
 
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
 pub use roofline::roofline_svg;
 pub use table::table;
+pub use trace::{trace_shapes, trace_table};
