@@ -129,8 +129,7 @@ pub fn ceilings(device: &Device) -> Result<Option<Ceilings>> {
 /// # Errors
 /// Where memory does not suffice.
 pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: Precision) -> Result<(Trainer, Batch)> {
-    let rows = sizes.rows.min(samples.saturating_mul(sizes.sample));
-    Step::new(&Sizes { rows, ..*sizes }, device, precision).map(Step::into_parts)
+    Step::new(sizes, samples, device, precision).map(Step::into_parts)
 }
 
 /// Times what `options` ask for. `progress` is told before every row, and may end the run: the card then has what there is.
@@ -327,7 +326,7 @@ fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>
         if wanted_op(STEP) {
             for &dtype in dtypes {
                 let precision = if dtype == DType::Bf16 { Precision::Bf16 } else { Precision::F32 };
-                let shape = step::label(sizes, &step::batch(sizes, &step::config(sizes))?);
+                let shape = step::label(sizes, &step::batch(sizes, &step::config(sizes), usize::MAX)?);
                 items.push(Item { set: sizes.name, entry: STEP.into(), shape, work: Work::Step { sizes: *sizes, precision } });
             }
         }
@@ -443,12 +442,12 @@ impl Bench<'_> {
 
     fn step(&self, item: &Item, sizes: &Sizes, precision: Precision) -> Result<Measured> {
         let config = step::config(sizes);
-        let batch = step::batch(sizes, &config)?;
+        let batch = step::batch(sizes, &config, usize::MAX)?;
         let flops = crate::model::flops(&config, &batch);
         if let Some(reason) = self.no_time(flops as f64 / self.peak(precision.dtype())).or_else(|| self.no_room(step::bytes(sizes, precision))) {
             return Ok(Measured::LeftOut(reason));
         }
-        let mut step = [Step::new(sizes, self.device, precision)?];
+        let mut step = [Step::new(sizes, usize::MAX, self.device, precision)?];
         let clock = Timer::Clock(self.device.clone());
         match self.sample(&clock, &mut step, Step::run)? {
             Err(reason) => Ok(Measured::LeftOut(reason)),

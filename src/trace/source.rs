@@ -24,30 +24,31 @@ pub fn twins(op: &str, pass: &str) -> Vec<String> {
     let shader = wgsl(op).map(|source| (format!("shaders/{op}.wgsl"), source));
     // Backward attention has files of its own.
     let apart = if pass == "backward" && op == "attention" { return twins("attention_backward", "dkv") } else { [cuda, shader] };
-    let find = |(file, source): (String, &str)| [pass, "naive", "rotate"].iter().find_map(|name| first(source, name)).map(|line| format!("{file}:{line}"));
+    let find = |(file, source): (String, &str)| {
+        [pass, "dweight", "naive", "rotate", "power"].iter().find_map(|name| first(source, name)).map(|line| format!("{file}:{line}"))
+    };
     apart.into_iter().flatten().filter_map(find).collect()
 }
 
 /// The line of the first entry whose name begins like this.
 fn first(text: &str, start: &str) -> Option<usize> {
-    let mut kernel = false;
-    for (number, line) in text.lines().enumerate() {
-        let code = line.split("//").next().unwrap_or("");
-        kernel = opens(code, kernel) || code.contains("fn ");
-        let named = code.match_indices(start).any(|(at, _)| {
-            let (before, behind) = (&code[..at], code[at..].trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'));
-            behind.starts_with('(') && (before.trim_end().ends_with(')') || before.trim().is_empty() || before.trim_end().ends_with("fn"))
-        });
-        if kernel && named {
-            return Some(number + 1);
-        }
-    }
-    None
+    heads(text).find(|(_, code)| {
+        code.match_indices(start).any(|(at, _)| {
+            let (before, behind) = (code[..at].trim_end(), code[at..].trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'));
+            behind.starts_with('(') && (before.is_empty() || before.ends_with(')') || before.ends_with("fn") || before.ends_with("void"))
+        })
+    }).map(|(number, _)| number)
 }
 
-/// Whether a kernel's head goes on or begins here.
-fn opens(code: &str, open: bool) -> bool {
-    code.contains("__global__") || open && !code.contains([';', '{', '}'])
+/// The lines, from 1, on which an entry may be named: `fn …` of WGSL, and from `__global__` on to the end of that head.
+fn heads(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut open = false;
+    text.lines().enumerate().filter_map(move |(number, line)| {
+        let code = line.split("//").next().unwrap_or("");
+        let head = open || code.contains("__global__");
+        open = head && !code.contains([';', '{', '}']);
+        (head || code.contains("fn ")).then_some((number + 1, code))
+    })
 }
 
 /// The file and line of an operation's dispatch, which the CPU's code stands under.
@@ -66,19 +67,11 @@ pub(super) fn wgsl(_: &str) -> Option<&'static str> {
 }
 
 /// The line, from 1, on which an entry's definition names it: `fn forward(`, or `forward_bf16(` behind `__global__` on the same line or
-/// the one before.
+/// one of those below.
 fn line(text: &str, entry: &str) -> Option<usize> {
     let call = format!("{entry}(");
-    let mut kernel = false;
-    for (number, line) in text.lines().enumerate() {
-        let code = line.split("//").next().unwrap_or("");
-        kernel = opens(code, kernel);
-        let named = code.match_indices(&call).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'));
-        if named && (kernel || code.contains(&format!("fn {call}"))) {
-            return Some(number + 1);
-        }
-    }
-    None
+    let named = |code: &str| code.match_indices(&call).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'));
+    heads(text).find(|(_, code)| named(code)).map(|(number, _)| number)
 }
 
 #[cfg(test)]
