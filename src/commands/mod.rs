@@ -12,6 +12,7 @@ mod emulate;
 mod eval;
 mod live;
 mod meadow;
+mod report;
 mod step;
 mod terminal;
 mod trace;
@@ -35,6 +36,7 @@ Where to start:
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
   trimodal eval my-model my-data
+  trimodal report my-model
   trimodal describe my-model --image cat.jpg --audio purr.wav
   trimodal step my-model my-data     one sample walked through one training step, number by number
 
@@ -55,6 +57,7 @@ enum Command {
     Config(config::Config),
     Describe(describe::Describe),
     Eval(eval::Eval),
+    Report(report::Report),
     Data(data::Data),
     Meadow(meadow::Meadow),
     Devices(devices::Devices),
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Config(command) => command.run(),
         Command::Describe(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Meadow(command) => command.run(),
         Command::Devices(command) => command.run(),

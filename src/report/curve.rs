@@ -75,7 +75,7 @@ fn mark(x: i32, y: i32, style: ShapeStyle) -> PathElement<(i32, i32)> {
 }
 
 /// Up to three significant digits, without an exponent and without zeros at the end.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
@@ -85,7 +85,7 @@ fn number(value: f64) -> String {
 }
 
 /// The mean of the points around each one, a fiftieth of all: centred, because a running average lags behind a fall.
-fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(super) fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let reach = points.len() / 100;
     (0..points.len())
         .map(|i| {

@@ -1,8 +1,10 @@
-//! What a person looks at after a run: tables, curves, contact sheets.
+//! What a person looks at after a run: tables, curves, contact sheets, pages.
 
 mod contact_sheet;
 mod curve;
+pub mod page;
 mod roofline;
+pub mod run;
 mod table;
 mod trace;
 

@@ -32,12 +32,14 @@ pub fn twins(op: &str, pass: &str) -> Vec<String> {
 
 /// The line of the first entry whose name begins like this.
 fn first(text: &str, start: &str) -> Option<usize> {
-    heads(text).find(|(_, code)| {
-        code.match_indices(start).any(|(at, _)| {
-            let (before, behind) = (code[..at].trim_end(), code[at..].trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'));
-            behind.starts_with('(') && (before.is_empty() || before.ends_with(')') || before.ends_with("fn") || before.ends_with("void"))
+    heads(text)
+        .find(|(_, code)| {
+            code.match_indices(start).any(|(at, _)| {
+                let (before, behind) = (code[..at].trim_end(), code[at..].trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'));
+                behind.starts_with('(') && (before.is_empty() || before.ends_with(')') || before.ends_with("fn") || before.ends_with("void"))
+            })
         })
-    }).map(|(number, _)| number)
+        .map(|(number, _)| number)
 }
 
 /// The lines, from 1, on which an entry may be named: `fn …` of WGSL, and from `__global__` on to the end of that head.

@@ -1,0 +1,104 @@
+//! Test samples: what was seen and heard, what was said, what is true.
+
+use super::{data_uri, escape};
+use std::fmt::Write as _;
+
+/// One sample of a gallery.
+#[derive(Default)]
+pub struct Card<'a> {
+    /// Its name in the data set.
+    pub name: &'a str,
+    /// A PNG of the picture.
+    pub picture: Option<Vec<u8>>,
+    /// A WAV of the sound.
+    pub wav: Option<Vec<u8>>,
+    /// A PNG of its spectrogram.
+    pub spectrogram: Option<Vec<u8>>,
+    /// The words that it was given to begin with; empty for none.
+    pub asked: &'a str,
+    /// What the model said.
+    pub said: &'a str,
+    /// What is true, where that is known.
+    pub truth: Option<&'a str>,
+    /// Where each word looked.
+    pub heats: Vec<Heat<'a>>,
+}
+
+/// Where one word looked: PNGs of the picture and the spectrogram with the attention laid over.
+pub struct Heat<'a> {
+    /// The word.
+    pub word: &'a str,
+    /// Over the picture.
+    pub picture: Option<Vec<u8>>,
+    /// Over the spectrogram.
+    pub spectrogram: Option<Vec<u8>>,
+}
+
+impl Card<'_> {
+    pub(super) fn write(&self, html: &mut String) {
+        let about = escape(self.truth.unwrap_or(self.said));
+        *html += "<li>\n";
+        if let Some(png) = &self.picture {
+            let _ = writeln!(html, "<img alt=\"picture: {about}\" src=\"{}\">", data_uri("image/png", png));
+        }
+        if let Some(png) = &self.spectrogram {
+            let _ = writeln!(html, "<img class=spectrum alt=\"spectrogram: {about}\" src=\"{}\">", data_uri("image/png", png));
+        }
+        if let Some(wav) = &self.wav {
+            let _ = writeln!(html, "<audio controls preload=metadata aria-label=\"sound: {about}\" src=\"{}\"></audio>", data_uri("audio/wav", wav));
+        }
+        if !self.asked.is_empty() {
+            let _ = writeln!(html, "<p class=asked>asked: {}</p>", escape(self.asked));
+        }
+        match self.truth {
+            Some(truth) if truth.split_whitespace().eq(self.said.split_whitespace()) => {
+                let _ = writeln!(html, "<p><strong class=good>✓ right:</strong> {}</p>", escape(self.said));
+            }
+            Some(truth) => {
+                let marked = marked(self.said, truth);
+                let _ = writeln!(html, "<p><strong class=bad>✗ wrong:</strong> {marked}</p>\n<p class=truth>it is: {}</p>", escape(truth));
+            }
+            None => {
+                let _ = writeln!(html, "<p>{}</p>", escape(self.said));
+            }
+        }
+        if !self.heats.is_empty() {
+            *html += "<details><summary>Where each word looked</summary>\n<ul class=heats>\n";
+            for heat in &self.heats {
+                *html += "<li>";
+                for (png, of) in [(&heat.picture, "picture"), (&heat.spectrogram, "spectrogram")] {
+                    if let Some(png) = png {
+                        let word = escape(heat.word);
+                        let _ = write!(html, "<img class={of} alt=\"attention of “{word}” over the {of}\" src=\"{}\">", data_uri("image/png", png));
+                    }
+                }
+                let _ = writeln!(html, "{}</li>", escape(heat.word));
+            }
+            *html += "</ul></details>\n";
+        }
+        let _ = writeln!(html, "<p class=name>{}</p>\n</li>", escape(self.name));
+    }
+}
+
+/// What was said, its words that are not in the same place of the truth marked.
+fn marked(said: &str, truth: &str) -> String {
+    let truth: Vec<&str> = truth.split_whitespace().collect();
+    let words = said.split_whitespace().enumerate().map(|(i, word)| match truth.get(i) == Some(&word) {
+        true => escape(word),
+        false => format!("<mark>{}</mark>", escape(word)),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_words_are_marked() {
+        assert_eq!(marked("a grey <dog> runs", "a grey cat"), "a grey <mark>&lt;dog&gt;</mark> <mark>runs</mark>");
+        let mut html = String::new();
+        Card { said: "a  cat", truth: Some("a cat"), ..Card::default() }.write(&mut html);
+        assert!(html.contains("right:") && !html.contains("wrong:"), "spaces do not count: {html}");
+    }
+}
