@@ -13,7 +13,9 @@ mod eval;
 mod live;
 mod meadow;
 mod report;
+mod step;
 mod terminal;
+mod trace;
 mod train;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -29,12 +31,14 @@ Where to start:
   trimodal check                     hold every kernel to the float64 oracle
   trimodal bench                     time every kernel, beside what the device does at best
   trimodal emulate rms_norm          what the CUDA kernels do, without a GPU
+  trimodal trace                     one training step, launch by launch
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
   trimodal eval my-model my-data
   trimodal report my-model
   trimodal describe my-model --image cat.jpg --audio purr.wav
+  trimodal step my-model my-data     one sample walked through one training step, number by number
 
 `trimodal help COMMAND` says more about each.";
 
@@ -60,6 +64,8 @@ enum Command {
     Check(check::Check),
     Bench(bench::Bench),
     Emulate(emulate::Emulate),
+    Trace(trace::TraceCommand),
+    Step(step::Step),
     Dump(dump::Dump),
 }
 
@@ -129,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Emulate(command) => command.run(),
+        Command::Trace(command) => command.run(),
+        Command::Step(command) => command.run(),
         Command::Dump(command) => command.run(),
     };
     match outcome {

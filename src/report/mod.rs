@@ -6,8 +6,10 @@ pub mod page;
 mod roofline;
 pub mod run;
 mod table;
+mod trace;
 
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
 pub use roofline::roofline_svg;
 pub use table::table;
+pub use trace::{trace_shapes, trace_table};

@@ -15,6 +15,7 @@ pub mod schedule;
 pub mod settings;
 pub mod setup;
 pub mod step;
+pub mod walk;
 
 pub use evaluate::{Ablation, Losses, Scores};
 pub use examples::Example;
