@@ -12,6 +12,7 @@
 //! - [`check`]: every operation against the float64 oracle.
 //! - [`bench`]: what every kernel takes, beside what the device does at best.
 //! - [`learn`]: the guide, in twelve chapters with exercises.
+//! - [`trace`]: one training step, launch by launch.
 //!
 //! Start with [`train::step`], then [`ops::rms_norm`]. Training takes a dozen lines (`examples/train.rs`), describing too
 //! (`examples/describe.rs`, [`describe`]); neither needs the program: with `default-features = false` its command line, progress bars
@@ -34,6 +35,7 @@ pub mod ops;
 #[cfg(feature = "cli")]
 pub mod report;
 pub mod tensor;
+pub mod trace;
 pub mod train;
 
 pub use device::Device;

@@ -6,6 +6,7 @@
 
 use crate::device::{Buffer, Device, Held};
 use crate::error::{Error, Result};
+use crate::trace::{self, Access, RawOperand};
 use half::{bf16, f16};
 use std::fmt;
 
@@ -314,7 +315,7 @@ impl Tensor {
     pub fn write_ahead<T: Element>(&mut self, data: &[T]) -> Result<()> {
         match &self.buffer {
             #[cfg(feature = "cuda")]
-            Buffer::Cuda(buffer) if T::DTYPE == self.dtype && data.len() == self.len() => buffer.upload_ahead(bytemuck::cast_slice(data)),
+            Buffer::Cuda(buffer) if T::DTYPE == self.dtype && data.len() == self.len() && !trace::on() => buffer.upload_ahead(bytemuck::cast_slice(data)),
             _ => self.write(data),
         }
     }
@@ -323,8 +324,7 @@ impl Tensor {
     pub(crate) fn write_padded<T: Element>(&mut self, data: &[T]) -> Result<()> {
         self.expect_dtype("write", T::DTYPE)?;
         assert!(data.len() <= self.capacity, "checked by the callers");
-        let device = self.device.clone();
-        device.upload(&mut self.buffer, bytemuck::cast_slice(data))
+        self.upload(bytemuck::cast_slice(data))
     }
 
     /// Copies the elements' bytes, little-endian as in a safetensors file, into the tensor.
@@ -336,8 +336,13 @@ impl Tensor {
         if bytes.len() != expected {
             return Err(Error::mismatch("write", "data", format!("{expected} bytes"), bytes.len()));
         }
+        self.upload(bytes)
+    }
+
+    fn upload(&mut self, bytes: &[u8]) -> Result<()> {
         let device = self.device.clone();
-        device.upload(&mut self.buffer, bytes)
+        let to = RawOperand::of("to", self, Access::Write);
+        trace::memory(trace::Kind::Upload, || vec![to], || device.upload(&mut self.buffer, bytes))
     }
 
     /// Copies the elements to the host.
@@ -354,7 +359,8 @@ impl Tensor {
 
     fn read_elements<T: Element>(&self, count: usize) -> Result<Vec<T>> {
         let mut data = vec![T::zeroed(); count];
-        self.device.download(&self.buffer, bytemuck::cast_slice_mut(&mut data))?;
+        let from = RawOperand::of("from", self, Access::Read);
+        trace::memory(trace::Kind::Download, || vec![from], || self.device.download(&self.buffer, bytemuck::cast_slice_mut(&mut data)))?;
         Ok(data)
     }
 
@@ -400,7 +406,8 @@ impl Tensor {
     /// Sets every allocated element to zero.
     pub fn fill_zero(&mut self) -> Result<()> {
         let device = self.device.clone();
-        device.clear(&mut self.buffer)
+        let to = RawOperand::of("to", self, Access::Write);
+        trace::memory(trace::Kind::Clear, || vec![to], || device.clear(&mut self.buffer))
     }
 
     /// Copies `from` (same dtype, length and device) into this tensor.
@@ -411,7 +418,8 @@ impl Tensor {
         }
         let bytes = self.len() * self.dtype.size();
         let device = self.device.clone();
-        device.copy(&from.buffer, &mut self.buffer, bytes)
+        let operands = [RawOperand::of("from", from, Access::Read), RawOperand::of("to", self, Access::Write)];
+        trace::memory(trace::Kind::Copy, || operands.into(), || device.copy(&from.buffer, &mut self.buffer, bytes))
     }
 
     /// The elements in use, for the CPU device's kernels.

@@ -92,6 +92,18 @@ pub struct Ceilings {
     pub shared_bytes_per_second: Option<f64>,
 }
 
+impl Ceilings {
+    /// The roofline: the seconds that so many operations and bytes need at best, and which of them it is that needs the longer. `bf16`: the
+    /// products are in bf16, on tensor cores where there are some. `None` where nothing is known.
+    pub fn least(&self, flops: u64, bytes: Option<u64>, bf16: bool) -> Option<(f64, &'static str)> {
+        let peak = self.bf16_flops_per_second.filter(|_| bf16).or(self.f32_flops_per_second);
+        let compute = peak.map(|peak| flops as f64 / peak);
+        let memory = self.copy_bytes_per_second.zip(bytes).map(|(bandwidth, bytes)| bytes as f64 / bandwidth);
+        let least = memory.into_iter().chain(compute).reduce(f64::max)?;
+        Some((least, if memory > compute { "memory" } else { "compute" }))
+    }
+}
+
 /// One timed call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
@@ -199,16 +211,10 @@ impl Row {
         self.tflops = self.flops as f64 / time / 1e12;
         self.gbytes = self.bytes.map(|bytes| bytes as f64 / time / 1e9);
         self.intensity = self.bytes.map(|bytes| self.flops as f64 / bytes.max(1) as f64);
-        let bf16 = ceilings.bf16_flops_per_second.filter(|_| self.dtype == "bf16");
-        let peak = bf16.or(ceilings.f32_flops_per_second);
-        // The roofline: the time that the arithmetic needs at best, or the memory, whichever is longer.
-        let compute = peak.map(|peak| self.flops as f64 / peak);
-        let memory = ceilings.copy_bytes_per_second.zip(self.bytes).map(|(bandwidth, bytes)| bytes as f64 / bandwidth);
-        if compute.is_none() && memory.is_none() {
-            return;
+        if let Some((least, bound)) = ceilings.least(self.flops, self.bytes, self.dtype == "bf16") {
+            self.bound = Some(bound.into());
+            self.percent = Some(100.0 * least / time);
         }
-        self.bound = Some(if memory > compute { "memory" } else { "compute" }.into());
-        self.percent = memory.into_iter().chain(compute).reduce(f64::max).map(|least| 100.0 * least / time);
     }
 
     /// What it is, for people.

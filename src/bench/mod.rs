@@ -17,9 +17,11 @@ pub use table::{readme, table};
 
 use crate::device::{Device, Gpu};
 use crate::error::{Error, Result};
+use crate::model::Batch;
 use crate::ops::case::{Case, Kind};
 use crate::ops::{OPS, Sizes};
 use crate::tensor::DType;
+use crate::train::Trainer;
 use crate::train::fit::Precision;
 use operands::{Set, footprint};
 use std::ops::ControlFlow;
@@ -103,11 +105,36 @@ impl Item {
     }
 }
 
+/// What the platform tells about a device.
+pub fn about(device: &Device) -> About {
+    machine::about(device)
+}
+
 /// Floating-point operations per second that the device reaches at best in this dtype (f32 or bf16), measured in a moment; `None` for
 /// devices whose time says nothing: the emulator and software drivers.
 pub fn peak(device: &Device, dtype: DType) -> Option<f64> {
     let real = matches!(device, Device::Cpu) || !matches!(device, Device::Gpu(Gpu::Emulator(_))) && !is_slow(device);
     real.then(|| ceiling::arithmetic(device, dtype).ok()).flatten()
+}
+
+/// What a device does at best, measured in a moment; `None` for devices whose time says nothing: the emulator.
+///
+/// # Errors
+/// Whatever the device reports.
+pub fn ceilings(device: &Device) -> Result<Option<Ceilings>> {
+    if let Device::Gpu(Gpu::Emulator(_)) = device {
+        return Ok(None);
+    }
+    let cache = machine::about(device).cache_bytes.unwrap_or(machine::UNTOLD_CACHE);
+    ceiling::measure(device, &Timer::of(device), cache).map(Some)
+}
+
+/// The training step that the benchmark times: a model with these sizes in training, and a batch of at most `samples` made-up samples.
+///
+/// # Errors
+/// Where memory does not suffice.
+pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: Precision) -> Result<(Trainer, Batch)> {
+    Step::new(sizes, samples, device, precision).map(Step::into_parts)
 }
 
 /// Times what `options` ask for. `progress` is told before every row, and may end the run: the card then has what there is.
@@ -212,6 +239,11 @@ pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress
     })
 }
 
+/// Whether a large training step takes moments on it: a GPU, and no processor.
+pub fn is_fast(device: &Device) -> bool {
+    !is_slow(device) && !matches!(device, Device::Gpu(Gpu::Emulator(_)))
+}
+
 /// Whether the device is a processor, or a driver that runs on one.
 fn is_slow(device: &Device) -> bool {
     match device {
@@ -299,7 +331,7 @@ fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>
         if wanted_op(STEP) {
             for &dtype in dtypes {
                 let precision = if dtype == DType::Bf16 { Precision::Bf16 } else { Precision::F32 };
-                let shape = step::label(sizes, &step::batch(sizes, &step::config(sizes))?);
+                let shape = step::label(sizes, &step::batch(sizes, &step::config(sizes), usize::MAX)?);
                 items.push(Item { set: sizes.name, entry: STEP.into(), shape, work: Work::Step { sizes: *sizes, precision } });
             }
         }
@@ -415,12 +447,12 @@ impl Bench<'_> {
 
     fn step(&self, item: &Item, sizes: &Sizes, precision: Precision) -> Result<Measured> {
         let config = step::config(sizes);
-        let batch = step::batch(sizes, &config)?;
+        let batch = step::batch(sizes, &config, usize::MAX)?;
         let flops = crate::model::flops(&config, &batch);
         if let Some(reason) = self.no_time(flops as f64 / self.peak(precision.dtype())).or_else(|| self.no_room(step::bytes(sizes, precision))) {
             return Ok(Measured::LeftOut(reason));
         }
-        let mut step = [Step::new(sizes, self.device, precision)?];
+        let mut step = [Step::new(sizes, usize::MAX, self.device, precision)?];
         let clock = Timer::Clock(self.device.clone());
         match self.sample(&clock, &mut step, Step::run)? {
             Err(reason) => Ok(Measured::LeftOut(reason)),

@@ -30,13 +30,13 @@ pub(super) fn config(s: &Sizes) -> Config {
     }
 }
 
-/// As many samples as fit `s.rows`, each with a picture, a sound and `s.words` words.
-pub(super) fn batch(s: &Sizes, config: &Config) -> Result<Batch> {
+/// As many samples as fit `s.rows`, at most `most`, each with a picture, a sound and `s.words` words.
+pub(super) fn batch(s: &Sizes, config: &Config, most: usize) -> Result<Batch> {
     let (vision, audio) = (config.vision_config.as_ref().expect("set above"), config.audio_config.as_ref().expect("set above"));
     let packer = Packer { config, budget: s.rows, placeholders: Placeholders { image: 1, audio: 2 } };
     let mut draw = Draw::new("a batch");
     let mut batch = Batch::default();
-    for sample in 0.. {
+    for sample in 0..most {
         let mut rows: Vec<Row> = Vec::new();
         let mut token = |rows: &mut Vec<Row>, learned| {
             let id = draw.below(s.vocabulary) as u32;
@@ -70,11 +70,16 @@ impl Step {
     ///
     /// # Errors
     /// Where memory does not suffice.
-    pub(super) fn new(s: &Sizes, device: &Device, precision: Precision) -> Result<Step> {
+    pub(super) fn new(s: &Sizes, most: usize, device: &Device, precision: Precision) -> Result<Step> {
         let config = config(s);
         let recipe = Recipe { rows: s.rows, precision, ..Recipe::meadow(STEPS, 1) };
         let trainer = start(&config, &recipe, device)?;
-        Ok(Step { trainer, batch: batch(s, &config)? })
+        Ok(Step { trainer, batch: batch(s, &config, most)? })
+    }
+
+    /// The model in training and its batch.
+    pub(super) fn into_parts(self) -> (Trainer, Batch) {
+        (self.trainer, self.batch)
     }
 
     /// One step; returns when it is done, because it reads its loss.
@@ -106,7 +111,7 @@ mod tests {
     #[test]
     fn the_demo_is_the_demo_and_small_is_as_large_as_it_says() {
         assert_eq!(Config { max_position_embeddings: 128, ..config(&Sizes::DEMO) }, Config::meadow(Sizes::DEMO.vocabulary));
-        let batch = |s: &Sizes| super::batch(s, &config(s)).unwrap();
+        let batch = |s: &Sizes| super::batch(s, &config(s), usize::MAX).unwrap();
         assert_eq!(label(&Sizes::DEMO, &batch(&Sizes::DEMO)), "N=1904 samples=28 M=392 D=64 layers=3 V=450");
         let small = batch(&Sizes::SMALL);
         assert_eq!((small.rows(), small.samples, small.logit_row.len()), (Sizes::SMALL.rows, Sizes::SMALL.samples, Sizes::SMALL.logit_rows));
@@ -126,7 +131,7 @@ mod tests {
     #[test]
     fn a_step_runs() {
         let s = Sizes { rows: 150, ..Sizes::DEMO };
-        let mut step = Step::new(&s, &Device::Cpu, Precision::F32).unwrap();
+        let mut step = Step::new(&s, usize::MAX, &Device::Cpu, Precision::F32).unwrap();
         step.run().unwrap();
         assert_eq!(step.batch.samples, 2);
     }

@@ -13,7 +13,10 @@ mod eval;
 mod learn;
 mod live;
 mod meadow;
+mod report;
+mod step;
 mod terminal;
+mod trace;
 mod train;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,11 +33,14 @@ Where to start:
   trimodal bench                     time every kernel, beside what the device does at best
   trimodal emulate rms_norm          what the CUDA kernels do, without a GPU
   trimodal learn                     how training works, kernel by kernel, with exercises
+  trimodal trace                     one training step, launch by launch
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
   trimodal eval my-model my-data
+  trimodal report my-model
   trimodal describe my-model --image cat.jpg --audio purr.wav
+  trimodal step my-model my-data     one sample walked through one training step, number by number
 
 `trimodal help COMMAND` says more about each.";
 
@@ -53,12 +59,15 @@ enum Command {
     Config(config::Config),
     Describe(describe::Describe),
     Eval(eval::Eval),
+    Report(report::Report),
     Data(data::Data),
     Meadow(meadow::Meadow),
     Devices(devices::Devices),
     Check(check::Check),
     Bench(bench::Bench),
     Emulate(emulate::Emulate),
+    Trace(trace::TraceCommand),
+    Step(step::Step),
     Dump(dump::Dump),
     Learn(learn::Learn),
 }
@@ -140,12 +149,15 @@ pub fn main() -> ExitCode {
         Command::Config(command) => command.run(),
         Command::Describe(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Meadow(command) => command.run(),
         Command::Devices(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Emulate(command) => command.run(),
+        Command::Trace(command) => command.run(),
+        Command::Step(command) => command.run(),
         Command::Dump(command) => command.run(),
         Command::Learn(command) => command.run(),
     };

@@ -56,6 +56,11 @@ impl Paint {
         self.wrap("31;1", text)
     }
 
+    /// One of the 256 colours of a terminal.
+    pub fn tint(self, colour: u8, text: &str) -> String {
+        self.wrap(&format!("38;5;{colour}"), text)
+    }
+
     /// Bold.
     pub fn strong(self, text: &str) -> String {
         self.wrap("1", text)

@@ -7,6 +7,7 @@ use super::wgpu;
 use super::{Buffer, Hopper, Language, Launch, emulator};
 use crate::error::Result;
 use crate::tensor::DType;
+use crate::trace;
 use std::fmt;
 use std::sync::Arc;
 
@@ -45,13 +46,13 @@ impl Gpu {
 
     /// Launches a kernel; it may run later. What goes wrong then is reported by whoever waits.
     pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
-        match self {
+        trace::launch(&launch, None, || match self {
             #[cfg(feature = "wgpu")]
             Gpu::Wgpu(context) => context.launch(launch),
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.launch(launch),
             Gpu::Emulator(machine) => machine.launch(launch),
-        }
+        })
     }
 
     /// Launches a kernel of `kernels/hopper/`, as [`Gpu::launch`] does the portable ones.
@@ -59,13 +60,13 @@ impl Gpu {
     /// # Panics
     /// Where [`Gpu::has_hopper`] is false.
     pub(crate) fn launch_hopper(&self, launch: Launch, hopper: Hopper) -> Result<()> {
-        match self {
+        trace::launch(&launch, Some(&hopper), || match self {
             #[cfg(feature = "wgpu")]
             Gpu::Wgpu(_) => unreachable!("WGSL has no Hopper kernels"),
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.launch_hopper(launch, hopper),
             Gpu::Emulator(machine) => machine.launch_hopper(launch, hopper),
-        }
+        })
     }
 
     /// Whether it can run the kernels in `kernels/hopper/`.

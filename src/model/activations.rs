@@ -6,6 +6,7 @@ use super::parameters::Parameters;
 use crate::error::Result;
 use crate::ops::{adamw, conv1d, matmul, patch_embed, qk_norm_rope, rms_norm};
 use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
+use crate::trace::{self, GRADIENT};
 
 /// How a training step uses memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -237,6 +238,54 @@ impl Activations {
     /// `[1]`: the loss of the last forward pass.
     pub fn loss(&self) -> &Tensor {
         &self.loss
+    }
+
+    /// Says to a trace which tensor is what.
+    pub(crate) fn name_for_trace(&self) {
+        let tell = |tensor: &Tensor, name: String| trace::name(tensor, || name);
+        self.inputs.each_named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));
+        for (i, c) in self.convolutions.iter().enumerate() {
+            let n = i + 1;
+            let names = [(&c.z, format!("convolution {n}")), (&c.y, format!("convolution {n} after its GELU"))];
+            let gradients = [(&c.dz, format!("{GRADIENT}convolution {n}")), (&c.dy, format!("{GRADIENT}convolution {n} after its GELU"))];
+            names.into_iter().chain(gradients).for_each(|(tensor, name)| tell(tensor, name));
+        }
+        let last = self.streams.len() - 1;
+        for (i, s) in self.streams.iter().enumerate() {
+            let place = if i < last { format!("before layer {i}") } else { "behind the last layer".to_string() };
+            tell(&s.x, if i == 0 { "the token matrix".into() } else { format!("the residual stream {place}") });
+            tell(&s.rstd, format!("1/rms {place}"));
+            tell(&s.normed, format!("the norm {place}"));
+        }
+        for (i, layer) in self.layers.iter().enumerate() {
+            let of = if self.layers.len() < last { "a layer".to_string() } else { format!("layer {i}") };
+            layer.named().into_iter().for_each(|(name, tensor)| tell(tensor, format!("{name} of {of}")));
+        }
+        let rest = [
+            (&self.delta, "what a block adds to the residual stream"),
+            (&self.picked, "the rows that get logits"),
+            (&self.logits, "the logits"),
+            (&self.row_loss, "the loss of each row"),
+            (&self.logit_lse, "the log-sum-exp of the logits"),
+            (&self.loss, "the loss"),
+            (&self.attention_delta, "the attention's delta"),
+            (&self.workspace, "the workspace"),
+        ];
+        let gradients = [
+            (&self.dpicked, "the rows that get logits"),
+            (&self.dx, "the residual stream"),
+            (&self.dmiddle, "the residual stream behind the attention"),
+            (&self.dnormed, "a norm's result"),
+            (&self.dgate, "the gate"),
+            (&self.dup, "the up projection"),
+            (&self.dgated, "the SwiGLU"),
+            (&self.dattended, "the result of the attention"),
+            (&self.dq, "the queries"),
+            (&self.dk, "the keys"),
+            (&self.dv, "the values"),
+        ];
+        rest.into_iter().for_each(|(tensor, name)| tell(tensor, name.to_string()));
+        gradients.into_iter().for_each(|(tensor, name)| tell(tensor, format!("{GRADIENT}{name}")));
     }
 
     /// Uses as many rows of everything as the loaded batch has.

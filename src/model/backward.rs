@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, qk_norm_rope, rms_norm, rope, swiglu};
 use crate::tensor::Tensor;
+use crate::trace::{self, Part, Phase};
 
 /// For `y = x · wᵀ`: `dx (+)= dy · w` and `dw += dyᵀ · x`.
 fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool, dw: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
@@ -19,6 +20,7 @@ fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool
 /// The loss of the loaded batch, which is added to `a.loss`, and its gradient, which is added to `g`. [`super::forward::hidden`] has
 /// just run.
 pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, g: &mut Parameters) -> Result<()> {
+    let scope = trace::scope(Phase::Backward, Part::Output);
     // Rows without logits get no gradient from the loss.
     a.dnormed.fill_zero()?;
     for chunk in 0..a.inputs.chunks.len() {
@@ -35,13 +37,16 @@ pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Ac
     }
     let last = a.streams.last().expect("one more than layers");
     rms_norm::backward(&a.dnormed, &last.x, &p.norm, &last.rstd, None, &mut a.dx, &mut g.norm, &mut a.workspace)?;
+    drop(scope);
 
     // From here `dx` is the gradient of the residual stream that leaves a layer, which is also that of what its MLP added.
     for (i, w) in p.layers.iter().enumerate().rev() {
         // Where there is one set of activations for all layers, it holds those of the last.
         if a.layers.len() == 1 && i + 1 < p.layers.len() {
+            let _scope = trace::scope(Phase::Recompute, Part::Layer(i));
             forward::layer(config, w, table, a, i)?;
         }
+        let _scope = trace::scope(Phase::Backward, Part::Layer(i));
         let (stream, layer, dw, ws) = (&a.streams[i], &a.layers[a.slot(i)], &mut g.layers[i], &mut a.workspace);
         linear(&a.dx, &layer.gated, &w.down_proj, &mut a.dgated, false, &mut dw.down_proj, ws)?;
         swiglu::backward(&layer.gate, &layer.up, &a.dgated, &mut a.dgate, &mut a.dup)?;
@@ -82,6 +87,7 @@ pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Ac
         linear(&a.dv, &stream.normed, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
         rms_norm::backward(&a.dnormed, &stream.x, &w.input_layernorm, &stream.rstd, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;
     }
+    let _scope = trace::scope(Phase::Backward, Part::Rows);
     embed(config, p, a, g)
 }
 

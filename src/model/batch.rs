@@ -431,6 +431,26 @@ impl Inputs {
         rows.into_iter().chain(others).chain(chunks).collect()
     }
 
+    /// Every tensor with what it is in a trace.
+    pub(crate) fn each_named(&self) -> Vec<(&'static str, &Tensor)> {
+        let chunks = self.chunks.iter().flat_map(|c| [("the rows with logits", &c.row), ("the targets", &c.target)]);
+        let rows = [
+            ("the words' ids", &self.embed_id),
+            ("the positions", &self.position),
+            ("visible", &self.visible),
+            ("visible_by", &self.visible_by),
+            ("the rows sorted by word", &self.sorted_row),
+            ("where each word's rows start", &self.sorted_start),
+            ("the pixels", &self.pixels),
+            ("the patches' rows", &self.patch_row),
+            ("the mel frames", &self.mel),
+            ("the frames' rows", &self.frame_row),
+            ("0, 1, 2, …", &self.iota),
+            ("1 / the rows that count", &self.weight),
+        ];
+        rows.into_iter().chain(chunks).collect()
+    }
+
     /// As [`Inputs::each`], in the same order.
     fn each_mut(&mut self) -> Vec<&mut Tensor> {
         let chunks = self.chunks.iter_mut().flat_map(|c| [&mut c.row, &mut c.target]);

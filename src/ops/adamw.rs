@@ -22,11 +22,15 @@ use crate::device::cpu::Real;
 use crate::device::{Device, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 use half::bf16;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "adamw";
+/// Floating-point operations per element, of the update and of the norm.
+const FLOPS: usize = 14;
+const NORM_FLOPS: usize = 2;
 
 /// Elements whose squares make one partial sum.
 const CHUNK: usize = 4096;
@@ -115,6 +119,10 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
     }
     let needed = grads.iter().map(|grad| grad.len().div_ceil(CHUNK)).sum();
     expect_workspace(OP, workspace, needed, dtype, &device)?;
+    let call = trace::call(OP, "global_norm", || {
+        let work = Work::new(NORM_FLOPS * grads.iter().map(|grad| grad.len()).sum::<usize>()).of_launch("global_norm", 0);
+        grads.iter().fold(work, |work, grad| work.reads("grad", grad))
+    });
     match &device {
         Device::Cpu => on_real!(dtype, global_norm_cpu::<T>(grads, norm, workspace)),
         Device::Gpu(gpu) => {
@@ -129,7 +137,7 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
             gpu.launch(Launch { kernel: (OP, "global_norm"), constants: &[], buffers: &[Some(&*workspace), Some(norm)], variant: "", dims: dims_bytes(&dims), groups: 1 })?;
         }
     }
-    Ok(())
+    call.end(|out| out.writes("norm", norm))
 }
 
 /// One step of one parameter tensor.
@@ -152,7 +160,7 @@ pub fn update(
     decayed: usize,
     norm: &Tensor,
     loss: Option<&Tensor>,
-    copy: Option<&mut Tensor>,
+    mut copy: Option<&mut Tensor>,
 ) -> Result<()> {
     let dtype = real(OP, "p", p)?;
     let device = p.device().clone();
@@ -175,20 +183,23 @@ pub fn update(
         let copy_dtype = if dtype == DType::F64 { DType::F64 } else { DType::Bf16 };
         expect_len(OP, "copy", copy, p.shape(), copy_dtype, &device)?;
     }
+    let call = trace::call(OP, "update", || {
+        Work::new(FLOPS * p.len()).reads("g", g).reads("coefficients", coefficients).reads("norm", norm).reads_if("loss", loss)
+    });
     match &device {
         Device::Cpu => {
             if loss.is_some_and(|loss| [loss, norm].iter().any(|t| !on_real!(dtype, is_finite::<T>(t)))) {
                 return Ok(());
             }
             on_real!(dtype, update_cpu::<T>(dims, p, g, m, v, coefficients, norm));
-            match (copy, dtype) {
+            match (copy.as_deref_mut(), dtype) {
                 (None, _) => {}
                 (Some(copy), DType::F64) => copy.copy_from(p)?,
                 (Some(copy), _) => in_tasks(p.cpu::<f32>(), copy.cpu_mut::<bf16>(), round_all),
             }
         }
         Device::Gpu(gpu) => {
-            let copy = copy.map(|c| &*c);
+            let copy = copy.as_deref();
             gpu.launch(Launch {
                 kernel: (OP, "update"),
                 constants: &[],
@@ -199,7 +210,7 @@ pub fn update(
             })?;
         }
     }
-    Ok(())
+    call.end(|out| out.updates("p", p).updates("m", m).updates("v", v).writes_if("copy", copy.as_deref()))
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -376,7 +387,7 @@ fn update_case(n: usize, decayed: usize, with_copy: bool, norm: f64, hyper: Hype
         on_real!(i[0].dtype(), naive_update::<T>(i, o, decayed));
         Ok(())
     })
-    .flops(14 * n as u64)
+    .flops((FLOPS * n) as u64)
 }
 
 fn norm_case(lens: &[usize]) -> Case {
@@ -392,7 +403,7 @@ fn norm_case(lens: &[usize]) -> Case {
         on_real!(o[0].dtype(), naive_norm::<T>(i, o));
         Ok(())
     })
-    .flops(2 * lens.iter().sum::<usize>() as u64)
+    .flops((NORM_FLOPS * lens.iter().sum::<usize>()) as u64)
 }
 
 fn naive_norm<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {

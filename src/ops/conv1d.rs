@@ -17,6 +17,7 @@ use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -72,6 +73,11 @@ impl Dims {
         [self.clips as usize, self.frames_out as usize, self.width_out as usize]
     }
 
+    /// Floating-point operations of one of its products.
+    fn flops(&self) -> u64 {
+        2 * 3 * self.shape_out().iter().map(|&n| n as u64).product::<u64>() * self.width_in as u64
+    }
+
     /// Rows of all clips as the kernels for tensor cores number them, for a gather from `x` and for one from `dz`.
     fn lines(&self) -> [usize; 2] {
         let clips = if self.frames == 0 { 0 } else { self.clips as usize };
@@ -112,6 +118,7 @@ fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: us
     super::expect_len(OP, "bias", bias, [dims.width_out as usize], dtype, &device)?;
     super::expect_len(OP, "z", z, dims.shape_out(), dtype, &device)?;
     super::expect_len(OP, "y", y, dims.shape_out(), dtype, &device)?;
+    let call = trace::call(OP, "forward", || Work::product(dims.flops()).reads("x", x).reads("weight", weight).reads("bias", bias));
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, weight, bias, z, y)),
         Device::Gpu(gpu) => {
@@ -121,7 +128,7 @@ fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: us
             launch(gpu, rung, (OP, ["forward_naive", "forward_tile", "forward_mma"], dtype), dims, &buffers, [rows, width, 1])?;
         }
     }
-    Ok(())
+    call.end(|out| out.writes("z", z).writes("y", y))
 }
 
 /// The gradients: `dweight` and `dbias` accumulate, `dx` is overwritten where it is asked for.
@@ -157,7 +164,7 @@ fn backward_by(
     dy: &Tensor,
     stride: usize,
     dz: &mut Tensor,
-    dx: Option<&mut Tensor>,
+    mut dx: Option<&mut Tensor>,
     dweight: &mut Tensor,
     dbias: &mut Tensor,
     workspace: &mut Tensor,
@@ -174,8 +181,13 @@ fn backward_by(
     }
     let needed = self::workspace(dims.clips as usize, dims.frames as usize, dims.width_in as usize, dims.width_out as usize, stride);
     super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
+    let call = trace::call(OP, "backward", || {
+        let work = Work::product(dims.flops() * if dx.is_some() { 2 } else { 1 }).of_launch("dx", dims.flops());
+        let work = ["gelu_backward", "dweight_finish", "dbias"].into_iter().fold(work, |work, entry| work.of_launch(entry, 0u64));
+        work.reads("x", x).reads("weight", weight).reads("z", z).reads("dy", dy)
+    });
     match &device {
-        Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, x, weight, z, dy, dz, dx, dweight, dbias)),
+        Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, x, weight, z, dy, dz, dx.as_deref_mut(), dweight, dbias)),
         Device::Gpu(gpu) => {
             let (out, width, parts) = (dims.width_out as usize, dims.width_in as usize, dims.parts as usize);
             let tensor_cores = on_tensor_cores(gpu, rung, dtype);
@@ -202,13 +214,13 @@ fn backward_by(
             }
             launch_each(gpu, (OP, "dbias_partial"), variant(dtype), dims, &[Some(dz), Some(workspace)], parts * out)?;
             launch_each(gpu, (OP, "dbias_finish"), "", dims, &[Some(workspace), Some(dbias)], out)?;
-            if let Some(dx) = dx {
+            if let Some(dx) = dx.as_deref() {
                 let rows = if tensor_cores { dims.lines()[1] } else { dims.clips as usize * dims.frames as usize };
                 launch(gpu, rung, (OP, ["dx_naive", "dx_tile", "dx_mma"], dtype), dims, &[Some(weight), Some(dz), Some(dx)], [rows, width, 1])?;
             }
         }
     }
-    Ok(())
+    call.end(|out| out.writes("dz", dz).writes_if("dx", dx.as_deref()).updates("dweight", dweight).updates("dbias", dbias))
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────

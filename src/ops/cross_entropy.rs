@@ -13,10 +13,13 @@ use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "cross_entropy";
+/// Floating-point operations per logit, of either pass.
+const FLOPS: usize = 4;
 
 /// Elements of a row that one workgroup of WGSL's `backward` takes.
 const PART: usize = 1024;
@@ -77,6 +80,10 @@ pub fn forward(
     expect_len(OP, "row_loss", row_loss, [logits.rows()], statistic(dtype), &device)?;
     expect_len(OP, "lse", lse, [logits.rows()], statistic(dtype), &device)?;
     expect_len(OP, "loss", loss, [1], statistic(dtype), &device)?;
+    let call = trace::call(OP, "forward", || {
+        let work = Work::new(FLOPS * logits.len()).of_launch("total", 0);
+        work.reads("logits", logits).reads("target", target).reads("weight", weight)
+    });
     match &device {
         Device::Cpu => {
             check_targets(target.cpu::<i32>(), logits.row_len())?;
@@ -102,7 +109,10 @@ pub fn forward(
             gpu.launch(Launch { kernel: (OP, "total"), constants: &[], buffers, variant: "", dims: dims_bytes(&dims), groups: 1 })?;
         }
     }
-    Ok(())
+    call.end(|out| {
+        let out = out.writes("row_loss", row_loss).writes("lse", lse);
+        if accumulate { out.updates("loss", loss) } else { out.writes("loss", loss) }
+    })
 }
 
 /// The gradient: `logits` becomes `dlogits`. Rows that do not count become 0.
@@ -117,6 +127,7 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Ten
     let device = logits.device().clone();
     let dims = Dims::new(logits, target, weight)?;
     expect_len(OP, "lse", lse, [logits.rows()], statistic(dtype), &device)?;
+    let call = trace::call(OP, "backward", || Work::new(FLOPS * logits.len()).reads("target", target).reads("lse", lse).reads("weight", weight));
     match &device {
         Device::Cpu => {
             check_targets(target.cpu::<i32>(), logits.row_len())?;
@@ -134,7 +145,7 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Ten
             },
         })?,
     }
-    Ok(())
+    call.end(|out| out.updates("logits", logits))
 }
 
 fn check_targets(target: &[i32], vocabulary: usize) -> Result<()> {
@@ -272,7 +283,7 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f
         on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     });
-    cases.push(case.flops(4 * (rows * vocabulary) as u64));
+    cases.push(case.flops((FLOPS * rows * vocabulary) as u64));
 
     let inputs = vec![target, lse, weight];
     let case = Case::new("backward", &label, inputs, vec![Output::updated(logits)], Compare::Reduction(4.0), |i, o| {
@@ -282,7 +293,7 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f
         on_real!(i[1].dtype(), naive_backward::<T>(i, o));
         Ok(())
     });
-    cases.push(case.flops(4 * (rows * vocabulary) as u64));
+    cases.push(case.flops((FLOPS * rows * vocabulary) as u64));
 }
 
 fn weight_operand(weight: f32) -> Operand {

@@ -12,6 +12,7 @@ use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Access, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -73,6 +74,8 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wid
         None if dims.entries > dims.rows => return Err(Error::mismatch(OP, "id", format!("at most {} entries (the rows of y)", dims.rows), id.len())),
         None => {}
     }
+    let elements = dims.entries as usize * dims.columns as usize;
+    let call = trace::call(OP, "forward", || Work::new(0u64).touches("table", table, Access::Read, elements).reads("id", id).reads_if("row", row));
     match &device {
         Device::Cpu => {
             check_rows("id", id.cpu::<i32>(), dims.vocabulary as usize)?;
@@ -82,7 +85,6 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wid
             on_real!(dtype, forward_cpu::<T>(dims, table, id, row, y));
         }
         Device::Gpu(gpu) => {
-            let elements = dims.entries as usize * dims.columns as usize;
             let each = gpu.elements_per_access(dtype);
             let wide = wide && (dims.columns as usize).is_multiple_of(each);
             let (entry, groups) = if wide { ("forward_vec4", elements.div_ceil(256 * each)) } else { ("forward", elements.div_ceil(256)) };
@@ -90,7 +92,7 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wid
             gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })?;
         }
     }
-    Ok(())
+    call.end(|out| out.writes_some("y", y, elements))
 }
 
 /// `dtable[v] += Σ_j dy[sorted_row[j]]` for `j` in `start[v]..start[v + 1]`, in that order.
@@ -110,6 +112,10 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
     expect_len(OP, "sorted_row", sorted_row, sorted_row.shape(), DType::I32, &device)?;
     expect_len(OP, "start", start, [dtable.rows() + 1], DType::I32, &device)?;
     expect_len(OP, "dtable", dtable, dtable.shape(), statistic(dtype), &device)?;
+    let elements = dims.entries as usize * dims.columns as usize;
+    let call = trace::call(OP, "backward", || {
+        Work::new(elements).touches("dy", dy, Access::Read, elements).reads("sorted_row", sorted_row).reads("start", start)
+    });
     match &device {
         Device::Cpu => {
             check_rows("sorted_row", sorted_row.cpu::<i32>(), dims.rows as usize)?;
@@ -132,7 +138,7 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
             },
         })?,
     }
-    Ok(())
+    call.end(|out| out.updates("dtable", dtable))
 }
 
 /// What [`backward`] needs to know of a batch: `(sorted_row [M], start [V + 1])`, where `sorted_row[start[v]..start[v + 1]]`

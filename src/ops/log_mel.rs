@@ -17,6 +17,7 @@ use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Gpu, Language, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::f64::consts::TAU;
@@ -195,12 +196,18 @@ fn forward_by(rung: Rung, waveform: &Tensor, tables: &Tables, mel: &mut Tensor, 
         frames: size(OP, "frames", frames(samples))?,
         mels: size(OP, "mels", tables.mels)?,
     };
+    let call = trace::call(OP, "forward", || Work::new(flops(clips, samples)).of_launch("normalise", 0u64).reads("waveform", waveform).reads("bank", &tables.bank));
     match (&device, &tables.spectrum) {
         (Device::Cpu, Spectrum::Folded(table)) => on_real!(dtype, forward_cpu::<T>(dims, waveform, tables, table, mel)),
         (Device::Gpu(gpu), Spectrum::Basis(basis)) => launch(gpu, rung, dims, waveform, tables, basis, mel, workspace)?,
         _ => unreachable!("the tables are on the waveform's device, checked above"),
     }
-    Ok(())
+    call.end(|out| out.writes("mel", mel))
+}
+
+/// Floating-point operations: those of the transform.
+fn flops(clips: usize, samples: usize) -> u64 {
+    (2 * clips * frames(samples) * N_FFT * 2 * BINS) as u64
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -418,7 +425,7 @@ fn shape_cases((clips, samples, mels): (usize, usize, usize), sound: Sound, log_
             on_real!(i[0].dtype(), naive_forward::<T>(mels, i, o));
             Ok(())
         });
-        cases.push(case.flops((2 * clips * frames(samples) * N_FFT * 2 * BINS) as u64));
+        cases.push(case.flops(flops(clips, samples)));
     }
     cases
 }

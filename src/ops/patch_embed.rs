@@ -16,6 +16,7 @@ use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Device, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Access, Work};
 use rayon::prelude::*;
 
 const OP: &str = "patch_embed";
@@ -88,6 +89,11 @@ impl Dims {
         (((m / patches) * self.height as usize + (p / across) * patch) * self.width as usize + (p % across) * patch) * 3
     }
 
+    /// Floating-point operations of one of its products.
+    fn flops(&self) -> u64 {
+        2 * self.count() as u64 * self.inner as u64 * self.depth as u64
+    }
+
     /// All patches of all pictures.
     fn count(&self) -> usize {
         self.images as usize * self.patches as usize
@@ -127,6 +133,9 @@ fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, posit
     let depth = dims.depth as usize;
     super::expect_len(OP, "bias", bias, [depth], dtype, &device)?;
     super::expect_len(OP, "position", position, [dims.grid as usize, 2, depth], dtype, &device)?;
+    let call = trace::call(OP, "forward", || {
+        Work::product(dims.flops()).reads("pixels", pixels).reads("weight", weight).reads("bias", bias).reads("position", position).reads("row", row)
+    });
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, pixels, weight, bias, position, row, y)),
         Device::Gpu(gpu) => {
@@ -134,7 +143,7 @@ fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, posit
             launch(gpu, rung, (OP, ["forward_naive", "forward_tile", "forward_mma"], dtype), dims, &buffers, [dims.count(), depth, 1])?;
         }
     }
-    Ok(())
+    call.end(|out| out.writes_some("y", y, dims.count() * depth))
 }
 
 /// The gradients: `dweight`, `dbias` and `dposition` accumulate, `dpixels [images, H, W, 3]` (real; with respect to pixels
@@ -169,7 +178,7 @@ fn backward_by(
     dweight: &mut Tensor,
     dbias: &mut Tensor,
     dposition: &mut Tensor,
-    dpixels: Option<&mut Tensor>,
+    mut dpixels: Option<&mut Tensor>,
     workspace: &mut Tensor,
 ) -> Result<()> {
     let (dims, dtype) = Dims::new(pixels, weight, row, dy, "dy", dposition.rows())?;
@@ -183,10 +192,15 @@ fn backward_by(
     }
     let needed = self::workspace(dims.images as usize, dims.height as usize, dims.width as usize, dims.patch as usize, depth);
     super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
+    let call = trace::call(OP, "backward", || {
+        let work = Work::product(dims.flops() * if dpixels.is_some() { 2 } else { 1 }).of_launch("dpixels", dims.flops());
+        let work = ["dweight_finish", "position"].into_iter().fold(work, |work, entry| work.of_launch(entry, 0u64));
+        work.reads("pixels", pixels).reads("weight", weight).reads("row", row).touches("dy", dy, Access::Read, dims.count() * depth)
+    });
     match &device {
         Device::Cpu => {
             on_real!(dtype, parameters_cpu::<T>(dims, pixels, row, dy, dweight, dbias, dposition));
-            if let Some(dpixels) = dpixels {
+            if let Some(dpixels) = dpixels.as_deref_mut() {
                 on_real!(dtype, pixels_cpu::<T>(dims, weight, row, dy, dpixels));
             }
         }
@@ -202,13 +216,15 @@ fn backward_by(
             }
             launch_each(gpu, (OP, "position_sums"), variant(dtype), dims, &[Some(row), Some(dy), Some(&*workspace)], patches * depth)?;
             launch_each(gpu, (OP, "position_finish"), "", dims, &[Some(&*workspace), Some(&*dbias), Some(&*dposition)], (2 * grid + 1) * depth)?;
-            if let Some(dpixels) = dpixels {
-                let buffers = [Some(weight), Some(row), Some(dy), Some(&*dpixels)];
+            if let Some(dpixels) = dpixels.as_deref() {
+                let buffers = [Some(weight), Some(row), Some(dy), Some(dpixels)];
                 launch(gpu, rung, (OP, ["dpixels_naive", "dpixels_tile", "dpixels_mma"], dtype), dims, &buffers, [dims.count(), inner, 1])?;
             }
         }
     }
-    Ok(())
+    call.end(|out| {
+        out.writes_if("dpixels", dpixels.as_deref()).updates("dweight", dweight).updates("dbias", dbias).updates("dposition", dposition)
+    })
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────

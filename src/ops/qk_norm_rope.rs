@@ -23,10 +23,13 @@ use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "qk_norm_rope";
+/// Floating-point operations per element, forward and backward.
+const FLOPS: [usize; 2] = [8, 14];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -132,6 +135,7 @@ fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table:
     let dims = Dims::new(x, weight, rstd, position, table, eps)?;
     let (dtype, device) = (x.dtype(), x.device().clone());
     expect(OP, "y", y, x.shape(), dtype, &device)?;
+    let call = trace::call(OP, "forward", || Work::new(FLOPS[0] * x.len()).reads("x", x).reads("weight", weight).reads("position", position).reads("table", table));
     match &device {
         _ if x.is_empty() => {}
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, weight, position, table, y, rstd)),
@@ -143,7 +147,7 @@ fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table:
             launch(gpu, entry, dims, threads, dtype, &[Some(x), Some(weight), Some(position), Some(table), Some(y), Some(rstd)], groups)?;
         }
     }
-    Ok(())
+    call.end(|out| out.writes("y", y).writes("rstd", rstd))
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -163,6 +167,10 @@ fn backward_on(
     expect(OP, "gradient", gradient, x.shape(), dtype, &device)?;
     expect(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
     expect_workspace(OP, workspace, self::workspace(x.rows(), x.dim(1), x.dim(2)), statistic(dtype), &device)?;
+    let call = trace::call(OP, "backward", || {
+        let work = Work::new(FLOPS[1] * x.len()).of_launch("dweight", 0);
+        work.reads("x", x).reads("weight", weight).reads("rstd", rstd).reads("position", position).reads("table", table)
+    });
     match &device {
         _ if x.is_empty() => {}
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, x, weight, rstd, position, table, gradient, dweight)),
@@ -183,7 +191,7 @@ fn backward_on(
             launch(gpu, "dweight_finish", dims, None, DType::F32, &[workspace, Some(dweight)], groups)?;
         }
     }
-    Ok(())
+    call.end(|out| out.updates("gradient", gradient).updates("dweight", dweight))
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -343,7 +351,7 @@ pub fn sized(s: &Sizes) -> Vec<Case> {
 
 fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usize), positions: usize) {
     let label = format!("N={rows} H={heads} d={head_dim} positions={positions}");
-    let (shape, elements) = ([rows, heads, head_dim], (rows * heads * head_dim) as u64);
+    let (shape, elements) = ([rows, heads, head_dim], rows * heads * head_dim);
     for (names, rung) in [(["forward", "backward"], Rung::Fast), (["forward:naive", "backward:naive"], Rung::Naive)] {
         let mut draw = Draw::new(&label);
         let x = draw.normals("x", shape, 1.0).mixed();
@@ -362,7 +370,7 @@ fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usiz
             on_real!(i[0].dtype(), naive_forward::<T>(i, o));
             Ok(())
         });
-        cases.push(case.flops(8 * elements));
+        cases.push(case.flops((FLOPS[0] * elements) as u64));
 
         let rstd = Operand::new("rstd", [rows, heads], Kind::Real, (0..rows * heads).map(|_| 0.5 + draw.uniform()).collect());
         let inputs = vec![x, weight, position, table, rstd];
@@ -379,7 +387,7 @@ fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usiz
             on_real!(i[0].dtype(), naive_backward::<T>(i, o));
             Ok(())
         });
-        cases.push(case.flops(14 * elements));
+        cases.push(case.flops((FLOPS[1] * elements) as u64));
     }
 }
 

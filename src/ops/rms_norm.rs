@@ -14,10 +14,14 @@ use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "rms_norm";
+/// Floating-point operations per element, forward and backward; of the latter so many are the weight's gradient.
+const FLOPS: [usize; 2] = [5, 11];
+const DWEIGHT_FLOPS: usize = 3;
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -80,14 +84,13 @@ pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Te
         expect_len(OP, "residual", residual, x.shape(), dtype, &device)?;
         expect_len(OP, "sum", sum, x.shape(), dtype, &device)?;
     }
+    let (residual, mut sum) = residual.unzip();
+    let call = trace::call(OP, "forward", || Work::new(FLOPS[0] * x.len()).reads("x", x).reads_if("residual", residual).reads("weight", weight));
     match &device {
-        Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, residual, weight, y, rstd)),
-        Device::Gpu(gpu) => {
-            let (residual, sum) = residual.map(|(r, s)| (r, &*s)).unzip();
-            launch_rows(gpu, "forward", dtype, dims, &[Some(x), residual, Some(weight), sum, Some(y), Some(rstd)])?;
-        }
+        Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, residual.zip(sum.as_deref_mut()), weight, y, rstd)),
+        Device::Gpu(gpu) => launch_rows(gpu, "forward", dtype, dims, &[Some(x), residual, Some(weight), sum.as_deref(), Some(y), Some(rstd)])?,
     }
-    Ok(())
+    call.end(|out| out.writes_if("sum", sum.as_deref()).writes("y", y).writes("rstd", rstd))
 }
 
 /// The gradients: `dx` is overwritten with `ds (+ dresidual)`, `dweight` accumulates.
@@ -122,6 +125,10 @@ pub fn backward(
     }
     let needed = self::workspace(dims.rows as usize, dims.columns as usize);
     super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
+    let call = trace::call(OP, "backward", || {
+        let work = Work::new(FLOPS[1] * x.len()).of_launch("dweight_partial", DWEIGHT_FLOPS * x.len()).of_launch("dweight_finish", 0);
+        work.reads("dy", dy).reads("x", x).reads("weight", weight).reads("rstd", rstd).reads_if("dresidual", dresidual)
+    });
     match &device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, dy, x, weight, rstd, dresidual, dx, dweight)),
         Device::Gpu(gpu) => {
@@ -145,7 +152,7 @@ pub fn backward(
             })?;
         }
     }
-    Ok(())
+    call.end(|out| out.writes("dx", dx).updates("dweight", dweight))
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -313,7 +320,7 @@ fn shape_cases(rows: usize, columns: usize) -> Vec<Case> {
                 on_real!(i[0].dtype(), naive_forward::<T>(i, o));
                 Ok(())
             });
-            cases.push(case.flops(5 * (rows * columns) as u64));
+            cases.push(case.flops((FLOPS[0] * rows * columns) as u64));
 
             let mut inputs = vec![
                 draw.normals("dy", [rows, columns], 1.0).mixed(),
@@ -337,7 +344,7 @@ fn shape_cases(rows: usize, columns: usize) -> Vec<Case> {
                 on_real!(i[0].dtype(), naive_backward::<T>(i, o));
                 Ok(())
             });
-            cases.push(case.flops(11 * (rows * columns) as u64));
+            cases.push(case.flops((FLOPS[1] * rows * columns) as u64));
         }
     cases
 }

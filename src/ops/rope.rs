@@ -14,10 +14,13 @@ use crate::device::cpu::Real;
 use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "rope";
+/// Floating-point operations per element.
+const FLOPS: usize = 3;
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -115,6 +118,8 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
     if table.rows() == 0 {
         return Err(Error::mismatch(OP, "table", "at least one position", table.shape()));
     }
+    let pass = if sign > 0.0 { "forward" } else { "backward" };
+    let call = trace::call(OP, pass, || Work::new(FLOPS * x.len()).reads("x", x).reads("position", position).reads("table", table));
     match &device {
         Device::Cpu => {
             expect_positions(OP, position, table)?;
@@ -129,7 +134,7 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
             gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })?;
         }
     }
-    Ok(())
+    call.end(|out| out.writes("y", y))
 }
 
 /// On the CPU, where the host sees them: every position has a row of the table.
@@ -233,7 +238,7 @@ fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usiz
                 Ok(())
             },
         );
-        cases.push(case.flops(3 * (rows * heads * head_dim) as u64));
+        cases.push(case.flops((FLOPS * rows * heads * head_dim) as u64));
     }
 }
 

@@ -20,9 +20,12 @@ use crate::device::cpu::Real;
 use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 use rayon::prelude::*;
 
 const OP: &str = "sample";
+/// Floating-point operations per logit.
+const FLOPS: usize = 10;
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -69,6 +72,7 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, top_p: f32, rand
         top_p,
         padding: [0; 3],
     };
+    let call = trace::call(OP, "forward", || Work::new(FLOPS * logits.len()).reads("logits", logits).reads("random", random));
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, logits, random, id)),
         Device::Gpu(gpu) => gpu.launch(Launch {
@@ -80,7 +84,7 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, top_p: f32, rand
             groups: logits.rows(),
         })?,
     }
-    Ok(())
+    call.end(|out| out.writes("id", id))
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,7 +212,7 @@ fn case(rows: usize, vocabulary: usize, how: How, ties: bool) -> Case {
             on_real!(i[0].dtype(), naive::<T>(i, o, how));
             Ok(())
         })
-        .flops(10 * (rows * vocabulary) as u64)
+        .flops((FLOPS * rows * vocabulary) as u64)
 }
 
 /// Of a few uniform numbers the one that lies farthest inside the interval of one and the same id, both for the logits and for the

@@ -12,11 +12,14 @@ use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Launch, variant};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "swiglu";
 
+/// Floating-point operations per element, forward and backward.
+const FLOPS: [usize; 2] = [6, 12];
 /// Elements that one CPU task takes.
 const TASK: usize = 16_384;
 
@@ -47,11 +50,12 @@ pub fn forward(gate: &Tensor, up: &Tensor, y: &mut Tensor) -> Result<()> {
     let dims = Dims::new(gate)?;
     expect_len(OP, "up", up, gate.shape(), dtype, &device)?;
     expect_len(OP, "y", y, gate.shape(), dtype, &device)?;
+    let call = trace::call(OP, "forward", || Work::new(FLOPS[0] * gate.len()).reads("gate", gate).reads("up", up));
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(gate, up, y)),
         Device::Gpu(gpu) => launch(gpu, "forward", dtype, dims, &[Some(gate), Some(up), Some(y)])?,
     }
-    Ok(())
+    call.end(|out| out.writes("y", y))
 }
 
 /// The gradients: `dgate` and `dup` are overwritten.
@@ -68,11 +72,12 @@ pub fn backward(gate: &Tensor, up: &Tensor, dy: &Tensor, dgate: &mut Tensor, dup
     expect_len(OP, "dy", dy, gate.shape(), dtype, &device)?;
     expect_len(OP, "dgate", dgate, gate.shape(), dtype, &device)?;
     expect_len(OP, "dup", dup, gate.shape(), dtype, &device)?;
+    let call = trace::call(OP, "backward", || Work::new(FLOPS[1] * gate.len()).reads("gate", gate).reads("up", up).reads("dy", dy));
     match &device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(gate, up, dy, dgate, dup)),
         Device::Gpu(gpu) => launch(gpu, "backward", dtype, dims, &[Some(gate), Some(up), Some(dy), Some(dgate), Some(dup)])?,
     }
-    Ok(())
+    call.end(|out| out.writes("dgate", dgate).writes("dup", dup))
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -156,7 +161,7 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, columns: usize, deviation: f64)
         on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     });
-    cases.push(case.flops(6 * (rows * columns) as u64));
+    cases.push(case.flops((FLOPS[0] * rows * columns) as u64));
     inputs.push(draw.normals("dy", [rows, columns], 1.0).mixed());
     let outputs = vec![Output::overwritten("dgate", [rows, columns], Kind::Mixed), Output::overwritten("dup", [rows, columns], Kind::Mixed)];
     let case = Case::new("backward", &label, inputs, outputs, Compare::Reduction(6.0), |i, o| {
@@ -167,7 +172,7 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, columns: usize, deviation: f64)
         on_real!(i[0].dtype(), naive_backward::<T>(i, o));
         Ok(())
     });
-    cases.push(case.flops(12 * (rows * columns) as u64));
+    cases.push(case.flops((FLOPS[1] * rows * columns) as u64));
 }
 
 fn naive_forward<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor]) {

@@ -5,7 +5,7 @@ use crate::data::folder::{Dataset, NO_TEXT, Row as TableRow, Sizes};
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::batch::{Placeholders, Row, Sequence};
+use crate::model::batch::{Batch, Packer, Placeholders, Row, Sequence};
 use crate::model::config::{AudioConfig, Config};
 use crate::ops::log_mel;
 use crate::tensor::{DType, Tensor};
@@ -105,7 +105,7 @@ impl Preparer {
 }
 
 /// An example from a sample and its frames.
-fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, tokenizer: &Tokenizer) -> Result<Example> {
+pub(super) fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, tokenizer: &Tokenizer) -> Result<Example> {
     let bad = |what: &str| Err(Error::Usage(what.into()));
     if sample.picture.is_some() && config.vision_config.is_none() {
         return bad("the row has a picture, and this model has no vision_config");
@@ -140,9 +140,24 @@ pub fn load(
     keep: impl Fn(&TableRow) -> bool,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Example>> {
+    let rows: Vec<&TableRow> = dataset.rows().iter().filter(|row| keep(row)).collect();
+    load_rows(dataset, config, tokenizer, device, &rows, progress)
+}
+
+/// [`load`] of these rows.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_rows(
+    dataset: &Dataset,
+    config: &Config,
+    tokenizer: &Tokenizer,
+    device: &Device,
+    rows: &[&TableRow],
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Vec<Example>> {
     let sizes = sizes(config);
     let ears = config.audio_config.as_ref().map(|a| Ears::new(a, device, DType::F32)).transpose()?;
-    let rows: Vec<&TableRow> = dataset.rows().iter().filter(|row| keep(row)).collect();
     let mut examples = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
         if progress(examples.len(), rows.len()).is_break() {
@@ -162,6 +177,21 @@ pub fn load(
     }
     let _ = progress(rows.len(), rows.len());
     Ok(examples)
+}
+
+/// As many of these examples as fit `budget` rows, in order, packed into one batch; nothing is hidden.
+///
+/// # Errors
+/// [`Error::Usage`] where the first does not fit the model or the budget.
+pub fn batch(examples: &[Example], config: &Config, special: &Special, budget: usize) -> Result<Batch> {
+    let packer = Packer { config, budget, placeholders: placeholders(special) };
+    let mut batch = Batch::default();
+    for example in examples {
+        if !packer.add(&mut batch, &example.sequence(config, special, || false))? {
+            break;
+        }
+    }
+    Ok(batch)
 }
 
 /// The placeholder ids of a tokenizer.

@@ -13,8 +13,9 @@ pub mod log;
 pub mod run;
 pub mod schedule;
 pub mod settings;
-mod setup;
+pub mod setup;
 pub mod step;
+pub mod walk;
 
 pub use evaluate::{Ablation, Losses, Scores};
 pub use examples::Example;

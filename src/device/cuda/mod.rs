@@ -22,6 +22,7 @@ use staging::Staging;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub(crate) use timer::Mark;
 
 /// The driver that the PTX needs: CUDA 12.4 (R550, February 2024), the first that loads PTX ISA 8.4.
 const DRIVER_NEEDED: (i32, i32) = (12, 4);

@@ -6,7 +6,7 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
 /// An event that keeps the time.
-struct Mark(sys::CUevent);
+pub(crate) struct Mark(sys::CUevent);
 
 impl Mark {
     fn new() -> std::result::Result<Mark, DriverError> {
@@ -38,6 +38,32 @@ impl Context {
         unsafe { result::event::record(end.0, self.stream) }.map_err(fail)?;
         unsafe { result::event::synchronize(end.0) }.map_err(fail)?;
         // SAFETY: both were recorded on the same stream, and the second has passed.
+        unsafe { result::event::elapsed(start.0, end.0) }.map(|milliseconds| milliseconds as f64 * 1e-3).map_err(fail)
+    }
+
+    /// An event behind everything launched so far.
+    ///
+    /// # Errors
+    /// What goes wrong on the device.
+    pub(crate) fn mark(&self) -> Result<Mark> {
+        self.enter()?;
+        let fail = |e| self.failed(e, "timing kernels");
+        let mark = Mark::new().map_err(fail)?;
+        // SAFETY: the event has just been created, the stream lives as long as `self`; an event that is destroyed before it has
+        // passed is kept by the driver until then.
+        unsafe { result::event::record(mark.0, self.stream) }.map_err(fail)?;
+        Ok(mark)
+    }
+
+    /// Seconds from one event to a later one, which it waits for.
+    ///
+    /// # Errors
+    /// What goes wrong on the device.
+    pub(crate) fn between(&self, start: &Mark, end: &Mark) -> Result<f64> {
+        self.enter()?;
+        let fail = |e| self.failed(e, "timing kernels");
+        // SAFETY: both events live, and were recorded on the stream by `mark`.
+        unsafe { result::event::synchronize(end.0) }.map_err(fail)?;
         unsafe { result::event::elapsed(start.0, end.0) }.map(|milliseconds| milliseconds as f64 * 1e-3).map_err(fail)
     }
 

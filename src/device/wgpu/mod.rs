@@ -21,6 +21,7 @@ use recorder::Recorder;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use stopwatch::Stopwatch;
 
 /// A software driver can hang on a broken shader: waiting ends after this long with an error instead of never.
 const WAIT: Duration = Duration::from_secs(120);
@@ -238,6 +239,10 @@ impl Context {
 
     /// Records one launch. See [`Launch`].
     pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
+        let full = self.recorder().stopwatch.as_ref().is_some_and(Stopwatch::full);
+        if full {
+            self.empty_stopwatch()?;
+        }
         self.recorder().launch(self, launch)?;
         self.check(|| ("a launch".into(), 0))
     }

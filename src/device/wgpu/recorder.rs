@@ -43,7 +43,7 @@ pub(super) struct Recorder {
     /// Slots of `staged` that the queue already has.
     written: usize,
     absent: Vec<::wgpu::Buffer>,
-    /// While the benchmark measures.
+    /// While the benchmark measures, or somebody traces.
     pub(super) stopwatch: Option<Stopwatch>,
 }
 
@@ -115,6 +115,9 @@ impl Recorder {
         pass.set_pipeline(&pipeline.raw);
         pass.set_bind_group(0, &self.bind_groups[&key], &[offset]);
         pass.dispatch_workgroups(x, y, 1);
+        if self.stopwatch.as_ref().is_some_and(Stopwatch::each) {
+            self.pass = None;
+        }
         self.recorded += 1;
         if self.recorded >= FLUSH_AFTER {
             self.flush(gpu);

@@ -165,7 +165,7 @@ pub(super) fn forward_cases(shape: &Shape) -> Vec<Case> {
                 naive_forward::<f32>(i, shape.scale(), if rung == Some(Rung::Naive) { exact } else { to_bf16 }, o, lse);
                 Ok(())
             });
-            let case = case.flops(4 * pairs(&visible) * (heads * head_dim) as u64);
+            let case = case.flops(super::FLOPS[0] * pairs(&visible) * (heads * head_dim) as u64);
             if matches!(rung, Some(Rung::Wgmma | Rung::Overlapped)) { case.only_mixed(crate::ops::hopper::absent) } else { case }
         })
         .collect()
@@ -197,7 +197,7 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
     // Where rows see one key at most, dq is 0: what is found instead is rounding, and bf16 has no ulp for it. f32 cancels exactly.
     let kind = if pairs(&visible) > 0 && visible.iter().all(|v| v[1] - v[0] <= 1) { Kind::Real } else { Kind::Mixed };
     inputs.iter_mut().filter(|i| i.kind == Kind::Mixed).for_each(|i| i.kind = kind);
-    let flops = 10 * pairs(&visible);
+    let flops = super::FLOPS[1] * pairs(&visible);
     inputs.push(Operand::lazy("visible_by", [keys, 2], Kind::I32, move || {
         let by = if matches!(shape.mask, Mask::Window(_)) { vec![[0, queries as i32]; keys] } else { visible_by(&visible, keys) };
         by.into_iter().flatten().map(f64::from).collect()

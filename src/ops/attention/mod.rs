@@ -26,8 +26,13 @@ use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 
 const OP: &str = "attention";
+/// Floating-point operations per pair of rows that see each other and column of the query heads, forward and backward: two products of 2,
+/// then five. dK and dV need four of the five, dQ the fifth; what its kernel computes once more is not counted.
+const FLOPS: [u64; 2] = [4, 10];
+const DQ_FLOPS: u64 = 2;
 /// The largest head that the kernels' register tiles hold, and the smallest that has room for a row's statistics
 /// (attention_backward.wgsl).
 const HEAD_DIMS: std::ops::RangeInclusive<usize> = 4..=128;
@@ -82,6 +87,11 @@ impl Checked {
             padding: [0; 2],
         };
         Ok(Checked { dims, dtype, device })
+    }
+
+    /// Pairs of rows that see each other, times the columns of the query heads. Only while somebody traces.
+    fn cells(&self, visible: &Tensor) -> u64 {
+        trace::pairs(visible, self.dims.keys as usize) * self.dims.heads as u64 * self.dims.head_dim as u64
     }
 
     fn call<'a, T: Real>(&self, q: &'a Tensor, k: &'a Tensor, v: &'a Tensor, visible: &'a Tensor) -> cpu::Call<'a, T> {
@@ -160,6 +170,9 @@ fn forward_rung(
     let (dims, dtype, device) = (checked.dims, checked.dtype, &checked.device);
     expect_len(OP, "o", o, q.shape(), dtype, device)?;
     expect_len(OP, "lse", lse, [dims.queries as usize, dims.heads as usize], statistic(dtype), device)?;
+    let call = trace::call(OP, "forward", || {
+        Work::product(FLOPS[0] * checked.cells(visible)).reads("q", q).reads("k", k).reads("v", v).reads("visible", visible)
+    });
     match device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(&checked, q, k, v, visible, o, lse)),
         Device::Gpu(gpu) => {
@@ -167,7 +180,7 @@ fn forward_rung(
             launch_forward(gpu, rung.unwrap_or_else(|| Rung::of(&checked)), &checked, &buffers)?;
         }
     }
-    Ok(())
+    call.end(|out| out.writes("o", o).writes("lse", lse))
 }
 
 /// The gradients of [`forward`]: `dq [Nq, H, d]`, `dk` and `dv [Nk, Hkv, d]`, all overwritten.
@@ -225,11 +238,17 @@ fn backward_rung(
     expect_len(OP, "dq", dq, q.shape(), dtype, device)?;
     expect_len(OP, "dk", dk, k.shape(), dtype, device)?;
     expect_len(OP, "dv", dv, k.shape(), dtype, device)?;
+    let call = trace::call(OP, "backward", || {
+        let cells = checked.cells(visible);
+        let work = Work::product(FLOPS[1] * cells).of_launch("delta", 0u64).of_launch("dq_rows", DQ_FLOPS * cells);
+        let work = work.reads("q", q).reads("k", k).reads("v", v).reads("o", o).reads("lse", lse).reads("d_o", d_o);
+        work.reads("visible", visible).reads("visible_by", visible_by)
+    });
     match device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(&checked, q, k, v, o, lse, d_o, visible, dq, dk, dv)),
         Device::Gpu(gpu) => launch_backward(gpu, rung.unwrap_or_else(|| Rung::of(&checked)), &checked, [q, k, v, o, lse, d_o, visible, visible_by], [delta, dq, dk, dv])?,
     }
-    Ok(())
+    call.end(|out| out.writes("dq", dq).writes("dk", dk).writes("dv", dv))
 }
 
 // ── CPU: see cpu.rs ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -21,6 +21,7 @@ use crate::device::Device;
 use crate::device::{Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
+use crate::trace::{self, Work};
 
 const OP: &str = "matmul";
 
@@ -202,6 +203,10 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
     if m == 0 || n == 0 {
         return Ok(());
     }
+    let call = trace::call(OP, "forward", || {
+        let work = Work::product(2 * m as u64 * n as u64 * dims.k as u64).of_launch("split_finish", 0u64);
+        work.reads("a", a).reads("b", b).reads_if("bias", epilogue.bias).reads_if("residual", epilogue.residual)
+    });
     match &device {
         Device::Cpu => {
             match input {
@@ -209,10 +214,10 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
                 DType::Bf16 => cpu::forward::<half::bf16, f32>(rung, layout, dims, a, b, epilogue, c),
                 _ => cpu::forward::<f32, f32>(rung, layout, dims, a, b, epilogue, c),
             }
-            Ok(())
         }
-        Device::Gpu(gpu) => launch(gpu, rung, layout, dims, a, b, epilogue, c, workspace),
+        Device::Gpu(gpu) => launch(gpu, rung, layout, dims, a, b, epilogue, c, workspace)?,
     }
+    call.end(|out| if epilogue.accumulate { out.updates("c", c) } else { out.writes("c", c) })
 }
 
 // ── GPUs ─────────────────────────────────────────────────────────────────────────────────────────────────────────

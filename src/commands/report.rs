@@ -1,0 +1,276 @@
+//! `trimodal report`: the page about a run, and what `train` and `demo` share of making it.
+
+use super::DeviceArguments;
+use super::eval::measured;
+use super::live::{advance, progress};
+use super::terminal::{Paint, bytes, line, thousands};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+use trimodal::data::{Dataset, Tokenizer};
+use trimodal::model::{Config, Parameters};
+use trimodal::report::run::{self, Judged, Kernels, REPORT};
+use trimodal::train::checkpoint::{self, State};
+use trimodal::train::evaluate::{self, Ablation};
+use trimodal::train::setup::{self, Part};
+use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples};
+use trimodal::{DType, Device, Error, Result, bench, trace};
+
+const EXAMPLES: &str = "\
+Examples:
+  trimodal report my-model
+  trimodal report my-model --data moved-data --out report-of-monday.html
+  trimodal report my-model --samples 1000
+
+Writes one HTML file, readable offline and on a phone: what was trained on what, the curves of the run, what it gets right beside \
+chance, the same with pictures and sounds taken away, samples to look at and listen to with what the model says about them, what it takes for \
+what, and how to do it again. `train` and `demo` write it at their end; this makes it of a run that was stopped, \
+of an older one, or anew.
+
+The latest checkpoint is judged on the samples that the run held out (`held_out`, `eval_split`) and on every other split of its data; \
+where there is nothing of the kind, on what it was trained on, and the page says so. Without its data the page has only the \
+run's own curves and settings.";
+
+/// Write the page about a run: curves, what it learned, samples with captions, how to do it again
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Report {
+    /// The run, as `train` writes it; the demo's is DIR/model
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// The data set, where it is not where the run was trained on it
+    #[arg(long, value_name = "DATA")]
+    data: Option<PathBuf>,
+    /// The file to write; left out: report.html in the run's folder
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Samples of each split that are judged at most
+    #[arg(long, value_name = "N", default_value_t = SAMPLES, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+/// Samples of each split that are judged at most, unless asked for otherwise.
+const SAMPLES: u32 = 200;
+
+impl Report {
+    pub fn run(self) -> Result<ExitCode> {
+        let begin = Instant::now();
+        let device = self.device.open()?;
+        let model = ModelFolder::open(&self.run, &device, DType::F32)?;
+        let path = checkpoint::latest(&self.run)?;
+        let state = checkpoint::read_state(&path)?;
+        let no_settings = || Error::file(path.join("trainer_state.json"), "no settings in it: this is no checkpoint of a run");
+        let mut settings = state.settings.clone().ok_or_else(no_settings)?;
+        if let Some(data) = &self.data {
+            settings.data.path = std::path::absolute(data).map_err(Error::io(data, "find"))?.display().to_string();
+        }
+        let dataset = match setup::open(&settings) {
+            Err(e) if self.data.is_none() => {
+                eprintln!("{} no samples in the report: {e} (--data DATA says where the data set is now)", Paint::stderr().bad("warning:"));
+                Err(e.to_string())
+            }
+            opened => Ok(opened?),
+        };
+        let commands = again(&self.run, &settings);
+        let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device };
+        let judged = match &dataset {
+            Ok(dataset) => Ok(judge_all(&learned, &settings, dataset, self.samples)?),
+            Err(why) => Err(why.clone()),
+        };
+        settings.training.precision = settings.training.precision.on(&device).into();
+        let (config, parameters) = (model.config, model.parameters.count());
+        let kernels = match &judged {
+            Ok(judged) => setup::trainer(&settings, &config, &device, model.parameters)
+                .map_err(|e| e.to_string())
+                .and_then(|(mut trainer, _)| kernels(&mut trainer, &model.tokenizer, judged, settings.training.rows)),
+            Err(why) => Err(why.clone()),
+        };
+        let out = self.out.unwrap_or_else(|| self.run.join(REPORT));
+        let told = Told { folder: &self.run, settings: &settings, state: &state, config: &config, parameters, device: &device, commands };
+        told.write(dataset.as_ref(), &judged, &kernels, &out, begin)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A model and where it is.
+pub(super) struct Learned<'a> {
+    pub config: &'a Config,
+    pub parameters: &'a Parameters,
+    pub tokenizer: &'a Tokenizer,
+    pub device: &'a Device,
+}
+
+impl Learned<'_> {
+    /// What it makes of some rows, and of the same ones with things taken away, under progress bars; ctrl-C stops it.
+    pub(super) fn judge<'d>(&self, dataset: &'d Dataset, mut part: Part<'d>, most: u32, ablations: &[Ablation]) -> Result<Judged<'d>> {
+        part.rows.truncate(most as usize);
+        let Learned { config, parameters, tokenizer, device } = *self;
+        let bar = progress("decoding");
+        let loaded = examples::load_rows(dataset, config, tokenizer, device, &part.rows, &mut |done, total| advance(&bar, done, total));
+        bar.finish_and_clear();
+        let examples = loaded?;
+        let (losses, scores, captions) = measured(config, parameters, tokenizer, &examples, &part.name)?;
+        let without = ablations.iter().filter(|ablation| ablation.applies(&examples)).map(|&ablation| {
+            let (losses, scores, _) = measured(config, parameters, tokenizer, &evaluate::ablate(&examples, ablation, 0), ablation.name())?;
+            Ok((ablation, losses, scores))
+        });
+        let (ablations, chance) = (without.collect::<Result<_>>()?, evaluate::blind(&examples, tokenizer)?);
+        Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, ablations })
+    }
+}
+
+/// A run, and how to make it again.
+struct Told<'a> {
+    folder: &'a Path,
+    settings: &'a Settings,
+    state: &'a State,
+    config: &'a Config,
+    parameters: usize,
+    device: &'a Device,
+    commands: String,
+}
+
+/// Something, or why it is not known.
+type Known<T> = std::result::Result<T, String>;
+
+impl Told<'_> {
+    /// Writes the page and says where.
+    fn write(
+        &self,
+        dataset: std::result::Result<&Dataset, &String>,
+        judged: &Known<Vec<Judged>>,
+        kernels: &Known<Kernels>,
+        out: &Path,
+        begin: Instant,
+    ) -> Result<()> {
+        let report = run::Report {
+            folder: self.folder,
+            config: self.config,
+            parameters: self.parameters,
+            settings: self.settings,
+            state: self.state,
+            device: bench::about(self.device),
+            commands: &self.commands,
+            dataset: dataset.map_err(String::as_str),
+            judged: judged.as_deref().map_err(String::as_str),
+            kernels: kernels.as_ref().map_err(String::as_str),
+        };
+        let size = report.page()?.write(out)?;
+        line(format!("report: {} ({}, {:.1} s)", out.display(), bytes(size as u64), begin.elapsed().as_secs_f64()));
+        Ok(())
+    }
+}
+
+/// Everything that a run can be judged on; what is taken away is taken from the first part.
+fn judge_all<'d>(learned: &Learned, settings: &Settings, dataset: &'d Dataset, most: u32) -> Result<Vec<Judged<'d>>> {
+    let parts = setup::parts(settings, dataset);
+    parts.into_iter().enumerate().map(|(i, part)| learned.judge(dataset, part, most, if i == 0 { &Ablation::ALL } else { &[] })).collect()
+}
+
+/// Steps before the traced ones (memory is touched, kernels are compiled), and those of which the quickest counts.
+const STEPS: [usize; 2] = [1, 3];
+
+/// Where the time of a training step on some of the samples goes, or why that is not known. It takes steps: what the model has learned
+/// must be judged, and saved, before.
+fn kernels(trainer: &mut Trainer, tokenizer: &Tokenizer, judged: &[Judged], rows: usize) -> Known<Kernels> {
+    let bar = progress("timing");
+    let timed = time_step(trainer, tokenizer, judged, rows, &mut |done| advance(&bar, done, 1 + STEPS[0] + STEPS[1]).is_break());
+    bar.finish_and_clear();
+    match timed {
+        Ok(Some(kernels)) => Ok(kernels),
+        Ok(None) => Err("the emulator keeps no time that says anything about a GPU".into()),
+        Err(Error::Interrupted { .. }) => Err("stopped".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+fn time_step(trainer: &mut Trainer, tokenizer: &Tokenizer, judged: &[Judged], rows: usize, stop: &mut dyn FnMut(usize) -> bool) -> Result<Option<Kernels>> {
+    let device = trainer.device().clone();
+    let examples = judged.first().map_or(&[][..], |judged| &judged.examples);
+    let batch = examples::batch(examples, &trainer.config, &tokenizer.special(), rows)?;
+    let mut next = |done: usize| if stop(done) { Err(Error::Interrupted { step: 0 }) } else { Ok(()) };
+    next(0)?;
+    let Some(ceilings) = bench::ceilings(&device)? else { return Ok(None) };
+    let mut quickest: Option<trace::Trace> = None;
+    for step in 0..STEPS[0] + STEPS[1] {
+        next(1 + step)?;
+        if step < STEPS[0] {
+            trainer.step(&batch)?;
+            continue;
+        }
+        let (_, traced) = trace::record(&device, trace::Options::default(), || trainer.step(&batch))?;
+        if quickest.as_ref().is_none_or(|quickest| traced.wall < quickest.wall) {
+            quickest = Some(traced);
+        }
+    }
+    let traced = quickest.expect("at least one traced step");
+    let about = format!("One training step of {} rows ({} samples) on {}, {}", thousands(batch.rows()), batch.samples, traced.device, traced.clock);
+    Ok(Some(Kernels::of(traced, ceilings, about)))
+}
+
+/// The report at the end of a training, or ctrl-C's exit code. The model is saved by then: whatever goes wrong here is said and does not
+/// fail the training.
+pub(super) fn after(run: &mut Run) -> ExitCode {
+    let (begin, out, dataset) = (Instant::now(), run.folder.join(REPORT), run.dataset.clone());
+    let learned = Learned { config: &run.trainer.config, parameters: &run.trainer.parameters, tokenizer: &run.tokenizer, device: run.trainer.device() };
+    let judged = match judge_all(&learned, &run.settings, &dataset, SAMPLES) {
+        Err(Error::Interrupted { .. }) => {
+            line(format!("no report: stopped; the model is saved, and `trimodal report {}` writes it", quoted(&run.folder)));
+            return ExitCode::from(130);
+        }
+        judged => judged.map_err(|e| e.to_string()),
+    };
+    if let Err(why) = &judged {
+        eprintln!("{} no samples in the report: {why}", Paint::stderr().bad("warning:"));
+    }
+    let commands = again(&run.folder, &run.settings);
+    write_of(run, &dataset, judged, commands, &out, begin);
+    ExitCode::SUCCESS
+}
+
+/// Writes the page of a run whose model was judged, or warns. A few more steps are taken for it, which nobody keeps.
+pub(super) fn write_of(run: &mut Run, dataset: &Dataset, judged: Known<Vec<Judged>>, commands: String, out: &Path, begin: Instant) {
+    let rows = run.settings.training.rows;
+    let kernels = judged.as_ref().map_err(String::clone).and_then(|judged| kernels(&mut run.trainer, &run.tokenizer, judged, rows));
+    let (folder, trainer) = (run.folder.as_path(), &run.trainer);
+    let told = Told {
+        folder,
+        settings: &run.settings,
+        state: &run.state,
+        config: &trainer.config,
+        parameters: trainer.parameters.count(),
+        device: trainer.device(),
+        commands,
+    };
+    if let Err(e) = told.write(Ok(dataset), &judged, &kernels, out, begin) {
+        let (warning, folder) = (Paint::stderr().bad("warning:"), quoted(folder));
+        eprintln!("{warning} no report: {e}; the model is saved, and `trimodal report {folder} --out FILE` writes it elsewhere");
+    }
+}
+
+/// What makes a run again from its settings.
+fn again(folder: &Path, settings: &Settings) -> String {
+    let data = quoted(Path::new(&settings.data.path));
+    format!("trimodal train {data} --out again --config {}\ntrimodal report {}", quoted(&folder.join("config.toml")), quoted(folder))
+}
+
+/// A path as a shell takes it.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        let of = |text: &str| quoted(Path::new(text));
+        assert_eq!((of("a/b-1.x"), of("my data"), of("it's"), of("")), ("a/b-1.x".into(), "'my data'".into(), "'it'\\''s'".into(), "''".into()));
+    }
+}

@@ -1,0 +1,357 @@
+//! `trimodal step`: one sample walked through one training step.
+
+use super::DeviceArguments;
+use super::terminal::{Paint, line};
+use clap::Args;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use trimodal::data::{Dataset, Limits};
+use trimodal::trace::{self, Access, Kind, Part, Phase, Span, Trace};
+use trimodal::train::ModelFolder;
+use trimodal::train::walk::{Modality, Walk, walk};
+use trimodal::{DType, Result, report};
+
+const EXAMPLES: &str = "\
+Examples:
+  trimodal step my-model my-data
+  trimodal step my-model my-data --sample 7 --values 8 --all
+  trimodal step my-model my-data --device emulator     the CUDA kernels themselves, without a GPU
+
+What it shows, in order: the picture, its patches and the numbers that they become; the waveform, its mel frames; the token matrix, \
+a letter for each row; which row may look at which; then every kernel of the step with the shapes that it reads and writes, the first \
+numbers of what it wrote, and its file and line: forward, the loss of each word, the gradients on the way back, AdamW's update. \
+Only the first layer is shown whole, the others do the same with other numbers (--all shows them).
+
+The model's files stay as they are. No word is hidden from the sample, and the update is a first one: the moments begin at zero.";
+
+/// Walk one sample through one training step and look at every number on the way
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Step {
+    /// A run or a model folder, as `train` and `demo` write them
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// The data set
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Which row of the data set, from 0
+    #[arg(long, value_name = "I", default_value_t = 0)]
+    sample: usize,
+    /// How many numbers of everything to print
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    values: usize,
+    /// Every layer, not the first alone
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+/// Columns of what is drawn, at most.
+const COLUMNS: usize = 64;
+
+impl Step {
+    pub fn run(self) -> Result<ExitCode> {
+        let device = self.device.open()?;
+        let model = ModelFolder::open(&self.run, &device, DType::F32)?;
+        let dataset = Dataset::open(&self.data, &Limits::default())?;
+        let walked = walk(model, &dataset, self.sample, self.values.max(1))?;
+        let page = Page { paint: Paint::stdout(), walk: &walked, values: self.values.max(1), all: self.all };
+        line(page.text().trim_end());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What is printed.
+struct Page<'a> {
+    paint: Paint,
+    walk: &'a Walk,
+    values: usize,
+    all: bool,
+}
+
+impl Page<'_> {
+    fn text(&self) -> String {
+        let walk = self.walk;
+        let mut text = format!("{}: {:?}\n({})  on {}\n", self.paint.strong(&walk.name), walk.text, walk.origin, walk.step.device);
+        text += &self.picture();
+        text += &self.sound();
+        text += &self.rows();
+        text += &self.visible();
+        text += &self.steps();
+        text += &self.losses();
+        text += &self.end();
+        text
+    }
+
+    fn head(&self, title: &str) -> String {
+        format!("\n{}\n", self.paint.strong(&format!("── {title} ──")))
+    }
+
+    /// Pixels → patches.
+    fn picture(&self) -> String {
+        let (Some(pixels), Some(vision)) = (&self.walk.pixels, &self.walk.config.vision_config) else { return String::new() };
+        let (side, patch) = (vision.image_size, vision.patch_size);
+        let mut text = self.head("The picture: pixels → patches → rows");
+        let (across, down) = (side.min(COLUMNS), (side.min(COLUMNS)).div_ceil(2));
+        for y in 0..down {
+            for x in 0..across {
+                let at = (y * side / down * side + x * side / across) * 3;
+                text += &self.shade(&pixels[at..at + 3]);
+            }
+            text.push('\n');
+        }
+        let patches = vision.patches();
+        let first: Vec<u8> = pixels[..3 * patch.min(3)].to_vec();
+        let normalised: Vec<f64> = first.iter().map(|&x| (x as f64 / 255.0 - 0.5) / 0.5).collect();
+        let _ = writeln!(
+            text,
+            "{side} × {side} pixels of 3 bytes → {patches} patches of {patch} × {patch} × 3 = {} numbers → {patches} rows of {}\n\
+             the first patch begins {} → (x/255 − 0.5)/0.5 = {}",
+            patch * patch * 3,
+            self.walk.config.hidden_size,
+            first.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            numbers(&normalised)
+        );
+        text
+    }
+
+    /// A pixel: in colour for eyes, as a shade in plain text.
+    fn shade(&self, rgb: &[u8]) -> String {
+        let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
+        let light = (2 * r + 5 * g + b) / 8;
+        let plain = [' ', '.', ':', '-', '=', '+', '*', '#', '%', '@'][(255 - light) as usize * 9 / 255];
+        // The 6 × 6 × 6 cube of a terminal with 256 colours.
+        let cube = 16 + 36 * (r * 5 / 255) + 6 * (g * 5 / 255) + b * 5 / 255;
+        let coloured = self.paint.tint(cube as u8, "█");
+        if coloured == "█" { plain.to_string() } else { coloured }
+    }
+
+    /// Waveform → mel frames → rows.
+    fn sound(&self) -> String {
+        let (Some(wave), Some(mel), Some(audio)) = (&self.walk.waveform, &self.walk.mel, &self.walk.config.audio_config) else { return String::new() };
+        let mut text = self.head("The sound: waveform → mel frames → rows");
+        let bars = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+        let per = wave.len().div_ceil(COLUMNS).max(1);
+        let loudness: Vec<f32> = wave.chunks(per).map(|c| c.iter().fold(0f32, |m, x| m.max(x.abs()))).collect();
+        let most = loudness.iter().copied().fold(1e-6, f32::max);
+        text.extend(loudness.iter().map(|l| bars[(l / most * 7.0) as usize]));
+        let some: Vec<f64> = wave.iter().take(self.values).map(|&x| x as f64).collect();
+        let _ = writeln!(text, "\n{} samples at {} Hz, the first {}\n", wave.len(), audio.sample_rate, numbers(&some));
+        let (frames, mels) = (audio.frames(), audio.num_mel_bins);
+        let (low, high) = mel.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
+        let (down, across) = (mels.div_ceil(4), frames.min(COLUMNS));
+        for row in (0..down).rev() {
+            for column in 0..across {
+                let value = mel[column * frames / across * mels + row * mels / down];
+                text.push([' ', '░', '▒', '▓', '█'][((value - low) / (high - low).max(1e-6) * 4.0).round() as usize]);
+            }
+            text.push('\n');
+        }
+        let some: Vec<f64> = mel.iter().take(self.values).map(|&x| x as f64).collect();
+        let _ = writeln!(text, "{frames} frames of {mels} mel bands (low below, time to the right), the first {}", numbers(&some));
+        let _ = writeln!(text, "{} convolutions, each with a GELU → {} rows of {}", audio.layers, audio.rows(), self.walk.config.hidden_size);
+        if let Some(hearing) = &self.walk.hearing {
+            hearing.spans.iter().filter(|s| s.kind == Kind::Kernel).for_each(|span| text += &self.span(span));
+        }
+        text
+    }
+
+    /// The token matrix.
+    fn rows(&self) -> String {
+        let mut text = self.head("The token matrix: one row for each mark, patch, frame and word");
+        for line in self.walk.rows.chunks(COLUMNS) {
+            line.iter().for_each(|row| text += &self.paint.tint(colour(row.modality), &letter(row.modality).to_string()));
+            text.push('\n');
+        }
+        let mut kinds: Vec<Modality> = Vec::new();
+        self.walk.rows.iter().for_each(|row| {
+            if !kinds.contains(&row.modality) {
+                kinds.push(row.modality);
+            }
+        });
+        for kind in kinds {
+            let of: Vec<usize> = (0..self.walk.rows.len()).filter(|&i| self.walk.rows[i].modality == kind).collect();
+            let tokens: Vec<String> = of.iter().map(|&i| &self.walk.rows[i]).filter(|r| !r.token.is_empty()).map(|r| r.token.clone()).collect();
+            let (name, letter) = (name(kind), self.paint.tint(colour(kind), &letter(kind).to_string()));
+            let _ = writeln!(text, "{letter}  {:3} {name}, rows {}  {}", of.len(), ranges(&of), tokens.join(" "));
+        }
+        let (n, d) = (self.walk.rows.len(), self.walk.config.hidden_size);
+        let _ = writeln!(text, "together [{n}, {d}]; nothing behind here knows which row came from where");
+        text
+    }
+
+    /// Which row may look at which.
+    fn visible(&self) -> String {
+        let mut text = self.head("visible: row i (down) looks at row j (across)");
+        let n = self.walk.rows.len();
+        let cells = n.min(COLUMNS);
+        let sees =
+            |i: usize, j: usize| i < cells && (self.walk.visible[i * n / cells][0]..self.walk.visible[i * n / cells][1]).contains(&((j * n / cells) as i32));
+        for pair in (0..cells).step_by(2) {
+            text.extend((0..cells).map(|j| match (sees(pair, j), sees(pair + 1, j)) {
+                (true, true) => '█',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (false, false) => '·',
+            }));
+            text.push('\n');
+        }
+        text + "Words and frames see what is before them, a picture's patches see each other: a block on the diagonal.\n"
+    }
+
+    /// Every launch.
+    fn steps(&self) -> String {
+        let mut text = String::new();
+        for (phase, part, spans) in self.walk.step.groups() {
+            if matches!(phase, Phase::Clear | Phase::Report) {
+                continue;
+            }
+            text += &self.head(&format!("{phase}: {part}"));
+            let hidden = matches!(part, Part::Layer(i) if i > 0) && !self.all;
+            if phase == Phase::Load {
+                spans.iter().for_each(|span| text += &format!("  upload  {}\n", moved(span)));
+                continue;
+            }
+            if hidden {
+                let kernels = spans.iter().filter(|s| s.kind == Kind::Kernel).count();
+                let _ = writeln!(text, "  {kernels} launches as in layer 0, with other numbers (--all shows them)");
+                continue;
+            }
+            let update = phase == Phase::Update && !self.all;
+            let mut seen: Vec<&str> = Vec::new();
+            for span in spans.iter().filter(|s| s.kind == Kind::Kernel) {
+                // One update is like the other.
+                if update && seen.contains(&span.name.as_str()) {
+                    continue;
+                }
+                seen.push(&span.name);
+                text += &self.span(span);
+            }
+            if update {
+                let kernels = spans.iter().filter(|s| s.kind == Kind::Kernel).count();
+                let _ = writeln!(text, "  {kernels} launches in all, one of each kind is shown (--all shows them)");
+            }
+        }
+        text
+    }
+
+    fn span(&self, span: &Span) -> String {
+        let what = if span.what.is_empty() { String::new() } else { format!("  {}", span.what) };
+        let mut text = format!("  {}{what}\n      {}\n", self.paint.strong(&span.name), report::trace_shapes(span));
+        for operand in span.operands.iter().filter(|o| o.access != Access::Read) {
+            if let Some(values) = &operand.values {
+                let name = operand.tensor.as_deref().unwrap_or(&operand.name);
+                let more = if operand.shape.iter().product::<usize>() > values.first.len() { " …" } else { "" };
+                let _ = writeln!(text, "      {name} = {}{more}  (mean {}, rms {})", numbers(&values.first), number(values.mean), number(values.rms));
+            }
+        }
+        let mut places = vec![span.source.clone()];
+        if span.source.starts_with("src/")
+            && let Some((op, pass)) = span.name.split_once('.')
+        {
+            places.extend(trace::twins(op, pass));
+        }
+        let _ = writeln!(text, "      {}", places.join("  "));
+        text
+    }
+
+    /// The loss, word by word.
+    fn losses(&self) -> String {
+        let mut text = self.head("The loss, word by word");
+        let rows: Vec<Vec<String>> = self
+            .walk
+            .rows
+            .iter()
+            .enumerate()
+            .filter_map(|(i, row)| {
+                let (word, loss) = row.predicts.as_ref()?;
+                let before = if row.token.is_empty() { name(row.modality).to_string() } else { row.token.clone() };
+                Some(vec![i.to_string(), before, word.clone(), format!("{loss:.4}"), format!("{:.1} %", 100.0 * (-loss).exp())])
+            })
+            .collect();
+        text += &report::table(&["row", "reads", "is to say", "−ln p, nats", "p"], &rows);
+        text
+    }
+
+    fn end(&self) -> String {
+        let Trace { formula, .. } = self.walk.step;
+        let report = self.walk.report;
+        let launches = self.walk.step.spans.iter().filter(|s| s.kind == Kind::Kernel).count();
+        format!(
+            "\nloss {:.4} (the mean), gradient norm {:.4}, learning rate {:.2e}; {launches} launches, {:.3} GFLOP in products ({:.3} by formula)\n",
+            report.loss,
+            report.gradient_norm,
+            report.learning_rate,
+            self.walk.step.products() as f64 / 1e9,
+            formula.unwrap_or(0) as f64 / 1e9
+        )
+    }
+}
+
+fn moved(span: &Span) -> String {
+    let operand = span.operands.last();
+    operand.map_or(String::new(), |o| format!("{} {} {:?}", o.tensor.as_deref().unwrap_or(&o.name), o.dtype, o.shape))
+}
+
+fn letter(modality: Modality) -> char {
+    match modality {
+        Modality::Mark => '|',
+        Modality::Patch => 'P',
+        Modality::Frame => 'F',
+        Modality::Read => 'w',
+        Modality::Word => 'W',
+    }
+}
+
+fn colour(modality: Modality) -> u8 {
+    match modality {
+        Modality::Mark => 244,
+        Modality::Patch => 172,
+        Modality::Frame => 37,
+        Modality::Read => 103,
+        Modality::Word => 69,
+    }
+}
+
+fn name(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Mark => "marks",
+        Modality::Patch => "patches of the picture",
+        Modality::Frame => "frames of the sound",
+        Modality::Read => "words that are only read",
+        Modality::Word => "words that are learned",
+    }
+}
+
+/// `0–1, 38, 52–60`
+fn ranges(of: &[usize]) -> String {
+    let runs = of.chunk_by(|a, b| a + 1 == *b);
+    runs.map(|run| if run.len() == 1 { run[0].to_string() } else { format!("{}–{}", run[0], run[run.len() - 1]) }).collect::<Vec<_>>().join(", ")
+}
+
+fn numbers(values: &[f64]) -> String {
+    values.iter().map(|&v| number(v)).collect::<Vec<_>>().join(" ")
+}
+
+/// Four significant digits.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        v if v >= 1e5 || v < 1e-3 => format!("{value:.2e}"),
+        v if v >= 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_and_numbers_are_short() {
+        assert_eq!(ranges(&[0, 1, 5, 7, 8, 9]), "0–1, 5, 7–9");
+        assert_eq!(numbers(&[0.0, 0.5, -123.456, 1e-9, 2e6]), "0 0.5000 -123.5 1.00e-9 2.00e6");
+    }
+}

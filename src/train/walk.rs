@@ -1,0 +1,137 @@
+//! One sample, walked through one training step: what it was in its files, what it became row by row, and what every launch made of it.
+
+use super::examples::{Ears, example, placeholders, sizes};
+use super::folder::ModelFolder;
+use super::schedule::Schedule;
+use super::step::{Report, Trainer};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::model::Config;
+use crate::model::batch::{Batch, Capacity, Packer, Row, Sequence};
+use crate::tensor::DType;
+use crate::trace::{self, Trace};
+
+/// Where a row of the token matrix comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Modality {
+    /// A token that marks a place: the beginning, the end, where a picture starts.
+    Mark,
+    /// A patch of the picture.
+    Patch,
+    /// A frame of the sound.
+    Frame,
+    /// A word that is only read.
+    Read,
+    /// A word that is learned.
+    Word,
+}
+
+/// A row of the token matrix.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Where it comes from.
+    pub modality: Modality,
+    /// The token, for people; empty for patches and frames.
+    pub token: String,
+    /// What the row has to predict and what that costs, in nats, where it counts.
+    pub predicts: Option<(String, f64)>,
+}
+
+/// A sample and its step.
+pub struct Walk {
+    /// The model.
+    pub config: Config,
+    /// The sample's name and where it is written down.
+    pub name: String,
+    /// Where it is written down.
+    pub origin: String,
+    /// Its caption.
+    pub text: String,
+    /// `[image_size, image_size, 3]`
+    pub pixels: Option<Vec<u8>>,
+    /// `[samples]`
+    pub waveform: Option<Vec<f32>>,
+    /// `[frames, mels]`
+    pub mel: Option<Vec<f32>>,
+    /// The token matrix, row by row.
+    pub rows: Vec<Shown>,
+    /// `[N, 2]`: the rows that each row may look at.
+    pub visible: Vec<[i32; 2]>,
+    /// From the waveform to the mel frames.
+    pub hearing: Option<Trace>,
+    /// The step.
+    pub step: Trace,
+    /// What it came to.
+    pub report: Report,
+}
+
+/// Walks row `index` of a data set, from 0, through a step of a model: forward, backward and AdamW's first update, on the model's device.
+/// `values` numbers are read of everything that is written. No word is hidden from it. The files stay as they are.
+///
+/// # Errors
+/// [`Error::Usage`] for a row that the data set has not; those of the files; [`Error::BadSamples`] and the like for a sample that does not
+/// fit the model.
+pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) -> Result<Walk> {
+    let ModelFolder { config, parameters, tokenizer, .. } = model;
+    let (device, options) = (parameters.norm.device().clone(), trace::Options { values });
+    let rows = dataset.rows();
+    let row = rows.get(index).ok_or_else(|| match rows.len() {
+        0 => Error::file(dataset.dir(), "the data set has no rows: there is nothing to walk through"),
+        n => Error::Usage(format!("--sample {index}: expected 0 to {}, the rows of the data set", n - 1)),
+    })?;
+    let sample = dataset.sample(row, &sizes(&config))?;
+    let (origin, waveform) = (sample.origin.clone(), sample.sound.clone());
+    let ears = config.audio_config.as_ref().map(|audio| Ears::new(audio, &device, DType::F32)).transpose()?;
+    let heard = ears.as_ref().zip(waveform.as_deref()).map(|(ears, sound)| trace::record(&device, options, || ears.frames(&[sound]))).transpose()?;
+    let (frames, hearing) = heard.unzip();
+    let example = example(sample, frames.and_then(|mut frames| frames.pop()), &config, &tokenizer).map_err(|e| dataset.error(row, e))?;
+
+    let special = tokenizer.special();
+    let sequence = example.sequence(&config, &special, || false);
+    let packer = Packer { config: &config, budget: sequence.rows.len(), placeholders: placeholders(&special) };
+    let batch = packer.pack([&sequence]).map_err(|e| dataset.error(row, e))?;
+    let mut trainer = Trainer::new(&config, parameters, Schedule { warmup: 1, ..Schedule::meadow(1) }, Capacity::of(&batch))?;
+    let (report, mut step) = trace::record(&device, options, || trainer.step(&batch))?;
+    step.formula = Some(crate::model::flops(&config, &batch));
+    let losses = trainer.activations().row_losses().read_f64()?;
+    let token = |id: u32| tokenizer.token(id).unwrap_or_else(|| format!("#{id}"));
+    let rows = shown(&sequence, &batch, &losses, token);
+    Ok(Walk {
+        name: example.name,
+        origin,
+        text: example.text,
+        pixels: example.pixels,
+        mel: example.mel,
+        waveform: waveform.filter(|_| hearing.is_some()),
+        rows,
+        visible: batch.visible,
+        hearing,
+        step,
+        report,
+        config,
+    })
+}
+
+fn shown(sequence: &Sequence, batch: &Batch, losses: &[f64], token: impl Fn(u32) -> String) -> Vec<Shown> {
+    let modality = |row: &Row| match *row {
+        Row::Patch => Modality::Patch,
+        Row::Frame => Modality::Frame,
+        Row::Token { learned: true, .. } => Modality::Word,
+        Row::Token { id, .. } if token(id).starts_with('<') => Modality::Mark,
+        Row::Token { .. } => Modality::Read,
+    };
+    let mut rows: Vec<Shown> = sequence
+        .rows
+        .iter()
+        .map(|row| {
+            let token = if let Row::Token { id, .. } = row { token(*id) } else { String::new() };
+            Shown { modality: modality(row), token, predicts: None }
+        })
+        .collect();
+    for ((&row, &target), &loss) in batch.logit_row.iter().zip(&batch.logit_target).zip(losses) {
+        if let (Ok(row), Ok(target)) = (usize::try_from(row), u32::try_from(target)) {
+            rows[row].predicts = Some((token(target), loss));
+        }
+    }
+    rows
+}
