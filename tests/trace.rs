@@ -302,7 +302,10 @@ fn place() -> (tempfile::TempDir, String, String) {
 #[test]
 fn a_sample_is_walked_through_a_step() {
     let (folder, run, data) = place();
-    let output = program(&["step", &run, &data, "--device", "cpu", "--sample", "3"]);
+    // One that is seen and heard.
+    let table = std::fs::read_to_string(Path::new(&data).join("metadata.jsonl")).unwrap();
+    let whole = table.lines().position(|line| line.contains("\"audio\"") && line.contains("\"file_name\"")).unwrap().to_string();
+    let output = program(&["step", &run, &data, "--device", "cpu", "--sample", &whole]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for expected in [
@@ -330,8 +333,20 @@ fn a_sample_is_walked_through_a_step() {
     }
     assert!(!text.contains('\x1b'), "no colours where nobody looks");
     assert!(!text.contains("NaN"));
-    let whole = String::from_utf8(program(&["step", &run, &data, "--device", "cpu", "--all", "--values", "2"]).stdout).unwrap();
-    assert!(whole.contains("the queries of layer 2 = ") && !text.contains("the queries of layer 2 = "));
+    let all = String::from_utf8(program(&["step", &run, &data, "--device", "cpu", "--all", "--values", "2"]).stdout).unwrap();
+    assert!(all.contains("the queries of layer 2 = ") && !text.contains("the queries of layer 2 = "));
+
+    // The same as a page.
+    let page = folder.path().join("step.html");
+    let output = program(&["step", &run, &data, "--device", "cpu", "--sample", &whole, "--html", &page.display().to_string()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let html = std::fs::read_to_string(&page).unwrap();
+    for expected in
+        ["Pixels → patches", "data:image/png", "data:audio/wav", "Who sees whom", "backward, layer 2", "kernels/matmul.cu:", "is to say", "gradient norm"]
+    {
+        assert!(html.contains(expected), "no {expected:?} in the page");
+    }
+    assert!(refused(1, &["step", &run, &data, "--device", "cpu", "--html", "/no/such/folder/s.html"]).contains("cannot write"));
 
     // The traced step of a trained model.
     let output = program(&["trace", &run, &data, "--device", "cpu", "--samples", "3", "--summary"]);

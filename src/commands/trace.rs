@@ -34,6 +34,8 @@ contract (everything read once, everything written once), not measured. `ceiling
 them, by its memory (`mem`) or its arithmetic (`flop`), as kernels that do nothing else measure it before; what fits a cache may be \
 above 100 %. `+ live` are the MB whose contents begin to matter with this launch, `− live` those that nobody reads after it.
 
+Clearing, copies, uploads and downloads are part of the sums; --json lists them one by one.
+
 The step is launched kernel by kernel, without a CUDA graph. Which clock stops the time stands below the table; what no launch covers \
 is shown as gaps. The emulator's times say nothing about a GPU, its shapes, FLOP and bytes are a GPU's.";
 
