@@ -12,6 +12,7 @@ mod emulate;
 mod eval;
 mod live;
 mod meadow;
+mod probe;
 mod terminal;
 mod train;
 
@@ -33,6 +34,7 @@ With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
   trimodal eval my-model my-data
   trimodal describe my-model --image cat.jpg --audio purr.wav
+  trimodal probe my-model --image cat.jpg --word cat
 
 `trimodal help COMMAND` says more about each.";
 
@@ -50,6 +52,7 @@ enum Command {
     Train(train::Train),
     Config(config::Config),
     Describe(describe::Describe),
+    Probe(probe::Probe),
     Eval(eval::Eval),
     Data(data::Data),
     Meadow(meadow::Meadow),
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Describe(command) => command.run(),
+        Command::Probe(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Meadow(command) => command.run(),

@@ -51,13 +51,7 @@ impl<'m> Inside<'m> {
     ///
     /// # Errors
     /// [`Error::Usage`] for a sample that does not fit the model, or a row or word that is not there; [`Error::OutOfMemory`].
-    pub fn new(
-        config: &'m Config,
-        parameters: &'m Parameters,
-        placeholders: Placeholders,
-        samples: &[Sequence],
-        predicted: &[(usize, u32)],
-    ) -> Result<Self> {
+    pub fn new(config: &'m Config, parameters: &'m Parameters, placeholders: Placeholders, samples: &[Sequence], predicted: &[(usize, u32)]) -> Result<Self> {
         let rows = samples.iter().map(|s| s.rows.len()).sum();
         let mut batch = Packer { config, budget: rows, placeholders }.pack(samples)?;
         for &(row, id) in predicted {
@@ -150,7 +144,8 @@ impl<'m> Inside<'m> {
     fn room_for_gradients(&self) -> Result<(Parameters, InputGradients)> {
         let (device, real) = (self.parameters.norm.device(), self.parameters.norm.dtype());
         let like = |there: usize, tensor: &Tensor| (there > 0).then(|| Tensor::zeros(device, tensor.shape(), real)).transpose();
-        let inputs = InputGradients { pixels: like(self.batch.images, &self.activations.inputs.pixels)?, mel: like(self.batch.clips, &self.activations.inputs.mel)? };
+        let inputs =
+            InputGradients { pixels: like(self.batch.images, &self.activations.inputs.pixels)?, mel: like(self.batch.clips, &self.activations.inputs.mel)? };
         Ok((Parameters::zeros(self.config, device, real)?, inputs))
     }
 
@@ -200,4 +195,3 @@ impl<'m> Inside<'m> {
         Tensor::from_slice(device, [rows.len()], &numbers)
     }
 }
-

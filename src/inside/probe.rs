@@ -17,7 +17,9 @@ use super::Inside;
 use crate::data::tokenizer::Tokenizer;
 use crate::describe::example;
 use crate::error::{Error, Result};
+use crate::model::Config;
 use crate::model::batch::{Row, Sequence};
+use crate::model::config::HOP;
 use crate::model::generate::prompt_of;
 use crate::train::ModelFolder;
 use crate::train::examples::placeholders;
@@ -29,7 +31,7 @@ pub const VECTORS: &str = "each is run alone; at a level, the mean of its rows o
 sound's frames, the word's one row (after <bos>); level 0 enters the first layer";
 
 /// Words of the vocabulary whose mean is subtracted from centred cosines, at most: a large vocabulary is sampled evenly.
-const COMMON: usize = 1024;
+const COMMON: usize = 256;
 
 /// What is looked at, and how.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,6 +106,8 @@ pub struct Seen {
     pub name: String,
     /// Rows side by side: a picture's patches along one side, else 1.
     pub columns: usize,
+    /// Where each row lies: a patch's row and column, counted from 1 from the top left; a frame's time; nothing for a word.
+    pub places: Vec<String>,
     /// `[rows][levels][nearest]`
     pub rows: Vec<Vec<Vec<Near>>>,
 }
@@ -202,8 +206,8 @@ pub fn probe(model: &ModelFolder, asked: &Asked) -> Result<Probe> {
         .collect::<Result<_>>()?;
     let mut found = Probe { vectors: VECTORS, levels, picture: None, sound: None, word: None, cosines: Vec::new(), axis: None };
     for thing in things.iter().filter(|thing| thing.kind != "end") {
-        let columns = if thing.kind == "picture" { model.config.vision_config.as_ref().map_or(1, |v| v.grid()) } else { 1 };
-        let seen = Some(Seen { name: thing.file.clone(), columns, rows: nearest(&inside, tokenizer, &thing.rows, asked.nearest)? });
+        let (columns, places) = places(&model.config, thing);
+        let seen = Some(Seen { name: thing.file.clone(), columns, places, rows: nearest(&inside, tokenizer, &thing.rows, asked.nearest)? });
         match thing.kind {
             "picture" => found.picture = seen,
             "sound" => found.sound = seen,
@@ -237,6 +241,22 @@ struct Thing {
 impl Thing {
     fn word(tokenizer: &Tokenizer, kind: &'static str, word: &str, id: u32) -> Self {
         Thing { kind, name: word.trim().into(), file: word.trim().into(), sample: after_bos(tokenizer, id), rows: vec![1] }
+    }
+}
+
+/// How many rows of a thing lie side by side, and where each of them lies.
+fn places(config: &Config, thing: &Thing) -> (usize, Vec<String>) {
+    let all = 0..thing.rows.len();
+    match (thing.kind, &config.vision_config, &config.audio_config) {
+        ("picture", Some(vision), _) => {
+            let grid = vision.grid();
+            (grid, all.map(|i| format!("{},{}", i / grid + 1, i % grid + 1)).collect())
+        }
+        ("sound", _, Some(audio)) => {
+            let stride: usize = (0..audio.layers).map(|layer| audio.stride(layer)).product();
+            (1, all.map(|i| format!("{:.2} s", (i * stride * HOP) as f64 / audio.sample_rate as f64)).collect())
+        }
+        _ => (1, all.map(|_| String::new()).collect()),
     }
 }
 
@@ -303,10 +323,7 @@ fn best(logits: &[f64], tokenizer: &Tokenizer, most: usize) -> Vec<Near> {
     }
     order.truncate(most);
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
-    order
-        .into_iter()
-        .map(|id| Near { word: name_of(tokenizer, id as u32), id: id as u32, probability: (logits[id] - largest).exp() / total })
-        .collect()
+    order.into_iter().map(|id| Near { word: name_of(tokenizer, id as u32), id: id as u32, probability: (logits[id] - largest).exp() / total }).collect()
 }
 
 // ── Vectors ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,10 +3,12 @@
 mod contact_sheet;
 mod curve;
 pub mod page;
+mod probe;
 mod roofline;
 mod table;
 
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
+pub use probe::{probe_svg, some_levels};
 pub use roofline::roofline_svg;
 pub use table::table;

@@ -1,9 +1,11 @@
 //! A page for people: one self-contained HTML file, readable offline, on a phone, by keyboard and by a screen reader.
 //!
-//! Nothing in it comes from anywhere else: pictures, sounds and charts are part of the file. It has no script. Colours have a
+//! Nothing in it comes from anywhere else: pictures, sounds and charts are part of the file. It has no script, but where words are
+//! explained one that draws the overlays. Colours have a
 //! contrast of at least 4.5 to 1 on their ground (WCAG 2.2, 1.4.3), and nothing is said by colour alone.
 
 mod chart;
+mod explain;
 mod gallery;
 mod image;
 
@@ -20,6 +22,8 @@ use std::io::Write;
 use std::path::Path;
 
 const STYLE: &str = include_str!("style.css");
+/// Scripts without it do not run: what others wrote stays text even where we failed to escape it.
+const NONCE: &str = "explain";
 
 /// A page under construction. Every method adds to its end.
 pub struct Page {
@@ -29,12 +33,20 @@ pub struct Page {
     contents: Vec<String>,
     /// Whether a section is open.
     open: bool,
+    /// Whether words are explained: the page then has a script.
+    explains: bool,
 }
 
 impl Page {
     /// A page with a title and a first paragraph.
     pub fn new(title: &str, lead: &str) -> Self {
-        Page { title: title.into(), body: format!("<h1>{}</h1>\n<p class=lead>{}</p>\n", escape(title), escape(lead)), contents: Vec::new(), open: false }
+        Page {
+            title: title.into(),
+            body: format!("<h1>{}</h1>\n<p class=lead>{}</p>\n", escape(title), escape(lead)),
+            contents: Vec::new(),
+            open: false,
+            explains: false,
+        }
     }
 
     /// A new section.
@@ -85,7 +97,10 @@ impl Page {
     /// How often what is true (rows) was said to be what (columns), as shares of each row; the share is in the cell, and its shade.
     pub fn confusion(&mut self, caption: &str, names: &[&str], counts: &[Vec<usize>]) {
         let label = escape(caption);
-        let _ = write!(self.body, "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table class=confusion>\n<caption>{label}</caption>\n<thead><tr><td></td>");
+        let _ = write!(
+            self.body,
+            "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table class=confusion>\n<caption>{label}</caption>\n<thead><tr><td></td>"
+        );
         names.iter().for_each(|name| self.body += &format!("<th scope=col>{}</th>", escape(name)));
         self.body += "</tr></thead>\n<tbody>\n";
         for (row, (name, counts)) in names.iter().zip(counts).enumerate() {
@@ -127,10 +142,11 @@ impl Page {
 
     /// The file.
     pub fn html(&self) -> String {
+        let (script_source, style) = if self.explains { (format!("; script-src 'nonce-{NONCE}'"), explain::STYLE) } else { Default::default() };
         let mut html = format!(
             "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
-             <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'\">\n\
-             <link rel=icon href=\"data:,\">\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<a class=skip href=#s1>to the contents</a>\n<main>\n",
+             <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'{script_source}\">\n\
+             <link rel=icon href=\"data:,\">\n<title>{}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n<a class=skip href=#s1>to the contents</a>\n<main>\n",
             escape(&self.title)
         );
         let (head, rest) = self.body.split_at(self.body.find("<section").unwrap_or(self.body.len()));
@@ -146,7 +162,11 @@ impl Page {
         if self.open {
             html += "</section>\n";
         }
-        html + "</main>\n</body>\n</html>\n"
+        html += "</main>\n";
+        if self.explains {
+            let _ = write!(html, "<script nonce={NONCE}>\n{}</script>\n", explain::SCRIPT);
+        }
+        html + "</body>\n</html>\n"
     }
 
     /// Writes the file, whole or not at all.
