@@ -312,6 +312,12 @@ fn a_probe_looks_at_each_thing_alone() {
         let at = |i: usize| positions[i].at[level];
         assert!((at(3) + at(4) - 2.0).abs() < 1e-9 && (at(5) + 1.0).abs() < 1e-9 && (at(2) - at(3)).abs() < 1e-9);
     }
+    // In its own words: what describe says, and shares of a probability.
+    let said = &found.axis.as_ref().unwrap().said;
+    assert_eq!(said.iter().map(|s| s.of).collect::<Vec<_>>(), ["picture", "sound"]);
+    for said in said {
+        assert!(said.positive > 0.0 && said.negative > 0.0 && said.positive + said.negative < 1.0, "{said:?}");
+    }
     let alone = probe(&model, &Asked { sound: None, word: None, axis: None, ..all }).unwrap();
     assert_eq!((alone.picture, alone.cosines.len(), alone.axis), (found.picture, 0, None));
     let error = |asked: Asked| probe(&model, &asked).unwrap_err().to_string();

@@ -375,9 +375,17 @@ fn probe_shows_where_things_lie_and_says_what_is_wrong() {
     let output = run(&["--image", &image, "--audio", &wav, "--word", "cat", "--axis", "cat,dog:owl", "--svg", &svg]);
     let tables = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    for part in
-        ["patch", "\n6,6 ", "0.48 s", "level 1", "picture and sound", "  centred", "On the axis from owl (−1) to cat, dog (+1)", "Vectors: each is run alone"]
-    {
+    for part in [
+        "patch",
+        "\n6,6 ",
+        "0.48 s",
+        "level 1",
+        "picture and sound",
+        "  centred",
+        "On the axis from owl (−1) to cat, dog (+1)",
+        "Of the sound the model says “",
+        "Vectors: each is run alone",
+    ] {
         assert!(tables.contains(part), "{part}: {tables}");
     }
     assert!(fs::read_to_string(&svg).unwrap().starts_with("<svg"));

@@ -31,7 +31,8 @@ away, which vectors of one level have in common.
 
 An axis runs between two words or two sets of words: the first set lies at +1 on average, the second at −1, and everything else \
 where its vector falls between or beyond them. `--axis cat,dog:owl,frog` asks whether the picture of a cat is as far on the side of \
-the pets as the words are.
+the pets as the words are. Patches need not share the directions of words, and then their place on it says little; so the model \
+also describes the picture, and where a word of the axis was likeliest, the probabilities of both sets are compared.
 
 Pictures are scaled and cropped to the model's size and sounds cut to its length, as by `describe`. A word must be one token of the \
 model: one that it was trained on.";
@@ -119,6 +120,9 @@ impl Probe {
             line(format!("On the axis from {negative} (−1) to {positive} (+1):\n"));
             let rows: Vec<_> = positions.positions.iter().map(|p| numbers(p.of.clone(), &p.at)).collect();
             line(report::table(&header(""), &rows));
+            for said in &positions.said {
+                line(format!("{}\n", report::in_its_own_words(said, &positions.axis)));
+            }
         }
         line(format!("Vectors: {}.", found.vectors));
     }

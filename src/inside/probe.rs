@@ -11,16 +11,18 @@
 //! - *cosines* between the vectors of picture, sound and word, as they are and *centred*: less the mean of all words of the
 //!   vocabulary at that level, which all of them have in common;
 //! - *an axis* between two sets of words, `a` and `b` being the means of their vectors: `x` lies at
-//!   `2 (x − (a + b)/2)·(a − b) / |a − b|²`, so that the first set lies at +1 and the second at −1 on average.
+//!   `2 (x − (a + b)/2)·(a − b) / |a − b|²`, so that the first set lies at +1 and the second at −1 on average. Where patches and
+//!   words do not share directions this says little about a picture; so the model is also asked in its own words ([`Said`]): it
+//!   describes the picture, and where one of the axis' words was likeliest, both sets' probabilities are compared.
 
 use super::Inside;
 use crate::data::tokenizer::Tokenizer;
-use crate::describe::example;
+use crate::describe::{Describer, example};
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::batch::{Row, Sequence};
 use crate::model::config::HOP;
-use crate::model::generate::prompt_of;
+use crate::model::generate::{Sampling, prompt_of};
 use crate::train::ModelFolder;
 use crate::train::examples::placeholders;
 use serde::Serialize;
@@ -144,6 +146,23 @@ pub struct Positions {
     pub axis: Axis,
     /// What was asked about first, then the words of both ends.
     pub positions: Vec<Position>,
+    /// The picture and the sound in the model's own words.
+    pub said: Vec<Said>,
+}
+
+/// Which end of an axis the model itself names when it describes something, the likeliest word each time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Said {
+    /// `picture` or `sound`.
+    pub of: &'static str,
+    /// Its description.
+    pub text: String,
+    /// The words of it after which a word of either set was likeliest.
+    pub after: String,
+    /// The probability of the first set's words there, together.
+    pub positive: f64,
+    /// That of the second set's.
+    pub negative: f64,
 }
 
 /// Where one thing lies on an axis.
@@ -220,7 +239,9 @@ pub fn probe(model: &ModelFolder, asked: &Asked) -> Result<Probe> {
     }
     if let Some(axis) = asked.axis {
         let counts = [axis.positive.len(), axis.negative.len()];
-        found.axis = Some(Positions { axis: axis.clone(), positions: positions(&things, &vectors, main, counts)? });
+        let said = [("picture", asked.picture, None), ("sound", None, asked.sound)].into_iter().filter(|(_, image, audio)| image.or(*audio).is_some());
+        let said = said.map(|(of, image, audio)| in_its_own_words(model, of, image, audio, &ends)).collect::<Result<_>>()?;
+        found.axis = Some(Positions { axis: axis.clone(), positions: positions(&things, &vectors, main, counts)?, said });
     }
     Ok(found)
 }
@@ -405,6 +426,31 @@ fn positions(things: &[Thing], vectors: &[Vec<Vec<f64>>], main: usize, [positive
         }
     }
     Ok(found)
+}
+
+/// Words of a description at most: the place that is looked for is somewhere in it.
+const MOST_WORDS: usize = 64;
+
+fn in_its_own_words(model: &ModelFolder, of: &'static str, image: Option<&Path>, audio: Option<&Path>, [positive, negative]: &[Vec<u32>; 2]) -> Result<Said> {
+    let mut describer = Describer::new(model, 1);
+    let question = describer.question(image, audio, "")?;
+    let answer = describer.answer(std::slice::from_ref(&question), Sampling::default(), MOST_WORDS, |_, _| ())?.remove(0);
+    // Each word, and the end, was made from the row before it; a last word that the model's length cut off has no row.
+    let mut sample = question.prompt().clone();
+    let first = sample.rows.len() - 1;
+    let room = model.config.max_position_embeddings - sample.rows.len();
+    sample.rows.extend(answer.ids.iter().take(room).map(|&id| Row::Token { id, truth: id, learned: false }));
+    let rows: Vec<usize> = (first..sample.rows.len()).collect();
+    let inside = Inside::new(&model.config, &model.parameters, placeholders(&model.tokenizer.special()), &[sample], &[])?;
+    let logits = inside.lens(inside.levels() - 1, &rows)?;
+    let shares = logits.chunks_exact(model.config.vocab_size).map(|logits| {
+        let largest = logits.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(x));
+        let total: f64 = logits.iter().map(|x| (x - largest).exp()).sum();
+        [positive, negative].map(|ids| ids.iter().map(|&id| (logits[id as usize] - largest).exp()).sum::<f64>() / total)
+    });
+    let likeliest = shares.enumerate().max_by(|a, b| (a.1[0] + a.1[1]).total_cmp(&(b.1[0] + b.1[1])));
+    let (words, [positive, negative]) = likeliest.expect("a prompt has rows");
+    Ok(Said { of, text: answer.text, after: model.tokenizer.decode(&answer.ids[..words])?, positive, negative })
 }
 
 #[cfg(test)]

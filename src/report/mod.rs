@@ -9,6 +9,6 @@ mod table;
 
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
-pub use probe::{probe_svg, some_levels};
+pub use probe::{in_its_own_words, probe_svg, some_levels};
 pub use roofline::roofline_svg;
 pub use table::table;

@@ -1,6 +1,6 @@
 //! A probe as a drawing: the nearest words laid over patches and frames, level by level, and lines for cosines and the axis.
 
-use crate::inside::probe::{Near, Probe, Seen};
+use crate::inside::probe::{Axis, Near, Probe, Said, Seen};
 use std::fmt::Write as _;
 
 /// Levels that are drawn at most.
@@ -21,6 +21,13 @@ pub fn some_levels(levels: usize, most: usize) -> Vec<usize> {
         return (0..levels).collect();
     }
     (0..most).map(|i| (i * (levels - 1) + (most - 1) / 2) / (most - 1)).collect()
+}
+
+/// What the model says of something, and which end of the axis it names.
+pub fn in_its_own_words(said: &Said, axis: &Axis) -> String {
+    let place = if said.after.is_empty() { "At its beginning".into() } else { format!("After “{}”", said.after) };
+    let ends = [(&axis.positive, said.positive), (&axis.negative, said.negative)].map(|(words, share)| format!("{} {:.1} %", words.join(", "), 100.0 * share));
+    format!("Of the {} the model says “{}”. {place}: {}.", said.of, said.text, ends.join("; "))
 }
 
 /// The drawing. Words are written out; shade says how sure the lens is of them.
@@ -46,6 +53,12 @@ pub fn probe_svg(probe: &Probe) -> String {
     }
     for (title, lines) in charts {
         drawing.chart(&title, &lines);
+    }
+    for positions in &probe.axis {
+        for said in &positions.said {
+            drawing.text(MARGIN, drawing.y, "", &in_its_own_words(said, &positions.axis));
+            drawing.y += GAP;
+        }
     }
     let (width, height) = (drawing.width + MARGIN, drawing.y);
     format!(
@@ -184,6 +197,7 @@ mod tests {
         let axis = Axis { positive: vec!["cat".into()], negative: vec!["owl".into()] };
         let at = |of: &str, at: &[f64]| Position { of: of.into(), at: at.into() };
         let positions = vec![at("picture", &[0.2, 3.0]), at("cat", &[1.0, 1.0]), at("owl", &[-1.0, f64::NAN])];
+        let said = vec![Said { of: "picture", text: "a cat".into(), after: "a".into(), positive: 0.75, negative: 0.2 }];
         let probe = Probe {
             vectors: VECTORS,
             levels: 2,
@@ -191,10 +205,18 @@ mod tests {
             sound: None,
             word: None,
             cosines: vec![Cosine { of: "picture", and: "word", cosine: vec![0.1, 0.2], centred: vec![0.0, -0.5] }],
-            axis: Some(Positions { axis, positions }),
+            axis: Some(Positions { axis, positions, said }),
         };
         let svg = probe_svg(&probe);
-        for part in ["a&lt;b.png", ">cat<", "&lt;eoi&gt;", "picture and word, centred −0.50", "From owl (−1) to cat (+1)", "picture 3.00"] {
+        for part in [
+            "a&lt;b.png",
+            ">cat<",
+            "&lt;eoi&gt;",
+            "picture and word, centred −0.50",
+            "From owl (−1) to cat (+1)",
+            "picture 3.00",
+            "After “a”: cat 75.0 %; owl 20.0 %.",
+        ] {
             assert!(svg.contains(part), "{part}: {svg}");
         }
         assert!(!svg.contains("NaN"), "{svg}");

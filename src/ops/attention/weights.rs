@@ -4,7 +4,7 @@
 //! thread per weight: whoever looks, looks at a few rows.
 
 use super::cases::{EXP_ULP, Shape, inputs, naive_forward};
-use super::{Checked, Dims, EMPTY, OP};
+use super::{Checked, Dims, OP};
 use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::Result;
@@ -139,6 +139,7 @@ fn naive_weights<T: Real>(inputs: &[Tensor], scale: f32, p: &mut Tensor) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::EMPTY;
     use super::*;
 
     /// Two keys with equal scores share the weight; what is not seen has none.

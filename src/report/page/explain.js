@@ -53,7 +53,7 @@
       const h = head.value < 0 ? "mean of all heads" : "head " + (Number(head.value) + 1);
       return l + ", " + h;
     };
-    const heat = share => [...colour(share), 70 + 150 * share];
+    const heat = share => [...colour(share), 60 + 120 * share];
     const opaque = rgb => [...rgb, 255];
     // Up is orange, down is blue, nothing is dark.
     const signed = share => share >= 0 ? [30 + 215 * share, 26 + 116 * share, 40 + 14 * share] : [30 - 20 * share, 26 - 154 * share, 40 - 205 * share];
