@@ -39,7 +39,7 @@ fn the_short_demo_draws_trains_judges_and_describes() {
     assert!(place > 0.8, "place: {place}");
     assert!(result["ablations"]["shuffled_pictures"]["place"].as_f64().unwrap() < 0.65);
 
-    for file in ["loss.svg", "contact_sheet.png", "headline.png", "headline.wav", "model/config.toml", "model/log.jsonl", "model/loss.svg"] {
+    for file in ["report.html", "loss.svg", "contact_sheet.png", "headline.png", "headline.wav", "model/config.toml", "model/log.jsonl", "model/loss.svg"] {
         assert!(folder.path().join(file).metadata().unwrap().len() > 100, "{file}");
     }
 

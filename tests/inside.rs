@@ -156,7 +156,7 @@ fn gradients_of_the_log_probability_are_its_slopes() {
         }
         for element in (0..gradient.mel.len()).step_by(7) {
             let at = |by: f64| after(&|s| s.mel.as_mut().unwrap()[element] += by as f32);
-            check("mel value", element, gradient.mel[element], slope(&at, 1.0 / 128.0), largest(&gradient.mel));
+            check("mel value", element, gradient.mel[element], slope(&at, 1.0 / 1024.0), largest(&gradient.mel));
         }
     }
 }
@@ -337,7 +337,7 @@ fn the_page_of_an_explanation_works() {
         page.explanation(&explained(&model, image, audio, 5).1).unwrap();
     }
     let html = page.html();
-    assert!(!html.replace("http://www.w3.org/2000/svg", "").contains("http"), "nothing from elsewhere");
+    assert!(!html.contains("://"), "nothing from elsewhere");
     let Some(mut browser) = Chromium::start(&[]) else { return };
     let file = folder.path().join("why.html");
     page.write(&file).unwrap();

@@ -1,27 +1,42 @@
-//! The report's page, in a browser: nothing is fetched, nothing complains, pictures are there, text can be read.
+//! Reports in a browser: nothing is fetched, nothing complains, pictures are there, text can be read, by eye, keyboard and ear.
 
 mod chromium;
 
 use chromium::Chromium;
-use trimodal::report::page::{Card, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use trimodal::report::page::{Card, Cell, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
 
 /// A page with one of everything.
 fn page() -> Page {
     let mut page = Page::new("What a small model learned", "221,600 parameters, trained on pictures, sounds and words that the program drew.");
     page.section("What was trained");
     page.facts([("data", "16,000 samples".to_string()), ("device", "cpu, with a rather long name that has to wrap on a phone somewhere".into())]);
-    page.commands("trimodal demo --seed 0\ntrimodal describe trimodal-demo/model --image trimodal-demo/headline.png --audio trimodal-demo/headline.wav");
+    let commands = "trimodal demo --seed 0\ntrimodal describe trimodal-demo/model --image trimodal-demo/headline.png --audio trimodal-demo/headline.wav";
+    page.lines("commands", commands);
+    page.folded("All settings", |page| page.lines("settings", "steps = 5000\nseed = 1"));
     page.section("Curves");
     let loss: Vec<(f64, f64)> = (1..=3000).map(|s| (s as f64, 5.0 / (s as f64).sqrt())).collect();
+    let held_out: Vec<(f64, f64)> = (1..=6).map(|s| (500.0 * s as f64, 5.0 / (400.0 * s as f64).sqrt())).collect();
     let rate: Vec<(f64, f64)> = (1..=3000).map(|s| (s as f64, 4e-3 * (1.0 - s as f64 / 3000.0))).collect();
-    let curve = |title, unit, points| curve_svg(&Curve { title, unit, lines: &[Line { name: title, points }] }).unwrap();
-    page.figures([("The loss of each step.", curve("loss", "nats", &loss)), ("The learning rate.", curve("learning rate", "", &rate))]);
+    let curve = |title, unit, lines: &[Line]| curve_svg(&Curve { title, unit, lines }).unwrap();
+    let lines = [Line { pale: true, ..Line::new("each step", &loss) }, Line::new("training", &loss), Line::new("held out", &held_out)];
+    page.figures([
+        ("The loss of each step.", curve("loss", "nats per token", &lines)),
+        ("The learning rate.", curve("learning rate", "", &[Line::new("learning rate", &rate)])),
+    ]);
     page.section("Held-out samples");
-    let header = ["split", "samples", "exact", "species", "colour", "texture", "pose", "place", "action"];
-    let row = |name: &str| std::iter::once(name.to_string()).chain(["500"; 1].map(String::from)).chain(["98.0 %"; 7].map(String::from)).collect::<Vec<_>>();
-    page.table("Shares of captions that are right", &header, &[row("iid"), row("held_out_both"), row("chance")]);
-    page.confusion("Species: true (rows) and said (columns)", &["cat", "dog", "bird"], &[vec![48, 2, 0], vec![1, 49, 0], vec![0, 20, 30]]);
+    let header = ["", "samples", "exact", "species", "colour", "texture", "pose", "place", "action"];
+    let row = |name: &str, share: f64| {
+        let shares = [1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.0].map(|part| Cell::Share { share: share * part, chance: Some(1.0 / 6.0) });
+        [name.into(), "500".into()].into_iter().chain(shares).collect::<Vec<_>>()
+    };
+    page.table("Shares of captions that are right", &header, &[row("iid", 1.0), row("held_out_both", 0.7)]);
+    let species: (&str, &[&str], &[Vec<usize>]) = ("Species", &["cat", "dog", "bird"], &[vec![48, 2, 0, 3], vec![1, 49, 0, 0], vec![0, 20, 30, 0]]);
+    let pose: (&str, &[&str], &[Vec<usize>]) = ("Pose", &["laying on its back", "curled up"], &[vec![48, 2, 0], vec![1, 49, 0]]);
+    page.confusions(&[species, pose]);
     page.section("Samples");
+    page.heading("Some of the 500 of iid");
     let rgb: Vec<u8> = (0..48 * 48).flat_map(|i| [(i % 48) as u8 * 5, (i / 48) as u8 * 5, 120]).collect();
     let mel: Vec<f32> = (0..50 * 40).map(|i| ((i % 40) as f32 * 0.2).sin() * (i / 40) as f32).collect();
     let weights: Vec<f32> = (0..36).map(|i| if i == 14 { 1.0 } else { 0.05 }).collect();
@@ -30,7 +45,8 @@ fn page() -> Page {
         name: "images/000012.png",
         picture: picture_png(&rgb, 48, 48).ok(),
         spectrogram: spectrogram_png(&mel, 40).ok(),
-        wav: Some(b"RIFF".to_vec()),
+        wav: Some(trimodal::data::sound::wav(&[0; 800], 16_000).unwrap()),
+        asked: "what is it?",
         said,
         truth: Some(truth),
         heats: vec![heat(), heat(), heat()],
@@ -43,48 +59,229 @@ fn page() -> Page {
     page
 }
 
-/// Contrast of every piece of text with what is behind it (WCAG 2.2): the worst one, and its text.
+/// Contrast of every piece of text with what is behind it (WCAG 2.2, 1.4.3): the worst one, and its text.
 const CONTRAST: &str = r#"(() => {
-  const rgb = s => (s.match(/[\d.]+/g) || []).map(Number);
+  const rgba = s => { const c = (s.match(/[\d.]+/g) || []).map(Number); return c.length == 3 ? [...c, 1] : c; };
+  const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
   const light = c => { const f = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; return 0.2126*f(c[0]) + 0.7152*f(c[1]) + 0.0722*f(c[2]); };
-  const ground = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length == 3 || c[3] > 0) return c; } return [255, 255, 255]; };
+  const ground = e => {
+    const layers = [];
+    for (; e; e = e.parentElement) layers.push(rgba(getComputedStyle(e).backgroundColor));
+    return layers.reverse().reduce((below, c) => c.length == 4 ? over(c, below) : below, [255, 255, 255, 1]);
+  };
   let worst = [99, ''];
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const e = walk.currentNode.parentElement;
     if (!walk.currentNode.data.trim() || !e.getClientRects().length) continue;
-    const svg = e.closest('svg');
-    const ink = rgb(svg ? getComputedStyle(e).fill : getComputedStyle(e).color);
-    const [a, b] = [light(ink), light(svg ? [255, 255, 255] : ground(e))];
+    const style = getComputedStyle(e), behind = ground(e);
+    const ink = over(rgba(e.closest('svg') ? style.fill : style.color), behind);
+    const [a, b] = [light(ink), light(behind)];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < worst[0]) worst = [ratio, walk.currentNode.data.trim()];
   }
   return worst;
 })()"#;
 
-#[test]
-fn the_page_is_readable_on_a_phone_and_on_a_desk() {
-    let Some(mut browser) = Chromium::start(&[]) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("report.html");
-    page().write(&file).unwrap();
+/// The place in the document of what has the focus, and whether it can be seen.
+const FOCUSED: &str = r#"(() => {
+  const e = document.activeElement, box = e.getBoundingClientRect();
+  return [[...document.querySelectorAll('*')].indexOf(e), e.tagName, box.width > 0 && box.right > 0 && getComputedStyle(e).outlineStyle != 'none'];
+})()"#;
+
+/// What every page of ours must be, at the widths of a phone and of a desk, in light and in dark.
+fn is_readable(browser: &mut Chromium, file: &Path, name: &str) {
     // `TRIMODAL_SCREENSHOTS=DIR` keeps what a person should look at.
-    let shots = std::env::var_os("TRIMODAL_SCREENSHOTS").map_or(folder.path().to_path_buf(), Into::into);
+    let shots = std::env::var_os("TRIMODAL_SCREENSHOTS").map(PathBuf::from);
     for (width, mobile) in [(390, true), (1280, false)] {
         browser.resize(width, 844, mobile);
-        browser.open(&format!("file://{}", file.display()));
-        let broken = browser.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).length");
-        assert_eq!(broken, 0, "pictures that are not there, or not described");
-        assert_eq!(browser.evaluate("document.documentElement.scrollWidth"), width, "the page itself must not scroll sideways");
-        let worst = browser.evaluate(CONTRAST);
-        assert!(worst[0].as_f64().unwrap() >= 4.5, "contrast: {worst}");
-        let headings = browser.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => h.tagName).join(' ')");
-        assert_eq!(headings, "H1 H2 H2 H2 H2");
-        let unnamed = browser.evaluate("[...document.querySelectorAll('svg,audio,[role=region],section,nav')].filter(e => !(e.ariaLabel || e.getAttribute('aria-labelledby'))).length");
-        assert_eq!(unnamed, 0);
-        // By keyboard: everything that can be focused comes in the order in which it is read, and nothing jumps ahead.
-        assert_eq!(browser.evaluate("document.querySelectorAll('[tabindex]:not([tabindex=\"0\"])').length"), 0);
-        browser.screenshot(&shots.join(format!("report-{width}.png")));
+        for scheme in ["light", "dark"] {
+            browser.prefer(scheme);
+            browser.open(&format!("file://{}", file.display()));
+            let broken = browser.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).length");
+            assert_eq!(broken, 0, "pictures that are not there, or not described");
+            assert_eq!(browser.evaluate("document.documentElement.scrollWidth"), width, "the page itself must not scroll sideways");
+            let worst = browser.evaluate(CONTRAST);
+            assert!(worst[0].as_f64().unwrap() >= 4.5, "{name} at {width}, {scheme}: contrast {worst}");
+            let sounds = browser.evaluate(
+                "Promise.all([...document.querySelectorAll('audio')].map(a => new Promise(f => { \
+                 const t = setInterval(() => { if (a.readyState > 0 || a.error) { clearInterval(t); f(a.duration > 0); } }, 20); }))).then(all => all.every(x => x))",
+            );
+            assert_eq!(sounds, true, "sounds that cannot be played");
+            if let Some(shots) = &shots {
+                browser.screenshot(&shots.join(format!("{name}-{width}-{scheme}.png")));
+            }
+        }
     }
+    let spoken = browser.spoken();
+    let of = |role: &str| spoken.iter().filter(|node| node.0 == role).collect::<Vec<_>>();
+    for landmark in ["banner", "navigation", "main", "contentinfo"] {
+        assert_eq!(of(landmark).len(), 1, "one {landmark}: {spoken:?}");
+    }
+    let levels: Vec<u64> = of("heading").iter().map(|node| node.2).collect();
+    assert!(levels[0] == 1 && levels.windows(2).all(|l| l[1] <= l[0] + 1 && l[1] > 1), "headings skip no level: {levels:?}");
+    for role in ["image", "img", "region", "link", "Audio", "table", "DisclosureTriangle", "heading"] {
+        assert!(of(role).iter().all(|node| !node.1.trim().is_empty()), "a {role} without a name");
+    }
+    assert!(of("image").len() + of("img").len() > 0 && !of("heading").is_empty());
+    // By keyboard: the first thing leads past the contents; then everything comes in the order of reading, and shows that it has the focus.
+    let (mut last, mut stops) = (-1, 0);
+    loop {
+        browser.press("Tab", 9);
+        let focused = browser.evaluate(FOCUSED);
+        let (place, tag) = (focused[0].as_i64().unwrap(), focused[1].as_str().unwrap());
+        if tag == "BODY" || tag == "HTML" || place < last {
+            break;
+        }
+        assert!(focused[2] == true, "{tag} does not show that it has the focus");
+        stops += (place > last) as usize;
+        last = place;
+        assert!(stops < 2000, "the focus is caught");
+    }
+    assert!(stops >= 5, "{stops} things can be reached by keyboard");
+    browser.evaluate("document.querySelector('.skip').focus()");
+    browser.press("Enter", 13);
+    assert_eq!(browser.evaluate("document.activeElement.id"), "main");
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+#[test]
+fn a_page_with_one_of_everything_is_readable_on_a_phone_and_on_a_desk() {
+    let Some(mut browser) = Chromium::start(&[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("page.html");
+    page().write(&file).unwrap();
+    is_readable(&mut browser, &file, "page");
+}
+
+fn trimodal(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trimodal")).args(arguments).output().unwrap()
+}
+
+/// What a run says on standard output and on standard error; it must succeed.
+fn good(arguments: &[&str]) -> (String, String) {
+    let output = trimodal(arguments);
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{arguments:?}: {err}");
+    (out, err)
+}
+
+/// A folder with a small data set, and paths in it.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        good(&["meadow", &folder.path("data"), "--samples", "60", "--test-samples", "12", "--seed", "5"]);
+        folder
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_string()
+    }
+
+    fn train(&self, more: &[&str]) -> (String, String) {
+        let (data, run) = (self.path("data"), self.path("run"));
+        good(&[&["train", &data, "--out", &run, "--steps", "12", "--device", "cpu", "--seed", "9"], more].concat())
+    }
+}
+
+/// Attributes of tags hold no `>`: what is left is what is read.
+fn text(html: &str) -> String {
+    let body = html.split("<body>").nth(1).unwrap();
+    body.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect::<Vec<_>>().join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_run_gets_a_report_that_is_readable_and_says_everything() {
+    let folder = Folder::new();
+    let (said, complaints) = folder.train(&["--set", "eval_split=iid", "--set", "eval_steps=4"]);
+    let file = folder.path("run/report.html");
+    assert!(said.contains(&format!("report: {file} (")), "{said}");
+    assert_eq!(complaints, "");
+    let html = std::fs::read_to_string(&file).unwrap();
+    assert!(html.len() < 5_000_000, "{} bytes", html.len());
+    let text = text(&html);
+    for words in [
+        "60 train",
+        "12 held_out_both",
+        "12 of up to",
+        "loss, nats per token",
+        "gradient norm",
+        "learning rate",
+        "speed, tokens per second",
+        "held out",
+        "chance",
+        "shuffled pictures",
+        "grey pictures",
+        "shuffled sounds",
+        "silent sounds",
+        "species",
+        "action",
+        "laying on its back",
+        "--seed",
+        "Seed 9",
+        &format!("trimodal train {}", folder.path("data")),
+        "trimodal 0.1.0",
+        "learning_rate = ",
+    ] {
+        assert!(text.contains(words) || html.contains(words), "{words:?} is not in {text}");
+    }
+    // 4 splits of 12 samples, of which 6 each are shown, with all that they have.
+    assert_eq!((html.matches("alt=\"picture: ").count(), html.matches("alt=\"spectrogram: ").count(), html.matches("<audio ").count()), (24, 24, 24));
+
+    // Again by itself, elsewhere; where the data set went; and without one.
+    let other = folder.path("other.html");
+    good(&["report", &folder.path("run"), "--out", &other, "--samples", "3", "--device", "cpu"]);
+    assert!(std::fs::read_to_string(&other).unwrap().contains("iid: 3 samples"));
+    std::fs::rename(folder.path("data"), folder.path("moved")).unwrap();
+    let (_, complaints) = good(&["report", &folder.path("run"), "--out", &other, "--device", "cpu"]);
+    assert!(complaints.contains("no samples in the report: ") && complaints.contains("--data DATA"), "{complaints}");
+    let without = std::fs::read_to_string(&other).unwrap();
+    assert!(without.contains("Not known: ") && without.contains("gradient norm") && !without.contains("<audio"));
+    good(&["report", &folder.path("run"), "--data", &folder.path("moved"), "--out", &other, "--samples", "3", "--device", "cpu"]);
+    let wrong = trimodal(&["report", &folder.path("moved"), "--device", "cpu"]);
+    assert_eq!(wrong.status.code(), Some(1), "{}", String::from_utf8_lossy(&wrong.stderr));
+
+    let Some(mut browser) = Chromium::start(&[]) else { return };
+    is_readable(&mut browser, Path::new(&file), "run");
+}
+
+/// Neither eyes nor ears nor a split, few different captions: what a user's own data may be.
+#[test]
+fn data_without_splits_or_pictures_gets_an_honest_report() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let lines: Vec<String> = (0..40).map(|i| format!("{{\"text\": \"{}\", \"prompt\": \"{}\"}}\n", ["warm", "cold"][i % 2], ["fire", "ice"][i % 2])).collect();
+    std::fs::create_dir_all(folder.path("data")).unwrap();
+    std::fs::write(folder.path("data/metadata.jsonl"), lines.concat()).unwrap();
+    folder.train(&[]);
+    let html = std::fs::read_to_string(folder.path("run/report.html")).unwrap();
+    for words in ["Nothing was held out", "neither pictures nor sounds", "asked: fire", "<th scope=row>warm</th>", "trained on: 40 samples"] {
+        assert!(html.contains(words), "{words:?} is not in {}", text(&html));
+    }
+}
+
+/// A full disk, and a folder where the file should be: the model is there, and a warning says what to do.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_that_cannot_be_written_does_not_lose_the_training() {
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.path("run")).unwrap();
+    for (reason, make) in [
+        ("No space left on device", (|file: &str| std::os::unix::fs::symlink("/dev/full", file)) as fn(&str) -> std::io::Result<()>),
+        ("Is a directory", |file| std::fs::create_dir(file)),
+    ] {
+        let file = folder.path("run/report.html");
+        make(&file).unwrap();
+        let (said, complaints) = folder.train(&[]);
+        assert!(said.contains("model: ") && !said.contains("report: "), "{said}");
+        for words in ["warning: no report: ", &file, reason, "the model is saved", &format!("`trimodal report {} --out FILE`", folder.path("run"))] {
+            assert!(complaints.contains(words), "{words:?} is not in {complaints}");
+        }
+        good(&["report", &folder.path("run"), "--samples", "2", "--out", &folder.path("elsewhere.html"), "--device", "cpu"]);
+        std::fs::remove_dir_all(folder.path("run")).unwrap();
+        std::fs::create_dir_all(folder.path("run")).unwrap();
+    }
+    let (said, _) = folder.train(&["--no-report"]);
+    assert!(!said.contains("report") && !Path::new(&folder.path("run/report.html")).exists(), "{said}");
 }

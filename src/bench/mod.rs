@@ -103,6 +103,11 @@ impl Item {
     }
 }
 
+/// What the platform tells about a device.
+pub fn about(device: &Device) -> About {
+    machine::about(device)
+}
+
 /// Floating-point operations per second that the device reaches at best in this dtype (f32 or bf16), measured in a moment; `None` for
 /// devices whose time says nothing: the emulator and software drivers.
 pub fn peak(device: &Device, dtype: DType) -> Option<f64> {

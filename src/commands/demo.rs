@@ -1,7 +1,8 @@
 //! `trimodal demo`: draws a data set, trains on it, and shows what was learned.
 
 use super::eval::{described, scores_table};
-use super::live::{self, advance, load, progress};
+use super::live::{self, advance, progress};
+use super::report::{self as page, Learned, Told};
 use super::terminal::{Paint, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
@@ -11,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::meadow::{self, words};
-use trimodal::data::{Dataset, Limits, Tokenizer};
-use trimodal::model::{Config, Parameters};
-use trimodal::train::evaluate::{Ablation, Scores, ablate, chance, score};
+use trimodal::data::{Dataset, Limits};
+use trimodal::report::run::{Judged, REPORT};
+use trimodal::train::evaluate::{Ablation, Scores, chance};
 use trimodal::train::files::write_atomically;
+use trimodal::train::fit::Precision;
 use trimodal::train::run::Ended;
 use trimodal::train::settings::PrecisionChoice;
-use trimodal::train::{Example, Run, Settings, checkpoint};
+use trimodal::train::setup::Part;
+use trimodal::train::{Run, Settings, checkpoint};
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -27,9 +30,9 @@ Examples:
   trimodal demo --quick                    the same in seconds, to see that it runs: it learns little
   trimodal demo --device wgpu              the same kernels in WGSL, on the GPU
 
-Writes into DIR: the data set (data/), the run (model/: checkpoints with config.json, model.safetensors, tokenizer.json), the curve \
-of the loss (loss.svg), test pictures with what the model said about them (contact_sheet.png), all figures \
-(result.json). Then try:
+Writes into DIR: a page that tells it all, for a browser (report.html), the data set (data/), the run (model/: checkpoints with config.json, \
+model.safetensors, tokenizer.json), the curve of the loss (loss.svg), test pictures with what the model said about them \
+(contact_sheet.png), all figures (result.json). Then try:
   trimodal describe DIR/model --image DIR/headline.png --audio DIR/headline.wav";
 
 /// Draw a data set, train a model on it, and see what it says about pictures and sounds it has never met
@@ -101,28 +104,25 @@ impl Demo {
             eprintln!("{} {}: cannot write: {e}", Paint::stderr().bad("warning:"), curve.display());
         }
 
-        let judge = Judge { config, parameters: &trainer.parameters, tokenizer };
-        let mut splits: BTreeMap<&str, Scores> = BTreeMap::new();
-        let (mut iid, mut sheet) = (Vec::new(), Vec::new());
+        let learned = Learned { config, parameters: &trainer.parameters, tokenizer, device: &device };
+        let mut judged: Vec<Judged> = Vec::new();
         for split in SPLITS {
-            let examples = load(&dataset, config, tokenizer, &device, "decoding", |row| row.split.as_deref() == Some(split))?;
-            let (scores, captions) = judge.scores(&examples, split)?;
-            splits.insert(split, scores);
-            sheet.extend(shown(&examples, &captions, 12));
-            if split == "iid" {
-                iid = examples;
-            }
+            let rows = dataset.rows().iter().filter(|row| row.split.as_deref() == Some(split)).collect();
+            let ablations: &[Ablation] = if judged.is_empty() { &Ablation::ALL } else { &[] };
+            judged.push(learned.judge(&dataset, Part { name: split.into(), rows, trained_on: false }, u32::MAX, ablations)?);
         }
-        let mut ablations: BTreeMap<&str, Scores> = BTreeMap::new();
-        for (name, ablation) in [("shuffled_pictures", Ablation::ShuffledPictures), ("shuffled_sounds", Ablation::ShuffledSounds)] {
-            ablations.insert(name, judge.scores(&ablate(&iid, ablation, self.seed), name)?.0);
-        }
+        let splits: BTreeMap<&str, &Scores> = judged.iter().map(|j| (j.name.as_str(), &j.scores)).collect();
+        let shuffled = [("shuffled_pictures", Ablation::ShuffledPictures), ("shuffled_sounds", Ablation::ShuffledSounds)];
+        let ablations: BTreeMap<&str, &Scores> = shuffled
+            .into_iter()
+            .filter_map(|(name, wanted)| judged[0].ablations.iter().find(|(ablation, ..)| *ablation == wanted).map(|(.., scores)| (name, scores)))
+            .collect();
         let size = config.vision_config.as_ref().map_or(0, |v| v.image_size);
-        let cells: Vec<_> = sheet.iter().map(|(rgb, said, truth)| report::Cell { rgb, size, caption: said, expected: Some(truth) }).collect();
+        let cells: Vec<_> = judged.iter().flat_map(|judged| shown(judged, size, 12)).collect();
         report::contact_sheet(&self.out.join("contact_sheet.png"), &cells)?;
 
         let rows: Vec<(&str, &Scores)> =
-            SPLITS.iter().map(|split| (*split, &splits[split])).chain(ablations.iter().map(|(name, scores)| (*name, scores))).collect();
+            SPLITS.iter().map(|split| (*split, splits[split])).chain(ablations.iter().map(|(name, scores)| (*name, *scores))).collect();
         line("");
         line(scores_table(&rows, true));
         let total_seconds = begin.elapsed().as_secs_f64();
@@ -135,8 +135,16 @@ impl Demo {
         let text = serde_json::to_string_pretty(&result).expect("numbers and strings serialise") + "\n";
         write_atomically(&path, |file| file.write_all(text.as_bytes()).map_err(Error::io(&path, "write")))?;
 
-        self.headline(&judge, &device)?;
-        line(format!("\n{total_seconds:.0} s in all. In {}: contact_sheet.png, loss.svg, result.json, model/, data/", self.out.display()));
+        self.headline(&learned)?;
+        let page_begin = Instant::now();
+        let told = Told { folder: &model, settings: &run.settings, state: &run.state, learned, commands: self.command() };
+        line("");
+        page::warn(told.write(Ok(&dataset), Ok(&judged), &self.out.join(REPORT), page_begin), &model);
+        line(format!(
+            "{:.0} s in all. In {}: report.html, contact_sheet.png, loss.svg, result.json, model/, data/",
+            begin.elapsed().as_secs_f64(),
+            self.out.display()
+        ));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -151,8 +159,17 @@ impl Demo {
         Ok(settings)
     }
 
+    /// What makes it again.
+    fn command(&self) -> String {
+        let DeviceArguments { device, adapter } = &self.device;
+        let adapter = adapter.as_ref().map(|name| format!(" --adapter {}", page::quoted(Path::new(name)))).unwrap_or_default();
+        let precision = if self.precision.get() == Precision::F32 { "" } else { " --precision bf16" };
+        let quick = if self.quick { " --quick" } else { "" };
+        format!("trimodal demo --out {} --seed {}{quick} --device {device}{adapter}{precision}", page::quoted(&self.out), self.seed)
+    }
+
     /// The sentence that was never trained.
-    fn headline(&self, judge: &Judge, device: &trimodal::Device) -> Result<()> {
+    fn headline(&self, learned: &Learned) -> Result<()> {
         let (picture, sound) = (self.out.join("headline.png"), self.out.join("headline.wav"));
         for (path, bytes) in [
             (&picture, meadow::png(&meadow::picture(&words::HEADLINE, self.seed, SPLITS.len(), 0))?),
@@ -161,8 +178,9 @@ impl Demo {
             write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path, "write")))?;
         }
         let truth = words::HEADLINE.caption(true, true);
-        let example = super::describe::example(judge.config, judge.tokenizer, device, Some(&picture), Some(&sound), &truth)?;
-        let said = judge.captions(std::slice::from_ref(&example), "headline")?.remove(0);
+        let Learned { config, parameters, tokenizer, device } = *learned;
+        let example = super::describe::example(config, tokenizer, device, Some(&picture), Some(&sound), &truth)?;
+        let said = described(config, parameters, tokenizer, std::slice::from_ref(&example), "headline")?.remove(0);
         let paint = Paint::stdout();
         line(format!("{} and {}: a picture and a sound of what no training caption said", picture.display(), sound.display()));
         line(format!("  it is:    {truth}"));
@@ -182,29 +200,12 @@ impl Demo {
     }
 }
 
-/// A model to be judged.
-struct Judge<'a> {
-    config: &'a Config,
-    parameters: &'a Parameters,
-    tokenizer: &'a Tokenizer,
-}
-
-impl Judge<'_> {
-    fn captions(&self, examples: &[Example], doing: &str) -> Result<Vec<String>> {
-        described(self.config, self.parameters, self.tokenizer, examples, doing)
-    }
-
-    fn scores(&self, examples: &[Example], doing: &str) -> Result<(Scores, Vec<String>)> {
-        let captions = self.captions(examples, doing)?;
-        Ok((score(examples, &captions), captions))
-    }
-}
-
-/// A picture of the contact sheet: pixels, what the model said, what is true.
-type Shown = (Vec<u8>, String, String);
-
 /// The first pictures of a split, with what the model said.
-fn shown(examples: &[Example], captions: &[String], most: usize) -> Vec<Shown> {
-    let pictured = examples.iter().zip(captions).filter_map(|(e, said)| Some((e.pixels.clone()?, said.clone(), e.text.clone())));
-    pictured.take(most).collect()
+fn shown<'a>(judged: &'a Judged, size: usize, most: usize) -> impl Iterator<Item = report::Cell<'a>> {
+    let pictured = judged
+        .examples
+        .iter()
+        .zip(&judged.captions)
+        .filter_map(move |(e, said)| Some(report::Cell { rgb: e.pixels.as_ref()?, size, caption: said, expected: Some(&e.text) }));
+    pictured.take(most)
 }

@@ -106,10 +106,14 @@ impl Eval {
         for split in self.splits(&dataset)? {
             let examples = load(&dataset, &model.config, &model.tokenizer, &device, "decoding", |row| row.split.as_deref().unwrap_or("") == split)?;
             let name = if split.is_empty() { "all".to_string() } else { split };
-            let whole = measured(&model, &examples, &name)?;
+            let measured = |examples: &[Example], name: &str| -> Result<Measured> {
+                let (losses, scores, _) = measured(&model.config, &model.parameters, &model.tokenizer, examples, name)?;
+                Ok((losses, scores).into())
+            };
+            let whole = measured(&examples, &name)?;
             let mut ablations = BTreeMap::new();
             for ablation in Ablation::ALL.into_iter().filter(|a| self.ablate && a.applies(&examples)) {
-                ablations.insert(key(ablation), measured(&model, &evaluate::ablate(&examples, ablation, 0), ablation.name())?);
+                ablations.insert(key(ablation), measured(&evaluate::ablate(&examples, ablation, 0), ablation.name())?);
             }
             splits.push((name, Split { whole, ablations, chance: evaluate::blind(&examples, &model.tokenizer)?.into() }));
         }
@@ -141,13 +145,20 @@ fn key(ablation: Ablation) -> String {
     ablation.name().replace(' ', "_")
 }
 
-fn measured(model: &ModelFolder, examples: &[Example], name: &str) -> Result<Measured> {
+/// How well a model predicts captions, what of its own ones is right, and these, under progress bars.
+pub(super) fn measured(
+    config: &Config,
+    parameters: &Parameters,
+    tokenizer: &Tokenizer,
+    examples: &[Example],
+    name: &str,
+) -> Result<(Losses, Scores, Vec<String>)> {
     let bar = progress(name);
-    let losses = evaluate::loss(&model.config, &model.parameters, &model.tokenizer, examples, &mut |done, total| advance(&bar, done, total));
+    let losses = evaluate::loss(config, parameters, tokenizer, examples, &mut |done, total| advance(&bar, done, total));
     bar.finish_and_clear();
     let losses = losses?;
-    let captions = described(&model.config, &model.parameters, &model.tokenizer, examples, name)?;
-    Ok((losses, evaluate::score(examples, &captions)).into())
+    let captions = described(config, parameters, tokenizer, examples, name)?;
+    Ok((losses, evaluate::score(examples, &captions), captions))
 }
 
 /// The model's captions, under a progress bar.

@@ -13,6 +13,7 @@ mod eval;
 mod live;
 mod meadow;
 mod probe;
+mod report;
 mod terminal;
 mod train;
 
@@ -33,6 +34,7 @@ Where to start:
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
   trimodal eval my-model my-data
+  trimodal report my-model
   trimodal describe my-model --image cat.jpg --audio purr.wav
   trimodal probe my-model --image cat.jpg --word cat
 
@@ -54,6 +56,7 @@ enum Command {
     Describe(describe::Describe),
     Probe(probe::Probe),
     Eval(eval::Eval),
+    Report(report::Report),
     Data(data::Data),
     Meadow(meadow::Meadow),
     Devices(devices::Devices),
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Describe(command) => command.run(),
         Command::Probe(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Meadow(command) => command.run(),
         Command::Devices(command) => command.run(),

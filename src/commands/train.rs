@@ -1,8 +1,7 @@
 //! `trimodal train`: trains a model on pictures, sounds and captions.
 
-use super::PrecisionName;
-use super::live;
 use super::terminal::{line, thousands};
+use super::{PrecisionName, live, report};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,7 +25,8 @@ DATA is a folder with a metadata.jsonl, one line per sample, paths inside the fo
 `split`, only those that say \"train\" are trained on. `trimodal data` looks at a data set first, `trimodal config` explains every key.
 
 RUN becomes a folder of checkpoints, each a whole model folder (config.json, model.safetensors, tokenizer.json, and what the \
-optimiser needs to go on), beside config.toml, log.jsonl and loss.svg. Ctrl-C stops after the current step, saves, and says how \
+optimiser needs to go on), beside config.toml, log.jsonl, loss.svg and, at the end, report.html: what it learned, on one page (up to 200 \
+samples of each split are judged for it; --no-report saves their time). Ctrl-C stops after the current step, saves, and says how \
 to go on; a run that was continued has the same bytes as one that went through.";
 
 /// Train a model on pictures, sounds and captions
@@ -72,6 +72,9 @@ pub struct Train {
     /// Skip at most so many steps whose loss or gradient is no number
     #[arg(long, value_name = "K")]
     skip_nonfinite: Option<usize>,
+    /// Do not write report.html at the end; `trimodal report RUN` writes it any time
+    #[arg(long)]
+    no_report: bool,
 }
 
 impl Train {
@@ -99,6 +102,9 @@ impl Train {
             let path = checkpoint::latest(&run.folder)?;
             line(format!("model: {} ({} parameters)", path.display(), thousands(run.trainer.parameters.count())));
             line(format!("try:   trimodal describe {folder} --image PICTURE --audio SOUND"));
+            if !self.no_report {
+                return Ok(report::after(&run));
+            }
         }
         // Ctrl-C says 130 as everywhere; `stop_after` was planned.
         match trained.ended {

@@ -1,6 +1,6 @@
 //! WAV files to one clip of mono samples.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 use hound::{SampleFormat, WavReader};
@@ -35,6 +35,24 @@ pub fn load(path: &Path, sample_rate: u32, samples: usize, limits: &Limits) -> R
     let bad = |what: String| Error::file(path, what);
     let (file, length) = regular(path, u64::MAX).map_err(bad)?;
     read(file, length, sample_rate, samples, limits).map(|(clip, _)| clip).map_err(bad)
+}
+
+/// A WAV file of one channel of 16-bit samples.
+///
+/// # Errors
+/// None in practice: a clip is far below 4 GiB, and memory does not refuse bytes.
+pub fn wav(sound: &[i16], sample_rate: u32) -> Result<Vec<u8>> {
+    let failed = |error: hound::Error| Error::Usage(format!("cannot encode a WAV: {error}"));
+    let spec = hound::WavSpec { channels: 1, sample_rate, bits_per_sample: 16, sample_format: SampleFormat::Int };
+    let mut bytes = Cursor::new(Vec::with_capacity(44 + 2 * sound.len()));
+    let mut writer = hound::WavWriter::new(&mut bytes, spec).map_err(failed)?;
+    let mut samples = writer.get_i16_writer(sound.len() as u32);
+    for sample in sound {
+        samples.write_sample(*sample);
+    }
+    samples.flush().map_err(failed)?;
+    writer.finalize().map_err(failed)?;
+    Ok(bytes.into_inner())
 }
 
 /// [`load`] out of an open file of `length` bytes; the error is the sentence without the file's name.

@@ -85,7 +85,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// The mean of the points around each one, a fiftieth of all: centred, because a running average lags behind a fall.
-fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(super) fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let reach = points.len() / 100;
     (0..points.len())
         .map(|i| {

@@ -1,10 +1,11 @@
-//! What a person looks at after a run: tables, curves, contact sheets.
+//! What a person looks at after a run: tables, curves, contact sheets, pages.
 
 mod contact_sheet;
 mod curve;
 pub mod page;
 mod probe;
 mod roofline;
+pub mod run;
 mod table;
 
 pub use contact_sheet::{Cell, contact_sheet};

@@ -54,7 +54,7 @@ pub fn probe_svg(probe: &Probe) -> String {
     for (title, lines) in charts {
         drawing.chart(&title, &lines);
     }
-    for positions in &probe.axis {
+    if let Some(positions) = &probe.axis {
         for said in &positions.said {
             drawing.text(MARGIN, drawing.y, "", &in_its_own_words(said, &positions.axis));
             drawing.y += GAP;

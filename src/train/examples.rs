@@ -140,9 +140,24 @@ pub fn load(
     keep: impl Fn(&TableRow) -> bool,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Example>> {
+    let rows: Vec<&TableRow> = dataset.rows().iter().filter(|row| keep(row)).collect();
+    load_rows(dataset, config, tokenizer, device, &rows, progress)
+}
+
+/// [`load`] of these rows.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_rows(
+    dataset: &Dataset,
+    config: &Config,
+    tokenizer: &Tokenizer,
+    device: &Device,
+    rows: &[&TableRow],
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Vec<Example>> {
     let sizes = sizes(config);
     let ears = config.audio_config.as_ref().map(|a| Ears::new(a, device, DType::F32)).transpose()?;
-    let rows: Vec<&TableRow> = dataset.rows().iter().filter(|row| keep(row)).collect();
     let mut examples = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
         if progress(examples.len(), rows.len()).is_break() {

@@ -59,8 +59,15 @@ impl Log {
 /// # Errors
 /// [`Error::Io`] with the path where the system refuses.
 pub fn losses(run: &Path) -> Result<Vec<(usize, f64)>> {
-    let lines = read(&run.join(LOG))?;
-    Ok(lines.iter().filter_map(|(_, line)| Some((line["step"].as_u64()? as usize, line["loss"].as_f64()?))).collect())
+    Ok(entries(run)?.iter().filter_map(|line| Some((line["step"].as_u64()? as usize, line["loss"].as_f64()?))).collect())
+}
+
+/// Everything that a run's log says, in order.
+///
+/// # Errors
+/// [`Error::Io`] with the path where the system refuses.
+pub fn entries(run: &Path) -> Result<Vec<Value>> {
+    Ok(read(&run.join(LOG))?.into_iter().map(|(_, line)| line).collect())
 }
 
 /// The lines that are JSON: a crash may have cut off the last one.

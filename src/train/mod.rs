@@ -13,7 +13,7 @@ pub mod log;
 pub mod run;
 pub mod schedule;
 pub mod settings;
-mod setup;
+pub mod setup;
 pub mod step;
 
 pub use evaluate::{Ablation, Losses, Scores};

@@ -57,6 +57,8 @@ pub struct Run {
     pub trainer: Trainer,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// Its data set.
+    pub dataset: Arc<Dataset>,
     /// What will be saved beside them.
     pub state: State,
     /// Bytes that the trainer allocates.
@@ -200,7 +202,7 @@ impl Run {
             return Err(Error::file(&settings.data.path, what));
         }
         let (recipe, bad_rows) = (setup::recipe(&settings), dataset.bad().clone());
-        let batches = Batches::start(dataset, rows, config, &tokenizer, recipe, settings.loading(), state.position)?;
+        let batches = Batches::start(dataset.clone(), rows, config, &tokenizer, recipe, settings.loading(), state.position)?;
         let (log, earlier) = Log::open(folder, state.step)?;
         let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
         let path = folder.join(CONFIG);
@@ -213,6 +215,7 @@ impl Run {
             folder,
             trainer,
             tokenizer,
+            dataset,
             state,
             memory,
             batches,

@@ -53,8 +53,42 @@ impl<'a> Split<'a> {
     }
 }
 
-/// The data set.
-pub(super) fn open(settings: &Settings) -> Result<Dataset> {
+/// Rows of a data set that tell what a run has learned.
+pub struct Part<'d> {
+    /// The split's name; `held out` for rows that were kept back from it.
+    pub name: String,
+    /// The rows, all with a caption.
+    pub rows: Vec<&'d Row>,
+    /// Whether the run trains on them: where there are no others.
+    pub trained_on: bool,
+}
+
+/// What a run can be judged on: the split that its settings evaluate or the rows that they hold out, then every other named split that it does not
+/// train on. Where there is nothing of the kind, the rows that it trains on.
+pub fn parts<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<Part<'d>> {
+    let split = Split::new(settings, dataset);
+    let rows = |keep: &dyn Fn(&Row) -> bool| dataset.rows().iter().filter(|row| row.text.is_some() && keep(row)).collect::<Vec<_>>();
+    let evaluated = settings.evaluation.eval_split.as_str();
+    let first = if evaluated.is_empty() { "held out" } else { evaluated };
+    let mut parts = vec![Part { name: first.into(), rows: rows(&|row| split.wanted() && split.judges(row)), trained_on: first == settings.data.train_split }];
+    for (name, _) in dataset.splits() {
+        if !name.is_empty() && name != evaluated && name != settings.data.train_split {
+            let rows = rows(&|row| row.split.as_deref() == Some(&name));
+            parts.push(Part { name, rows, trained_on: false });
+        }
+    }
+    parts.retain(|part| !part.rows.is_empty());
+    if parts.is_empty() {
+        parts.push(Part { name: "trained on".into(), rows: rows(&|row| split.trains(row)), trained_on: true });
+    }
+    parts
+}
+
+/// The data set that settings name.
+///
+/// # Errors
+/// As [`Dataset::open`].
+pub fn open(settings: &Settings) -> Result<Dataset> {
     let path = Path::new(&settings.data.path);
     if settings.data.path.is_empty() {
         return Err(Error::Usage("data.path: expected a data set, found nothing".into()));

@@ -6,6 +6,11 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// An answer comes in milliseconds, on a machine that is busy with other tests in seconds; a browser that died never answers.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The browser, where one is installed.
 fn binary() -> Option<PathBuf> {
@@ -17,9 +22,12 @@ fn binary() -> Option<PathBuf> {
 pub struct Chromium {
     child: Child,
     to: File,
-    from: BufReader<File>,
+    /// Its messages: a thread of their own reads them, so that waiting for one can end.
+    from: Receiver<Value>,
     session: String,
     last: u64,
+    /// Pages that were loaded.
+    loaded: u64,
     /// What the pages logged as errors or warnings.
     pub complaints: Vec<String>,
     _folder: tempfile::TempDir,
@@ -30,7 +38,7 @@ impl Chromium {
     pub fn start(flags: &[&str]) -> Option<Chromium> {
         let Some(binary) = binary() else {
             assert!(std::env::var_os("TRIMODAL_REQUIRE_CHROMIUM").is_none(), "no chromium in PATH, although TRIMODAL_REQUIRE_CHROMIUM is set");
-            eprintln!("not run: no chromium in PATH (Debian: apt install chromium)");
+            eprintln!("NOT RUN: what a browser would see: no chromium in PATH (Debian: apt install chromium)");
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
@@ -57,8 +65,20 @@ impl Chromium {
             .spawn()
             .unwrap();
         let open = |path: &Path| File::options().read(true).write(true).open(path).unwrap();
+        let (sender, receiver) = channel();
+        let mut from = BufReader::new(open(&from));
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            while from.read_until(0, &mut bytes).is_ok_and(|read| read > 0) {
+                let message = serde_json::from_slice(&bytes[..bytes.len() - 1]).expect("JSON");
+                if sender.send(message).is_err() {
+                    return;
+                }
+                bytes.clear();
+            }
+        });
         let mut chromium =
-            Chromium { child, to: open(&to), from: BufReader::new(open(&from)), session: String::new(), last: 0, complaints: Vec::new(), _folder: folder };
+            Chromium { child, to: open(&to), from: receiver, session: String::new(), last: 0, loaded: 0, complaints: Vec::new(), _folder: folder };
         let target = chromium.call("Target.createTarget", json!({ "url": "about:blank" }))["targetId"].clone();
         let attached = chromium.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
         chromium.session = attached["sessionId"].as_str().unwrap().to_string();
@@ -87,12 +107,10 @@ impl Chromium {
     }
 
     fn receive(&mut self) -> Value {
-        let mut bytes = Vec::new();
-        self.from.read_until(0, &mut bytes).unwrap();
-        bytes.pop();
-        let message: Value = serde_json::from_slice(&bytes).unwrap();
+        let message = self.from.recv_timeout(PATIENCE).expect("chromium answers");
         let params = &message["params"];
         match message["method"].as_str() {
+            Some("Page.loadEventFired") => self.loaded += 1,
             Some("Runtime.exceptionThrown") => self.complaints.push(params["exceptionDetails"].to_string()),
             Some("Runtime.consoleAPICalled") if params["type"] == "error" || params["type"] == "warning" => self.complaints.push(params["args"].to_string()),
             Some("Log.entryAdded") if params["entry"]["level"] == "error" || params["entry"]["level"] == "warning" => {
@@ -111,11 +129,10 @@ impl Chromium {
 
     /// Opens a page and waits until it is loaded.
     pub fn open(&mut self, url: &str) {
+        let before = self.loaded;
         self.call("Page.navigate", json!({ "url": url }));
-        loop {
-            if self.receive()["method"] == "Page.loadEventFired" {
-                return;
-            }
+        while self.loaded == before {
+            self.receive();
         }
     }
 
@@ -129,6 +146,35 @@ impl Chromium {
     /// The window's size in CSS pixels, as a phone (`mobile`) or a desktop has it.
     pub fn resize(&mut self, width: u32, height: u32, mobile: bool) {
         self.call("Emulation.setDeviceMetricsOverride", json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile }));
+    }
+
+    /// What the reader of the page prefers: `light` or `dark`.
+    pub fn prefer(&mut self, scheme: &str) {
+        self.call("Emulation.setEmulatedMedia", json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] }));
+    }
+
+    /// Presses a key that has no letter, as a person would.
+    pub fn press(&mut self, key: &str, code: u32) {
+        for kind in ["rawKeyDown", "keyUp"] {
+            self.call("Input.dispatchKeyEvent", json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code }));
+        }
+    }
+
+    /// What a screen reader is told, in its order: the role, the name and the level (of a heading) of everything that is not ignored.
+    pub fn spoken(&mut self) -> Vec<(String, String, u64)> {
+        let tree = self.call("Accessibility.getFullAXTree", json!({}));
+        let nodes = tree["nodes"].as_array().expect("nodes");
+        let node = |id: &Value| nodes.iter().find(|node| &node["nodeId"] == id);
+        let (mut open, mut spoken) = (vec![&nodes[0]], Vec::new());
+        while let Some(next) = open.pop() {
+            if next["ignored"] == false {
+                let text = |key: &str| next[key]["value"].as_str().unwrap_or_default().to_string();
+                let level = next["properties"].as_array().into_iter().flatten().find(|p| p["name"] == "level");
+                spoken.push((text("role"), text("name"), level.and_then(|p| p["value"]["value"].as_u64()).unwrap_or(0)));
+            }
+            open.extend(next["childIds"].as_array().into_iter().flatten().rev().filter_map(node));
+        }
+        spoken
     }
 
     /// A PNG of the whole page.

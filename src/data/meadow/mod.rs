@@ -19,7 +19,7 @@ mod scene;
 mod voice;
 pub mod words;
 
-use std::io::{Cursor, Write};
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -221,17 +221,7 @@ pub fn png(picture: &Picture) -> Result<Vec<u8>> {
 /// # Errors
 /// None in practice: a clip is far below 4 GiB.
 pub fn wav(sound: &[i16]) -> Result<Vec<u8>> {
-    let failed = |error: hound::Error| Error::Usage(format!("cannot encode a WAV: {error}"));
-    let spec = hound::WavSpec { channels: 1, sample_rate: SAMPLE_RATE, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
-    let mut bytes = Cursor::new(Vec::with_capacity(44 + 2 * sound.len()));
-    let mut writer = hound::WavWriter::new(&mut bytes, spec).map_err(failed)?;
-    let mut samples = writer.get_i16_writer(sound.len() as u32);
-    for sample in sound {
-        samples.write_sample(*sample);
-    }
-    samples.flush().map_err(failed)?;
-    writer.finalize().map_err(failed)?;
-    Ok(bytes.into_inner())
+    super::sound::wav(sound, SAMPLE_RATE)
 }
 
 #[cfg(test)]

@@ -1,36 +1,52 @@
-//! Curves for a page: small enough to be read on a phone.
+//! Curves for a page: small enough to be read on a phone, each line named at its end.
 
 use crate::error::{Error, Result};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// Told apart in lightness too; all at least 4.5 : 1 on white.
-const COLOURS: [RGBColor; 4] = [RGBColor(24, 90, 157), RGBColor(176, 58, 16), RGBColor(20, 110, 60), RGBColor(110, 60, 150)];
+/// Told apart in lightness too, and by people who see no red or green; the page's style gives each another tone in the dark.
+const COLOURS: [RGBColor; 4] = [RGBColor(24, 90, 157), RGBColor(176, 58, 16), RGBColor(17, 105, 73), RGBColor(110, 60, 150)];
+/// A line behind another.
+const PALE: RGBColor = RGBColor(178, 203, 224);
+
+const SIZE: (u32, u32) = (440, 280);
+/// A letter of a line's name, roughly, in pixels.
+const LETTER: usize = 7;
 
 /// A value that falls or rises by more than this is drawn on a logarithmic axis.
 const LOGARITHMIC_FROM: f64 = 20.0;
 
 /// Points that are drawn of a line at most: a file of a million steps would be no page.
-const MOST_POINTS: usize = 800;
+const MOST_POINTS: usize = 600;
 
 /// One line of a chart.
 pub struct Line<'a> {
-    /// What it is, for the legend.
+    /// What it is: written at its end where there are several.
     pub name: &'a str,
     /// Steps and values.
     pub points: &'a [(f64, f64)],
+    /// Whether it stays behind the others, without a name: every value behind their mean.
+    pub pale: bool,
+}
+
+impl<'a> Line<'a> {
+    /// A line in a colour of its own.
+    pub fn new(name: &'a str, points: &'a [(f64, f64)]) -> Self {
+        Line { name, points, pale: false }
+    }
 }
 
 /// A chart of something over the steps.
 pub struct Curve<'a> {
     /// What is drawn.
     pub title: &'a str,
-    /// In what.
+    /// In what; empty for a plain number.
     pub unit: &'a str,
-    /// The lines, up to four told apart by colour.
+    /// The lines, up to four of them told apart by colour.
     pub lines: &'a [Line<'a>],
 }
 
-/// The chart as SVG, 480 × 300.
+/// The chart as SVG.
 ///
 /// # Errors
 /// [`Error::Usage`] where it cannot be drawn.
@@ -46,51 +62,78 @@ fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std:
     let (left, right) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, r), p| (l.min(p.0), r.max(p.0)));
     let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
     let steps = if left.is_finite() { left..right.max(left + 1.0) } else { 0.0..1.0 };
-    let root = SVGBackend::with_string(svg, (480, 300)).into_drawing_area();
+    let named = || curve.lines.iter().filter(|line| !line.pale);
+    let names = if named().count() > 1 { named().map(|line| line.name.chars().count()).max().unwrap_or(0) * LETTER + 6 } else { 0 };
+    let title = if curve.unit.is_empty() { curve.title.to_string() } else { format!("{}, {}", curve.title, curve.unit) };
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     // Two kinds of axis are two types: the chart is drawn by a macro's worth of code for each.
     macro_rules! chart {
         ($values:expr) => {{
             let mut chart = ChartBuilder::on(&root)
-                .caption(format!("{}, {}", curve.title, curve.unit), ("sans-serif", 17))
-                .margin(8)
-                .x_label_area_size(34)
-                .y_label_area_size(56)
+                .caption(title, ("sans-serif", 16))
+                .margin(6)
+                .margin_right(14 + names as i32)
+                .x_label_area_size(36)
+                .y_label_area_size(52)
                 .build_cartesian_2d(steps, $values)?;
             chart
                 .configure_mesh()
                 .max_light_lines(0)
-                .x_labels(6)
+                .x_labels(5)
                 .y_labels(6)
                 .bold_line_style(BLACK.mix(0.12))
                 .label_style(("sans-serif", 14))
                 .x_desc("step")
                 .axis_desc_style(("sans-serif", 14))
-                .x_label_formatter(&|step| format!("{step:.0}"))
-                .y_label_formatter(&|value| super::super::curve::number(*value))
+                .x_label_formatter(&|step| thousands(*step))
+                .y_label_formatter(&|value| if *value >= 1e4 { thousands(*value) } else { super::super::curve::number(*value) })
                 .draw()?;
-            for (i, (line, points)) in curve.lines.iter().zip(&lines).enumerate() {
-                let style = COLOURS[i % COLOURS.len()].stroke_width(2);
-                let series = chart.draw_series(LineSeries::new(points.iter().copied(), style))?;
-                if curve.lines.len() > 1 {
-                    series.label(line.name).legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], style));
+            let mut ends: Vec<(i32, i32, &str, RGBColor)> = Vec::new();
+            let mut colours = COLOURS.iter().cycle();
+            for (line, points) in curve.lines.iter().zip(&lines) {
+                let colour = if line.pale { PALE } else { *colours.next().expect("a cycle has no end") };
+                chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(if line.pale { 1 } else { 2 })))?;
+                // A single value is a point, which a line does not show.
+                if let [point] = points[..] {
+                    chart.draw_series([Circle::new(point, 3, colour.filled())])?;
+                }
+                if let (Some(end), false) = (points.last(), line.pale || names == 0) {
+                    let (x, y) = chart.backend_coord(end);
+                    ends.push((x, y, line.name, colour));
                 }
             }
-            if curve.lines.len() > 1 {
-                chart.configure_series_labels().position(SeriesLabelPosition::UpperRight).background_style(WHITE).label_font(("sans-serif", 14)).draw()?;
-            }
+            ends
         }};
     }
-    if low > 0.0 && high / low > LOGARITHMIC_FROM {
+    let mut ends = if low > 0.0 && high / low > LOGARITHMIC_FROM {
         chart!((low * 0.9..high * 1.1).log_scale())
     } else if low.is_finite() {
         let room = ((high - low) * 0.05).max(1e-6 * high.abs().max(1e-6));
         chart!(low.min(0.0)..high + room)
     } else {
         chart!(0.0..1.0)
+    };
+    // Names that would lie on each other move apart.
+    ends.sort_by_key(|end| end.1);
+    let mut above = 0;
+    for (x, y, name, colour) in ends {
+        let y = y.max(above + 15);
+        above = y;
+        let style = ("sans-serif", 14).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Center));
+        root.draw_text(name, &style, (x + 5, y))?;
     }
     root.present()?;
     Ok(())
+}
+
+/// `1,500,000`; a fraction keeps its digits.
+pub(in crate::report) fn thousands(value: f64) -> String {
+    let plain = super::super::curve::number(value);
+    let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
+    let (sign, digits) = whole.split_at(whole.len() - whole.trim_start_matches('-').len());
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
+    format!("{sign}{}{rest}", groups.join(","))
 }
 
 /// The finite points, or the means of as many as make [`MOST_POINTS`] of them.
@@ -109,9 +152,16 @@ mod tests {
     fn a_chart_is_drawn_whatever_the_values() {
         let falling: Vec<(f64, f64)> = (1..=5000).map(|s| (s as f64, 6.0 / s as f64)).collect();
         for points in [&falling[..], &falling[..1], &[], &[(1.0, f64::NAN), (2.0, 3.0)], &[(5.0, 0.0), (6.0, -1.0)], &[(1.0, 2.0), (1.0, 2.0)], &[(1.0, 0.0)]] {
-            let svg = curve_svg(&Curve { title: "loss", unit: "nats", lines: &[Line { name: "a", points }, Line { name: "b", points }] }).unwrap();
+            let lines = [Line { pale: true, ..Line::new("c", points) }, Line::new("a", points), Line::new("b", points)];
+            let svg = curve_svg(&Curve { title: "loss", unit: "nats", lines: &lines }).unwrap();
             assert!(svg.contains("loss, nats") && !svg.contains("NaN") && svg.len() < 100_000, "{}", svg.len());
         }
         assert!(thinned(&falling).len() <= MOST_POINTS);
+    }
+
+    #[test]
+    fn steps_are_grouped() {
+        let grouped = [0.0, 100.0, 1500.0, 1e6, -25_000.0, 0.25].map(thousands);
+        assert_eq!(grouped, ["0", "100", "1,500", "1,000,000", "-25,000", "0.25"]);
     }
 }

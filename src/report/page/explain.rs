@@ -1,6 +1,7 @@
 //! Where each word comes from: buttons for the words, a choice of layer and head, and overlays that a script draws from numbers in
 //! the page.
 
+use super::table::{Cell, percent};
 use super::{Page, data_uri, escape, picture_png, spectrogram_png};
 use crate::error::Result;
 use crate::inside::explain::{Explanation, Word};
@@ -95,10 +96,11 @@ impl Page {
         let parts = [explanation.picture.is_some(), explanation.sound.is_some(), true];
         header.extend(["on the picture", "on the sound", "on words and marks"].into_iter().zip(parts).filter(|p| p.1).map(|p| p.0));
         let row = |word: &Word| {
-            let shares = word.on.mean.iter().zip(parts).filter(|p| p.1).map(|p| percent(*p.0));
-            [shown(word), percent(word.probability)].into_iter().chain(shares).collect()
+            let share = |share: f64| Cell::Share { share, chance: None };
+            let shares = word.on.mean.iter().zip(parts).filter(|p| p.1).map(|p| share(*p.0));
+            [shown(word).into(), percent(word.probability).into()].into_iter().chain(shares).collect()
         };
-        let rows: Vec<Vec<String>> = explanation.words.iter().map(row).collect();
+        let rows: Vec<Vec<Cell>> = explanation.words.iter().map(row).collect();
         self.table("Where each word’s attention went: the mean over all layers and heads", &header, &rows);
     }
 }
@@ -106,10 +108,6 @@ impl Page {
 /// A word as people see it.
 fn shown(word: &Word) -> String {
     if word.text.trim().is_empty() { format!("#{}", word.id) } else { word.text.clone() }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }
 
 /// What the script reads.
@@ -179,11 +177,13 @@ mod tests {
         let picture = Picture { side: 2, grid: 2, rgb: vec![7; 12] };
         let explanation = Explanation { picture: Some(picture), sound: None, layers: 1, heads: 1, words: vec![word] };
         let mut page = Page::new("t", "l");
+        page.section("s");
         page.explanation(&explanation).unwrap();
         let html = page.html();
         assert_eq!(html.matches("</script>").count(), 2, "the data and the script");
         assert!(!html.contains("<img src=x") && html.contains("\\u003c/script>") && html.contains("script-src 'nonce-"), "{html}");
         let mut silent = Page::new("t", "l");
+        silent.section("s");
         silent.explanation(&Explanation { words: Vec::new(), ..explanation }).unwrap();
         assert!(silent.html().contains("without a word"));
     }

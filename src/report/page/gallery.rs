@@ -14,6 +14,8 @@ pub struct Card<'a> {
     pub wav: Option<Vec<u8>>,
     /// A PNG of its spectrogram.
     pub spectrogram: Option<Vec<u8>>,
+    /// The words that it was given to begin with; empty for none.
+    pub asked: &'a str,
     /// What the model said.
     pub said: &'a str,
     /// What is true, where that is known.
@@ -34,36 +36,40 @@ pub struct Heat<'a> {
 
 impl Card<'_> {
     pub(super) fn write(&self, html: &mut String) {
-        let about = self.truth.unwrap_or(self.said);
+        let about = escape(self.truth.unwrap_or(self.said));
         *html += "<li>\n";
         if let Some(png) = &self.picture {
-            let _ = writeln!(html, "<img alt=\"picture: {}\" src=\"{}\">", escape(about), data_uri("image/png", png));
+            let _ = writeln!(html, "<img alt=\"picture: {about}\" src=\"{}\">", data_uri("image/png", png));
         }
         if let Some(png) = &self.spectrogram {
-            let alt = format!("spectrogram of the sound: {about}");
-            let _ = writeln!(html, "<img class=spectrum alt=\"{}\" src=\"{}\">", escape(&alt), data_uri("image/png", png));
+            let _ = writeln!(html, "<img class=spectrum alt=\"spectrogram: {about}\" src=\"{}\">", data_uri("image/png", png));
         }
         if let Some(wav) = &self.wav {
-            let _ = writeln!(html, "<audio controls preload=none aria-label=\"sound: {}\" src=\"{}\"></audio>", escape(about), data_uri("audio/wav", wav));
+            let _ = writeln!(html, "<audio controls preload=metadata aria-label=\"sound: {about}\" src=\"{}\"></audio>", data_uri("audio/wav", wav));
+        }
+        if !self.asked.is_empty() {
+            let _ = writeln!(html, "<p class=asked>asked: {}</p>", escape(self.asked));
         }
         match self.truth {
-            Some(truth) if truth == self.said => {
-                let _ = writeln!(html, "<p class=good><strong>✓ right:</strong> {}</p>", escape(self.said));
+            Some(truth) if truth.split_whitespace().eq(self.said.split_whitespace()) => {
+                let _ = writeln!(html, "<p><strong class=good>✓ right:</strong> {}</p>", escape(self.said));
             }
             Some(truth) => {
-                let _ = writeln!(html, "<p class=bad><strong>✗ said:</strong> {}</p>\n<p><strong>true:</strong> {}</p>", escape(self.said), escape(truth));
+                let marked = marked(self.said, truth);
+                let _ = writeln!(html, "<p><strong class=bad>✗ wrong:</strong> {marked}</p>\n<p class=truth>it is: {}</p>", escape(truth));
             }
             None => {
                 let _ = writeln!(html, "<p>{}</p>", escape(self.said));
             }
         }
         if !self.heats.is_empty() {
-            *html += "<details><summary>where each word looked</summary>\n<ul class=heats>\n";
+            *html += "<details><summary>Where each word looked</summary>\n<ul class=heats>\n";
             for heat in &self.heats {
                 *html += "<li>";
                 for (png, of) in [(&heat.picture, "picture"), (&heat.spectrogram, "spectrogram")] {
                     if let Some(png) = png {
-                        let _ = write!(html, "<img alt=\"attention of “{}” over the {of}\" src=\"{}\">", escape(heat.word), data_uri("image/png", png));
+                        let word = escape(heat.word);
+                        let _ = write!(html, "<img class={of} alt=\"attention of “{word}” over the {of}\" src=\"{}\">", data_uri("image/png", png));
                     }
                 }
                 let _ = writeln!(html, "{}</li>", escape(heat.word));
@@ -71,5 +77,28 @@ impl Card<'_> {
             *html += "</ul></details>\n";
         }
         let _ = writeln!(html, "<p class=name>{}</p>\n</li>", escape(self.name));
+    }
+}
+
+/// What was said, its words that are not in the same place of the truth marked.
+fn marked(said: &str, truth: &str) -> String {
+    let truth: Vec<&str> = truth.split_whitespace().collect();
+    let words = said.split_whitespace().enumerate().map(|(i, word)| match truth.get(i) == Some(&word) {
+        true => escape(word),
+        false => format!("<mark>{}</mark>", escape(word)),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_words_are_marked() {
+        assert_eq!(marked("a grey <dog> runs", "a grey cat"), "a grey <mark>&lt;dog&gt;</mark> <mark>runs</mark>");
+        let mut html = String::new();
+        Card { said: "a  cat", truth: Some("a cat"), ..Card::default() }.write(&mut html);
+        assert!(html.contains("right:") && !html.contains("wrong:"), "spaces do not count: {html}");
     }
 }

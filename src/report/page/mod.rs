@@ -1,17 +1,35 @@
 //! A page for people: one self-contained HTML file, readable offline, on a phone, by keyboard and by a screen reader.
 //!
 //! Nothing in it comes from anywhere else: pictures, sounds and charts are part of the file. It has no script, but where words are
-//! explained one that draws the overlays. Colours have a
-//! contrast of at least 4.5 to 1 on their ground (WCAG 2.2, 1.4.3), and nothing is said by colour alone.
+//! explained one that draws the overlays. Its colours follow the reader's choice of light or dark and have a contrast of at least 4.5 to 1 on their ground (WCAG 2.2, 1.4.3); nothing is said by
+//! colour alone.
+//!
+//! ```
+//! use trimodal::report::page::{Cell, Curve, Line, Page, curve_svg};
+//!
+//! let mut page = Page::new("A model", "What it learned in an afternoon.");
+//! page.section("Curves");
+//! let points = [(1.0, 5.5), (2.0, 3.1), (3.0, 2.0)];
+//! let svg = curve_svg(&Curve { title: "loss", unit: "nats per token", lines: &[Line::new("loss", &points)] })?;
+//! page.figure(&svg, "The loss falls from 5.5 to 2.0.");
+//! page.section("Held out");
+//! page.table("Shares of captions that are right", &["split", "right"], &[vec!["test".into(), Cell::Share { share: 0.98, chance: Some(0.25) }]]);
+//! assert!(page.html().contains("98.0 %"));
+//! # Ok::<(), trimodal::Error>(())
+//! ```
 
 mod chart;
 mod explain;
 mod gallery;
 mod image;
+mod table;
 
+pub(super) use chart::thousands;
 pub use chart::{Curve, Line, curve_svg};
 pub use gallery::{Card, Heat};
 pub use image::{overlay, picture_png, spectrogram_png};
+pub use table::Cell;
+pub(super) use table::percent;
 
 use crate::error::{Error, Result};
 use crate::train::files::write_atomically;
@@ -25,14 +43,13 @@ const STYLE: &str = include_str!("style.css");
 /// Scripts without it do not run: what others wrote stays text even where we failed to escape it.
 const NONCE: &str = "explain";
 
-/// A page under construction. Every method adds to its end.
+/// A page under construction. Every method adds to its end; the first thing after [`Page::new`] is a section.
 pub struct Page {
     title: String,
+    lead: String,
     body: String,
-    /// Headings so far with their anchors: the table of contents.
+    /// Headings of the sections so far: the table of contents.
     contents: Vec<String>,
-    /// Whether a section is open.
-    open: bool,
     /// Whether words are explained: the page then has a script.
     explains: bool,
 }
@@ -40,24 +57,22 @@ pub struct Page {
 impl Page {
     /// A page with a title and a first paragraph.
     pub fn new(title: &str, lead: &str) -> Self {
-        Page {
-            title: title.into(),
-            body: format!("<h1>{}</h1>\n<p class=lead>{}</p>\n", escape(title), escape(lead)),
-            contents: Vec::new(),
-            open: false,
-            explains: false,
-        }
+        Page { title: title.into(), lead: lead.into(), body: String::new(), contents: Vec::new(), explains: false }
     }
 
-    /// A new section.
+    /// A new section, which the table of contents lists.
     pub fn section(&mut self, heading: &str) {
-        if self.open {
+        if !self.contents.is_empty() {
             self.body += "</section>\n";
         }
-        self.open = true;
         self.contents.push(heading.into());
         let n = self.contents.len();
         let _ = writeln!(self.body, "<section aria-labelledby=s{n}>\n<h2 id=s{n}>{}</h2>", escape(heading));
+    }
+
+    /// A heading inside of a section.
+    pub fn heading(&mut self, heading: &str) {
+        let _ = writeln!(self.body, "<h3>{}</h3>", escape(heading));
     }
 
     /// A paragraph.
@@ -65,9 +80,16 @@ impl Page {
         let _ = writeln!(self.body, "<p>{}</p>", escape(text));
     }
 
-    /// Lines to be typed, one to a line.
-    pub fn commands(&mut self, lines: &str) {
-        let _ = writeln!(self.body, "<pre tabindex=0 aria-label=\"commands\">{}</pre>", escape(lines));
+    /// Lines as they are typed or stand in a file; `label` is their name for a screen reader.
+    pub fn lines(&mut self, label: &str, lines: &str) {
+        let _ = writeln!(self.body, "<pre tabindex=0 role=region aria-label=\"{}\">{}</pre>", escape(label), escape(lines));
+    }
+
+    /// Something that is folded away behind its summary until it is asked for.
+    pub fn folded(&mut self, summary: &str, add: impl FnOnce(&mut Self)) {
+        let _ = writeln!(self.body, "<details><summary>{}</summary>", escape(summary));
+        add(self);
+        self.body += "</details>\n";
     }
 
     /// What is so, and how: names with their values.
@@ -80,43 +102,16 @@ impl Page {
     }
 
     /// A table whose first column names the rows. It scrolls by itself where the screen is narrower.
-    pub fn table(&mut self, caption: &str, header: &[&str], rows: &[Vec<String>]) {
-        let _ = write!(self.body, "<div class=scroll tabindex=0 role=region aria-label=\"{0}\"><table>\n<caption>{0}</caption>\n<thead><tr>", escape(caption));
-        header.iter().for_each(|h| self.body += &format!("<th scope=col>{}</th>", escape(h)));
-        self.body += "</tr></thead>\n<tbody>\n";
-        for row in rows {
-            for (column, cell) in row.iter().enumerate() {
-                let tag = if column == 0 { "<tr><th scope=row>" } else { "<td>" };
-                let _ = write!(self.body, "{tag}{}", escape(cell));
-            }
-            self.body += "\n";
-        }
-        self.body += "</tbody></table></div>\n";
+    pub fn table(&mut self, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
+        table::table(&mut self.body, caption, header, rows);
     }
 
-    /// How often what is true (rows) was said to be what (columns), as shares of each row; the share is in the cell, and its shade.
-    pub fn confusion(&mut self, caption: &str, names: &[&str], counts: &[Vec<usize>]) {
-        let label = escape(caption);
-        let _ = write!(
-            self.body,
-            "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table class=confusion>\n<caption>{label}</caption>\n<thead><tr><td></td>"
-        );
-        names.iter().for_each(|name| self.body += &format!("<th scope=col>{}</th>", escape(name)));
-        self.body += "</tr></thead>\n<tbody>\n";
-        for (row, (name, counts)) in names.iter().zip(counts).enumerate() {
-            let _ = write!(self.body, "<tr><th scope=row>{}</th>", escape(name));
-            let all: usize = counts.iter().sum();
-            for (column, &count) in counts.iter().enumerate() {
-                let share = count as f64 / all.max(1) as f64;
-                // Right and wrong differ in hue, how much in lightness; the darkest still carries dark text.
-                let (r, g, b) = if row == column { (180.0, 225.0, 190.0) } else { (250.0, 195.0, 175.0) };
-                let mix = |c: f64| (255.0 + (c - 255.0) * share.sqrt()) as u8;
-                let text = if count == 0 { "·".into() } else { format!("{:.0} %", 100.0 * share) };
-                let _ = write!(self.body, "<td style=\"background:#{:02x}{:02x}{:02x}\">{text}</td>", mix(r), mix(g), mix(b));
-            }
-            self.body += "</tr>\n";
-        }
-        self.body += "</tbody></table></div>\n";
+    /// Tables of how often what is true (rows) was said to be what (columns), in per cent of each row, side by side where there is
+    /// room. Each is a caption, the names, and for each name how often each was said; a last count beyond the names is that none was.
+    pub fn confusions(&mut self, tables: &[(&str, &[&str], &[Vec<usize>])]) {
+        self.body += "<div class=tables>\n";
+        tables.iter().for_each(|(caption, names, counts)| table::confusion(&mut self.body, caption, names, counts));
+        self.body += "</div>\n";
     }
 
     /// A chart with what it shows in words. `svg` is trusted: it comes from our own functions.
@@ -126,14 +121,14 @@ impl Page {
         let _ = writeln!(self.body, "<figure>{svg}<figcaption>{}</figcaption></figure>", escape(caption));
     }
 
-    /// Several figures side by side where there is room.
+    /// Several figures side by side where there is room: captions with their charts.
     pub fn figures<'a>(&mut self, figures: impl IntoIterator<Item = (&'a str, String)>) {
-        self.body += "<div class=grid>\n";
+        self.body += "<div class=figures>\n";
         figures.into_iter().for_each(|(caption, svg)| self.figure(&svg, caption));
         self.body += "</div>\n";
     }
 
-    /// Test samples with what was said about them.
+    /// Samples with what was said about them.
     pub fn gallery(&mut self, cards: &[Card]) {
         self.body += "<ul class=gallery>\n";
         cards.iter().for_each(|card| card.write(&mut self.body));
@@ -142,39 +137,41 @@ impl Page {
 
     /// The file.
     pub fn html(&self) -> String {
+        let (title, lead) = (escape(&self.title), escape(&self.lead));
         let (script_source, style) = if self.explains { (format!("; script-src 'nonce-{NONCE}'"), explain::STYLE) } else { Default::default() };
         let mut html = format!(
             "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=color-scheme content=\"light dark\">\n\
              <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'{script_source}\">\n\
-             <link rel=icon href=\"data:,\">\n<title>{}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n<a class=skip href=#s1>to the contents</a>\n<main>\n",
-            escape(&self.title)
+             <link rel=icon href=\"data:,\">\n<title>{title}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n\
+             <a class=skip href=#main>Skip to the content</a>\n<header>\n<h1>{title}</h1>\n<p class=lead>{lead}</p>\n</header>\n"
         );
-        let (head, rest) = self.body.split_at(self.body.find("<section").unwrap_or(self.body.len()));
-        html += head;
         if self.contents.len() > 1 {
-            html += "<nav aria-label=contents><ol>\n";
+            html += "<nav aria-label=Contents><ol>\n";
             for (i, heading) in self.contents.iter().enumerate() {
                 let _ = writeln!(html, "<li><a href=#s{}>{}</a></li>", i + 1, escape(heading));
             }
             html += "</ol></nav>\n";
         }
-        html += rest;
-        if self.open {
-            html += "</section>\n";
-        }
-        html += "</main>\n";
+        let end = if self.contents.is_empty() { "" } else { "</section>\n" };
+        let _ = write!(html, "<main id=main tabindex=-1>\n{}{end}</main>\n", self.body);
+        let version = env!("CARGO_PKG_VERSION");
+        let runs = if self.explains { "" } else { ", nothing runs" };
+        let _ = writeln!(html, "<footer><p>Made by trimodal {version}. One file: nothing is fetched{runs}.</p></footer>");
         if self.explains {
-            let _ = write!(html, "<script nonce={NONCE}>\n{}</script>\n", explain::SCRIPT);
+            let _ = writeln!(html, "<script nonce={NONCE}>\n{}</script>", explain::SCRIPT);
         }
         html + "</body>\n</html>\n"
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file, whole or not at all, and returns its size in bytes.
     ///
     /// # Errors
     /// [`Error::Io`] where the system refuses.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        write_atomically(path, |file| file.write_all(self.html().as_bytes()).map_err(Error::io(path, "write")))
+    pub fn write(&self, path: &Path) -> Result<usize> {
+        let html = self.html();
+        write_atomically(path, |file| file.write_all(html.as_bytes()).map_err(Error::io(path, "write")))?;
+        Ok(html.len())
     }
 }
 
@@ -207,11 +204,16 @@ mod tests {
     fn what_others_wrote_stays_text() {
         let mut page = Page::new("<b>&", "\"quoted\"");
         page.section("a <script>alert(1)</script>");
+        page.heading("<u>");
         page.text("</main><img src=x onerror=alert(1)>");
+        page.lines("\"><u>", "<u>");
+        page.folded("<u>", |page| page.facts([("<u>", "<u>".to_string())]));
         page.table("t'", &["<i>"], &[vec!["</td>".into()]]);
-        page.gallery(&[Card { name: "<x>", said: "<img>", truth: Some("a \"b\""), ..Card::default() }]);
+        page.confusions(&[("<u>", &["<u>"], &[vec![1]])]);
+        page.figure("<svg></svg>", "\"><u>");
+        page.gallery(&[Card { name: "<x>", said: "<img>", asked: "<u>", truth: Some("a \"b\""), ..Card::default() }]);
         let html = page.html();
-        for tag in ["<script", "<img src=x", "<b>", "<i>", "<x>", "<img>"] {
+        for tag in ["<script", "<img src=x", "<b>", "<i>", "<x>", "<img>", "<u>"] {
             assert!(!html.contains(tag), "{tag}\n{html}");
         }
         assert!(html.contains("&lt;script&gt;"));
@@ -226,14 +228,14 @@ mod tests {
         assert_eq!(html.matches("<section").count(), 2);
         assert_eq!(html.matches("</section>").count(), 2);
         assert!(html.contains("<li><a href=#s2>two</a></li>"));
-        assert!(html.find("<nav").unwrap() < html.find("<section").unwrap());
+        assert!(html.find("<h1").unwrap() < html.find("<nav").unwrap() && html.find("<nav").unwrap() < html.find("<main").unwrap());
     }
 
     #[test]
     fn nothing_is_fetched() {
         let mut page = Page::new("t", "l");
         page.section("s");
-        page.figure(&curve_svg(&Curve { title: "loss", unit: "nats", lines: &[Line { name: "train", points: &[(1.0, 2.0), (2.0, 1.0)] }] }).unwrap(), "c");
+        page.figure(&curve_svg(&Curve { title: "loss", unit: "nats", lines: &[Line::new("train", &[(1.0, 2.0), (2.0, 1.0)])] }).unwrap(), "c");
         let picture = picture_png(&[7; 48], 4, 4).unwrap();
         page.gallery(&[Card { picture: Some(picture), wav: Some(vec![1, 2, 3]), ..Card::default() }]);
         let html = page.html().replace("http://www.w3.org/2000/svg", "");

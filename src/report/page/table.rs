@@ -1,0 +1,125 @@
+//! Tables of a page: shares with a bar and a mark at chance, and what was taken for what.
+
+use super::escape;
+use std::fmt::Write as _;
+
+/// One cell of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// Words or a number.
+    Text(String),
+    /// A share from 0 to 1, with a bar of its length.
+    Share {
+        /// The share.
+        share: f64,
+        /// What chance reaches: a mark at its place.
+        chance: Option<f64>,
+    },
+    /// There is nothing to say.
+    Nothing,
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Cell::Text(text.into())
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Cell::Text(text)
+    }
+}
+
+/// Shares are read to a tenth of a per cent, tiny ones to a hundredth.
+pub(in crate::report) fn percent(share: f64) -> String {
+    let decimals = if share > 0.0 && share < 0.001 { 2 } else { 1 };
+    format!("{:.decimals$} %", 100.0 * share)
+}
+
+pub(super) fn table(html: &mut String, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
+    open(html, "", caption);
+    for name in header {
+        let _ = if name.is_empty() { write!(html, "<td></td>") } else { write!(html, "<th scope=col>{}</th>", escape(name)) };
+    }
+    *html += "</tr></thead>\n<tbody>\n";
+    for row in rows {
+        *html += "<tr>";
+        for (column, cell) in row.iter().enumerate() {
+            let _ = match cell {
+                Cell::Text(text) if column == 0 => write!(html, "<th scope=row>{}</th>", escape(text)),
+                Cell::Text(text) => write!(html, "<td>{}</td>", escape(text)),
+                Cell::Nothing => write!(html, "<td>–</td>"),
+                Cell::Share { share, chance } => {
+                    let at = |share: f64| (100.0 * share.clamp(0.0, 1.0)).round();
+                    let mark = chance.map(|chance| format!(";--at:{}%", at(chance))).unwrap_or_default();
+                    write!(html, "<td class=share style=\"--share:{}%{mark}\">{}</td>", at(*share), percent(*share))
+                }
+            };
+        }
+        *html += "</tr>\n";
+    }
+    *html += "</tbody></table></div>\n";
+}
+
+pub(super) fn confusion(html: &mut String, caption: &str, names: &[&str], counts: &[Vec<usize>]) {
+    // Where nothing was said of it at all, one more column says so.
+    let silent = counts.iter().any(|counts| counts.len() > names.len() && counts[names.len()] > 0);
+    open(html, "confusion", caption);
+    *html += "<td></td>";
+    names.iter().for_each(|name| *html += &format!("<th scope=col>{}</th>", escape(name)));
+    *html += if silent { "<th scope=col>none</th></tr></thead>\n<tbody>\n" } else { "</tr></thead>\n<tbody>\n" };
+    for (row, (name, counts)) in names.iter().zip(counts).enumerate() {
+        let all: usize = counts.iter().sum();
+        let _ = write!(html, "<tr><th scope=row>{}</th>", escape(name));
+        for (column, &count) in counts.iter().enumerate().take(names.len() + silent as usize) {
+            let share = count as f64 / all.max(1) as f64;
+            let class = if row == column { "right" } else { "wrong" };
+            let _ = match count {
+                0 => write!(html, "<td>·</td>"),
+                // The shade of a rare mistake must still be seen.
+                _ => write!(html, "<td class={class} style=\"--shade:{:.2}\">{:.0}</td>", 0.1 + 0.4 * share.sqrt(), 100.0 * share),
+            };
+        }
+        *html += "</tr>\n";
+    }
+    *html += "</tbody></table></div>\n";
+}
+
+/// The beginning of a table up to the cells of its header.
+fn open(html: &mut String, class: &str, caption: &str) {
+    let label = escape(caption);
+    let class = if class.is_empty() { String::new() } else { format!(" class={class}") };
+    let _ = write!(html, "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table{class}>\n<caption>{label}</caption>\n<thead><tr>");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_say_their_share_and_where_chance_is() {
+        let mut html = String::new();
+        table(
+            &mut html,
+            "c",
+            &["", "a"],
+            &[vec!["row".into(), Cell::Share { share: 0.987, chance: Some(1.0 / 6.0) }], vec!["r".to_string().into(), Cell::Nothing]],
+        );
+        assert!(html.contains("<th scope=row>row</th><td class=share style=\"--share:99%;--at:17%\">98.7 %</td>"), "{html}");
+        assert!(html.contains("<td>–</td>"));
+        assert_eq!((percent(0.0), percent(0.0001), percent(1.0)), ("0.0 %".into(), "0.01 %".into(), "100.0 %".into()));
+    }
+
+    #[test]
+    fn a_row_of_a_confusion_is_in_per_cent_of_itself() {
+        let mut html = String::new();
+        confusion(&mut html, "c", &["cat", "dog"], &[vec![9, 0, 1], vec![1, 3, 0]]);
+        let cells: Vec<&str> = html.split("<td").skip(2).filter_map(|cell| cell.split('>').nth(1)?.split('<').next()).collect();
+        assert_eq!(cells, ["90", "·", "10", "25", "75", "·"], "{html}");
+        assert!(html.contains("<th scope=col>none</th>"));
+        let mut html = String::new();
+        confusion(&mut html, "c", &["cat"], &[vec![0, 0]]);
+        assert!(!html.contains("none"));
+    }
+}

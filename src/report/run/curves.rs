@@ -1,0 +1,76 @@
+//! A run's log as curves.
+
+use super::super::curve::{number, smoothed};
+use super::super::page::{Curve, Line, Page, curve_svg};
+use crate::error::Result;
+use serde_json::Value;
+
+/// Points of the speed: each is the mean of as many steps as make so few.
+const SPEEDS: usize = 100;
+
+pub(super) fn add(page: &mut Page, log: &[Value]) -> Result<()> {
+    let of = |key: &str| -> Vec<(f64, f64)> { log.iter().filter_map(|line| Some((line["step"].as_f64()?, line[key].as_f64()?))).collect() };
+    let held_out: Vec<(f64, f64)> = log.iter().filter_map(|line| Some((line["step"].as_f64()?, line["evaluation"]["loss"].as_f64()?))).collect();
+    let (loss, gradient, rate, speed) = (of("loss"), of("gradient_norm"), of("learning_rate"), speed(log));
+    if loss.is_empty() {
+        page.text("The log holds no step.");
+        return Ok(());
+    }
+    let (smooth_loss, smooth_gradient) = (smoothed(&loss), smoothed(&gradient));
+    let ends = |points: &[(f64, f64)]| format!("from {} to {}", number(points[0].1), number(points[points.len() - 1].1));
+    let mut losses = vec![Line { pale: true, ..Line::new("each step", &loss) }, Line::new("training", &smooth_loss)];
+    let mut caption = format!("Cross-entropy of the next word, {}: pale each step, dark their mean.", ends(&smooth_loss));
+    if !held_out.is_empty() {
+        losses.push(Line::new("held out", &held_out));
+        caption += &format!(" On held-out samples {}.", ends(&held_out));
+    }
+    let most = gradient.iter().fold(0.0f64, |most, point| most.max(point.1));
+    let top = rate.iter().fold(0.0f64, |most, point| most.max(point.1));
+    let mean = if speed.is_empty() { 0.0 } else { speed.iter().map(|point| point.1).sum::<f64>() / speed.len() as f64 };
+    let charts = [
+        (caption, Curve { title: "loss", unit: "nats per token", lines: &losses }),
+        (
+            format!("Length of the gradient of all parameters before it is clipped, at most {}.", number(most)),
+            Curve { title: "gradient norm", unit: "", lines: &[Line { pale: true, ..Line::new("", &gradient) }, Line::new("", &smooth_gradient)] },
+        ),
+        (format!("Step size of the optimiser, at most {}.", number(top)), Curve { title: "learning rate", unit: "", lines: &[Line::new("", &rate)] }),
+        (
+            format!("Rows of the token matrix trained on in a second, on average {}.", super::thousands(mean.round() as usize)),
+            Curve { title: "speed", unit: "tokens per second", lines: &[Line::new("", &speed)] },
+        ),
+    ];
+    let drawn = charts.iter().map(|(caption, curve)| Ok((caption.as_str(), curve_svg(curve)?))).collect::<Result<Vec<_>>>()?;
+    page.figures(drawn);
+    Ok(())
+}
+
+/// Tokens per second over the steps. A run that was continued goes on counting both.
+fn speed(log: &[Value]) -> Vec<(f64, f64)> {
+    let counts: Vec<[f64; 3]> = log.iter().filter_map(|line| Some([line["step"].as_f64()?, line["tokens"].as_f64()?, line["seconds"].as_f64()?])).collect();
+    let group = counts.len().div_ceil(SPEEDS).max(1);
+    let ends: Vec<[f64; 3]> = counts.iter().step_by(group).copied().chain(counts.last().copied()).collect();
+    let pairs = ends.windows(2).filter(|pair| pair[1][2] > pair[0][2]);
+    pairs.map(|pair| ((pair[0][0] + pair[1][0]) / 2.0, (pair[1][1] - pair[0][1]) / (pair[1][2] - pair[0][2]))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speed_is_tokens_over_seconds() {
+        let log: Vec<Value> = (1..=1000).map(|step| serde_json::json!({ "step": step, "tokens": 50 * step, "seconds": step as f64 / 4.0 })).collect();
+        let speed = speed(&log);
+        assert!(speed.len() <= SPEEDS + 1 && speed.iter().all(|point| (point.1 - 200.0).abs() < 1e-9), "{speed:?}");
+        assert!(super::speed(&log[..1]).is_empty());
+    }
+
+    #[test]
+    fn short_and_damaged_logs_are_drawn() {
+        for log in [vec![], vec![serde_json::json!({ "step": 1, "loss": 2.0 })], vec![serde_json::json!({ "step": 1, "loss": null }), serde_json::json!(3)]] {
+            let mut page = Page::new("t", "l");
+            page.section("s");
+            add(&mut page, &log).unwrap();
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What a model gets right, what it uses for it, and what it takes for what.
+
+use super::super::page::{Cell, Page, percent};
+use super::{list, thousands};
+use crate::data::Row;
+use crate::data::meadow::words::{ATTRIBUTE, parse};
+use crate::train::Example;
+use crate::train::evaluate::{Ablation, Losses, Scores};
+use std::collections::BTreeMap;
+
+/// Captions are taken for classes where there are no more different ones than this.
+const CLASSES: usize = 12;
+
+/// What a model makes of some samples.
+pub struct Judged<'a> {
+    /// The split's name.
+    pub name: String,
+    /// Whether they were trained on: then they say nothing about new ones.
+    pub trained_on: bool,
+    /// The data set's rows, of each example in order.
+    pub rows: Vec<&'a Row>,
+    /// The samples.
+    pub examples: Vec<Example>,
+    /// What the model said about each.
+    pub captions: Vec<String>,
+    /// How well it predicts each next word of the truth.
+    pub losses: Losses,
+    /// What of the captions is right.
+    pub scores: Scores,
+    /// The best that one answer for all samples gets.
+    pub chance: (Losses, Scores),
+    /// The same with something taken away.
+    pub ablations: Vec<(Ablation, Losses, Scores)>,
+}
+
+impl Judged<'_> {
+    /// Whether each caption is right, word for word.
+    pub(super) fn right(&self) -> impl Iterator<Item = bool> {
+        self.examples.iter().zip(&self.captions).map(|(example, said)| example.text.split_whitespace().eq(said.split_whitespace()))
+    }
+}
+
+/// What a split of the generated data set holds.
+fn meaning(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "iid" => "new pictures and sounds of the kind that it was trained on",
+        "held_out_colour" => "colours that it was never shown on that species",
+        "held_out_action" => "sounds that it never heard in that pose",
+        "held_out_both" => "neither the colour of that species nor the sound in that pose was ever trained",
+        _ => return None,
+    })
+}
+
+/// The attributes that some caption names.
+fn named(judged: &[Judged]) -> Vec<&'static str> {
+    ATTRIBUTE.iter().map(|(name, _)| *name).filter(|name| judged.iter().any(|j| j.scores.attributes.contains_key(name))).collect()
+}
+
+/// A row of shares; `chance` is where each cell's mark stands.
+fn shares(name: &str, named: &[&str], of: (&Losses, &Scores), chance: &(Losses, Scores)) -> Vec<Cell> {
+    let share = |share: f64, chance: f64| Cell::Share { share, chance: Some(chance) };
+    let attributes = named.iter().map(|name| match (of.1.attributes.get(name), chance.1.attributes.get(name)) {
+        (Some(&value), Some(&chance)) => share(value, chance),
+        _ => Cell::Nothing,
+    });
+    let first = [name.into(), share(of.1.exact, chance.1.exact), share(of.0.accuracy(), chance.0.accuracy())];
+    first.into_iter().chain(attributes).collect()
+}
+
+/// The row of chance, without bars.
+fn chances(named: &[&str], chance: &(Losses, Scores)) -> Vec<Cell> {
+    let attributes = named.iter().map(|name| chance.1.attributes.get(name).map_or(Cell::Nothing, |share| percent(*share).into()));
+    [Cell::from("chance"), percent(chance.1.exact).into(), percent(chance.0.accuracy()).into()].into_iter().chain(attributes).collect()
+}
+
+fn header<'a>(named: &[&'a str]) -> Vec<&'a str> {
+    ["", "caption", "next word"].into_iter().chain(named.iter().copied()).collect()
+}
+
+pub(super) fn accuracy(page: &mut Page, judged: &[Judged]) {
+    if judged.iter().all(|j| j.trained_on) {
+        page.text(
+            "Nothing was held out, so this is what it makes of samples that it was trained on: it says nothing about new ones. \
+             `--set held_out=0.05` keeps some rows back; so does a split of another name.",
+        );
+    }
+    let names = named(judged);
+    let mut rows = Vec::new();
+    for j in judged {
+        rows.push(shares(&j.name, &names, (&j.losses, &j.scores), &j.chance));
+        rows.push(chances(&names, &j.chance));
+    }
+    page.table("Shares that are right; the mark is at chance", &header(&names), &rows);
+    let meanings = judged.iter().map(|j| {
+        let about = meaning(&j.name).map(|about| format!(" ({about})")).unwrap_or_default();
+        format!("{}: {} samples{about}", j.name, thousands(j.examples.len()))
+    });
+    page.text(&format!("{}.", meanings.collect::<Vec<_>>().join("; ")));
+    let attributes = if names.is_empty() { "" } else { " The other columns count where a true caption names such a thing." };
+    page.text(&format!(
+        "A caption counts where the model, asked once, says it right word for word; the next word where the true words before it are given.{attributes} \
+         Chance is the best that one answer for all samples gets, in hindsight."
+    ));
+}
+
+pub(super) fn ablations(page: &mut Page, judged: &[Judged]) {
+    let Some(j) = judged.iter().find(|j| !j.ablations.is_empty()) else {
+        page.text("The samples hold neither pictures nor sounds that could be taken away.");
+        return;
+    };
+    let names = named(std::slice::from_ref(j));
+    let mut rows = vec![shares("as it is", &names, (&j.losses, &j.scores), &j.chance)];
+    rows.extend(j.ablations.iter().map(|(ablation, losses, scores)| shares(ablation.name(), &names, (losses, scores), &j.chance)));
+    rows.push(chances(&names, &j.chance));
+    page.table(&format!("The same model on {}, with pictures or sounds taken away", j.name), &header(&names), &rows);
+    let whole = percent(j.scores.exact);
+    let without: Vec<String> = j.ablations.iter().map(|(ablation, _, scores)| format!("{} with {}", percent(scores.exact), ablation.name())).collect();
+    let without: Vec<&str> = without.iter().map(String::as_str).collect();
+    page.text(&format!(
+        "Of the captions {whole} are right as it is, {}. Shuffled: each sample has another one's; grey and silent: nothing is in it. \
+         What does not get worse without its picture did not need it.",
+        list(&without)
+    ));
+}
+
+/// Of each attribute, or of whole captions where there are few: how often each truth was said to be what.
+pub(super) struct Confusions {
+    tables: Vec<(String, Vec<String>, Vec<Vec<usize>>)>,
+    samples: usize,
+}
+
+impl Confusions {
+    pub(super) fn of(judged: &[Judged]) -> Option<Self> {
+        let new: Vec<&Judged> = if judged.iter().any(|j| !j.trained_on) { judged.iter().filter(|j| !j.trained_on).collect() } else { judged.iter().collect() };
+        let pairs: Vec<(&str, &str)> =
+            new.iter().flat_map(|j| j.examples.iter().zip(&j.captions)).map(|(example, said)| (example.text.as_str(), said.as_str())).collect();
+        let mut tables = Vec::new();
+        for (index, (name, words)) in ATTRIBUTE.iter().enumerate() {
+            let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+            tables.extend(count(name, words, pairs.iter().map(|(truth, said)| (parse(truth)[index], parse(said)[index]))));
+        }
+        if tables.is_empty() {
+            let mut classes: BTreeMap<String, usize> = pairs.iter().map(|(truth, _)| (plain(truth), 0)).collect();
+            if classes.len() <= CLASSES {
+                classes.values_mut().enumerate().for_each(|(i, place)| *place = i);
+                let place = |text: &str| classes.get(&plain(text)).copied();
+                tables.extend(count("caption", classes.keys().cloned().collect(), pairs.iter().map(|(truth, said)| (place(truth), place(said)))));
+            }
+        }
+        (!tables.is_empty()).then_some(Confusions { tables, samples: pairs.len() })
+    }
+
+    pub(super) fn add(&self, page: &mut Page) {
+        page.text(&format!(
+            "All {} samples together. A row is what is true, a column what was said, in per cent of the row; · is never.",
+            thousands(self.samples)
+        ));
+        let names: Vec<Vec<&str>> = self.tables.iter().map(|(_, names, _)| names.iter().map(String::as_str).collect()).collect();
+        let tables: Vec<_> = self.tables.iter().zip(&names).map(|((name, _, counts), names)| (name.as_str(), &names[..], &counts[..])).collect();
+        page.confusions(&tables);
+    }
+}
+
+/// One line, one space between words.
+fn plain(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A table of truths and what was said instead, where some truth is among the names.
+fn count(name: &str, names: Vec<String>, pairs: impl Iterator<Item = (Option<usize>, Option<usize>)>) -> Option<(String, Vec<String>, Vec<Vec<usize>>)> {
+    let mut counts = vec![vec![0; names.len() + 1]; names.len()];
+    pairs.filter_map(|(truth, said)| Some((truth?, said))).for_each(|(truth, said)| counts[truth][said.unwrap_or(names.len())] += 1);
+    counts.iter().flatten().any(|&n| n > 0).then(|| (name.to_string(), names, counts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(pairs: &[(&str, &str)], trained_on: bool) -> Judged<'static> {
+        let examples: Vec<Example> = pairs.iter().map(|(truth, _)| Example { text: truth.to_string(), ..Example::default() }).collect();
+        let captions: Vec<String> = pairs.iter().map(|(_, said)| said.to_string()).collect();
+        let losses = Losses { loss: 1.0, tokens: 4, correct: 2 };
+        let scores = crate::train::evaluate::score(&examples, &captions);
+        Judged { name: "x".into(), trained_on, rows: Vec::new(), examples, captions, losses, chance: (losses, scores.clone()), scores, ablations: Vec::new() }
+    }
+
+    #[test]
+    fn attributes_are_confused_and_whole_captions_where_there_are_few() {
+        let tables = |judged: &[Judged]| Confusions::of(judged).map(|c| c.tables);
+        let some =
+            [judged(&[("a grey cat", "a grey dog"), ("a grey cat", "a thing"), ("a grey dog", "a grey dog")], false), judged(&[("a cat", "a cat")], true)];
+        let found = tables(&some).unwrap();
+        assert_eq!(found.iter().map(|t| t.0.as_str()).collect::<Vec<_>>(), ["species", "colour"]);
+        assert_eq!(found[0].2[0], [0, 1, 0, 0, 0, 0, 1], "of two cats one was a dog and one was nothing; what was trained on does not count");
+        let found = tables(&[judged(&[("red", "red"), ("blue", "red  "), ("blue", "green")], false)]).unwrap();
+        assert_eq!(found, [("caption".to_string(), vec!["blue".to_string(), "red".into()], vec![vec![0, 1, 1], vec![0, 1, 0]])]);
+        let many: Vec<String> = (0..20).map(|i| format!("t{i}")).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|t| (t.as_str(), "x")).collect();
+        assert!(tables(&[judged(&many, false)]).is_none());
+    }
+
+    #[test]
+    fn what_was_trained_on_is_called_so() {
+        for (trained_on, expected) in [(true, true), (false, false)] {
+            let mut page = Page::new("t", "l");
+            page.section("s");
+            let some = [judged(&[("a cat", "a cat")], trained_on)];
+            accuracy(&mut page, &some);
+            ablations(&mut page, &some);
+            assert_eq!(page.html().contains("Nothing was held out"), expected);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `report.html`: what a run was trained on, how that went, what it has learned, and how to do it again.
+//!
+//! [`Report`] holds what is known about a run; [`Report::page`] tells it. The parts: the log as curves ([`curves`]), what held-out
+//! samples say ([`held_out`]), some of those samples to look at and listen to ([`samples`]), and the time of a step ([`kernels`]).
+
+mod curves;
+mod held_out;
+mod kernels;
+mod samples;
+
+pub use held_out::Judged;
+pub use kernels::{Kernels, Time};
+
+use super::page::{Page, percent};
+use crate::bench::About;
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::model::Config;
+use crate::train::checkpoint::State;
+use crate::train::{Settings, log};
+use std::path::Path;
+
+/// The report's name in a run's folder.
+pub const REPORT: &str = "report.html";
+
+/// What is known about a run.
+pub struct Report<'a> {
+    /// Its folder, in which the log lies.
+    pub folder: &'a Path,
+    /// The model's sizes.
+    pub config: &'a Config,
+    /// The number of its parameters.
+    pub parameters: usize,
+    /// What the run was told.
+    pub settings: &'a Settings,
+    /// How far it came.
+    pub state: &'a State,
+    /// What it is judged on.
+    pub device: About,
+    /// The commands that make it again.
+    pub commands: &'a str,
+    /// The data set, or why it cannot be read.
+    pub dataset: std::result::Result<&'a Dataset, &'a str>,
+    /// What the model makes of samples, the most telling ones first; or why that is not known.
+    pub judged: std::result::Result<&'a [Judged<'a>], &'a str>,
+    /// Where the time of a step goes, where that was measured.
+    pub kernels: Option<Kernels<'a>>,
+}
+
+impl Report<'_> {
+    /// The page. Pictures and sounds of some samples are read from the data set again.
+    ///
+    /// # Errors
+    /// A log, a picture or a sound that cannot be read.
+    pub fn page(&self) -> Result<Page> {
+        let log = log::entries(self.folder)?;
+        let mut page = Page::new("What this model learned", &self.lead());
+        page.section("What was trained, and on what");
+        page.facts(self.facts(&log));
+        page.section("How training went");
+        curves::add(&mut page, &log)?;
+        match &self.judged {
+            Err(why) => {
+                page.section("What it gets right");
+                page.text(&format!("Not known: {why}."));
+            }
+            Ok(judged) => {
+                page.section("What it gets right");
+                held_out::accuracy(&mut page, judged);
+                page.section("What it uses");
+                held_out::ablations(&mut page, judged);
+                page.section("What it says");
+                if let Ok(dataset) = self.dataset {
+                    samples::add(&mut page, self.config, dataset, judged)?;
+                }
+                if let Some(tables) = held_out::Confusions::of(judged) {
+                    page.section("What it takes for what");
+                    tables.add(&mut page);
+                }
+            }
+        }
+        if let Some(kernels) = &self.kernels {
+            page.section("Where the time goes");
+            kernels.add(&mut page)?;
+        }
+        page.section("How to do it again");
+        self.again(&mut page);
+        Ok(page)
+    }
+
+    fn lead(&self) -> String {
+        let sees = [self.config.vision_config.as_ref().map(|_| "pictures"), self.config.audio_config.as_ref().map(|_| "sounds"), Some("words")];
+        let sees: Vec<&str> = sees.into_iter().flatten().collect();
+        let text = format!("One transformer of {} parameters, trained on {}.", thousands(self.parameters), list(&sees));
+        match self.judged.as_ref().ok().and_then(|judged| judged.first()) {
+            Some(judged) if judged.trained_on => text,
+            Some(judged) => {
+                let (right, samples) = (percent(judged.scores.exact), thousands(judged.examples.len()));
+                format!("{text} Of {samples} samples that it has never met it describes {right} right, word for word.")
+            }
+            None => text,
+        }
+    }
+
+    fn facts(&self, log: &[serde_json::Value]) -> Vec<(&'static str, String)> {
+        let (config, training) = (self.config, &self.settings.training);
+        let mut facts = vec![("Data", self.data()), ("Rows trained on", thousands(self.state.data_rows as usize))];
+        let Config { num_hidden_layers, hidden_size, num_attention_heads, num_key_value_heads, vocab_size, .. } = config;
+        facts.push((
+            "Decoder",
+            format!(
+                "{num_hidden_layers} layers of width {hidden_size}, {num_attention_heads} heads for queries and {num_key_value_heads} for keys and values, \
+                 a vocabulary of {} tokens",
+                thousands(*vocab_size)
+            ),
+        ));
+        if let Some(v) = &config.vision_config {
+            facts.push((
+                "Pictures",
+                format!("{0} × {0} pixels, {1} patches of {2} × {2}: a row of the token matrix each", v.image_size, v.patches(), v.patch_size),
+            ));
+        }
+        if let Some(a) = &config.audio_config {
+            facts.push((
+                "Sounds",
+                format!(
+                    "{} s at {} Hz, {} bands, {} frames that convolutions make {} rows of",
+                    a.clip_seconds,
+                    thousands(a.sample_rate),
+                    a.num_mel_bins,
+                    a.frames(),
+                    a.rows()
+                ),
+            ));
+        }
+        let steps = format!("{} of up to {} rows", thousands(self.state.step), thousands(training.rows * training.accumulate.max(1)));
+        let more = if self.state.step < training.steps { format!(", of {} planned", thousands(training.steps)) } else { String::new() };
+        facts.push(("Steps", format!("{steps}{more}; {} rows of the token matrix in all", thousands(self.state.tokens as usize))));
+        if let Some(seconds) = log.iter().rev().find_map(|line| line["seconds"].as_f64()) {
+            facts.push(("Time", duration(seconds)));
+        }
+        if self.state.skipped > 0 {
+            facts.push(("Skipped", format!("{} steps whose loss or gradient was no number", self.state.skipped)));
+        }
+        let precision = format!("{:?}", training.precision).to_lowercase();
+        facts.push(("Trained on", format!("{} in {precision}", training.device)));
+        facts
+    }
+
+    fn data(&self) -> String {
+        let Ok(dataset) = self.dataset else { return self.settings.data.path.clone() };
+        let splits = dataset.splits();
+        let splits: Vec<String> = splits.iter().filter(|(name, _)| !name.is_empty()).map(|(name, rows)| format!("{} {name}", thousands(*rows))).collect();
+        let splits: Vec<&str> = splits.iter().map(String::as_str).collect();
+        let splits = if splits.is_empty() { String::new() } else { format!(": {}", list(&splits)) };
+        format!("{} ({}), {} rows{splits}", dataset.dir().display(), dataset.kind(), thousands(dataset.rows().len()))
+    }
+
+    fn again(&self, page: &mut Page) {
+        page.text("The same program, data, settings and device make the same bytes: no step depends on the order in which threads end.");
+        page.lines("commands", self.commands);
+        let About { kind, name, driver, cores, .. } = &self.device;
+        let cores = cores.map(|cores| format!(", {cores} threads or multiprocessors")).unwrap_or_default();
+        let driver = driver.as_ref().map(|driver| format!(", {driver}")).unwrap_or_default();
+        let trained = if self.state.version.is_empty() { env!("CARGO_PKG_VERSION") } else { &self.state.version };
+        page.facts([
+            ("Seed", self.settings.training.seed.to_string()),
+            ("Program", format!("trimodal {trained}; this report by {}", env!("CARGO_PKG_VERSION"))),
+            ("Device here", format!("{kind}: {name}{driver}{cores}")),
+            ("System", format!("{} on {}", std::env::consts::OS, std::env::consts::ARCH)),
+            ("Run", self.folder.display().to_string()),
+        ]);
+        page.folded("All settings (config.toml)", |page| page.lines("config.toml", self.settings.to_toml().trim_end()));
+    }
+}
+
+/// `1,234,567`.
+fn thousands(n: usize) -> String {
+    super::page::thousands(n as f64)
+}
+
+/// `a, b and c`.
+fn list(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.to_string(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// `47 s`, `2 min 5 s`, `3 h 12 min`.
+fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_people() {
+        assert_eq!((list(&["a"]), list(&["a", "b"]), list(&["a", "b", "c"])), ("a".into(), "a and b".into(), "a, b and c".into()));
+        assert_eq!([0.4, 125.0, 11520.0].map(duration), ["0 s", "2 min 5 s", "3 h 12 min"]);
+    }
+}
