@@ -13,6 +13,7 @@ mod eval;
 mod learn;
 mod live;
 mod meadow;
+mod probe;
 mod report;
 mod step;
 mod terminal;
@@ -41,6 +42,7 @@ With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal report my-model
   trimodal describe my-model --image cat.jpg --audio purr.wav
   trimodal step my-model my-data     one sample walked through one training step, number by number
+  trimodal probe my-model --image cat.jpg --word cat
 
 `trimodal help COMMAND` says more about each.";
 
@@ -58,6 +60,7 @@ enum Command {
     Train(train::Train),
     Config(config::Config),
     Describe(describe::Describe),
+    Probe(probe::Probe),
     Eval(eval::Eval),
     Report(report::Report),
     Data(data::Data),
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Describe(command) => command.run(),
+        Command::Probe(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Data(command) => command.run(),

@@ -4,6 +4,7 @@ mod contact_sheet;
 mod curve;
 pub mod lessons;
 pub mod page;
+mod probe;
 mod roofline;
 pub mod run;
 mod table;
@@ -12,6 +13,7 @@ mod walk;
 
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
+pub use probe::{in_its_own_words, probe_svg, some_levels};
 pub use roofline::roofline_svg;
 pub use table::table;
 pub use trace::{trace_shapes, trace_table};
