@@ -10,6 +10,7 @@ mod devices;
 mod dump;
 mod emulate;
 mod eval;
+mod experiment;
 mod live;
 mod meadow;
 mod terminal;
@@ -28,6 +29,7 @@ Where to start:
   trimodal check                     hold every kernel to the float64 oracle
   trimodal bench                     time every kernel, beside what the device does at best
   trimodal emulate rms_norm          what the CUDA kernels do, without a GPU
+  trimodal experiment fusion         is it better to learn to see and hear from the start?
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
@@ -57,6 +59,7 @@ enum Command {
     Check(check::Check),
     Bench(bench::Bench),
     Emulate(emulate::Emulate),
+    Experiment(experiment::Experiment),
     Dump(dump::Dump),
 }
 
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Emulate(command) => command.run(),
+        Command::Experiment(command) => command.run(),
         Command::Dump(command) => command.run(),
     };
     match outcome {
