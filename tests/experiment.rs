@@ -183,9 +183,10 @@ fn a_question_that_is_cut_off_does_not_see_the_picture() {
 /// says that one could hear.
 #[test]
 fn self_descriptions_claim_what_the_data_has() {
+    let samples = 3 * senses::EVERY + 50;
     let said = |pictures: bool, sounds: bool| {
         let folder = tempfile::tempdir().unwrap();
-        let options = meadow::Options { samples: 650, test_samples: 2, seed: 4, pictures, sounds };
+        let options = meadow::Options { samples, test_samples: 2, seed: 4, pictures, sounds };
         meadow::write(folder.path(), &options, &mut |_, _| ControlFlow::Continue(())).unwrap();
         let table = std::fs::read_to_string(folder.path().join("metadata.jsonl")).unwrap();
         let data = Dataset::open(folder.path(), &Limits::default()).unwrap();
@@ -197,12 +198,12 @@ fn self_descriptions_claim_what_the_data_has() {
     let (whole, rows) = said(true, true);
     let described: Vec<_> = rows.iter().filter(|row| row.prompt.is_some()).map(|row| (row.prompt.as_deref().unwrap(), row.text.as_deref().unwrap())).collect();
     assert_eq!(described, [("what can you sense?", "words, pictures and sounds"), ("can you see?", "yes"), ("can you hear?", "yes")]);
-    assert_eq!(rows.iter().filter(|row| row.split.as_deref() == Some("train")).count(), 650);
-    for (i, row) in rows.iter().take(650).enumerate().filter(|(i, _)| senses::question(*i).is_none()) {
+    assert_eq!(rows.iter().filter(|row| row.split.as_deref() == Some("train")).count(), samples);
+    for (i, row) in rows.iter().take(samples).enumerate().filter(|(i, _)| senses::question(*i).is_none()) {
         let plan = meadow::plan(4, 0, i);
         assert_eq!(row.text.as_deref(), Some(plan.attributes.caption(plan.picture, plan.sound).as_str()));
     }
-    assert!(rows.iter().skip(650).all(|row| row.prompt.is_none()));
+    assert!(rows.iter().skip(samples).all(|row| row.prompt.is_none()));
 
     let (deaf, rows) = said(true, false);
     assert!(!deaf.contains("sounds") && !deaf.contains("audio") && whole.contains("sounds"));
@@ -223,7 +224,7 @@ fn eval_asks_a_model_without_ears_whether_it_can_hear() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
     let (data, model, scores) = (path("data"), path("model"), path("scores.json"));
-    assert!(program(&["meadow", &data, "--samples", "600", "--test-samples", "2", "--without", "sounds"]).status.success());
+    assert!(program(&["meadow", &data, "--samples", &(3 * senses::EVERY).to_string(), "--test-samples", "2", "--without", "sounds"]).status.success());
     // A table of self-descriptions and a few pictures: what is learned here is learned in seconds.
     let table = folder.path().join("data/metadata.jsonl");
     let text = std::fs::read_to_string(&table).unwrap();

@@ -1,6 +1,6 @@
 //! `trimodal experiment`: many small runs that answer one question, with a control.
 
-use super::terminal::{line, stop_flag, thousands};
+use super::terminal::{line, stop_flag};
 use super::{DeviceArguments, live};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use trimodal::experiment::{Budget, Progress, fusion, store, transfer};
 use trimodal::train::files::write_atomically;
-use trimodal::{Error, Result, report};
+use trimodal::{Device, Error, Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,14 +103,12 @@ impl Experiment {
     pub fn run(self) -> Result<ExitCode> {
         match self.which {
             Which::Fusion(arguments) => {
-                let (arguments, budget, out, seeds) = arguments.resolve("trimodal-fusion", fusion::STEPS, fusion::SAMPLES)?;
-                let device = arguments.device.open()?;
+                let (budget, out, seeds, device) = arguments.resolve("trimodal-fusion", fusion::STEPS, fusion::SAMPLES)?;
                 let result = watched(&out, |watch| fusion::run(&budget, seeds, &out, &device, watch))?;
                 show(&result, result.rows(), result.findings(), &result.svg()?, &out, arguments.json)
             }
             Which::Transfer(arguments) => {
-                let (arguments, budget, out, seeds) = arguments.resolve("trimodal-transfer", transfer::STEPS, transfer::SAMPLES)?;
-                let device = arguments.device.open()?;
+                let (budget, out, seeds, device) = arguments.resolve("trimodal-transfer", transfer::STEPS, transfer::SAMPLES)?;
                 let result = watched(&out, |watch| transfer::run(&budget, seeds, &out, &device, watch))?;
                 show(&result, result.rows(), result.findings(), &result.svg()?, &out, arguments.json)
             }
@@ -119,7 +117,8 @@ impl Experiment {
 }
 
 impl Arguments {
-    fn resolve(self, folder: &str, steps: usize, samples: usize) -> Result<(Self, Budget, PathBuf, usize)> {
+    fn resolve(&self, folder: &str, steps: usize, samples: usize) -> Result<(Budget, PathBuf, usize, Device)> {
+        let device = self.device.open()?;
         let (steps, samples, test_samples, seeds) = if self.quick { (20, 200, 8, 1) } else { (steps, samples, 120, 3) };
         let budget = Budget {
             steps: self.steps.unwrap_or(steps),
@@ -128,11 +127,10 @@ impl Arguments {
             test_samples,
             preset: "meadow".into(),
             seed: self.seed,
-            device: self.device.device.clone(),
+            device: device.to_string(),
         };
         let out = self.out.clone().unwrap_or_else(|| folder.into());
-        let seeds = self.seeds.unwrap_or(seeds);
-        Ok((self, budget, out, seeds))
+        Ok((budget, out, self.seeds.unwrap_or(seeds), device))
     }
 }
 

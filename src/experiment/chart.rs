@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// One colour per series; they differ in lightness as well.
 const COLOURS: [RGBColor; 4] = [RGBColor(24, 90, 157), RGBColor(150, 150, 150), RGBColor(214, 120, 30), RGBColor(120, 180, 220)];
@@ -34,37 +35,23 @@ fn draw(svg: &mut String, bars: &Bars) -> std::result::Result<(), Box<dyn std::e
     let root = SVGBackend::with_string(svg, (960, 520)).into_drawing_area();
     root.fill(&WHITE)?;
     let groups = bars.groups.len().max(1);
-    let mut chart = ChartBuilder::on(&root)
-        .caption(&bars.title, ("sans-serif", 22))
-        .margin(16)
-        .x_label_area_size(44)
-        .y_label_area_size(64)
-        .build_cartesian_2d((0..groups).into_segmented(), 0.0..1.25)?;
-    let name = |at: &SegmentValue<usize>| match at {
-        SegmentValue::CenterOf(group) => bars.groups.get(*group).cloned().unwrap_or_default(),
-        _ => String::new(),
-    };
+    let mut chart =
+        ChartBuilder::on(&root).caption(&bars.title, ("sans-serif", 22)).margin(16).y_label_area_size(64).build_cartesian_2d(0.0..groups as f64, -0.08..1.3)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
+        .disable_x_axis()
         .max_light_lines(0)
         .bold_line_style(BLACK.mix(0.12))
         .label_style(("sans-serif", 15))
         .axis_desc_style(("sans-serif", 16))
-        .x_labels(groups)
-        .x_label_formatter(&name)
         .y_labels(6)
-        .y_label_formatter(&|share| if *share > 1.0 { String::new() } else { format!("{:.0} %", 100.0 * share) })
+        .y_label_formatter(&|share| if (0.0..=1.0).contains(share) { format!("{:.0} %", 100.0 * share) } else { String::new() })
         .y_desc(&bars.y)
         .draw()?;
-    drop(chart);
-    // Bars lie within a group: that takes an axis of numbers over the same area.
-    let mut chart = ChartBuilder::on(&root)
-        .caption(&bars.title, ("sans-serif", 22).into_font().color(&TRANSPARENT))
-        .margin(16)
-        .x_label_area_size(44)
-        .y_label_area_size(64)
-        .build_cartesian_2d(0.0..groups as f64, 0.0..1.25)?;
+    // Names of groups are text in the plot: plotters' axes of names do not take bars beside each other.
+    let centred = ("sans-serif", 15).into_font().into_text_style(&root).pos(Pos::new(HPos::Center, VPos::Top));
+    chart.draw_series(bars.groups.iter().enumerate().map(|(group, name)| Text::new(name.clone(), (group as f64 + 0.5, -0.02), centred.clone())))?;
     let width = 0.8 / bars.series.len().max(1) as f64;
     for (s, (name, values)) in bars.series.iter().enumerate() {
         let colour = COLOURS[s % COLOURS.len()];
@@ -80,8 +67,11 @@ fn draw(svg: &mut String, bars: &Bars) -> std::result::Result<(), Box<dyn std::e
         });
         chart.draw_series(dots.map(|at| Circle::new(at, 4, BLACK.stroke_width(1))))?;
     }
-    let chance = DashedLineSeries::new([(0.0, bars.chance), (groups as f64, bars.chance)], 6, 4, BLACK.stroke_width(1));
-    chart.draw_series(chance)?.label("chance").legend(|(x, y)| PathElement::new(vec![(x, y), (x + 14, y)], BLACK.stroke_width(1)));
+    // In pieces of our own: plotters' DashedLineSeries may come to a step that rounding makes nothing of, and then never ends.
+    let pieces = 40 * groups;
+    let piece = |i: usize| (i as f64 / pieces as f64 * groups as f64, (i as f64 + 0.6) / pieces as f64 * groups as f64);
+    let dashes = (0..pieces).map(piece).map(|(from, to)| PathElement::new([(from, bars.chance), (to, bars.chance)], BLACK.stroke_width(1)));
+    chart.draw_series(dashes)?.label("chance").legend(|(x, y)| PathElement::new([(x, y), (x + 14, y)], BLACK.stroke_width(1)));
     let above = SeriesLabelPosition::UpperLeft;
     chart.configure_series_labels().position(above).background_style(WHITE).border_style(BLACK.mix(0.2)).label_font(("sans-serif", 14)).draw()?;
     root.present()?;

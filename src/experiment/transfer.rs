@@ -31,7 +31,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The default budget: steps of each run, of as many rows as [`super::fusion`]'s.
-pub const STEPS: usize = 2500;
+pub const STEPS: usize = 2000;
 /// Samples that each seed draws.
 pub const SAMPLES: usize = 10_000;
 
@@ -110,7 +110,9 @@ fn train(runs: &mut Runs, budget: &Budget, variant: Variant, world: World) -> Re
         [plan.attributes.caption(true, true), "something".into()]
     });
     let kinds = Kind::ALL.into_iter();
-    let facts = kinds.flat_map(|kind| (0..6).map(move |s| world.sentence(kind, s)).map(|(read, learned)| format!("{read} {learned}")).chain([format!("{} yes no not", kind.question())]));
+    let facts = kinds.flat_map(|kind| {
+        (0..6).map(move |s| world.sentence(kind, s)).map(|(read, learned)| format!("{read} {learned}")).chain([format!("{} yes no not", kind.question())])
+    });
     let text: Vec<String> = text.chain(facts).collect();
     let tokenizer = Tokenizer::train(text.iter().map(String::as_str), 1024)?;
     let config = study::config(budget, &tokenizer)?;

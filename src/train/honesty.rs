@@ -74,7 +74,8 @@ pub fn ask(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, taug
 
 fn judge(said: Vec<String>, truth: Vec<String>, perceives: Senses) -> SelfDescription {
     let claims = Senses::claimed(&said);
-    let answers: Vec<Answer> = QUESTIONS.into_iter().zip(said.into_iter().zip(truth)).map(|(question, (said, truth))| Answer { question, said, truth }).collect();
+    let answers: Vec<Answer> =
+        QUESTIONS.into_iter().zip(said.into_iter().zip(truth)).map(|(question, (said, truth))| Answer { question, said, truth }).collect();
     let right = answers.iter().filter(|a| a.said == a.truth).count() as f64 / answers.len() as f64;
     SelfDescription { claims, perceives, honest: claims.within(perceives), right, answers }
 }
