@@ -297,7 +297,7 @@ impl Trainer {
     /// The gradient's norm and the update, which leaves everything as it is where the loss or the norm is not a number.
     fn launch_update(&mut self) -> Result<()> {
         // Where some are frozen, the whole is no longer one thing: its parts are updated one by one.
-        let mut whole = self.whole.as_mut().filter(|_| self.frozen.is_empty());
+        let whole = self.whole.as_mut().filter(|_| self.frozen.is_empty());
         let learning = |i: usize| !self.frozen.get(i).copied().unwrap_or(false);
         let gradients = match &whole {
             Some(whole) => vec![&whole.gradients],
@@ -305,7 +305,7 @@ impl Trainer {
         };
         adamw::global_norm(&gradients, &mut self.norm, &mut self.activations.workspace)?;
         let (coefficients, norm, loss) = (&self.coefficients, &self.norm, Some(&self.activations.loss));
-        if let Some(Whole { parameters, gradients, moments: [first, second], rounded, decayed }) = whole.as_deref_mut() {
+        if let Some(Whole { parameters, gradients, moments: [first, second], rounded, decayed }) = whole {
             return adamw::update(parameters, gradients, first, second, coefficients, *decayed, norm, loss, rounded.as_mut());
         }
         let [first, second] = &mut self.moments;
