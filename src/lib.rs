@@ -8,6 +8,7 @@
 //! - [`model`]: the operations in order: the forward and the backward pass, and describing with a key/value cache.
 //! - [`data`]: data folders, pictures, sounds, the tokenizer, and the generated data set Meadow.
 //! - [`train`]: a training step on one screen, the loop around it, evaluation, the model's folder.
+//! - [`experiment`]: two comparisons of many small runs, each with its control.
 //! - [`describe`]: what a model says about pictures and sounds from files.
 //! - [`inside`]: what goes on in a model meanwhile: attention, gradients of what it was shown, the words nearest to its rows.
 //! - [`check`]: every operation against the float64 oracle.
@@ -30,6 +31,7 @@ pub mod describe;
 pub mod device;
 pub mod emulator;
 pub mod error;
+pub mod experiment;
 pub mod inside;
 pub mod learn;
 pub mod model;

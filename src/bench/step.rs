@@ -52,7 +52,7 @@ pub(super) fn batch(s: &Sizes, config: &Config, most: usize) -> Result<Batch> {
         (0..s.words + 1).for_each(|_| token(&mut rows, true));
         let pixels = (0..s.image * s.image * 3).map(|_| draw.below(256) as u8).collect();
         let mel = normals(audio.frames() * audio.num_mel_bins, 1.0, sample);
-        if !packer.add(&mut batch, &Sequence { name: String::new(), rows, pixels: Some(pixels), mel: Some(mel) })? {
+        if !packer.add(&mut batch, &Sequence { rows, pixels: Some(pixels), mel: Some(mel), ..Sequence::default() })? {
             break;
         }
     }

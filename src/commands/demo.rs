@@ -74,9 +74,8 @@ impl Demo {
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out, "create"))?;
         let data = self.out.join("data");
         let bar = progress("drawing");
-        let written = meadow::write(&data, &meadow::Options { samples: scale.samples, test_samples: scale.test, seed: self.seed }, &mut |done, total| {
-            advance(&bar, done, total)
-        });
+        let options = meadow::Options { samples: scale.samples, test_samples: scale.test, seed: self.seed, ..Default::default() };
+        let written = meadow::write(&data, &options, &mut |done, total| advance(&bar, done, total));
         bar.finish_and_clear();
         written?;
         let dataset = Dataset::open(&data, &Limits::default())?;

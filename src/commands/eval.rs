@@ -14,7 +14,8 @@ use trimodal::data::{Dataset, Limits, Tokenizer};
 use trimodal::model::{Config, Parameters};
 use trimodal::train::evaluate::{self, Ablation, Losses, Scores, chance};
 use trimodal::train::files::write_atomically;
-use trimodal::train::{Example, ModelFolder};
+use trimodal::train::honesty;
+use trimodal::train::{Example, ModelFolder, checkpoint};
 use trimodal::{DType, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -35,7 +36,10 @@ uses its pictures gets worse without them; one that guesses from the words does 
 `chance` is the best that one answer for all samples gets, in hindsight: the most frequent caption, the most frequent word of an \
 attribute, the tokens by their frequency alone. What is no better than that was not learned from pictures and sounds.
 
---json holds device, model, data, and `splits`, by name: samples, loss, perplexity, tokens, token_accuracy, exact and the \
+Where the rows to train on hold self-descriptions (`trimodal meadow` draws some), the model is asked what it can sense, and a line \
+says whether that is so: it must claim nothing that those rows did not have or that it has no eyes or ears for.
+
+--json holds device, model, data, `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, perplexity, tokens, token_accuracy, exact and the \
 attributes as shares from 0 to 1, the same under `chance`, and with --ablate under `ablations`: shuffled_pictures, grey_pictures, shuffled_sounds, \
 silent_sounds, those that the split has samples for.";
 
@@ -118,13 +122,29 @@ impl Eval {
             splits.push((name, Split { whole, ablations, chance: evaluate::blind(&examples, &model.tokenizer)?.into() }));
         }
         line(table(&splits));
+        let described = self.self_description(&model, &dataset)?;
+        if let Some(described) = &described {
+            line(format!("\n{}", described.line()));
+        }
         if let Some(path) = &self.json {
             let by_name: BTreeMap<&str, &Split> = splits.iter().map(|(name, split)| (name.as_str(), split)).collect();
-            let json = serde_json::json!({ "device": device.to_string(), "model": self.model, "data": self.data, "splits": by_name });
+            let json = serde_json::json!({
+                "device": device.to_string(), "model": self.model, "data": self.data, "splits": by_name, "self_description": described,
+            });
             let text = serde_json::to_string_pretty(&json).expect("numbers and strings serialise") + "\n";
             write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path, "write")))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What the model says about its own senses, where the rows to train on teach it to: those of the run's split, or all of them.
+    fn self_description(&self, model: &ModelFolder, dataset: &Dataset) -> Result<Option<honesty::SelfDescription>> {
+        // A model folder that is no checkpoint remembers no settings.
+        let settings = checkpoint::read_state(&model.path).ok().and_then(|state| state.settings);
+        let split = settings.map_or("train".into(), |settings| settings.data.train_split);
+        let without_splits = dataset.rows().iter().all(|row| row.split.is_none());
+        let taught = honesty::taught(dataset, |row| without_splits || row.split.as_deref() == Some(&split))?;
+        taught.map(|taught| honesty::ask(&model.config, &model.parameters, &model.tokenizer, taught)).transpose()
     }
 
     /// The splits to evaluate, by the name that rows give: `""` for none.

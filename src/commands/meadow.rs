@@ -14,12 +14,14 @@ const EXAMPLES: &str = "\
 Examples:
   trimodal meadow data --samples 100               a few, to look at
   trimodal meadow data --samples 20000 --seed 7    enough to train on
+  trimodal meadow deaf --without sounds            pictures and words only
   trimodal train data --out model
 
 Writes DIR/images/*.png, DIR/audio/*.wav (16 kHz) and DIR/metadata.jsonl, one line per sample:
   {\"file_name\": \"images/train-000000.png\", \"audio\": \"audio/train-000000.wav\",
    \"text\": \"a fluffy orange cat ...\", \"split\": \"train\"}
-Some samples have only a picture or only a sound. Beside `train` there are four test splits: iid, held_out_colour, \
+Some samples have only a picture or only a sound, and one in 200 of `train` is a self-description in words alone, made from \
+what the others have: {\"prompt\": \"what can you sense?\", \"text\": \"words, pictures and sounds\"}. Beside `train` there are four test splits: iid, held_out_colour, \
 held_out_action and held_out_both, whose combinations of colour and species, or of pose and action, are never in `train`.
 
 Nothing is downloaded, and the same seed gives the same bytes on every machine. A folder of your own with the same \
@@ -41,6 +43,9 @@ pub struct Meadow {
     /// What decides every picture and sound
     #[arg(long, value_name = "S", default_value_t = Options::default().seed)]
     seed: u64,
+    /// Leave out all pictures, or all sounds
+    #[arg(long, value_name = "WHAT", value_parser = ["pictures", "sounds"])]
+    without: Option<String>,
 }
 
 /// More files in one folder than this help nobody, and names have six digits.
@@ -55,7 +60,13 @@ impl Meadow {
         let stop = stop_flag();
         let bar =
             ProgressBar::new(0).with_style(ProgressStyle::with_template("drawing {bar:40} {human_pos} of {human_len}, {eta} left").expect("a fixed template"));
-        let options = Options { samples: self.samples, test_samples, seed: self.seed };
+        let options = Options {
+            samples: self.samples,
+            test_samples,
+            seed: self.seed,
+            pictures: self.without.as_deref() != Some("pictures"),
+            sounds: self.without.as_deref() != Some("sounds"),
+        };
         let written = meadow::write(&self.folder, &options, &mut |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);

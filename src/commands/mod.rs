@@ -10,6 +10,7 @@ mod devices;
 mod dump;
 mod emulate;
 mod eval;
+mod experiment;
 mod learn;
 mod live;
 mod meadow;
@@ -33,6 +34,7 @@ Where to start:
   trimodal check                     hold every kernel to the float64 oracle
   trimodal bench                     time every kernel, beside what the device does at best
   trimodal emulate rms_norm          what the CUDA kernels do, without a GPU
+  trimodal experiment fusion         is it better to learn to see and hear from the start?
   trimodal learn                     how training works, kernel by kernel, with exercises
   trimodal trace                     one training step, launch by launch
 
@@ -69,6 +71,7 @@ enum Command {
     Check(check::Check),
     Bench(bench::Bench),
     Emulate(emulate::Emulate),
+    Experiment(experiment::Experiment),
     Trace(trace::TraceCommand),
     Step(step::Step),
     Dump(dump::Dump),
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Emulate(command) => command.run(),
+        Command::Experiment(command) => command.run(),
         Command::Trace(command) => command.run(),
         Command::Step(command) => command.run(),
         Command::Dump(command) => command.run(),

@@ -324,8 +324,18 @@ impl Dataset {
         }
     }
 
-    /// Opens a picture or sound, finds out which it is, and decodes it.
-    fn decode(&self, row: &Row, part: &Part, expected: Option<Content>, sizes: &Sizes, into: &mut Decoded) -> std::result::Result<(), String> {
+    /// What the `file` of a row is, told by its first bytes; `None` where the row has none, or it is neither picture nor sound.
+    ///
+    /// # Errors
+    /// A file that cannot be opened or read, with the row's place.
+    pub fn content(&self, row: &Row) -> Result<Option<Content>> {
+        let Some(part) = &row.file else { return Ok(None) };
+        let (_, _, start) = self.open_part(row, part).map_err(|what| self.error(row, self.about(row, part, &what)))?;
+        Ok(Content::of(&start))
+    }
+
+    /// Opens a picture or sound: the file behind its first twelve bytes, its length, and these bytes.
+    fn open_part(&self, row: &Row, part: &Part) -> std::result::Result<(File, u64, Vec<u8>), String> {
         let (mut file, bytes) = match part {
             Part::File(name) => self.folder.file(name)?,
             Part::Member { at, bytes } => {
@@ -340,6 +350,12 @@ impl Dataset {
         };
         let mut start = Vec::with_capacity(12);
         (&mut file).take(bytes.min(12)).read_to_end(&mut start).map_err(|error| format!("cannot read it: {error}"))?;
+        Ok((file, bytes, start))
+    }
+
+    /// Opens a picture or sound, finds out which it is, and decodes it.
+    fn decode(&self, row: &Row, part: &Part, expected: Option<Content>, sizes: &Sizes, into: &mut Decoded) -> std::result::Result<(), String> {
+        let (file, bytes, start) = self.open_part(row, part)?;
         let kind = Content::of(&start).or(expected);
         let rest = file.take(bytes - start.len() as u64);
         let reader = Cursor::new(start).chain(rest);

@@ -181,6 +181,15 @@ impl<T: Send + Sync + 'static> Loader<T> {
         Ok(loader)
     }
 
+    /// As [`Loader::start`] without a data set: `make` gives sample `i` of `count`. They are shuffled whole.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where `count` is 0.
+    pub fn of(count: usize, options: Options, make: impl Fn(usize) -> Result<T> + Send + Sync + 'static, weigh: fn(&T) -> u64) -> Result<Self> {
+        let options = Options { shuffle_buffer: usize::MAX, ..options };
+        Self::with_work(vec![(0..count).collect()], options, Position::default(), Arc::new(make), weigh)
+    }
+
     fn with_work(shards: Vec<Vec<usize>>, options: Options, from: Position, work: Arc<Work<T>>, weigh: fn(&T) -> u64) -> Result<Self> {
         let rows = shards.iter().map(Vec::len).sum::<usize>() as u64;
         if rows == 0 {

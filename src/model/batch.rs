@@ -34,6 +34,18 @@ pub struct Sequence {
     pub pixels: Option<Vec<u8>>,
     /// The mel frames, if there are frames: `[frames, mels]`.
     pub mel: Option<Vec<f32>>,
+    /// Where later rows are cut off from earlier ones; `None` for nowhere.
+    pub cut: Option<Cut>,
+}
+
+/// The rows of a sample from `at` on see nothing before row `from`: a question about words that must be answered from the words.
+/// The rows between the two still see everything before them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The first row that is cut off.
+    pub at: usize,
+    /// The first row that it sees; at most `at`.
+    pub from: usize,
 }
 
 /// A packed batch on the host. `N` rows, `M` rows whose prediction counts.
@@ -124,6 +136,11 @@ impl Packer<'_> {
         };
         check("picture", patches, patch_rows, sequence.pixels.as_ref().map(Vec::len), pixel_count)?;
         check("sound", frames, frame_rows, sequence.mel.as_ref().map(Vec::len), mel_count)?;
+        if let Some(Cut { at, from }) = sequence.cut
+            && (from > at || rows.iter().rposition(|r| !matches!(r, Row::Token { .. })).is_some_and(|last| at <= last))
+        {
+            return Err(Error::Usage(format!("a cut at row {at} from row {from}: expected one behind picture and sound, from a row before it")));
+        }
         let vocabulary = self.config.vocab_size as u32;
         if let Some(Row::Token { id, truth, .. }) = rows.iter().find(|r| matches!(r, Row::Token { id, truth, .. } if *id >= vocabulary || *truth >= vocabulary))
         {
@@ -146,8 +163,10 @@ impl Packer<'_> {
             let in_picture = *row == Row::Patch && bidirectional;
             let sees_to = if in_picture { start + first_patch + patches } else { here + 1 };
             let seen_from = if in_picture { start + first_patch } else { here };
-            batch.visible.push([start as i32, sees_to as i32]);
-            batch.visible_by.push([seen_from as i32, end as i32]);
+            let sees_from = sequence.cut.filter(|cut| offset >= cut.at).map_or(start, |cut| start + cut.from);
+            let seen_to = sequence.cut.filter(|cut| offset < cut.from).map_or(end, |cut| start + cut.at);
+            batch.visible.push([sees_from as i32, sees_to as i32]);
+            batch.visible_by.push([seen_from as i32, seen_to as i32]);
             match row {
                 Row::Patch => batch.patch_row.push(here as i32),
                 Row::Frame => batch.frame_row.push(here as i32),

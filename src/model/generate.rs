@@ -185,6 +185,8 @@ impl Generator {
         if let Some(long) = lengths.iter().find(|length| **length > self.length) {
             return Err(Error::Usage(format!("a prompt of {long} rows is too long: allocated for {}", self.length)));
         }
+        // What each sample's words see first: all of it, but behind a cut.
+        let seen: Vec<usize> = prompts.iter().map(|s| s.cut.map_or(0, |cut| cut.from)).collect();
         let first: Vec<f64> = (0..prompts.len()).map(&mut random).collect();
         let mut ids = self.prefill(p, &batch, &lengths, sampling, &first)?;
 
@@ -209,7 +211,7 @@ impl Generator {
             }
             live = next.iter().map(|n| n.0).collect();
             let random: Vec<f64> = live.iter().map(|&sample| random(sample)).collect();
-            ids = self.decode(p, &next, sampling, &random)?;
+            ids = self.decode(p, &next, &seen, sampling, &random)?;
         }
     }
 
@@ -262,14 +264,14 @@ impl Generator {
         Ok(())
     }
 
-    /// One more row for each `(sample, word, position)`.
-    fn decode(&mut self, p: &Parameters, rows: &[(usize, u32, usize)], sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
+    /// One more row for each `(sample, word, position)`, which sees its sample from row `seen[sample]` on.
+    fn decode(&mut self, p: &Parameters, rows: &[(usize, u32, usize)], seen: &[usize], sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
         self.fit(rows.len())?;
         let ids: Vec<i32> = rows.iter().map(|r| r.1 as i32).collect();
         embedding::forward(&p.embed_tokens, &Tensor::from_slice(&self.device, [ids.len()], &ids)?, None, &mut self.x)?;
         let position: Vec<i32> = rows.iter().map(|r| r.2 as i32).collect();
         let cache_row: Vec<i32> = rows.iter().map(|r| (r.0 * self.length + r.2) as i32).collect();
-        let visible: Vec<[i32; 2]> = rows.iter().map(|r| [(r.0 * self.length) as i32, (r.0 * self.length + r.2 + 1) as i32]).collect();
+        let visible: Vec<[i32; 2]> = rows.iter().map(|r| [(r.0 * self.length + seen[r.0]) as i32, (r.0 * self.length + r.2 + 1) as i32]).collect();
         let pick: Vec<i32> = (0..rows.len() as i32).collect();
         let pass = self.pass(&position, &visible, &cache_row, &pick)?;
         self.decoder(p, &pass)?;

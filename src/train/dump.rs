@@ -48,6 +48,7 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
             name: sample.name,
             split: sample.split,
             text: sample.text,
+            question: Vec::new(),
         };
         sequences.push(example.sequence(&config, &special, || false));
     }

@@ -279,6 +279,7 @@ mod tests {
             name: text.into(),
             split: None,
             prompt: Vec::new(),
+            question: Vec::new(),
             text: text.into(),
             words: tokenizer.encode(text).unwrap(),
             pixels: pixel.map(|value| vec![value; 12]),

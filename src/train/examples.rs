@@ -5,7 +5,7 @@ use crate::data::folder::{Dataset, NO_TEXT, Row as TableRow, Sizes};
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::batch::{Batch, Packer, Placeholders, Row, Sequence};
+use crate::model::batch::{Batch, Cut, Packer, Placeholders, Row, Sequence};
 use crate::model::config::{AudioConfig, Config};
 use crate::ops::log_mel;
 use crate::tensor::{DType, Tensor};
@@ -26,6 +26,9 @@ pub struct Example {
     pub text: String,
     /// The ids of the words before the caption, which are read and not learned.
     pub prompt: Vec<u32>,
+    /// The ids of a question about the prompt, between it and the caption: read, not learned. It and the caption see the prompt's
+    /// words and each other, but neither picture nor sound. Empty for none; no column of a data folder makes one.
+    pub question: Vec<u32>,
     /// The caption's ids.
     pub words: Vec<u32>,
     /// `[image_size, image_size, 3]`
@@ -119,6 +122,7 @@ pub(super) fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, to
     Ok(Example {
         words: tokenizer.encode(&sample.text)?,
         prompt: sample.prompt.as_deref().map_or(Ok(Vec::new()), |prompt| tokenizer.encode(prompt))?,
+        question: Vec::new(),
         name: sample.name,
         split: sample.split,
         text: sample.text,
@@ -204,16 +208,16 @@ impl Example {
     pub fn rows(&self, config: &Config) -> usize {
         let patches = self.pixels.as_ref().and(config.vision_config.as_ref()).map_or(0, |v| v.patches() + 2);
         let frames = self.mel.as_ref().and(config.audio_config.as_ref()).map_or(0, |a| a.rows() + 2);
-        2 + patches + frames + self.prompt.len() + self.words.len()
+        2 + patches + frames + self.prompt.len() + self.question.len() + self.words.len()
     }
 
     /// Bytes that it keeps in memory.
     pub fn bytes(&self) -> u64 {
-        let text = self.name.len() + self.text.len() + 4 * (self.words.len() + self.prompt.len());
+        let text = self.name.len() + self.text.len() + 4 * (self.words.len() + self.prompt.len() + self.question.len());
         (size_of::<Self>() + text + self.pixels.as_ref().map_or(0, Vec::len) + 4 * self.mel.as_ref().map_or(0, Vec::len)) as u64
     }
 
-    /// The rows: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> prompt… text… <eos>`. `hide()` says of each caption word whether
+    /// The rows: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> prompt… question… text… <eos>`. `hide()` says of each caption word whether
     /// the model is fed a placeholder in its place; what it has to predict stays.
     pub fn sequence(&self, config: &Config, special: &Special, mut hide: impl FnMut() -> bool) -> Sequence {
         let given = |id| Row::Token { id, truth: id, learned: false };
@@ -228,11 +232,14 @@ impl Example {
             rows.extend(std::iter::repeat_n(Row::Frame, audio.rows()));
             rows.push(given(special.eoa));
         }
+        let from = rows.len();
         rows.extend(self.prompt.iter().map(|&id| given(id)));
+        let cut = (!self.question.is_empty()).then_some(Cut { at: rows.len(), from });
+        rows.extend(self.question.iter().map(|&id| given(id)));
         for &word in &self.words {
             rows.push(Row::Token { id: if hide() { special.hide } else { word }, truth: word, learned: true });
         }
         rows.push(Row::Token { id: special.eos, truth: special.eos, learned: true });
-        Sequence { name: self.name.clone(), rows, pixels: self.pixels.clone(), mel: self.mel.clone() }
+        Sequence { name: self.name.clone(), rows, pixels: self.pixels.clone(), mel: self.mel.clone(), cut }
     }
 }

@@ -115,6 +115,17 @@ impl Batches {
         Ok(Batches { loader, config: config.clone(), special: tokenizer.special(), recipe, held: None })
     }
 
+    /// As [`Batches::start`] with samples that are in memory already.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there is no sample.
+    pub fn of(examples: Arc<Vec<Example>>, config: &Config, tokenizer: &Tokenizer, recipe: Recipe) -> Result<Self> {
+        // A sample is copied, not decoded: one thread suffices, and nothing is worth a cache.
+        let options = loader::Options { seed: recipe.seed, workers: 1, queue: 64, cache_bytes: 0, ..loader::Options::default() };
+        let loader = Loader::of(examples.len(), options, move |i| Ok(examples[i].clone()), Example::bytes)?;
+        Ok(Batches { loader, config: config.clone(), special: tokenizer.special(), recipe, held: None })
+    }
+
     /// The next batch: samples in the epoch's order until one does not fit.
     ///
     /// # Errors

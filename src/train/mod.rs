@@ -9,6 +9,7 @@ pub mod fit;
 pub mod folder;
 pub mod from;
 mod graphs;
+pub mod honesty;
 pub mod log;
 pub mod run;
 pub mod schedule;

@@ -37,6 +37,8 @@ pub struct Trainer {
     pub schedule: Schedule,
     /// Where the device has it: all tensors of a kind as one, for clearing, the norm and the update.
     whole: Option<Whole>,
+    /// Which tensors are not updated, in the order of [`Parameters::named`]; empty for none. See [`Trainer::freeze`].
+    frozen: Vec<bool>,
     activations: Activations,
     capacity: Capacity,
     /// The next batch's inputs, uploaded while this one runs.
@@ -130,6 +132,7 @@ impl Trainer {
             moments,
             rounded,
             whole,
+            frozen: Vec::new(),
             activations,
             next_inputs,
             activations_bytes,
@@ -143,6 +146,25 @@ impl Trainer {
             schedule,
             step: 0,
         })
+    }
+
+    /// From now on the tensors whose names (as [`Parameters::named`] gives them) this accepts are not updated, and all others are: they
+    /// keep every bit, decay included, and their moments too. Their gradients are still computed, but do not count in the gradient's norm.
+    /// Returns how many numbers go on learning.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where nothing would be left to learn; then nothing changes.
+    pub fn freeze(&mut self, frozen: impl Fn(&str) -> bool) -> Result<usize> {
+        let named = self.parameters.named();
+        let mask: Vec<bool> = named.iter().map(|(name, _)| frozen(name)).collect();
+        let learning = named.iter().zip(&mask).filter(|(_, frozen)| !**frozen).map(|((_, tensor), _)| tensor.len()).sum();
+        if learning == 0 {
+            return Err(Error::Usage(format!("all {} tensors of the model are to be frozen: nothing would be left to learn", mask.len())));
+        }
+        self.frozen = if mask.contains(&true) { mask } else { Vec::new() };
+        // What was recorded updates what it updated then.
+        self.graphs = self.graphs.take().map(|_| Graphs::default());
+        Ok(learning)
     }
 
     /// Bytes that a trainer with these options allocates. See [`bytes`].
@@ -320,18 +342,27 @@ impl Trainer {
     /// The gradient's norm and the update, which leaves everything as it is where the loss or the norm is not a number.
     fn launch_update(&mut self) -> Result<()> {
         let _scope = trace::scope(Phase::Update, Part::Whole);
-        let gradients = self.whole.as_ref().map_or_else(|| self.gradients.each(), |whole| vec![&whole.gradients]);
+        // Where some are frozen, the whole is no longer one thing: its parts are updated one by one.
+        let whole = self.whole.as_mut().filter(|_| self.frozen.is_empty());
+        let learning = |i: usize| !self.frozen.get(i).copied().unwrap_or(false);
+        let gradients = match &whole {
+            Some(whole) => vec![&whole.gradients],
+            None => self.gradients.each().into_iter().enumerate().filter(|(i, _)| learning(*i)).map(|(_, g)| g).collect(),
+        };
         adamw::global_norm(&gradients, &mut self.norm, &mut self.activations.workspace)?;
         let (coefficients, norm, loss) = (&self.coefficients, &self.norm, Some(&self.activations.loss));
-        if let Some(Whole { parameters, gradients, moments: [first, second], rounded, decayed }) = &mut self.whole {
+        if let Some(Whole { parameters, gradients, moments: [first, second], rounded, decayed }) = whole {
             return adamw::update(parameters, gradients, first, second, coefficients, *decayed, norm, loss, rounded.as_mut());
         }
         let [first, second] = &mut self.moments;
         let moments = first.each_mut().into_iter().zip(second.each_mut());
         let mut rounded = self.rounded.as_mut().map(|r| r.each_mut().into_iter());
-        for ((p, g), (m, v)) in self.parameters.each_mut().into_iter().zip(self.gradients.each()).zip(moments) {
-            let decayed = if p.shape().dims().len() >= 2 { p.len() } else { 0 };
+        for (i, ((p, g), (m, v))) in self.parameters.each_mut().into_iter().zip(self.gradients.each()).zip(moments).enumerate() {
             let copy = rounded.as_mut().and_then(Iterator::next);
+            if !learning(i) {
+                continue;
+            }
+            let decayed = if p.shape().dims().len() >= 2 { p.len() } else { 0 };
             adamw::update(p, g, m, v, coefficients, decayed, norm, loss, copy)?;
         }
         Ok(())
@@ -410,7 +441,40 @@ impl Trainer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::drawn_batch;
+    use crate::check::{drawn_batch, test_devices};
+
+    /// Frozen tensors and their moments keep every bit through decay and clipping; the others learn, as if the frozen ones had no
+    /// gradient; and what is thawed learns again.
+    #[test]
+    fn frozen_parameters_keep_every_bit() {
+        let config = Config { num_hidden_layers: 1, ..Config::meadow(50) };
+        let batch = drawn_batch(&config, "frozen", 3);
+        let embedders = |name: &str| name.starts_with("vision") || name.starts_with("audio");
+        let bits = |p: &Parameters| -> Vec<(String, Vec<u64>)> {
+            p.named().into_iter().map(|(name, t)| (name, t.read_f64().unwrap().into_iter().map(f64::to_bits).collect())).collect()
+        };
+        for device in test_devices() {
+            let parameters = Parameters::init(&config, &device, DType::F32, 7).unwrap();
+            let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(10), Capacity::of(&batch)).unwrap();
+            let every = trainer.step(&batch).unwrap();
+            let embedding: usize = trainer.parameters.named().into_iter().filter(|(name, _)| embedders(name)).map(|(_, t)| t.len()).sum();
+            assert_eq!(trainer.freeze(|name| !embedders(name)).unwrap(), embedding);
+            let [before, moments] = [bits(&trainer.parameters), bits(&trainer.moments[0])];
+            let fewer = trainer.step(&batch).unwrap();
+            trainer.step(&batch).unwrap();
+            assert!(fewer.gradient_norm > 0.0 && fewer.gradient_norm < every.gradient_norm, "{} {}", fewer.gradient_norm, every.gradient_norm);
+            for (after, before) in [(bits(&trainer.parameters), before), (bits(&trainer.moments[0]), moments)] {
+                for ((name, after), (_, before)) in after.iter().zip(&before) {
+                    assert_eq!(after != before, embedders(name), "{device}: {name}");
+                }
+            }
+            assert!(trainer.freeze(|_| true).unwrap_err().to_string().contains("nothing would be left"));
+            let before = bits(&trainer.parameters);
+            assert_eq!(trainer.freeze(|_| false).unwrap(), trainer.parameters.count());
+            trainer.step(&batch).unwrap();
+            assert!(bits(&trainer.parameters).iter().zip(&before).all(|((_, after), (_, before))| after != before));
+        }
+    }
 
     /// Rows that a batch is padded with change neither the loss nor a gradient.
     #[test]

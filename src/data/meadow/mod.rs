@@ -9,6 +9,9 @@
 //! in training), `held_out_colour` and `held_out_action` (one of the two pairs was never trained), `held_out_both` (neither
 //! was; its first sample is the headline sentence).
 //!
+//! One in [`senses::EVERY`] samples of `train` is a self-description instead, in words alone: "what can you sense?", "words,
+//! pictures and sounds"; made from what the samples around it really have ([`senses`]).
+//!
 //! The same seed gives the same bytes on every machine: the raster and the sounds are made of integers, sines come from
 //! `libm`, and sample i of a split draws its own stream of ChaCha8 random numbers.
 
@@ -16,6 +19,7 @@ mod animal;
 mod random;
 mod raster;
 mod scene;
+pub mod senses;
 mod voice;
 pub mod words;
 
@@ -26,6 +30,7 @@ use std::path::Path;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
+pub use senses::Senses;
 pub use words::{ATTRIBUTE, Attributes, HEADLINE};
 
 use self::random::{Purpose, Random};
@@ -56,11 +61,15 @@ pub struct Options {
     pub test_samples: usize,
     /// The seed.
     pub seed: u64,
+    /// Whether there are pictures. Without, every sample has a sound.
+    pub pictures: bool,
+    /// Whether there are sounds. Without, every sample has a picture.
+    pub sounds: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { samples: 16_000, test_samples: 400, seed: 1 }
+        Options { samples: 16_000, test_samples: 400, seed: 1, pictures: true, sounds: true }
     }
 }
 
@@ -73,6 +82,20 @@ pub struct Plan {
     pub picture: bool,
     /// Whether there is a sound.
     pub sound: bool,
+}
+
+impl Options {
+    /// [`plan`] with what these options leave of it.
+    fn plan(&self, split: usize, index: usize) -> Plan {
+        let plan = plan(self.seed, split, index);
+        Plan { picture: self.pictures && (plan.picture || !self.sounds), sound: self.sounds && (plan.sound || !self.pictures), ..plan }
+    }
+
+    /// What the split `train` teaches to perceive: what some of its samples have.
+    pub fn senses(&self) -> Senses {
+        let drawn = || (0..self.samples).filter(|&i| senses::question(i).is_none()).map(|i| self.plan(0, i));
+        Senses { pictures: drawn().any(|plan| plan.picture), sounds: drawn().any(|plan| plan.sound) }
+    }
 }
 
 /// What sample `index` of a split (an index into [`SPLITS`]) is about.
@@ -138,8 +161,12 @@ pub fn example(attributes: &Attributes, seed: u64, index: usize) -> Sample {
 /// work.
 ///
 /// # Errors
-/// A folder with a `metadata.jsonl` of someone else's, a disk that is full or read-only, and [`Error::Interrupted`].
+/// [`Error::Usage`] for neither pictures nor sounds; a folder with a `metadata.jsonl` of someone else's, a disk that is full or
+/// read-only, and [`Error::Interrupted`].
 pub fn write(dir: &Path, options: &Options, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<()> {
+    if !options.pictures && !options.sounds {
+        return Err(Error::Usage("a data set without pictures and without sounds has nothing to describe: leave out one of them at most".into()));
+    }
     let table = dir.join(METADATA);
     let marker = dir.join(MARKER);
     if table.exists() && !marker.exists() {
@@ -152,7 +179,10 @@ pub fn write(dir: &Path, options: &Options, progress: &mut dyn FnMut(usize, usiz
     if table.exists() {
         std::fs::remove_file(&table).map_err(Error::io(&table, "remove"))?;
     }
-    let made = serde_json::json!({"generator": "trimodal meadow", "version": 1, "seed": options.seed, "samples": options.samples, "test_samples": options.test_samples});
+    let made = serde_json::json!({
+        "generator": "trimodal meadow", "version": 2, "seed": options.seed, "samples": options.samples, "test_samples": options.test_samples,
+        "pictures": options.pictures, "sounds": options.sounds,
+    });
     std::fs::write(&marker, format!("{made}\n")).map_err(Error::io(&marker, "write"))?;
 
     let total = options.samples + 4 * options.test_samples;
@@ -160,12 +190,19 @@ pub fn write(dir: &Path, options: &Options, progress: &mut dyn FnMut(usize, usiz
         None => (0, i),
         Some(test) => (1 + test / options.test_samples, test % options.test_samples),
     };
+    let perceived = options.senses();
     let lines = parallel(
         total,
         |i| {
             let (split, index) = place(i);
-            let Plan { attributes, picture: seen, sound: heard } = plan(options.seed, split, index);
             let mut line = serde_json::Map::new();
+            if let Some(question) = senses::question(index).filter(|_| split == 0) {
+                line.insert("prompt".into(), senses::QUESTIONS[question].into());
+                line.insert("text".into(), perceived.answer(question).into());
+                line.insert("split".into(), SPLITS[split].into());
+                return Ok(serde_json::Value::Object(line).to_string());
+            }
+            let Plan { attributes, picture: seen, sound: heard } = options.plan(split, index);
             if seen {
                 let name = format!("images/{}-{index:06}.png", SPLITS[split]);
                 let path = dir.join(&name);
