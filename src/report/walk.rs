@@ -199,7 +199,7 @@ pub fn digits(values: &[f64]) -> String {
 pub fn digit(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
-        v if v >= 1e5 || v < 1e-3 => format!("{value:.2e}"),
+        v if !(1e-3..1e5).contains(&v) => format!("{value:.2e}"),
         v if v >= 100.0 => format!("{value:.1}"),
         _ => format!("{value:.4}"),
     }
