@@ -19,7 +19,7 @@ fn page() -> Page {
     let loss: Vec<(f64, f64)> = (1..=3000).map(|s| (s as f64, 5.0 / (s as f64).sqrt())).collect();
     let held_out: Vec<(f64, f64)> = (1..=6).map(|s| (500.0 * s as f64, 5.0 / (400.0 * s as f64).sqrt())).collect();
     let rate: Vec<(f64, f64)> = (1..=3000).map(|s| (s as f64, 4e-3 * (1.0 - s as f64 / 3000.0))).collect();
-    let curve = |title, unit, lines: &[Line]| curve_svg(&Curve { title, unit, lines }).unwrap();
+    let curve = |title, unit, lines: &[Line]| curve_svg(&Curve { title, unit, lines, from_zero: unit.is_empty() }).unwrap();
     let lines = [Line { pale: true, ..Line::new("each step", &loss) }, Line::new("training", &loss), Line::new("held out", &held_out)];
     page.figures([
         ("The loss of each step.", curve("loss", "nats per token", &lines)),
@@ -219,21 +219,20 @@ fn a_run_gets_a_report_that_is_readable_and_says_everything() {
         "species",
         "action",
         "laying on its back",
-        "--seed",
-        "Seed 9",
+        "<dt>Seed</dt><dd>9</dd>",
         &format!("trimodal train {}", folder.path("data")),
         "trimodal 0.1.0",
         "learning_rate = ",
     ] {
         assert!(text.contains(words) || html.contains(words), "{words:?} is not in {text}");
     }
-    // 4 splits of 12 samples, of which 6 each are shown, with all that they have.
-    assert_eq!((html.matches("alt=\"picture: ").count(), html.matches("alt=\"spectrogram: ").count(), html.matches("<audio ").count()), (24, 24, 24));
+    // 4 splits of 12 samples, of which 8 each are shown, with all that they have.
+    assert_eq!((html.matches("alt=\"picture: ").count(), html.matches("alt=\"spectrogram: ").count(), html.matches("<audio ").count()), (32, 32, 32));
 
     // Again by itself, elsewhere; where the data set went; and without one.
     let other = folder.path("other.html");
     good(&["report", &folder.path("run"), "--out", &other, "--samples", "3", "--device", "cpu"]);
-    assert!(std::fs::read_to_string(&other).unwrap().contains("iid: 3 samples"));
+    assert!(std::fs::read_to_string(&other).unwrap().contains("<dt>iid</dt><dd>3 samples: "));
     std::fs::rename(folder.path("data"), folder.path("moved")).unwrap();
     let (_, complaints) = good(&["report", &folder.path("run"), "--out", &other, "--device", "cpu"]);
     assert!(complaints.contains("no samples in the report: ") && complaints.contains("--data DATA"), "{complaints}");
@@ -256,7 +255,7 @@ fn data_without_splits_or_pictures_gets_an_honest_report() {
     std::fs::write(folder.path("data/metadata.jsonl"), lines.concat()).unwrap();
     folder.train(&[]);
     let html = std::fs::read_to_string(folder.path("run/report.html")).unwrap();
-    for words in ["Nothing was held out", "neither pictures nor sounds", "asked: fire", "<th scope=row>warm</th>", "trained on: 40 samples"] {
+    for words in ["Nothing was held out", "neither pictures nor sounds", "asked: fire", "<th scope=row>warm</th>", "<dt>trained on</dt><dd>40 samples</dd>"] {
         assert!(html.contains(words), "{words:?} is not in {}", text(&html));
     }
 }

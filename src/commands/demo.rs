@@ -2,7 +2,7 @@
 
 use super::eval::{described, scores_table};
 use super::live::{self, advance, progress};
-use super::report::{self as page, Learned, Told};
+use super::report::{self as page, Learned};
 use super::terminal::{Paint, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
@@ -137,9 +137,8 @@ impl Demo {
 
         self.headline(&learned)?;
         let page_begin = Instant::now();
-        let told = Told { folder: &model, settings: &run.settings, state: &run.state, learned, commands: self.command() };
         line("");
-        page::warn(told.write(Ok(&dataset), Ok(&judged), &self.out.join(REPORT), page_begin), &model);
+        page::write_of(&mut run, &dataset, Ok(judged), self.command(), &self.out.join(REPORT), page_begin);
         line(format!(
             "{:.0} s in all. In {}: report.html, contact_sheet.png, loss.svg, result.json, model/, data/",
             begin.elapsed().as_secs_f64(),

@@ -3,19 +3,19 @@
 use super::DeviceArguments;
 use super::eval::measured;
 use super::live::{advance, progress};
-use super::terminal::{Paint, bytes, line};
+use super::terminal::{Paint, bytes, line, thousands};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::model::{Config, Parameters};
-use trimodal::report::run::{self, Judged, REPORT};
+use trimodal::report::run::{self, Judged, Kernels, REPORT};
 use trimodal::train::checkpoint::{self, State};
 use trimodal::train::evaluate::{self, Ablation};
 use trimodal::train::setup::{self, Part};
-use trimodal::train::{ModelFolder, Run, Settings, examples};
-use trimodal::{DType, Device, Error, Result, bench};
+use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples};
+use trimodal::{DType, Device, Error, Result, bench, trace};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,16 +74,23 @@ impl Report {
             }
             opened => Ok(opened?),
         };
+        let commands = again(&self.run, &settings);
         let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device };
-        let told = Told { folder: &self.run, settings: &settings, state: &state, learned, commands: again(&self.run, &settings) };
+        let judged = match &dataset {
+            Ok(dataset) => Ok(judge_all(&learned, &settings, dataset, self.samples)?),
+            Err(why) => Err(why.clone()),
+        };
+        settings.training.precision = settings.training.precision.on(&device).into();
+        let (config, parameters) = (model.config, model.parameters.count());
+        let kernels = match &judged {
+            Ok(judged) => setup::trainer(&settings, &config, &device, model.parameters)
+                .map_err(|e| e.to_string())
+                .and_then(|(mut trainer, _)| kernels(&mut trainer, &model.tokenizer, judged, settings.training.rows)),
+            Err(why) => Err(why.clone()),
+        };
         let out = self.out.unwrap_or_else(|| self.run.join(REPORT));
-        match &dataset {
-            Ok(dataset) => {
-                let judged = judge_all(&told, dataset, self.samples)?;
-                told.write(Ok(dataset), Ok(&judged), &out, begin)?;
-            }
-            Err(why) => told.write(Err(why), Err(why), &out, begin)?,
-        }
+        let told = Told { folder: &self.run, settings: &settings, state: &state, config: &config, parameters, device: &device, commands };
+        told.write(dataset.as_ref(), &judged, &kernels, &out, begin)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -115,37 +122,41 @@ impl Learned<'_> {
     }
 }
 
-/// A run, and what it came to.
-pub(super) struct Told<'a> {
-    pub folder: &'a Path,
-    pub settings: &'a Settings,
-    pub state: &'a State,
-    pub learned: Learned<'a>,
-    /// What makes it again.
-    pub commands: String,
+/// A run, and how to make it again.
+struct Told<'a> {
+    folder: &'a Path,
+    settings: &'a Settings,
+    state: &'a State,
+    config: &'a Config,
+    parameters: usize,
+    device: &'a Device,
+    commands: String,
 }
+
+/// Something, or why it is not known.
+type Known<T> = std::result::Result<T, String>;
 
 impl Told<'_> {
     /// Writes the page and says where.
-    pub(super) fn write(
+    fn write(
         &self,
-        dataset: std::result::Result<&Dataset, &str>,
-        judged: std::result::Result<&[Judged], &str>,
+        dataset: std::result::Result<&Dataset, &String>,
+        judged: &Known<Vec<Judged>>,
+        kernels: &Known<Kernels>,
         out: &Path,
         begin: Instant,
     ) -> Result<()> {
-        let Learned { config, parameters, device, .. } = &self.learned;
         let report = run::Report {
             folder: self.folder,
-            config,
-            parameters: parameters.count(),
+            config: self.config,
+            parameters: self.parameters,
             settings: self.settings,
             state: self.state,
-            device: bench::about(device),
+            device: bench::about(self.device),
             commands: &self.commands,
-            dataset,
-            judged,
-            kernels: None,
+            dataset: dataset.map_err(String::as_str),
+            judged: judged.as_deref().map_err(String::as_str),
+            kernels: kernels.as_ref().map_err(String::as_str),
         };
         let size = report.page()?.write(out)?;
         line(format!("report: {} ({}, {:.1} s)", out.display(), bytes(size as u64), begin.elapsed().as_secs_f64()));
@@ -154,18 +165,58 @@ impl Told<'_> {
 }
 
 /// Everything that a run can be judged on; what is taken away is taken from the first part.
-fn judge_all<'d>(told: &Told, dataset: &'d Dataset, most: u32) -> Result<Vec<Judged<'d>>> {
-    let parts = setup::parts(told.settings, dataset);
-    parts.into_iter().enumerate().map(|(i, part)| told.learned.judge(dataset, part, most, if i == 0 { &Ablation::ALL } else { &[] })).collect()
+fn judge_all<'d>(learned: &Learned, settings: &Settings, dataset: &'d Dataset, most: u32) -> Result<Vec<Judged<'d>>> {
+    let parts = setup::parts(settings, dataset);
+    parts.into_iter().enumerate().map(|(i, part)| learned.judge(dataset, part, most, if i == 0 { &Ablation::ALL } else { &[] })).collect()
+}
+
+/// Steps before the traced ones (memory is touched, kernels are compiled), and those of which the quickest counts.
+const STEPS: [usize; 2] = [1, 3];
+
+/// Where the time of a training step on some of the samples goes, or why that is not known. It takes steps: what the model has learned
+/// must be judged, and saved, before.
+fn kernels(trainer: &mut Trainer, tokenizer: &Tokenizer, judged: &[Judged], rows: usize) -> Known<Kernels> {
+    let bar = progress("timing");
+    let timed = time_step(trainer, tokenizer, judged, rows, &mut |done| advance(&bar, done, 1 + STEPS[0] + STEPS[1]).is_break());
+    bar.finish_and_clear();
+    match timed {
+        Ok(Some(kernels)) => Ok(kernels),
+        Ok(None) => Err("the emulator keeps no time that says anything about a GPU".into()),
+        Err(Error::Interrupted { .. }) => Err("stopped".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+fn time_step(trainer: &mut Trainer, tokenizer: &Tokenizer, judged: &[Judged], rows: usize, stop: &mut dyn FnMut(usize) -> bool) -> Result<Option<Kernels>> {
+    let device = trainer.device().clone();
+    let examples = judged.first().map_or(&[][..], |judged| &judged.examples);
+    let batch = examples::batch(examples, &trainer.config, &tokenizer.special(), rows)?;
+    let mut next = |done: usize| if stop(done) { Err(Error::Interrupted { step: 0 }) } else { Ok(()) };
+    next(0)?;
+    let Some(ceilings) = bench::ceilings(&device)? else { return Ok(None) };
+    let mut quickest: Option<trace::Trace> = None;
+    for step in 0..STEPS[0] + STEPS[1] {
+        next(1 + step)?;
+        if step < STEPS[0] {
+            trainer.step(&batch)?;
+            continue;
+        }
+        let (_, traced) = trace::record(&device, trace::Options::default(), || trainer.step(&batch))?;
+        if quickest.as_ref().is_none_or(|quickest| traced.wall < quickest.wall) {
+            quickest = Some(traced);
+        }
+    }
+    let traced = quickest.expect("at least one traced step");
+    let about = format!("One training step of {} rows ({} samples) on {}, {}", thousands(batch.rows()), batch.samples, traced.device, traced.clock);
+    Ok(Some(Kernels::of(traced, ceilings, about)))
 }
 
 /// The report at the end of a training, or ctrl-C's exit code. The model is saved by then: whatever goes wrong here is said and does not
 /// fail the training.
-pub(super) fn after(run: &Run) -> ExitCode {
-    let (begin, out) = (Instant::now(), run.folder.join(REPORT));
+pub(super) fn after(run: &mut Run) -> ExitCode {
+    let (begin, out, dataset) = (Instant::now(), run.folder.join(REPORT), run.dataset.clone());
     let learned = Learned { config: &run.trainer.config, parameters: &run.trainer.parameters, tokenizer: &run.tokenizer, device: run.trainer.device() };
-    let told = Told { folder: &run.folder, settings: &run.settings, state: &run.state, learned, commands: again(&run.folder, &run.settings) };
-    let judged = match judge_all(&told, &run.dataset, SAMPLES) {
+    let judged = match judge_all(&learned, &run.settings, &dataset, SAMPLES) {
         Err(Error::Interrupted { .. }) => {
             line(format!("no report: stopped; the model is saved, and `trimodal report {}` writes it", quoted(&run.folder)));
             return ExitCode::from(130);
@@ -175,13 +226,26 @@ pub(super) fn after(run: &Run) -> ExitCode {
     if let Err(why) = &judged {
         eprintln!("{} no samples in the report: {why}", Paint::stderr().bad("warning:"));
     }
-    warn(told.write(Ok(&run.dataset), judged.as_deref().map_err(String::as_str), &out, begin), &run.folder);
+    let commands = again(&run.folder, &run.settings);
+    write_of(run, &dataset, judged, commands, &out, begin);
     ExitCode::SUCCESS
 }
 
-/// What is said where a report cannot be written.
-pub(super) fn warn(written: Result<()>, folder: &Path) {
-    if let Err(e) = written {
+/// Writes the page of a run whose model was judged, or warns. A few more steps are taken for it, which nobody keeps.
+pub(super) fn write_of(run: &mut Run, dataset: &Dataset, judged: Known<Vec<Judged>>, commands: String, out: &Path, begin: Instant) {
+    let rows = run.settings.training.rows;
+    let kernels = judged.as_ref().map_err(String::clone).and_then(|judged| kernels(&mut run.trainer, &run.tokenizer, judged, rows));
+    let (folder, trainer) = (run.folder.as_path(), &run.trainer);
+    let told = Told {
+        folder,
+        settings: &run.settings,
+        state: &run.state,
+        config: &trainer.config,
+        parameters: trainer.parameters.count(),
+        device: trainer.device(),
+        commands,
+    };
+    if let Err(e) = told.write(Ok(dataset), &judged, &kernels, out, begin) {
         let (warning, folder) = (Paint::stderr().bad("warning:"), quoted(folder));
         eprintln!("{warning} no report: {e}; the model is saved, and `trimodal report {folder} --out FILE` writes it elsewhere");
     }

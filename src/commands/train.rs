@@ -103,7 +103,7 @@ impl Train {
             line(format!("model: {} ({} parameters)", path.display(), thousands(run.trainer.parameters.count())));
             line(format!("try:   trimodal describe {folder} --image PICTURE --audio SOUND"));
             if !self.no_report {
-                return Ok(report::after(&run));
+                return Ok(report::after(&mut run));
             }
         }
         // Ctrl-C says 130 as everywhere; `stop_after` was planned.

@@ -275,7 +275,7 @@ impl Run {
             };
             let step = self.trainer.step;
             let report = taken.report;
-            self.state.tokens += taken.rows as u64;
+            (self.state.step, self.state.tokens) = (step, self.state.tokens + taken.rows as u64);
             let loss = report.loss as f64;
             self.state.loss = Some(self.state.loss.map_or(loss, |mean| 0.98 * mean + 0.02 * loss));
             self.log.line(&serde_json::json!({

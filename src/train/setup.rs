@@ -132,8 +132,11 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
     Ok((config, tokenizer, parameters))
 }
 
-/// A trainer for settings, and the bytes that it allocates.
-pub(super) fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters) -> Result<(Trainer, u64)> {
+/// A trainer for settings whose precision is resolved, and the bytes that it allocates.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] where the device has no room for it.
+pub fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters) -> Result<(Trainer, u64)> {
     let capacity = Capacity::for_budget(config, settings.training.rows);
     let options = Options { recompute: settings.training.recompute, ..Options::new(settings.training.precision.resolved().dtype()) };
     let memory = Trainer::bytes(config, capacity, options);

@@ -9,9 +9,11 @@ const COLOURS: [RGBColor; 4] = [RGBColor(24, 90, 157), RGBColor(176, 58, 16), RG
 /// A line behind another.
 const PALE: RGBColor = RGBColor(178, 203, 224);
 
-const SIZE: (u32, u32) = (440, 280);
+const SIZE: (u32, u32) = (400, 262);
 /// A letter of a line's name, roughly, in pixels.
 const LETTER: usize = 7;
+/// Pixels between names of lines that end near each other.
+const APART: i32 = 15;
 
 /// A value that falls or rises by more than this is drawn on a logarithmic axis.
 const LOGARITHMIC_FROM: f64 = 20.0;
@@ -44,6 +46,8 @@ pub struct Curve<'a> {
     pub unit: &'a str,
     /// The lines, up to four of them told apart by colour.
     pub lines: &'a [Line<'a>],
+    /// Whether the axis of the values begins at zero in any case; else it is logarithmic where they fall or rise by a factor of more than 20.
+    pub from_zero: bool,
 }
 
 /// The chart as SVG.
@@ -87,7 +91,7 @@ fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std:
                 .x_desc("step")
                 .axis_desc_style(("sans-serif", 14))
                 .x_label_formatter(&|step| thousands(*step))
-                .y_label_formatter(&|value| if *value >= 1e4 { thousands(*value) } else { super::super::curve::number(*value) })
+                .y_label_formatter(&|value| if *value >= 1e3 { thousands(*value) } else { super::super::curve::number(*value) })
                 .draw()?;
             let mut ends: Vec<(i32, i32, &str, RGBColor)> = Vec::new();
             let mut colours = COLOURS.iter().cycle();
@@ -106,7 +110,7 @@ fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std:
             ends
         }};
     }
-    let mut ends = if low > 0.0 && high / low > LOGARITHMIC_FROM {
+    let mut ends = if !curve.from_zero && low > 0.0 && high / low > LOGARITHMIC_FROM {
         chart!((low * 0.9..high * 1.1).log_scale())
     } else if low.is_finite() {
         let room = ((high - low) * 0.05).max(1e-6 * high.abs().max(1e-6));
@@ -114,12 +118,17 @@ fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std:
     } else {
         chart!(0.0..1.0)
     };
-    // Names that would lie on each other move apart.
+    // Names that would lie on each other move apart, down first, then up from where the axis is.
     ends.sort_by_key(|end| end.1);
-    let mut above = 0;
+    for i in 1..ends.len() {
+        ends[i].1 = ends[i].1.max(ends[i - 1].1 + APART);
+    }
+    let mut lowest = SIZE.1 as i32 - 52;
+    for end in ends.iter_mut().rev() {
+        end.1 = end.1.min(lowest);
+        lowest = end.1 - APART;
+    }
     for (x, y, name, colour) in ends {
-        let y = y.max(above + 15);
-        above = y;
         let style = ("sans-serif", 14).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Center));
         root.draw_text(name, &style, (x + 5, y))?;
     }
@@ -153,7 +162,7 @@ mod tests {
         let falling: Vec<(f64, f64)> = (1..=5000).map(|s| (s as f64, 6.0 / s as f64)).collect();
         for points in [&falling[..], &falling[..1], &[], &[(1.0, f64::NAN), (2.0, 3.0)], &[(5.0, 0.0), (6.0, -1.0)], &[(1.0, 2.0), (1.0, 2.0)], &[(1.0, 0.0)]] {
             let lines = [Line { pale: true, ..Line::new("c", points) }, Line::new("a", points), Line::new("b", points)];
-            let svg = curve_svg(&Curve { title: "loss", unit: "nats", lines: &lines }).unwrap();
+            let svg = curve_svg(&Curve { title: "loss", unit: "nats", lines: &lines, from_zero: false }).unwrap();
             assert!(svg.contains("loss, nats") && !svg.contains("NaN") && svg.len() < 100_000, "{}", svg.len());
         }
         assert!(thinned(&falling).len() <= MOST_POINTS);

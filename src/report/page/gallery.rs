@@ -80,14 +80,33 @@ impl Card<'_> {
     }
 }
 
-/// What was said, its words that are not in the same place of the truth marked.
+/// What was said; its words that are not part of the longest common sequence with the truth are marked.
 fn marked(said: &str, truth: &str) -> String {
-    let truth: Vec<&str> = truth.split_whitespace().collect();
-    let words = said.split_whitespace().enumerate().map(|(i, word)| match truth.get(i) == Some(&word) {
-        true => escape(word),
-        false => format!("<mark>{}</mark>", escape(word)),
-    });
-    words.collect::<Vec<_>>().join(" ")
+    let (said, truth): (Vec<&str>, Vec<&str>) = (said.split_whitespace().collect(), truth.split_whitespace().collect());
+    // Of what fills pages nobody reads the marks, and the table would fill memory.
+    if said.len() * truth.len() > 1 << 20 {
+        return escape(&said.join(" "));
+    }
+    // common[i][j]: the length of that sequence of what was said from word i and of the truth from word j.
+    let mut common = vec![vec![0; truth.len() + 1]; said.len() + 1];
+    for i in (0..said.len()).rev() {
+        for j in (0..truth.len()).rev() {
+            common[i][j] = if said[i] == truth[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+        }
+    }
+    let (mut words, mut j) = (Vec::new(), 0);
+    for (i, word) in said.iter().enumerate() {
+        while j < truth.len() && truth[j] != *word && common[i][j + 1] == common[i][j] {
+            j += 1;
+        }
+        if truth.get(j) == Some(word) {
+            words.push(escape(word));
+            j += 1;
+        } else {
+            words.push(format!("<mark>{}</mark>", escape(word)));
+        }
+    }
+    words.join(" ")
 }
 
 #[cfg(test)]
@@ -97,6 +116,9 @@ mod tests {
     #[test]
     fn wrong_words_are_marked() {
         assert_eq!(marked("a grey <dog> runs", "a grey cat"), "a grey <mark>&lt;dog&gt;</mark> <mark>runs</mark>");
+        assert_eq!(marked("a cat sitting at night", "a cat laying on its back at night"), "a cat <mark>sitting</mark> at night");
+        assert_eq!(marked("night cat", "a cat at night"), "night <mark>cat</mark>");
+        assert_eq!((marked("", "a"), marked("a", "")), (String::new(), "<mark>a</mark>".into()));
         let mut html = String::new();
         Card { said: "a  cat", truth: Some("a cat"), ..Card::default() }.write(&mut html);
         assert!(html.contains("right:") && !html.contains("wrong:"), "spaces do not count: {html}");

@@ -34,7 +34,7 @@ impl From<String> for Cell {
 /// Shares are read to a tenth of a per cent, tiny ones to a hundredth.
 pub(in crate::report) fn percent(share: f64) -> String {
     let decimals = if share > 0.0 && share < 0.001 { 2 } else { 1 };
-    format!("{:.decimals$} %", 100.0 * share)
+    format!("{:.decimals$}\u{a0}%", 100.0 * share)
 }
 
 pub(super) fn table(html: &mut String, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
@@ -90,7 +90,8 @@ pub(super) fn confusion(html: &mut String, caption: &str, names: &[&str], counts
 fn open(html: &mut String, class: &str, caption: &str) {
     let label = escape(caption);
     let class = if class.is_empty() { String::new() } else { format!(" class={class}") };
-    let _ = write!(html, "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table{class}>\n<caption>{label}</caption>\n<thead><tr>");
+    let _ =
+        write!(html, "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table{class}>\n<caption><span>{label}</span></caption>\n<thead><tr>");
 }
 
 #[cfg(test)]
@@ -106,9 +107,9 @@ mod tests {
             &["", "a"],
             &[vec!["row".into(), Cell::Share { share: 0.987, chance: Some(1.0 / 6.0) }], vec!["r".to_string().into(), Cell::Nothing]],
         );
-        assert!(html.contains("<th scope=row>row</th><td class=share style=\"--share:99%;--at:17%\">98.7 %</td>"), "{html}");
+        assert!(html.contains("<th scope=row>row</th><td class=share style=\"--share:99%;--at:17%\">98.7\u{a0}%</td>"), "{html}");
         assert!(html.contains("<td>–</td>"));
-        assert_eq!((percent(0.0), percent(0.0001), percent(1.0)), ("0.0 %".into(), "0.01 %".into(), "100.0 %".into()));
+        assert_eq!((percent(0.0), percent(0.0001), percent(1.0)), ("0.0\u{a0}%".into(), "0.01\u{a0}%".into(), "100.0\u{a0}%".into()));
     }
 
     #[test]

@@ -28,15 +28,23 @@ pub(super) fn add(page: &mut Page, log: &[Value]) -> Result<()> {
     let top = rate.iter().fold(0.0f64, |most, point| most.max(point.1));
     let mean = if speed.is_empty() { 0.0 } else { speed.iter().map(|point| point.1).sum::<f64>() / speed.len() as f64 };
     let charts = [
-        (caption, Curve { title: "loss", unit: "nats per token", lines: &losses }),
+        (caption, Curve { title: "loss", unit: "nats per token", lines: &losses, from_zero: false }),
         (
             format!("Length of the gradient of all parameters before it is clipped, at most {}.", number(most)),
-            Curve { title: "gradient norm", unit: "", lines: &[Line { pale: true, ..Line::new("", &gradient) }, Line::new("", &smooth_gradient)] },
+            Curve {
+                title: "gradient norm",
+                unit: "",
+                lines: &[Line { pale: true, ..Line::new("", &gradient) }, Line::new("", &smooth_gradient)],
+                from_zero: false,
+            },
         ),
-        (format!("Step size of the optimiser, at most {}.", number(top)), Curve { title: "learning rate", unit: "", lines: &[Line::new("", &rate)] }),
+        (
+            format!("Step size of the optimiser, at most {}.", number(top)),
+            Curve { title: "learning rate", unit: "", lines: &[Line::new("", &rate)], from_zero: true },
+        ),
         (
             format!("Rows of the token matrix trained on in a second, on average {}.", super::thousands(mean.round() as usize)),
-            Curve { title: "speed", unit: "tokens per second", lines: &[Line::new("", &speed)] },
+            Curve { title: "speed", unit: "tokens per second", lines: &[Line::new("", &speed)], from_zero: true },
         ),
     ];
     let drawn = charts.iter().map(|(caption, curve)| Ok((caption.as_str(), curve_svg(curve)?))).collect::<Result<Vec<_>>>()?;

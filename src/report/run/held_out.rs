@@ -74,7 +74,7 @@ fn chances(named: &[&str], chance: &(Losses, Scores)) -> Vec<Cell> {
 }
 
 fn header<'a>(named: &[&'a str]) -> Vec<&'a str> {
-    ["", "caption", "next word"].into_iter().chain(named.iter().copied()).collect()
+    ["", "exact caption", "next word"].into_iter().chain(named.iter().copied()).collect()
 }
 
 pub(super) fn accuracy(page: &mut Page, judged: &[Judged]) {
@@ -91,14 +91,13 @@ pub(super) fn accuracy(page: &mut Page, judged: &[Judged]) {
         rows.push(chances(&names, &j.chance));
     }
     page.table("Shares that are right; the mark is at chance", &header(&names), &rows);
-    let meanings = judged.iter().map(|j| {
-        let about = meaning(&j.name).map(|about| format!(" ({about})")).unwrap_or_default();
-        format!("{}: {} samples{about}", j.name, thousands(j.examples.len()))
-    });
-    page.text(&format!("{}.", meanings.collect::<Vec<_>>().join("; ")));
+    page.facts(judged.iter().map(|j| {
+        let about = meaning(&j.name).map(|about| format!(": {about}")).unwrap_or_default();
+        (j.name.as_str(), format!("{} samples{about}", thousands(j.examples.len())))
+    }));
     let attributes = if names.is_empty() { "" } else { " The other columns count where a true caption names such a thing." };
     page.text(&format!(
-        "A caption counts where the model, asked once, says it right word for word; the next word where the true words before it are given.{attributes} \
+        "A caption is exact where the model, asked once, says it right word for word; the next word counts where the true words before it are given.{attributes} \
          Chance is the best that one answer for all samples gets, in hindsight."
     ));
 }

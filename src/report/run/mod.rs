@@ -43,8 +43,8 @@ pub struct Report<'a> {
     pub dataset: std::result::Result<&'a Dataset, &'a str>,
     /// What the model makes of samples, the most telling ones first; or why that is not known.
     pub judged: std::result::Result<&'a [Judged<'a>], &'a str>,
-    /// Where the time of a step goes, where that was measured.
-    pub kernels: Option<Kernels<'a>>,
+    /// Where the time of a step goes, or why that is not known.
+    pub kernels: std::result::Result<&'a Kernels, &'a str>,
 }
 
 impl Report<'_> {
@@ -79,9 +79,10 @@ impl Report<'_> {
                 }
             }
         }
-        if let Some(kernels) = &self.kernels {
-            page.section("Where the time goes");
-            kernels.add(&mut page)?;
+        page.section("Where the time goes");
+        match self.kernels {
+            Ok(kernels) => kernels.add(&mut page)?,
+            Err(why) => page.text(&format!("Not measured: {why}.")),
         }
         page.section("How to do it again");
         self.again(&mut page);

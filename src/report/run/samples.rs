@@ -9,7 +9,7 @@ use crate::model::Config;
 use crate::train::examples::sizes;
 
 /// Samples shown in all.
-const SHOWN: usize = 24;
+const SHOWN: usize = 32;
 /// Bytes of pictures and sounds in all: as text in the page they take a third more.
 const BYTES: usize = 3_300_000;
 /// Of a long sound only its beginning can be played, in seconds.
@@ -30,9 +30,14 @@ pub(super) fn add(page: &mut Page, config: &Config, dataset: &Dataset, judged: &
             cards.push((right[i], card));
         }
         let shown = |of: bool| cards.iter().filter(|(right, _)| *right == of).count();
-        let total = |of: bool| thousands(right.iter().filter(|right| **right == of).count());
+        let total = |of: bool| right.iter().filter(|right| **right == of).count();
+        let (wrong, good) = ((shown(false), thousands(total(false))), (shown(true), thousands(total(true))));
         page.heading(&split.name);
-        page.text(&format!("The first {} of {} that are wrong, and the first {} of {} that are right.", shown(false), total(false), shown(true), total(true)));
+        page.text(&match (wrong.0, good.0) {
+            (_, 0) => format!("All {} are wrong; the first {}.", wrong.1, wrong.0),
+            (0, _) => format!("All {} are right; the first {}.", good.1, good.0),
+            _ => format!("The first {} of {} wrong ones, then the first {} of {} right ones.", wrong.0, wrong.1, good.0, good.1),
+        });
         cards.sort_by_key(|(right, _)| *right);
         let cards: Vec<Card> = cards.into_iter().map(|(_, card)| card).collect();
         page.gallery(&cards);
