@@ -100,13 +100,13 @@ pub(super) fn marks_svg(title: &str, ceilings: &Ceilings, marks: &[Mark]) -> Res
 
 fn draw_marks(svg: &mut String, title: &str, ceilings: &Ceilings, marks: &[Mark]) -> std::result::Result<(), Box<dyn std::error::Error>> {
     const NAMED_FROM: f64 = 0.04;
-    let size = (560, 400);
+    let size = (460, 360);
     let root = SVGBackend::with_string(svg, size).into_drawing_area();
     root.fill(&WHITE)?;
     let marks: Vec<&Mark> = marks.iter().filter(|m| m.intensity > 0.0 && m.flops_per_second > 0.0).collect();
     let points: Vec<_> = marks.iter().map(|m| (m.intensity, m.flops_per_second)).collect();
-    let mut chart = under(&root, title, ceilings, &points, Fonts { title: 16, axis: 14, label: 14, margin: 8, left: 60 })?;
-    chart.draw_series(marks.iter().zip(&points).map(|(m, &at)| Circle::new(at, (3.0 + 22.0 * m.share.sqrt()) as i32, COLOURS[0].mix(0.45).filled())))?;
+    let mut chart = under(&root, title, ceilings, &points, Fonts { title: 16, axis: 14, label: 14, margin: 8, left: 58 })?;
+    chart.draw_series(marks.iter().zip(&points).map(|(m, &at)| Circle::new(at, (3.0 + 18.0 * m.share.sqrt()) as i32, COLOURS[0].mix(0.45).filled())))?;
     let mut named: Vec<(i32, i32, &str)> = Vec::new();
     for (m, at) in marks.iter().zip(&points).filter(|(m, _)| m.share >= NAMED_FROM) {
         let (x, y) = chart.backend_coord(at);

@@ -29,13 +29,13 @@ pub fn walk_page(walk: &Walk) -> Result<Page> {
     page.section("Who sees whom");
     page.figure(
         &visible(walk),
-        "Row i (down) looks at row j (across) where it is dark: words and frames at what is before them, a picture's patches at each other.",
+        "Row i (down) looks at row j (across) where it is coloured: words and frames at what is before them, a picture's patches at each other.",
     );
     for phase in [Phase::Forward, Phase::Loss, Phase::Backward, Phase::Update] {
         page.section(match phase {
             Phase::Forward => "Forward",
             Phase::Loss => "The loss",
-            Phase::Backward => "Backward: the gradients on their way back",
+            Phase::Backward => "Backward",
             _ => "The update",
         });
         for (_, part, spans) in walk.step.groups().into_iter().filter(|(of, ..)| *of == phase) {
@@ -199,7 +199,7 @@ pub fn digits(values: &[f64]) -> String {
 pub fn digit(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
-        v if v >= 1e5 || v < 1e-3 => format!("{value:.2e}"),
+        v if !(1e-3..1e5).contains(&v) => format!("{value:.2e}"),
         v if v >= 100.0 => format!("{value:.1}"),
         _ => format!("{value:.4}"),
     }

@@ -141,7 +141,8 @@ pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) 
     let (report, mut step) = trace::record(&device, options, || trainer.step(&batch))?;
     step.formula = Some(crate::model::flops(&config, &batch));
     let losses = trainer.activations().row_losses().read_f64()?;
-    let token = |id: u32| tokenizer.token(id).unwrap_or_else(|| format!("#{id}"));
+    // A byte-level vocabulary writes the space before a word as Ġ.
+    let token = |id: u32| tokenizer.token(id).map_or_else(|| format!("#{id}"), |token| token.trim_start_matches('Ġ').to_string());
     let rows = shown(&sequence, &batch, &losses, token);
     Ok(Walk {
         name: example.name,

@@ -12,6 +12,8 @@ const PALE: RGBColor = RGBColor(178, 203, 224);
 const SIZE: (u32, u32) = (400, 262);
 /// A letter of a line's name, roughly, in pixels.
 const LETTER: usize = 7;
+/// Pixels between names of lines that end near each other.
+const APART: i32 = 15;
 
 /// A value that falls or rises by more than this is drawn on a logarithmic axis.
 const LOGARITHMIC_FROM: f64 = 20.0;
@@ -116,12 +118,17 @@ fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std:
     } else {
         chart!(0.0..1.0)
     };
-    // Names that would lie on each other move apart.
+    // Names that would lie on each other move apart, down first, then up from where the axis is.
     ends.sort_by_key(|end| end.1);
-    let mut above = 0;
+    for i in 1..ends.len() {
+        ends[i].1 = ends[i].1.max(ends[i - 1].1 + APART);
+    }
+    let mut lowest = SIZE.1 as i32 - 52;
+    for end in ends.iter_mut().rev() {
+        end.1 = end.1.min(lowest);
+        lowest = end.1 - APART;
+    }
     for (x, y, name, colour) in ends {
-        let y = y.max(above + 15);
-        above = y;
         let style = ("sans-serif", 14).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Center));
         root.draw_text(name, &style, (x + 5, y))?;
     }
