@@ -1,6 +1,7 @@
 //! Looking inside: weights against the oracle and the fused kernel, gradients against finite differences, the logit lens against the
 //! model's own logits; and the page, in a browser.
 
+#[allow(dead_code)] // the reports' test has use for all of it
 mod chromium;
 mod common;
 
@@ -115,10 +116,14 @@ fn sample(config: &Config) -> (Sequence, Vec<(usize, u32)>) {
 
 /// Weights large enough that pictures and sounds matter.
 fn parameters(config: &Config, device: &Device, dtype: DType) -> Parameters {
+    enlarged(config, device, dtype, 6.0)
+}
+
+fn enlarged(config: &Config, device: &Device, dtype: DType, by: f64) -> Parameters {
     let mut parameters = Parameters::init(config, device, dtype, 7).unwrap();
     for tensor in parameters.each_mut() {
         if tensor.shape().dims().len() > 1 {
-            let larger: Vec<f64> = tensor.read_f64().unwrap().iter().map(|x| 6.0 * x).collect();
+            let larger: Vec<f64> = tensor.read_f64().unwrap().iter().map(|x| by * x).collect();
             tensor.write_f64(&larger).unwrap();
         }
     }
@@ -130,7 +135,8 @@ fn parameters(config: &Config, device: &Device, dtype: DType) -> Parameters {
 #[test]
 fn gradients_of_the_log_probability_are_its_slopes() {
     let config = tiny();
-    let p = parameters(&config, &Device::Cpu, DType::F64);
+    // Smooth over a few steps of a pixel's value, the smallest that there are.
+    let p = enlarged(&config, &Device::Cpu, DType::F64, 3.0);
     let (sequence, words) = sample(&config);
     let mut inside = Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &words).unwrap();
     let said = inside.log_probabilities().unwrap();
@@ -142,8 +148,11 @@ fn gradients_of_the_log_probability_are_its_slopes() {
             change(&mut changed);
             Inside::new(&config, &p, PLACEHOLDERS, &[changed], &[(row, id)]).unwrap().log_probabilities().unwrap()[0]
         };
-        // Five points: an error of the fourth order in the step.
-        let slope = |at: &dyn Fn(f64) -> f64, step: f64| (8.0 * (at(step) - at(-step)) - (at(2.0 * step) - at(-2.0 * step))) / (12.0 * step);
+        // Seven points: an error of the sixth order in the step.
+        let slope = |at: &dyn Fn(f64) -> f64, step: f64| {
+            let difference = |n: f64| at(n * step) - at(-n * step);
+            (45.0 * difference(1.0) - 9.0 * difference(2.0) + difference(3.0)) / (60.0 * step)
+        };
         let check = |what: &str, element: usize, found: f64, slope: f64, scale: f64| {
             assert!((found - slope).abs() <= 1e-5 * scale, "word {word}, {what} {element}: {found}, but the slope is {slope}");
         };

@@ -377,7 +377,7 @@ fn probe_shows_where_things_lie_and_says_what_is_wrong() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     for part in [
         "patch",
-        "\n6,6 ",
+        "  6,6 ",
         "0.48 s",
         "level 1",
         "picture and sound",

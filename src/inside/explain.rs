@@ -21,9 +21,11 @@
 //! ```
 
 use super::Inside;
+use crate::data::tokenizer::Tokenizer;
 use crate::describe::{Answer, Question};
 use crate::error::{Error, Result};
 use crate::model::batch::{Row, Sequence};
+use crate::model::{Config, Parameters};
 use crate::train::ModelFolder;
 use crate::train::examples::placeholders;
 
@@ -104,7 +106,14 @@ pub struct Shares {
 /// [`Error::Usage`] where the question had neither a picture nor a sound; [`Error::OutOfMemory`] where the device has no room for a
 /// forward pass of which everything is kept.
 pub fn explain(model: &ModelFolder, question: &Question, answer: &Answer) -> Result<Explanation> {
-    let (config, prompt) = (&model.config, question.prompt());
+    explain_ids(&model.config, &model.parameters, &model.tokenizer, question.prompt(), &answer.ids)
+}
+
+/// As [`explain`], for the words `ids` that a model made after a prompt.
+///
+/// # Errors
+/// As there.
+pub fn explain_ids(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt: &Sequence, ids: &[u32]) -> Result<Explanation> {
     if prompt.pixels.is_none() && prompt.mel.is_none() {
         return Err(Error::Usage("nothing to explain: expected a picture or a sound, over which attention and gradients are laid".into()));
     }
@@ -116,15 +125,11 @@ pub fn explain(model: &ModelFolder, question: &Question, answer: &Answer) -> Res
         rows: a.rows(),
         stride: (0..a.layers).map(|layer| a.stride(layer)).product(),
     });
-    let words = match answer.ids.as_slice() {
-        [] => Vec::new(),
-        ids => words(model, prompt, ids)?,
-    };
+    let words = if ids.is_empty() { Vec::new() } else { words(config, parameters, tokenizer, prompt, ids)? };
     Ok(Explanation { picture, sound, layers: config.num_hidden_layers, heads: config.num_attention_heads, words })
 }
 
-fn words(model: &ModelFolder, prompt: &Sequence, ids: &[u32]) -> Result<Vec<Word>> {
-    let config = &model.config;
+fn words(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt: &Sequence, ids: &[u32]) -> Result<Vec<Word>> {
     let (layers, heads) = (config.num_hidden_layers, config.num_attention_heads);
     // The last word has no row: nothing was made after it.
     let mut sample = prompt.clone();
@@ -132,15 +137,14 @@ fn words(model: &ModelFolder, prompt: &Sequence, ids: &[u32]) -> Result<Vec<Word
     let rows: Vec<usize> = (0..ids.len()).map(|i| prompt.rows.len() - 1 + i).collect();
     let predicted: Vec<(usize, u32)> = rows.iter().copied().zip(ids.iter().copied()).collect();
     let kinds: Vec<Row> = sample.rows.clone();
-    let special = model.tokenizer.special();
-    let mut inside = Inside::new(config, &model.parameters, placeholders(&special), &[sample], &predicted)?;
+    let mut inside = Inside::new(config, parameters, placeholders(&tokenizer.special()), &[sample], &predicted)?;
 
     let mut words: Vec<Word> = Vec::with_capacity(ids.len());
     for &(row, id) in &predicted {
         let gradient = inside.gradient(row, id)?;
         let short = |values: Vec<f64>| values.into_iter().map(|x| x as f32).collect();
         words.push(Word {
-            text: model.tokenizer.decode(&[id])?,
+            text: tokenizer.decode(&[id])?,
             id,
             probability: gradient.log_probability.exp(),
             picture: Vec::new(),

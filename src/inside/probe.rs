@@ -311,7 +311,7 @@ pub fn single_token(tokenizer: &Tokenizer, word: &str) -> Result<u32> {
 /// What a token is called: its text, or its name where it has none.
 fn name_of(tokenizer: &Tokenizer, id: u32) -> String {
     let text = tokenizer.decode(&[id]).unwrap_or_default();
-    let readable = !text.trim().is_empty() && !text.contains(char::REPLACEMENT_CHARACTER);
+    let readable = !text.trim().is_empty() && !text.contains(|c: char| c == char::REPLACEMENT_CHARACTER || c.is_control());
     if readable { text } else { tokenizer.token(id).unwrap_or_else(|| format!("#{id}")) }
 }
 

@@ -170,7 +170,9 @@ fn row_name(place: &str) -> String {
     if place.is_empty() { String::new() } else { format!("{place}: ") }
 }
 
+/// Text for XML, which has no place for most control characters.
 fn escape(text: &str) -> String {
+    let text = text.replace(char::is_control, "\u{fffd}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -193,7 +195,7 @@ mod tests {
     fn a_drawing_holds_everything_as_text() {
         let near = |word: &str| vec![Near { word: word.into(), id: 1, probability: 0.5 }];
         let row = vec![near("cat"), near("<eoi>")];
-        let seen = Seen { name: "a<b.png".into(), columns: 2, places: vec!["1,1".into(), "1,2".into()], rows: vec![row.clone(), row] };
+        let seen = Seen { name: "a<b\u{1}.png".into(), columns: 2, places: vec!["1,1".into(), "1,2".into()], rows: vec![row.clone(), row] };
         let axis = Axis { positive: vec!["cat".into()], negative: vec!["owl".into()] };
         let at = |of: &str, at: &[f64]| Position { of: of.into(), at: at.into() };
         let positions = vec![at("picture", &[0.2, 3.0]), at("cat", &[1.0, 1.0]), at("owl", &[-1.0, f64::NAN])];
@@ -209,7 +211,7 @@ mod tests {
         };
         let svg = probe_svg(&probe);
         for part in [
-            "a&lt;b.png",
+            "a&lt;b\u{fffd}.png",
             ">cat<",
             "&lt;eoi&gt;",
             "picture and word, centred −0.50",
