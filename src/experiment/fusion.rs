@@ -314,7 +314,7 @@ impl Fusion {
     pub fn svg(&self) -> Result<String> {
         let chance = evaluate::chance().attributes.values().sum::<f64>() / words::ATTRIBUTE.len() as f64;
         super::chart::bars(&super::chart::Bars {
-            title: format!("Native or added later? {} steps each, {} seeds", self.budget.steps, self.seeds()),
+            title: format!("Native or added later? {} steps each, seeds: {}", self.budget.steps, self.seeds()),
             y: "attributes right".into(),
             groups: SPLITS.map(String::from).into(),
             series: Arm::ALL.map(|arm| (arm.name().into(), SPLITS.map(|split| self.values(arm, split, false)).into())).into(),
