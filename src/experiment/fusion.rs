@@ -46,10 +46,12 @@ pub enum Arm {
     /// All modalities from the first step.
     Native,
     /// Text first, then pictures and sounds into a frozen decoder.
+    #[serde(rename = "late_frozen")]
     Frozen,
     /// Text first, then pictures and sounds, everything learning.
     Late,
     /// The batches of `Late`, mixed from the first step.
+    #[serde(rename = "native_equal")]
     Equal,
 }
 
