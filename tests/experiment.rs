@@ -230,7 +230,7 @@ fn eval_asks_a_model_without_ears_whether_it_can_hear() {
     let text = std::fs::read_to_string(&table).unwrap();
     let few: Vec<&str> = text.lines().enumerate().filter(|(i, line)| line.contains("prompt") || i % 100 == 0).map(|(_, line)| line).collect();
     std::fs::write(&table, few.join("\n") + "\n").unwrap();
-    let trained = program(&["train", &data, "--out", &model, "--steps", "40", "--device", "cpu", "--set", "sounds=false", "--set", "rows=200"]);
+    let trained = program(&["train", &data, "--out", &model, "--steps", "150", "--device", "cpu", "--set", "sounds=false", "--set", "rows=200"]);
     assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
     let printed = program(&["eval", &model, &data, "--device", "cpu", "--json", &scores]);
     let printed = String::from_utf8(printed.stdout).unwrap();

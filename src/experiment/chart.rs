@@ -35,8 +35,11 @@ fn draw(svg: &mut String, bars: &Bars) -> std::result::Result<(), Box<dyn std::e
     let root = SVGBackend::with_string(svg, (960, 520)).into_drawing_area();
     root.fill(&WHITE)?;
     let groups = bars.groups.len().max(1);
-    let mut chart =
-        ChartBuilder::on(&root).caption(&bars.title, ("sans-serif", 22)).margin(16).y_label_area_size(64).build_cartesian_2d(0.0..groups as f64, -0.08..1.3)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(&bars.title, ("sans-serif", 22))
+        .margin(16)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..groups as f64, -0.08..1.45)?;
     chart
         .configure_mesh()
         .disable_x_mesh()

@@ -46,10 +46,12 @@ pub enum Arm {
     /// All modalities from the first step.
     Native,
     /// Text first, then pictures and sounds into a frozen decoder.
+    #[serde(rename = "late_frozen")]
     Frozen,
     /// Text first, then pictures and sounds, everything learning.
     Late,
     /// The batches of `Late`, mixed from the first step.
+    #[serde(rename = "native_equal")]
     Equal,
 }
 
@@ -314,7 +316,7 @@ impl Fusion {
     pub fn svg(&self) -> Result<String> {
         let chance = evaluate::chance().attributes.values().sum::<f64>() / words::ATTRIBUTE.len() as f64;
         super::chart::bars(&super::chart::Bars {
-            title: format!("Native or added later? {} steps each, {} seeds", self.budget.steps, self.seeds()),
+            title: format!("Native or added later? {} steps each, seeds: {}", self.budget.steps, self.seeds()),
             y: "attributes right".into(),
             groups: SPLITS.map(String::from).into(),
             series: Arm::ALL.map(|arm| (arm.name().into(), SPLITS.map(|split| self.values(arm, split, false)).into())).into(),

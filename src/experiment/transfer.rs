@@ -300,7 +300,7 @@ impl Transfer {
         let learned = |variant: Variant, kind: Kind| self.values(variant, kind, |usual, turned| (usual.learned + turned.learned) / 2.0);
         let groups = |of: &dyn Fn(Variant) -> Vec<f64>| Variant::ALL.iter().map(|variant| of(*variant)).collect();
         super::chart::bars(&super::chart::Bars {
-            title: format!("Does knowledge cross? {} steps each, {} seeds, both runs", self.budget.steps, self.seeds()),
+            title: format!("Does knowledge cross? {} steps each, seeds: {}, both runs", self.budget.steps, self.seeds()),
             y: "answers right, facts as told and reversed".into(),
             groups: Variant::ALL.map(|variant| variant.name().into()).into(),
             series: vec![

@@ -118,12 +118,12 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
     } else {
         let split = Split::new(settings, dataset);
         let rows = dataset.rows().iter().filter(|row| split.trains(row));
-        let (captions, prompts): (Vec<_>, Vec<_>) = rows.map(|row| (row.text.as_deref(), row.prompt.as_deref())).unzip();
-        if captions.iter().all(Option::is_none) {
+        let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
+        if captions.is_empty() {
             let what = format!("no caption to train on: expected rows with `text` and, where any row has a `split`, some of {:?}", settings.data.train_split);
             return Err(Error::file(&settings.data.path, what));
         }
-        Tokenizer::train(captions.into_iter().chain(prompts).flatten(), settings.data.max_vocabulary)?
+        Tokenizer::train(captions, settings.data.max_vocabulary)?
     };
     let special = tokenizer.special();
     let config = Config { bos_token_id: Some(special.bos), eos_token_id: Some(special.eos), ..settings.model_config(tokenizer.vocabulary()) };

@@ -45,7 +45,7 @@ pub const SECTIONS: [Section; 5] = [
         &[
             ("path", "The data set: a folder, or shards. `trimodal train DATA` sets it."),
             ("train_split", "The split that is trained on, where rows name one; a data set without splits is trained on whole."),
-            ("tokenizer", "A tokenizer.json to use; empty to train one on the captions and prompts."),
+            ("tokenizer", "A tokenizer.json to use; empty to train one on the captions."),
             ("max_vocabulary", "Tokens that a trained tokenizer has at most."),
             (
                 "hide",
