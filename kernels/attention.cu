@@ -21,6 +21,17 @@
 //   4  o           [Nq, H, d]        f32|bf16  overwritten
 //   5  lse         [Nq, H]           f32       overwritten
 //   6  dims        by value
+// weights        block 128, one weight per thread, grid = ceil(R · H · Nk / 128)
+//   0  q           [Nq, H, d]        f32|bf16  read
+//   1  k           [Nk, Hkv, d]      f32|bf16  read
+//   2  lse         [Nq, H]           f32       read (what forward wrote)
+//   3  visible     [Nq, 2]           i32       read
+//   4  row         [R]               i32       read (rows of q; one outside 0..Nq gets zeros)
+//   5  p           [R, H, Nk]        f32       overwritten
+//   6  dims        by value
+//
+// weights, _bf16 write what the others never hold: the rows p = exp(scale · q·k − lse) of those who want to look, 0 outside
+// `visible`.
 //
 // The ladder. Each rung is one idea away from the last:
 //   forward_naive, _bf16   a warp walks its row's keys one by one; lanes share the head's elements.
@@ -48,8 +59,8 @@ struct Dims {
     unsigned kv_heads;  // Hkv
     float scale;
     unsigned head_dim;  // d
-    unsigned padding0;
-    unsigned padding1;
+    unsigned rows;      // R, of weights
+    unsigned padding;
 };
 
 constexpr unsigned BLOCK = 128;
@@ -630,6 +641,34 @@ __device__ inline void forward_mma(const bf16* __restrict__ q, const bf16* __res
     store_rows<D, ROWS>(tiles[0], o, first, dims.queries, dims.heads, head, dims.head_dim);
 }
 
+// ── Weights to look at ───────────────────────────────────────────────────────────────────────────────────────────────
+
+// One weight, recomputed from the row's lse. A negative row is a large number, and not there either.
+template <typename T>
+__device__ inline void weight(const T* __restrict__ q, const T* __restrict__ k, const float* __restrict__ lse, const int2* __restrict__ visible,
+                              const int* __restrict__ row, float* __restrict__ p, const Dims& dims) {
+    const unsigned index = blockIdx.x * BLOCK + threadIdx.x;
+    if (index >= dims.rows * dims.heads * dims.keys) {
+        return;
+    }
+    const unsigned key = index % dims.keys;
+    const unsigned head = index / dims.keys % dims.heads;
+    const unsigned asked = row[index / dims.keys / dims.heads];
+    const unsigned kv_head = head / (dims.heads / dims.kv_heads);
+    const uint2 seen = interval(visible, asked, dims);
+    float value = 0.0f;
+    if (key >= seen.x && key < seen.y) {
+        const T* query = q + (size_t)(asked * dims.heads + head) * dims.head_dim;
+        const T* other = k + (size_t)(key * dims.kv_heads + kv_head) * dims.head_dim;
+        float score = 0.0f;
+        for (unsigned c = 0; c < dims.head_dim; c++) {
+            score = fmaf(widen(query[c]), widen(other[c]), score);
+        }
+        value = exp2_fast((score * dims.scale - lse[asked * dims.heads + head]) * LOG2E);
+    }
+    p[index] = value;
+}
+
 // ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 extern "C" __global__ void __launch_bounds__(128) forward_naive(
@@ -702,4 +741,16 @@ extern "C" __global__ void __launch_bounds__(128) forward_d128_bf16(
     const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
     float* __restrict__ lse, Dims dims) {
     forward_mma<128>(q, k, v, visible, o, lse, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) weights(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ lse, const int2* __restrict__ visible,
+    const int* __restrict__ row, float* __restrict__ p, Dims dims) {
+    weight(q, k, lse, visible, row, p, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) weights_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const float* __restrict__ lse, const int2* __restrict__ visible,
+    const int* __restrict__ row, float* __restrict__ p, Dims dims) {
+    weight(q, k, lse, visible, row, p, dims);
 }

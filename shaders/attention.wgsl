@@ -22,6 +22,17 @@
 //   5  lse         [Nq, H]           f32   overwritten
 //   6  dims        uniform
 //
+// weights        block 64, one weight per thread, grid = ceil(R · H · Nk / 64)
+//   0  q           [Nq, H, d]        f32   read
+//   1  k           [Nk, Hkv, d]      f32   read
+//   2  lse         [Nq, H]           f32   read (what forward wrote)
+//   3  visible     [Nq, 2]           i32   read
+//   4  row         [R]               i32   read (rows of q; one outside 0..Nq gets zeros)
+//   5  p           [R, H, Nk]        f32   overwritten
+//   6  dims        uniform
+//
+// weights writes what the others never hold: the rows p = exp(scale · q·k − lse) of those who want to look, 0 outside `visible`.
+//
 // Limits: 1 ≤ d ≤ 128 (HEAD_DIM), H a multiple of Hkv, every tensor < 2³¹ elements. q, k and v are bound as vec4: their
 // buffers end on a multiple of 16 bytes. Shared memory: 16 · (TILE_Q + TILE_K) · STRIDE + 4 · TILE_Q · (TILE_K + 2) bytes.
 // FLOPs: 4 · d per pair of a row and a key that it sees, per head.
@@ -33,8 +44,8 @@ struct Dims {
     kv_heads: u32,         // Hkv
     scale: f32,
     head_dim: u32,         // d = HEAD_DIM
-    padding0: u32,
-    padding1: u32,
+    rows: u32,             // R, of weights
+    padding: u32,
 }
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
@@ -44,6 +55,10 @@ struct Dims {
 @group(0) @binding(4) var<storage, read_write> o: array<f32>;
 @group(0) @binding(5) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(6) var<uniform> dims: Dims;
+// Those of weights that are others than forward's.
+@group(0) @binding(2) var<storage, read> w_lse: array<f32>;
+@group(0) @binding(4) var<storage, read> w_row: array<i32>;
+@group(0) @binding(5) var<storage, read_write> w_p: array<f32>;
 
 const HEAD_DIM: u32 = 64u;
 const TILE_Q: u32 = 32u;
@@ -307,4 +322,28 @@ fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
         o[index * HEAD_DIM + i] = out[i / 4u][i % 4u] * inverse;
     }
     lse[index] = select(LOW, maximum + log(total), sees);
+}
+
+// One weight, recomputed from the row's lse. A negative row is a large number, and not there either.
+@compute @workgroup_size(BLOCK)
+fn weights(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * BLOCK + thread;
+    if index >= dims.rows * dims.heads * dims.keys {
+        return;
+    }
+    let key = index % dims.keys;
+    let head = index / dims.keys % dims.heads;
+    let row = u32(w_row[index / dims.keys / dims.heads]);
+    let kv_head = head / (dims.heads / dims.kv_heads);
+    let seen = interval(row);
+    var p = 0.0;
+    if key >= seen.x && key < seen.y {
+        var score = 0.0;
+        for (var c = 0u; c < D4; c++) {
+            score += dot(q4(row * dims.heads + head, c), k4(key * dims.kv_heads + kv_head, c));
+        }
+        p = exp(score * dims.scale - w_lse[row * dims.heads + head]);
+    }
+    w_p[index] = p;
 }

@@ -40,6 +40,13 @@ pub struct Question {
     given: Vec<u32>,
 }
 
+impl Question {
+    /// The rows that the model is given, and the picture and the sound behind them.
+    pub fn prompt(&self) -> &Sequence {
+        &self.prompt
+    }
+}
+
 /// What a model said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {

@@ -9,6 +9,7 @@
 //! - [`data`]: data folders, pictures, sounds, the tokenizer, and the generated data set Meadow.
 //! - [`train`]: a training step on one screen, the loop around it, evaluation, the model's folder.
 //! - [`describe`]: what a model says about pictures and sounds from files.
+//! - [`inside`]: what goes on in a model meanwhile: attention, gradients of what it was shown, the words nearest to its rows.
 //! - [`check`]: every operation against the float64 oracle.
 //! - [`bench`]: what every kernel takes, beside what the device does at best.
 //! - [`trace`]: one training step, launch by launch.
@@ -28,6 +29,7 @@ pub mod describe;
 pub mod device;
 pub mod emulator;
 pub mod error;
+pub mod inside;
 pub mod model;
 pub mod ops;
 #[cfg(feature = "cli")]

@@ -86,7 +86,7 @@ fn help_lists_every_command_and_teaches() {
     let help = trimodal(&["--help"]);
     assert!(help.status.success());
     let help = text(&help.stdout);
-    for command in ["demo", "train", "describe", "eval", "meadow", "devices", "check", "bench", "emulate", "dump"] {
+    for command in ["demo", "train", "describe", "probe", "eval", "meadow", "devices", "check", "bench", "emulate", "dump"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
         let own = text(&trimodal(&["help", command]).stdout);
         assert!(own.contains("Examples:"), "{command}");
@@ -329,6 +329,87 @@ fn describe_says_what_is_wrong() {
     assert!(error(1, &["describe", &deaf, "--device", "cpu", "--image", "none.png"]).contains("none.png: there is no such file"));
     let output = trimodal(&["describe", &deaf, "--prompt", "a", "--top-k", "-1"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// What describe says stays the same; beside it stands a page that explains every word.
+#[test]
+fn describe_explains_where_its_words_come_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let m = model(&folder.path().join("model"), &["a fluffy cat", "a cat purring"], true);
+    let (image, wav, out) = (path("a.png"), path("s.wav"), path("why.html"));
+    fs::write(&image, meadow::png(&meadow::picture(&words::HEADLINE, 0, 4, 0)).unwrap()).unwrap();
+    fs::write(&wav, meadow::wav(&meadow::sound(&words::HEADLINE, 0, 4, 0)).unwrap()).unwrap();
+    let run = |rest: &[&str]| trimodal(&[&["describe", &m, "--device", "cpu", "--max-tokens", "6", "--image", &image, "--audio", &wav], rest].concat());
+    let (said, explained) = (run(&[]), run(&["--explain", &out]));
+    assert!(explained.status.success(), "{}", text(&explained.stderr));
+    assert_eq!(said.stdout, explained.stdout);
+    assert!(text(&explained.stderr).contains("why.html"));
+    let html = fs::read_to_string(&out).unwrap();
+    let made = documents(&run(&["--json", "--explain", &out]))[0]["tokens"].as_array().unwrap().len();
+    assert_eq!(html.matches("<button").count(), made);
+    assert!(html.contains(&format!("a.png + {wav}")) && html.contains("picture-gradient") && html.contains("sound-attention"));
+    // Two pictures, two sections; the emulator runs the same kernels as a GPU.
+    let both = trimodal(&["describe", &m, "--device", "emulator", "--max-tokens", "1", "--image", &image, "--image", &image, "--explain", &out]);
+    assert!(both.status.success(), "{}", text(&both.stderr));
+    assert_eq!(fs::read_to_string(&out).unwrap().matches("<section").count(), 2);
+
+    let wrong = |code: i32, rest: &[&str]| error(code, &[&["describe", &m, "--device", "cpu", "--max-tokens", "1"], rest].concat());
+    assert!(wrong(2, &["--prompt", "a", "--explain", &out]).contains("--explain: there is nothing to lay attention over"));
+    let message = text(&trimodal(&["describe", &m, "--device", "cpu", "--max-tokens", "1", "--image", &image, "--explain", "/no/such/folder/x.html"]).stderr);
+    assert!(message.contains("/no/such/folder/x.html: cannot write"), "{message}");
+}
+
+#[test]
+fn probe_shows_where_things_lie_and_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let captions = ["a fluffy cat", "a dog and an owl purring"];
+    let m = model(&folder.path().join("model"), &captions, true);
+    // Larger than the model's 48 pixels, and no square: it is scaled and cropped, as describe does it.
+    let (image, wav, svg) = (path("a.png"), path("s.wav"), path("probe.svg"));
+    let large = trimodal::data::Picture { width: 120, height: 90, rgb: (0..120 * 90 * 3).map(|i| (i % 251) as u8).collect() };
+    fs::write(&image, meadow::png(&large).unwrap()).unwrap();
+    fs::write(&wav, meadow::wav(&meadow::sound(&words::HEADLINE, 0, 4, 0)).unwrap()).unwrap();
+    let run = |rest: &[&str]| trimodal(&[&["probe", &m, "--device", "cpu"], rest].concat());
+    let output = run(&["--image", &image, "--audio", &wav, "--word", "cat", "--axis", "cat,dog:owl", "--svg", &svg]);
+    let tables = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for part in [
+        "patch",
+        "  6,6 ",
+        "0.48 s",
+        "level 1",
+        "picture and sound",
+        "  centred",
+        "On the axis from owl (−1) to cat, dog (+1)",
+        "Of the sound the model says “",
+        "Vectors: each is run alone",
+    ] {
+        assert!(tables.contains(part), "{part}: {tables}");
+    }
+    assert!(fs::read_to_string(&svg).unwrap().starts_with("<svg"));
+    let json: serde_json::Value = serde_json::from_slice(&run(&["--word", "cat", "--axis", "cat:owl", "--nearest", "2", "--json"]).stdout).expect("JSON");
+    assert_eq!((json["levels"].as_u64(), json["word"]["rows"][0][0].as_array().unwrap().len()), (Some(2), 2));
+    assert_eq!((&json["axis"]["positive"][0], &json["axis"]["positions"][1]["of"]), (&"cat".into(), &"cat".into()));
+    assert!(json.get("picture").is_none() && json["cosines"].as_array().unwrap().is_empty());
+
+    let wrong = |rest: &[&str]| error(2, &[&["probe", &m, "--device", "cpu"], rest].concat());
+    assert!(wrong(&[]).contains("nothing to probe: give --image"));
+    assert!(wrong(&["--axis", "cat:owl"]).contains("nothing to probe: give --image"));
+    assert!(wrong(&["--word", "cat", "--nearest", "0"]).contains("--nearest: expected at least 1"));
+    let several = wrong(&["--word", "zebra"]);
+    assert!(several.contains("\"zebra\" is no single token of this model, but 6: ") && several.contains("\"z\" \"e\""), "{several}");
+    assert!(wrong(&["--word", "a cat"]).contains("but 2: \"Ġa\" \"Ġcat\""));
+    assert!(wrong(&["--word", "<eos>"]).contains("special token <eos>"));
+    for axis in ["cat", "cat:", "cat:dog:owl", "cat,:dog", "cat:cat"] {
+        assert!(wrong(&["--word", "cat", "--axis", axis]).contains(&format!("--axis {axis:?}: expected two sets of words, as in cat,dog:owl,frog")));
+    }
+    assert!(wrong(&["--word", "cat", "--axis", "cat:zebra"]).contains("\"zebra\" is no single token"));
+    assert!(error(1, &["probe", &m, "--device", "cpu", "--image", "none.png"]).contains("none.png: there is no such file"));
+    let deaf = model(&folder.path().join("deaf"), &captions, false);
+    assert!(error(2, &["probe", &deaf, "--device", "cpu", "--audio", &wav]).contains("this model has no ears"));
+    assert!(error(1, &["probe", &path("nowhere"), "--device", "cpu", "--word", "cat"]).contains("there is no such folder"));
 }
 
 #[test]

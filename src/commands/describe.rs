@@ -10,7 +10,9 @@ use tempfile::NamedTempFile;
 use trimodal::data::{Content, Limits};
 pub(super) use trimodal::describe::example;
 use trimodal::describe::{Answer, Describer};
+use trimodal::inside::explain::explain;
 use trimodal::model::generate::Sampling;
+use trimodal::report::page::Page;
 use trimodal::train::ModelFolder;
 use trimodal::{DType, Error, Result};
 
@@ -21,6 +23,7 @@ Examples:
   trimodal describe my-model --image cat.jpg --image dog.jpg --audio purr.wav
   trimodal describe my-model --audio purr.wav --prompt \"a fluffy\"
   trimodal describe my-model --image cat.jpg --temperature 0.8 --top-p 0.9 --seed 7
+  trimodal describe my-model --image cat.jpg --audio purr.wav --explain why.html
   curl -s https://example.org/cat.jpg | trimodal describe my-model --image - --json
 
 Pictures (PNG, JPEG) are scaled and cropped to the model's size, sounds (WAV of any rate) resampled, mixed to one channel \
@@ -32,7 +35,11 @@ single one goes with each of the others.
 
 --json prints one JSON document per line: `image` and `audio` (the files, where given), `prompt`, `text` (with the prompt), \
 `tokens` and `token_ids` (what the model made), `finish` (\"end\": it came to an end by itself; \"length\": it was stopped at \
---max-tokens or at the length that it was built for), `device`.";
+--max-tokens or at the length that it was built for), `device`.
+
+--explain writes a page that shows where each word comes from: the attention of every layer and head over the picture and the \
+spectrogram, and the gradient of the word's log-probability with respect to the pixels and the mel frames. What is shown of a word \
+is what the row before it took in: that is where the word was made. The page is one file that needs no network.";
 
 /// Say what is in pictures, sounds, or both
 #[derive(Args)]
@@ -68,9 +75,17 @@ pub struct Describe {
     /// Print JSON, one document per line: the text and its tokens
     #[arg(long)]
     json: bool,
+    /// Write a page that shows where each word comes from, laid over the picture and the spectrogram
+    #[arg(long, value_name = "OUT.html")]
+    explain: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArguments,
 }
+
+/// What the page of `--explain` begins with.
+const LEAD: &str = "Each word is made from the row of the token matrix before it. Choose a word: the overlays show how much of that row's \
+attention each patch of the picture and each frame of the sound got, in any layer and head, and how the word's log-probability changes with \
+each pixel and each mel value. The weights are those of the model's own kernels, recomputed from the log-sum-exp that they saved.";
 
 /// Descriptions that are made at a time: words appear as they are made, so that more would only make the first ones later.
 const AT_ONCE: usize = 8;
@@ -82,12 +97,16 @@ impl Describe {
         if self.image.is_empty() && self.audio.is_empty() && prompt.is_empty() {
             return Err(Error::Usage("nothing to describe: give --image FILE, --audio FILE or both".into()));
         }
+        if self.explain.is_some() && self.image.is_empty() && self.audio.is_empty() {
+            return Err(Error::Usage("--explain: there is nothing to lay attention over: give --image FILE, --audio FILE or both".into()));
+        }
         let sampling = self.sampling()?;
         let (images, sounds, _stdin) = inputs(&self.image, &self.audio)?;
         let tasks = pairs(&images, &sounds)?;
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
         let mut describer = Describer::new(&model, AT_ONCE);
+        let mut page = self.explain.as_ref().map(|_| Page::new("Where each word comes from", LEAD));
         for tasks in tasks.chunks(AT_ONCE) {
             let questions = tasks
                 .iter()
@@ -106,11 +125,21 @@ impl Describe {
             })?;
             if !self.json {
                 writer.finish();
-                continue;
             }
-            for ((image, sound), answer) in tasks.iter().zip(&answers) {
-                line(document(&model, *image, *sound, prompt, answer, &device.to_string())?);
+            for (((image, sound), answer), question) in tasks.iter().zip(&answers).zip(&questions) {
+                if self.json {
+                    line(document(&model, *image, *sound, prompt, answer, &device.to_string())?);
+                }
+                if let Some(page) = &mut page {
+                    page.section(&name(&(*image, *sound)));
+                    page.text(&format!("“{}”", answer.text));
+                    page.explanation(&explain(&model, question, answer)?)?;
+                }
             }
+        }
+        if let (Some(page), Some(path)) = (&page, &self.explain) {
+            page.write(path)?;
+            eprintln!("where each word comes from: {}", path.display());
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -192,6 +221,12 @@ fn standard_input() -> Result<(NamedTempFile, Content)> {
 
 type Task<'a> = (Option<&'a Input>, Option<&'a Input>);
 
+/// The files of a task.
+fn name(task: &Task) -> String {
+    let names: Vec<&str> = [task.0, task.1].into_iter().flatten().map(|input| input.name.as_str()).collect();
+    names.join(" + ")
+}
+
 /// What is described together with what.
 fn pairs<'a>(images: &'a [Input], sounds: &'a [Input]) -> Result<Vec<Task<'a>>> {
     let count = images.len().max(sounds.len()).max(1);
@@ -232,9 +267,7 @@ impl Lines<'_> {
                 print("\n");
             }
             if self.several {
-                let (image, sound) = self.tasks[self.next];
-                let names: Vec<&str> = [image, sound].into_iter().flatten().map(|input| input.name.as_str()).collect();
-                print(&format!("{}: ", names.join(" + ")));
+                print(&format!("{}: ", name(&self.tasks[self.next])));
             }
             self.next += 1;
         }

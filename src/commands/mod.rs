@@ -12,6 +12,7 @@ mod emulate;
 mod eval;
 mod live;
 mod meadow;
+mod probe;
 mod report;
 mod step;
 mod terminal;
@@ -39,6 +40,7 @@ With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal report my-model
   trimodal describe my-model --image cat.jpg --audio purr.wav
   trimodal step my-model my-data     one sample walked through one training step, number by number
+  trimodal probe my-model --image cat.jpg --word cat
 
 `trimodal help COMMAND` says more about each.";
 
@@ -56,6 +58,7 @@ enum Command {
     Train(train::Train),
     Config(config::Config),
     Describe(describe::Describe),
+    Probe(probe::Probe),
     Eval(eval::Eval),
     Report(report::Report),
     Data(data::Data),
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Describe(command) => command.run(),
+        Command::Probe(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Data(command) => command.run(),

@@ -17,9 +17,30 @@ fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool
     matmul::forward(Layout::Tn, dy, x, Epilogue { accumulate: true, ..Default::default() }, dw, Some(workspace))
 }
 
+/// Where the gradients of what a model was shown go, for whoever asks for them; training does not. Overwritten.
+#[derive(Default)]
+pub struct InputGradients {
+    /// `[images, H, W, 3]`, of the pixels from 0 to 255, in the dtype of statistics.
+    pub pixels: Option<Tensor>,
+    /// `[clips, frames, mels]`, of the mel frames, in the dtype of activations.
+    pub mel: Option<Tensor>,
+}
+
 /// The loss of the loaded batch, which is added to `a.loss`, and its gradient, which is added to `g`. [`super::forward::hidden`] has
 /// just run.
 pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, g: &mut Parameters) -> Result<()> {
+    backward_to_inputs(config, p, table, a, g, &mut InputGradients::default())
+}
+
+/// As [`backward`], down to what the model was shown.
+pub fn backward_to_inputs(
+    config: &Config,
+    p: &Parameters,
+    table: &rope::Table,
+    a: &mut Activations,
+    g: &mut Parameters,
+    inputs: &mut InputGradients,
+) -> Result<()> {
     let scope = trace::scope(Phase::Backward, Part::Output);
     // Rows without logits get no gradient from the loss.
     a.dnormed.fill_zero()?;
@@ -88,14 +109,15 @@ pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Ac
         rms_norm::backward(&a.dnormed, &stream.x, &w.input_layernorm, &stream.rstd, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;
     }
     let _scope = trace::scope(Phase::Backward, Part::Rows);
-    embed(config, p, a, g)
+    embed(config, p, a, g, inputs)
 }
 
 /// The gradients of what made the token matrix, from `dx`.
-fn embed(config: &Config, p: &Parameters, a: &mut Activations, g: &mut Parameters) -> Result<()> {
+fn embed(config: &Config, p: &Parameters, a: &mut Activations, g: &mut Parameters, inputs: &mut InputGradients) -> Result<()> {
     embedding::backward(&a.dx, &a.inputs.sorted_row, &a.inputs.sorted_start, &mut g.embed_tokens)?;
     if let (Some(w), Some(dw)) = (&p.vision, &mut g.vision) {
-        patch_embed::backward(&a.inputs.pixels, &w.weight, &a.inputs.patch_row, &a.dx, &mut dw.weight, &mut dw.bias, &mut dw.position, None, &mut a.workspace)?;
+        let (dpixels, ws) = (inputs.pixels.as_mut(), &mut a.workspace);
+        patch_embed::backward(&a.inputs.pixels, &w.weight, &a.inputs.patch_row, &a.dx, &mut dw.weight, &mut dw.bias, &mut dw.position, dpixels, ws)?;
     }
     if let Some(audio) = &config.audio_config {
         let last = a.convolutions.last_mut().expect("validated: at least one convolution");
@@ -105,7 +127,7 @@ fn embed(config: &Config, p: &Parameters, a: &mut Activations, g: &mut Parameter
             let here = &mut rest[0];
             let (input, dinput) = match before.last_mut() {
                 Some(before) => (&before.y, Some(&mut before.dy)),
-                None => (&a.inputs.mel, None),
+                None => (&a.inputs.mel, inputs.mel.as_mut()),
             };
             conv1d::backward(input, &w.weight, &here.z, &here.dy, audio.stride(i), &mut here.dz, dinput, &mut dw.weight, &mut dw.bias, &mut a.workspace)?;
         }

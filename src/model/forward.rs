@@ -17,12 +17,12 @@ pub fn rope_table(config: &Config, device: &Device, real: DType) -> Result<rope:
 }
 
 /// `y = x · wᵀ`
-pub(super) fn linear(x: &Tensor, w: &Tensor, y: &mut Tensor) -> Result<()> {
+pub(crate) fn linear(x: &Tensor, w: &Tensor, y: &mut Tensor) -> Result<()> {
     matmul::forward(Layout::Nt, x, w, Epilogue::default(), y, None)
 }
 
 /// The scale of attention's logits.
-pub(super) fn attention_scale(config: &Config) -> f32 {
+pub(crate) fn attention_scale(config: &Config) -> f32 {
     (1.0 / (config.head_dim as f64).sqrt()) as f32
 }
 
@@ -71,7 +71,7 @@ pub(super) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Act
 
 /// The logits of one chunk, and its part of the loss, which is added to `a.loss`. Only where a word is predicted: most rows are
 /// patches and frames. Returns whether there was anything to do.
-pub(super) fn loss(p: &Parameters, a: &mut Activations, chunk: usize) -> Result<bool> {
+pub(crate) fn loss(p: &Parameters, a: &mut Activations, chunk: usize) -> Result<bool> {
     let _scope = trace::scope(Phase::Loss, Part::Output);
     a.fit_chunk(chunk)?;
     let of = &a.inputs.chunks[chunk];

@@ -3,6 +3,7 @@
 mod contact_sheet;
 mod curve;
 pub mod page;
+mod probe;
 mod roofline;
 pub mod run;
 mod table;
@@ -10,6 +11,7 @@ mod trace;
 
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
+pub use probe::{in_its_own_words, probe_svg, some_levels};
 pub use roofline::roofline_svg;
 pub use table::table;
 pub use trace::{trace_shapes, trace_table};

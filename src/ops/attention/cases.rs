@@ -1,5 +1,6 @@
 //! The cases of attention: the masks of the design page, packed, on many shapes.
 
+use super::weights::weights_cases;
 use super::{EMPTY, LEAST_WORKGROUP_BYTES, OP, Rung, WORKGROUP_BYTES, backward_rung, forward, forward_rung};
 use crate::device::Device;
 use crate::device::cpu::Real;
@@ -91,18 +92,18 @@ impl Shape {
         Shape { queries, keys, heads, kv_heads, head_dim, mask }
     }
 
-    fn scale(&self) -> f32 {
+    pub fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
-    fn label(&self) -> String {
+    pub fn label(&self) -> String {
         let Shape { queries, keys, heads, kv_heads, head_dim, mask } = self;
         format!("Nq={queries} Nk={keys} H={heads}/{kv_heads} d={head_dim} {mask:?}")
     }
 }
 
 /// q, k, v, visible.
-fn inputs(shape: &Shape) -> (Vec<Operand>, Vec<[i32; 2]>) {
+pub(super) fn inputs(shape: &Shape) -> (Vec<Operand>, Vec<[i32; 2]>) {
     let Shape { queries, keys, heads, kv_heads, head_dim, mask } = *shape;
     let mut draw = Draw::new(&shape.label());
     let mut inputs = vec![
@@ -121,7 +122,7 @@ fn pairs(visible: &[[i32; 2]]) -> u64 {
 }
 
 /// WGSL's exp has an error of 3 + 2·|x| ulp, of which the first counts where x ≈ 0 and the probability is large.
-const EXP_ULP: f64 = 8.0;
+pub(super) const EXP_ULP: f64 = 8.0;
 
 /// Whether the shape is one that Hopper's kernels take: the others have no case of theirs.
 fn on_hopper(shape: &Shape) -> bool {
@@ -307,8 +308,13 @@ pub fn cases() -> Vec<Case> {
     cases_of(&shapes())
 }
 
+/// Every entry on one set of sizes.
+fn all_cases(shape: &Shape) -> Vec<Case> {
+    [forward_cases(shape), backward_cases(shape), weights_cases(shape)].into_iter().flatten().collect()
+}
+
 fn cases_of(shapes: &[Shape]) -> Vec<Case> {
-    shapes.iter().flat_map(|shape| forward_cases(shape).into_iter().chain(backward_cases(shape))).collect()
+    shapes.iter().flat_map(all_cases).collect()
 }
 
 // ── Plain loops ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -324,7 +330,7 @@ fn to_bf16(x: f32) -> f32 {
 }
 
 /// inputs: q, k, v, visible. `round`: what happens to an exponential before it is multiplied with V.
-fn naive_forward<T: Real>(inputs: &[Tensor], scale: f32, round: fn(T) -> T, o: &mut Tensor, lse: &mut Tensor) {
+pub(super) fn naive_forward<T: Real>(inputs: &[Tensor], scale: f32, round: fn(T) -> T, o: &mut Tensor, lse: &mut Tensor) {
     let [q, k, v] = [0, 1, 2].map(|i| inputs[i].cpu::<T>());
     let visible = inputs[3].cpu::<i32>();
     let (heads, kv_heads, hd) = (inputs[0].dim(1), inputs[1].dim(1), inputs[0].dim(2));
@@ -464,7 +470,7 @@ mod tests {
             if visible.iter().all(|v| v[1] - v[0] <= 1) {
                 return Vec::new();
             }
-            forward_cases(&shape).into_iter().chain(backward_cases(&shape)).collect()
+            all_cases(&shape)
         });
     }
 
@@ -472,7 +478,7 @@ mod tests {
     #[test]
     fn threads_do_not_change_the_bits() {
         let shapes = [Shape { queries: 300, keys: 300, ..DEMO }, Shape::new(300, 310, 4, 2, 24, Mask::Causal), Shape::new(130, 130, 2, 1, 40, Mask::Window(9))];
-        for case in shapes.iter().flat_map(|s| forward_cases(s).into_iter().chain(backward_cases(s))) {
+        for case in shapes.iter().flat_map(all_cases) {
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let inputs: Vec<Tensor> = case.inputs.iter().map(|i| i.tensor(&Device::Cpu, DType::F32).unwrap()).collect();

@@ -9,6 +9,8 @@
 //! gradient is `ds_ij = p_ij (dp_ij − delta_i)`, and `dq_i = scale Σ_j ds_ij k_j`, `dk_j = scale Σ_i ds_ij q_i`,
 //! `dv_j = Σ_i p_ij do_i`; the sums over i of one KV head run over all query heads that read it.
 //!
+//! [`weights`] writes chosen rows of `p` for people to look at.
+//!
 //! Rungs of forward on wgpu: `naive` (one thread per row and head; what short heads take) and `tiled`, where a workgroup owns
 //! a tile of rows, takes tiles of keys between the first and the last that one of its rows sees, and keeps scores and
 //! outputs in registers; K and V take turns in one buffer of shared memory. On NVIDIA GPUs `naive` is one warp per row and
@@ -18,8 +20,10 @@ mod cases;
 mod cpu;
 mod hopper;
 mod tile;
+mod weights;
 
 pub use cases::{cases, gradients, sized};
+pub use weights::weights;
 
 use super::{activation, expect, expect_len, on_real, size, statistic};
 use crate::device::cpu::Real;
@@ -50,7 +54,9 @@ pub struct Dims {
     scale: f32,
     /// WGSL has it as a `const`, for the sizes of its arrays.
     head_dim: u32,
-    padding: [u32; 2],
+    /// Rows that [`weights`] is asked for; 0 elsewhere.
+    rows: u32,
+    padding: u32,
 }
 
 /// A call whose sizes and operands have been checked.
@@ -62,6 +68,12 @@ struct Checked {
 
 impl Checked {
     fn new(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32) -> Result<Self> {
+        let checked = Self::without_values(q, k, visible, scale)?;
+        expect_len(OP, "v", v, k.shape(), checked.dtype, &checked.device)?;
+        Ok(checked)
+    }
+
+    fn without_values(q: &Tensor, k: &Tensor, visible: &Tensor, scale: f32) -> Result<Self> {
         let dtype = activation(OP, "q", q)?;
         let device = q.device().clone();
         let (&[queries, heads, head_dim], &[keys, kv_heads, _]) = (q.shape().dims(), k.shape().dims()) else {
@@ -75,7 +87,6 @@ impl Checked {
             return Err(Error::mismatch(OP, "k", format!("a number of KV heads that divides the {heads} query heads"), k.shape()));
         }
         expect(OP, "k", k, [keys, kv_heads, head_dim], dtype, &device)?;
-        expect_len(OP, "v", v, k.shape(), dtype, &device)?;
         expect_len(OP, "visible", visible, [queries, 2], DType::I32, &device)?;
         let dims = Dims {
             queries: size(OP, "rows of q", queries)?,
@@ -84,7 +95,8 @@ impl Checked {
             kv_heads: size(OP, "KV heads", kv_heads)?,
             scale,
             head_dim: head_dim as u32,
-            padding: [0; 2],
+            rows: 0,
+            padding: 0,
         };
         Ok(Checked { dims, dtype, device })
     }

@@ -1,7 +1,7 @@
 //! A page for people: one self-contained HTML file, readable offline, on a phone, by keyboard and by a screen reader.
 //!
-//! Nothing in it comes from anywhere else: pictures, sounds and charts are part of the file. It has no script. Its colours follow the
-//! reader's choice of light or dark and have a contrast of at least 4.5 to 1 on their ground (WCAG 2.2, 1.4.3); nothing is said by
+//! Nothing in it comes from anywhere else: pictures, sounds and charts are part of the file. It has no script, but where words are
+//! explained one that draws the overlays. Its colours follow the reader's choice of light or dark and have a contrast of at least 4.5 to 1 on their ground (WCAG 2.2, 1.4.3); nothing is said by
 //! colour alone.
 //!
 //! ```
@@ -19,6 +19,7 @@
 //! ```
 
 mod chart;
+mod explain;
 mod gallery;
 mod image;
 mod table;
@@ -39,6 +40,8 @@ use std::io::Write;
 use std::path::Path;
 
 const STYLE: &str = include_str!("style.css");
+/// Scripts without it do not run: what others wrote stays text even where we failed to escape it.
+const NONCE: &str = "explain";
 
 /// A page under construction. Every method adds to its end; the first thing after [`Page::new`] is a section.
 pub struct Page {
@@ -47,12 +50,14 @@ pub struct Page {
     body: String,
     /// Headings of the sections so far: the table of contents.
     contents: Vec<String>,
+    /// Whether words are explained: the page then has a script.
+    explains: bool,
 }
 
 impl Page {
     /// A page with a title and a first paragraph.
     pub fn new(title: &str, lead: &str) -> Self {
-        Page { title: title.into(), lead: lead.into(), body: String::new(), contents: Vec::new() }
+        Page { title: title.into(), lead: lead.into(), body: String::new(), contents: Vec::new(), explains: false }
     }
 
     /// A new section, which the table of contents lists.
@@ -133,11 +138,12 @@ impl Page {
     /// The file.
     pub fn html(&self) -> String {
         let (title, lead) = (escape(&self.title), escape(&self.lead));
+        let (script_source, style) = if self.explains { (format!("; script-src 'nonce-{NONCE}'"), explain::STYLE) } else { Default::default() };
         let mut html = format!(
             "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
              <meta name=color-scheme content=\"light dark\">\n\
-             <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'\">\n\
-             <link rel=icon href=\"data:,\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+             <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'{script_source}\">\n\
+             <link rel=icon href=\"data:,\">\n<title>{title}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n\
              <a class=skip href=#main>Skip to the content</a>\n<header>\n<h1>{title}</h1>\n<p class=lead>{lead}</p>\n</header>\n"
         );
         if self.contents.len() > 1 {
@@ -150,7 +156,12 @@ impl Page {
         let end = if self.contents.is_empty() { "" } else { "</section>\n" };
         let _ = write!(html, "<main id=main tabindex=-1>\n{}{end}</main>\n", self.body);
         let version = env!("CARGO_PKG_VERSION");
-        html + &format!("<footer><p>Made by trimodal {version}. One file: nothing is fetched, nothing runs.</p></footer>\n</body>\n</html>\n")
+        let runs = if self.explains { "" } else { ", nothing runs" };
+        let _ = writeln!(html, "<footer><p>Made by trimodal {version}. One file: nothing is fetched{runs}.</p></footer>");
+        if self.explains {
+            let _ = writeln!(html, "<script nonce={NONCE}>\n{}</script>", explain::SCRIPT);
+        }
+        html + "</body>\n</html>\n"
     }
 
     /// Writes the file, whole or not at all, and returns its size in bytes.
