@@ -40,7 +40,7 @@ fn page() -> Page {
     let rgb: Vec<u8> = (0..48 * 48).flat_map(|i| [(i % 48) as u8 * 5, (i / 48) as u8 * 5, 120]).collect();
     let mel: Vec<f32> = (0..50 * 40).map(|i| ((i % 40) as f32 * 0.2).sin() * (i / 40) as f32).collect();
     let weights: Vec<f32> = (0..36).map(|i| if i == 14 { 1.0 } else { 0.05 }).collect();
-    let heat = || Heat { word: "cat", picture: picture_png(&overlay(&rgb, 48, 48, &weights, 6).unwrap(), 48, 48).ok(), spectrogram: None };
+    let heat = || Heat { word: "cat".into(), picture: picture_png(&overlay(&rgb, 48, 48, &weights, 6).unwrap(), 48, 48).ok(), spectrogram: None };
     let card = |said, truth| Card {
         name: "images/000012.png",
         picture: picture_png(&rgb, 48, 48).ok(),

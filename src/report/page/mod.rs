@@ -27,6 +27,7 @@ mod table;
 pub(super) use chart::thousands;
 pub use chart::{Curve, Line, curve_svg};
 pub use gallery::{Card, Heat};
+pub(super) use image::spectrogram;
 pub use image::{overlay, picture_png, spectrogram_png};
 pub(super) use table::percent;
 pub use table::{Cell, Confusion};
