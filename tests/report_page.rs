@@ -5,7 +5,7 @@ mod chromium;
 use chromium::Chromium;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use trimodal::report::page::{Card, Cell, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
+use trimodal::report::page::{Card, Cell, Confusion, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
 
 /// A page with one of everything.
 fn page() -> Page {
@@ -32,15 +32,15 @@ fn page() -> Page {
         [name.into(), "500".into()].into_iter().chain(shares).collect::<Vec<_>>()
     };
     page.table("Shares of captions that are right", &header, &[row("iid", 1.0), row("held_out_both", 0.7)]);
-    let species: (&str, &[&str], &[Vec<usize>]) = ("Species", &["cat", "dog", "bird"], &[vec![48, 2, 0, 3], vec![1, 49, 0, 0], vec![0, 20, 30, 0]]);
-    let pose: (&str, &[&str], &[Vec<usize>]) = ("Pose", &["laying on its back", "curled up"], &[vec![48, 2, 0], vec![1, 49, 0]]);
+    let species = Confusion { caption: "Species", names: &["cat", "dog", "bird"], counts: &[vec![48, 2, 0, 3], vec![1, 49, 0, 0], vec![0, 20, 30, 0]] };
+    let pose = Confusion { caption: "Pose", names: &["laying on its back", "curled up"], counts: &[vec![48, 2, 0], vec![1, 49, 0]] };
     page.confusions(&[species, pose]);
     page.section("Samples");
     page.heading("Some of the 500 of iid");
     let rgb: Vec<u8> = (0..48 * 48).flat_map(|i| [(i % 48) as u8 * 5, (i / 48) as u8 * 5, 120]).collect();
     let mel: Vec<f32> = (0..50 * 40).map(|i| ((i % 40) as f32 * 0.2).sin() * (i / 40) as f32).collect();
     let weights: Vec<f32> = (0..36).map(|i| if i == 14 { 1.0 } else { 0.05 }).collect();
-    let heat = || Heat { word: "cat", picture: picture_png(&overlay(&rgb, 48, 48, &weights, 6).unwrap(), 48, 48).ok(), spectrogram: None };
+    let heat = || Heat { word: "cat".into(), picture: picture_png(&overlay(&rgb, 48, 48, &weights, 6).unwrap(), 48, 48).ok(), spectrogram: None };
     let card = |said, truth| Card {
         name: "images/000012.png",
         picture: picture_png(&rgb, 48, 48).ok(),

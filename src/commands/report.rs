@@ -113,12 +113,23 @@ impl Learned<'_> {
         bar.finish_and_clear();
         let examples = loaded?;
         let (losses, scores, captions) = measured(config, parameters, tokenizer, &examples, &part.name)?;
+        let bar = progress("looking");
+        let telling = run::telling(&examples, &captions);
+        let heats = telling.iter().enumerate().map(|(done, &i)| {
+            if advance(&bar, done, telling.len()).is_break() {
+                return Err(Error::Interrupted { step: 0 });
+            }
+            Ok((i, run::looked(config, parameters, tokenizer, &examples[i], &captions[i])?))
+        });
+        let heats = heats.collect::<Result<_>>();
+        bar.finish_and_clear();
+        let heats = heats?;
         let without = ablations.iter().filter(|ablation| ablation.applies(&examples)).map(|&ablation| {
             let (losses, scores, _) = measured(config, parameters, tokenizer, &evaluate::ablate(&examples, ablation, 0), ablation.name())?;
             Ok((ablation, losses, scores))
         });
         let (ablations, chance) = (without.collect::<Result<_>>()?, evaluate::blind(&examples, tokenizer)?);
-        Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, ablations })
+        Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, heats, ablations })
     }
 }
 

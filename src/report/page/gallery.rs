@@ -21,13 +21,14 @@ pub struct Card<'a> {
     /// What is true, where that is known.
     pub truth: Option<&'a str>,
     /// Where each word looked.
-    pub heats: Vec<Heat<'a>>,
+    pub heats: Vec<Heat>,
 }
 
 /// Where one word looked: PNGs of the picture and the spectrogram with the attention laid over.
-pub struct Heat<'a> {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heat {
     /// The word.
-    pub word: &'a str,
+    pub word: String,
     /// Over the picture.
     pub picture: Option<Vec<u8>>,
     /// Over the spectrogram.
@@ -68,11 +69,11 @@ impl Card<'_> {
                 *html += "<li>";
                 for (png, of) in [(&heat.picture, "picture"), (&heat.spectrogram, "spectrogram")] {
                     if let Some(png) = png {
-                        let word = escape(heat.word);
+                        let word = escape(&heat.word);
                         let _ = write!(html, "<img class={of} alt=\"attention of “{word}” over the {of}\" src=\"{}\">", data_uri("image/png", png));
                     }
                 }
-                let _ = writeln!(html, "{}</li>", escape(heat.word));
+                let _ = writeln!(html, "{}</li>", escape(&heat.word));
             }
             *html += "</ul></details>\n";
         }

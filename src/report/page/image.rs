@@ -38,7 +38,7 @@ pub fn spectrogram_png(mel: &[f32], mels: usize) -> Result<Vec<u8>> {
     picture_png(&rgb, frames, mels)
 }
 
-fn spectrogram(mel: &[f32], mels: usize) -> Result<(Vec<u8>, usize)> {
+pub(in crate::report) fn spectrogram(mel: &[f32], mels: usize) -> Result<(Vec<u8>, usize)> {
     if mels == 0 || mel.is_empty() || !mel.len().is_multiple_of(mels) {
         return Err(Error::mismatch("spectrogram_png", "mel", format!("whole frames of {mels} values"), mel.len()));
     }

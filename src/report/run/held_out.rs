@@ -1,6 +1,6 @@
 //! What a model gets right, what it uses for it, and what it takes for what.
 
-use super::super::page::{Cell, Page, percent};
+use super::super::page::{Cell, Confusion, Heat, Page, percent};
 use super::{list, thousands};
 use crate::data::Row;
 use crate::data::meadow::words::{ATTRIBUTE, parse};
@@ -29,15 +29,10 @@ pub struct Judged<'a> {
     pub scores: Scores,
     /// The best that one answer for all samples gets.
     pub chance: (Losses, Scores),
+    /// Where each word looked, of some of the samples: [`super::telling`] says which ones.
+    pub heats: BTreeMap<usize, Vec<Heat>>,
     /// The same with something taken away.
     pub ablations: Vec<(Ablation, Losses, Scores)>,
-}
-
-impl Judged<'_> {
-    /// Whether each caption is right, word for word.
-    pub(super) fn right(&self) -> impl Iterator<Item = bool> {
-        self.examples.iter().zip(&self.captions).map(|(example, said)| example.text.split_whitespace().eq(said.split_whitespace()))
-    }
 }
 
 /// What a split of the generated data set holds.
@@ -155,7 +150,7 @@ impl Confusions {
             thousands(self.samples)
         ));
         let names: Vec<Vec<&str>> = self.tables.iter().map(|(_, names, _)| names.iter().map(String::as_str).collect()).collect();
-        let tables: Vec<_> = self.tables.iter().zip(&names).map(|((name, _, counts), names)| (name.as_str(), &names[..], &counts[..])).collect();
+        let tables: Vec<_> = self.tables.iter().zip(&names).map(|((caption, _, counts), names)| Confusion { caption, names, counts }).collect();
         page.confusions(&tables);
     }
 }
@@ -181,7 +176,18 @@ mod tests {
         let captions: Vec<String> = pairs.iter().map(|(_, said)| said.to_string()).collect();
         let losses = Losses { loss: 1.0, tokens: 4, correct: 2 };
         let scores = crate::train::evaluate::score(&examples, &captions);
-        Judged { name: "x".into(), trained_on, rows: Vec::new(), examples, captions, losses, chance: (losses, scores.clone()), scores, ablations: Vec::new() }
+        Judged {
+            name: "x".into(),
+            trained_on,
+            rows: Vec::new(),
+            examples,
+            captions,
+            losses,
+            chance: (losses, scores.clone()),
+            scores,
+            ablations: Vec::new(),
+            heats: BTreeMap::new(),
+        }
     }
 
     #[test]

@@ -6,10 +6,13 @@ use super::thousands;
 use crate::data::{Dataset, sound};
 use crate::error::Result;
 use crate::model::Config;
+use crate::train::Example;
 use crate::train::examples::sizes;
 
 /// Samples shown in all.
 const SHOWN: usize = 32;
+/// Of each split, those of which the page shows where each word looked.
+const EXPLAINED: usize = 4;
 /// Bytes of pictures and sounds in all: as text in the page they take a third more.
 const BYTES: usize = 3_300_000;
 /// Of a long sound only its beginning can be played, in seconds.
@@ -18,12 +21,13 @@ const SECONDS: usize = 5;
 pub(super) fn add(page: &mut Page, config: &Config, dataset: &Dataset, judged: &[Judged]) -> Result<()> {
     page.text("Pictures at the size at which the model sees them; sounds as they are, and as the frames of bands that it hears: time to the right, high tones at the top.");
     for split in judged {
-        let right: Vec<bool> = split.right().collect();
+        let right = right(&split.examples, &split.captions);
         let chosen = choose(&right, SHOWN / judged.len());
         let (mut cards, mut bytes) = (Vec::new(), 0);
         for &i in &chosen {
             let card = card(config, dataset, split, i)?;
-            bytes += [&card.picture, &card.wav, &card.spectrogram].into_iter().flatten().map(Vec::len).sum::<usize>();
+            let overlays = card.heats.iter().flat_map(|heat| [&heat.picture, &heat.spectrogram]);
+            bytes += [&card.picture, &card.wav, &card.spectrogram].into_iter().chain(overlays).flatten().map(Vec::len).sum::<usize>();
             if bytes > BYTES / judged.len() && !cards.is_empty() {
                 break;
             }
@@ -43,6 +47,16 @@ pub(super) fn add(page: &mut Page, config: &Config, dataset: &Dataset, judged: &
         page.gallery(&cards);
     }
     Ok(())
+}
+
+/// Whether each caption is right, word for word.
+fn right(examples: &[Example], captions: &[String]) -> Vec<bool> {
+    examples.iter().zip(captions).map(|(example, said)| example.text.split_whitespace().eq(said.split_whitespace())).collect()
+}
+
+/// The samples of a split of which the page shows where each word looked: the first ones of those that it shows.
+pub fn telling(examples: &[Example], captions: &[String]) -> Vec<usize> {
+    choose(&right(examples, captions), EXPLAINED)
 }
 
 /// The first wrong ones and the first right ones by turns, as many of each as there are.
@@ -78,7 +92,7 @@ fn card<'a>(config: &Config, dataset: &Dataset, split: &'a Judged, i: usize) -> 
         asked: split.rows[i].prompt.as_deref().unwrap_or_default(),
         said: &split.captions[i],
         truth: Some(&example.text),
-        heats: Vec::new(),
+        heats: split.heats.get(&i).cloned().unwrap_or_default(),
     })
 }
 
