@@ -93,9 +93,10 @@ impl Clock {
             Clock::Stamps(context) => context.stamped_launches()?.into_iter(),
             _ => Vec::new().into_iter(),
         };
-        let mut last = 0.0;
-        let mut resolved = Vec::with_capacity(readings.len());
+        let mut resolved: Vec<(f64, f64)> = Vec::with_capacity(readings.len());
         for reading in readings {
+            // Where a clock cannot tell: when the one before ended.
+            let last = resolved.last().map_or(0.0, |(start, seconds)| start + seconds);
             let (start, seconds) = match reading {
                 Reading::Host(start, seconds) => ((*start - begin).as_secs_f64(), *seconds),
                 #[cfg(feature = "wgpu")]
@@ -108,7 +109,6 @@ impl Clock {
                     _ => (last, 0.0), // no other clock gives events
                 },
             };
-            last = start + seconds;
             resolved.push((start, seconds));
         }
         Ok(resolved)
