@@ -5,7 +5,7 @@ mod chromium;
 use chromium::Chromium;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use trimodal::report::page::{Card, Cell, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
+use trimodal::report::page::{Card, Cell, Confusion, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
 
 /// A page with one of everything.
 fn page() -> Page {
@@ -32,8 +32,8 @@ fn page() -> Page {
         [name.into(), "500".into()].into_iter().chain(shares).collect::<Vec<_>>()
     };
     page.table("Shares of captions that are right", &header, &[row("iid", 1.0), row("held_out_both", 0.7)]);
-    let species: (&str, &[&str], &[Vec<usize>]) = ("Species", &["cat", "dog", "bird"], &[vec![48, 2, 0, 3], vec![1, 49, 0, 0], vec![0, 20, 30, 0]]);
-    let pose: (&str, &[&str], &[Vec<usize>]) = ("Pose", &["laying on its back", "curled up"], &[vec![48, 2, 0], vec![1, 49, 0]]);
+    let species = Confusion { caption: "Species", names: &["cat", "dog", "bird"], counts: &[vec![48, 2, 0, 3], vec![1, 49, 0, 0], vec![0, 20, 30, 0]] };
+    let pose = Confusion { caption: "Pose", names: &["laying on its back", "curled up"], counts: &[vec![48, 2, 0], vec![1, 49, 0]] };
     page.confusions(&[species, pose]);
     page.section("Samples");
     page.heading("Some of the 500 of iid");

@@ -27,8 +27,8 @@ pub(super) use chart::thousands;
 pub use chart::{Curve, Line, curve_svg};
 pub use gallery::{Card, Heat};
 pub use image::{overlay, picture_png, spectrogram_png};
-pub use table::Cell;
 pub(super) use table::percent;
+pub use table::{Cell, Confusion};
 
 use crate::error::{Error, Result};
 use crate::train::files::write_atomically;
@@ -101,11 +101,10 @@ impl Page {
         table::table(&mut self.body, caption, header, rows);
     }
 
-    /// Tables of how often what is true (rows) was said to be what (columns), in per cent of each row, side by side where there is
-    /// room. Each is a caption, the names, and for each name how often each was said; a last count beyond the names is that none was.
-    pub fn confusions(&mut self, tables: &[(&str, &[&str], &[Vec<usize>])]) {
+    /// Tables of what was taken for what, side by side where there is room.
+    pub fn confusions(&mut self, tables: &[Confusion]) {
         self.body += "<div class=tables>\n";
-        tables.iter().for_each(|(caption, names, counts)| table::confusion(&mut self.body, caption, names, counts));
+        tables.iter().for_each(|of| table::confusion(&mut self.body, of));
         self.body += "</div>\n";
     }
 
@@ -198,7 +197,7 @@ mod tests {
         page.lines("\"><u>", "<u>");
         page.folded("<u>", |page| page.facts([("<u>", "<u>".to_string())]));
         page.table("t'", &["<i>"], &[vec!["</td>".into()]]);
-        page.confusions(&[("<u>", &["<u>"], &[vec![1]])]);
+        page.confusions(&[Confusion { caption: "<u>", names: &["<u>"], counts: &[vec![1]] }]);
         page.figure("<svg></svg>", "\"><u>");
         page.gallery(&[Card { name: "<x>", said: "<img>", asked: "<u>", truth: Some("a \"b\""), ..Card::default() }]);
         let html = page.html();

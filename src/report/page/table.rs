@@ -31,6 +31,16 @@ impl From<String> for Cell {
     }
 }
 
+/// How often what is true (rows) was said to be what (columns), shown in per cent of each row.
+pub struct Confusion<'a> {
+    /// What it is about.
+    pub caption: &'a str,
+    /// What can be true, and said.
+    pub names: &'a [&'a str],
+    /// For each name how often each was said of it; one more count, where there is one, is that none was.
+    pub counts: &'a [Vec<usize>],
+}
+
 /// Shares are read to a tenth of a per cent, tiny ones to a hundredth.
 pub(in crate::report) fn percent(share: f64) -> String {
     let decimals = if share > 0.0 && share < 0.001 { 2 } else { 1 };
@@ -62,7 +72,7 @@ pub(super) fn table(html: &mut String, caption: &str, header: &[&str], rows: &[V
     *html += "</tbody></table></div>\n";
 }
 
-pub(super) fn confusion(html: &mut String, caption: &str, names: &[&str], counts: &[Vec<usize>]) {
+pub(super) fn confusion(html: &mut String, &Confusion { caption, names, counts }: &Confusion) {
     // Where nothing was said of it at all, one more column says so.
     let silent = counts.iter().any(|counts| counts.len() > names.len() && counts[names.len()] > 0);
     open(html, "confusion", caption);
@@ -115,12 +125,12 @@ mod tests {
     #[test]
     fn a_row_of_a_confusion_is_in_per_cent_of_itself() {
         let mut html = String::new();
-        confusion(&mut html, "c", &["cat", "dog"], &[vec![9, 0, 1], vec![1, 3, 0]]);
+        confusion(&mut html, &Confusion { caption: "c", names: &["cat", "dog"], counts: &[vec![9, 0, 1], vec![1, 3, 0]] });
         let cells: Vec<&str> = html.split("<td").skip(2).filter_map(|cell| cell.split('>').nth(1)?.split('<').next()).collect();
         assert_eq!(cells, ["90", "·", "10", "25", "75", "·"], "{html}");
         assert!(html.contains("<th scope=col>none</th>"));
         let mut html = String::new();
-        confusion(&mut html, "c", &["cat"], &[vec![0, 0]]);
+        confusion(&mut html, &Confusion { caption: "c", names: &["cat"], counts: &[vec![0, 0]] });
         assert!(!html.contains("none"));
     }
 }

@@ -1,6 +1,6 @@
 //! What a model gets right, what it uses for it, and what it takes for what.
 
-use super::super::page::{Cell, Page, percent};
+use super::super::page::{Cell, Confusion, Page, percent};
 use super::{list, thousands};
 use crate::data::Row;
 use crate::data::meadow::words::{ATTRIBUTE, parse};
@@ -155,7 +155,7 @@ impl Confusions {
             thousands(self.samples)
         ));
         let names: Vec<Vec<&str>> = self.tables.iter().map(|(_, names, _)| names.iter().map(String::as_str).collect()).collect();
-        let tables: Vec<_> = self.tables.iter().zip(&names).map(|((name, _, counts), names)| (name.as_str(), &names[..], &counts[..])).collect();
+        let tables: Vec<_> = self.tables.iter().zip(&names).map(|((caption, _, counts), names)| Confusion { caption, names, counts }).collect();
         page.confusions(&tables);
     }
 }
