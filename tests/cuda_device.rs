@@ -202,6 +202,27 @@ fn the_benchmark_times_with_events() {
     }
 }
 
+/// A trace reads events around every launch, one by one, also where ordinary steps are replayed from a graph.
+#[test]
+fn a_trace_times_every_launch_with_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json").display().to_string();
+    let output = trimodal(&[], &["trace", "--device", "cuda", "--shapes", "demo", "--samples", "1", "--steps", "2", "--summary", "--json", &path]);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("(100.0 %)") && text(&output.stdout).contains("CUDA events"), "{}", text(&output.stdout));
+    let trace: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let spans = trace["spans"].as_array().unwrap();
+    let kernels = spans.iter().filter(|s| s["kind"] == "kernel").count();
+    assert!(kernels > 150, "{kernels} launches");
+    assert!(spans.iter().all(|s| s["start"].as_f64().unwrap() >= 0.0 && s["seconds"].as_f64().unwrap() >= 0.0));
+    let busy: f64 = spans.iter().map(|s| s["seconds"].as_f64().unwrap()).sum();
+    let wall = trace["wall"].as_f64().unwrap();
+    // The driver is the emulator: nothing runs beside the host.
+    assert!(busy <= 1.01 * wall && busy >= 0.9 * wall, "{busy} of {wall}");
+    // Gradients, parameters and moments are one tensor each here: one launch updates them all.
+    assert_eq!(spans.iter().filter(|s| s["name"] == "adamw.update").count(), 1);
+}
+
 /// A kernel that dies takes the context with it: the program says so, says what to do, and what was saved stays.
 #[test]
 fn a_sticky_error_ends_the_run_and_spares_what_was_saved() {

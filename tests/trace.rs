@@ -8,7 +8,9 @@ use std::process::{Command, Output};
 use trimodal::check::{drawn_batch, test_devices};
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, Config, Parameters, flops};
+use trimodal::ops::Sizes;
 use trimodal::trace::{self, Access, Kind, Part, Phase, Trace};
+use trimodal::train::fit::Precision;
 use trimodal::train::{Options, Schedule, Trainer};
 use trimodal::{DType, Device};
 
@@ -163,14 +165,16 @@ fn a_traced_step_has_the_same_bits() {
 /// held to lie within the wall time.)
 #[test]
 fn the_times_add_up_to_the_step() {
-    let config = Config::meadow(450);
-    let large: Vec<_> = (0..7).map(|_| drawn_batch(&config, "a large batch", 11)).collect();
-    for device in devices() {
-        let emulator = device.to_string().contains("emulator");
+    for device in devices().into_iter().chain(Device::open("cuda", None)) {
         let hardware = trimodal::bench::is_fast(&device);
-        let config = if emulator { common::small() } else { config.clone() };
-        let batch = if emulator { drawn_batch(&config, "a batch", 5) } else { large[0].clone() };
-        let mut trainer = trainer(&config, &batch, &device, Options::new(DType::F32));
+        let (mut trainer, batch) = if hardware {
+            trimodal::bench::training_step(&Sizes::SMALL, usize::MAX, &device, Precision::F32).unwrap()
+        } else {
+            let emulator = device.to_string().contains("emulator");
+            let config = if emulator { common::small() } else { Config::meadow(450) };
+            let batch = drawn_batch(&config, "a batch", 11);
+            (trainer(&config, &batch, &device, Options::new(DType::F32)), batch)
+        };
         trainer.step(&batch).unwrap();
         // The best of a few: what the system does in between is a gap.
         let best = (0..5)
@@ -302,7 +306,10 @@ fn place() -> (tempfile::TempDir, String, String) {
 #[test]
 fn a_sample_is_walked_through_a_step() {
     let (folder, run, data) = place();
-    let output = program(&["step", &run, &data, "--device", "cpu", "--sample", "3"]);
+    // One that is seen and heard.
+    let table = std::fs::read_to_string(Path::new(&data).join("metadata.jsonl")).unwrap();
+    let whole = table.lines().position(|line| line.contains("\"audio\"") && line.contains("\"file_name\"")).unwrap().to_string();
+    let output = program(&["step", &run, &data, "--device", "cpu", "--sample", &whole]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for expected in [
@@ -330,8 +337,20 @@ fn a_sample_is_walked_through_a_step() {
     }
     assert!(!text.contains('\x1b'), "no colours where nobody looks");
     assert!(!text.contains("NaN"));
-    let whole = String::from_utf8(program(&["step", &run, &data, "--device", "cpu", "--all", "--values", "2"]).stdout).unwrap();
-    assert!(whole.contains("the queries of layer 2 = ") && !text.contains("the queries of layer 2 = "));
+    let all = String::from_utf8(program(&["step", &run, &data, "--device", "cpu", "--all", "--values", "2"]).stdout).unwrap();
+    assert!(all.contains("the queries of layer 2 = ") && !text.contains("the queries of layer 2 = "));
+
+    // The same as a page.
+    let page = folder.path().join("step.html");
+    let output = program(&["step", &run, &data, "--device", "cpu", "--sample", &whole, "--html", &page.display().to_string()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let html = std::fs::read_to_string(&page).unwrap();
+    for expected in
+        ["Pixels → patches", "data:image/png", "data:audio/wav", "Who sees whom", "backward, layer 2", "kernels/matmul.cu:", "is to say", "gradient norm"]
+    {
+        assert!(html.contains(expected), "no {expected:?} in the page");
+    }
+    assert!(refused(1, &["step", &run, &data, "--device", "cpu", "--html", "/no/such/folder/s.html"]).contains("cannot write"));
 
     // The traced step of a trained model.
     let output = program(&["trace", &run, &data, "--device", "cpu", "--samples", "3", "--summary"]);
@@ -339,7 +358,7 @@ fn a_sample_is_walked_through_a_step() {
     assert!(output.status.success() && text.contains("(3 samples)") && text.contains("(100.0 %)"), "{text}");
 
     // What makes no sense.
-    assert!(refused(2, &["step", &run, &data, "--device", "cpu", "--sample", "99"]).contains("--sample 99: expected 0 to 23"));
+    assert!(refused(2, &["step", &run, &data, "--device", "cpu", "--sample", "9999"]).contains("--sample 9999: expected 0 to "));
     assert!(refused(1, &["step", "nowhere", &data, "--device", "cpu"]).contains("no such folder"));
     let empty = folder.path().join("empty");
     std::fs::create_dir(&empty).unwrap();

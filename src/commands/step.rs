@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::{Dataset, Limits};
-use trimodal::trace::{self, Access, Kind, Part, Phase, Span, Trace};
+use trimodal::trace::{Access, Kind, Part, Phase, Span, Trace};
 use trimodal::train::ModelFolder;
 use trimodal::train::walk::{Modality, Walk, walk};
 use trimodal::{DType, Result, report};
@@ -16,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   trimodal step my-model my-data
   trimodal step my-model my-data --sample 7 --values 8 --all
+  trimodal step my-model my-data --html step.html
   trimodal step my-model my-data --device emulator     the CUDA kernels themselves, without a GPU
 
 What it shows, in order: the picture, its patches and the numbers that they become; the waveform, its mel frames; the token matrix, \
@@ -41,6 +42,9 @@ pub struct Step {
     /// How many numbers of everything to print
     #[arg(long, value_name = "K", default_value_t = 5)]
     values: usize,
+    /// Write a page to this file instead, with every layer: one self-contained HTML file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Every layer, not the first alone
     #[arg(long)]
     all: bool,
@@ -57,6 +61,11 @@ impl Step {
         let model = ModelFolder::open(&self.run, &device, DType::F32)?;
         let dataset = Dataset::open(&self.data, &Limits::default())?;
         let walked = walk(model, &dataset, self.sample, self.values.max(1))?;
+        if let Some(path) = &self.html {
+            report::walk_page(&walked)?.write(path)?;
+            line(format!("wrote {}: open it in a browser", path.display()));
+            return Ok(ExitCode::SUCCESS);
+        }
         let page = Page { paint: Paint::stdout(), walk: &walked, values: self.values.max(1), all: self.all };
         line(page.text().trim_end());
         Ok(ExitCode::SUCCESS)
@@ -112,7 +121,7 @@ impl Page<'_> {
             patch * patch * 3,
             self.walk.config.hidden_size,
             first.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-            numbers(&normalised)
+            report::digits(&normalised)
         );
         text
     }
@@ -138,7 +147,7 @@ impl Page<'_> {
         let most = loudness.iter().copied().fold(1e-6, f32::max);
         text.extend(loudness.iter().map(|l| bars[(l / most * 7.0) as usize]));
         let some: Vec<f64> = wave.iter().take(self.values).map(|&x| x as f64).collect();
-        let _ = writeln!(text, "\n{} samples at {} Hz, the first {}\n", wave.len(), audio.sample_rate, numbers(&some));
+        let _ = writeln!(text, "\n{} samples at {} Hz, the first {}\n", wave.len(), audio.sample_rate, report::digits(&some));
         let (frames, mels) = (audio.frames(), audio.num_mel_bins);
         let (low, high) = mel.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
         let (down, across) = (mels.div_ceil(4), frames.min(COLUMNS));
@@ -150,7 +159,7 @@ impl Page<'_> {
             text.push('\n');
         }
         let some: Vec<f64> = mel.iter().take(self.values).map(|&x| x as f64).collect();
-        let _ = writeln!(text, "{frames} frames of {mels} mel bands (low below, time to the right), the first {}", numbers(&some));
+        let _ = writeln!(text, "{frames} frames of {mels} mel bands (low below, time to the right), the first {}", report::digits(&some));
         let _ = writeln!(text, "{} convolutions, each with a GELU → {} rows of {}", audio.layers, audio.rows(), self.walk.config.hidden_size);
         if let Some(hearing) = &self.walk.hearing {
             hearing.spans.iter().filter(|s| s.kind == Kind::Kernel).for_each(|span| text += &self.span(span));
@@ -165,17 +174,10 @@ impl Page<'_> {
             line.iter().for_each(|row| text += &self.paint.tint(colour(row.modality), &letter(row.modality).to_string()));
             text.push('\n');
         }
-        let mut kinds: Vec<Modality> = Vec::new();
-        self.walk.rows.iter().for_each(|row| {
-            if !kinds.contains(&row.modality) {
-                kinds.push(row.modality);
-            }
-        });
-        for kind in kinds {
-            let of: Vec<usize> = (0..self.walk.rows.len()).filter(|&i| self.walk.rows[i].modality == kind).collect();
-            let tokens: Vec<String> = of.iter().map(|&i| &self.walk.rows[i]).filter(|r| !r.token.is_empty()).map(|r| r.token.clone()).collect();
-            let (name, letter) = (name(kind), self.paint.tint(colour(kind), &letter(kind).to_string()));
-            let _ = writeln!(text, "{letter}  {:3} {name}, rows {}  {}", of.len(), ranges(&of), tokens.join(" "));
+        for (kind, of) in self.walk.kinds() {
+            let tokens: Vec<&str> = of.iter().map(|&i| self.walk.rows[i].token.as_str()).filter(|token| !token.is_empty()).collect();
+            let letter = self.paint.tint(colour(kind), &letter(kind).to_string());
+            let _ = writeln!(text, "{letter}  {:3} {}, rows {}  {}", of.len(), kind.name(), report::ranges(&of), tokens.join(" "));
         }
         let (n, d) = (self.walk.rows.len(), self.walk.config.hidden_size);
         let _ = writeln!(text, "together [{n}, {d}]; nothing behind here knows which row came from where");
@@ -221,7 +223,7 @@ impl Page<'_> {
             }
             let update = phase == Phase::Update && !self.all;
             let mut seen: Vec<&str> = Vec::new();
-            for span in spans.iter().filter(|s| s.kind == Kind::Kernel) {
+            for span in spans.iter().filter(|s| s.kind == Kind::Kernel && report::touches(s)) {
                 // One update is like the other.
                 if update && seen.contains(&span.name.as_str()) {
                     continue;
@@ -244,34 +246,26 @@ impl Page<'_> {
             if let Some(values) = &operand.values {
                 let name = operand.tensor.as_deref().unwrap_or(&operand.name);
                 let more = if operand.shape.iter().product::<usize>() > values.first.len() { " …" } else { "" };
-                let _ = writeln!(text, "      {name} = {}{more}  (mean {}, rms {})", numbers(&values.first), number(values.mean), number(values.rms));
+                let _ = writeln!(
+                    text,
+                    "      {name} = {}{more}  (mean {}, rms {})",
+                    report::digits(&values.first),
+                    report::digit(values.mean),
+                    report::digit(values.rms)
+                );
             }
         }
-        let mut places = vec![span.source.clone()];
-        if span.source.starts_with("src/")
-            && let Some((op, pass)) = span.name.split_once('.')
-        {
-            places.extend(trace::twins(op, pass));
-        }
-        let _ = writeln!(text, "      {}", places.join("  "));
+        let _ = writeln!(text, "      {}", report::places(span).join("  "));
         text
     }
 
     /// The loss, word by word.
     fn losses(&self) -> String {
         let mut text = self.head("The loss, word by word");
-        let rows: Vec<Vec<String>> = self
-            .walk
-            .rows
-            .iter()
-            .enumerate()
-            .filter_map(|(i, row)| {
-                let (word, loss) = row.predicts.as_ref()?;
-                let before = if row.token.is_empty() { name(row.modality).to_string() } else { row.token.clone() };
-                Some(vec![i.to_string(), before, word.clone(), format!("{loss:.4}"), format!("{:.1} %", 100.0 * (-loss).exp())])
-            })
-            .collect();
-        text += &report::table(&["row", "reads", "is to say", "−ln p, nats", "p"], &rows);
+        let row =
+            |(reads, says, loss): (&str, &str, f64)| vec![reads.to_string(), says.to_string(), format!("{loss:.4}"), format!("{:.1} %", 100.0 * (-loss).exp())];
+        let rows: Vec<Vec<String>> = self.walk.losses().map(row).collect();
+        text += &report::table(&["reads", "is to say", "−ln p, nats", "p"], &rows);
         text
     }
 
@@ -312,46 +306,5 @@ fn colour(modality: Modality) -> u8 {
         Modality::Frame => 37,
         Modality::Read => 103,
         Modality::Word => 69,
-    }
-}
-
-fn name(modality: Modality) -> &'static str {
-    match modality {
-        Modality::Mark => "marks",
-        Modality::Patch => "patches of the picture",
-        Modality::Frame => "frames of the sound",
-        Modality::Read => "words that are only read",
-        Modality::Word => "words that are learned",
-    }
-}
-
-/// `0–1, 38, 52–60`
-fn ranges(of: &[usize]) -> String {
-    let runs = of.chunk_by(|a, b| a + 1 == *b);
-    runs.map(|run| if run.len() == 1 { run[0].to_string() } else { format!("{}–{}", run[0], run[run.len() - 1]) }).collect::<Vec<_>>().join(", ")
-}
-
-fn numbers(values: &[f64]) -> String {
-    values.iter().map(|&v| number(v)).collect::<Vec<_>>().join(" ")
-}
-
-/// Four significant digits.
-fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        v if v >= 1e5 || v < 1e-3 => format!("{value:.2e}"),
-        v if v >= 100.0 => format!("{value:.1}"),
-        _ => format!("{value:.4}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_and_numbers_are_short() {
-        assert_eq!(ranges(&[0, 1, 5, 7, 8, 9]), "0–1, 5, 7–9");
-        assert_eq!(numbers(&[0.0, 0.5, -123.456, 1e-9, 2e6]), "0 0.5000 -123.5 1.00e-9 2.00e6");
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::{Dataset, Limits};
+use trimodal::device::Gpu;
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, flops};
 use trimodal::ops::Sizes;
@@ -34,6 +35,8 @@ contract (everything read once, everything written once), not measured. `ceiling
 them, by its memory (`mem`) or its arithmetic (`flop`), as kernels that do nothing else measure it before; what fits a cache may be \
 above 100 %. `+ live` are the MB whose contents begin to matter with this launch, `− live` those that nobody reads after it.
 
+Clearing, copies, uploads and downloads are part of the sums; --json lists them one by one.
+
 The step is launched kernel by kernel, without a CUDA graph. Which clock stops the time stands below the table; what no launch covers \
 is shown as gaps. The emulator's times say nothing about a GPU, its shapes, FLOP and bytes are a GPU's.";
 
@@ -50,9 +53,12 @@ pub struct TraceCommand {
     /// The sizes of the made-up step: demo, small (124 M parameters) or large; left out: small on a GPU, else demo
     #[arg(long, value_name = "SET", conflicts_with = "run")]
     shapes: Option<String>,
-    /// How many samples make the batch, at most; left out: 1 on the emulator, else as many as a training step has
+    /// How many samples make the batch, at most; left out: 1 on the emulator, 4 on a software driver, else as many as a training step has
     #[arg(long, value_name = "K")]
     samples: Option<usize>,
+    /// Trace so many steps and show the quickest; left out: 1 on the emulator and on a software driver, else 3
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
     /// Only the sums by phase and layer, and by kernel
     #[arg(long)]
     summary: bool,
@@ -81,16 +87,25 @@ const STEPS: usize = 3;
 impl TraceCommand {
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
-        let emulated = matches!(&device, Device::Gpu(trimodal::device::Gpu::Emulator(_)));
-        if self.samples == Some(0) {
-            return Err(Error::Usage("--samples: expected at least 1, found 0".into()));
+        let emulated = matches!(&device, Device::Gpu(Gpu::Emulator(_)));
+        let software = !emulated && matches!(&device, Device::Gpu(_)) && !bench::is_fast(&device);
+        for (option, given) in [("--samples", self.samples), ("--steps", self.steps)] {
+            if given == Some(0) {
+                return Err(Error::Usage(format!("{option}: expected at least 1, found 0")));
+            }
         }
-        let samples = self.samples.or(emulated.then_some(1));
+        let few = if emulated { Some(1) } else { software.then_some(4) };
+        let samples = self.samples.or(few);
         let (mut trainer, batch) = match (&self.run, &self.data) {
             (Some(run), Some(data)) => self.of_run(run, data, &device, samples)?,
             _ => self.made_up(&device, samples)?,
         };
-        let (warm, steps) = if emulated { (0, 1) } else { (WARM, STEPS) };
+        let (warm, steps) = match (emulated, software) {
+            (true, _) => (0, 1),
+            (_, true) => (1, 1),
+            _ => (WARM, STEPS),
+        };
+        let (warm, steps) = self.steps.map_or((warm, steps), |n| (warm.min(n), n));
         let mut ordinary = f64::INFINITY;
         for step in 0..if emulated { 0 } else { warm + steps } {
             let begin = Instant::now();

@@ -7,14 +7,16 @@ use crate::trace::{Access, Kind, Operand, Span, Trace};
 const SHOWN: usize = 3;
 
 /// One block of lines per phase and part of the model, its sum first; then a line for each of its launches, unless only the sums are
-/// asked for (`summary`). Behind it the sums by kernel, and what the whole comes to.
+/// asked for (`summary`). Movements of memory are part of the sums alone. Behind it the sums by kernel, and what the whole comes to.
 pub fn trace_table(trace: &Trace, summary: bool) -> String {
     let head = ["phase, part, kernel", "what", "shapes", "ms", "% of step", "MFLOP", "MB", "% of ceiling", "+ live", "− live", "live MB"];
     let mut rows = Vec::new();
     for (phase, part, spans) in trace.groups() {
         rows.push(line(trace, &format!("{phase}: {part}"), "", count(&spans), &spans));
         if !summary {
-            rows.extend(spans.iter().map(|span| line(trace, &format!("  {}", span.name), &span.what, trace_shapes(span), &[span])));
+            rows.extend(
+                spans.iter().filter(|s| s.kind == Kind::Kernel).map(|span| line(trace, &format!("  {}", span.name), &span.what, trace_shapes(span), &[span])),
+            );
         }
     }
     let mut text = table(&head, &rows);

@@ -17,7 +17,7 @@ pub(super) enum Clock {
     Stamps(Arc<crate::device::wgpu::Context>),
     /// The GPU's events before and after every launch.
     #[cfg(feature = "cuda")]
-    Events(Arc<crate::device::cuda::Context>, Arc<crate::device::cuda::Mark>),
+    Events(Arc<crate::device::cuda::Context>, crate::device::cuda::Mark),
 }
 
 /// One reading.
@@ -46,7 +46,7 @@ impl Clock {
                 Clock::Stamps(context.clone())
             }
             #[cfg(feature = "cuda")]
-            Device::Gpu(Gpu::Cuda(context)) => Clock::Events(context.clone(), Arc::new(context.mark()?)),
+            Device::Gpu(Gpu::Cuda(context)) => Clock::Events(context.clone(), context.mark()?),
             Device::Cpu | Device::Gpu(_) => Clock::Host(device.clone()),
         })
     }

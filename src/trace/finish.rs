@@ -129,6 +129,10 @@ fn what(kind: Kind, phase: Phase, call: Option<&RawCall>, operands: &[Operand], 
     if kind != Kind::Kernel {
         return operands.last().and_then(|o| o.tensor.clone()).unwrap_or_default();
     }
+    // The norm is about all of them.
+    if call.is_some_and(|c| c.pass == "global_norm") {
+        return String::new();
+    }
     let of_call = call.map_or(&[][..], |c| &c.work.operands);
     let about = of_call.iter().filter_map(|o| known.get(&o.id)).find(|name| is_parameter(name));
     let Some(about) = about else { return String::new() };

@@ -11,7 +11,8 @@ const TOP: f64 = 64.0;
 /// What a letter takes, about.
 const LETTER: f64 = 6.4;
 /// Fills that black text can be read on.
-const COLOURS: [&str; 8] = ["#9ecae1", "#fdae6b", "#a1d99b", "#bcbddc", "#fdd0a2", "#c7e9c0", "#dadaeb", "#f4a6a6"];
+const COLOURS: [&str; 12] =
+    ["#9ecae1", "#fdae6b", "#a1d99b", "#bcbddc", "#fdd0a2", "#c7e9c0", "#dadaeb", "#f4a6a6", "#f1e08a", "#c9b59a", "#8fd8d2", "#e7b8e0"];
 const PHASES: &str = "#d9d9d9";
 const PARTS: &str = "#efefef";
 const MEMORY: &str = "#cfcfcf";

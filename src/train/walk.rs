@@ -26,6 +26,30 @@ pub enum Modality {
     Word,
 }
 
+impl Modality {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Modality::Mark => "marks",
+            Modality::Patch => "patches of the picture",
+            Modality::Frame => "frames of the sound",
+            Modality::Read => "words that are only read",
+            Modality::Word => "words that are learned",
+        }
+    }
+
+    /// In one word.
+    pub fn short(self) -> &'static str {
+        match self {
+            Modality::Mark => "marks",
+            Modality::Patch => "patches",
+            Modality::Frame => "frames",
+            Modality::Read => "read",
+            Modality::Word => "learned",
+        }
+    }
+}
+
 /// A row of the token matrix.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -65,6 +89,29 @@ pub struct Walk {
     pub report: Report,
 }
 
+impl Walk {
+    /// The kinds of rows in the order in which they begin, each with its rows.
+    pub fn kinds(&self) -> Vec<(Modality, Vec<usize>)> {
+        let mut kinds: Vec<(Modality, Vec<usize>)> = Vec::new();
+        for (i, row) in self.rows.iter().enumerate() {
+            match kinds.iter_mut().find(|(kind, _)| *kind == row.modality) {
+                Some((_, rows)) => rows.push(i),
+                None => kinds.push((row.modality, vec![i])),
+            }
+        }
+        kinds
+    }
+
+    /// What each row that counts reads, what it is to say, and what that costs in nats.
+    pub fn losses(&self) -> impl Iterator<Item = (&str, &str, f64)> {
+        self.rows.iter().filter_map(|row| {
+            let (word, loss) = row.predicts.as_ref()?;
+            let reads = if row.token.is_empty() { row.modality.short() } else { &row.token };
+            Some((reads, word.as_str(), *loss))
+        })
+    }
+}
+
 /// Walks row `index` of a data set, from 0, through a step of a model: forward, backward and AdamW's first update, on the model's device.
 /// `values` numbers are read of everything that is written. No word is hidden from it. The files stay as they are.
 ///
@@ -94,7 +141,8 @@ pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) 
     let (report, mut step) = trace::record(&device, options, || trainer.step(&batch))?;
     step.formula = Some(crate::model::flops(&config, &batch));
     let losses = trainer.activations().row_losses().read_f64()?;
-    let token = |id: u32| tokenizer.token(id).unwrap_or_else(|| format!("#{id}"));
+    // A byte-level vocabulary writes the space before a word as Ġ.
+    let token = |id: u32| tokenizer.token(id).map_or_else(|| format!("#{id}"), |token| token.trim_start_matches('Ġ').to_string());
     let rows = shown(&sequence, &batch, &losses, token);
     Ok(Walk {
         name: example.name,

@@ -1,0 +1,217 @@
+//! One sample's way through a training step, as a page; and how its numbers are written.
+
+use super::page::{Card, Cell, Page, picture_png, spectrogram_png};
+use super::trace_shapes;
+use crate::data::sound::wav;
+use crate::error::Result;
+use crate::trace::{Access, Kind, Part, Phase, Span, twins};
+use crate::train::walk::{Modality, Walk};
+use std::fmt::Write;
+
+/// A walk as one self-contained page: the sample, the token matrix, who sees whom, every kernel with its shapes, numbers and place, the
+/// loss of each word.
+///
+/// # Errors
+/// Where the picture or the spectrogram cannot be drawn.
+pub fn walk_page(walk: &Walk) -> Result<Page> {
+    let report = walk.report;
+    let lead = format!("“{}” goes through one training step on {}: from its files to the loss, and back to every weight.", walk.text, walk.step.device);
+    let mut page = Page::new("One sample, one step", &lead);
+    sample(&mut page, walk)?;
+    page.section("The token matrix");
+    let (n, d) = (walk.rows.len(), walk.config.hidden_size);
+    page.figure(
+        &strip(walk),
+        &format!("{n} rows of {d} numbers, one for each mark, patch, frame and word, in order. Nothing behind here knows which row came from where."),
+    );
+    let kinds: Vec<Vec<Cell>> = walk.kinds().iter().map(|(kind, rows)| vec![kind.name().into(), rows.len().to_string().into(), ranges(rows).into()]).collect();
+    page.table("Where the rows come from", &["rows of", "how many", "which"], &kinds);
+    page.section("Who sees whom");
+    page.figure(
+        &visible(walk),
+        "Row i (down) looks at row j (across) where it is coloured: words and frames at what is before them, a picture's patches at each other.",
+    );
+    for phase in [Phase::Forward, Phase::Loss, Phase::Backward, Phase::Update] {
+        page.section(match phase {
+            Phase::Forward => "Forward",
+            Phase::Loss => "The loss",
+            Phase::Backward => "Backward",
+            _ => "The update",
+        });
+        for (_, part, spans) in walk.step.groups().into_iter().filter(|(of, ..)| *of == phase) {
+            let kernels: Vec<&Span> = spans.into_iter().filter(|s| s.kind == Kind::Kernel && touches(s)).collect();
+            let rows: Vec<Vec<Cell>> = kernels.iter().map(|span| row(span)).collect();
+            let header = ["kernel", "about", "reads → writes", "the first numbers that it wrote", "where it stands"];
+            let caption = format!("{phase}, {part}: {} launches", kernels.len());
+            if matches!(part, Part::Rows | Part::Output | Part::Layer(0)) {
+                page.table(&caption, &header, &rows);
+            } else {
+                page.folded(&caption, |page| page.table(&caption, &header, &rows));
+            }
+        }
+        if phase == Phase::Loss {
+            let rows: Vec<Vec<Cell>> = walk
+                .losses()
+                .map(|(reads, says, loss)| {
+                    vec![
+                        says.into(),
+                        reads.into(),
+                        format!("{loss:.4}").into(),
+                        Cell::Share { share: (-loss).exp(), chance: Some(1.0 / walk.config.vocab_size as f64) },
+                    ]
+                })
+                .collect();
+            page.table("Word by word: −ln p is its loss, the mark is chance", &["is to say", "having read", "−ln p, nats", "p"], &rows);
+        }
+    }
+    let [gflop, formula] = [walk.step.products(), walk.step.formula.unwrap_or(0)].map(|flops| format!("{:.3} GFLOP", flops as f64 / 1e9));
+    page.facts([
+        ("loss", format!("{:.4}, the mean over its words", report.loss)),
+        ("gradient norm", format!("{:.4}", report.gradient_norm)),
+        ("learning rate", format!("{:.2e}, AdamW's first step: the moments begin at zero", report.learning_rate)),
+        ("products", format!("{gflop} by launch, {formula} by 6 · parameters · rows + attention")),
+    ]);
+    Ok(page)
+}
+
+fn sample(page: &mut Page, walk: &Walk) -> Result<()> {
+    page.section("The sample");
+    let (vision, audio) = (walk.config.vision_config.as_ref(), walk.config.audio_config.as_ref());
+    let picture = walk.pixels.as_ref().zip(vision).map(|(pixels, v)| picture_png(pixels, v.image_size, v.image_size)).transpose()?;
+    let spectrogram = walk.mel.as_ref().zip(audio).map(|(mel, audio)| spectrogram_png(mel, audio.num_mel_bins)).transpose()?;
+    let wav = walk.waveform.as_ref().zip(audio).map(|(wave, audio)| {
+        let heard: Vec<i16> = wave.iter().map(|s| (s.clamp(-1.0, 1.0) * i16::MAX as f32) as i16).collect();
+        wav(&heard, audio.sample_rate as u32)
+    });
+    let wav = wav.transpose()?;
+    page.gallery(&[Card { name: &walk.name, picture, wav, spectrogram, said: &walk.text, ..Card::default() }]);
+    if let (Some(pixels), Some(v)) = (&walk.pixels, vision) {
+        let (side, patch, width) = (v.image_size, v.patch_size, walk.config.hidden_size);
+        page.heading("Pixels → patches → rows");
+        page.text(&format!(
+            "{side} × {side} pixels of three bytes are {} patches of {patch} × {patch} × 3 = {} numbers, each (x/255 − 0.5)/0.5; the patch embedding makes a row \
+             of {width} of each.",
+            v.patches(),
+            patch * patch * 3
+        ));
+        let first = &pixels[..3 * patch.min(3)];
+        let normalised: Vec<f64> = first.iter().map(|&x| (x as f64 / 255.0 - 0.5) / 0.5).collect();
+        let bytes: Vec<String> = first.iter().map(ToString::to_string).collect();
+        page.lines("the first patch", &format!("the first patch begins  {}\nwhich become            {}", bytes.join(" "), digits(&normalised)));
+    }
+    if let (Some(wave), Some(mel), Some(audio)) = (&walk.waveform, &walk.mel, audio) {
+        page.heading("Waveform → mel frames → rows");
+        page.text(&format!(
+            "{} samples at {} Hz become {} frames of {} mel bands, and {} convolutions make {} rows of them.",
+            wave.len(),
+            audio.sample_rate,
+            audio.frames(),
+            audio.num_mel_bins,
+            audio.layers,
+            audio.rows()
+        ));
+        let some = |values: &[f32]| digits(&values.iter().take(8).map(|&x| x as f64).collect::<Vec<_>>());
+        page.lines("the first numbers", &format!("the waveform begins    {}\nthe first frame begins {}", some(wave), some(mel)));
+    }
+    Ok(())
+}
+
+fn row(span: &Span) -> Vec<Cell> {
+    let written: Vec<String> = span
+        .operands
+        .iter()
+        .filter(|o| o.access != Access::Read)
+        .filter_map(|o| {
+            let values = o.values.as_ref()?;
+            Some(format!("{} = {} … (rms {})", o.name, digits(&values.first), digit(values.rms)))
+        })
+        .collect();
+    vec![span.name.as_str().into(), span.what.as_str().into(), trace_shapes(span).into(), written.join("; ").into(), places(span).join(", ").into()]
+}
+
+/// Where a span's kernel stands; of the CPU's code also where the GPUs' do.
+pub fn places(span: &Span) -> Vec<String> {
+    let mut places = vec![span.source.clone()];
+    if let (true, Some((op, pass))) = (span.source.starts_with("src/"), span.name.split_once('.')) {
+        places.extend(twins(op, pass));
+    }
+    places
+}
+
+/// Whether there is anything that it reads or writes: a sample without a sound leaves the convolutions nothing.
+pub fn touches(span: &Span) -> bool {
+    span.operands.iter().any(|o| o.access != Access::Read && o.bytes > 0) && span.operands.first().is_some_and(|o| !o.shape.contains(&0))
+}
+
+/// The colour of a row, for light and dark pages alike.
+fn colour(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Mark => "#7a828b",
+        Modality::Patch => "#d07d2b",
+        Modality::Frame => "#2b9a8d",
+        Modality::Read => "#8d7bc2",
+        Modality::Word => "#3d7fd0",
+    }
+}
+
+/// The token matrix as a strip.
+fn strip(walk: &Walk) -> String {
+    let n = walk.rows.len();
+    let kinds = walk.kinds();
+    let width = (8 * n).max(150 * kinds.len());
+    let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} 64\" font-family=\"sans-serif\" font-size=\"14\">");
+    let each = width as f64 / n.max(1) as f64;
+    for (i, row) in walk.rows.iter().enumerate() {
+        let _ = write!(svg, "<rect x=\"{:.2}\" y=\"0\" width=\"{:.2}\" height=\"30\" fill=\"{}\"/>", i as f64 * each, 0.9 * each, colour(row.modality));
+    }
+    for (i, (kind, _)) in kinds.iter().enumerate() {
+        let x = i * width / kinds.len();
+        let _ = write!(svg, "<rect x=\"{x}\" y=\"44\" width=\"14\" height=\"14\" fill=\"{}\"/>", colour(*kind));
+        let _ = write!(svg, "<text x=\"{}\" y=\"56\" fill=\"#000000\">{}</text>", x + 20, kind.short());
+    }
+    svg + "</svg>"
+}
+
+/// `visible` as a matrix.
+fn visible(walk: &Walk) -> String {
+    let n = walk.rows.len();
+    let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"-3 -1 {} {}\">", n + 4, n + 2);
+    for (i, interval) in walk.visible.iter().enumerate() {
+        let (start, end) = (interval[0].max(0), interval[1].max(0));
+        let _ = write!(svg, "<rect x=\"{start}\" y=\"{i}\" width=\"{}\" height=\"0.92\" fill=\"{}\"/>", end - start, colour(walk.rows[i].modality));
+        let _ = write!(svg, "<rect x=\"-2.5\" y=\"{i}\" width=\"1.5\" height=\"0.92\" fill=\"{}\"/>", colour(walk.rows[i].modality));
+    }
+    svg + "</svg>"
+}
+
+/// `0–1, 38, 52–60`: numbers in order, with their runs drawn together.
+pub fn ranges(of: &[usize]) -> String {
+    let runs = of.chunk_by(|a, b| a + 1 == *b);
+    runs.map(|run| if run.len() == 1 { run[0].to_string() } else { format!("{}–{}", run[0], run[run.len() - 1]) }).collect::<Vec<_>>().join(", ")
+}
+
+/// Numbers with a space between them: see [`digit`].
+pub fn digits(values: &[f64]) -> String {
+    values.iter().map(|&v| digit(v)).collect::<Vec<_>>().join(" ")
+}
+
+/// A number with about four significant digits.
+pub fn digit(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        v if !(1e-3..1e5).contains(&v) => format!("{value:.2e}"),
+        v if v >= 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_and_numbers_are_short() {
+        assert_eq!(ranges(&[0, 1, 5, 7, 8, 9]), "0–1, 5, 7–9");
+        assert_eq!(digits(&[0.0, 0.5, -123.456, 1e-9, 2e6]), "0 0.5000 -123.5 1.00e-9 2.00e6");
+    }
+}
