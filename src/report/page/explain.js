@@ -82,20 +82,28 @@
         const size = (x, y) => Math.hypot(...[0, 1, 2].map(c => g[3 * (y * side + x) + c]));
         let widest = 0;
         for (let i = 0; i < side * side; i++) widest = Math.max(widest, size(i % side, Math.floor(i / side)));
-        const pixel = how === "size" ? (x, y) => opaque(colour(size(x, y) / (widest || 1))) : (x, y) => opaque([0, 1, 2].map(c => 128 + 127 * g[3 * (y * side + x) + c] / top));
+        const pixel = how === "size"
+          ? (x, y) => opaque(colour(size(x, y) / (widest || 1)))
+          : (x, y) => opaque([0, 1, 2].map(c => 128 + 127 * g[3 * (y * side + x) + c] / top));
         paint(find("picture-gradient"), side, side, pixel);
-        label(find("picture-gradient"), "gradient of the log-probability of “" + word.text + "” with respect to the pixels: at most " + number(largest(g)) + " nats for a step of 1 in 255");
+        label(find("picture-gradient"),
+          "gradient of the log-probability of “" + word.text + "” with respect to the pixels: " +
+            "at most " + number(largest(g)) + " nats for a step of 1 in 255");
         find("picture-most").textContent = number(largest(g));
       }
       if (data.sound) {
         const { frames, mels, rows, stride, seconds } = data.sound, weights = chosen(word.sound, rows), most = largest(weights) || 1;
-        const at = weights.indexOf(Math.max(...weights)), where = "most at " + (at * stride / frames * seconds).toFixed(2) + " s (" + percent(weights[at]) + ")";
+        const at = weights.indexOf(Math.max(...weights));
+        const where = "most at " + (at * stride / frames * seconds).toFixed(2) + " s (" + percent(weights[at]) + ")";
         said += " On the sound " + where + ".";
         paint(find("sound-attention"), frames, 1, x => heat(weights[Math.min(Math.floor(x / stride), rows - 1)] / most));
         label(find("sound-attention"), "attention of “" + word.text + "” over the spectrogram: " + where);
         const g = word.mel, top = largest(g) || 1, value = (x, y) => g[x * mels + mels - 1 - y] / top;
-        paint(find("sound-gradient"), frames, mels, how === "size" ? (x, y) => opaque(colour(Math.abs(value(x, y)))) : (x, y) => opaque(signed(value(x, y))));
-        label(find("sound-gradient"), "gradient of the log-probability of “" + word.text + "” with respect to the mel frames: at most " + number(largest(g)) + " nats for a step of 1");
+        const mel = how === "size" ? (x, y) => opaque(colour(Math.abs(value(x, y)))) : (x, y) => opaque(signed(value(x, y)));
+        paint(find("sound-gradient"), frames, mels, mel);
+        label(find("sound-gradient"),
+          "gradient of the log-probability of “" + word.text + "” with respect to the mel frames: " +
+            "at most " + number(largest(g)) + " nats for a step of 1");
         find("sound-most").textContent = number(largest(g));
       }
       find("status").textContent = said;

@@ -41,7 +41,8 @@ impl Page {
                 (0..count).for_each(|i| *body += &format!("<option value={i}>{}</option>", i + 1));
                 *body += "</select></label>\n";
             }
-            *body += "<label>gradient <select class=kind><option value=size>how much</option><option value=direction>in which direction</option></select></label>\n\
+            *body += "<label>gradient <select class=kind><option value=size>how much</option>\
+                      <option value=direction>in which direction</option></select></label>\n\
                       </div>\n<p class=\"status live\" role=status hidden></p>\n";
             let _ = writeln!(body, "<noscript><p>{WITHOUT_SCRIPT}</p></noscript>");
         }
