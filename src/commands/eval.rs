@@ -39,9 +39,9 @@ attribute, the tokens by their frequency alone. What is no better than that was 
 Where the rows to train on hold self-descriptions (`trimodal meadow` draws some), the model is asked what it can sense, and a line \
 says whether that is so: it must claim nothing that those rows did not have or that it has no eyes or ears for.
 
---json holds device, model, data, `self_description` (answers, claims, perceives, honest, right; or null) \
-and `splits`, by name: samples, loss, perplexity, tokens, token_accuracy, exact and the attributes as shares from 0 to 1, the same under `chance`, and with --ablate under `ablations`: shuffled_pictures, grey_pictures, shuffled_sounds, \
-silent_sounds, those that the split has samples for.";
+--json holds device, model, data, `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, \
+perplexity, tokens, token_accuracy, exact and the attributes as shares from 0 to 1, the same under `chance`, and with --ablate under `ablations`: \
+shuffled_pictures, grey_pictures, shuffled_sounds, silent_sounds, those that the split has samples for.";
 
 /// Count what a model gets right on a data set, and find out what it uses for it
 #[derive(Args)]

@@ -20,9 +20,9 @@ Examples:
 Writes DIR/images/*.png, DIR/audio/*.wav (16 kHz) and DIR/metadata.jsonl, one line per sample:
   {\"file_name\": \"images/train-000000.png\", \"audio\": \"audio/train-000000.wav\",
    \"text\": \"a fluffy orange cat ...\", \"split\": \"train\"}
-Some samples have only a picture or only a sound, and one in 200 of `train` is a self-description in words alone, made from \
-what the others have: {\"prompt\": \"what can you sense?\", \"text\": \"words, pictures and sounds\"}. \
-Beside `train` there are four test splits: iid, held_out_colour, held_out_action and held_out_both, whose combinations of colour and species, or of pose and action, are never in `train`.
+Some samples have only a picture or only a sound, and one in 200 of `train` is a self-description in words alone, made from what the others have: \
+{\"prompt\": \"what can you sense?\", \"text\": \"words, pictures and sounds\"}. Beside `train` there are four test splits: iid, held_out_colour, \
+held_out_action and held_out_both, whose combinations of colour and species, or of pose and action, are never in `train`.
 
 Nothing is downloaded, and the same seed gives the same bytes on every machine. A folder of your own with the same \
 four columns (`file_name` or `audio` or both, `text`, and `split` if you like) trains the same way.";
