@@ -246,9 +246,9 @@ mod tests {
     fn marks_of_a_page_are_named_by_their_share() {
         let mark = |name, intensity, flops_per_second, share| Mark { name, intensity, flops_per_second, share };
         let ceilings = Ceilings { copy_bytes_per_second: Some(1e10), f32_flops_per_second: Some(1e11), ..Default::default() };
-        let marks = [mark("matmul", 10.0, 5e10, 0.6), mark("near", 10.0, 5e10, 0.3), mark("small", 0.1, 1e9, 0.01), mark("none", 0.0, 0.0, 0.5)];
+        let marks = [mark("matmul", 10.0, 5e10, 0.6), mark("near", 10.0, 5e10, 0.3), mark("small", 0.1, 1e9, 0.01), mark("nowhere", 0.0, 0.0, 0.5)];
         let svg = marks_svg("a & b", &ceilings, &marks).unwrap();
-        assert!(svg.contains("matmul") && svg.contains("near") && !svg.contains("small") && !svg.contains("none"), "{svg}");
+        assert!(svg.contains("matmul") && svg.contains("near") && !svg.contains("small") && !svg.contains("nowhere"), "{svg}");
         marks_svg("", &Ceilings::default(), &[]).unwrap();
     }
 
