@@ -15,6 +15,9 @@ pub const RED: &str = "#b03a10";
 /// Frames and grids.
 pub const GREY: &str = "#888";
 
+/// A curve: its name, its colour, its points.
+pub type Curve<'a> = (&'a str, &'a str, &'a [(f64, f64)]);
+
 /// An SVG under construction.
 pub struct Canvas {
     width: usize,
@@ -81,7 +84,7 @@ impl Canvas {
     }
 
     /// Curves over one horizontal axis in a box, with the two ends of both axes written beside it. Their names stand at `legend`.
-    pub fn curves(&mut self, place: (f64, f64, f64, f64), legend: (f64, f64), curves: &[(&str, &str, &[(f64, f64)])]) {
+    pub fn curves(&mut self, place: (f64, f64, f64, f64), legend: (f64, f64), curves: &[Curve]) {
         let (x, y, width, height) = place;
         let all = || curves.iter().flat_map(|curve| curve.2);
         let ends = |of: fn(&(f64, f64)) -> f64| all().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
