@@ -34,6 +34,7 @@ pub mod error;
 pub mod experiment;
 pub mod inside;
 pub mod learn;
+mod markup;
 pub mod model;
 pub mod ops;
 #[cfg(feature = "cli")]

@@ -170,7 +170,7 @@ impl World {
         match index % 20 {
             0..10 => {
                 let plan = meadow::plan(self.seed, 0, index);
-                let sample = super::fusion::sample(&plan, self.seed, 0, index);
+                let sample = meadow::sample(&plan, self.seed, 0, index);
                 Drawn { sample, question: None, role: Role::Caption, about: None }
             }
             10..14 => {
@@ -197,7 +197,7 @@ impl World {
         let subjects: Vec<usize> = (0..6).filter(|s| held.contains(s) == held_out).collect();
         let plan = self.plan(1, index, |a| kind.of(a) == subjects[index % subjects.len()]);
         let plan = Plan { picture: kind == Kind::Pet, sound: kind == Kind::Loud, ..plan };
-        let sample = super::fusion::sample(&plan, self.seed, 1, index);
+        let sample = meadow::sample(&plan, self.seed, 1, index);
         (plan, Sample { text: self.answer(kind, kind.of(&plan.attributes)).into(), ..sample })
     }
 
@@ -211,7 +211,7 @@ impl World {
         let plan = Plan { picture: kind == Kind::Pet, sound: kind == Kind::Loud, ..*plan };
         let subject = kind.of(&plan.attributes);
         let sample = match perceived {
-            true => super::fusion::sample(&plan, self.seed, split, index),
+            true => meadow::sample(&plan, self.seed, split, index),
             false => Sample { name: format!("text-{index:06}"), ..empty() },
         };
         let (prompt, question) = prompt(variant, kind, &plan.attributes.caption(plan.picture, plan.sound));

@@ -18,8 +18,8 @@
 use super::store::Store;
 use super::study::{self, Runs, Stage};
 use super::{Budget, Progress, Spread};
-use crate::data::meadow::{self, Plan, words};
-use crate::data::{Sample, Tokenizer};
+use crate::data::Tokenizer;
+use crate::data::meadow::{self, words};
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::{Config, Parameters};
@@ -131,7 +131,7 @@ pub struct Fusion {
 pub fn run(budget: &Budget, seeds: usize, folder: &Path, device: &Device, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<Fusion> {
     budget.validate(seeds)?;
     let mut runs = Runs::new(Store::open(folder, "fusion", budget)?, device, watch);
-    let seeds: Vec<u64> = (0..seeds as u64).map(|i| budget.seed.wrapping_add(i)).collect();
+    let seeds = budget.seeds(seeds);
     let file = |arm: Arm, seed: u64| format!("{}-{seed}", arm.key());
     let files: Vec<String> = seeds.iter().flat_map(|&seed| Arm::ALL.map(|arm| file(arm, seed))).collect();
     runs.expect::<Run>(&files, budget.steps / 2 * 2)?;
@@ -172,7 +172,7 @@ impl Material {
         let captions: Vec<String> = (0..budget.samples).map(|i| meadow::plan(seed, 0, i)).map(|p| p.attributes.caption(p.picture, p.sound)).collect();
         let tokenizer = Tokenizer::train(captions.iter().map(String::as_str), 1024)?;
         let config = study::config(budget, &tokenizer)?;
-        let draw = |split: usize| move |i: usize| (sample(&meadow::plan(seed, split, i), seed, split, i), None);
+        let draw = |split: usize| move |i: usize| (meadow::sample(&meadow::plan(seed, split, i), seed, split, i), None);
         let whole = study::examples(&config, &tokenizer, budget.samples, draw(0))?;
         let text = whole.iter().map(|example| Example { pixels: None, mel: None, ..example.clone() }).collect();
         let tests = (1..=SPLITS.len()).map(|split| study::examples(&config, &tokenizer, budget.test_samples, draw(split)).map(Arc::unwrap_or_clone));
@@ -221,20 +221,6 @@ impl Material {
 /// Whether a tensor belongs to the decoder, the table of words included, and not to one of the two embedders.
 pub fn is_decoder(name: &str) -> bool {
     !name.starts_with("vision_") && !name.starts_with("audio_embed.")
-}
-
-/// A sample of Meadow, drawn instead of read.
-pub(super) fn sample(plan: &Plan, seed: u64, split: usize, index: usize) -> Sample {
-    let Plan { attributes, picture, sound } = plan;
-    Sample {
-        name: format!("{}-{index:06}", meadow::SPLITS[split]),
-        origin: format!("Meadow, {} {index}", meadow::SPLITS[split]),
-        picture: picture.then(|| meadow::picture(attributes, seed, split, index)),
-        sound: sound.then(|| meadow::sound(attributes, seed, split, index).iter().map(|v| *v as f32 / 32768.0).collect()),
-        text: attributes.caption(*picture, *sound),
-        prompt: None,
-        split: Some(meadow::SPLITS[split].into()),
-    }
 }
 
 impl Fusion {

@@ -39,6 +39,11 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// The seeds of so many runs.
+    fn seeds(&self, count: usize) -> Vec<u64> {
+        (0..count as u64).map(|i| self.seed.wrapping_add(i)).collect()
+    }
+
     fn validate(&self, seeds: usize) -> Result<()> {
         let least = [("steps", self.steps, 2), ("samples", self.samples, 40), ("test samples", self.test_samples, 2), ("seeds", seeds, 1)];
         match least.into_iter().find(|(_, found, least)| found < least) {

@@ -55,9 +55,7 @@ pub(super) fn examples(
 
 /// The sizes of a budget's model for a tokenizer.
 pub(super) fn config(budget: &Budget, tokenizer: &Tokenizer) -> Result<Config> {
-    let special = tokenizer.special();
-    let sizes = Settings::preset(&budget.preset)?.model_config(tokenizer.vocabulary());
-    Ok(Config { bos_token_id: Some(special.bos), eos_token_id: Some(special.eos), ..sizes })
+    Ok(Settings::preset(&budget.preset)?.model_config_for(tokenizer))
 }
 
 /// Batches of examples in the order of a seed.

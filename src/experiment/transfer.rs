@@ -17,13 +17,11 @@ use crate::data::Tokenizer;
 use crate::data::meadow::words::parse;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::batch::{Batch, Packer};
-use crate::model::score::Scorer;
+use crate::model::score::Prediction;
 use crate::model::{Config, Parameters};
 use crate::tensor::DType;
 use crate::train::Example;
 use crate::train::evaluate;
-use crate::train::examples::placeholders;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -82,7 +80,7 @@ pub struct Transfer {
 pub fn run(budget: &Budget, seeds: usize, folder: &Path, device: &Device, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<Transfer> {
     budget.validate(seeds)?;
     let mut runs = Runs::new(Store::open(folder, "transfer", budget)?, device, watch);
-    let seeds: Vec<u64> = (0..seeds as u64).map(|i| budget.seed.wrapping_add(i)).collect();
+    let seeds = budget.seeds(seeds);
     let each = || Variant::ALL.into_iter().flat_map(|variant| [false, true].map(|flipped| (variant, flipped)));
     let file = |seed: u64, variant: Variant, flipped: bool| format!("{}{}-{seed}", variant.key(), if flipped { "-flipped" } else { "" });
     let files: Vec<String> = seeds.iter().flat_map(|&seed| each().map(move |(variant, flipped)| file(seed, variant, flipped))).collect();
@@ -186,27 +184,12 @@ impl Judge<'_> {
     /// The cross-entropy of one answer to each question.
     fn losses(&self, asked: &[Example], answer: &str) -> Result<Vec<f64>> {
         let words = self.tokenizer.encode(answer)?;
-        let special = self.tokenizer.special();
-        let sequence = |example: &Example| Example { words: words.clone(), ..example.clone() }.sequence(self.config, &special, || false);
-        let longest = asked.iter().map(|example| example.rows(self.config) + words.len()).max().unwrap_or(1);
-        let packer = Packer { config: self.config, budget: longest.max(2048), placeholders: placeholders(&special) };
-        let mut scorer = Scorer::new(self.config, self.parameters, packer.budget)?;
-        let mut losses = Vec::new();
-        let mut take = |batch: &Batch| -> Result<()> {
-            // The answer's tokens and the end.
-            let predictions = scorer.run(self.parameters, batch)?;
-            losses.extend(predictions.chunks(words.len() + 1).map(|of| of[..words.len()].iter().map(|p| p.loss).sum::<f64>()));
-            Ok(())
-        };
-        let mut batch = Batch::default();
-        for example in asked {
-            let sequence = sequence(example);
-            if !packer.add(&mut batch, &sequence)? {
-                take(&std::mem::take(&mut batch))?;
-                packer.add(&mut batch, &sequence)?;
-            }
-        }
-        take(&batch)?;
+        let answered: Vec<Example> = asked.iter().map(|example| Example { words: words.clone(), ..example.clone() }).collect();
+        let mut each = Vec::new();
+        let mut take = |prediction: Prediction| each.push(prediction.loss);
+        evaluate::predict(self.config, self.parameters, self.tokenizer, &answered, &mut take, &mut |_, _| ControlFlow::Continue(()))?;
+        // The answer's tokens, and the end, which is not asked.
+        let losses: Vec<f64> = each.chunks(words.len() + 1).map(|of| of[..words.len()].iter().sum()).collect();
         if losses.len() != asked.len() {
             return Err(Error::mismatch("transfer", "answers", asked.len(), losses.len()));
         }

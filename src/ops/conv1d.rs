@@ -37,6 +37,11 @@ pub struct Dims {
     padding: u32,
 }
 
+/// Floating-point operations of one product with an output of `[clips, frames, channels]`.
+fn product_flops(out: [usize; 3], width_in: usize) -> u64 {
+    2 * 3 * out.iter().map(|&n| n as u64).product::<u64>() * width_in as u64
+}
+
 impl Dims {
     fn new(x: &Tensor, weight: &Tensor, stride: usize) -> Result<(Self, DType)> {
         let dtype = activation(OP, "x", x)?;
@@ -75,7 +80,7 @@ impl Dims {
 
     /// Floating-point operations of one of its products.
     fn flops(&self) -> u64 {
-        2 * 3 * self.shape_out().iter().map(|&n| n as u64).product::<u64>() * self.width_in as u64
+        product_flops(self.shape_out(), self.width_in as usize)
     }
 
     /// Rows of all clips as the kernels for tensor cores number them, for a gather from `x` and for one from `dz`.
@@ -479,7 +484,7 @@ pub fn sized(s: &Sizes) -> Vec<Case> {
 fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool, with_dx: bool) -> Vec<Case> {
     let (clips, frames, width_in, width_out, stride) = shape;
     let out = [clips, frames_out(frames, stride), width_out];
-    let flops = (2 * 3 * out.iter().product::<usize>() * width_in) as u64;
+    let flops = product_flops(out, width_in);
     let mut cases = Vec::new();
     let label = format!("clips={clips} frames={frames} in={width_in} out={width_out} stride={stride}{}", if exact { " integers" } else { "" });
     let mut d = Draw::new(&label);

@@ -1,10 +1,9 @@
 //! Pictures with their captions on one sheet, right and wrong marked.
 
+use super::page::picture_png;
 use crate::error::{Error, Result};
 use crate::train::files::write_atomically;
 use font8x8::UnicodeFonts;
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
 use std::io::Write;
 use std::path::Path;
 
@@ -61,10 +60,7 @@ pub fn contact_sheet(path: &Path, cells: &[Cell]) -> Result<()> {
     }
     let sheet = draw(cells);
     write_atomically(path, |file| {
-        let mut png = Vec::new();
-        PngEncoder::new(&mut png)
-            .write_image(&sheet.rgb, sheet.width as u32, sheet.height() as u32, ExtendedColorType::Rgb8)
-            .map_err(|e| Error::file(path, format!("the picture cannot be encoded: {e}")))?;
+        let png = picture_png(&sheet.rgb, sheet.width, sheet.height())?;
         file.write_all(&png).map_err(Error::io(path, "write"))
     })
 }

@@ -1,6 +1,7 @@
 //! A probe as a drawing: the nearest words laid over patches and frames, level by level, and lines for cosines and the axis.
 
 use crate::inside::probe::{Axis, Near, Probe, Said, Seen};
+use crate::markup;
 use std::fmt::Write as _;
 
 /// Levels that are drawn at most.
@@ -172,8 +173,7 @@ fn row_name(place: &str) -> String {
 
 /// Text for XML, which has no place for most control characters.
 fn escape(text: &str) -> String {
-    let text = text.replace(char::is_control, "\u{fffd}");
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    markup::escape(&text.replace(char::is_control, "\u{fffd}"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::perfetto::runs;
 use super::{Kind, Span, Trace};
+use crate::markup::escape;
 use std::fmt::Write;
 
 const WIDTH: f64 = 1400.0;
@@ -85,8 +86,4 @@ pub(super) fn svg(trace: &Trace) -> String {
         x += 34.0 + LETTER * op.len() as f64;
     }
     svg + "</svg>\n"
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

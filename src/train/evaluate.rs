@@ -7,7 +7,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Packer};
 use crate::model::generate::{Generator, Sampling, prompt_of};
-use crate::model::score::Scorer;
+use crate::model::score::{Prediction, Scorer};
 use crate::model::{Config, Parameters};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -124,18 +124,36 @@ pub fn loss(
     if examples.is_empty() {
         return Err(Error::Usage("there is no sample to evaluate on".into()));
     }
+    let (mut sum, mut losses) = (0.0, Losses { loss: 0.0, tokens: 0, correct: 0 });
+    let mut take = |prediction: Prediction| {
+        sum += prediction.loss;
+        losses.tokens += 1;
+        losses.correct += (prediction.best == prediction.truth) as usize;
+    };
+    predict(config, parameters, tokenizer, examples, &mut take, progress)?;
+    losses.loss = sum / losses.tokens.max(1) as f64;
+    Ok(losses)
+}
+
+/// What a model makes of every word that the examples predict, in their order, nothing hidden. `progress(done, total)` may stop the work.
+///
+/// # Errors
+/// [`Error::Usage`] where an example does not fit the model; [`Error::Interrupted`] where `progress` says so.
+pub(crate) fn predict(
+    config: &Config,
+    parameters: &Parameters,
+    tokenizer: &Tokenizer,
+    examples: &[Example],
+    take: &mut dyn FnMut(Prediction),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<()> {
     let special = tokenizer.special();
     let rows = || examples.iter().map(|e| e.rows(config));
     let budget = ROWS.min(rows().sum()).max(rows().max().unwrap_or(0));
     let packer = Packer { config, budget, placeholders: placeholders(&special) };
     let mut scorer = Scorer::new(config, parameters, packer.budget)?;
-    let (mut sum, mut losses) = (0.0, Losses { loss: 0.0, tokens: 0, correct: 0 });
-    let mut take = |batch: &Batch| -> Result<()> {
-        for prediction in scorer.run(parameters, batch)? {
-            sum += prediction.loss;
-            losses.tokens += 1;
-            losses.correct += (prediction.best == prediction.truth) as usize;
-        }
+    let mut score = |batch: &Batch| -> Result<()> {
+        scorer.run(parameters, batch)?.into_iter().for_each(&mut *take);
         Ok(())
     };
     let mut batch = Batch::default();
@@ -146,14 +164,13 @@ pub fn loss(
             if progress(done, examples.len()).is_break() {
                 return Err(Error::Interrupted { step: 0 });
             }
-            take(&std::mem::take(&mut batch))?;
+            score(&std::mem::take(&mut batch))?;
             packer.add(&mut batch, &sequence)?;
         }
     }
-    take(&batch)?;
+    score(&batch)?;
     let _ = progress(examples.len(), examples.len());
-    losses.loss = sum / losses.tokens.max(1) as f64;
-    Ok(losses)
+    Ok(())
 }
 
 /// The model's caption of every example, in order. `progress(done, total)` may stop the work.

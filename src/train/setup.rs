@@ -125,8 +125,7 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
         }
         Tokenizer::train(captions, settings.data.max_vocabulary)?
     };
-    let special = tokenizer.special();
-    let config = Config { bos_token_id: Some(special.bos), eos_token_id: Some(special.eos), ..settings.model_config(tokenizer.vocabulary()) };
+    let config = settings.model_config_for(&tokenizer);
     config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
     let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
     Ok((config, tokenizer, parameters))

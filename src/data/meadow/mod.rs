@@ -139,19 +139,23 @@ pub fn sound(attributes: &Attributes, seed: u64, split: usize, index: usize) -> 
     voice::render(attributes.action, &mut Random::new(seed, Purpose::Sound, split, index))
 }
 
-/// A sample of these attributes with picture and sound, as the loaders would read it from its files; `index` chooses
-/// position, size, pitch and noise. `example(&HEADLINE, seed, 0)` is the first sample of `held_out_both`.
-pub fn example(attributes: &Attributes, seed: u64, index: usize) -> Sample {
-    let split = SPLITS.len() - 1;
+/// A sample as the loaders would read it from its files; split and index choose position, size, pitch and noise.
+pub fn sample(plan: &Plan, seed: u64, split: usize, index: usize) -> Sample {
+    let Plan { attributes, picture: seen, sound: heard } = plan;
     Sample {
         name: format!("{}-{index:06}", SPLITS[split]),
         origin: format!("Meadow, {} {index}", SPLITS[split]),
-        picture: Some(picture(attributes, seed, split, index)),
-        sound: Some(sound(attributes, seed, split, index).iter().map(|v| *v as f32 / 32768.0).collect()),
-        text: attributes.caption(true, true),
+        picture: seen.then(|| picture(attributes, seed, split, index)),
+        sound: heard.then(|| sound(attributes, seed, split, index).iter().map(|v| *v as f32 / 32768.0).collect()),
+        text: attributes.caption(*seen, *heard),
         prompt: None,
         split: Some(SPLITS[split].to_string()),
     }
+}
+
+/// A [`sample`] of these attributes with picture and sound. `example(&HEADLINE, seed, 0)` is the first sample of `held_out_both`.
+pub fn example(attributes: &Attributes, seed: u64, index: usize) -> Sample {
+    sample(&Plan { attributes: *attributes, picture: true, sound: true }, seed, SPLITS.len() - 1, index)
 }
 
 /// Writes the data set into `dir`, which is made if it is missing.

@@ -1,10 +1,14 @@
 //! A shader of the user's in the place of one of the crate's: for those who learn by changing one.
 
 use super::{SHADERS, Shader};
+use crate::data::safe::text;
 use crate::error::{Error, Result};
 use ::wgpu::naga;
 use std::collections::BTreeSet;
 use std::path::Path;
+
+/// The largest file that is read, in bytes: forty times the largest of the crate's.
+const LIMIT: u64 = 1 << 20;
 
 /// WGSL that takes the place of one of [`SHADERS`], with the same entry points and bindings.
 #[derive(Clone, Debug)]
@@ -21,7 +25,7 @@ impl Replaced {
     /// # Errors
     /// A file that cannot be read, is not valid WGSL (with the line), or has the entry points of none of the crate's shaders.
     pub fn read(path: &Path) -> Result<Self> {
-        let source = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        let source = text(path, LIMIT)?;
         let module = naga::front::wgsl::parse_str(&source).map_err(|error| {
             let at = error.location(&source).map_or(1, |place| place.line_number);
             Error::file_at(path, format!("line {at}"), format!("not valid WGSL: {}", error.message()))

@@ -1,6 +1,7 @@
 //! A small SVG: marks in pixels, from the upper left.
 
 use crate::error::Result;
+use crate::markup::escape;
 use crate::report::page::picture_png;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -34,7 +35,7 @@ impl Canvas {
 
     /// Words that begin at x, on a line whose foot is y.
     pub fn text(&mut self, x: f64, y: f64, words: &str) {
-        let words = words.replace('&', "&amp;").replace('<', "&lt;");
+        let words = escape(words);
         let _ = writeln!(self.body, "<text x=\"{x:.1}\" y=\"{y:.1}\">{words}</text>");
     }
 

@@ -33,6 +33,7 @@ pub(super) use table::percent;
 pub use table::{Cell, Confusion};
 
 use crate::error::{Error, Result};
+use crate::markup::escape;
 use crate::train::files::write_atomically;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -173,22 +174,6 @@ impl Page {
         write_atomically(path, |file| file.write_all(html.as_bytes()).map_err(Error::io(path, "write")))?;
         Ok(html.len())
     }
-}
-
-/// Text for HTML, inside and outside of quotes.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped += "&amp;",
-            '<' => escaped += "&lt;",
-            '>' => escaped += "&gt;",
-            '"' => escaped += "&quot;",
-            '\'' => escaped += "&#39;",
-            _ => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 /// A file as part of the page.

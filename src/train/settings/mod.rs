@@ -6,9 +6,9 @@ pub mod keys;
 
 use super::fit::{Precision, Recipe};
 use super::schedule::{Schedule, Shape};
-use crate::data::Limits;
 use crate::data::folder::Fit;
 use crate::data::loader::{self, OnBadSample};
+use crate::data::{Limits, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::Config;
@@ -274,6 +274,12 @@ impl Settings {
             _ => return Err(Error::Usage(format!("unknown config {name:?}: expected {}, or the path of a .toml file", PRESETS.join(", ")))),
         }
         Ok(all)
+    }
+
+    /// The model's config for a tokenizer: its vocabulary, and which of it begins and ends a sample.
+    pub fn model_config_for(&self, tokenizer: &Tokenizer) -> Config {
+        let special = tokenizer.special();
+        Config { bos_token_id: Some(special.bos), eos_token_id: Some(special.eos), ..self.model_config(tokenizer.vocabulary()) }
     }
 
     /// The model's config for a vocabulary of this size.
