@@ -115,9 +115,12 @@ fn is_readable(browser: &mut Chromium, file: &Path, name: &str) {
     }
     let spoken = browser.spoken();
     let of = |role: &str| spoken.iter().filter(|node| node.0 == role).collect::<Vec<_>>();
-    for landmark in ["banner", "navigation", "main", "contentinfo"] {
+    for landmark in ["banner", "main", "contentinfo"] {
         assert_eq!(of(landmark).len(), 1, "one {landmark}: {spoken:?}");
     }
+    // What has one section needs no table of contents.
+    let sections = browser.evaluate("document.querySelectorAll('section').length").as_u64().unwrap();
+    assert_eq!(of("navigation").len(), (sections > 1) as usize, "{sections} sections: {spoken:?}");
     let levels: Vec<u64> = of("heading").iter().map(|node| node.2).collect();
     assert!(levels[0] == 1 && levels.windows(2).all(|l| l[1] <= l[0] + 1 && l[1] > 1), "headings skip no level: {levels:?}");
     for role in ["image", "img", "region", "link", "Audio", "table", "DisclosureTriangle", "heading"] {
@@ -244,6 +247,25 @@ fn a_run_gets_a_report_that_is_readable_and_says_everything() {
 
     let Some(mut browser) = Chromium::start(&[]) else { return };
     is_readable(&mut browser, Path::new(&file), "run");
+}
+
+/// What `describe --explain` and `step --html` write.
+#[test]
+fn where_words_come_from_and_one_step_are_readable_pages() {
+    let Some(mut browser) = Chromium::start(&[]) else { return };
+    let folder = Folder::new();
+    folder.train(&["--no-report"]);
+    let (run, data) = (folder.path("run"), folder.path("data"));
+    let [why, step] = ["why.html", "step.html"].map(|name| folder.path(name));
+    let [image, audio] = ["images/train-000000.png", "audio/train-000000.wav"].map(|name| format!("{data}/{name}"));
+    good(&["describe", &run, "--image", &image, "--audio", &audio, "--max-tokens", "4", "--device", "cpu", "--explain", &why]);
+    good(&["step", &run, &data, "--html", &step, "--device", "cpu"]);
+    is_readable(&mut browser, Path::new(&why), "explain");
+    is_readable(&mut browser, Path::new(&step), "step");
+    // Every kernel of the step stands there with its place.
+    let places = browser.evaluate("[...document.querySelectorAll('.items code:last-child')].filter(c => /\\.(rs|cu|wgsl):\\d+/.test(c.textContent)).length");
+    let items = browser.evaluate("document.querySelectorAll('.items li').length");
+    assert!(items.as_u64().unwrap() > 60 && items == places, "{places} of {items}");
 }
 
 /// Neither eyes nor ears nor a split, few different captions: what a user's own data may be.

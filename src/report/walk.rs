@@ -1,6 +1,6 @@
 //! One sample's way through a training step, as a page; and how its numbers are written.
 
-use super::page::{Card, Cell, Page, picture_png, spectrogram_png};
+use super::page::{Card, Cell, Item, Page, picture_png, spectrogram_png};
 use super::trace_shapes;
 use crate::data::sound::wav;
 use crate::error::Result;
@@ -40,13 +40,13 @@ pub fn walk_page(walk: &Walk) -> Result<Page> {
         });
         for (_, part, spans) in walk.step.groups().into_iter().filter(|(of, ..)| *of == phase) {
             let kernels: Vec<&Span> = spans.into_iter().filter(|s| s.kind == Kind::Kernel && touches(s)).collect();
-            let rows: Vec<Vec<Cell>> = kernels.iter().map(|span| row(span)).collect();
-            let header = ["kernel", "about", "reads → writes", "the first numbers that it wrote", "where it stands"];
+            let items: Vec<Item> = kernels.iter().map(|span| item(span)).collect();
             let caption = format!("{phase}, {part}: {} launches", kernels.len());
             if matches!(part, Part::Rows | Part::Output | Part::Layer(0)) {
-                page.table(&caption, &header, &rows);
+                page.heading(&caption);
+                page.items(&items);
             } else {
-                page.folded(&caption, |page| page.table(&caption, &header, &rows));
+                page.folded(&caption, |page| page.items(&items));
             }
         }
         if phase == Phase::Loss {
@@ -116,17 +116,18 @@ fn sample(page: &mut Page, walk: &Walk) -> Result<()> {
     Ok(())
 }
 
-fn row(span: &Span) -> Vec<Cell> {
-    let written: Vec<String> = span
+/// A launch: its kernel and what it is about; what it reads and writes, the first numbers that it wrote, and where it stands.
+fn item(span: &Span) -> Item<'_> {
+    let written = span
         .operands
         .iter()
         .filter(|o| o.access != Access::Read)
         .filter_map(|o| {
             let values = o.values.as_ref()?;
             Some(format!("{} = {} … (rms {})", o.name, digits(&values.first), digit(values.rms)))
-        })
-        .collect();
-    vec![span.name.as_str().into(), span.what.as_str().into(), trace_shapes(span).into(), written.join("; ").into(), places(span).join(", ").into()]
+        });
+    let lines = [trace_shapes(span)].into_iter().chain(written).chain([places(span).join("  ")]).collect();
+    Item { name: &span.name, about: &span.what, lines }
 }
 
 /// Where a span's kernel stands; of the CPU's code also where the GPUs' do.

@@ -288,7 +288,7 @@ impl Trace {
         self.spans.iter().map(|s| s.live).max().unwrap_or(0)
     }
 
-    /// The parts of the step in the order in which they begin, each with its spans.
+    /// The parts of the step in the order of their first kernels, each with its spans.
     pub fn groups(&self) -> Vec<(Phase, Part, Vec<&Span>)> {
         let mut groups: Vec<(Phase, Part, Vec<&Span>)> = Vec::new();
         for span in &self.spans {
@@ -297,6 +297,11 @@ impl Trace {
                 None => groups.push((span.phase, span.part, vec![span])),
             }
         }
+        // What backward adds to is cleared before the loss is known, and yet backward comes after it.
+        groups.sort_by(|(.., a), (.., b)| {
+            let [a, b] = [a, b].map(|spans| spans.iter().find(|s| s.kind == Kind::Kernel).unwrap_or(&spans[0]).start);
+            a.total_cmp(&b)
+        });
         groups
     }
 

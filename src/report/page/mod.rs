@@ -1,8 +1,8 @@
 //! A page for people: one self-contained HTML file, readable offline, on a phone, by keyboard and by a screen reader.
 //!
 //! Nothing in it comes from anywhere else: pictures, sounds and charts are part of the file. It has no script, but where words are
-//! explained one that draws the overlays. Its colours follow the reader's choice of light or dark and have a contrast of at least 4.5 to 1 on their ground (WCAG 2.2, 1.4.3); nothing is said by
-//! colour alone.
+//! explained one that draws the overlays. Its colours follow the reader's choice of light or dark and have a contrast of at least 4.5
+//! to 1 on their ground (WCAG 2.2, 1.4.3); nothing is said by colour alone.
 //!
 //! ```
 //! use trimodal::report::page::{Cell, Curve, Line, Page, curve_svg};
@@ -44,6 +44,16 @@ use std::path::Path;
 const STYLE: &str = include_str!("style.css");
 /// Scripts without it do not run: what others wrote stays text even where we failed to escape it.
 const NONCE: &str = "explain";
+
+/// One of a list of things that have a name and a few lines of code or numbers: see [`Page::items`].
+pub struct Item<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it is about; empty where there is nothing to say.
+    pub about: &'a str,
+    /// Lines about it, which wrap where they must.
+    pub lines: Vec<String>,
+}
 
 /// A page under construction. Every method adds to its end; the first thing after [`Page::new`] is a section.
 pub struct Page {
@@ -106,6 +116,17 @@ impl Page {
     /// A table whose first column names the rows. It scrolls by itself where the screen is narrower.
     pub fn table(&mut self, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
         table::table(&mut self.body, caption, header, rows);
+    }
+
+    /// Things in order, each with its lines: beside its name where there is room, below it on a phone.
+    pub fn items(&mut self, items: &[Item]) {
+        self.body += "<ol class=items>\n";
+        for Item { name, about, lines } in items {
+            let about = if about.is_empty() { String::new() } else { format!(" <span>{}</span>", escape(about)) };
+            let lines: Vec<String> = lines.iter().map(|line| format!("<code>{}</code>", escape(line))).collect();
+            let _ = writeln!(self.body, "<li><div><b>{}</b>{about}</div><div>{}</div></li>", escape(name), lines.concat());
+        }
+        self.body += "</ol>\n";
     }
 
     /// Tables of what was taken for what, side by side where there is room.
