@@ -275,7 +275,14 @@ fn data_without_splits_or_pictures_gets_an_honest_report() {
     let lines: Vec<String> = (0..40).map(|i| format!("{{\"text\": \"{}\", \"prompt\": \"{}\"}}\n", ["warm", "cold"][i % 2], ["fire", "ice"][i % 2])).collect();
     std::fs::create_dir_all(folder.path("data")).unwrap();
     std::fs::write(folder.path("data/metadata.jsonl"), lines.concat()).unwrap();
-    folder.train(&[]);
+    let (said, _) = folder.train(&[]);
+    // A model that has learned from words alone does not pretend to see or to hear.
+    assert!(said.contains("the model has no eyes and no ears") && said.ends_with("--prompt WORDS\n"), "{said}");
+    for (flag, lacks) in [("--image", "eyes"), ("--audio", "ears")] {
+        let refused = trimodal(&["describe", &folder.path("run"), flag, "any.file", "--device", "cpu"]);
+        let message = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(2) && message.contains(&format!("this model has no {lacks}")), "{message}");
+    }
     let html = std::fs::read_to_string(folder.path("run/report.html")).unwrap();
     for words in ["Nothing was held out", "neither pictures nor sounds", "asked: fire", "<th scope=row>warm</th>", "<dt>trained on</dt><dd>40 samples</dd>"] {
         assert!(html.contains(words), "{words:?} is not in {}", text(&html));

@@ -44,6 +44,16 @@ pub(super) fn advance(bar: &ProgressBar, done: usize, total: usize) -> ControlFl
     if stop_flag().load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
+/// The senses that a model does not have.
+fn lacks(config: &Config) -> Option<&'static str> {
+    match (&config.vision_config, &config.audio_config) {
+        (Some(_), Some(_)) => None,
+        (None, Some(_)) => Some("eyes"),
+        (Some(_), None) => Some("ears"),
+        (None, None) => Some("eyes and no ears"),
+    }
+}
+
 /// What a training came to.
 pub(super) struct Trained {
     pub ended: Ended,
@@ -67,6 +77,9 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
         bytes(run.memory),
         if training.recompute { " (activations are computed again)" } else { "" },
     ));
+    if let Some(lacks) = lacks(&run.trainer.config) {
+        line(format!("the model has no {lacks}: it can be asked about what it is trained on, and nothing else"));
+    }
     if run.trainer.step > 0 {
         line(format!("continuing after step {}", thousands(run.trainer.step)));
     }

@@ -101,7 +101,14 @@ impl Train {
         if trained.ended == Ended::Finished {
             let path = checkpoint::latest(&run.folder)?;
             line(format!("model: {} ({} parameters)", path.display(), thousands(run.trainer.parameters.count())));
-            line(format!("try:   trimodal describe {folder} --image PICTURE --audio SOUND"));
+            let config = &run.trainer.config;
+            let asks = match (&config.vision_config, &config.audio_config) {
+                (Some(_), Some(_)) => "--image PICTURE --audio SOUND",
+                (Some(_), None) => "--image PICTURE",
+                (None, Some(_)) => "--audio SOUND",
+                (None, None) => "--prompt WORDS",
+            };
+            line(format!("try:   trimodal describe {folder} {asks}"));
             if !self.no_report {
                 return Ok(report::after(&mut run));
             }

@@ -65,6 +65,23 @@ impl Row {
         }
     }
 
+    /// Whether it may have a picture: one that is named so, or a file whose name is not a sound's.
+    pub fn may_have_picture(&self) -> bool {
+        self.picture.is_some() || self.has_file_other_than(&["wav"])
+    }
+
+    /// Whether it may have a sound: one that is named so, or a file whose name is not a picture's.
+    pub fn may_have_sound(&self) -> bool {
+        self.sound.is_some() || self.has_file_other_than(&["png", "jpg", "jpeg"])
+    }
+
+    fn has_file_other_than(&self, extensions: &[&str]) -> bool {
+        self.file.as_ref().is_some_and(|file| match file {
+            Part::File(path) => !path.rsplit_once('.').is_some_and(|(_, end)| extensions.contains(&end.to_ascii_lowercase().as_str())),
+            Part::Member { .. } => true,
+        })
+    }
+
     /// Whether there is something to learn from.
     pub(super) fn is_empty(&self) -> bool {
         self.file.is_none() && self.picture.is_none() && self.sound.is_none() && self.text.is_none()

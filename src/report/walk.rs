@@ -118,14 +118,10 @@ fn sample(page: &mut Page, walk: &Walk) -> Result<()> {
 
 /// A launch: its kernel and what it is about; what it reads and writes, the first numbers that it wrote, and where it stands.
 fn item(span: &Span) -> Item<'_> {
-    let written = span
-        .operands
-        .iter()
-        .filter(|o| o.access != Access::Read)
-        .filter_map(|o| {
-            let values = o.values.as_ref()?;
-            Some(format!("{} = {} … (rms {})", o.name, digits(&values.first), digit(values.rms)))
-        });
+    let written = span.operands.iter().filter(|o| o.access != Access::Read).filter_map(|o| {
+        let values = o.values.as_ref()?;
+        Some(format!("{} = {} … (rms {})", o.name, digits(&values.first), digit(values.rms)))
+    });
     let lines = [trace_shapes(span)].into_iter().chain(written).chain([places(span).join("  ")]).collect();
     Item { name: &span.name, about: &span.what, lines }
 }

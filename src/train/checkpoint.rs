@@ -129,12 +129,38 @@ pub fn sweep(run: &Path) {
 /// Reads a checkpoint's `trainer_state.json`.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::File`] with the line.
+/// [`Error::Io`] or [`Error::File`] with the line; as [`expect_version`].
 pub fn read_state(checkpoint: &Path) -> Result<State> {
     let path = checkpoint.join(STATE);
     let text = safe::text(&path, MOST_TEXT)?;
+    compatible(&path, &text)?;
     serde_json::from_str(&text)
         .map_err(|e| Error::file_at(&path, format!("line {}, column {}", e.line(), e.column()), format!("not the state of a training run: {e}")))
+}
+
+/// Refuses a checkpoint of a version that may arrange a model's rows or a run's state otherwise than this one: of another number before
+/// the last dot (<https://semver.org>, 4). A folder that no run wrote has no version, and is not refused.
+///
+/// # Errors
+/// [`Error::File`] that names both versions.
+pub fn expect_version(checkpoint: &Path) -> Result<()> {
+    let path = checkpoint.join(STATE);
+    if path.exists() { compatible(&path, &safe::text(&path, MOST_TEXT)?) } else { Ok(()) }
+}
+
+fn compatible(path: &Path, text: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Written {
+        version: String,
+    }
+    let ours = env!("CARGO_PKG_VERSION");
+    // What cannot be read at all is reported by whoever reads the rest.
+    let Ok(Written { version }) = serde_json::from_str(text) else { return Ok(()) };
+    let upper = |version: &str| version.rsplit_once('.').map(|(upper, _)| upper.to_string());
+    if version.is_empty() || upper(&version) == upper(ours) {
+        return Ok(());
+    }
+    Err(Error::file(path, format!("written by trimodal {version}, and this is trimodal {ours}, which may read it otherwise: use that version")))
 }
 
 /// Puts a trainer whose parameters were read from this checkpoint where the run stopped: moments and step.
@@ -434,6 +460,15 @@ mod tests {
         assert!(wrong(&|t| t[0].3[..4].copy_from_slice(&f32::NAN.to_le_bytes())).contains("tensor first.audio_embed.conv1.bias: element 0 is not finite"));
         assert!(wrong(&|t| (t[0].2, t[0].3) = (DType::Bf16, vec![0; 128])).contains("expected dtype f32, found bf16"));
         assert!(wrong(&|t| t[0].1 = vec![2, 32]).contains("expected shape [64], found [2, 32]"));
+        // Another version's is refused by whoever opens it, however much of it could be read.
+        let state = fs::read_to_string(path.join(STATE)).unwrap();
+        fs::write(path.join(STATE), state.replace(env!("CARGO_PKG_VERSION"), "77.1.0").replace("\"step\"", "\"stride\"")).unwrap();
+        for error in [read_state(&path).unwrap_err(), ModelFolder::open(folder.path(), &Device::Cpu, DType::F32).err().unwrap()] {
+            assert!(error.to_string().contains("written by trimodal 77.1.0, and this is trimodal "), "{error}");
+        }
+        let patch = format!("{}.999", env!("CARGO_PKG_VERSION").rsplit_once('.').unwrap().0);
+        fs::write(path.join(STATE), state.replace(env!("CARGO_PKG_VERSION"), &patch)).unwrap();
+        assert_eq!(read_state(&path).unwrap().version, patch);
         fs::write(path.join(STATE), "{\"step\": 3").unwrap();
         assert!(read_state(&path).unwrap_err().to_string().contains("line 1"));
         // What is not a number is not saved.

@@ -35,6 +35,10 @@ impl ModelFolder {
         }
         let latest = if path.join("config.json").exists() || !checkpoint::is_run(path) { None } else { Some(checkpoint::latest(path)?) };
         let path = latest.as_deref().unwrap_or(path);
+        if !path.join("config.json").exists() {
+            return Err(Error::file(path, "no model: expected config.json, or a run (folders step-…, and `latest`), as `trimodal train` writes them"));
+        }
+        checkpoint::expect_version(path)?;
         let config = Config::load(&path.join("config.json"))?;
         let tokenizer = Tokenizer::load(&path.join("tokenizer.json"))?;
         if tokenizer.vocabulary() > config.vocab_size {

@@ -125,10 +125,21 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
         }
         Tokenizer::train(captions, settings.data.max_vocabulary)?
     };
+    leave_out_senses(settings, dataset);
     let config = settings.model_config_for(&tokenizer);
     config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
     let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
     Ok((config, tokenizer, parameters))
+}
+
+/// Eyes that no picture taught to see would answer all the same: a new model gets no sense for what no row brings. (Starting from it
+/// with other data, `--from` adds one.)
+fn leave_out_senses(settings: &mut Settings, dataset: &Dataset) {
+    let split = Split::new(settings, dataset);
+    let any = |has: fn(&Row) -> bool| dataset.rows().iter().any(|row| split.trains(row) && has(row));
+    let (pictures, sounds) = (any(Row::may_have_picture), any(Row::may_have_sound));
+    settings.model.pictures &= pictures;
+    settings.model.sounds &= sounds;
 }
 
 /// A trainer for settings whose precision is resolved, and the bytes that it allocates.
