@@ -41,9 +41,13 @@ export class Gpu {
     this.sources = new Map(); // file → promise of its text
     this.pipelines = new Map(); // file, entry and constants → promise of a pipeline
     this.uniforms = new Map(); // bytes in hexadecimal → buffer: the same sizes come again with every layer and word
-    this.nothing = this.buffer(16);
-    this.lost = device.lost.then((why) => { throw new Error(`The GPU was lost (${why.message || why.reason}). Reload the page.`); });
-    this.lost.catch(() => {}); // whoever waits for the GPU races against it
+    this.nothing = Array.from({ length: 8 }, () => this.buffer(16)); // one for each binding: what is read may not also be written
+    // Never resolves. Whoever waits for the GPU races against it.
+    this.trouble = new Promise((_, reject) => {
+      device.lost.then((why) => reject(new Error(`The GPU was lost (${why.message || why.reason}). Reload the page.`)));
+      device.addEventListener("uncapturederror", ({ error }) => reject(new Error(`The GPU refused: ${error.message}`)));
+    });
+    this.trouble.catch(() => {});
   }
 
   // The adapter in words, as far as the browser tells.
@@ -116,7 +120,7 @@ export class Gpu {
     const pass = encoder.beginComputePass();
     const bound = launches.map(({ buffers, dims }, i) => this.device.createBindGroup({
       layout: pipelines[i].getBindGroupLayout(0),
-      entries: [...buffers.map((buffer) => buffer ?? this.nothing), this.uniform(dims)].map((buffer, binding) => ({ binding, resource: { buffer } })),
+      entries: [...buffers.map((buffer, binding) => buffer ?? this.nothing[binding]), this.uniform(dims)].map((buffer, binding) => ({ binding, resource: { buffer } })),
     }));
     for (let time = 0; time < times; time++) {
       launches.forEach(({ groups }, i) => {
@@ -133,7 +137,7 @@ export class Gpu {
 
   // Waits for everything that was submitted.
   done() {
-    return Promise.race([this.device.queue.onSubmittedWorkDone(), this.lost]);
+    return Promise.race([this.device.queue.onSubmittedWorkDone(), this.trouble]);
   }
 
   // The first bytes of some buffers, one copy for all of them: reads = [[buffer, bytes], …] → [ArrayBuffer, …].
@@ -144,7 +148,7 @@ export class Gpu {
     const encoder = this.device.createCommandEncoder();
     reads.forEach(([buffer, bytes], i) => encoder.copyBufferToBuffer(buffer, 0, staging, starts[i], Math.ceil(bytes / 4) * 4));
     this.device.queue.submit([encoder.finish()]);
-    await Promise.race([staging.mapAsync(GPUMapMode.READ), this.lost]);
+    await Promise.race([staging.mapAsync(GPUMapMode.READ), this.trouble]);
     const range = staging.getMappedRange();
     const copies = reads.map(([, bytes], i) => range.slice(starts[i], starts[i] + bytes));
     staging.destroy();
