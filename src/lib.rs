@@ -45,6 +45,8 @@ pub mod report;
 pub mod tensor;
 pub mod trace;
 pub mod train;
+#[cfg(feature = "cli")]
+pub mod web;
 
 pub use device::Device;
 pub use error::{Error, Result};

@@ -21,6 +21,7 @@ mod step;
 mod terminal;
 mod trace;
 mod train;
+mod web;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ Where to start:
   trimodal experiment fusion         is it better to learn to see and hear from the start?
   trimodal learn                     how training works, kernel by kernel, with exercises
   trimodal trace                     one training step, launch by launch
+  trimodal web                       the kernels in your browser: self-test, benchmark
   trimodal golden vectors            inputs and expected outputs of every kernel, to test a copy with
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
@@ -47,6 +49,7 @@ With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal describe my-model --image cat.jpg --audio purr.wav
   trimodal step my-model my-data     one sample walked through one training step, number by number
   trimodal probe my-model --image cat.jpg --word cat
+  trimodal web my-model              describe what you drop on a page
 
 `trimodal help COMMAND` says more about each.";
 
@@ -79,6 +82,7 @@ enum Command {
     Step(step::Step),
     Dump(dump::Dump),
     Learn(learn::Learn),
+    Web(web::Web),
 }
 
 /// Which device computes.
@@ -172,6 +176,7 @@ pub fn main() -> ExitCode {
         Command::Step(command) => command.run(),
         Command::Dump(command) => command.run(),
         Command::Learn(command) => command.run(),
+        Command::Web(command) => command.run(),
     };
     match outcome {
         Ok(code) => code,
