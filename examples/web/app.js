@@ -5,6 +5,9 @@ import { Describe } from "./describe.js";
 import * as golden from "./golden.js";
 import { Gpu } from "./gpu.js";
 
+// Cases of the self-test that are prepared while one runs.
+const AHEAD = 8;
+
 const $ = (id) => document.getElementById(id);
 
 // Shows what went wrong, or takes it away.
@@ -73,9 +76,12 @@ async function selfTest(gpu, tell) {
   const cases = await golden.list();
   const [results, failures] = [new Map(), []];
   $("test-failures").hidden = $("test-results").hidden = true;
+  const prepared = [];
   for (const [i, one] of cases.entries()) {
     tell(i, cases.length, `${one.op} ${one.case}, ${one.label}`);
-    const { ok, error, worst = 0 } = await golden.replay(gpu, one);
+    while (prepared.length < Math.min(i + AHEAD, cases.length)) prepared.push(golden.prepare(gpu, cases[prepared.length]));
+    const { ok, error, worst = 0 } = await golden.replay(gpu, await prepared[i]);
+    prepared[i] = null; // its numbers are not needed any more
     const of = results.get(one.op) ?? { cases: 0, passed: 0, worst: 0, entries: new Set() };
     results.set(one.op, of);
     of.cases += 1;
@@ -113,7 +119,6 @@ async function benchmark(gpu, version, tell) {
   };
   $("share").hidden = !navigator.share;
   $("share").onclick = () => navigator.share({ title: "trimodal score card", text }).catch(() => {}); // whoever closes the dialog does not want to
-  window.card = card;
   const { copy_bytes_per_second: bandwidth, f32_flops_per_second: speed } = card.ceilings;
   return `${card.device.name}: at best ${bench.digits(bandwidth / 1e9)} GB/s copied and ${bench.digits(speed / 1e9)} GFLOP/s in f32.`;
 }

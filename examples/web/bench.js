@@ -15,7 +15,7 @@ const [A, H, d] = [1024, 4, 16];
 
 // What is measured: { op, shape, flops, bytes, make }. `make(floats, ints)` gives the launches of one call on new buffers: normal
 // numbers in floats(n), i % limit in ints(n, limit). Bytes: every input read once, every output written once.
-const WORK = [
+export const WORK = [
   {
     op: "embedding", shape: `M=${N} V=${V} D=${D}`, flops: 0, bytes: 4 * N * (2 * D + 1),
     make: (floats, ints) => [kernels.embedding({ table: floats(V * D), id: ints(N, V), y: floats(N * D), entries: N, columns: D, vocabulary: V, rows: N })],
@@ -110,13 +110,14 @@ async function measured(gpu, make) {
   }
 }
 
-// Runs everything and gives the score card, in the form of docs/score-card.md. `tell(done, of, what)` hears how far it is.
-export async function run(gpu, version, tell = () => {}) {
+// Runs everything and gives the score card, in the form of docs/score-card.md. `tell(done, of, what)` hears how far it is;
+// `work` is what to measure.
+export async function run(gpu, version, tell = () => {}, work = WORK) {
   const [began, date] = [performance.now(), new Date().toISOString().replace(/\.\d+/, "")];
-  const total = WORK.length + 2;
-  const best = async (i, what, make, work) => {
+  const total = work.length + 2;
+  const best = async (i, what, make, done) => {
     tell(i, total, what);
-    return work / (await measured(gpu, make)).times[0];
+    return done / (await measured(gpu, make)).times[0];
   };
   const [count, rounds] = [1 << 22, 64];
   const ceilings = {
@@ -124,7 +125,7 @@ export async function run(gpu, version, tell = () => {}) {
     f32_flops_per_second: await best(1, "multiply_add", (floats) => [kernels.multiplyAdd({ y: floats(1 << 16), count: 1 << 16, rounds })], 256 * (1 << 16) * rounds),
   };
   const [rows, leftOut] = [[], []];
-  for (const [i, { op, shape, flops, bytes, make }] of WORK.entries()) {
+  for (const [i, { op, shape, flops, bytes, make }] of work.entries()) {
     tell(i + 2, total, op);
     try {
       const { times, calls } = await measured(gpu, make);

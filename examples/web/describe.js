@@ -149,6 +149,7 @@ export class Describe {
     $("words").replaceChildren(...answer.words.map((word, i) => {
       const [item, button] = [document.createElement("li"), document.createElement("button")];
       Object.assign(button, { type: "button", textContent: model.tokenizer.decode([word.id]) || "·", ariaPressed: "false" });
+      button.dataset.id = word.id;
       button.addEventListener("click", () => this.choose(this.word === i ? null : i));
       item.append(button);
       return item;
@@ -176,7 +177,7 @@ export class Describe {
     const share = (name, on) => on && `${Math.round(100 * on.reduce((sum, w) => sum + w, 0))} % on the ${name}`;
     const shares = [share("picture", part(picture)), share("sound", part(sound))].filter(Boolean);
     const describes = (sense, there, on) => $(sense).setAttribute("aria-label", there ? `What the model ${sense === "picture" ? "sees" : "hears"}${on ? `; bright: what "${said}" was made from` : ""}` : `No ${sense}`);
-    $("looked").textContent = word ? `"${said}" was made with ${shares.join(" and ")} of the attention; the rest is on the words before it.` : "Choose a word to see what it was made from.";
+    $("looked").textContent = word ? `"${said}": of the attention that made it, ${shares.join(" and ")}; the rest on what stands between and before.` : "Choose a word to see what it was made from.";
     if (vision) drawPicture($("picture"), this.pixels, vision.side, part(picture), vision.grid);
     if (audio) drawSound($("sound"), this.mel, audio.mels, part(sound));
     describes("picture", this.pixels, part(picture));

@@ -15,16 +15,31 @@ export async function list() {
   return cases;
 }
 
-// Replays one case: { ok, error, entries }, where `error` says what is wrong and `worst` how much of the allowance was used.
-export async function replay(gpu, { file }) {
-  const answer = await fetch(FOLDER + file);
-  if (!answer.ok) return { ok: false, error: `${file}: the server answers ${answer.status}` };
-  const { tensors, metadata } = parse(await answer.arrayBuffer(), file);
-  const { buffers, launches, compare } = JSON.parse(metadata.trimodal);
+// Fetches a case and compiles what it launches: what `replay` takes. Several cases may be prepared at a time; browsers compile on
+// threads of their own.
+export async function prepare(gpu, { file }) {
+  try {
+    const answer = await fetch(FOLDER + file);
+    if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+    const { tensors, metadata } = parse(await answer.arrayBuffer(), file);
+    const { buffers, launches, compare } = JSON.parse(metadata.trimodal);
+    await Promise.all(launches.map(async (launch) => {
+      await unchanged(gpu, launch);
+      await gpu.pipeline(launch);
+    }));
+    return { tensors, buffers, launches, compare };
+  } catch (error) {
+    return { error: `${file}: ${error.message}` };
+  }
+}
+
+// Replays a case that was prepared, one at a time: { ok, error } with what is wrong, or { ok, worst } with the largest error as a
+// part of what is allowed.
+export async function replay(gpu, { tensors, buffers, launches, compare, error }) {
+  if (error) return { ok: false, error };
   const memory = buffers.map(({ name, bytes }) => gpu.buffer(tensors.get(`before.${name}`)?.bytes ?? bytes));
   let found;
   const complaint = await gpu.complaint(async () => {
-    for (const launch of launches) await unchanged(gpu, launch);
     await gpu.run(launches.map((launch) => ({
       ...launch,
       buffers: launch.buffers.map((i) => (i === null ? null : memory[i])),
@@ -33,7 +48,11 @@ export async function replay(gpu, { file }) {
     found = await gpu.read(compare.map(({ buffer }) => [memory[buffer], buffers[buffer].bytes]));
   });
   memory.forEach((buffer) => buffer.destroy());
-  if (complaint) return { ok: false, error: complaint };
+  return complaint ? { ok: false, error: complaint } : verdict({ tensors, buffers, compare }, found);
+}
+
+// Holds every element to the oracle.
+function verdict({ tensors, buffers, compare }, found) {
   let worst = 0;
   for (const [i, { buffer, absolute, relative }] of compare.entries()) {
     const { name, dtype } = buffers[buffer];
