@@ -5,13 +5,16 @@
 //!
 //! Replays every golden vector in the folder's `golden/` (or the second folder) and compares each element with what is expected; those
 //! of kernels for compute capability 9.0 only there. Exit code 0: all are right; 1: one is not, or none ran; 77: there is no NVIDIA GPU
-//! or driver, nothing was run. In a debug build every launch is first held to the contract in `kernels.json`.
+//! or driver, nothing was run. In a debug build (or with CONTRACT set) every launch is first held to the contract
+//! in `kernels.json`: grid and buffers against what the `Dims` make of them.
 
 use cudarc::driver::{result, sys};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::ffi::{CString, c_void};
 use std::{collections::HashMap, error::Error, fs, path::Path, process::exit, ptr::null_mut};
+
+mod vendored;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
@@ -30,6 +33,7 @@ fn main() -> Fallible<()> {
         result::ctx::set_current(result::primary_ctx::retain(device)?)?;
         result::device::get_attribute(device, sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?
     };
+    let manifest = vendored::manifest(root)?;
     let index: Value = serde_json::from_slice(&fs::read(golden.join("golden.json"))?)?;
     let (mut ran, mut wrong, mut left_out, mut known) = (0, 0, 0, HashMap::new());
     for case in index["cases"].as_array().ok_or("golden.json has no cases")? {
@@ -39,7 +43,7 @@ fn main() -> Fallible<()> {
         }
         let file = case["file"].as_str().ok_or("a case without a file")?;
         ran += 1;
-        if let Err(what) = replay(root, &fs::read(golden.join(file))?, &mut known).map_err(|e| format!("{file}: {e}"))? {
+        if let Err(what) = replay(root, &manifest, &fs::read(golden.join(file))?, &mut known).map_err(|e| format!("{file}: {e}"))? {
             wrong += 1;
             eprintln!("WRONG {file} ({}): {what}", case["label"].as_str().unwrap_or_default());
         }
@@ -52,7 +56,7 @@ fn main() -> Fallible<()> {
 }
 
 /// Launches what a vector says. The outer error: the vector is damaged, or the driver refuses. The inner one: what is wrong.
-fn replay(root: &Path, vector: &[u8], known: &mut HashMap<String, sys::CUmodule>) -> Fallible<Result<(), String>> {
+fn replay(root: &Path, manifest: &Option<Value>, vector: &[u8], known: &mut HashMap<String, sys::CUmodule>) -> Fallible<Result<(), String>> {
     let (_, header) = SafeTensors::read_metadata(vector)?;
     let about: Value = serde_json::from_str(header.metadata().as_ref().and_then(|m| m.get("trimodal")).ok_or("no entry `trimodal`")?)?;
     let tensors = SafeTensors::deserialize(vector)?;
@@ -75,6 +79,9 @@ fn replay(root: &Path, vector: &[u8], known: &mut HashMap<String, sys::CUmodule>
         });
     }
     for launch in list(&about["launches"]) {
+        if let Some(manifest) = manifest {
+            vendored::contract::check(manifest, &launch, &about["buffers"])?;
+        }
         let (file, entry) = (text(&launch["file"]), CString::new(text(&launch["entry"]))?);
         if !known.contains_key(&file) {
             let ptx = CString::new(fs::read(root.join(&file))?)?;
@@ -110,12 +117,8 @@ fn replay(root: &Path, vector: &[u8], known: &mut HashMap<String, sys::CUmodule>
             result::memcpy_dtoh_async(&mut bytes, buffers[number(&compare["buffer"])], stream)?;
             result::stream::synchronize(stream)?;
         }
-        let (name, [absolute, relative]) = (text(&described["name"]), ["absolute", "relative"].map(|key| compare[key].as_f64().unwrap_or(0.0)));
-        let expected = tensors.tensor(&format!("expected.{name}"))?;
-        let (found, expected) = (numbers(&text(&described["dtype"]), &bytes), numbers(&expected.dtype().to_string(), expected.data()));
-        // Written so that a NaN is wrong.
-        if let Some(i) = (0..expected.len()).find(|&i| !((found[i] - expected[i]).abs() <= absolute + relative * expected[i].abs())) {
-            outcome = Err(format!("{name}[{i}]: expected {:e}, found {:e}", expected[i], found[i]));
+        if let Some(what) = vendored::wrong(&tensors, described, &compare, &bytes)? {
+            outcome = Err(what);
         }
     }
     // SAFETY: nothing runs any more.
@@ -140,15 +143,4 @@ fn tensor_map(map: &Value, described: &Value, buffers: &[u64]) -> Fallible<sys::
     // SAFETY: the arrays have `rank` elements (strides one less), and the driver only reads them.
     unsafe { encode(&mut encoded, dtype, rank, address, sizes, strides, boxes.as_ptr(), ones.as_ptr(), layers, swizzle, promotion, fill) }.result()?;
     Ok(encoded)
-}
-
-/// Elements as f64.
-fn numbers(dtype: &str, bytes: &[u8]) -> Vec<f64> {
-    match dtype.to_lowercase().as_str() {
-        "u8" => bytes.iter().map(|&b| b as f64).collect(),
-        "i32" => bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
-        "f32" => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
-        "bf16" => bytes.chunks_exact(2).map(|b| f32::from_le_bytes([0, 0, b[0], b[1]]) as f64).collect(),
-        _ => bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
-    }
 }

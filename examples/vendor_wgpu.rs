@@ -4,8 +4,8 @@
 //!     trimodal golden vectors --lang wgsl && cargo run --example vendor_wgpu -- . vectors        (every shader of this repository)
 //!
 //! Replays every golden vector in the folder's `golden/` (or the second folder) and compares each element with what is expected. Exit
-//! code 0: all are right; 1: one is not, or none ran; 77: there is no GPU, nothing was run. In a debug build every launch is first held
-//! to the contract in `kernels.json`: grid and buffer sizes against what they come to from the `Dims`.
+//! code 0: all are right; 1: one is not, or none ran; 77: there is no GPU, nothing was run. In a debug build (or with
+//! CONTRACT set) every launch is first held to the contract in `kernels.json`: grid and buffers against what the `Dims` make of them.
 
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
 use std::{error::Error, fs, path::Path, process::exit};
 use wgpu::BufferUsages as Usage;
+
+mod vendored;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,11 +27,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     // WebGPU's default limits: what every browser grants.
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))?;
+    let manifest = vendored::manifest(root)?;
     let index: Value = serde_json::from_slice(&fs::read(golden.join("golden.json"))?)?;
     let (mut ran, mut wrong, mut known, mut changed) = (0, 0, HashMap::new(), HashSet::new());
     for case in index["cases"].as_array().ok_or("golden.json has no cases")? {
         let file = case["file"].as_str().ok_or("a case without a file")?;
-        let outcome = replay(&device, &queue, root, &fs::read(golden.join(file))?, &mut known, &mut changed).map_err(|e| format!("{file}: {e}"))?;
+        let outcome = replay(&device, &queue, root, &manifest, &fs::read(golden.join(file))?, &mut known, &mut changed).map_err(|e| format!("{file}: {e}"))?;
         ran += 1;
         if let Err(what) = outcome {
             wrong += 1;
@@ -46,6 +49,7 @@ fn replay(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
     root: &Path,
+    manifest: &Option<Value>,
     vector: &[u8],
     known: &mut HashMap<String, wgpu::ComputePipeline>,
     changed: &mut HashSet<String>,
@@ -74,6 +78,9 @@ fn replay(
     }
     let mut encoder = device.create_command_encoder(&Default::default());
     for launch in list(&about["launches"]) {
+        if let Some(manifest) = manifest {
+            vendored::contract::check(manifest, &launch, &about["buffers"])?;
+        }
         let file = text(&launch["file"]);
         let mut source = fs::read_to_string(root.join(&file))?;
         let hash: String = Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -121,27 +128,9 @@ fn replay(
     results.iter().for_each(|(_, _, back)| back.slice(..).map_async(wgpu::MapMode::Read, |_| ()));
     device.poll(wgpu::PollType::wait_indefinitely())?;
     for (compare, described, back) in &results {
-        let (name, dtype) = (text(&described["name"]), text(&described["dtype"]));
-        let [absolute, relative] = ["absolute", "relative"].map(|key| compare[key].as_f64().unwrap_or(0.0));
-        let expected = tensors.tensor(&format!("expected.{name}"))?;
-        let (found, expected) = (numbers(&dtype, &back.slice(..).get_mapped_range()?), numbers(&format!("{}", expected.dtype()), expected.data()));
-        for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
-            // Written so that a NaN is wrong.
-            if !((f - e).abs() <= absolute + relative * e.abs()) {
-                return Ok(Err(format!("{name}[{i}]: expected {e:e}, found {f:e}")));
-            }
+        if let Some(what) = vendored::wrong(&tensors, described, compare, &back.slice(..).get_mapped_range()?)? {
+            return Ok(Err(what));
         }
     }
     Ok(Ok(()))
-}
-
-/// Elements as f64.
-fn numbers(dtype: &str, bytes: &[u8]) -> Vec<f64> {
-    match dtype.to_lowercase().as_str() {
-        "u8" => bytes.iter().map(|&b| b as f64).collect(),
-        "i32" => bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
-        "f32" => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
-        "bf16" => bytes.chunks_exact(2).map(|b| f32::from_le_bytes([0, 0, b[0], b[1]]) as f64).collect(),
-        _ => bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
-    }
 }

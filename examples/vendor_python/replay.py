@@ -4,11 +4,14 @@
     trimodal vendor rms_norm --lang ptx --to vendored && python3 examples/vendor_python/replay.py vendored
 
 Replays the golden vectors in FOLDER/golden (or a second folder). Exit code 0: all are right; 1: one is not, or none ran;
-77: no NVIDIA GPU or driver, not run. LIBCUDA names another library than the system's."""
+77: no NVIDIA GPU or driver, not run. LIBCUDA names another library than the system's. Unless Python runs with -O, launches
+are first held to the contract in kernels.json (contract.py)."""
 import ctypes, json, os, struct, sys
 from contextlib import suppress
 from ctypes import byref, c_int, c_uint, c_uint64 as u64, c_void_p
 from pathlib import Path
+if __debug__:
+    import contract
 
 CODES = {"F64": "d", "F32": "f", "I32": "i", "U8": "B", "BF16": "H"}  # of struct
 
@@ -34,12 +37,12 @@ def numbers(dtype, data):
 
 def tensor_map(m, about, addresses):
     """128 bytes, aligned to 64, that tell the TMA of compute capability 9.0 about a tensor."""
-    buffer, dims, rank = about["buffers"][m["buffer"]], m["dims"], len(m["dims"])
-    size, kind, swizzle_128 = (2, 9, 3) if buffer["dtype"] == "bf16" else (4, 7, 3)
+    dims, room = m["dims"], ctypes.create_string_buffer(192)
+    size, kind, swizzle_128 = (2, 9, 3) if about["buffers"][m["buffer"]]["dtype"] == "bf16" else (4, 7, 3)
     sizes, strides = (u64 * 5)(*(d["size"] for d in dims)), (u64 * 5)(*(d["stride"] * size for d in dims[1:]))
-    boxes, ones, room = (c_uint * 5)(*(d["box"] for d in dims)), (c_uint * 5)(*[1] * 5), ctypes.create_string_buffer(192)
+    boxes, ones = (c_uint * 5)(*(d["box"] for d in dims)), (c_uint * 5)(*[1] * 5)
     encoded = ctypes.addressof(room) + -ctypes.addressof(room) % 64
-    call("cuTensorMapEncodeTiled", c_void_p(encoded), kind, rank, addresses[m["buffer"]], sizes, strides, boxes, ones, 0, swizzle_128, 0, 0)
+    call("cuTensorMapEncodeTiled", c_void_p(encoded), kind, len(dims), addresses[m["buffer"]], sizes, strides, boxes, ones, 0, swizzle_128, 0, 0)
     return room, encoded
 
 
@@ -54,6 +57,8 @@ def replay(root, path):
         call("cuMemcpyHtoDAsync_v2", address, data.ljust(size, b"\0"), ctypes.c_size_t(size), None)
         addresses.append(address)
     for launch in about["launches"]:
+        if __debug__:
+            contract.check(manifest, launch, about["buffers"])
         if launch["file"] not in modules:
             modules[launch["file"]] = c_void_p()
             call("cuModuleLoadData", byref(modules[launch["file"]]), (root / launch["file"]).read_bytes() + b"\0")
