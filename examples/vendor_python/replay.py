@@ -3,23 +3,16 @@
 
     trimodal vendor rms_norm --lang ptx --to vendored && python3 examples/vendor_python/replay.py vendored
 
-Replays the golden vectors in FOLDER/golden (or a second folder). Exit code 0: all are right; 1: one is not, or none ran;
-77: no NVIDIA GPU or driver, not run. LIBCUDA names another library than the system's. Unless Python runs with -O, launches
-are first held to the contract in kernels.json (contract.py)."""
+Replays the golden vectors in FOLDER/golden (or a second folder). Exit code 0: all are right; 1: one is not, or none ran; 77: no NVIDIA GPU or
+driver, not run. LIBCUDA names another driver library. Unless Python runs with -O, launches are held to kernels.json first (contract.py)."""
 import ctypes, json, os, struct, sys
-from contextlib import suppress
 from ctypes import byref, c_int, c_uint, c_uint64 as u64, c_void_p
 from pathlib import Path
-if __debug__:
-    import contract
-
-CODES = {"F64": "d", "F32": "f", "I32": "i", "U8": "B", "BF16": "H"}  # of struct
-
+import contract
 
 def call(name, *arguments):
     if status := getattr(cuda, name)(*arguments):
         sys.exit(f"{name}: the driver answers {status}")
-
 
 def read(path):
     """The tensors of a safetensors file, {name: (dtype, bytes)}, and its entry `trimodal`."""
@@ -27,13 +20,13 @@ def read(path):
     start = 8 + struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8:start])
     about = json.loads(header.pop("__metadata__")["trimodal"])
-    return {name: (t["dtype"], data[start + t["data_offsets"][0]:start + t["data_offsets"][1]]) for name, t in header.items()}, about
-
+    at = {name: slice(*(start + offset for offset in t["data_offsets"])) for name, t in header.items()}
+    return {name: (t["dtype"], data[at[name]]) for name, t in header.items()}, about
 
 def numbers(dtype, data):
-    values = struct.unpack(f"<{len(data) // struct.calcsize(CODES[dtype])}{CODES[dtype]}", data)
+    code = {"F64": "d", "F32": "f", "I32": "i", "U8": "B", "BF16": "H"}[dtype]
+    values = struct.unpack(f"<{len(data) // struct.calcsize(code)}{code}", data)
     return struct.unpack(f"<{len(values)}f", struct.pack(f"<{len(values)}I", *(v << 16 for v in values))) if dtype == "BF16" else values
-
 
 def tensor_map(m, about, addresses):
     """128 bytes, aligned to 64, that tell the TMA of compute capability 9.0 about a tensor."""
@@ -45,11 +38,10 @@ def tensor_map(m, about, addresses):
     call("cuTensorMapEncodeTiled", c_void_p(encoded), kind, len(dims), addresses[m["buffer"]], sizes, strides, boxes, ones, 0, swizzle_128, 0, 0)
     return room, encoded
 
-
-def replay(root, path):
-    """What is wrong, or None."""
+def replay(root, manifest, path):
+    """Launches what a vector says; the elements that are wrong."""
     tensors, about = read(path)
-    addresses = []
+    addresses, wrong = [], []
     for buffer in about["buffers"]:
         data = tensors.get("before." + buffer["name"], ("", b""))[1]
         address, size = u64(), max(16, (buffer["bytes"] + 15) // 16 * 16)
@@ -57,33 +49,32 @@ def replay(root, path):
         call("cuMemcpyHtoDAsync_v2", address, data.ljust(size, b"\0"), ctypes.c_size_t(size), None)
         addresses.append(address)
     for launch in about["launches"]:
-        if __debug__:
+        if manifest:
             contract.check(manifest, launch, about["buffers"])
         if launch["file"] not in modules:
             modules[launch["file"]] = c_void_p()
             call("cuModuleLoadData", byref(modules[launch["file"]]), (root / launch["file"]).read_bytes() + b"\0")
         function = c_void_p()
         call("cuModuleGetFunction", byref(function), modules[launch["file"]], launch["entry"].encode())
-        if launch["shared"] > 48 << 10:
-            call("cuFuncSetAttribute", function, 8, launch["shared"])
+        call("cuFuncSetAttribute", function, 8, launch["shared"])  # dynamic shared memory, up to 227 KiB
         # Pointers to the arguments: tensor maps, addresses, the Dims by value.
         maps = [tensor_map(m, about, addresses) for m in launch.get("maps", [])]
-        given = [u64(0) if n is None else addresses[n] for n in launch["buffers"]] + [ctypes.create_string_buffer(bytes.fromhex(launch["dims_hex"]))]
+        given = [u64(0) if n is None else addresses[n] for n in launch["buffers"]]
+        given.append(ctypes.create_string_buffer(bytes.fromhex(launch["dims_hex"])))
         arguments = (c_void_p * (len(maps) + len(given)))(*[at for _, at in maps], *[ctypes.addressof(value) for value in given])
         call("cuLaunchKernel", function, launch["groups"], 1, 1, launch["block"], 1, 1, launch["shared"], None, arguments, None)
-    wrong = None
     for compare in about["compare"]:
         buffer = about["buffers"][compare["buffer"]]
         data = ctypes.create_string_buffer(buffer["bytes"])
         call("cuMemcpyDtoHAsync_v2", data, addresses[compare["buffer"]], ctypes.c_size_t(buffer["bytes"]), None)
         call("cuStreamSynchronize", None)
-        for i, (f, e) in enumerate(zip(numbers(buffer["dtype"].upper(), data.raw), numbers(*tensors["expected." + buffer["name"]]), strict=True)):
-            if not abs(f - e) <= compare["absolute"] + compare["relative"] * abs(e):  # written so that a NaN is wrong
-                wrong = wrong or f"{buffer['name']}[{i}]: expected {e}, found {f}"
+        pairs = zip(numbers(buffer["dtype"].upper(), data.raw), numbers(*tensors["expected." + buffer["name"]]), strict=True)
+        # Written so that a NaN is wrong.
+        right = [abs(f - e) <= compare["absolute"] + compare["relative"] * abs(e) for f, e in pairs]
+        wrong += [f"{buffer['name']}[{i}]" for i, right in enumerate(right) if not right]
     for address in addresses:
         call("cuMemFreeAsync", address, None)
     return wrong
-
 
 def main(root, golden=None):
     device, context, major = c_int(), c_void_p(), c_int()
@@ -93,18 +84,16 @@ def main(root, golden=None):
     call("cuDeviceGetAttribute", byref(major), 75, device)  # of the compute capability
     call("cuDevicePrimaryCtxRetain", byref(context), device)
     call("cuCtxSetCurrent", context)
-    golden = Path(golden or Path(root, "golden"))
-    cases = json.loads((golden / "golden.json").read_text())["cases"]
-    cases = [case for case in cases if major.value == 9 or "needs" not in case]
-    wrong = {case["file"]: what for case in cases if (what := replay(Path(root), golden / case["file"]))}
-    for file, what in wrong.items():
-        print(f"WRONG {file}: {what}", file=sys.stderr)
+    root, golden = Path(root), Path(golden or Path(root, "golden"))
+    manifest = json.loads((root / "kernels.json").read_text()) if __debug__ else None
+    cases = [c for c in json.loads((golden / "golden.json").read_text())["cases"] if major.value == 9 or "needs" not in c]
+    wrong = {case["file"]: at for case in cases if (at := replay(root, manifest, golden / case["file"]))}
+    sys.stderr.writelines(f"WRONG {file}: {len(at)} elements, the first: {at[0]}\n" for file, at in wrong.items())
     print(f"{len(cases) - len(wrong)} of {len(cases)} golden vectors are right")
     return int(bool(wrong) or not cases)
 
-
-cuda, modules = None, {}
-for library in [os.environ["LIBCUDA"]] if "LIBCUDA" in os.environ else ["nvcuda.dll", "libcuda.so", "libcuda.so.1"]:
-    with suppress(OSError):
-        cuda = ctypes.CDLL(library)
+try:
+    cuda, modules = ctypes.CDLL(os.environ.get("LIBCUDA", "nvcuda.dll" if os.name == "nt" else "libcuda.so.1")), {}
+except OSError:
+    cuda = None
 sys.exit(main(*sys.argv[1:]))
