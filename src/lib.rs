@@ -14,6 +14,7 @@
 //! - [`check`]: every operation against the float64 oracle.
 //! - [`bench`]: what every kernel takes, beside what the device does at best.
 //! - [`learn`]: the guide, in twelve chapters with exercises.
+//! - [`manifest`]: what every kernel takes, from the headers of the files, and `kernels.json`.
 //! - [`trace`]: one training step, launch by launch.
 //!
 //! Start with [`train::step`], then [`ops::rms_norm`]. Training takes a dozen lines (`examples/train.rs`), describing too
@@ -34,6 +35,7 @@ pub mod error;
 pub mod experiment;
 pub mod inside;
 pub mod learn;
+pub mod manifest;
 mod markup;
 pub mod model;
 pub mod ops;
