@@ -62,7 +62,8 @@ fn record(path: &str, header: &Header) -> File {
     for (what, text) in [("formula", &header.formula), ("Limits:", &header.limits), ("Precision:", &header.precision)] {
         assert!(!text.is_empty(), "{path}: the header has no {what}");
     }
-    let fields = header.fields.iter().enumerate().map(|(i, f)| Field { name: f.name.clone(), kind: f.kind.into(), offset: 4 * i as u32, about: f.about.clone() });
+    let fields =
+        header.fields.iter().enumerate().map(|(i, f)| Field { name: f.name.clone(), kind: f.kind.into(), offset: 4 * i as u32, about: f.about.clone() });
     // The letters by which shapes call them, without those of one entry alone.
     let letters = header.fields.iter().filter_map(|f| Some((f.alias.clone()?, f.name.clone()))).filter(|(letter, name)| letter != name);
     let nowhere = entry_without_names();
@@ -81,7 +82,14 @@ fn record(path: &str, header: &Header) -> File {
             Values::List(values) => (values.clone(), None),
             Values::Range(first, last) => (Vec::new(), Some([*first, *last])),
         };
-        Constant { name: c.name.clone(), default, values, range, equals: c.equals.clone(), multiple_of: c.multiple_of.as_ref().map(|e| inlined(header, e).to_string()) }
+        Constant {
+            name: c.name.clone(),
+            default,
+            values,
+            range,
+            equals: c.equals.clone(),
+            multiple_of: c.multiple_of.as_ref().map(|e| inlined(header, e).to_string()),
+        }
     });
     File {
         file: path.into(),
@@ -117,7 +125,7 @@ fn entry_without_names() -> Entry {
         names: Vec::new(),
         what: nothing(),
         buffers: Vec::new(),
-        has_dims: true,
+        dims: None,
     }
 }
 
@@ -125,7 +133,9 @@ fn entry_without_names() -> Entry {
 fn entry(path: &str, header: &Header, documented: &Entry, suffix: &str) -> catalog::Entry {
     let name = format!("{}{suffix}", documented.name);
     let resolved = |e: &Expression| {
-        let e = header.resolved(e, documented, suffix).unwrap_or_else(|e| panic!("{path}:{}: `{name}`: `{e}` is no field, constant or definition", documented.line));
+        let e = header
+            .resolved(e, documented, suffix)
+            .unwrap_or_else(|e| panic!("{path}:{}: `{name}`: `{e}` is no field, constant or definition", documented.line));
         inlined(header, &e).to_string()
     };
     let grid = documented.grid.as_ref().unwrap_or_else(|| panic!("{path}:{}: `{name}` says no grid", documented.line));
@@ -143,7 +153,11 @@ fn entry(path: &str, header: &Header, documented: &Entry, suffix: &str) -> catal
             alternatives: alternatives(path, header, buffer, &resolved),
             only_if: buffer.only_if.clone(),
             // A tensor map can only add in f32.
-            accumulate_if: buffer.accumulate_if.as_deref().filter(|c| !c.ends_with(" and not bf16") || dtype != "bf16").map(|c| c.trim_end_matches(" and not bf16").into()),
+            accumulate_if: buffer
+                .accumulate_if
+                .as_deref()
+                .filter(|c| !c.ends_with(" and not bf16") || dtype != "bf16")
+                .map(|c| c.trim_end_matches(" and not bf16").into()),
             tensor_map: buffer.tensor_map.clone(),
             partial: buffer.partial,
             note: buffer.note.clone(),
@@ -217,15 +231,22 @@ fn the_manifest_says_what_the_files_say() {
 
 /// What an engine has compiled in: it may not change under the same version.
 fn abi(file: &File) -> Value {
-    let buffer = |b: &catalog::Buffer| serde_json::json!([b.name, b.shape, b.dtype, b.access, b.from, b.alternatives, b.only_if, b.accumulate_if, b.tensor_map]);
-    let entry = |e: &catalog::Entry| serde_json::json!([e.name, e.block, e.grid, e.dynamic_shared, e.cluster, e.buffers.iter().map(buffer).collect::<Vec<_>>()]);
+    let buffer =
+        |b: &catalog::Buffer| serde_json::json!([b.name, b.shape, b.dtype, b.access, b.from, b.alternatives, b.only_if, b.accumulate_if, b.tensor_map]);
+    let entry =
+        |e: &catalog::Entry| serde_json::json!([e.name, e.block, e.grid, e.dynamic_shared, e.cluster, e.buffers.iter().map(buffer).collect::<Vec<_>>()]);
     let fields: Vec<_> = file.dims.fields.iter().map(|f| (&f.name, &f.kind, f.offset)).collect();
     serde_json::json!([fields, file.constants, file.entries.iter().map(entry).collect::<Vec<_>>()])
 }
 
 fn versions_are_raised(old: &Catalog, new: &Catalog) {
     for (old, new) in old.files.iter().filter_map(|old| Some((old, new.file(&old.file)?))) {
-        assert!(abi(old) == abi(new) || old.version != new.version, "{}: its ABI is another than {}'s: raise its version in CHANGELOG.md", new.file, old.version);
+        assert!(
+            abi(old) == abi(new) || old.version != new.version,
+            "{}: its ABI is another than {}'s: raise its version in CHANGELOG.md",
+            new.file,
+            old.version
+        );
     }
 }
 
@@ -292,7 +313,12 @@ fn the_schema_describes_the_manifest() {
     let catalog = serde_json::to_value(generated()).unwrap();
     assert_eq!(schema::problems(&schema, &catalog), Vec::<String>::new());
     // And it notices what is wrong.
-    for (pointer, value) in [("/files/0/sha256", "abc".into()), ("/files/0/entries/0/buffers/0/access", "looked at".into()), ("/format", Value::from(2)), ("/files/0/entries/0/grid", Value::Null)] {
+    for (pointer, value) in [
+        ("/files/0/sha256", "abc".into()),
+        ("/files/0/entries/0/buffers/0/access", "looked at".into()),
+        ("/format", Value::from(2)),
+        ("/files/0/entries/0/grid", Value::Null),
+    ] {
         let mut wrong = catalog.clone();
         *wrong.pointer_mut(pointer).unwrap() = value;
         assert!(schema::problems(&schema, &wrong).iter().any(|p| p.contains(pointer)), "{pointer}");

@@ -120,7 +120,8 @@ impl Buffer {
         }
         for piece in pieces(inside, ';').into_iter().filter(|p| !p.is_empty()) {
             if let Some(condition) = piece.strip_prefix("only if ") {
-                let (condition, rest) = condition.split_once(", ").or_else(|| condition.split_once(": ")).map_or((condition, None), |(c, rest)| (c, Some(rest)));
+                let (condition, rest) =
+                    condition.split_once(", ").or_else(|| condition.split_once(": ")).map_or((condition, None), |(c, rest)| (c, Some(rest)));
                 self.only_if = Some(condition.to_string());
                 notes.extend(rest.map(str::to_string));
             } else if let Some(condition) = piece.strip_prefix("accumulated if ").or_else(|| piece.strip_prefix("added to if ")) {

@@ -71,8 +71,8 @@ pub struct Entry {
     pub what: String,
     /// The buffers in order.
     pub buffers: Vec<Buffer>,
-    /// Whether the last line of its list is `dims`: `uniform` in WGSL, `by value` in CUDA.
-    pub has_dims: bool,
+    /// The line of its list that is `dims`, `uniform` in WGSL and `by value` in CUDA: number and name.
+    pub dims: Option<(usize, String)>,
 }
 
 /// A field of `Dims`.
@@ -157,7 +157,7 @@ impl Header {
                 let ([number, name, rest @ ..], Some(entry)) = (columns.as_slice(), self.entries.last_mut()) else { continue };
                 let rest = rest.join(" ");
                 if ["uniform", "by value"].iter().any(|kind| rest == *kind || rest.starts_with(&format!("{kind} "))) {
-                    entry.has_dims = true;
+                    entry.dims = Some((number.parse().unwrap_or_default(), name.to_string()));
                     continue;
                 }
                 match Buffer::parse(number.parse().unwrap_or_default(), name, &rest, line) {
@@ -184,7 +184,7 @@ impl Header {
             names: Vec::new(),
             what: what.to_string(),
             buffers: Vec::new(),
-            has_dims: false,
+            dims: None,
         };
         for (index, piece) in pieces(grid, ',').into_iter().enumerate() {
             if index == 0 {
@@ -206,7 +206,8 @@ impl Header {
         const LABELS: [&str; 5] = ["Backward", "Names:", "Constants:", "Precision:", "Limits:"];
         let label = |text: &str| LABELS.into_iter().find(|l| text.strip_prefix(' ').is_some_and(|t| t.starts_with(l)));
         // `FLOPs: …` and the like end a paragraph too.
-        let begins = |text: &str| label(text).is_some() || text.split_whitespace().next().is_some_and(|w| w.ends_with(':') && w.starts_with(char::is_uppercase));
+        let begins =
+            |text: &str| label(text).is_some() || text.split_whitespace().next().is_some_and(|w| w.ends_with(':') && w.starts_with(char::is_uppercase));
         let mut at = 0;
         while at < lines.len() {
             let found = label(lines[at]);
@@ -222,7 +223,9 @@ impl Header {
             let mut text = lines[start..at].iter().map(|l| l.trim()).collect::<Vec<_>>().join(" ");
             if found.is_none() || found == Some("Backward") {
                 // Indented lines are formulas, and keep their breaks.
-                text = lines[start..at].iter().fold(String::new(), |text, l| if l.starts_with("   ") { format!("{text}\n{}", l.trim()) } else { format!("{text} {}", l.trim()) });
+                text = lines[start..at]
+                    .iter()
+                    .fold(String::new(), |text, l| if l.starts_with("   ") { format!("{text}\n{}", l.trim()) } else { format!("{text} {}", l.trim()) });
                 while at + 1 < lines.len() && lines[at].trim().is_empty() && lines[at + 1].starts_with("   ") {
                     let indented = lines[at + 1..].iter().take_while(|l| l.starts_with("   "));
                     at += 1 + indented.clone().map(|l| text += &format!("\n{}", l.trim())).count();
@@ -237,7 +240,11 @@ impl Header {
                 Some(label) => {
                     let (list, rest) = sentence(&text[label.len()..]);
                     for item in list.split(';').map(str::trim) {
-                        let read = if label == "Names:" { Definition::parse(item).map(|d| self.names.push(d)) } else { Constant::parse(item).map(|c| self.constants.push(c)) };
+                        let read = if label == "Names:" {
+                            Definition::parse(item).map(|d| self.names.push(d))
+                        } else {
+                            Constant::parse(item).map(|c| self.constants.push(c))
+                        };
                         if read.is_none() {
                             self.problems.push(format!("line {line}: {label} `{item}` cannot be read"));
                         }
@@ -379,7 +386,8 @@ impl Definition {
     fn parse(text: &str) -> Option<Definition> {
         let (name, values) = text.split_once(" = ")?;
         let one = |text: &str| {
-            let selector = text.strip_suffix(')').and_then(|t| t.rsplit_once(" (")).filter(|(_, word)| is_name(word.trim_start_matches('_')) || word.starts_with('_'));
+            let selector =
+                text.strip_suffix(')').and_then(|t| t.rsplit_once(" (")).filter(|(_, word)| is_name(word.trim_start_matches('_')) || word.starts_with('_'));
             let (value, selector) = selector.map_or((text, None), |(value, word)| (value, Some(word.to_string())));
             Some((selector, Expression::parse(value).ok()?))
         };
@@ -460,7 +468,7 @@ struct Dims {
         assert_eq!(header.problems, Vec::<String>::new());
         assert_eq!((header.formula.as_str(), header.backward.as_str()), ("y = 2 · x,\nfor all of it", "dx = 2 · dy."));
         assert_eq!((header.precision.as_str(), header.limits.as_str(), header.constants_rule.as_str()), ("f32, everywhere.", "none.", "HEAD even."));
-        let entries: Vec<_> = header.entries.iter().map(|e| (e.name.as_str(), e.block.as_str(), e.what.as_str(), e.buffers.len(), e.has_dims)).collect();
+        let entries: Vec<_> = header.entries.iter().map(|e| (e.name.as_str(), e.block.as_str(), e.what.as_str(), e.buffers.len(), e.dims.is_some())).collect();
         assert_eq!(entries, [("forward", "256", "y", 3, true), ("forward_naive", "64", "y, too", 2, true)]);
         assert_eq!((header.entries[0].about.as_str(), header.entries[0].grid_note.as_str()), ("E elements per thread", "one per tensor"));
         assert_eq!(header.entry("forward_naive_bf16").unwrap().name, "forward_naive");

@@ -28,7 +28,14 @@ pub fn record(path: &str) -> File {
     record
 }
 
-fn compiled_entry(path: &str, source: &str, header: &Header, module: &parse::Module, compiled: &parse::Entry, registers: &BTreeMap<String, u32>) -> catalog::Entry {
+fn compiled_entry(
+    path: &str,
+    source: &str,
+    header: &Header,
+    module: &parse::Module,
+    compiled: &parse::Entry,
+    registers: &BTreeMap<String, u32>,
+) -> catalog::Entry {
     let name = &compiled.name;
     let documented = header.entry(name).unwrap_or_else(|| panic!("{path} does not document {name}"));
     let suffix = &name[documented.name.len()..];

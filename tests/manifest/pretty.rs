@@ -6,8 +6,32 @@ const WIDTH: usize = 220;
 
 /// What stands first in an object; the rest follows by the alphabet.
 const FIRST: [&str; 26] = [
-    "$schema", "format", "trimodal", "file", "op", "name", "language", "version", "sha256", "compiled", "includes", "formula", "backward", "limits",
-    "precision", "requires", "names", "what", "about", "passed", "bytes", "shape", "dtype", "access", "type", "dims",
+    "$schema",
+    "format",
+    "trimodal",
+    "file",
+    "op",
+    "name",
+    "language",
+    "version",
+    "sha256",
+    "compiled",
+    "includes",
+    "formula",
+    "backward",
+    "limits",
+    "precision",
+    "requires",
+    "names",
+    "what",
+    "about",
+    "passed",
+    "bytes",
+    "shape",
+    "dtype",
+    "access",
+    "type",
+    "dims",
 ];
 /// And what stands last.
 const LAST: [&str; 3] = ["files", "buffers", "entries"];
@@ -53,7 +77,9 @@ fn ordered(items: &serde_json::Map<String, Value>) -> impl Iterator<Item = (&Str
 fn one_line(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(one_line).collect::<Vec<_>>().join(", ")),
-        Value::Object(items) => format!("{{{}}}", ordered(items).map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), one_line(v))).collect::<Vec<_>>().join(", ")),
+        Value::Object(items) => {
+            format!("{{{}}}", ordered(items).map(|(k, v)| format!("{}: {}", Value::from(k.as_str()), one_line(v))).collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
 }

@@ -24,14 +24,22 @@ pub fn record(path: &str) -> File {
             entry
         })
         .collect();
-    record.requires = Requires::Wgsl { api: "WebGPU".into(), features: features(&source), storage_buffers: record.entries.iter().map(|e| e.buffers.len() as u32).max().unwrap() };
+    record.requires = Requires::Wgsl {
+        api: "WebGPU".into(),
+        features: features(&source),
+        storage_buffers: record.entries.iter().map(|e| e.buffers.len() as u32).max().unwrap(),
+    };
     hold(path, &source, &header, &record);
     record
 }
 
 /// `enable f16;` and the like.
 fn features(source: &str) -> Vec<String> {
-    source.lines().filter_map(|l| l.trim().strip_prefix("enable ")).flat_map(|l| l.trim_end_matches(';').split(", ").map(str::to_string).collect::<Vec<_>>()).collect()
+    source
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("enable "))
+        .flat_map(|l| l.trim_end_matches(';').split(", ").map(str::to_string).collect::<Vec<_>>())
+        .collect()
 }
 
 struct Reflected {
@@ -54,7 +62,8 @@ impl Reflected {
 
 fn reflect(path: &str, source: &str) -> Reflected {
     let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{path}: {}", e.emit_to_string(source)));
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).unwrap_or_else(|e| panic!("{path}: {}", e.emit_to_string(source)));
+    let info =
+        Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).unwrap_or_else(|e| panic!("{path}: {}", e.emit_to_string(source)));
     let entries = module.entry_points.iter().enumerate().map(|(index, point)| {
         let used = module.global_variables.iter().filter(|(handle, v)| v.space == AddressSpace::WorkGroup && !info.get_entry_point(index)[*handle].is_empty());
         let (names, bytes): (Vec<_>, Vec<_>) = used.map(|(_, v)| (v.name.clone().unwrap_or_default(), module.types[v.ty].inner.size(module.to_ctx()))).unzip();
