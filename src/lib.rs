@@ -12,6 +12,7 @@
 //! - [`describe`]: what a model says about pictures and sounds from files.
 //! - [`inside`]: what goes on in a model meanwhile: attention, gradients of what it was shown, the words nearest to its rows.
 //! - [`check`]: every operation against the float64 oracle.
+//! - `golden` (feature `cli`): the same comparisons as files, for whoever copied a kernel.
 //! - [`bench`]: what every kernel takes, beside what the device does at best.
 //! - [`learn`]: the guide, in twelve chapters with exercises.
 //! - [`manifest`]: what every kernel takes, from the headers of the files, and `kernels.json`.
@@ -33,6 +34,8 @@ pub mod device;
 pub mod emulator;
 pub mod error;
 pub mod experiment;
+#[cfg(feature = "cli")]
+pub mod golden;
 pub mod inside;
 pub mod learn;
 pub mod manifest;

@@ -11,6 +11,7 @@ mod dump;
 mod emulate;
 mod eval;
 mod experiment;
+mod golden;
 mod learn;
 mod live;
 mod meadow;
@@ -37,6 +38,7 @@ Where to start:
   trimodal experiment fusion         is it better to learn to see and hear from the start?
   trimodal learn                     how training works, kernel by kernel, with exercises
   trimodal trace                     one training step, launch by launch
+  trimodal golden vectors            inputs and expected outputs of every kernel, to test a copy with
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
@@ -72,6 +74,7 @@ enum Command {
     Bench(bench::Bench),
     Emulate(emulate::Emulate),
     Experiment(experiment::Experiment),
+    Golden(golden::Golden),
     Trace(trace::TraceCommand),
     Step(step::Step),
     Dump(dump::Dump),
@@ -164,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Emulate(command) => command.run(),
         Command::Experiment(command) => command.run(),
+        Command::Golden(command) => command.run(),
         Command::Trace(command) => command.run(),
         Command::Step(command) => command.run(),
         Command::Dump(command) => command.run(),
