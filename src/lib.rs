@@ -15,6 +15,7 @@
 //! - `golden` (feature `cli`): the same comparisons as files, for whoever copied a kernel.
 //! - [`bench`]: what every kernel takes, beside what the device does at best.
 //! - [`learn`]: the guide, in twelve chapters with exercises.
+//! - [`manifest`]: what every kernel takes, from the headers of the files, and `kernels.json`.
 //! - [`trace`]: one training step, launch by launch.
 //!
 //! Start with [`train::step`], then [`ops::rms_norm`]. Training takes a dozen lines (`examples/train.rs`), describing too
@@ -37,6 +38,7 @@ pub mod experiment;
 pub mod golden;
 pub mod inside;
 pub mod learn;
+pub mod manifest;
 mod markup;
 pub mod model;
 pub mod ops;

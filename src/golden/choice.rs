@@ -1,7 +1,7 @@
 //! Which cases become golden vectors: enough that every kernel is in several, small enough to be copied about.
 //!
 //! Every case of an operation's list that is small is recorded without its values, which shows the kernels that it launches. Then
-//! for every rung of every kernel the smallest, the middle and the largest of its small cases are taken, and for every set of
+//! for every rung of every kernel the smallest, the middle and the largest of its small cases are taken (two, where few are small), and for every set of
 //! constants that a shader is compiled with at least one. The lists are made of tails and odd shapes (65 columns, 33 rows), so what
 //! is taken is.
 
@@ -39,7 +39,7 @@ pub struct Planned {
     pub case: Arc<Case>,
     /// What activations and weights are.
     pub activation: DType,
-    /// The kernels that it launches.
+    /// The kernels that it launches, as [`Listed::entries`](super::Listed::entries) has them.
     pub entries: Vec<String>,
     /// The architecture that one of them needs beyond the oldest.
     pub needs: Option<&'static str>,
@@ -88,7 +88,8 @@ fn candidates(op: &Op, language: Language) -> Result<Vec<Candidate>> {
     let device = Device::Gpu(Gpu::Dry(recorder.clone()));
     let mut found = Vec::new();
     for case in (op.cases)().into_iter().map(Arc::new) {
-        if case.large || case.skip.is_some_and(|skip| skip(&device).is_some()) {
+        let empty = case.inputs.iter().chain(case.outputs.iter().map(|o| &o.before)).any(|operand| operand.shape.is_empty());
+        if empty || case.large || case.skip.is_some_and(|skip| skip(&device).is_some()) {
             continue;
         }
         for activation in precisions(&case, &device) {
@@ -137,7 +138,7 @@ fn choose(op: &Op, candidates: Vec<Candidate>) -> impl Iterator<Item = Planned> 
     for of_rung in rungs.into_values() {
         let taken = match small(&of_rung) {
             small @ 3.. => [0, small / 2, small - 1],
-            _ => [0, 1, 2], // the smallest of those that there are
+            _ => [0, 1, 1], // two, where few are small
         };
         chosen.extend(taken.iter().filter_map(|&at| of_rung.get(at)));
     }
@@ -152,7 +153,9 @@ fn choose(op: &Op, candidates: Vec<Candidate>) -> impl Iterator<Item = Planned> 
         let Candidate { case, activation, recording, .. } = candidate;
         let mut entries: Vec<String> = Vec::new();
         for launch in &recording.launches {
-            let entry = format!("{}.{}", launch.stem, launch.entry);
+            // kernels/hopper/ has entries of the same names.
+            let folder = if launch.architecture == Some("sm_90a") { "hopper/" } else { "" };
+            let entry = format!("{folder}{}.{}", launch.stem, launch.entry);
             if !entries.contains(&entry) {
                 entries.push(entry);
             }
@@ -161,7 +164,7 @@ fn choose(op: &Op, candidates: Vec<Candidate>) -> impl Iterator<Item = Planned> 
         // No file system minds a dash.
         let file = format!("{name}/{}-{number}.safetensors", case.entry.replace(':', "-"));
         *number += 1;
-        let needs = recording.launches.iter().filter_map(|l| l.architecture).find(|&a| a != "sm_80");
+        let needs = recording.launches.iter().filter_map(|l| l.architecture).find(|&a| a == "sm_90a");
         Planned { op: name, case, activation, entries, needs, file }
     })
 }

@@ -59,7 +59,8 @@ pub struct Listed {
     pub case: &'static str,
     /// The sizes, for people.
     pub label: String,
-    /// The kernels that it launches: `rms_norm.forward`, of PTX the compiled ones (`rms_norm.forward_bf16`).
+    /// The kernels that it launches: `rms_norm.forward`, of PTX the compiled ones (`rms_norm.forward_bf16`), those of `kernels/hopper/`
+    /// as `hopper/matmul.wgmma_nt_bf16`.
     pub entries: Vec<String>,
     /// PTX: `sm_90a` where it launches a kernel that runs on GPUs of compute capability 9.0 and on no others.
     #[serde(skip_serializing_if = "Option::is_none")]
