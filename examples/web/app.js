@@ -1,6 +1,7 @@
 // The page: finds the GPU, and lets one of its three parts use it at a time.
 
 import * as bench from "./bench.js";
+import * as contract from "./contract.js";
 import { Describe } from "./describe.js";
 import * as golden from "./golden.js";
 import { Gpu } from "./gpu.js";
@@ -137,6 +138,7 @@ async function copy(text) {
 const site = await readSite();
 try {
   const gpu = await Gpu.open();
+  await contract.load();
   $("gpu").textContent = `GPU: ${gpu.name}`;
   gpu.trouble.catch(trouble);
   long("test", (tell) => selfTest(gpu, tell));

@@ -67,7 +67,7 @@ export const WORK = [
   },
   {
     op: "sample", shape: "R=32 V=50304", flops: 10 * 32 * 50304, bytes: 4 * (32 * 50304 + 32),
-    make: (floats, ints) => [kernels.sample({ logits: floats(32 * 50304), random: null, id: ints(32, 1), rows: 32, vocabulary: 50304 })],
+    make: (floats, ints) => [kernels.sample({ logits: floats(32 * 50304), id: ints(32, 1), rows: 32, vocabulary: 50304 })],
   },
 ];
 

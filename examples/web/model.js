@@ -196,7 +196,7 @@ export class Model {
       norm({ x: a.sum, residual: a.delta }, this.norm, { sum: a.x }),
       kernels.embedding({ table: a.normed, id: last, y: a.picked, entries: 1, columns: D, vocabulary: rows, rows: 1 }),
       kernels.linear({ x: a.picked, w: this.head, y: a.logits, m: 1, n: V, k: D }),
-      kernels.sample({ logits: a.logits, random: null, id: a.id, rows: 1, vocabulary: V }),
+      kernels.sample({ logits: a.logits, id: a.id, rows: 1, vocabulary: V }),
     );
     await this.gpu.run(launches);
     const [chosen, ...weights] = await this.gpu.read([[a.id, 4], ...this.cache.map((c) => [c.weights, 4 * H * keys])]);

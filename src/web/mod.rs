@@ -40,9 +40,10 @@ macro_rules! page {
 }
 
 /// The page itself.
-const PAGE: [(&str, &str); 16] = page![
+const PAGE: [(&str, &str); 17] = page![
     "app.js",
     "bench.js",
+    "contract.js",
     "describe.js",
     "folder.js",
     "golden.js",
@@ -103,6 +104,7 @@ impl Site {
     pub fn new(run: Option<&Path>) -> Result<Site> {
         let mut files: BTreeMap<String, Content> = PAGE.map(|(name, text)| (name.to_string(), Content::Text(text))).into();
         files.extend(SHADERS.iter().map(|shader| (format!("shaders/{}.wgsl", shader.stem), Content::Text(shader.source))));
+        files.insert("kernels.json".into(), Content::Text(crate::manifest::catalog::TEXT));
         let mut about = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "model": null, "example": false });
         if let Some(run) = run {
             let folder = ModelFolder::locate(run)?;
