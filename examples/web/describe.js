@@ -11,7 +11,7 @@ const $ = (id) => document.getElementById(id);
 // `alone(work)` runs work on the GPU when nothing else does; `trouble(error)` shows a message.
 export class Describe {
   constructor(gpu, site, alone, trouble) {
-    Object.assign(this, { gpu, site, alone, trouble, model: null, pixels: null, mel: null, answer: null, word: null });
+    Object.assign(this, { gpu, site, alone, trouble, model: null, pixels: null, mel: null, answer: null, word: null, answers: 0 });
     const listen = (id, event, act) => $(id).addEventListener(event, (e) => this.attempt(() => act(e)));
     for (const [button, input] of [["choose-model", "model-folder"], ["choose-files", "model-files"], ["choose-picture", "picture-file"], ["choose-sound", "sound-file"]]) {
       listen(button, "click", () => $(input).click());
@@ -109,7 +109,8 @@ export class Describe {
   }
 
   name(sense, text) {
-    $(`${sense}-caption`).textContent = text || `No ${sense}`;
+    $(`${sense}-caption`).textContent = text || { picture: "No picture: drop one, or paste it", sound: "No sound: drop one" }[sense];
+    $(sense).classList.toggle("empty", !text);
     $(`remove-${sense}`).disabled = !text;
   }
 
@@ -155,6 +156,7 @@ export class Describe {
       return item;
     }));
     $("answer").hidden = answer.words.length === 0;
+    $("answer").dataset.number = ++this.answers; // whoever waits for an answer sees that this is another
     this.look();
   }
 
