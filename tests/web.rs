@@ -147,7 +147,7 @@ fn a_picture_and_a_sound_get_the_caption_that_the_program_gives() {
     let veiled = "['picture', 'sound'].map(id => document.getElementById(id).toDataURL())";
     let before = browser.evaluate(veiled);
     browser.evaluate("document.querySelector('#words button').focus()");
-    browser.press("Enter", 13);
+    browser.press(" ", 32);
     wait(&mut browser, "document.querySelector('#words button').ariaPressed == 'true'");
     let after = browser.evaluate(veiled);
     assert!(before[0] != after[0] && before[1] != after[1], "a veil over both");
@@ -202,13 +202,13 @@ const SOME_CASES: &str = "(async () => {
     if (!ok) wrong.push(`${one.op} ${one.case}, ${one.label}: ${error}`);
   }
   // A result that is wrong by a little is found, and so is one that is no number.
-  const spoiled = await golden.prepare(gpu, all.find((one) => one.op === 'swiglu'));
+  const spoiled = await golden.prepare(gpu, all.findLast((one) => one.op === 'swiglu'));
   const { buffer, absolute, relative } = spoiled.compare[0];
   const expected = spoiled.tensors.get(`expected.${spoiled.buffers[buffer].name}`);
   const verdicts = [];
   for (const off of [(x) => x + 3 * (absolute + relative * Math.abs(x)), () => NaN]) {
     const numbers = new Float64Array(expected.bytes.slice().buffer);
-    numbers[1] = off(numbers[1]);
+    numbers[0] = off(numbers[0]);
     spoiled.tensors.set(`expected.${spoiled.buffers[buffer].name}`, { ...expected, bytes: new Uint8Array(numbers.buffer) });
     verdicts.push((await golden.replay(gpu, spoiled)).ok);
   }
