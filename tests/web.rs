@@ -125,7 +125,7 @@ fn said(browser: &mut Chromium, number: usize) -> (Value, Value) {
 /// The same of the program, on the CPU.
 fn expected(run: &str, more: &[&str]) -> (Value, Value) {
     let line: Value = serde_json::from_str(&good(&[&["describe", run, "--json", "--device", "cpu"], more].concat())).unwrap();
-    assert!(line["token_ids"].as_array().unwrap().len() > 1, "words to compare: {line}");
+    assert!(!line["token_ids"].as_array().unwrap().is_empty(), "words to compare: {line}");
     (line["token_ids"].clone(), line["text"].clone())
 }
 
