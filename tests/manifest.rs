@@ -6,6 +6,8 @@
 mod cuda;
 #[path = "manifest/pretty.rs"]
 mod pretty;
+#[path = "manifest/readme.rs"]
+mod readme;
 #[path = "manifest/schema.rs"]
 mod schema;
 #[path = "manifest/wgsl.rs"]
