@@ -21,6 +21,7 @@ mod step;
 mod terminal;
 mod trace;
 mod train;
+mod vendor;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ Where to start:
   trimodal experiment fusion         is it better to learn to see and hear from the start?
   trimodal learn                     how training works, kernel by kernel, with exercises
   trimodal trace                     one training step, launch by launch
+  trimodal vendor rms_norm --to DIR  take one kernel home, with its contract and a self-test
   trimodal golden vectors            inputs and expected outputs of every kernel, to test a copy with
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
@@ -79,6 +81,7 @@ enum Command {
     Step(step::Step),
     Dump(dump::Dump),
     Learn(learn::Learn),
+    Vendor(vendor::Vendor),
 }
 
 /// Which device computes.
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Step(command) => command.run(),
         Command::Dump(command) => command.run(),
         Command::Learn(command) => command.run(),
+        Command::Vendor(command) => command.run(),
     };
     match outcome {
         Ok(code) => code,
