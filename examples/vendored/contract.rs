@@ -49,9 +49,13 @@ pub fn check(manifest: &Value, launch: &Value, buffers: &Value) -> Result<(), St
         }
     }
     for constant in &constants {
-        let (name, equals) = (constant["name"].as_str().unwrap_or_default(), constant["equals"].as_str());
-        if let Some(field) = equals.filter(|field| value(name) != value(field)) {
-            return Err(say(format!("the constant {name} is {:?}, the field {field} of the Dims {:?}: they must be equal", value(name), value(field))));
+        let name = constant["name"].as_str().unwrap_or_default();
+        // An entry that does not use it does not care.
+        let named = |key: &str| entry[key].as_str().is_some_and(|text| text.contains(name));
+        let used = !launch["constants"][name].is_null() || named("grid") || named("shared");
+        if let Some(field) = constant["equals"].as_str().filter(|field| used && value(name) != value(field)) {
+            let [constant, given] = [name, field].map(|name| value(name).unwrap_or_default());
+            return Err(say(format!("the constant {name} is {constant}, the field {field} of the Dims {given}: they must be equal")));
         }
     }
 
