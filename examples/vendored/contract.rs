@@ -59,6 +59,12 @@ pub fn check(manifest: &Value, launch: &Value, buffers: &Value) -> Result<(), St
         }
     }
 
+    for check in list(&file["checks"]).iter().chain(&list(&entry["checks"])) {
+        if !holds(check.as_str().unwrap_or_default(), &value).ok_or_else(|| say(format!("cannot work out `{check}`")))? {
+            return Err(say(format!("the Dims break {check}")));
+        }
+    }
+
     let (grid, groups) = (evaluate(&entry["grid"])?, launch["groups"].as_u64().unwrap_or(0));
     let persistent = entry["grid"].as_str().is_some_and(|text| text.contains("multiprocessors"));
     if groups != grid && !(persistent && 0 < groups && groups <= grid) {
@@ -93,6 +99,24 @@ pub fn check(manifest: &Value, launch: &Value, buffers: &Value) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// `a * b < 2147483648`, `a % 8 == 0`. `None` for what cannot be read.
+fn holds(text: &str, value: &dyn Fn(&str) -> Option<u64>) -> Option<bool> {
+    let (sign, (left, right)) = [" <= ", " >= ", " == ", " < ", " > "].into_iter().find_map(|sign| Some((sign, text.split_once(sign)?)))?;
+    let of = |mut text: &str| sum(&mut text, value).filter(|_| text.trim().is_empty());
+    let left = match left.split_once(" % ") {
+        Some((left, of_what)) => of(left)?.checked_rem(of(of_what)?)?,
+        None => of(left)?,
+    };
+    let right = of(right)?;
+    Some(match sign {
+        " <= " => left <= right,
+        " >= " => left >= right,
+        " == " => left == right,
+        " < " => left < right,
+        _ => left > right,
+    })
 }
 
 /// `a + b * ceil_div(c, 4)`: whole numbers, division rounding down. `None` for a name that `value` does not know.

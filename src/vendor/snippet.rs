@@ -151,9 +151,7 @@ pub fn launch(file: &File, entry: &Entry, host: Host) -> String {
         let condition = buffer.only_if.as_ref().map(|c| format!(", only if {c}")).unwrap_or_default();
         text += &format!("{mark}   {}  [{}] {}, {}{condition}\n", buffer.name, buffer.shape.join(", "), buffer.dtype, buffer.access);
     }
-    text += &dims(file, host);
-    text += "\n";
-    text += &check(file, entry, host);
+    text += &contract(file, entry, host);
     text += "\n";
     text + &match host {
         Host::Wgpu => wgpu(file, entry, source),
@@ -162,6 +160,11 @@ pub fn launch(file: &File, entry: &Entry, host: Host) -> String {
         Host::Python => python(file, entry, source),
         Host::Cuda => cuda(file, entry, dialect),
     }
+}
+
+/// The part of it that stands by itself: `Dims`, and the function that checks a call.
+pub fn contract(file: &File, entry: &Entry, host: Host) -> String {
+    format!("{}\n{}", dims(file, host), check(file, entry, host))
 }
 
 fn dims(file: &File, host: Host) -> String {

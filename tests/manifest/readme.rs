@@ -63,7 +63,10 @@ fn shaders() -> String {
         let rows: Vec<&Row> = card.rows.iter().filter(|row| row.op == file.op).collect();
         let shape = compared(&rows);
         text += &head(file);
-        text += &format!("| entry | computes | workgroup | workgroups | {} |\n|---|---|---|---|---:|\n", shape.map_or("measured".into(), |s| format!("measured, {}", label(s))));
+        text += &format!(
+            "| entry | computes | workgroup | workgroups | {} |\n|---|---|---|---|---:|\n",
+            shape.map_or("measured".into(), |s| format!("measured, {}", label(s)))
+        );
         for entry in &file.entries {
             let case = CASES.iter().find(|(op, name, _)| (*op, *name) == (file.op.as_str(), entry.name.as_str()));
             let row = case.and_then(|(_, _, case)| rows.iter().find(|row| row.entry == *case && Some(row.shape.as_str()) == shape));
@@ -73,7 +76,8 @@ fn shaders() -> String {
         if !file.constants.is_empty() {
             text += &format!("\nConstants: {}.{}\n", file.constants.iter().map(constant).collect::<Vec<_>>().join("; "), rule(file));
         }
-        let calls: Vec<String> = rows.iter().filter(|row| Some(row.shape.as_str()) == shape).map(|row| format!("{} {}", row.entry, milliseconds(row))).collect();
+        let calls: Vec<String> =
+            rows.iter().filter(|row| Some(row.shape.as_str()) == shape).map(|row| format!("{} {}", row.entry, milliseconds(row))).collect();
         if !calls.is_empty() {
             text += &format!("\nWhole calls at this size: {}.\n", calls.join(", "));
         }
