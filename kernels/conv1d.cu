@@ -88,8 +88,8 @@
 //   2  dx           [C, F, in]      f32|bf16   overwritten
 //   3  dims         by value
 // Precision: f32 sums in a fixed order, the same bits on every run; bf16 is rounded once, when it is stored.
-// Limits: every tensor < 2³¹ elements, C · (F + 3) < 2³¹. Channels that are no multiple of 8 (bf16) are read one by one.
-// Forward: 6 · M · in · out operations, backward twice that; bound by arithmetic from about 32 channels on.
+// Limits: every tensor < 2³¹ elements, C · (F + 3) < 2³¹, 1 ≤ stride ≤ 2, F' = (F − 1)/stride + 1. Channels that are
+// no multiple of 8 (bf16) are read one by one. Forward: 6 · M · in · out operations, backward twice that; bound by arithmetic from about 32 channels on.
 // Shared memory: 18 KiB (tile), 41 KiB (forward_mma), 38 KiB (dweight_mma), 33 KiB (dx_mma).
 
 #include <cuda_bf16.h>

@@ -39,7 +39,7 @@
 // The ladder: `power_naive` reads two samples and two numbers of the basis for two multiplications; a tile stages both in shared
 // memory and uses each number 32 (64) times.
 // Precision: f32 sums in a fixed order, the same bits on every run; the tables come from f64.
-// Limits: S > 200; every size and product < 2³¹.
+// Limits: S > 200, F = S / 160; every size and product < 2³¹.
 
 struct Dims {
     unsigned clips;   // C

@@ -60,7 +60,7 @@
 // Each entry but the last is there twice: for f32, and with `_bf16` behind its name for bf16, which is rounded once, when it is
 // stored. Statistics, angles, products and sums are f32 in both.
 // Precision: f32 statistics and sums in a fixed order, the same bits on every run; the table comes from f64.
-// Limits: d even, N · H · d < 2³¹; positions outside the table are clamped into it. forward and backward: d/2 a multiple of E, the
+// Limits: d even, half = d/2, N · H · d < 2³¹; positions outside the table are clamped into it. forward and backward: d/2 a multiple of E, the
 // elements of 16 bytes (4 in f32, 8 in bf16), head_threads a power of two up to 32 and at least d/2 / E, so d ≤ 64 · E. Traffic:
 // forward 2 · N · H · d elements, backward 3; bound by memory. So a thread holds 16 bytes of both halves of a head, which it reads
 // once, and in backward the weight and the sums for dw of its columns all along its range of heads.

@@ -21,7 +21,7 @@
 //
 // Each entry is there twice: for f32, and with `_bf16` behind its name for bf16; angles and products are f32 in both.
 // Precision: f32 products, the same bits on every run; the table comes from f64.
-// Limits: d even, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d elements; bound by
+// Limits: d even, half = d/2, pairs = N · H · half, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d elements; bound by
 // memory (the heads of a row share its angles, which come from the cache).
 
 #include <cuda_bf16.h>

@@ -26,7 +26,7 @@
 //
 // Constants: ROW_THREADS = row_threads: 8, 16, 32, 64, 128, 256.
 // Precision: f32; maximum and sum in a fixed order, the same bits on every run. exp and log as the device has them.
-// Limits: V ≥ 1, M · V < 2³¹. A goal that is not below V counts as −1. Traffic: forward 4 · M · V bytes (one read: maximum
+// Limits: V ≥ 1, parts = ceil(V / 1024), M · V < 2³¹. A goal that is not below V counts as −1. Traffic: forward 4 · M · V bytes (one read: maximum
 // and sum are kept online), backward 8 · M · V; bound by memory.
 
 struct Dims {

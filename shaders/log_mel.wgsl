@@ -36,7 +36,7 @@
 //
 // Constants: TILE: 32, 64.
 // Precision: f32 sums in a fixed order, the same bits on every run; the tables come from f64. log as the device has it.
-// Limits: S > 200; every size and product < 2³¹.
+// Limits: S > 200, F = S / 160; every size and product < 2³¹.
 
 struct Dims {
     clips: u32,            // C

@@ -59,7 +59,7 @@
 //
 // Constants: HEAD_THREADS = head_threads: 1, 2, 4, 8, 16, 32. forward and backward alone read it.
 // Precision: f32 statistics and sums in a fixed order, the same bits on every run; the table comes from f64.
-// Limits: d even, N · H · d < 2³¹; positions outside the table are clamped into it. forward and backward: d a multiple of 8,
+// Limits: d even, half = d/2, N · H · d < 2³¹; positions outside the table are clamped into it. forward and backward: d a multiple of 8,
 // HEAD_THREADS a power of two up to 32 and at least d/8, so d ≤ 256. Traffic: forward 2 · N · H · d · 4 bytes, backward 3; bound
 // by memory. So a thread holds a vec4 of both halves of a head, which it reads once, and in backward the weight and the sums for
 // dw of its columns all along its range of heads.

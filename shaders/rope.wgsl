@@ -20,7 +20,7 @@
 //   4  dims      uniform
 //
 // Precision: f32 products, the same bits on every run; the table comes from f64.
-// Limits: d even, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d · 4 bytes; bound
+// Limits: d even, half = d/2, pairs = N · H · half, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d · 4 bytes; bound
 // by memory.
 
 struct Dims {

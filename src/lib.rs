@@ -16,6 +16,7 @@
 //! - [`bench`]: what every kernel takes, beside what the device does at best.
 //! - [`learn`]: the guide, in twelve chapters with exercises.
 //! - [`manifest`]: what every kernel takes, from the headers of the files, and `kernels.json`.
+//! - `vendor`: a kernel copied into another engine, with its part of the manifest and golden vectors.
 //! - [`trace`]: one training step, launch by launch.
 //!
 //! Start with [`train::step`], then [`ops::rms_norm`]. Training takes a dozen lines (`examples/train.rs`), describing too
@@ -47,6 +48,8 @@ pub mod report;
 pub mod tensor;
 pub mod trace;
 pub mod train;
+#[cfg(feature = "cli")]
+pub mod vendor;
 #[cfg(feature = "cli")]
 pub mod web;
 

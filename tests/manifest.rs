@@ -6,6 +6,8 @@
 mod cuda;
 #[path = "manifest/pretty.rs"]
 mod pretty;
+#[path = "manifest/readme.rs"]
+mod readme;
 #[path = "manifest/schema.rs"]
 mod schema;
 #[path = "manifest/wgsl.rs"]
@@ -17,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{fs, sync::OnceLock};
 use trimodal::manifest::catalog::{self, Alternative, Catalog, Constant, Dims, Field, File, Precision};
-use trimodal::manifest::{Access, Buffer, Entry, Expression, Header, Values, When, evaluate};
+use trimodal::manifest::{Access, Buffer, Check, Entry, Expression, Header, Values, When, elements_below, evaluate};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -102,6 +104,8 @@ fn record(path: &str, header: &Header) -> File {
         formula: header.formula.clone(),
         backward: header.backward.clone(),
         limits: header.limits.clone(),
+        checks: checks(header, &header.checks, &nowhere, ""),
+        elements_below: elements_below(&header.limits),
         // Nothing sums in another type, and tests/kernel_headers.rs and tests/cuda_headers.rs refuse float atomics.
         precision: Precision { accumulation: "f32".into(), deterministic: true, text: header.precision.clone() },
         requires: catalog::Requires::Cuda { compute_capability: String::new(), driver: String::new() },
@@ -120,6 +124,7 @@ fn entry_without_names() -> Entry {
         line: 0,
         block: nothing(),
         about: nothing(),
+        checks: Vec::new(),
         grid: None,
         grid_note: nothing(),
         names: Vec::new(),
@@ -166,6 +171,7 @@ fn entry(path: &str, header: &Header, documented: &Entry, suffix: &str) -> catal
     catalog::Entry {
         what: documented.what.clone(),
         about: documented.about.clone(),
+        checks: checks(header, &documented.checks, documented, suffix),
         block: String::new(),
         grid: resolved(grid),
         grid_note: documented.grid_note.clone(),
@@ -176,6 +182,13 @@ fn entry(path: &str, header: &Header, documented: &Entry, suffix: &str) -> catal
         buffers: buffers.collect(),
         name,
     }
+}
+
+/// What can be held to dims and constants.
+fn checks(header: &Header, checks: &[Check], entry: &Entry, suffix: &str) -> Vec<String> {
+    let fixed = |e: &Expression| inlined(header, e);
+    let found = checks.iter().filter_map(|c| c.resolved(header, entry, suffix)).map(|c| Check { left: fixed(&c.left), right: fixed(&c.right), ..c });
+    found.map(|c| c.to_string()).collect()
 }
 
 /// Constants that cannot be overridden are numbers.
@@ -233,10 +246,11 @@ fn the_manifest_says_what_the_files_say() {
 fn abi(file: &File) -> Value {
     let buffer =
         |b: &catalog::Buffer| serde_json::json!([b.name, b.shape, b.dtype, b.access, b.from, b.alternatives, b.only_if, b.accumulate_if, b.tensor_map]);
-    let entry =
-        |e: &catalog::Entry| serde_json::json!([e.name, e.block, e.grid, e.dynamic_shared, e.cluster, e.buffers.iter().map(buffer).collect::<Vec<_>>()]);
+    let entry = |e: &catalog::Entry| {
+        serde_json::json!([e.name, e.block, e.grid, e.dynamic_shared, e.cluster, e.checks, e.buffers.iter().map(buffer).collect::<Vec<_>>()])
+    };
     let fields: Vec<_> = file.dims.fields.iter().map(|f| (&f.name, &f.kind, f.offset)).collect();
-    serde_json::json!([fields, file.constants, file.entries.iter().map(entry).collect::<Vec<_>>()])
+    serde_json::json!([fields, file.constants, file.checks, file.elements_below, file.entries.iter().map(entry).collect::<Vec<_>>()])
 }
 
 fn versions_are_raised(old: &Catalog, new: &Catalog) {
@@ -290,6 +304,9 @@ fn every_expression_can_be_worked_out() {
                 evaluate(&text, &of).unwrap_or_else(|e| panic!("{}: {}: `{text}`: {e}", file.file, entry.name));
                 count += 1;
             }
+        }
+        for check in file.checks.iter().chain(file.entries.iter().flat_map(|e| &e.checks)) {
+            Check::read(check).and_then(|check| check.holds(&of)).unwrap_or_else(|e| panic!("{}: `{check}`: {e}", file.file));
         }
         for (letter, text) in &file.names {
             evaluate(text, &of).unwrap_or_else(|e| panic!("{}: {letter} = `{text}`: {e}", file.file));

@@ -23,6 +23,8 @@ def check(manifest, launch, buffers):
     def evaluate(text):
         return eval(text.replace("/", "//"), FUNCTIONS, names)  # the manifest's expressions are Python's, but for this
 
+    for rule in file.get("checks", []) + entry.get("checks", []):
+        expect(evaluate(rule), f"the Dims break {rule}")
     grid = evaluate(entry["grid"])
     right = 0 < launch["groups"] <= grid if "multiprocessors" in entry["grid"] else launch["groups"] == grid
     expect(right, f"{launch['groups']} groups, expected {grid}: {entry['grid']}")

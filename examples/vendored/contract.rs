@@ -49,9 +49,19 @@ pub fn check(manifest: &Value, launch: &Value, buffers: &Value) -> Result<(), St
         }
     }
     for constant in &constants {
-        let (name, equals) = (constant["name"].as_str().unwrap_or_default(), constant["equals"].as_str());
-        if let Some(field) = equals.filter(|field| value(name) != value(field)) {
-            return Err(say(format!("the constant {name} is {:?}, the field {field} of the Dims {:?}: they must be equal", value(name), value(field))));
+        let name = constant["name"].as_str().unwrap_or_default();
+        // An entry that does not use it does not care.
+        let named = |key: &str| entry[key].as_str().is_some_and(|text| text.contains(name));
+        let used = !launch["constants"][name].is_null() || named("grid") || named("shared");
+        if let Some(field) = constant["equals"].as_str().filter(|field| used && value(name) != value(field)) {
+            let [constant, given] = [name, field].map(|name| value(name).unwrap_or_default());
+            return Err(say(format!("the constant {name} is {constant}, the field {field} of the Dims {given}: they must be equal")));
+        }
+    }
+
+    for check in list(&file["checks"]).iter().chain(&list(&entry["checks"])) {
+        if !holds(check.as_str().unwrap_or_default(), &value).ok_or_else(|| say(format!("cannot work out `{check}`")))? {
+            return Err(say(format!("the Dims break {check}")));
         }
     }
 
@@ -89,6 +99,24 @@ pub fn check(manifest: &Value, launch: &Value, buffers: &Value) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// `a * b < 2147483648`, `a % 8 == 0`. `None` for what cannot be read.
+fn holds(text: &str, value: &dyn Fn(&str) -> Option<u64>) -> Option<bool> {
+    let (sign, (left, right)) = [" <= ", " >= ", " == ", " < ", " > "].into_iter().find_map(|sign| Some((sign, text.split_once(sign)?)))?;
+    let of = |mut text: &str| sum(&mut text, value).filter(|_| text.trim().is_empty());
+    let left = match left.split_once(" % ") {
+        Some((left, of_what)) => of(left)?.checked_rem(of(of_what)?)?,
+        None => of(left)?,
+    };
+    let right = of(right)?;
+    Some(match sign {
+        " <= " => left <= right,
+        " >= " => left >= right,
+        " == " => left == right,
+        " < " => left < right,
+        _ => left > right,
+    })
 }
 
 /// `a + b * ceil_div(c, 4)`: whole numbers, division rounding down. `None` for a name that `value` does not know.

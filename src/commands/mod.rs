@@ -21,6 +21,7 @@ mod step;
 mod terminal;
 mod trace;
 mod train;
+mod vendor;
 mod web;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -39,6 +40,7 @@ Where to start:
   trimodal experiment fusion         is it better to learn to see and hear from the start?
   trimodal learn                     how training works, kernel by kernel, with exercises
   trimodal trace                     one training step, launch by launch
+  trimodal vendor rms_norm --to DIR  take one kernel home, with its contract and a self-test
   trimodal web                       the kernels in your browser: self-test, benchmark
   trimodal golden vectors            inputs and expected outputs of every kernel, to test a copy with
 
@@ -82,6 +84,7 @@ enum Command {
     Step(step::Step),
     Dump(dump::Dump),
     Learn(learn::Learn),
+    Vendor(vendor::Vendor),
     Web(web::Web),
 }
 
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Step(command) => command.run(),
         Command::Dump(command) => command.run(),
         Command::Learn(command) => command.run(),
+        Command::Vendor(command) => command.run(),
         Command::Web(command) => command.run(),
     };
     match outcome {

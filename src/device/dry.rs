@@ -8,6 +8,7 @@ use super::ptx::{self, Compiled};
 use super::shader::{Shader, with_constants};
 use super::{Buffer, Hopper, Language, Launch, MapDim};
 use crate::error::{Error, Result};
+use crate::manifest::Header;
 use crate::tensor::{DType, Tensor};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -135,7 +136,7 @@ impl Recorder {
             buffers: self.see_all(stem, launch, 0, name)?,
             dims: launch.dims.to_vec(),
             groups: launch.groups,
-            block: about.workgroup.iter().product(),
+            block: threads(shader.source, entry, launch.constants),
             shared: 0,
         })
     }
@@ -184,6 +185,18 @@ impl Recorder {
             buffers.len() - 1
         }))
     }
+}
+
+/// Threads of a workgroup of a shader that is compiled with these constants: what stands in front of the entry, worked out.
+fn threads(source: &str, entry: &str, constants: &[(&'static str, u32)]) -> u32 {
+    fn constant(header: &Header, constants: &[(&'static str, u32)], name: &str) -> Option<u64> {
+        let overridden = constants.iter().find(|c| c.0 == name).map(|c| c.1 as u64);
+        overridden.or_else(|| header.consts.iter().find(|c| c.0 == name)?.1.evaluate(&|name| constant(header, constants, name)).ok())
+    }
+    let (before, _) = source.split_once(&format!("fn {entry}(")).expect("the table of shaders has found it");
+    let size = before.rsplit_once("@workgroup_size(").and_then(|(_, size)| size.split_once(')')).map_or("", |(size, _)| size);
+    let found = size.parse().ok().or_else(|| constant(&Header::parse(source), constants, size));
+    found.unwrap_or_else(|| panic!("{entry}: @workgroup_size({size}) is no number and no constant")) as u32
 }
 
 impl Seen {
@@ -272,6 +285,17 @@ mod tests {
             assert!(y.fill_zero().is_err());
             assert!(recorder.take().launches.is_empty());
         }
+    }
+
+    #[test]
+    fn a_workgroup_has_the_size_that_its_constants_make() {
+        for shader in crate::device::shader::SHADERS {
+            for entry in shader.entries {
+                assert_eq!(threads(shader.source, entry.name, &[]), entry.workgroup.iter().product(), "{}.{}", shader.stem, entry.name);
+            }
+        }
+        let matmul = Shader::find("matmul").unwrap().source;
+        assert_eq!([32, 64].map(|tile| threads(matmul, "tile", &[("TILE", tile)])), [64, 256]);
     }
 
     #[test]

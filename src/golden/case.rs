@@ -5,6 +5,7 @@ use crate::check::judges;
 use crate::device::dry::{Recorder, Recording, Seen, Written};
 use crate::device::{Device, Gpu, Language};
 use crate::error::{Error, Result};
+use crate::manifest::Header;
 use crate::tensor::{DType, Tensor};
 use crate::train::files::save_safetensors;
 use serde_json::{Value, json};
@@ -103,13 +104,6 @@ fn launch(launch: &Written) -> Value {
 
 /// The fields of the `Dims` by name, without what only fills them up.
 fn dims(launch: &Written) -> Value {
-    let inside = launch.source.lines().skip_while(|l| !l.starts_with("struct Dims")).skip(1).take_while(|l| !l.starts_with('}'));
-    let fields = inside.filter_map(|line| {
-        let declared = line.split("//").next()?.trim().trim_end_matches([';', ',']);
-        // `name: u32` of WGSL, `unsigned name` of CUDA.
-        let (name, kind) = declared.split_once(": ").or_else(|| declared.split_once(' ').map(|(kind, name)| (name, kind)))?;
-        Some((name.to_string(), matches!(kind, "f32" | "float")))
-    });
     let value = |bytes: &[u8], float: bool| -> Value {
         let bytes = bytes.try_into().expect("four bytes");
         match float {
@@ -118,8 +112,9 @@ fn dims(launch: &Written) -> Value {
             false => u32::from_le_bytes(bytes).into(),
         }
     };
-    let fields = fields.zip(launch.dims.chunks_exact(4)).filter(|((name, _), _)| !name.starts_with("padding"));
-    fields.map(|((name, float), bytes)| (name, value(bytes, float))).collect::<serde_json::Map<_, _>>().into()
+    let header = Header::parse(launch.source);
+    let fields = header.fields.iter().zip(launch.dims.chunks_exact(4)).filter(|(field, _)| !field.name.starts_with("padding"));
+    fields.map(|(field, bytes)| (field.name.clone(), value(bytes, field.kind == "f32"))).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -52,6 +52,12 @@ pub struct File {
     pub backward: String,
     /// What it asks of sizes, and its traffic.
     pub limits: String,
+    /// What of this can be checked, as comparisons of dims.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
+    /// What the elements of every buffer must stay below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elements_below: Option<u64>,
     /// How it rounds.
     pub precision: Precision,
     /// What the device must have.
@@ -182,6 +188,9 @@ pub struct Entry {
     /// What a block does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
+    /// What it asks of sizes beside the file's checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
     /// Threads of a block (workgroup), an expression of constants.
     pub block: String,
     /// Blocks (workgroups), an expression of dims, constants and `multiprocessors`.

@@ -20,6 +20,7 @@
 //! ```
 
 use super::buffer::Buffer;
+use super::check::Check;
 use super::expression::Expression;
 use std::collections::HashMap;
 
@@ -34,6 +35,8 @@ pub struct Header {
     pub precision: String,
     /// What stands behind `Limits:`.
     pub limits: String,
+    /// What of it can be checked.
+    pub checks: Vec<Check>,
     /// The documented entries, in order.
     pub entries: Vec<Entry>,
     /// The fields of `struct Dims`, in order. All are 4 bytes.
@@ -61,6 +64,8 @@ pub struct Entry {
     pub block: String,
     /// What a block does, between block and grid.
     pub about: String,
+    /// What it asks of sizes: `d a multiple of 8`.
+    pub checks: Vec<Check>,
     /// How many blocks.
     pub grid: Option<Expression>,
     /// What else is said of the grid.
@@ -179,6 +184,7 @@ impl Header {
             line,
             block: block.trim().to_string(),
             about: about.to_string(),
+            checks: Check::of_entry(about),
             grid: None,
             grid_note: String::new(),
             names: Vec::new(),
@@ -235,7 +241,10 @@ impl Header {
             match found {
                 None => self.formula = text.split_once(": ").map_or(text.trim(), |(_, t)| t.trim()).to_string(),
                 Some("Backward") => self.backward = text.trim()["Backward".len()..].trim_start_matches(['.', ',', ' ', ':']).to_string(),
-                Some("Limits:") => self.limits = text["Limits:".len()..].trim().to_string(),
+                Some("Limits:") => {
+                    self.limits = text["Limits:".len()..].trim().to_string();
+                    self.checks = Check::all(&self.limits);
+                }
                 Some("Precision:") => self.precision = text["Precision:".len()..].trim().to_string(),
                 Some(label) => {
                     let (list, rest) = sentence(&text[label.len()..]);

@@ -5,10 +5,12 @@
 
 mod buffer;
 pub mod catalog;
+mod check;
 mod expression;
 mod header;
 
 pub use buffer::{Access, Alternative, Buffer, When};
 pub use catalog::{Catalog, evaluate};
+pub use check::{Check, Relation, elements_below};
 pub use expression::{Expression, Operator};
 pub use header::{Constant, Definition, Entry, Field, Header, Values, selects};

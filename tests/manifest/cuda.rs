@@ -42,6 +42,9 @@ fn compiled_entry(
     let mut entry = entry(path, header, documented, suffix);
     entry.block = compiled.max_threads.map_or(0, |t| t.iter().product::<u32>()).to_string();
     entry.shared = compiled.shared_bytes(module).to_string();
+    // `_d64`: compiled for heads of at most so many.
+    let most = suffix.split('_').find_map(|part| part.strip_prefix('d')?.parse::<u32>().ok());
+    entry.checks.extend(most.map(|most| format!("head_dim <= {most}")));
     entry.cluster = compiled.cluster.map(|c| c.iter().product());
     entry.dynamic_shared = dynamic_shared(&documented.about, suffix);
     entry.registers = Some(*registers.get(name).unwrap_or_else(|| panic!("{path}: resources.md does not know {name}")));

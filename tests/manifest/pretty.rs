@@ -5,7 +5,7 @@ use serde_json::Value;
 const WIDTH: usize = 220;
 
 /// What stands first in an object; the rest follows by the alphabet.
-const FIRST: [&str; 26] = [
+const FIRST: [&str; 27] = [
     "$schema",
     "format",
     "trimodal",
@@ -20,6 +20,7 @@ const FIRST: [&str; 26] = [
     "formula",
     "backward",
     "limits",
+    "checks",
     "precision",
     "requires",
     "names",
