@@ -5,7 +5,7 @@
 // keys rescales what is there by exp(m_old − m_new). lse = m + ln l is what backward recomputes p from
 // (attention_backward.cu). A row that sees nothing gets o = 0, lse = −1e30.
 //
-// forward        block 128, 64 rows of one head per block, grid = ceil(Nq / 64) · H
+// forward        block 128, 64 rows of one head per block, grid = ceil(Nq / 64) · H: o and lse
 //   0  q           [Nq, H, d]        f32|bf16  read
 //   1  k           [Nk, Hkv, d]      f32|bf16  read
 //   2  v           [Nk, Hkv, d]      f32|bf16  read
@@ -13,7 +13,7 @@
 //   4  o           [Nq, H, d]        f32|bf16  overwritten
 //   5  lse         [Nq, H]           f32       overwritten (backward needs it)
 //   6  dims        by value
-// forward_naive  block 128, one row of one head per warp, grid = ceil(Nq · H / 4)
+// forward_naive  block 128, one row of one head per warp, grid = ceil(Nq · H / 4): o and lse
 //   0  q           [Nq, H, d]        f32|bf16  read
 //   1  k           [Nk, Hkv, d]      f32|bf16  read
 //   2  v           [Nk, Hkv, d]      f32|bf16  read
@@ -21,7 +21,7 @@
 //   4  o           [Nq, H, d]        f32|bf16  overwritten
 //   5  lse         [Nq, H]           f32       overwritten
 //   6  dims        by value
-// weights        block 128, one weight per thread, grid = ceil(R · H · Nk / 128)
+// weights        block 128, one weight per thread, grid = ceil(R · H · Nk / 128): p = exp(scale · q·k − lse) of the rows asked for
 //   0  q           [Nq, H, d]        f32|bf16  read
 //   1  k           [Nk, Hkv, d]      f32|bf16  read
 //   2  lse         [Nq, H]           f32       read (what forward wrote)
@@ -44,8 +44,8 @@
 //
 // Limits: 1 ≤ d ≤ D, H a multiple of Hkv, Nq · H and Nk · Hkv < 2³¹ (offsets of elements are 64-bit). Rows of whole 16-byte pieces
 // (d a multiple of 4 in f32, of 8 in bf16) are copied as such, others element by element. Shared memory: f32 up to 48,640 bytes
-// (d96), bf16 4 · KEYS · (D + 8) · 2 bytes, up to 34,816 (d128). In bf16, P is rounded to bf16 before the second product; all sums
-// and the softmax are f32.
+// (d96), bf16 4 · KEYS · (D + 8) · 2 bytes, up to 34,816 (d128).
+// Precision: sums and softmax are f32, in a fixed order, the same bits on every run; exp is ex2.approx. In bf16, P is rounded before the second product.
 // FLOPs: 4 · d per pair of a row and a key that it sees, per head. Traffic: q, o once, k and v once per 64 rows.
 
 #include <cuda_bf16.h>

@@ -4,12 +4,12 @@
 //   p = exp(scale · q·kᵀ − lse),   dv = pᵀ·do,   dp = do·vᵀ,   delta = rowsum(do ∘ o),   ds = p ∘ (dp − delta) · scale,
 //   dq = ds·k,   dk = dsᵀ·q.   dk and dv of a KV head add up over the H / Hkv query heads that read it.
 //
-// delta    block 128, one row of one head per eight threads, grid = ceil(Nq · H / 16)
+// delta    block 128, one row of one head per eight threads, grid = ceil(Nq · H / 16): delta = rowsum(do ∘ o)
 //   0  o           [Nq, H, d]        f32|bf16  read
 //   1  d_o         [Nq, H, d]        f32|bf16  read
 //   2  delta       [Nq, H]           f32       overwritten
 //   3  dims        by value
-// dkv      block 128, OWN keys of one KV head per block, grid = ceil(Nk / OWN) · Hkv; OWN = 32 (f32), 64 (bf16)
+// dkv      block 128, OWN keys of one KV head per block, grid = ceil(Nk / OWN) · Hkv, OWN = 32 (f32) or 64 (bf16): dk and dv
 //   0  q           [Nq, H, d]        f32|bf16  read
 //   1  k           [Nk, Hkv, d]      f32|bf16  read
 //   2  v           [Nk, Hkv, d]      f32|bf16  read
@@ -21,7 +21,7 @@
 //   8  dk          [Nk, Hkv, d]      f32|bf16  overwritten
 //   9  dv          [Nk, Hkv, d]      f32|bf16  overwritten
 //   10  dims       by value
-// dq_rows  block 128, OWN rows of one head per block, grid = ceil(Nq / OWN) · H; OWN = 32 (f32), 64 (bf16)
+// dq_rows  block 128, OWN rows of one head per block, grid = ceil(Nq / OWN) · H, OWN = 32 (f32) or 64 (bf16): dq
 //   0  q           [Nq, H, d]        f32|bf16  read
 //   1  k           [Nk, Hkv, d]      f32|bf16  read
 //   2  v           [Nk, Hkv, d]      f32|bf16  read
@@ -40,11 +40,11 @@
 //   s = A·Uᵀ,   dp = B·Wᵀ,   p and ds from them;   dkv: dv += p·W, dk += ds·U;   dq_rows: dq += ds·U
 // where dkv's s, p and ds are the transposes of dq_rows': no matrix is ever transposed in memory. In bf16, p and ds go from the
 // registers of one tensor-core product into those of the next. Sums are f32 and in a fixed order.
-//
 // d16, d32, d64, d96, d128 are compiled sizes: the launcher takes the smallest D ≥ d, the rest is zeros in shared memory.
 // Limits: 1 ≤ d ≤ D, H a multiple of Hkv, Nq · H and Nk · Hkv < 2³¹ (offsets of elements are 64-bit). Rows of whole 16-byte pieces
 // (d a multiple of 4 in f32, of 8 in bf16) are copied as such, others element by element. Shared memory: f32 up to 46,464 bytes
-// (d128), bf16 up to 35,840 (d128). In bf16, p and ds are rounded to bf16 before the products that sum them.
+// (d128), bf16 up to 35,840 (d128).
+// Precision: sums are f32, in a fixed order, the same bits on every run; exp is ex2.approx. In bf16, p and ds are rounded before the products.
 // FLOPs: dkv 8 · d and dq_rows 6 · d per pair of a row and a key that it sees, per head.
 
 #include <cuda_bf16.h>

@@ -1,19 +1,19 @@
 // ceiling: what a device does at best. `trimodal bench` divides by it: no kernel of ours computes anything with these.
 //
-// copy           block 256, 8 accesses of 16 bytes per thread, grid = ceil(n / 8192)
+// copy           block 256, 8 accesses of 16 bytes per thread, grid = ceil(n / 8192): y = x
 //   0  x      [n]  f32  read
 //   1  y      [n]  f32  overwritten
 //   2  dims   by value
-// multiply_add   block 256, 16 sums per thread, 8 multiply-adds each per round, grid = n / 256
+// multiply_add   block 256, 16 sums per thread, 8 multiply-adds each per round, grid = n / 256: chains of multiply-adds
 //   0  y      [n]  f32  overwritten (the thread's sums, added up)
 //   1  dims   by value
-// mma            block 256, 8 tiles of 16 x 8 per warp, one product over 16 (bf16, sums in f32) each per round, grid = n / 256
+// mma            block 256, 8 tiles of 16 x 8 per warp, one product over 16 (bf16, sums in f32) each per round, grid = n / 256: chains of products of tiles
 //   0  y      [n]  f32  overwritten (the thread's sums, added up)
 //   1  dims   by value
-// shared_memory  block 256, 8 accesses of 16 bytes per thread and round, grid = n / 256
+// shared_memory  block 256, 8 accesses of 16 bytes per thread and round, grid = n / 256: reads of shared memory
 //   0  y      [n]  f32  overwritten (what was read, added up)
 //   1  dims   by value
-//
+// Precision: f32 (mma: bf16 with f32 sums), the same bits on every run.
 // Work: copy moves 8 n bytes; multiply_add does 256 n rounds operations, mma 1024 n rounds, and shared_memory reads 128 n rounds bytes.
 // Limits: n a multiple of 256, and of 4 in copy; buffers start at a multiple of 16 bytes.
 //

@@ -1,7 +1,7 @@
 // conv1d: z[c, t] = b + Σ_{tap, i} W[:, i, tap] · x[c, t·stride + tap − 1, i],   y = gelu(z) = z · (1 + erf(z/√2)) / 2.
 //
-// 3 taps, one frame of zeros on either side, stride 1 or 2, F' = (F − 1)/stride + 1 frames out. Frames are rows and channels
-// are contiguous; M = clips · F' output frames, K = 3 · in, numbered as in the weight: k = i · 3 + tap.
+// 3 taps, one frame of zeros on either side, stride 1 or 2, F' = (F − 1)/stride + 1 frames out. Frames are rows, channels contiguous.
+// Names: M = C · F'; K = 3 · in. K is numbered as in the weight: k = i · 3 + tap.
 //
 // Backward.  dz = dy · gelu'(z), gelu'(z) = (1 + erf(z/√2))/2 + z · exp(−z²/2)/√(2π), then three implicit GEMMs that gather:
 //   dW = Σ_m dz[m]ᵀ x[m],   db = Σ_m dz[m],   dx[c, u] = Σ_tap W[:, :, tap]ᵀ dz[c, (u + 1 − tap)/stride] where that is a frame.
@@ -19,77 +19,77 @@
 //   dx: L = F' + 1 rows per clip, row c·L + t + 1 of dz is its frame t: with stride 1 row c·L + u of dx is its frame u, with
 //   stride 2 row c·L + j is frames 2j and 2j + 1 together.
 //
-// forward_tile      block 128, grid = ceil(M / 64) · ceil(out / 64)
+// forward_tile      block 128, grid = ceil(M / 64) · ceil(out / 64): z and y
 //   0  x            [C, F, in]      f32   read
 //   1  weight       [out, in, 3]    f32   read
 //   2  bias         [out]           f32   read
 //   3  z            [C, F', out]    f32   overwritten
 //   4  y            [C, F', out]    f32   overwritten
 //   5  dims         by value
-// forward_mma       block 128, grid = ceil(C · L / 64) · ceil(out / 64)
+// forward_mma       block 128, grid = ceil(C · L / 64) · ceil(out / 64), L = ceil((F + 2) / stride): z and y
 //   0  x            [C, F, in]      bf16  read
 //   1  weight       [out, in, 3]    bf16  read
 //   2  bias         [out]           bf16  read
 //   3  z            [C, F', out]    bf16  overwritten
 //   4  y            [C, F', out]    bf16  overwritten
 //   5  dims         by value
-// forward_naive     block 64, one result per thread, grid = ceil(M · out / 64)
+// forward_naive     block 64, one result per thread, grid = ceil(M · out / 64): z and y
 //   0  x            [C, F, in]      f32|bf16   read
 //   1  weight       [out, in, 3]    f32|bf16   read
 //   2  bias         [out]           f32|bf16   read
 //   3  z            [C, F', out]    f32|bf16   overwritten
 //   4  y            [C, F', out]    f32|bf16   overwritten
 //   5  dims         by value
-// gelu_backward     block 256, 16 bytes of results per thread, grid = ceil(M · out / (256 · V)), V = 4 (f32) or 8 (bf16)
+// gelu_backward     block 256, 16 bytes of results per thread, grid = ceil(M · out / (256 · V)), V = 4 (f32) or 8 (bf16): dz = dy · gelu'(z)
 //   0  z            [C, F', out]    f32|bf16   read
 //   1  dy           [C, F', out]    f32|bf16   read
 //   2  dz           [C, F', out]    f32|bf16   overwritten
 //   3  dims         by value
-// dweight_tile      block 128, grid = parts · ceil(out / 64) · ceil(K / 64)
+// dweight_tile      block 128, grid = parts · ceil(out / 64) · ceil(K / 64): parts of dW
 //   0  x            [C, F, in]      f32   read
 //   1  dz           [C, F', out]    f32   read
 //   2  partial      [parts, out, 3 · in]  f32   overwritten
 //   3  dims         by value
-// dweight_mma       block 128, all taps of 64 × 64 channels, grid = parts · ceil(out / 64) · ceil(in / 64)
+// dweight_mma       block 128, all taps of 64 × 64 channels, grid = parts · ceil(out / 64) · ceil(in / 64): parts of dW
 //   0  x            [C, F, in]      bf16  read
 //   1  dz           [C, F', out]    bf16  read
 //   2  partial      [parts, out, 3 · in]  f32   overwritten
 //   3  dims         by value
-// dweight_naive     block 64, one result per thread, grid = ceil(out · K / 64)
+// dweight_naive     block 64, one result per thread, grid = ceil(out · K / 64): dW
 //   0  x            [C, F, in]      f32|bf16   read
 //   1  dz           [C, F', out]    f32|bf16   read
 //   2  partial      [out, in, 3]    f32   accumulated (dweight itself: one part)
 //   3  dims         by value
-// dweight_finish    block 64, one result per thread, grid = ceil(out · K / 64)
+// dweight_finish    block 64, one result per thread, grid = ceil(out · K / 64): dW += Σ of its parts
 //   0  partial      [parts, out, 3 · in]  f32   read
 //   1  dweight      [out, in, 3]    f32   accumulated
 //   2  dims         by value
-// dbias_partial     block 64, one result per thread, grid = ceil(parts · out / 64)
+// dbias_partial     block 64, one result per thread, grid = ceil(parts · out / 64): parts of db
 //   0  dz           [C, F', out]    f32|bf16   read
-//   1  partial      [parts, out, 3 · in + 1]  f32   overwritten (the last parts · out of it)
+//   1  partial      [parts, out]    f32   overwritten (from element parts · out · K of the workspace)
 //   2  dims         by value
-// dbias_finish      block 64, one result per thread, grid = ceil(out / 64)
-//   0  partial      [parts, out, 3 · in + 1]  f32   read (the last parts · out of it)
+// dbias_finish      block 64, one result per thread, grid = ceil(out / 64): db += Σ of its parts
+//   0  partial      [parts, out]    f32   read (from element parts · out · K of the workspace)
 //   1  dbias        [out]           f32   accumulated
 //   2  dims         by value
-// dx_tile           block 128, grid = ceil(C · F / 64) · ceil(in / 64)
+// dx_tile           block 128, grid = ceil(C · F / 64) · ceil(in / 64): dx
 //   0  weight       [out, in, 3]    f32   read
 //   1  dz           [C, F', out]    f32   read
 //   2  dx           [C, F, in]      f32   overwritten
 //   3  dims         by value
-// dx_mma            block 128, grid = ceil(C · L / 64) · ceil(in / 64)
+// dx_mma            block 128, grid = ceil(C · L / 64) · ceil(in / 64), L = F' + 1: dx
 //   0  weight       [out, in, 3]    bf16  read
 //   1  dz           [C, F', out]    bf16  read
 //   2  dx           [C, F, in]      bf16  overwritten
 //   3  dims         by value
-// dx_naive          block 64, one result per thread, grid = ceil(C · F · in / 64)
+// dx_naive          block 64, one result per thread, grid = ceil(C · F · in / 64): dx
 //   0  weight       [out, in, 3]    f32|bf16   read
 //   1  dz           [C, F', out]    f32|bf16   read
 //   2  dx           [C, F, in]      f32|bf16   overwritten
 //   3  dims         by value
-//
-// Limits: every tensor < 2³¹ elements, C · (F + 3) < 2³¹. Channels that are no multiple of 8 (bf16) are read one by one.
-// Forward: 6 · M · in · out operations, backward twice that; bound by arithmetic from about 32 channels on.
+// Precision: f32 sums in a fixed order, the same bits on every run; bf16 is rounded once, when it is stored.
+// Limits: every tensor < 2³¹ elements, C · (F + 3) < 2³¹, 1 ≤ stride ≤ 2, F' = (F − 1)/stride + 1. Channels that are
+// no multiple of 8 (bf16) are read one by one. Forward: 6 · M · in · out operations, backward twice that; bound by arithmetic from about 32 channels on.
 // Shared memory: 18 KiB (tile), 41 KiB (forward_mma), 38 KiB (dweight_mma), 33 KiB (dx_mma).
 
 #include <cuda_bf16.h>

@@ -3,19 +3,19 @@
 //
 // Backward.  dlogits = weight · (exp(logits − lse) − [v = target]), in place.
 //
-// forward        block 256, 256 / row_threads rows per block, grid = ceil(M · row_threads / 256)
+// forward        block 256, 256 / row_threads rows per block, grid = ceil(M · row_threads / 256): row_loss and lse
 //   0  logits    [M, V]  f32|bf16  read
 //   1  goal      [M]     i32       read
 //   2  row_loss  [M]     f32       overwritten
 //   3  lse       [M]     f32       overwritten (backward needs it)
 //   4  dims      by value
-// total          block 256, one block, grid = 1
+// total          block 256, one block, grid = 1: loss = weight · Σ row_loss
 //   0  row_loss  [M]     f32       read
 //   1  weight    [1]     f32       read
 //   2  loss      [1]     f32       overwritten (added to if accumulate)
 //   3  dims      by value
-// backward       block 256, E elements per thread (4 in f32, 8 in bf16), grid = ceil(M · V / 256 E)
-//   0  logits    [M, V]  f32|bf16  overwritten with dlogits
+// backward       block 256, E elements per thread, grid = ceil(M · V / (256 · E)), E = 4 (f32) or 8 (bf16): dlogits
+//   0  logits    [M, V]  f32|bf16  in place: becomes dlogits
 //   1  goal      [M]     i32       read
 //   2  lse       [M]     f32       read
 //   3  weight    [1]     f32       read
@@ -26,7 +26,7 @@
 //
 // forward and backward are there twice: for f32, and with `_bf16` behind the name for bf16. Maxima, sums and the loss are f32 in
 // both.
-//
+// Precision: maxima, sums and the loss are f32, in a fixed order, the same bits on every run; exp is ex2.approx.
 // Limits: V ≥ 1, M · V < 2³¹, row_threads a power of two from 4 to 256. A goal that is not below V counts as −1. Traffic: forward
 // M · V elements (one read: maximum and sum are kept online), backward 2 · M · V; bound by memory. So each thread reads and
 // writes 16 bytes at a time where V is a multiple of 4 (f32) or 8 (bf16), and an exponential is two instructions.

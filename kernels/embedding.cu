@@ -3,19 +3,19 @@
 // Backward.  dtable[v] += Σ dy[row[i]] over the entries i with id[i] = v. The host sorts the rows by id (a counting
 // sort), so that each element of dtable is summed by one thread, in order: no atomics, the same bits on every run.
 //
-// forward          block 256, one element of y per thread, grid = ceil(M · D / 256)
+// forward          block 256, one element of y per thread, grid = ceil(M · D / 256): y[row[i]] = table[id[i]]
 //   0  table       [V, D]     f32|bf16  read
 //   1  id          [M]        i32       read
 //   2  row         [M]        i32       read (only if has_row, else row i)
-//   3  y           [N, D]     f32|bf16  updated: only the rows named
+//   3  y           [N, D]     f32|bf16  overwritten (only the rows that are named)
 //   4  dims        by value
-// forward_vec4     block 256, 16 bytes of y per thread: E = 4 f32 (D a multiple of 4) or 8 bf16 (of 8), grid = ceil(M · D / 256 E)
+// forward_vec4     block 256, 16 bytes of y per thread (D a multiple of E), grid = ceil(M · D / (256 · E)), E = 4 (f32) or 8 (bf16): y[row[i]] = table[id[i]]
 //   0  table       [V, D]     f32|bf16  read
 //   1  id          [M]        i32       read
 //   2  row         [M]        i32       read (only if has_row, else row i)
-//   3  y           [N, D]     f32|bf16  updated: only the rows named
+//   3  y           [N, D]     f32|bf16  overwritten (only the rows that are named)
 //   4  dims        by value
-// backward         block 256, E elements of a row of dtable per thread (4 in f32, 8 in bf16), grid = ceil(V · ceil(D / E) / 256)
+// backward         block 256, E elements of a row of dtable per thread, grid = ceil(V · ceil(D / E) / 256), E = 4 (f32) or 8 (bf16): dtable
 //   0  dy          [N, D]     f32|bf16  read
 //   1  sorted_row  [M]        i32       read
 //   2  start       [V + 1]    i32       read
@@ -23,7 +23,7 @@
 //   4  dims        by value
 //
 // Each entry is there twice: for f32, and with `_bf16` behind its name for bf16; dtable is f32 in both.
-//
+// Precision: forward copies; backward sums f32 in the order of sorted_row, the same bits on every run.
 // Limits: D ≥ 1; M · D, N · D, V · D < 2³¹; the rows of one call are distinct. Ids, rows and starts outside their tables
 // are skipped, not followed. Traffic: forward 2 · M · D elements; bound by memory. Backward reads a row of dy once and touches
 // no row of dtable that no entry names; its longest thread adds as many rows as the most frequent id has.

@@ -9,28 +9,28 @@
 // only x[n] + x[400 − n] (cosines) and x[n] − x[400 − n] (sines) for n = 1..=200, and the basis is [200, 2·201], its last
 // row halved because n = 200 meets itself. That is half of the multiplications for one more staged tile.
 //
-// power_tile        block 64 or 256, TILE frames × TILE columns per block, grid = ceil(C · F / TILE) · ceil(402 / TILE)
+// power_tile        block 64 or 256, TILE frames × columns, grid = ceil(C · F / TILE) · ceil(402 / TILE), TILE = 32 (_32) or 64 (_64): |DFT|² of each frame
 //   0  waveform     [C, S]          f32   read
 //   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
 //   3  dims         by value
-// power_naive       block 64, one bin of one frame per thread, grid = ceil(C · F · 201 / 64)
+// power_naive       block 64, one bin of one frame per thread, grid = ceil(C · F · 201 / 64): |DFT|² of each frame
 //   0  waveform     [C, S]          f32   read
 //   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
 //   3  dims         by value
-// mel_bank          block 64, one band of one frame per thread, grid = ceil(C · F · mels / 64)
+// mel_bank          block 64, one band of one frame per thread, grid = ceil(C · F · mels / 64): log10 of the mel bands
 //   0  power        [C · F, 201]    f32   read (the workspace's first part)
 //   1  bank         [mels, 201]     f32   read
 //   2  range        [mels, 2]       i32   read (the bins that a band weighs: first, end)
 //   3  mel          [C, F, mels]    f32   overwritten (log10)
 //   4  dims         by value
-// clip_max          block 256, one clip per block, grid = C
+// clip_max          block 256, one clip per block, grid = C: each clip's maximum
 //   0  mel          [C, F, mels]    f32   read
-//   1  max          [*]             f32   overwritten (C values from element C · F · 201 of the workspace)
+//   1  max          [C]             f32   overwritten (from element C · F · 201 of the workspace)
 //   2  dims         by value
-// clamp_scale       block 256, four values per thread, grid = ceil(C · F · mels / 1024)
-//   0  max          [*]             f32   read (C values from element C · F · 201 of the workspace)
+// clamp_scale       block 256, four values per thread, grid = ceil(C · F · mels / 1024): floor at maximum − 8, (v + 4)/4
+//   0  max          [C]             f32   read (from element C · F · 201 of the workspace)
 //   1  mel          [C, F, mels]    f32   updated in place
 //   2  dims         by value
 //
@@ -38,8 +38,8 @@
 //
 // The ladder: `power_naive` reads two samples and two numbers of the basis for two multiplications; a tile stages both in shared
 // memory and uses each number 32 (64) times.
-//
-// Limits: S > 200; every size and product < 2³¹.
+// Precision: f32 sums in a fixed order, the same bits on every run; the tables come from f64.
+// Limits: S > 200, F = S / 160; every size and product < 2³¹.
 
 struct Dims {
     unsigned clips;   // C

@@ -19,48 +19,48 @@
 // share a tile of C, each with its own stretch of K; their partial tiles are added in order by a second pass, so that every run
 // has the same bits).
 //
-// naive         block 64, one element of C per thread, grid = ceil(M · N / 64)
+// naive         block 64, one element of C per thread, grid = ceil(M · N / 64): C
 //   0  a         [M, K]  f32|bf16  read (_tn: [K, M])
 //   1  b         [N, K]  f32|bf16  read (_nn, _tn: [K, N])
-//   2  bias      [N]     f32|bf16  read (only if flags & 1)
-//   3  residual  [M, N]  f32|bf16  read (only if flags & 2)
-//   4  c         [M, N]  f32|bf16  overwritten (accumulated if flags & 4)
+//   2  bias      [N]     f32|bf16  read (only if flags & 1; _bf16_bf16: bf16)
+//   3  residual  [M, N]  f32|bf16  read (only if flags & 2; _bf16_bf16: bf16)
+//   4  c         [M, N]  f32|bf16  overwritten (accumulated if flags & 4; _bf16_bf16: bf16)
 //   5  dims      by value
-// tile          block 256, 128 × 128 of C over one stretch of K, grid = splits · ceil(M / 128) · ceil(N / 128)
+// tile          block 256, 128 × 128 of C over one stretch of K, grid = splits · ceil(M / 128) · ceil(N / 128): C, or its parts
 //   0  a         [M, K]  f32  read (_tn: [K, M])
 //   1  b         [N, K]  f32  read (_nn, _tn: [K, N])
 //   2  bias      [N]     f32  read (only if flags & 1)
 //   3  residual  [M, N]  f32  read (only if flags & 2)
 //   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)
 //   5  dims      by value
-// tile_small    block 128, 64 × 64 of C over one stretch of K, grid = splits · ceil(M / 64) · ceil(N / 64)
+// tile_small    block 128, 64 × 64 of C over one stretch of K, grid = splits · ceil(M / 64) · ceil(N / 64): C, or its parts
 //   0  a         [M, K]  f32  read (_tn: [K, M])
 //   1  b         [N, K]  f32  read (_nn, _tn: [K, N])
 //   2  bias      [N]     f32  read (only if flags & 1)
 //   3  residual  [M, N]  f32  read (only if flags & 2)
 //   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)
 //   5  dims      by value
-// mma           block 256, 128 × 128 of C over one stretch of K, grid = splits · ceil(M / 128) · ceil(N / 128)
+// mma           block 256, 128 × 128 of C over one stretch of K, grid = splits · ceil(M / 128) · ceil(N / 128): C, or its parts
 //   0  a         [M, K]  bf16  read (_tn: [K, M])
 //   1  b         [N, K]  bf16  read (_nn, _tn: [K, N])
-//   2  bias      [N]     f32|bf16  read (only if flags & 1)
-//   3  residual  [M, N]  f32|bf16  read (only if flags & 2)
-//   4  c         [splits, M, N]  f32|bf16  overwritten (accumulated if flags & 4; no flags where splits > 1)
+//   2  bias      [N]     f32|bf16  read (only if flags & 1; _bf16_bf16: bf16)
+//   3  residual  [M, N]  f32|bf16  read (only if flags & 2; _bf16_bf16: bf16)
+//   4  c         [splits, M, N]  f32|bf16  overwritten (accumulated if flags & 4; no flags where splits > 1; _bf16_bf16: bf16)
 //   5  dims      by value
-// mma_small     block 128, 64 × 64 of C over one stretch of K, grid = splits · ceil(M / 64) · ceil(N / 64)
+// mma_small     block 128, 64 × 64 of C over one stretch of K, grid = splits · ceil(M / 64) · ceil(N / 64): C, or its parts
 //   0  a         [M, K]  bf16  read (_tn: [K, M])
 //   1  b         [N, K]  bf16  read (_nn, _tn: [K, N])
-//   2  bias      [N]     f32|bf16  read (only if flags & 1)
-//   3  residual  [M, N]  f32|bf16  read (only if flags & 2)
-//   4  c         [splits, M, N]  f32|bf16  overwritten (accumulated if flags & 4; no flags where splits > 1)
+//   2  bias      [N]     f32|bf16  read (only if flags & 1; _bf16_bf16: bf16)
+//   3  residual  [M, N]  f32|bf16  read (only if flags & 2; _bf16_bf16: bf16)
+//   4  c         [splits, M, N]  f32|bf16  overwritten (accumulated if flags & 4; no flags where splits > 1; _bf16_bf16: bf16)
 //   5  dims      by value
-// split_finish  block 64, one element of C per thread, grid = ceil(M · N / 64); _bf16: bias, residual and c are
+// split_finish  block 64, one element of C per thread, grid = ceil(M · N / 64): C from its parts
 //   0  partial   [splits, M, N]  f32  read (the c of tile or mma, in f32)
 //   1  bias      [N]             f32|bf16  read (only if flags & 1)
 //   2  residual  [M, N]          f32|bf16  read (only if flags & 2)
 //   3  c         [M, N]          f32|bf16  overwritten (accumulated if flags & 4)
 //   4  dims      by value
-//
+// Precision: f32 sums in a fixed order, the same bits on every run, for bf16 operands too; bf16 is rounded once, when it is stored.
 // Limits: M, N ≥ 1, K ≥ 0, every matrix < 2³¹ elements; rows that are no multiple of 16 bytes are read one element at a time.
 // 2 · M · N · K operations. A block reads 2 · TILE · K elements for 2 · TILE² · K operations: 64 operations per byte in bf16
 // with a TILE of 128, 32 with 64, all but the first reads from L2. Shared memory: 17 KiB (tile, tile_small), 48 KiB (mma),

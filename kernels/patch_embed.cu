@@ -1,6 +1,6 @@
 // patch_embed: y[row[m]] = x[m] · Wᵀ + b + position[px(m), 0] + position[py(m), 1],   x = (pixel / 255 − 0.5) / 0.5.
 //
-// Patch m of M = images · patches: raster order within its image; its K = P·P·3 numbers in the order (row, column,
+// Names: M = I · patches. Patch m of them: raster order within its image; its K = P·P·3 numbers in the order (row, column,
 // channel). x is never written out: every kernel is an implicit GEMM whose loads unfold the picture.
 //
 // Backward, with g[m] = dy[row[m]] (0 where the patch is unused):
@@ -15,84 +15,84 @@
 // cp.async). A byte is exact there: 2 · byte − 255 is an integer that bf16 holds, and the sum is divided by 255. Real pixels are
 // normalised and then rounded to bf16.
 //
-// forward_tile      block 128, grid = ceil(M / 64) · ceil(D / 64)
-//   0  pixels       [I, H, W, 3]   u8|f32   read
+// forward_tile      block 128, grid = ceil(M / 64) · ceil(D / 64): y
+//   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
 //   1  weight       [D, K]         f32   read
 //   2  bias         [D]            f32   read
 //   3  position     [G, 2, D]      f32   read
 //   4  row          [I, patches]   i32   read (outside 0..N: the patch is unused)
 //   5  y            [N, D]         f32   overwritten (only the rows that are named)
 //   6  dims         by value
-// forward_mma       block 128, grid = ceil(M / 64) · ceil(D / 64)
-//   0  pixels       [I, H, W, 3]   u8|f32   read
+// forward_mma       block 128, grid = ceil(M / 64) · ceil(D / 64): y
+//   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
 //   1  weight       [D, K]         bf16  read
 //   2  bias         [D]            bf16  read
 //   3  position     [G, 2, D]      bf16  read
 //   4  row          [I, patches]   i32   read (outside 0..N: the patch is unused)
 //   5  y            [N, D]         bf16  overwritten (only the rows that are named)
 //   6  dims         by value
-// forward_naive     block 64, one result per thread, grid = ceil(M · D / 64)
-//   0  pixels       [I, H, W, 3]   u8|f32   read
+// forward_naive     block 64, one result per thread, grid = ceil(M · D / 64): y
+//   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
 //   1  weight       [D, K]         f32|bf16   read
 //   2  bias         [D]            f32|bf16   read
 //   3  position     [G, 2, D]      f32|bf16   read
 //   4  row          [I, patches]   i32   read
 //   5  y            [N, D]         f32|bf16   overwritten (only the rows that are named)
 //   6  dims         by value
-// dweight_tile      block 128, grid = parts · ceil(D / 64) · ceil(K / 64)
-//   0  pixels       [I, H, W, 3]   u8|f32   read
+// dweight_tile      block 128, grid = parts · ceil(D / 64) · ceil(K / 64): parts of dW
+//   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
 //   1  row          [I, patches]   i32   read
 //   2  dy           [N, D]         f32   read
 //   3  partial      [parts, D, K]  f32   overwritten
 //   4  dims         by value
-// dweight_mma       block 128, grid = parts · ceil(D / 64) · ceil(K / 64)
-//   0  pixels       [I, H, W, 3]   u8|f32   read
+// dweight_mma       block 128, grid = parts · ceil(D / 64) · ceil(K / 64): parts of dW
+//   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
 //   1  row          [I, patches]   i32   read
 //   2  dy           [N, D]         bf16  read
 //   3  partial      [parts, D, K]  f32   overwritten
 //   4  dims         by value
-// dweight_finish    block 64, one result per thread, grid = ceil(D · K / 64)
+// dweight_finish    block 64, one result per thread, grid = ceil(D · K / 64): dW += Σ of its parts
 //   0  partial      [parts, D, K]  f32   read
 //   1  dweight      [D, K]         f32   accumulated
 //   2  dims         by value
-// dweight_naive     block 64, one result per thread, grid = ceil(D · K / 64)
-//   0  pixels       [I, H, W, 3]   u8|f32   read
+// dweight_naive     block 64, one result per thread, grid = ceil(D · K / 64): dW
+//   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
 //   1  row          [I, patches]   i32   read
 //   2  dy           [N, D]         f32|bf16   read
 //   3  partial      [D, K]         f32   accumulated (dweight itself: one part)
 //   4  dims         by value
-// position_sums     block 64, one result per thread, grid = ceil(patches · D / 64)
+// position_sums     block 64, one result per thread, grid = ceil(patches · D / 64): Σ_images g
 //   0  row          [I, patches]   i32   read
 //   1  dy           [N, D]         f32|bf16   read
-//   2  sums         [parts · D · K + patches · D]  f32   overwritten (the last patches · D of it)
+//   2  sums         [patches, D]   f32   overwritten (from element parts · D · K of the workspace)
 //   3  dims         by value
-// position_finish   block 64, one result per thread, grid = ceil((2 · G + 1) · D / 64)
-//   0  sums         [parts · D · K + patches · D]  f32   read (the last patches · D of it)
+// position_finish   block 64, one result per thread, grid = ceil((2 · G + 1) · D / 64): db and dposition from these sums
+//   0  sums         [patches, D]   f32   read (from element parts · D · K of the workspace)
 //   1  dbias        [D]            f32   accumulated
 //   2  dposition    [G, 2, D]      f32   accumulated
 //   3  dims         by value
-// dpixels_tile      block 128, grid = ceil(M / 64) · ceil(K / 64)
+// dpixels_tile      block 128, grid = ceil(M / 64) · ceil(K / 64): dpixels
 //   0  weight       [D, K]         f32   read
 //   1  row          [I, patches]   i32   read
 //   2  dy           [N, D]         f32   read
 //   3  dpixels      [I, H, W, 3]   f32   overwritten
 //   4  dims         by value
-// dpixels_mma       block 128, grid = ceil(M / 64) · ceil(K / 64)
+// dpixels_mma       block 128, grid = ceil(M / 64) · ceil(K / 64): dpixels
 //   0  weight       [D, K]         bf16  read
 //   1  row          [I, patches]   i32   read
 //   2  dy           [N, D]         bf16  read
 //   3  dpixels      [I, H, W, 3]   f32   overwritten
 //   4  dims         by value
-// dpixels_naive     block 64, one result per thread, grid = ceil(M · K / 64)
+// dpixels_naive     block 64, one result per thread, grid = ceil(M · K / 64): dpixels
 //   0  weight       [D, K]         f32|bf16   read
 //   1  row          [I, patches]   i32   read
 //   2  dy           [N, D]         f32|bf16   read
 //   3  dpixels      [I, H, W, 3]   f32   overwritten
 //   4  dims         by value
-//
-// Limits: H and W multiples of P, G ≥ W/P and H/P, rows distinct, every tensor < 2³¹ elements. Patches whose side is no multiple
-// of 8, and rows of W or dy that are no multiple of 16 bytes, are read element by element. Forward: 2 · M · D · K operations,
-// backward the same for W and again for the pixels; bound by arithmetic. Shared memory: 18 KiB (tile), 33 KiB (mma).
+// Precision: f32 sums in a fixed order, the same bits on every run; bf16 is rounded once, when it is stored.
+// Limits: H and W multiples of P, G ≥ W/P, G ≥ H/P, across = W/P, patches = across · (H/P), K = P · P · 3, rows distinct, every tensor < 2³¹
+// elements. Patches whose side is no multiple of 8, and rows of W or dy that are no multiple of 16 bytes, are read element by element. Forward:
+// 2 · M · D · K operations, backward the same for W and again for the pixels; bound by arithmetic. Shared memory: 18 KiB (tile), 33 KiB (mma).
 
 #include <cuda_bf16.h>
 

@@ -2,7 +2,7 @@
 //
 // Backward.  With g = dy · w:   ds = r · (g − s · r² · mean(g · s)) (+ dresidual),   dw = Σ_rows dy · s · r.
 //
-// forward          block 256, 256 / row_threads rows per block, grid = ceil(rows · row_threads / 256)
+// forward          block 256, 256 / row_threads rows per block, grid = ceil(rows · row_threads / 256): y and rstd, and the sum
 //   0  x           [rows, C]         f32|bf16  read
 //   1  residual    [rows, C]         f32|bf16  read (only if has_residual)
 //   2  weight      [C]               f32|bf16  read
@@ -10,7 +10,7 @@
 //   4  y           [rows, C]         f32|bf16  overwritten
 //   5  rstd        [rows]            f32       overwritten (backward needs it)
 //   6  dims        by value
-// backward         block 256, 256 / row_threads rows per block, grid = ceil(rows · row_threads / 256)
+// backward         block 256, 256 / row_threads rows per block, grid = ceil(rows · row_threads / 256): dx
 //   0  dy          [rows, C]         f32|bf16  read
 //   1  x           [rows, C]         f32|bf16  read (the sum, where forward had a residual)
 //   2  weight      [C]               f32|bf16  read
@@ -18,20 +18,20 @@
 //   4  dresidual   [rows, C]         f32|bf16  read (only if has_residual)
 //   5  dx          [rows, C]         f32|bf16  overwritten
 //   6  dims        by value
-// dweight_partial  block 256, 64 columns of one range of rows per block, grid = ceil(C / 64) · parts
+// dweight_partial  block 256, 64 columns of one range of rows per block, grid = ceil(C / 64) · parts: parts of dw
 //   0  dy          [rows, C]         f32|bf16  read
 //   1  x           [rows, C]         f32|bf16  read
 //   2  rstd        [rows]            f32       read
 //   3  partial     [parts, C]        f32       overwritten
 //   4  dims        by value
-// dweight_finish   block 64, one column per thread, grid = ceil(C / 64)
+// dweight_finish   block 64, one column per thread, grid = ceil(C / 64): dw += Σ of its parts
 //   0  partial     [parts, C]        f32       read
 //   1  dweight     [C]               f32       accumulated
 //   2  dims        by value
 //
 // Each entry but the last is there twice: for f32, and with `_bf16` behind its name for bf16, which is rounded once, when it is
 // stored. Statistics and sums are f32 in both; what forward normalises is the sum before it was rounded.
-//
+// Precision: f32 statistics and sums in a fixed order, the same bits on every run.
 // Limits: C ≥ 1, row_threads a power of two from 4 to 256. Traffic: forward 2 · rows · C elements (4 with a residual), backward
 // 3 (4); bound by memory. So each thread reads and writes 16 bytes at a time (C a multiple of 4 in f32, of 8 in bf16; other
 // rows are read element by element), and keeps 16 values of a row in registers between the two passes over it: a row of up to

@@ -6,13 +6,13 @@
 //
 // Backward.  A rotation's transpose is its inverse: the same with −sin (dims.sign = −1).
 //
-// rotate         block 256, one pair per thread, grid = ceil(N · H · d/2 / 256)
+// rotate         block 256, one pair per thread, grid = ceil(N · H · d/2 / 256): y
 //   0  x         [N, H, d]       f32|bf16  read (backward: dy)
 //   1  position  [N]             i32       read
 //   2  table     [P, d/2, 2]     f32       read (cos, sin; computed in f64 on the host)
 //   3  y         [N, H, d]       f32|bf16  overwritten (backward: dx)
 //   4  dims      by value
-// rotate_vec4    block 256, 16 bytes of both halves per thread: E = 4 pairs in f32 (d a multiple of 8), 8 in bf16 (of 16), grid = ceil(N · H · d/2 / 256 E)
+// rotate_vec4    block 256, 16 bytes of both halves per thread (d a multiple of 2 · E), grid = ceil(N · H · d/2 / (256 · E)), E = 4 (f32) or 8 (bf16): y
 //   0  x         [N, H, d]       f32|bf16  read (backward: dy)
 //   1  position  [N]             i32       read
 //   2  table     [P, d/2, 2]     f32       read
@@ -20,8 +20,8 @@
 //   4  dims      by value
 //
 // Each entry is there twice: for f32, and with `_bf16` behind its name for bf16; angles and products are f32 in both.
-//
-// Limits: d even, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d elements; bound by
+// Precision: f32 products, the same bits on every run; the table comes from f64.
+// Limits: d even, half = d/2, pairs = N · H · half, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d elements; bound by
 // memory (the heads of a row share its angles, which come from the cache).
 
 #include <cuda_bf16.h>

@@ -7,9 +7,9 @@
 //                            last of them (all, if top_p = 1; never none); and of the nucleus the lowest id whose cumulative
 //                            probability exceeds random
 //
-// forward        block 1024, one row per block, grid = R
+// forward        block 1024, one row per block, grid = R: id
 //   0  logits    [R, V]  f32|bf16  read
-//   1  random    [R]     f32       read (in [0, 1); only if inverse_temperature > 0)
+//   1  random    [R]     f32       read (0 ≤ random < 1; only if inverse_temperature > 0)
 //   2  id        [R]     i32       overwritten
 //   3  dims      by value
 //
@@ -22,7 +22,7 @@
 // rounding does not change that it never grows with the candidate, so the search ends at the very threshold that trying every
 // number would find, without a sort and without float atomics. The cumulative sum is taken over 32 warps, each of 32 contiguous
 // shares of ids, then inside one share.
-//
+// Precision: counts of integers, exact; f32 sums of weights in a fixed order, the same bits on every run.
 // Limits: V ≥ 1, R · V < 2³¹, no NaN. Traffic: R · V elements, 2 reads more for sampling, 4 (2) more for top-k and 16 (8) more for
 // top-p; what is read again comes from the cache. One row at a time is bound by one multiprocessor, hence the large block.
 

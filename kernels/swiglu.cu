@@ -2,12 +2,12 @@
 //
 // Backward.  dgate = dy · up · σ · (1 + g · (1 − σ)),   dup = dy · g · σ.
 //
-// forward      block 256, 16 bytes per thread: E = 4 elements in f32, 8 in bf16, grid = ceil(n / 256 E)
+// forward      block 256, 16 bytes per thread, grid = ceil(n / (256 · E)), E = 4 (f32) or 8 (bf16): y
 //   0  gate    [n]  f32|bf16  read
 //   1  up      [n]  f32|bf16  read
 //   2  y       [n]  f32|bf16  overwritten
 //   3  dims    by value
-// backward     block 256, 16 bytes per thread: E = 4 elements in f32, 8 in bf16, grid = ceil(n / 256 E)
+// backward     block 256, 16 bytes per thread, grid = ceil(n / (256 · E)), E = 4 (f32) or 8 (bf16): dgate and dup
 //   0  gate    [n]  f32|bf16  read
 //   1  up      [n]  f32|bf16  read
 //   2  dy      [n]  f32|bf16  read
@@ -16,7 +16,7 @@
 //   5  dims    by value
 //
 // Each entry is there twice: for f32, and with `_bf16` behind its name for bf16, which is rounded once, when it is stored.
-//
+// Precision: f32, the same bits on every run; bf16 is rounded once, when it is stored.
 // Limits: n < 2³¹; buffers start at a multiple of 16 bytes. Traffic: forward 3 n elements, backward 5 n; bound by memory.
 
 #include <cuda_bf16.h>

@@ -9,15 +9,15 @@
 // norm = √ Σ g² over every gradient of the model: partial sums per 4096 elements, then one workgroup adds those in a fixed
 // tree. The norm stays on the device: the update reads it.
 //
-// squares        block 256, 4096 elements per workgroup, grid = ceil(n / 4096), one launch per gradient
+// squares        block 256, 4096 elements per workgroup, grid = ceil(n / 4096), one launch per gradient: Σ g² of 4096 elements
 //   0  grad      [n]       f32   read
-//   1  partials  [*]       f32   overwritten from `offset` on, one element per workgroup
+//   1  partials  [ceil(n / 4096)]  f32  overwritten (from element offset of all the partial sums)
 //   2  dims      uniform
-// global_norm    block 256, one workgroup, grid = 1
+// global_norm    block 256, one workgroup, grid = 1: norm = √ Σ parts
 //   0  parts     [n]       f32   read
 //   1  norm_out  [1]       f32   overwritten
 //   2  dims      uniform
-// update         block 256, four elements per thread, grid = ceil(n / 1024)
+// update         block 256, four elements per thread, grid = ceil(n / 1024): p, m and v, one step on
 //   0  p         [n]       f32   updated
 //   1  g         [n]       f32   read
 //   2  m         [n]       f32   updated
@@ -25,11 +25,12 @@
 //   4  coefficients  [8]   f32   read: one step's, in the order of `Coefficients`
 //   5  clip_norm  [1]      f32   read (only if max_norm > 0 or has_loss)
 //   6  loss      [1]       f32   read (only if has_loss): where it or the norm is not finite, nothing changes
-//   7  copy      [n]       bf16  overwritten: p, rounded to nearest even (only if has_copy)
+//   7  copy      [n]       bf16  overwritten (only if has_copy): p, rounded to nearest even
 //   8  dims      uniform
 //
 // Elements from `decayed` on keep their weight: tensors that lie in one buffer, those that decay first, are one launch.
 //
+// Precision: f32; sums of squares in a fixed tree, the same bits on every run. The copy is rounded to nearest even.
 // Limits: n < 2³¹; p, g, m, v, grad are bound as vec4, so they hold a multiple of 16 bytes: what lies behind element n − 1
 // in the last vec4 may be read but is never written. Traffic: update 28 n bytes (30 n with the copy); bound by memory.
 

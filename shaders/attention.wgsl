@@ -5,7 +5,7 @@
 // tile of keys rescales what is there by exp(m_old − m_new). lse = m + ln l is what backward recomputes p from
 // (attention_backward.wgsl). A row that sees nothing gets o = 0, lse = −1e30.
 //
-// forward        block 64, TILE_Q rows of one head per workgroup, grid = ceil(Nq / TILE_Q) · H
+// forward        block 64, TILE_Q rows of one head per workgroup, grid = ceil(Nq / TILE_Q) · H: o and lse
 //   0  q           [Nq, H, d]        f32   read
 //   1  k           [Nk, Hkv, d]      f32   read
 //   2  v           [Nk, Hkv, d]      f32   read
@@ -13,7 +13,7 @@
 //   4  o           [Nq, H, d]        f32   overwritten
 //   5  lse         [Nq, H]           f32   overwritten (backward needs it)
 //   6  dims        uniform
-// forward_naive  block 64, one row of one head per thread, grid = ceil(Nq · H / 64)
+// forward_naive  block 64, one row of one head per thread, grid = ceil(Nq · H / 64): o and lse
 //   0  q           [Nq, H, d]        f32   read
 //   1  k           [Nk, Hkv, d]      f32   read
 //   2  v           [Nk, Hkv, d]      f32   read
@@ -22,7 +22,7 @@
 //   5  lse         [Nq, H]           f32   overwritten
 //   6  dims        uniform
 //
-// weights        block 64, one weight per thread, grid = ceil(R · H · Nk / 64)
+// weights        block 64, one weight per thread, grid = ceil(R · H · Nk / 64): p = exp(scale · q·k − lse) of the rows asked for
 //   0  q           [Nq, H, d]        f32   read
 //   1  k           [Nk, Hkv, d]      f32   read
 //   2  lse         [Nq, H]           f32   read (what forward wrote)
@@ -33,6 +33,9 @@
 //
 // weights writes what the others never hold: the rows p = exp(scale · q·k − lse) of those who want to look, 0 outside `visible`.
 //
+// Constants: HEAD_DIM = head_dim: 1..128; TILE_Q: 16, 32, 64 (a multiple of 64 / THREADS_X); TILE_K:
+// 8, 16, 32; THREADS_X: 4, 8. What is shared must fit the workgroup memory that was asked for.
+// Precision: f32 sums in a fixed order, the same bits on every run. Softmax by its running maximum; exp as the device has it.
 // Limits: 1 ≤ d ≤ 128 (HEAD_DIM), H a multiple of Hkv, every tensor < 2³¹ elements. q, k and v are bound as vec4: their
 // buffers end on a multiple of 16 bytes. Shared memory: 16 · (TILE_Q + TILE_K) · STRIDE + 4 · TILE_Q · (TILE_K + 2) bytes.
 // FLOPs: 4 · d per pair of a row and a key that it sees, per head.

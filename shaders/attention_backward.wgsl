@@ -4,7 +4,7 @@
 //   p = exp(scale · q·kᵀ − lse),   dv = pᵀ·do,   dp = do·vᵀ,   delta = rowsum(do ∘ o),   ds = p ∘ (dp − delta) · scale,
 //   dq = ds·k,   dk = dsᵀ·q.   dk and dv of a KV head add up over the H / Hkv query heads that read it.
 //
-// delta    block 64, one row of one head per thread, grid = ceil(Nq · H / 64)
+// delta    block 64, one row of one head per thread, grid = ceil(Nq · H / 64): delta = rowsum(do ∘ o)
 //   0  o           [Nq, H, d]        f32   read
 //   1  d_o         [Nq, H, d]        f32   read
 //   2  lse         [Nq, H]           f32   read
@@ -12,7 +12,7 @@
 //   4  delta       [Nq, H]           f32   overwritten
 //   5  stats       [Nq, H, d]        u32   overwritten in part: lse, delta, start, end, bit by bit, at the start of each row
 //   6  dims        uniform
-// dkv      block 64, OWN keys of one KV head per workgroup, grid = ceil(Nk / OWN) · Hkv
+// dkv      block 64, OWN keys of one KV head per workgroup, grid = ceil(Nk / OWN) · Hkv: dk and dv
 //   0  q           [Nq, H, d]        f32   read
 //   1  k           [Nk, Hkv, d]      f32   read
 //   2  v           [Nk, Hkv, d]      f32   read
@@ -22,7 +22,7 @@
 //   6  dk          [Nk, Hkv, d]      f32   overwritten
 //   7  dv          [Nk, Hkv, d]      f32   overwritten
 //   8  dims        uniform
-// dq_rows  block 64, OWN rows of one head per workgroup, grid = ceil(Nq / OWN) · H
+// dq_rows  block 64, OWN rows of one head per workgroup, grid = ceil(Nq / OWN) · H: dq
 //   0  q           [Nq, H, d]        f32   read
 //   1  k           [Nk, Hkv, d]      f32   read
 //   2  v           [Nk, Hkv, d]      f32   read
@@ -36,6 +36,9 @@
 // Order: delta, dkv, dq_rows. WebGPU grants eight storage buffers, and dkv would need ten: what it needs to know of a row (lse,
 // delta, its interval) comes in one, `stats`, for which the launcher lends dq's memory until dq_rows fills it.
 //
+// Constants: HEAD_DIM = head_dim: 4..128; OWN: 8, 16, 32 (a multiple of 64 / THREADS_X); SWEEP:
+// 4, 8, 16, 32; THREADS_X: 4, 8. What is shared must fit the workgroup memory that was asked for.
+// Precision: f32 sums in a fixed order, the same bits on every run. exp as the device has it.
 // Limits: 4 ≤ d ≤ 128 (HEAD_DIM; four words of stats must fit), H a multiple of Hkv, every tensor < 2³¹ elements. q, k, v, o
 // and d_o are bound as vec4: their buffers end on a multiple of 16 bytes. Shared memory:
 // 32 · (OWN + SWEEP) · STRIDE + 8 · OWN · (SWEEP + 1) + 16 · SWEEP bytes.

@@ -1,17 +1,18 @@
 // ceiling: what a device does at best. `trimodal bench` divides by it: no kernel of ours computes anything with these.
 //
-// copy           block 256, 8 accesses of 16 bytes per thread, grid = ceil(n / 8192)
+// copy           block 256, 8 accesses of 16 bytes per thread, grid = ceil(n / 8192): y = x
 //   0  x      [n]  f32  read
 //   1  y      [n]  f32  overwritten
 //   2  dims   uniform
-// multiply_add   block 256, 16 sums per thread, 8 multiply-adds each per round, grid = n / 256
+// multiply_add   block 256, 16 sums per thread, 8 multiply-adds each per round, grid = n / 256: chains of multiply-adds
 //   0  y      [n]  f32  overwritten (the thread's sums, added up)
 //   1  dims   uniform
-// shared_memory  block 256, 8 accesses of 16 bytes per thread and round, grid = n / 256
+// shared_memory  block 256, 8 accesses of 16 bytes per thread and round, grid = n / 256: reads of shared memory
 //   0  y      [n]  f32  overwritten (what was read, added up)
 //   1  dims   uniform
 //
 // Work: copy moves 8 n bytes; multiply_add does 256 n rounds operations, and shared_memory reads 128 n rounds bytes.
+// Precision: f32, the same bits on every run.
 // Limits: n a multiple of 256, and of 4 in copy; a grid has no surplus groups (at most 65,535 in all).
 
 struct Dims {

@@ -1,7 +1,8 @@
 // conv1d: z[c, t] = b + Σ_{tap, i} W[:, i, tap] · x[c, t·stride + tap − 1, i],   y = gelu(z) = z · (1 + erf(z/√2)) / 2.
 //
 // 3 taps, one frame of zeros on either side, stride 1 or 2, F' = (F − 1)/stride + 1 frames out. Frames are rows and channels
-// are contiguous; M = clips · F' output frames, K = 3 · in, numbered as in the weight: k = i · 3 + tap.
+// are contiguous; K is numbered as in the weight: k = i · 3 + tap.
+// Names: M = C · F'; K = 3 · in.
 //
 // Backward.  dz = dy · gelu'(z), gelu'(z) = (1 + erf(z/√2))/2 + z · exp(−z²/2)/√(2π), then three implicit GEMMs that gather:
 //   dW = Σ_m dz[m]ᵀ x[m],   db = Σ_m dz[m],   dx[c, u] = Σ_tap W[:, :, tap]ᵀ dz[c, (u + 1 − tap)/stride] where that is a frame.
@@ -10,59 +11,61 @@
 //
 // Tiles: TILE × TILE results per workgroup, (TILE/4)² threads of 4 × 4 results, TILE_K deep, both operands staged as vec4.
 //
-// forward_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(out / TILE)
+// forward_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(out / TILE): z and y
 //   0  x            [C, F, in]      f32   read
 //   1  weight       [out, in, 3]    f32   read
 //   2  bias         [out]           f32   read
 //   3  z            [C, F', out]    f32   overwritten
 //   4  y            [C, F', out]    f32   overwritten
 //   5  dims         uniform
-// forward_naive     block 64, one result per thread, grid = ceil(M · out / 64)
+// forward_naive     block 64, one result per thread, grid = ceil(M · out / 64): z and y
 //   0  x            [C, F, in]      f32   read
 //   1  weight       [out, in, 3]    f32   read
 //   2  bias         [out]           f32   read
 //   3  z            [C, F', out]    f32   overwritten
 //   4  y            [C, F', out]    f32   overwritten
 //   5  dims         uniform
-// gelu_backward     block 256, one result per thread, grid = ceil(M · out / 256)
+// gelu_backward     block 256, one result per thread, grid = ceil(M · out / 256): dz = dy · gelu'(z)
 //   0  g_z          [C, F', out]    f32   read
 //   1  g_dy         [C, F', out]    f32   read
 //   2  g_dz         [C, F', out]    f32   overwritten
 //   3  g_dims       uniform
-// dweight_tile      block (TILE/4)², grid = parts · ceil(out / TILE) · ceil(K / TILE)
+// dweight_tile      block (TILE/4)², grid = parts · ceil(out / TILE) · ceil(K / TILE): parts of dW
 //   0  w_x          [C, F, in]      f32   read
 //   1  w_dz         [C, F', out]    f32   read
 //   2  w_partial    [parts, out, K] f32   overwritten
 //   3  w_dims       uniform
-// dweight_naive     block 64, one result per thread, grid = ceil(out · K / 64)
+// dweight_naive     block 64, one result per thread, grid = ceil(out · K / 64): dW
 //   0  w_x          [C, F, in]      f32   read
 //   1  w_dz         [C, F', out]    f32   read
 //   2  w_partial    [out, in, 3]    f32   accumulated (dweight itself: one part)
 //   3  w_dims       uniform
-// dweight_finish    block 64, one result per thread, grid = ceil(out · K / 64)
+// dweight_finish    block 64, one result per thread, grid = ceil(out · K / 64): dW += Σ of its parts
 //   0  f_partial    [parts, out, K] f32   read
 //   1  f_dweight    [out, in, 3]    f32   accumulated
 //   2  f_dims       uniform
-// dbias_partial     block 64, one result per thread, grid = ceil(parts · out / 64)
+// dbias_partial     block 64, one result per thread, grid = ceil(parts · out / 64): parts of db
 //   0  b_dz         [C, F', out]    f32   read
 //   1  b_partial    [parts, out]    f32   overwritten (from element parts · out · K of the workspace)
 //   2  b_dims       uniform
-// dbias_finish      block 64, one result per thread, grid = ceil(out / 64)
+// dbias_finish      block 64, one result per thread, grid = ceil(out / 64): db += Σ of its parts
 //   0  e_partial    [parts, out]    f32   read (from element parts · out · K of the workspace)
 //   1  e_dbias      [out]           f32   accumulated
 //   2  e_dims       uniform
-// dx_tile           block (TILE/4)², grid = ceil(C · F / TILE) · ceil(in / TILE)
+// dx_tile           block (TILE/4)², grid = ceil(C · F / TILE) · ceil(in / TILE): dx
 //   0  x_weight     [out, in, 3]    f32   read
 //   1  x_dz         [C, F', out]    f32   read
 //   2  dx           [C, F, in]      f32   overwritten
 //   3  x_dims       uniform
-// dx_naive          block 64, one result per thread, grid = ceil(C · F · in / 64)
+// dx_naive          block 64, one result per thread, grid = ceil(C · F · in / 64): dx
 //   0  x_weight     [out, in, 3]    f32   read
 //   1  x_dz         [C, F', out]    f32   read
 //   2  dx           [C, F, in]      f32   overwritten
 //   3  x_dims       uniform
 //
-// Limits: every size and product < 2³¹.
+// Constants: TILE: 32, 64.
+// Precision: f32 sums in a fixed order, the same bits on every run. erf is a polynomial of the file, exp as the device has it.
+// Limits: every size and product < 2³¹; 1 ≤ stride ≤ 2, F' = (F − 1)/stride + 1.
 
 struct Dims {
     clips: u32,            // C

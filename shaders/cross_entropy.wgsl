@@ -3,19 +3,19 @@
 //
 // Backward.  dlogits = weight · (exp(logits − lse) − [v = target]), in place.
 //
-// forward        block 256, 256 / ROW_THREADS rows per workgroup, grid = ceil(M · ROW_THREADS / 256)
+// forward        block 256, 256 / ROW_THREADS rows per workgroup, grid = ceil(M · ROW_THREADS / 256): row_loss and lse
 //   0  logits    [M, V]  f32   read
 //   1  goal      [M]     i32   read
 //   2  row_loss  [M]     f32   overwritten
 //   3  lse       [M]     f32   overwritten (backward needs it)
 //   4  dims      uniform
-// total          block 256, one workgroup, grid = 1
+// total          block 256, one workgroup, grid = 1: loss = weight · Σ row_loss
 //   0  row_loss  [M]     f32   read
 //   1  weight    [1]     f32   read
 //   2  loss      [1]     f32   overwritten (added to if accumulate)
 //   3  dims      uniform
-// backward       block 256, 1024 elements of a row per workgroup, grid = M · parts
-//   0  logits    [M, V]  f32   overwritten with dlogits
+// backward       block 256, 1024 elements of a row per workgroup, grid = M · parts: dlogits
+//   0  logits    [M, V]  f32   in place: becomes dlogits
 //   1  goal      [M]     i32   read
 //   2  lse       [M]     f32   read
 //   3  weight    [1]     f32   read
@@ -24,7 +24,9 @@
 // With accumulate the rows of one loss may come in several chunks; the weight is 1 / the rows that count in all of them.
 // (`target` is a reserved word of WGSL, hence `goal`.)
 //
-// Limits: V ≥ 1, M · V < 2³¹. A goal that is not below V counts as −1. Traffic: forward 4 · M · V bytes (one read: maximum
+// Constants: ROW_THREADS = row_threads: 8, 16, 32, 64, 128, 256.
+// Precision: f32; maximum and sum in a fixed order, the same bits on every run. exp and log as the device has them.
+// Limits: V ≥ 1, parts = ceil(V / 1024), M · V < 2³¹. A goal that is not below V counts as −1. Traffic: forward 4 · M · V bytes (one read: maximum
 // and sum are kept online), backward 8 · M · V; bound by memory.
 
 struct Dims {
@@ -32,7 +34,7 @@ struct Dims {
     vocabulary: u32,       // V
     parts: u32,            // workgroups on one row of backward: ceil(V / 1024)
     accumulate: u32,       // of total
-    row_threads: u32,      // ROW_THREADS here
+    row_threads: u32,      // threads that share a row: ROW_THREADS here
     padding0: u32,
     padding1: u32,
     padding2: u32,

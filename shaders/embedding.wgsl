@@ -3,25 +3,26 @@
 // Backward.  dtable[v] += Σ dy[row[i]] over the entries i with id[i] = v. The host sorts the rows by id (a counting
 // sort), so that each element of dtable is summed by one thread, in order: no atomics, the same bits on every run.
 //
-// forward          block 256, one element of y per thread, grid = ceil(M · D / 256)
+// forward          block 256, one element of y per thread, grid = ceil(M · D / 256): y[row[i]] = table[id[i]]
 //   0  table       [V, D]     f32   read
 //   1  id          [M]        i32   read
 //   2  row         [M]        i32   read (only if has_row, else row i)
-//   3  y           [N, D]     f32   updated: only the rows named
+//   3  y           [N, D]     f32   overwritten (only the rows that are named)
 //   4  dims        uniform
-// forward_vec4     block 256, four elements of y per thread, D a multiple of 4, grid = ceil(M · D / 1024)
+// forward_vec4     block 256, four elements of y per thread, D a multiple of 4, grid = ceil(M · D / 1024): y[row[i]] = table[id[i]]
 //   0  table       [V, D]     f32   read
 //   1  id          [M]        i32   read
 //   2  row         [M]        i32   read (only if has_row, else row i)
-//   3  y           [N, D]     f32   updated: only the rows named
+//   3  y           [N, D]     f32   overwritten (only the rows that are named)
 //   4  dims        uniform
-// backward         block 256, one element of dtable per thread, grid = ceil(V · D / 256)
+// backward         block 256, one element of dtable per thread, grid = ceil(V · D / 256): dtable
 //   0  dy          [N, D]     f32   read
 //   1  sorted_row  [M]        i32   read
 //   2  start       [V + 1]    i32   read
 //   3  dtable      [V, D]     f32   accumulated
 //   4  dims        uniform
 //
+// Precision: forward copies; backward sums f32 in the order of sorted_row, the same bits on every run.
 // Limits: D ≥ 1; M · D, N · D, V · D < 2³¹; the rows of one call are distinct. Ids, rows and starts outside their tables
 // are skipped, not followed. Traffic: forward 2 · M · D · 4 bytes; bound by memory.
 

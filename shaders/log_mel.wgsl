@@ -9,32 +9,34 @@
 // only x[n] + x[400 − n] (cosines) and x[n] − x[400 − n] (sines) for n = 1..=200, and the basis is [200, 2·201], its last
 // row halved because n = 200 meets itself. That is half of the multiplications for one more staged tile.
 //
-// power_tile        block (TILE/4)², grid = ceil(C · F / TILE) · ceil(402 / TILE)
+// power_tile        block (TILE/4)², grid = ceil(C · F / TILE) · ceil(402 / TILE): |DFT|² of each frame
 //   0  waveform     [C, S]          f32   read
 //   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
 //   3  dims         uniform
-// power_naive       block 64, one bin of one frame per thread, grid = ceil(C · F · 201 / 64)
+// power_naive       block 64, one bin of one frame per thread, grid = ceil(C · F · 201 / 64): |DFT|² of each frame
 //   0  waveform     [C, S]          f32   read
 //   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
 //   3  dims         uniform
-// mel_bank          block 64, one band of one frame per thread, grid = ceil(C · F · mels / 64)
+// mel_bank          block 64, one band of one frame per thread, grid = ceil(C · F · mels / 64): log10 of the mel bands
 //   0  m_power      [C · F, 201]    f32   read (the workspace's first part)
 //   1  m_bank       [mels, 201]     f32   read
 //   2  m_range      [mels, 2]       i32   read (the bins that a band weighs: first, end)
 //   3  m_mel        [C, F, mels]    f32   overwritten (log10)
 //   4  m_dims       uniform
-// clip_max          block 256, one clip per workgroup, grid = C
+// clip_max          block 256, one clip per workgroup, grid = C: each clip's maximum
 //   0  c_mel        [C, F, mels]    f32   read
 //   1  c_max        [C]             f32   overwritten (from element C · F · 201 of the workspace)
 //   2  c_dims       uniform
-// clamp_scale       block 256, one value per thread, grid = ceil(C · F · mels / 256)
+// clamp_scale       block 256, one value per thread, grid = ceil(C · F · mels / 256): floor at maximum − 8, (v + 4)/4
 //   0  s_max        [C]             f32   read (from element C · F · 201 of the workspace)
 //   1  s_mel        [C, F, mels]    f32   updated in place
 //   2  s_dims       uniform
 //
-// Limits: S > 200; every size and product < 2³¹.
+// Constants: TILE: 32, 64.
+// Precision: f32 sums in a fixed order, the same bits on every run; the tables come from f64. log as the device has it.
+// Limits: S > 200, F = S / 160; every size and product < 2³¹.
 
 struct Dims {
     clips: u32,            // C

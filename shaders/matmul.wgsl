@@ -12,7 +12,7 @@
 // with splits > 1, then `split_finish` (several workgroups share a tile of C, each with its own stretch of K; their partial
 // tiles are added in order by a second pass, so that every run has the same bits).
 //
-// naive         block 64, grid = ceil(M · N / 64)
+// naive         block 64, grid = ceil(M · N / 64): C
 //   0  a         [M, K]   f32|bf16  read (LAYOUT 2: [K, M]; BF16: bf16)
 //   1  b         [N, K]   f32|bf16  read (LAYOUT 1, 2: [K, N]; BF16: bf16)
 //   2  bias      [N]      f32  read (only if flags & 1)
@@ -20,27 +20,30 @@
 //   4  c         [M, N]   f32  overwritten (accumulated if flags & 4)
 //   5  dims      uniform
 // tile          block (TILE / 4)², one tile of C over one stretch of K per workgroup,
-//               grid = splits · ceil(M / TILE) · ceil(N / TILE)
+//               grid = splits · ceil(M / TILE) · ceil(N / TILE): C, or its parts
 //   0  a         [M, K]   f32|bf16  read (LAYOUT 2: [K, M]; BF16: bf16)
 //   1  b         [N, K]   f32|bf16  read (LAYOUT 1, 2: [K, N]; BF16: bf16)
 //   2  bias      [N]      f32  read (only if flags & 1)
 //   3  residual  [M, N]   f32  read (only if flags & 2)
 //   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)
 //   5  dims      uniform
-// split_finish  block 64, one element of C per thread, grid = ceil(M · N / 64)
+// split_finish  block 64, one element of C per thread, grid = ceil(M · N / 64): C from its parts
 //   0  partial   [splits, M, N]  f32  read (the c of tile)
 //   1  bias      [N]             f32  read (only if flags & 1)
 //   2  residual  [M, N]          f32  read (only if flags & 2)
 //   3  c         [M, N]          f32  overwritten (accumulated if flags & 4)
 //   4  dims      uniform
 //
+// Constants: LAYOUT: 0, 1, 2; BF16: 0, 1; VECTOR_A: 0, 1; VECTOR_B: 0, 1; TILE: 32, 64. VECTOR_A (VECTOR_B) is 1
+// only where the rows of a (of b), as they lie in memory, have a multiple of 4 elements.
+// Precision: f32 sums in a fixed order, the same bits on every run, for bf16 operands too; splits are added in order.
 // Limits: M, N ≥ 1, K ≥ 0, every matrix < 2³¹ elements; a and b allocated in whole 16 bytes (nothing past their last element
 // is used). 2 · M · N · K operations; bound by arithmetic from about K = 64 on.
 
 struct Dims {
-    m: u32,
-    n: u32,
-    k: u32,
+    m: u32,                // M
+    n: u32,                // N
+    k: u32,                // K
     flags: u32,            // 1 bias, 2 residual, 4 accumulate
     splits: u32,           // stretches of K
     k_per_split: u32,      // their length, a multiple of TILE_K

@@ -1,6 +1,6 @@
 // patch_embed: y[row[m]] = x[m] · Wᵀ + b + position[px(m), 0] + position[py(m), 1],   x = (pixel / 255 − 0.5) / 0.5.
 //
-// Patch m of M = images · patches: raster order within its image; its K = P·P·3 numbers in the order (row, column,
+// Names: M = I · patches. Patch m of them: raster order within its image; its K = P·P·3 numbers in the order (row, column,
 // channel). x is never written out: every kernel is an implicit GEMM whose loads unfold the picture.
 //
 // Backward, with g[m] = dy[row[m]] (0 where the patch is unused):
@@ -10,65 +10,67 @@
 //
 // Tiles: TILE × TILE results per workgroup, (TILE/4)² threads of 4 × 4 results, TILE_K deep, both operands staged as vec4.
 //
-// forward_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(D / TILE)
-//   0  pixels       [I, H, W, 3]   u8 or f32   read (as words; u8: four to a word)
+// forward_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(D / TILE): y
+//   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8; as words, four u8 to one)
 //   1  weight       [D, K]         f32   read
 //   2  bias         [D]            f32   read
 //   3  position     [G, 2, D]      f32   read
 //   4  row          [M]            i32   read (outside 0..N: the patch is unused)
 //   5  y            [N, D]         f32   overwritten (only the rows that are named)
 //   6  dims         uniform
-// forward_naive     block 64, one result per thread, grid = ceil(M · D / 64)
-//   0  pixels       [I, H, W, 3]   u8 or f32   read
+// forward_naive     block 64, one result per thread, grid = ceil(M · D / 64): y
+//   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8)
 //   1  weight       [D, K]         f32   read
 //   2  bias         [D]            f32   read
 //   3  position     [G, 2, D]      f32   read
 //   4  row          [M]            i32   read
 //   5  y            [N, D]         f32   overwritten (only the rows that are named)
 //   6  dims         uniform
-// dweight_tile      block (TILE/4)², grid = parts · ceil(D / TILE) · ceil(K / TILE)
-//   0  pixels       [I, H, W, 3]   u8 or f32   read
+// dweight_tile      block (TILE/4)², grid = parts · ceil(D / TILE) · ceil(K / TILE): parts of dW
+//   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8)
 //   1  w_row        [M]            i32   read
 //   2  w_dy         [N, D]         f32   read
 //   3  w_partial    [parts, D, K]  f32   overwritten
 //   4  w_dims       uniform
-// dweight_finish    block 64, one result per thread, grid = ceil(D · K / 64)
+// dweight_finish    block 64, one result per thread, grid = ceil(D · K / 64): dW += Σ of its parts
 //   0  f_partial    [parts, D, K]  f32   read
 //   1  f_dweight    [D, K]         f32   accumulated
 //   2  f_dims       uniform
-// dweight_naive     block 64, one result per thread, grid = ceil(D · K / 64)
-//   0  pixels       [I, H, W, 3]   u8 or f32   read
+// dweight_naive     block 64, one result per thread, grid = ceil(D · K / 64): dW
+//   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8)
 //   1  w_row        [M]            i32   read
 //   2  w_dy         [N, D]         f32   read
 //   3  w_partial    [D, K]         f32   accumulated (dweight itself: one part)
 //   4  w_dims       uniform
-// position_sums     block 64, one result per thread, grid = ceil(patches · D / 64)
+// position_sums     block 64, one result per thread, grid = ceil(patches · D / 64): Σ_images g
 //   0  s_row        [M]            i32   read
 //   1  s_dy         [N, D]         f32   read
 //   2  s_sums       [patches, D]   f32   overwritten (from element parts · D · K of the workspace)
 //   3  s_dims       uniform
-// position_finish   block 64, one result per thread, grid = ceil((2 · G + 1) · D / 64)
+// position_finish   block 64, one result per thread, grid = ceil((2 · G + 1) · D / 64): db and dposition from these sums
 //   0  t_sums       [patches, D]   f32   read (from element parts · D · K of the workspace)
 //   1  t_dbias      [D]            f32   accumulated
 //   2  t_dposition  [G, 2, D]      f32   accumulated
 //   3  t_dims       uniform
-// dpixels_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(K / TILE)
+// dpixels_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(K / TILE): dpixels
 //   0  x_weight     [D, K]         f32   read
 //   1  x_row        [M]            i32   read
 //   2  x_dy         [N, D]         f32   read
 //   3  dpixels      [I, H, W, 3]   f32   overwritten
 //   4  x_dims       uniform
-// dpixels_naive     block 64, one result per thread, grid = ceil(M · K / 64)
+// dpixels_naive     block 64, one result per thread, grid = ceil(M · K / 64): dpixels
 //   0  x_weight     [D, K]         f32   read
 //   1  x_row        [M]            i32   read
 //   2  x_dy         [N, D]         f32   read
 //   3  dpixels      [I, H, W, 3]   f32   overwritten
 //   4  x_dims       uniform
 //
-// Limits: H and W multiples of P, G ≥ W/P and H/P, rows distinct, every size < 2³¹.
+// Constants: TILE: 32, 64.
+// Precision: f32 sums in a fixed order, the same bits on every run.
+// Limits: H and W multiples of P, G ≥ W/P, G ≥ H/P, across = W/P, patches = across · (H/P), K = P · P · 3, rows distinct, every size < 2³¹.
 
 struct Dims {
-    images: u32,
+    images: u32,           // I
     height: u32,           // H
     width: u32,            // W
     side: u32,             // P

@@ -11,7 +11,7 @@
 //   dn[i + d/2] = dy[i + d/2] · cos − dy[i] · sin
 //   dx = r · (g − x · r² · mean(g · x)) with g = dn · w,   dw = Σ_heads dn · x · r
 //
-// forward         block 256, 256 / HEAD_THREADS heads per workgroup, grid = ceil(N · H · HEAD_THREADS / 256)
+// forward         block 256, 256 / HEAD_THREADS heads per workgroup, grid = ceil(N · H · HEAD_THREADS / 256): y and rstd
 //   0  x          [N, H, d]     f32   read
 //   1  weight     [d]           f32   read
 //   2  position   [N]           i32   read
@@ -19,7 +19,7 @@
 //   4  y          [N, H, d]     f32   overwritten
 //   5  rstd       [N, H]        f32   overwritten (backward needs it)
 //   6  dims       uniform
-// forward_naive   block 256, one head per thread, grid = ceil(N · H / 256)
+// forward_naive   block 256, one head per thread, grid = ceil(N · H / 256): y and rstd
 //   0  x          [N, H, d]     f32   read
 //   1  weight     [d]           f32   read
 //   2  position   [N]           i32   read
@@ -27,7 +27,7 @@
 //   4  y          [N, H, d]     f32   overwritten
 //   5  rstd       [N, H]        f32   overwritten
 //   6  dims       uniform
-// backward        block 256, one range of heads per workgroup, 256 / HEAD_THREADS at a time, grid = parts
+// backward        block 256, one range of heads per workgroup, 256 / HEAD_THREADS at a time, grid = parts: dx and parts of dw
 //   0  x          [N, H, d]     f32   read
 //   1  weight     [d]           f32   read
 //   2  rstd       [N, H]        f32   read
@@ -36,7 +36,7 @@
 //   5  gradient   [N, H, d]     f32   in place: dy becomes dx
 //   6  partial    [parts, d]    f32   overwritten
 //   7  dims       uniform
-// dweight_naive   block 64, one pair of columns of one range of heads per thread, grid = ceil(d/2 / 64) · parts
+// dweight_naive   block 64, one pair of columns of one range of heads per thread, grid = ceil(d/2 / 64) · parts: parts of dw
 //   0  x          [N, H, d]     f32   read
 //   1  rstd       [N, H]        f32   read
 //   2  position   [N]           i32   read
@@ -44,7 +44,7 @@
 //   4  gradient   [N, H, d]     f32   read (dy: before backward_naive)
 //   5  partial    [parts, d]    f32   overwritten
 //   6  dims       uniform
-// backward_naive  block 256, one head per thread, grid = ceil(N · H / 256)
+// backward_naive  block 256, one head per thread, grid = ceil(N · H / 256): dx
 //   0  x          [N, H, d]     f32   read
 //   1  weight     [d]           f32   read
 //   2  rstd       [N, H]        f32   read
@@ -52,12 +52,14 @@
 //   4  table      [P, d/2, 2]   f32   read
 //   5  gradient   [N, H, d]     f32   in place: dy becomes dx
 //   6  dims       uniform
-// dweight_finish  block 256, 16 columns × 16 lanes over the parts, grid = ceil(d / 16)
+// dweight_finish  block 256, 16 columns × 16 lanes over the parts, grid = ceil(d / 16): dw += Σ of its parts
 //   0  partial    [parts, d]    f32   read
 //   1  dweight    [d]           f32   accumulated
 //   2  dims       uniform
 //
-// Limits: d even, N · H · d < 2³¹; positions outside the table are clamped into it. forward and backward: d a multiple of 8,
+// Constants: HEAD_THREADS = head_threads: 1, 2, 4, 8, 16, 32. forward and backward alone read it.
+// Precision: f32 statistics and sums in a fixed order, the same bits on every run; the table comes from f64.
+// Limits: d even, half = d/2, N · H · d < 2³¹; positions outside the table are clamped into it. forward and backward: d a multiple of 8,
 // HEAD_THREADS a power of two up to 32 and at least d/8, so d ≤ 256. Traffic: forward 2 · N · H · d · 4 bytes, backward 3; bound
 // by memory. So a thread holds a vec4 of both halves of a head, which it reads once, and in backward the weight and the sums for
 // dw of its columns all along its range of heads.
@@ -70,7 +72,7 @@ struct Dims {
     positions: u32,        // P
     parts: u32,            // ranges of the N · H heads that dw is summed over apart
     eps: f32,
-    head_threads: u32,     // HEAD_THREADS here
+    head_threads: u32,     // threads that share a head: HEAD_THREADS here
 }
 
 const BLOCK: u32 = 256u;

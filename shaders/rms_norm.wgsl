@@ -2,7 +2,7 @@
 //
 // Backward.  With g = dy · w:   ds = r · (g − s · r² · mean(g · s)) (+ dresidual),   dw = Σ_rows dy · s · r.
 //
-// forward          block 256, 256 / ROW_THREADS rows per workgroup, grid = ceil(rows · ROW_THREADS / 256)
+// forward          block 256, 256 / ROW_THREADS rows per workgroup, grid = ceil(rows · ROW_THREADS / 256): y and rstd, and the sum
 //   0  x           [rows, C]         f32   read
 //   1  residual    [rows, C]         f32   read (only if has_residual)
 //   2  weight      [C]               f32   read
@@ -10,7 +10,7 @@
 //   4  y           [rows, C]         f32   overwritten
 //   5  rstd        [rows]            f32   overwritten (backward needs it)
 //   6  dims        uniform
-// backward         block 256, 256 / ROW_THREADS rows per workgroup, grid = ceil(rows · ROW_THREADS / 256)
+// backward         block 256, 256 / ROW_THREADS rows per workgroup, grid = ceil(rows · ROW_THREADS / 256): dx
 //   0  dy          [rows, C]         f32   read
 //   1  x           [rows, C]         f32   read (the sum, where forward had a residual)
 //   2  weight      [C]               f32   read
@@ -18,17 +18,19 @@
 //   4  dresidual   [rows, C]         f32   read (only if has_residual)
 //   5  dx          [rows, C]         f32   overwritten
 //   6  dims        uniform
-// dweight_partial  block 256, 64 columns × 4 row lanes per workgroup, grid = ceil(C / 64) · parts
+// dweight_partial  block 256, 64 columns × 4 row lanes per workgroup, grid = ceil(C / 64) · parts: parts of dw
 //   0  dy          [rows, C]         f32   read
 //   1  x           [rows, C]         f32   read
 //   2  rstd        [rows]            f32   read
 //   3  partial     [parts, C]        f32   overwritten
 //   4  dims        uniform
-// dweight_finish   block 64, one column per thread, grid = ceil(C / 64)
+// dweight_finish   block 64, one column per thread, grid = ceil(C / 64): dw += Σ of its parts
 //   0  partial     [parts, C]        f32   read
 //   1  dweight     [C]               f32   accumulated
 //   2  dims        uniform
 //
+// Constants: ROW_THREADS = row_threads: 8, 16, 32, 64, 128, 256.
+// Precision: f32 statistics and sums in a fixed order, the same bits on every run.
 // Limits: C ≥ 1, rows · C < 2³¹. Traffic: forward 2 · rows · C · 4 bytes (4 with a residual); bound by memory.
 
 struct Dims {
@@ -37,7 +39,7 @@ struct Dims {
     parts: u32,            // row ranges of dweight_partial
     has_residual: u32,
     eps: f32,
-    row_threads: u32,      // ROW_THREADS here
+    row_threads: u32,      // threads that share a row: ROW_THREADS here
     padding0: u32,
     padding1: u32,
 }

@@ -6,20 +6,21 @@
 //
 // Backward.  A rotation's transpose is its inverse: the same with −sin (dims.sign = −1).
 //
-// rotate         block 256, one pair per thread, grid = ceil(N · H · d/2 / 256)
+// rotate         block 256, one pair per thread, grid = ceil(N · H · d/2 / 256): y
 //   0  x         [N, H, d]       f32   read (backward: dy)
 //   1  position  [N]             i32   read
 //   2  table     [P, d/2, 2]     f32   read (cos, sin; computed in f64 on the host: WGSL's own are coarse)
 //   3  y         [N, H, d]       f32   overwritten (backward: dx)
 //   4  dims      uniform
-// rotate_vec4    block 256, four pairs per thread, d a multiple of 8, grid = ceil(N · H · d/8 / 256)
+// rotate_vec4    block 256, four pairs per thread, d a multiple of 8, grid = ceil(N · H · d/8 / 256): y
 //   0  x         [N, H, d]       f32   read (backward: dy)
 //   1  position  [N]             i32   read
 //   2  table     [P, d/2, 2]     f32   read
 //   3  y         [N, H, d]       f32   overwritten (backward: dx)
 //   4  dims      uniform
 //
-// Limits: d even, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d · 4 bytes; bound
+// Precision: f32 products, the same bits on every run; the table comes from f64.
+// Limits: d even, half = d/2, pairs = N · H · half, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d · 4 bytes; bound
 // by memory.
 
 struct Dims {

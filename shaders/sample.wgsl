@@ -7,9 +7,9 @@
 //                            last of them (all, if top_p = 1; never none); and of the nucleus the lowest id whose cumulative
 //                            probability exceeds random
 //
-// forward        block 256, one row per workgroup, grid = R
+// forward        block 256, one row per workgroup, grid = R: id
 //   0  logits    [R, V]  f32   read
-//   1  random    [R]     f32   read (in [0, 1); only if inverse_temperature > 0)
+//   1  random    [R]     f32   read (0 ≤ random < 1; only if inverse_temperature > 0)
 //   2  id        [R]     i32   overwritten
 //   3  dims      uniform
 //
@@ -20,6 +20,7 @@
 // change that it never grows with the candidate, so the search ends at the very threshold that trying every number would find,
 // without a sort. The cumulative sum is taken over 256 contiguous blocks, one per thread, then inside one block.
 //
+// Precision: counts of integers, exact; f32 sums of weights in a fixed order, the same bits on every run.
 // Limits: V ≥ 1, R · V < 2³¹, no NaN. Traffic: 4 · R · V bytes, 2 reads more for sampling, 4 more for top-k and 16 more for top-p.
 
 struct Dims {

@@ -2,12 +2,12 @@
 //
 // Backward.  dgate = dy · up · σ · (1 + g · (1 − σ)),   dup = dy · g · σ.
 //
-// forward      block 256, four elements per thread, grid = ceil(n / 1024)
+// forward      block 256, four elements per thread, grid = ceil(n / 1024): y
 //   0  gate    [n]  f32   read
 //   1  up      [n]  f32   read
 //   2  y       [n]  f32   overwritten
 //   3  dims    uniform
-// backward     block 256, four elements per thread, grid = ceil(n / 1024)
+// backward     block 256, four elements per thread, grid = ceil(n / 1024): dgate and dup
 //   0  gate    [n]  f32   read
 //   1  up      [n]  f32   read
 //   2  dy      [n]  f32   read
@@ -15,6 +15,7 @@
 //   4  dup     [n]  f32   overwritten
 //   5  dims    uniform
 //
+// Precision: f32, the same bits on every run. exp as the device has it.
 // Limits: n < 2³¹; buffers are bound as vec4, so they hold a multiple of 16 bytes: what lies behind element n − 1 in the
 // last vec4 may be read but is never written. Traffic: forward 12 n bytes, backward 20 n; bound by memory.
 

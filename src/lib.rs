@@ -12,8 +12,11 @@
 //! - [`describe`]: what a model says about pictures and sounds from files.
 //! - [`inside`]: what goes on in a model meanwhile: attention, gradients of what it was shown, the words nearest to its rows.
 //! - [`check`]: every operation against the float64 oracle.
+//! - `golden` (feature `cli`): the same comparisons as files, for whoever copied a kernel.
 //! - [`bench`]: what every kernel takes, beside what the device does at best.
 //! - [`learn`]: the guide, in twelve chapters with exercises.
+//! - [`manifest`]: what every kernel takes, from the headers of the files, and `kernels.json`.
+//! - `vendor`: a kernel copied into another engine, with its part of the manifest and golden vectors.
 //! - [`trace`]: one training step, launch by launch.
 //!
 //! Start with [`train::step`], then [`ops::rms_norm`]. Training takes a dozen lines (`examples/train.rs`), describing too
@@ -32,8 +35,11 @@ pub mod device;
 pub mod emulator;
 pub mod error;
 pub mod experiment;
+#[cfg(feature = "cli")]
+pub mod golden;
 pub mod inside;
 pub mod learn;
+pub mod manifest;
 mod markup;
 pub mod model;
 pub mod ops;
@@ -42,6 +48,10 @@ pub mod report;
 pub mod tensor;
 pub mod trace;
 pub mod train;
+#[cfg(feature = "cli")]
+pub mod vendor;
+#[cfg(feature = "cli")]
+pub mod web;
 
 pub use device::Device;
 pub use error::{Error, Result};

@@ -4,8 +4,9 @@
 //! The launch checks of `src/device/ptx/` trust these headers, and so does whoever copies a file.
 
 use std::collections::BTreeSet;
-use trimodal::device::ptx::{COMPILED, Contract, Module, module};
+use trimodal::device::ptx::{COMPILED, Module, module};
 use trimodal::emulator::{Program, parse};
+use trimodal::manifest::{Access, Header};
 
 /// The names of the parameters of `extern "C" __global__ … name(…)`, where the source spells the entry out.
 fn parameter_names(source: &str, entry: &str) -> Option<Vec<String>> {
@@ -31,8 +32,8 @@ fn is_map(parameter: &parse::Param) -> bool {
 }
 
 /// Everything that is wrong with one file, one line each.
-fn check(source_file: &str, source: &str, contract: &Contract, program: &Program) -> Vec<String> {
-    let mut wrong = Vec::new();
+fn check(source_file: &str, source: &str, contract: &Header, program: &Program) -> Vec<String> {
+    let mut wrong: Vec<String> = contract.problems.iter().map(|problem| format!("{source_file}: {problem}")).collect();
     let mut seen = BTreeSet::new();
     for entry in &program.module().entries {
         let mut say = |line: usize, what: String| wrong.push(format!("{source_file}:{line}: `{}`: {what}", entry.name));
@@ -45,10 +46,10 @@ fn check(source_file: &str, source: &str, contract: &Contract, program: &Program
         if documented.block.parse() != Ok(threads) && !documented.block.split(" or ").any(|b| b.trim().parse() == Ok(threads)) {
             say(documented.line, format!("block {}, but __launch_bounds__ says {threads}", documented.block));
         }
-        if documented.grid.is_empty() {
+        if documented.grid.is_none() {
             say(documented.line, "says no `grid = …`".into());
         }
-        if !documented.has_dims {
+        if documented.dims.as_ref().is_none_or(|(number, _)| *number != documented.buffers.len()) {
             say(documented.line, "its last line must be `N  dims  by value`".into());
         }
         let Some((dims, operands)) = entry.params.split_last() else {
@@ -76,10 +77,7 @@ fn check(source_file: &str, source: &str, contract: &Contract, program: &Program
             if let Some(name) = names.as_ref().and_then(|n| n.get(index)).filter(|n| **n != buffer.name) {
                 say(format!("documented as `{}`, but the parameter is `{name}`", buffer.name));
             }
-            if buffer.shape.is_empty() {
-                say("expected a shape like `[rows, C]` in the third column".into());
-            }
-            if let Err(unknown) = buffer.elements(&values) {
+            if let Err(unknown) = buffer.extent(&values) {
                 say(format!("`{unknown}` is no field of Dims and no name in a comment behind one"));
             }
             for dtype in &buffer.dtypes {
@@ -88,15 +86,15 @@ fn check(source_file: &str, source: &str, contract: &Contract, program: &Program
                 }
             }
             if is_map(&operands[index]) {
-                if !["read", "written"].iter().any(|word| buffer.access.starts_with(&format!("{word} through TMA"))) {
-                    say(format!("a tensor map: expected `read through TMA` or `written through TMA`, found `{}`", buffer.access));
+                if !["read", "written"].iter().any(|word| buffer.words.starts_with(&format!("{word} through TMA"))) {
+                    say(format!("a tensor map: expected `read through TMA` or `written through TMA`, found `{}`", buffer.words));
                 }
                 continue;
             }
-            match buffer.is_written() {
-                None => say(format!("expected read, overwritten, accumulated, updated, in place or scratch, found `{}`", buffer.access)),
+            match buffer.access.map(Access::writes) {
+                None => say(format!("expected read, overwritten, accumulated, updated, in place or scratch, found `{}`", buffer.words)),
                 Some(false) if access.writes => say("`read`, but the code can store to it".into()),
-                Some(true) if !access.writes => say(format!("`{}`, but no store goes there", buffer.access)),
+                Some(true) if !access.writes => say(format!("`{}`, but no store goes there", buffer.words)),
                 Some(_) => {}
             }
         }

@@ -7,97 +7,17 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Handle, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
 use std::fs;
 use std::path::PathBuf;
+use trimodal::manifest::{Access, Entry, Expression, Header};
 
 /// WebGPU's default limits: what any adapter grants.
 const MAX_STORAGE_BUFFERS: usize = 8;
 const MAX_WORKGROUP_BYTES: u32 = 16 << 10;
 const MAX_INVOCATIONS: u32 = 256;
 
-/// An entry as its header documents it.
-struct Entry {
-    name: String,
-    line: usize,
-    block: String,
-    grid: bool,
-    bindings: Vec<Binding>,
-}
-
-/// `//   0  x  [rows, C]  f32  read (why)`
-struct Binding {
-    number: u32,
-    name: String,
-    /// `[rows, C]`; empty for a uniform.
-    shape: String,
-    /// `f32`, `f32|bf16`; `uniform`.
-    dtype: String,
-    /// `read …`, `overwritten …`; empty for a uniform.
-    access: String,
-    line: usize,
-}
-
-/// The entries of the comment that a shader begins with.
-fn header(source: &str) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = Vec::new();
-    for (index, line) in source.lines().enumerate() {
-        let Some(text) = line.strip_prefix("//") else { break };
-        let columns: Vec<&str> = text.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
-        match columns.as_slice() {
-            // `// forward  block 256, …, grid = …`
-            [name, about, ..] if about.starts_with("block ") && text.starts_with(&format!(" {name}")) => entries.push(Entry {
-                name: name.to_string(),
-                line: index + 1,
-                block: about["block ".len()..].split(',').next().unwrap_or_default().trim().to_string(),
-                grid: text.contains("grid = "),
-                bindings: Vec::new(),
-            }),
-            [number, name, rest @ ..] if text.starts_with("   ") && number.parse::<u32>().is_ok() => {
-                let Some(entry) = entries.last_mut() else { continue };
-                let (shape, dtype, access) = binding(&rest.join(" "));
-                entry.bindings.push(Binding { number: number.parse().expect("just tried"), name: name.to_string(), shape, dtype, access, line: index + 1 });
-            }
-            // A long line about the entry goes on before its first binding.
-            _ => {
-                if let Some(entry) = entries.last_mut().filter(|e| e.bindings.is_empty()) {
-                    entry.grid |= text.contains("grid = ");
-                }
-            }
-        }
-    }
-    entries
-}
-
-/// `[M, K] or [K, M] f32|bf16 read (why)` as shape, dtype and access; the dtype of a uniform is `uniform`.
-fn binding(text: &str) -> (String, String, String) {
-    // Alternatives: as long as an `or` follows.
-    fn take(text: &str, end: impl Fn(&str) -> usize) -> (&str, &str) {
-        let mut at = end(text);
-        while let Some(more) = text[at..].trim_start().strip_prefix("or ") {
-            at = text.len() - more.len() + end(more);
-        }
-        (text[..at].trim(), text[at..].trim_start())
-    }
-    let (shape, rest) = match text.starts_with('[') {
-        true => take(text, |t| t.find(']').map_or(t.len(), |i| i + 1)),
-        false => ("", text),
-    };
-    let (dtype, access) = take(rest, |t| t.find(' ').unwrap_or(t.len()));
-    (shape.into(), dtype.replace(" or ", "|"), access.into())
-}
-
-/// What `block` says: a number, a constant's name, or `(TILE / 4)²`.
-fn block(text: &str, source: &str) -> Option<u32> {
-    let constant = |name: &str| {
-        let line = source.lines().find_map(|l| l.strip_prefix(&format!("const {name}: u32 = ")))?;
-        line.split(';').next()?.trim().trim_end_matches('u').parse::<u32>().ok()
-    };
-    let term = |text: &str| text.trim().parse::<u32>().ok().or_else(|| constant(text.trim()));
-    match text.strip_suffix('²') {
-        Some(inner) => {
-            let (over, under) = inner.strip_prefix('(')?.strip_suffix(')')?.split_once('/')?;
-            Some((term(over)? / term(under)?).pow(2))
-        }
-        None => text.split(['·', '×']).map(term).try_fold(1, |product, factor| Some(product * factor?)),
-    }
+/// What `block` says, a number or `(TILE / 4)²`, with the constants as the file has them.
+fn block(entry: &Entry, header: &Header) -> Result<u64, String> {
+    let constant = |name: &str| header.consts.iter().find(|(found, _)| found == name)?.1.evaluate(&|_| None).ok();
+    Expression::parse(&entry.block)?.evaluate(&constant)
 }
 
 /// Everything that is wrong with one shader, one line each.
@@ -110,16 +30,16 @@ fn check(file: &str, source: &str) -> Vec<String> {
         Ok(info) => info,
         Err(e) => return vec![format!("{file}: {e}")],
     };
-    let mut wrong = Vec::new();
-    let documented = header(source);
-    for entry in &documented {
+    let header = Header::parse(source);
+    let mut wrong: Vec<String> = header.problems.iter().map(|problem| format!("{file}: {problem}")).collect();
+    for entry in &header.entries {
         if !module.entry_points.iter().any(|e| e.name == entry.name) {
             wrong.push(format!("{file}:{}: documents an entry `{}` that is not there", entry.line, entry.name));
         }
     }
     for (index, point) in module.entry_points.iter().enumerate() {
-        match documented.iter().filter(|e| e.name == point.name).collect::<Vec<_>>().as_slice() {
-            [entry] => check_entry(file, source, &module, &info, index, entry, &mut wrong),
+        match header.entries.iter().filter(|e| e.name == point.name).collect::<Vec<_>>().as_slice() {
+            [entry] => check_entry(file, &header, &module, &info, index, entry, &mut wrong),
             [] => wrong.push(format!("{file}: the header does not document the entry `{}` (a line `// {}  block …, grid = …`)", point.name, point.name)),
             [_, second, ..] => wrong.push(format!("{file}:{}: `{}` is documented twice", second.line, point.name)),
         }
@@ -135,20 +55,20 @@ fn check(file: &str, source: &str) -> Vec<String> {
     wrong
 }
 
-fn check_entry(file: &str, source: &str, module: &Module, info: &ModuleInfo, index: usize, entry: &Entry, wrong: &mut Vec<String>) {
+fn check_entry(file: &str, header: &Header, module: &Module, info: &ModuleInfo, index: usize, entry: &Entry, wrong: &mut Vec<String>) {
     let point = &module.entry_points[index];
     let mut say = |line: usize, what: String| wrong.push(format!("{file}:{line}: `{}`: {what}", entry.name));
 
     let threads: u32 = point.workgroup_size.iter().product();
-    match block(&entry.block, source) {
-        Some(documented) if documented == threads => {}
-        Some(documented) => say(entry.line, format!("block {documented}, but @workgroup_size is {:?}", point.workgroup_size)),
-        None => say(entry.line, format!("block `{}` is not a number, a constant or `(TILE / 4)²`", entry.block)),
+    match block(entry, header) {
+        Ok(documented) if documented == threads as u64 => {}
+        Ok(documented) => say(entry.line, format!("block {documented}, but @workgroup_size is {:?}", point.workgroup_size)),
+        Err(what) => say(entry.line, format!("block `{}` is not a number, a constant or `(TILE / 4)²`: {what}", entry.block)),
     }
     if threads > MAX_INVOCATIONS {
         say(entry.line, format!("{threads} threads, more than the {MAX_INVOCATIONS} that every adapter grants"));
     }
-    if !entry.grid {
+    if entry.grid.is_none() {
         say(entry.line, "says no `grid = …`".into());
     }
 
@@ -169,56 +89,49 @@ fn check_entry(file: &str, source: &str, module: &Module, info: &ModuleInfo, ind
     if bound.last().is_none_or(|v| v.space != AddressSpace::Uniform) {
         say(entry.line, "the last binding must be the uniform `dims`".into());
     }
-    if entry.bindings.len() != bound.len() {
+    let documented = entry.buffers.len() + entry.dims.iter().count();
+    if documented != bound.len() {
         let names: Vec<_> = bound.iter().filter_map(|v| v.name.as_deref()).collect();
-        say(entry.line, format!("documents {} bindings, but uses {}: {}", entry.bindings.len(), bound.len(), names.join(", ")));
+        say(entry.line, format!("documents {documented} bindings, but uses {}: {}", bound.len(), names.join(", ")));
         return;
     }
-    for (documented, variable) in entry.bindings.iter().zip(bound) {
-        let number = variable.binding.as_ref().map_or(u32::MAX, |b| b.binding);
+    let lines = entry.buffers.iter().map(|b| (b.line, b.number, b.name.as_str(), Some(b)));
+    let dims = entry.dims.iter().map(|(number, name)| (entry.line, *number, name.as_str(), None));
+    for ((line, documented_number, documented_name, buffer), variable) in lines.chain(dims).zip(bound) {
+        let number = variable.binding.as_ref().map_or(usize::MAX, |b| b.binding as usize);
         let name = variable.name.as_deref().unwrap_or_default();
-        let say = |what: String| format!("{file}:{}: `{}` binding {}: {what}", documented.line, entry.name, documented.number);
-        if documented.number != number {
+        let say = |what: String| format!("{file}:{line}: `{}` binding {documented_number}: {what}", entry.name);
+        if documented_number != number {
             wrong.push(say(format!("`{name}` has number {number}")));
         }
         // Entries of one file that number their buffers alike need other names for them: `b_dy` is the backward's `dy`.
         let own = name.split_once('_').map_or(name, |(_, rest)| rest);
-        if documented.name != name && documented.name != own {
-            wrong.push(say(format!("documented as `{}`, but the variable is `{name}`", documented.name)));
+        if documented_name != name && documented_name != own {
+            wrong.push(say(format!("documented as `{documented_name}`, but the variable is `{name}`")));
         }
-        let (uniform, writes) = match variable.space {
-            AddressSpace::Storage { access } => (false, access.contains(StorageAccess::STORE)),
-            _ => (true, false),
-        };
-        if uniform != (documented.dtype == "uniform") {
-            wrong.push(say(format!("`{name}` is {} uniform", if uniform { "a" } else { "no" })));
-            continue;
-        }
-        if uniform {
-            continue;
-        }
-        if !(documented.shape.starts_with('[') && documented.shape.contains(']')) {
-            wrong.push(say(format!("expected a shape like `[rows, C]` in the third column, found `{}`", documented.shape)));
-        }
-        let access = documented.access.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
-        let says_writes = match access {
-            "read" => Some(false),
-            "overwritten" | "accumulated" | "updated" | "in" | "scratch" => Some(true),
+        let writes = match variable.space {
+            AddressSpace::Storage { access } => Some(access.contains(StorageAccess::STORE)),
             _ => None,
         };
-        match says_writes {
-            None => wrong.push(say(format!("expected read, overwritten, accumulated, updated or in place, found `{}`", documented.access))),
+        let (Some(writes), Some(documented)) = (writes, buffer) else {
+            if writes.is_some() || buffer.is_some() {
+                wrong.push(say(format!("`{name}` is {} uniform", if writes.is_none() { "a" } else { "no" })));
+            }
+            continue;
+        };
+        match documented.access.map(Access::writes) {
+            None => wrong.push(say(format!("expected read, overwritten, accumulated, updated or in place, found `{}`", documented.words))),
             Some(says) if says != writes => {
-                wrong.push(say(format!("`{}`, but the variable is {}", documented.access, if writes { "read_write" } else { "read" })));
+                wrong.push(say(format!("`{}`, but the variable is {}", documented.words, if writes { "read_write" } else { "read" })));
             }
             Some(_) => {}
         }
         let kind = element(module, variable);
-        let kinds: Vec<Option<ScalarKind>> = documented.dtype.split('|').map(storage_kind).collect();
+        let kinds: Vec<Option<ScalarKind>> = documented.dtypes.iter().map(|dtype| storage_kind(dtype)).collect();
         if kinds.contains(&None) {
-            wrong.push(say(format!("unknown dtype `{}`", documented.dtype)));
+            wrong.push(say(format!("unknown dtype `{}`", documented.dtypes.join("|"))));
         } else if !kinds.contains(&kind) {
-            wrong.push(say(format!("documented as {}, but its elements are {kind:?}", documented.dtype)));
+            wrong.push(say(format!("documented as {}, but its elements are {kind:?}", documented.dtypes.join("|"))));
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Reports in a browser: nothing is fetched, nothing complains, pictures are there, text can be read, by eye, keyboard and ear.
 
 mod chromium;
+#[path = "chromium/readable.rs"]
+mod readable;
 
 use chromium::Chromium;
+use readable::is_readable;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use trimodal::report::page::{Card, Cell, Confusion, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
@@ -59,93 +62,8 @@ fn page() -> Page {
     page
 }
 
-/// Contrast of every piece of text with what is behind it (WCAG 2.2, 1.4.3): the worst one, and its text.
-const CONTRAST: &str = r#"(() => {
-  const rgba = s => { const c = (s.match(/[\d.]+/g) || []).map(Number); return c.length == 3 ? [...c, 1] : c; };
-  const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
-  const light = c => { const f = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; return 0.2126*f(c[0]) + 0.7152*f(c[1]) + 0.0722*f(c[2]); };
-  const ground = e => {
-    const layers = [];
-    for (; e; e = e.parentElement) layers.push(rgba(getComputedStyle(e).backgroundColor));
-    return layers.reverse().reduce((below, c) => c.length == 4 ? over(c, below) : below, [255, 255, 255, 1]);
-  };
-  let worst = [99, ''];
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walk.nextNode()) {
-    const e = walk.currentNode.parentElement;
-    if (!walk.currentNode.data.trim() || !e.getClientRects().length) continue;
-    const style = getComputedStyle(e), behind = ground(e);
-    const ink = over(rgba(e.closest('svg') ? style.fill : style.color), behind);
-    const [a, b] = [light(ink), light(behind)];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < worst[0]) worst = [ratio, walk.currentNode.data.trim()];
-  }
-  return worst;
-})()"#;
-
-/// The place in the document of what has the focus, and whether it can be seen.
-const FOCUSED: &str = r#"(() => {
-  const e = document.activeElement, box = e.getBoundingClientRect();
-  return [[...document.querySelectorAll('*')].indexOf(e), e.tagName, box.width > 0 && box.right > 0 && getComputedStyle(e).outlineStyle != 'none'];
-})()"#;
-
-/// What every page of ours must be, at the widths of a phone and of a desk, in light and in dark.
-fn is_readable(browser: &mut Chromium, file: &Path, name: &str) {
-    // `TRIMODAL_SCREENSHOTS=DIR` keeps what a person should look at.
-    let shots = std::env::var_os("TRIMODAL_SCREENSHOTS").map(PathBuf::from);
-    for (width, mobile) in [(390, true), (1280, false)] {
-        browser.resize(width, 844, mobile);
-        for scheme in ["light", "dark"] {
-            browser.prefer(scheme);
-            browser.open(&format!("file://{}", file.display()));
-            let broken = browser.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth || !i.alt).length");
-            assert_eq!(broken, 0, "pictures that are not there, or not described");
-            assert_eq!(browser.evaluate("document.documentElement.scrollWidth"), width, "the page itself must not scroll sideways");
-            let worst = browser.evaluate(CONTRAST);
-            assert!(worst[0].as_f64().unwrap() >= 4.5, "{name} at {width}, {scheme}: contrast {worst}");
-            let sounds = browser.evaluate(
-                "Promise.all([...document.querySelectorAll('audio')].map(a => new Promise(f => { \
-                 const t = setInterval(() => { if (a.readyState > 0 || a.error) { clearInterval(t); f(a.duration > 0); } }, 20); }))).then(all => all.every(x => x))",
-            );
-            assert_eq!(sounds, true, "sounds that cannot be played");
-            if let Some(shots) = &shots {
-                browser.screenshot(&shots.join(format!("{name}-{width}-{scheme}.png")));
-            }
-        }
-    }
-    let spoken = browser.spoken();
-    let of = |role: &str| spoken.iter().filter(|node| node.0 == role).collect::<Vec<_>>();
-    for landmark in ["banner", "main", "contentinfo"] {
-        assert_eq!(of(landmark).len(), 1, "one {landmark}: {spoken:?}");
-    }
-    // What has one section needs no table of contents.
-    let sections = browser.evaluate("document.querySelectorAll('section').length").as_u64().unwrap();
-    assert_eq!(of("navigation").len(), (sections > 1) as usize, "{sections} sections: {spoken:?}");
-    let levels: Vec<u64> = of("heading").iter().map(|node| node.2).collect();
-    assert!(levels[0] == 1 && levels.windows(2).all(|l| l[1] <= l[0] + 1 && l[1] > 1), "headings skip no level: {levels:?}");
-    for role in ["image", "img", "region", "link", "Audio", "table", "DisclosureTriangle", "heading"] {
-        assert!(of(role).iter().all(|node| !node.1.trim().is_empty()), "a {role} without a name");
-    }
-    assert!(of("image").len() + of("img").len() > 0 && !of("heading").is_empty());
-    // By keyboard: the first thing leads past the contents; then everything comes in the order of reading, and shows that it has the focus.
-    let (mut last, mut stops) = (-1, 0);
-    loop {
-        browser.press("Tab", 9);
-        let focused = browser.evaluate(FOCUSED);
-        let (place, tag) = (focused[0].as_i64().unwrap(), focused[1].as_str().unwrap());
-        if tag == "BODY" || tag == "HTML" || place < last {
-            break;
-        }
-        assert!(focused[2] == true, "{tag} does not show that it has the focus");
-        stops += (place > last) as usize;
-        last = place;
-        assert!(stops < 2000, "the focus is caught");
-    }
-    assert!(stops >= 5, "{stops} things can be reached by keyboard");
-    browser.evaluate("document.querySelector('.skip').focus()");
-    browser.press("Enter", 13);
-    assert_eq!(browser.evaluate("document.activeElement.id"), "main");
-    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+fn address(file: &Path) -> String {
+    format!("file://{}", file.display())
 }
 
 #[test]
@@ -154,7 +72,7 @@ fn a_page_with_one_of_everything_is_readable_on_a_phone_and_on_a_desk() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("page.html");
     page().write(&file).unwrap();
-    is_readable(&mut browser, &file, "page");
+    is_readable(&mut browser, &address(&file), "page", |_| ());
 }
 
 fn trimodal(arguments: &[&str]) -> Output {
@@ -246,7 +164,7 @@ fn a_run_gets_a_report_that_is_readable_and_says_everything() {
     assert_eq!(wrong.status.code(), Some(1), "{}", String::from_utf8_lossy(&wrong.stderr));
 
     let Some(mut browser) = Chromium::start(&[]) else { return };
-    is_readable(&mut browser, Path::new(&file), "run");
+    is_readable(&mut browser, &address(Path::new(&file)), "run", |_| ());
 }
 
 /// What `describe --explain` and `step --html` write.
@@ -260,8 +178,8 @@ fn where_words_come_from_and_one_step_are_readable_pages() {
     let [image, audio] = ["images/train-000000.png", "audio/train-000000.wav"].map(|name| format!("{data}/{name}"));
     good(&["describe", &run, "--image", &image, "--audio", &audio, "--max-tokens", "4", "--device", "cpu", "--explain", &why]);
     good(&["step", &run, &data, "--html", &step, "--device", "cpu"]);
-    is_readable(&mut browser, Path::new(&why), "explain");
-    is_readable(&mut browser, Path::new(&step), "step");
+    is_readable(&mut browser, &address(Path::new(&why)), "explain", |_| ());
+    is_readable(&mut browser, &address(Path::new(&step)), "step", |_| ());
     // Every kernel of the step stands there with its place.
     let places = browser.evaluate("[...document.querySelectorAll('.items code:last-child')].filter(c => /\\.(rs|cu|wgsl):\\d+/.test(c.textContent)).length");
     let items = browser.evaluate("document.querySelectorAll('.items li').length");

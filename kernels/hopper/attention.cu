@@ -15,7 +15,7 @@
 // Not measured yet: no Hopper GPU was within reach when this was written.
 //
 // forward_wgmma       block 384, 128 rows of one head per block, dynamic shared memory d64 82,048, d128 163,968 bytes,
-//                     grid = ceil(Nq / 128) · H
+//                     grid = ceil(Nq / 128) · H: o and lse
 //   0  q           [Nq, H, d]        bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   1  k           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   2  v           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
@@ -24,7 +24,7 @@
 //   5  lse         [Nq, H]           f32   overwritten (backward needs it)
 //   6  dims        by value
 // forward_overlapped  block 512 or 384, ROWS = 192 (d64: three warp groups) or 128 (d128: two) rows of one head per block,
-//                     dynamic shared memory d64 90,240, d128 163,968 bytes, grid = ceil(Nq / ROWS) · H
+//                     dynamic shared memory d64 90,240, d128 163,968 bytes, grid = ceil(Nq / ROWS) · H, ROWS = 192 (d64) or 128 (d128): o and lse
 //   0  q           [Nq, H, d]        bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   1  k           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   2  v           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
@@ -35,8 +35,8 @@
 //
 // Every map is of the tensor as it lies, sizes { d, heads, rows }, box { 64, 1, 64 }: 64 rows and 64 elements of one head.
 // d64 and d128 are compiled sizes: the launcher takes the smallest D ≥ d, TMA brings zeros for the rest.
-// Limits: d a multiple of 8, d ≤ D, H a multiple of Hkv, scale ≥ 0, every tensor at 16 bytes. P is rounded to bf16 before the second
-// product; all sums and the softmax are f32, in a fixed order.
+// Limits: d a multiple of 8, d ≤ D, H a multiple of Hkv, scale ≥ 0, every tensor at 16 bytes.
+// Precision: sums and softmax are f32, in a fixed order, the same bits on every run; exp is ex2.approx. P is rounded to bf16 before the second product.
 // FLOPs: 4 · d per pair of a row and a key that it sees, per head. Traffic: q, o once, k and v once per block of rows, mostly from L2.
 
 #include "hopper.cuh"

@@ -6,7 +6,7 @@
 //
 // Order: `delta` of the portable ../attention_backward.cu (one pass over o and do, bound by memory), then dkv and dq_rows in any order.
 //
-// dkv      block 384, 128 keys of one KV head per block, dynamic shared memory d64 67,648, d128 133,184 bytes, grid = ceil(Nk / 128) · Hkv
+// dkv      block 384, 128 keys of one KV head per block, dynamic shared memory d64 67,648, d128 133,184 bytes, grid = ceil(Nk / 128) · Hkv: dk and dv
 //   0  q           [Nq, H, d]        bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   1  k           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   2  v           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
@@ -18,7 +18,7 @@
 //   8  visible     [Nq, 2]           i32   read
 //   9  visible_by  [Nk, 2]           i32   read: rows that may see a key (visible decides which of them do)
 //   10  dims       by value
-// dq_rows  block 384, 128 rows of one head per block, dynamic shared memory d64 98,368, d128 196,672 bytes, grid = ceil(Nq / 128) · H
+// dq_rows  block 384, 128 rows of one head per block, dynamic shared memory d64 98,368, d128 196,672 bytes, grid = ceil(Nq / 128) · H: dq
 //   0  q           [Nq, H, d]        bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   1  k           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
 //   2  v           [Nk, Hkv, d]      bf16  read through TMA, box 64 × 1 × 64, 128-byte swizzle
@@ -39,8 +39,8 @@
 // Not measured yet: no Hopper GPU was within reach when this was written.
 //
 // d64 and d128 are compiled sizes: the launcher takes the smallest D ≥ d, TMA brings zeros for the rest.
-// Limits: d a multiple of 8, d ≤ D, H a multiple of Hkv, every tensor at 16 bytes. p and ds are rounded to bf16 before the products
-// that sum them; sums are f32 and in a fixed order.
+// Limits: d a multiple of 8, d ≤ D, H a multiple of Hkv, every tensor at 16 bytes.
+// Precision: sums are f32, in a fixed order, the same bits on every run; exp is ex2.approx. p and ds are rounded to bf16 before the products.
 // FLOPs: dkv 8 · d and dq_rows 6 · d per pair of a row and a key that it sees, per head.
 
 #include "hopper.cuh"

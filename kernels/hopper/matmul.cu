@@ -19,42 +19,42 @@
 //                     in while this one's results go out. Two blocks are a cluster, share a tile of B, and fetch half of it each.
 // Not measured yet: no Hopper GPU was within reach when this was written.
 //
-// wgmma              block 256, 128 × 128 of C, dynamic shared memory 131,136 bytes, grid = ceil(M / 128) · ceil(N / 128)
+// wgmma              block 256, 128 × 128 of C, dynamic shared memory 131,136 bytes, grid = ceil(M / 128) · ceil(N / 128): C
 //   0  a         [M, K]  bf16      read through TMA (_tn: [K, M]), box 64 × 64, 128-byte swizzle
 //   1  b         [N, K]  bf16      read through TMA (_nn, _tn: [K, N]), box 64 × 64, 128-byte swizzle
-//   2  bias      [N]     f32|bf16  read (only if flags & 1)
-//   3  residual  [M, N]  f32|bf16  read (only if flags & 2)
-//   4  c         [M, N]  f32|bf16  overwritten (accumulated if flags & 4)
+//   2  bias      [N]     f32|bf16  read (only if flags & 1; _bf16_bf16: bf16)
+//   3  residual  [M, N]  f32|bf16  read (only if flags & 2; _bf16_bf16: bf16)
+//   4  c         [M, N]  f32|bf16  overwritten (accumulated if flags & 4; _bf16_bf16: bf16)
 //   5  dims      by value
-// specialised        block 384, 128 × 256 of C at a time, dynamic shared memory 229,504 bytes, grid = any number, best min(tiles, multiprocessors)
+// specialised        block 384, 128 × 256 of C, dynamic shared memory 229,504 bytes, grid = min(ceil(M / 128) · ceil(N / 256), multiprocessors), or any: C
 //   0  a         [M, K]  bf16      read through TMA (_tn: [K, M]), box 64 × 64, 128-byte swizzle
 //   1  b         [N, K]  bf16      read through TMA (_nn, _tn: [K, N]), box 64 × 64, 128-byte swizzle
-//   2  c         [M, N]  f32|bf16  written through TMA (f32: added to if flags & 4), box 64 rows × 128 bytes, 128-byte swizzle
-//   3  bias      [N]     f32|bf16  read (only if flags & 1)
-//   4  residual  [M, N]  f32|bf16  read (only if flags & 2)
-//   5  before    [M, N]  f32|bf16  read (only if flags & 4 and bf16: it is c itself)
+//   2  c         [M, N]  f32|bf16  written through TMA (added to if flags & 4 and not bf16; _bf16_bf16: bf16), box 64 rows × 128 bytes, 128-byte swizzle
+//   3  bias      [N]     f32|bf16  read (only if flags & 1; _bf16_bf16: bf16)
+//   4  residual  [M, N]  f32|bf16  read (only if flags & 2; _bf16_bf16: bf16)
+//   5  before    [M, N]  f32|bf16  read (only if flags & 4 and bf16: it is c itself; _bf16_bf16: bf16)
 //   6  dims      by value
-// specialised_small  block 384, 128 × 128 of C at a time, dynamic shared memory 229,504 bytes, grid = any number, best min(tiles, multiprocessors)
+// specialised_small  block 384, 128 × 128 of C, dynamic shared memory 229,504 bytes, grid = min(ceil(M / 128) · ceil(N / 128), multiprocessors), or any: C
 //   0  a         [M, K]  bf16      read through TMA (_tn: [K, M]), box 64 × 64, 128-byte swizzle
 //   1  b         [N, K]  bf16      read through TMA (_nn, _tn: [K, N]), box 64 × 64, 128-byte swizzle
-//   2  c         [M, N]  f32|bf16  written through TMA (f32: added to if flags & 4), box 64 rows × 128 bytes, 128-byte swizzle
-//   3  bias      [N]     f32|bf16  read (only if flags & 1)
-//   4  residual  [M, N]  f32|bf16  read (only if flags & 2)
-//   5  before    [M, N]  f32|bf16  read (only if flags & 4 and bf16: it is c itself)
+//   2  c         [M, N]  f32|bf16  written through TMA (added to if flags & 4 and not bf16; _bf16_bf16: bf16), box 64 rows × 128 bytes, 128-byte swizzle
+//   3  bias      [N]     f32|bf16  read (only if flags & 1; _bf16_bf16: bf16)
+//   4  residual  [M, N]  f32|bf16  read (only if flags & 2; _bf16_bf16: bf16)
+//   5  before    [M, N]  f32|bf16  read (only if flags & 4 and bf16: it is c itself; _bf16_bf16: bf16)
 //   6  dims      by value
 // persistent         block 384, cluster of 2, 256 × 256 of C at a time per cluster, dynamic shared memory 229,504 bytes,
-//                    grid = any multiple of 2, best 2 · min(tiles, multiprocessors / 2)
+//                    grid = 2 · min(ceil(M / 256) · ceil(N / 256), max(multiprocessors / 2, 1)), or any multiple of 2: C
 //   0  a         [M, K]  bf16      read through TMA (_tn: [K, M]), box 64 × 64, 128-byte swizzle
 //   1  b         [N, K]  bf16      read through TMA (_nn, _tn: [K, N]), box 64 × 64, 128-byte swizzle
-//   2  c         [M, N]  f32|bf16  written through TMA (f32: added to if flags & 4), box 64 rows × 128 bytes, 128-byte swizzle
-//   3  bias      [N]     f32|bf16  read (only if flags & 1)
-//   4  residual  [M, N]  f32|bf16  read (only if flags & 2)
-//   5  before    [M, N]  f32|bf16  read (only if flags & 4 and bf16: it is c itself)
+//   2  c         [M, N]  f32|bf16  written through TMA (added to if flags & 4 and not bf16; _bf16_bf16: bf16), box 64 rows × 128 bytes, 128-byte swizzle
+//   3  bias      [N]     f32|bf16  read (only if flags & 1; _bf16_bf16: bf16)
+//   4  residual  [M, N]  f32|bf16  read (only if flags & 2; _bf16_bf16: bf16)
+//   5  before    [M, N]  f32|bf16  read (only if flags & 4 and bf16: it is c itself; _bf16_bf16: bf16)
 //   6  dims      by value
-//
+// Precision: f32 sums in a fixed order, the same bits on every run; bf16 is rounded once, when it is stored.
 // Limits: M, N, K ≥ 1, every matrix < 2³¹ elements, at 16 bytes, with rows of a multiple of 16 bytes (what TMA asks for: others take
 // the portable rungs). No sizes beyond that: TMA fills what lies outside with zeros, and does not write there. Every element of C
-// is computed by one warp group in one order: the same bits on every run.
+// is computed by one warp group.
 // 2 · M · N · K operations. A cluster of `persistent` reads 2 · 256 · K elements for 2 · 256² · K operations: 128 per byte from L2.
 
 #include "hopper.cuh"

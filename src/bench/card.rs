@@ -35,7 +35,7 @@ pub struct Card {
 /// A device. What the platform does not tell is absent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct About {
-    /// `cpu`, `wgpu` or `cuda`.
+    /// `cpu`, `wgpu` or `cuda`; `webgpu` in a card of the page that `trimodal web` serves.
     pub kind: String,
     /// Its name, as the driver or the system gives it.
     pub name: String,

@@ -5,16 +5,19 @@
 //! inside what the kernel sees as the buffer: reading or writing past the end shows. A NaN or infinity where the oracle has
 //! none fails, whatever the allowance.
 
+mod oracle;
 mod training;
 
+pub(crate) use oracle::judges;
 pub use training::{drawn_batch, drawn_sequence, repeat_training};
 
 use crate::device::{Device, Gpu};
 use crate::error::Result;
-use crate::ops::case::{Case, Compare, GradientCase, Kind, Operand, Output, Run};
+use crate::ops::case::{Case, GradientCase, Operand};
 use crate::ops::{OPS, Op};
 use crate::tensor::{DType, Tensor};
 use half::{bf16, f16};
+use oracle::{Judge, on_host};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -36,31 +39,20 @@ pub type Failure = String;
 /// Runs one case on a device, with activations and weights of dtype `activation` (f32, or bf16 where the device has it), and
 /// compares it with the oracle.
 pub fn run_case(case: &Case, device: &Device, activation: DType) -> std::result::Result<Outcome, Failure> {
-    let say = |what: &str| {
-        let what = what.to_string();
-        move |e: crate::Error| format!("{what}: {e}")
-    };
-    let plain = case.naive.as_ref().unwrap_or(&case.run);
-    let expected = on_host(case, plain, DType::F64, activation).map_err(say("the oracle"))?;
-    let same_precision = case.naive_mixed.as_ref().filter(|_| activation == DType::Bf16).or(case.naive.as_ref());
-    let naive = match (case.compare, same_precision) {
-        (Compare::Reduction(_), Some(naive)) => Some(on_host(case, naive, DType::F32, activation).map_err(say("the plain loops in f32"))?),
-        _ => None,
-    };
+    let judges = judges(case, activation)?;
     let found = on_device(case, device, activation)?;
     let mut worst = 0.0f64;
-    for (index, output) in case.outputs.iter().enumerate().filter(|(_, o)| !o.scratch) {
-        let naive = naive.as_ref().map(|n| n[index].as_slice());
-        let error =
-            compare(&output.before, activation, case.compare, &expected[index], naive, &found[index]).map_err(|e| format!("{}{e}", output.before.name))?;
-        worst = worst.max(error);
+    for ((output, judge), found) in case.outputs.iter().zip(&judges).zip(&found) {
+        let Some(judge) = judge else { continue };
+        worst = worst.max(judge.compare(found).map_err(|e| format!("{}{e}", output.before.name))?);
     }
     // The CPU code in f64 is what the rest of the crate calls the oracle: hold it to the plain loops as well.
     if matches!(device, Device::Cpu) && case.naive.is_some() {
-        let fast = on_host(case, &case.run, DType::F64, activation).map_err(say("the CPU code in f64"))?;
-        for (index, output) in case.outputs.iter().enumerate().filter(|(_, o)| !o.scratch) {
-            let scale = expected[index].iter().fold(0.0f64, |m, e| m.max(e.abs()));
-            for (i, (f, e)) in fast[index].iter().zip(&expected[index]).enumerate() {
+        let fast = on_host(case, &case.run, DType::F64, activation).map_err(|e| format!("the CPU code in f64: {e}"))?;
+        for ((output, judge), fast) in case.outputs.iter().zip(&judges).zip(&fast) {
+            let Some(Judge { expected, .. }) = judge else { continue };
+            let scale = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
+            for (i, (f, e)) in fast.iter().zip(expected).enumerate() {
                 let error = (f - e).abs();
                 if !(error <= 1e-11 * scale.max(1e-30)) {
                     return Err(format!("{}[{i}] in f64: expected {e}, found {f}", output.before.name));
@@ -83,23 +75,6 @@ pub fn run_repeatedly(case: &Case, device: &Device, activation: DType, times: us
         }
     }
     Ok(())
-}
-
-/// The outputs of a run on the CPU in one precision, as f64: bf16 operands become `real`, with the values that they have where
-/// activations are `activation`; so do outputs, but not in the oracle, which is never rounded.
-fn on_host(case: &Case, run: &Run, real: DType, activation: DType) -> Result<Vec<Vec<f64>>> {
-    let make = |operand: &Operand| {
-        let dtype = if operand.kind == Kind::Bf16 { real } else { operand.kind.dtype(real) };
-        Tensor::from_f64(&Device::Cpu, operand.shape, dtype, &operand.rounded(activation).values)
-    };
-    let inputs = case.inputs.iter().map(make).collect::<Result<Vec<_>>>()?;
-    let mut outputs = case.outputs.iter().map(|o| make(&o.before)).collect::<Result<Vec<_>>>()?;
-    run(&inputs, &mut outputs)?;
-    let values = |(tensor, output): (&Tensor, &Output)| {
-        let values = tensor.read_f64()?;
-        Ok(if real == DType::F64 { values } else { Operand { values: values.into(), ..output.before.clone() }.rounded(activation).values.to_vec() })
-    };
-    outputs.iter().zip(&case.outputs).map(values).collect()
 }
 
 /// The outputs of the public call on a device, after looking at the redzones.
@@ -155,63 +130,6 @@ fn guarded(operand: &Operand, device: &Device, activation: DType) -> Result<Tens
         DType::U8 => fill(&mut tensor, values.map(|&x| x as u8))?,
     }
     Ok(tensor)
-}
-
-/// The distance from |x| to the next larger value of a dtype.
-fn ulp(x: f64, dtype: DType) -> f64 {
-    let mantissa = match dtype {
-        DType::F32 | DType::F64 => 23,
-        DType::Bf16 => 7,
-        DType::F16 => 10,
-        DType::I32 | DType::U8 => return 0.0,
-    };
-    let x = x.abs().max(f32::MIN_POSITIVE as f64);
-    2f64.powi(x.log2().floor() as i32 - mantissa)
-}
-
-/// The largest error over its allowance, or the first element that is outside it.
-fn compare(output: &Operand, activation: DType, compare: Compare, expected: &[f64], naive: Option<&[f64]>, found: &[f64]) -> std::result::Result<f64, Failure> {
-    if found.len() != expected.len() {
-        return Err(format!(": expected {} elements, found {}", expected.len(), found.len()));
-    }
-    if let Some(i) = expected.iter().position(|e| !e.is_finite()) {
-        return Err(format!("[{i}]: the oracle itself gives {}: the case is wrong", expected[i]));
-    }
-    let dtype = output.kind.dtype(activation);
-    let became_bf16 = output.kind == Kind::Mixed && dtype == DType::Bf16;
-    let largest = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
-    let integer = matches!(dtype, DType::I32 | DType::U8);
-    let allowance = |e: f64| match compare {
-        _ if integer => 0.0,
-        Compare::Exact => 0.0,
-        Compare::Ulp(_) if became_bf16 => ulp(e, dtype),
-        Compare::Ulp(n) => n * ulp(e, dtype),
-        Compare::Reduction(more) => {
-            let naive_error = naive.map_or(0.0, |naive| naive.iter().zip(expected).fold(0.0f64, |m, (n, e)| m.max((n - e).abs())));
-            // What is approximated is so in f32, whatever the result is rounded to.
-            2.0 * naive_error + ulp(largest, dtype) + more * ulp(largest, if became_bf16 { DType::F32 } else { dtype })
-        }
-    };
-    let fixed = match compare {
-        Compare::Reduction(_) if !integer => Some(allowance(0.0)), // the same for every element
-        _ => None,
-    };
-    let mut worst = 0.0f64;
-    for (i, (&e, &f)) in expected.iter().zip(found).enumerate() {
-        // "The same bits" are those of the oracle's value rounded once.
-        let e = if became_bf16 && compare == Compare::Exact { bf16::from_f64(e).to_f64() } else { e };
-        let error = (f - e).abs();
-        let allowed = fixed.unwrap_or_else(|| allowance(e));
-        // Written so that a NaN fails.
-        let within = error <= allowed;
-        if !within || !f.is_finite() {
-            return Err(format!("[{i}]: expected {e:e}, found {f:e}: error {error:.3e}, allowed {allowed:.3e}"));
-        }
-        if error > 0.0 {
-            worst = worst.max(error / allowed);
-        }
-    }
-    Ok(worst)
 }
 
 /// Compares a backward pass with central differences of its forward pass, element by element, in f64 on the CPU:
@@ -395,7 +313,7 @@ pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progres
 }
 
 /// The dtypes of activations and weights that a case runs with on a device.
-fn precisions(case: &Case, device: &Device) -> impl Iterator<Item = DType> {
+pub(crate) fn precisions(case: &Case, device: &Device) -> impl Iterator<Item = DType> {
     (!case.only_mixed).then_some(DType::F32).into_iter().chain((device.has_bf16() && case.is_mixed()).then_some(DType::Bf16))
 }
 
@@ -479,24 +397,10 @@ pub(crate) fn assert_drawn<S: proptest::strategy::Strategy>(draws: u32, shapes: 
 mod tests {
     use super::*;
 
-    /// The comparator itself: what must fail does.
-    #[test]
-    fn nan_infinity_and_length_always_fail() {
-        let output = Operand::new("y", [2], Kind::Real, vec![0.0; 2]);
-        let huge = Compare::Ulp(1e300);
-        assert!(compare(&output, DType::F32, huge, &[1.0, 2.0], None, &[1.0, 2.0]).is_ok());
-        assert!(compare(&output, DType::F32, huge, &[1.0, 2.0], None, &[1.0, f64::NAN]).is_err());
-        assert!(compare(&output, DType::F32, huge, &[1.0, 2.0], None, &[1.0, f64::INFINITY]).is_err());
-        assert!(compare(&output, DType::F32, huge, &[1.0, 2.0], None, &[1.0]).is_err());
-        assert!(compare(&output, DType::F32, huge, &[1.0, f64::NAN], None, &[1.0, f64::NAN]).is_err());
-        assert!(compare(&output, DType::F32, Compare::Exact, &[1.0, 2.0], None, &[1.0, 2.0000001]).is_err());
-        assert!(compare(&output, DType::F32, Compare::Reduction(0.0), &[1.0, 2.0], Some(&[1.0, 2.0]), &[1.0, 2.00001]).is_err());
-    }
-
     /// One wrong element, a write past the end, an element left out: each is caught.
     #[test]
     fn seeded_faults_are_caught() {
-        use crate::ops::case::{Case, Output};
+        use crate::ops::case::{Case, Compare, Kind, Output};
         let case = |fault: fn(&mut Vec<f32>)| {
             Case::new(
                 "forward",

@@ -11,6 +11,7 @@ mod dump;
 mod emulate;
 mod eval;
 mod experiment;
+mod golden;
 mod learn;
 mod live;
 mod meadow;
@@ -20,6 +21,8 @@ mod step;
 mod terminal;
 mod trace;
 mod train;
+mod vendor;
+mod web;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
@@ -37,6 +40,9 @@ Where to start:
   trimodal experiment fusion         is it better to learn to see and hear from the start?
   trimodal learn                     how training works, kernel by kernel, with exercises
   trimodal trace                     one training step, launch by launch
+  trimodal vendor rms_norm --to DIR  take one kernel home, with its contract and a self-test
+  trimodal web                       the kernels in your browser: self-test, benchmark
+  trimodal golden vectors            inputs and expected outputs of every kernel, to test a copy with
 
 With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal train my-data --out my-model
@@ -45,6 +51,7 @@ With data of your own, a folder with pictures, sounds and a metadata.jsonl:
   trimodal describe my-model --image cat.jpg --audio purr.wav
   trimodal step my-model my-data     one sample walked through one training step, number by number
   trimodal probe my-model --image cat.jpg --word cat
+  trimodal web my-model              describe what you drop on a page
 
 `trimodal help COMMAND` says more about each.";
 
@@ -72,10 +79,13 @@ enum Command {
     Bench(bench::Bench),
     Emulate(emulate::Emulate),
     Experiment(experiment::Experiment),
+    Golden(golden::Golden),
     Trace(trace::TraceCommand),
     Step(step::Step),
     Dump(dump::Dump),
     Learn(learn::Learn),
+    Vendor(vendor::Vendor),
+    Web(web::Web),
 }
 
 /// Which device computes.
@@ -164,10 +174,13 @@ pub fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Emulate(command) => command.run(),
         Command::Experiment(command) => command.run(),
+        Command::Golden(command) => command.run(),
         Command::Trace(command) => command.run(),
         Command::Step(command) => command.run(),
         Command::Dump(command) => command.run(),
         Command::Learn(command) => command.run(),
+        Command::Vendor(command) => command.run(),
+        Command::Web(command) => command.run(),
     };
     match outcome {
         Ok(code) => code,

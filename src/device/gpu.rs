@@ -1,10 +1,11 @@
-//! The three kinds of machine that run our kernels: real ones through wgpu or CUDA, and the PTX emulator.
+//! The kinds of machine that run our kernels: real ones through wgpu or CUDA, and the PTX emulator; and one that only writes down what
+//! it would run.
 
 #[cfg(feature = "cuda")]
 use super::cuda;
 #[cfg(feature = "wgpu")]
 use super::wgpu;
-use super::{Buffer, Hopper, Language, Launch, emulator};
+use super::{Buffer, Hopper, Language, Launch, dry, emulator};
 use crate::error::Result;
 use crate::tensor::DType;
 use crate::trace;
@@ -22,6 +23,9 @@ pub enum Gpu {
     Cuda(Arc<cuda::Context>),
     /// The same PTX on the CPU, slowly, with every memory access checked.
     Emulator(Arc<emulator::Machine>),
+    /// Nothing runs: launches are written down for whoever replays them elsewhere ([`crate::golden`]).
+    #[doc(hidden)]
+    Dry(Arc<dry::Recorder>),
 }
 
 impl Gpu {
@@ -33,6 +37,7 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             Gpu::Cuda(_) => Language::Ptx,
             Gpu::Emulator(_) => Language::Ptx,
+            Gpu::Dry(recorder) => recorder.language(),
         }
     }
 
@@ -52,6 +57,7 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.launch(launch),
             Gpu::Emulator(machine) => machine.launch(launch),
+            Gpu::Dry(recorder) => recorder.launch(launch, None),
         })
     }
 
@@ -66,6 +72,7 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.launch_hopper(launch, hopper),
             Gpu::Emulator(machine) => machine.launch_hopper(launch, hopper),
+            Gpu::Dry(recorder) => recorder.launch(launch, Some(hopper)),
         })
     }
 
@@ -77,6 +84,7 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.capability() == 90,
             Gpu::Emulator(_) => true,
+            Gpu::Dry(recorder) => recorder.language() == Language::Ptx,
         }
     }
 
@@ -87,7 +95,7 @@ impl Gpu {
             Gpu::Wgpu(_) => 1, // it does not tell
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.multiprocessors(),
-            Gpu::Emulator(_) => 4, // enough that tiles are shared out, few enough that a block gets several
+            Gpu::Emulator(_) | Gpu::Dry(_) => 4, // enough that tiles are shared out, few enough that a block gets several
         }
     }
 
@@ -98,7 +106,7 @@ impl Gpu {
             Gpu::Wgpu(context) => context.synchronize(),
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.synchronize(),
-            Gpu::Emulator(_) => Ok(()), // a launch returns when it has run
+            Gpu::Emulator(_) | Gpu::Dry(_) => Ok(()), // a launch returns when it has run
         }
     }
 
@@ -109,7 +117,7 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             (Gpu::Cuda(a), Gpu::Cuda(b)) => Arc::ptr_eq(a, b),
             (Gpu::Emulator(a), Gpu::Emulator(b)) => Arc::ptr_eq(a, b),
-            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            (Gpu::Dry(a), Gpu::Dry(b)) => Arc::ptr_eq(a, b),
             _ => false, // of different kinds
         }
     }
@@ -124,6 +132,7 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => Ok(Buffer::Cuda(context.allocate(elements, dtype)?)),
             Gpu::Emulator(machine) => Ok(Buffer::Emulator(machine.allocate(elements, dtype)?)),
+            Gpu::Dry(_) => Ok(Buffer::Dry(dry::DryBuffer::zeros(elements, dtype)?)),
         }
     }
 
@@ -135,6 +144,7 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             Gpu::Cuda(_) => 48 << 10,
             Gpu::Emulator(_) => 48 << 10,
+            Gpu::Dry(recorder) => recorder.shared_bytes(),
         }
     }
 }
@@ -147,6 +157,7 @@ impl fmt::Display for Gpu {
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => write!(f, "cuda ({})", context.name()),
             Gpu::Emulator(_) => f.write_str("emulator (PTX on the CPU)"),
+            Gpu::Dry(_) => f.write_str("a recorder of launches"),
         }
     }
 }

@@ -1,18 +1,20 @@
 //! Where tensors live and kernels run.
 //!
-//! [`Device`] is a closed enum: the CPU, or a [`Gpu`] of one of three kinds. Operations `match` on it without a wildcard, so
+//! [`Device`] is a closed enum: the CPU, or a [`Gpu`] of one of four kinds. Operations `match` on it without a wildcard, so
 //! that a device that an operation does not serve does not compile. A GPU takes a [`Launch`]: the WGSL and the CUDA twin of a
 //! kernel have the same entries, buffers and `Dims`, and the emulator takes what CUDA takes.
 
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod dry;
 pub mod emulator;
 mod gpu;
 mod launch;
 pub mod ptx;
 #[doc(hidden)]
 pub mod ration;
+pub mod shader;
 mod tensor_map;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
@@ -45,6 +47,7 @@ pub(crate) enum Buffer {
     #[cfg(feature = "cuda")]
     Cuda(cuda::CudaBuffer),
     Emulator(emulator::EmulatorBuffer),
+    Dry(dry::DryBuffer),
 }
 
 /// Launches that were recorded, to be launched again as one. See [`Device::record`].
@@ -214,6 +217,7 @@ impl Device {
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => buffer.upload(bytes),
             Buffer::Emulator(buffer) => buffer.upload(bytes),
+            Buffer::Dry(buffer) => buffer.upload(bytes),
         }
     }
 
@@ -231,6 +235,7 @@ impl Device {
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => buffer.download(bytes),
             Buffer::Emulator(buffer) => buffer.download(bytes),
+            Buffer::Dry(buffer) => buffer.download(bytes),
         }
     }
 
@@ -245,6 +250,7 @@ impl Device {
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => buffer.clear(),
             Buffer::Emulator(buffer) => buffer.clear(),
+            Buffer::Dry(buffer) => buffer.clear(),
         }
     }
 
@@ -259,6 +265,7 @@ impl Device {
             #[cfg(feature = "cuda")]
             (Buffer::Cuda(from), Buffer::Cuda(to)) => to.copy_from(from, bytes),
             (Buffer::Emulator(from), Buffer::Emulator(to)) => to.copy_from(from, bytes),
+            (Buffer::Dry(from), Buffer::Dry(to)) => to.copy_from(from, bytes),
             _ => Err(Error::mismatch("copy", "from", "a tensor on the same device", "one on another device")),
         }
     }

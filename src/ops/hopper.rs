@@ -17,7 +17,7 @@ pub(super) fn takes(gpu: &Gpu, op: &'static str, test: impl FnOnce(&Device) -> R
         Gpu::Wgpu(_) => false,
         #[cfg(feature = "cuda")]
         Gpu::Cuda(context) => gpu.has_hopper() && context.trusts(op, || test(&Device::Gpu(gpu.clone()))),
-        Gpu::Emulator(_) => false,
+        Gpu::Emulator(_) | Gpu::Dry(_) => false,
     }
 }
 

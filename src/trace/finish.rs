@@ -3,8 +3,9 @@
 use super::clock::Clock;
 use super::hooks::{RawCall, RawLaunch, RawOperand, Recorder};
 use super::{Access, Kind, Operand, Phase, Span, Trace, live, source};
-use crate::device::ptx::{self, Compiled, Contract};
+use crate::device::ptx::{self, Compiled};
 use crate::device::{Device, Language};
+use crate::manifest::{self, Header};
 use std::collections::HashMap;
 
 /// Puts together what was recorded; `times` are begin and length of every span.
@@ -154,7 +155,7 @@ fn is_parameter(name: &str) -> bool {
 
 /// The headers of the kernel files, read once.
 #[derive(Default)]
-struct Headers(HashMap<&'static str, Option<Contract>>);
+struct Headers(HashMap<&'static str, Option<Header>>);
 
 impl Headers {
     /// The names and operands of a launch: names, shapes and accesses from the header of its file; what its call says of a tensor
@@ -167,7 +168,7 @@ impl Headers {
         let values = contract.map(|c| c.values(&launch.dims)).unwrap_or_default();
         let documented = match language {
             Language::Ptx => contract,
-            Language::Wgsl => self.0.entry(stem).or_insert_with(|| source::wgsl(stem).map(Contract::parse)).as_ref(),
+            Language::Wgsl => self.0.entry(stem).or_insert_with(|| source::wgsl(stem).map(Header::parse)).as_ref(),
         };
         let buffers = documented.and_then(|c| c.entry(entry)).map_or(&[][..], |e| &e.buffers);
         let (mut names, mut operands) = (Vec::new(), Vec::new());
@@ -176,8 +177,8 @@ impl Headers {
             let buffer = buffers.get(i);
             let mut operand = tensor.clone();
             if let Some(buffer) = buffer {
-                operand.access = access(&buffer.access);
-                let elements = buffer.elements(&values).ok().flatten().map(|n| n as usize);
+                operand.access = access(buffer.access);
+                let elements = buffer.elements(&values).ok().map(|n| n as usize);
                 operand.elements = elements.unwrap_or(operand.elements).min(operand.elements);
             }
             if let Some(said) = call.and_then(|c| c.work.operands.iter().rfind(|o| o.id == tensor.id)) {
@@ -196,11 +197,11 @@ impl Headers {
     }
 }
 
-/// What a header's words say happens to a buffer.
-fn access(words: &str) -> Access {
-    match words.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default() {
-        "overwritten" | "scratch" => Access::Write,
-        "accumulated" | "updated" | "in" => Access::Update,
-        _ => Access::Read,
+/// What a header says happens to a buffer, as traffic.
+fn access(said: Option<manifest::Access>) -> Access {
+    match said {
+        Some(manifest::Access::Overwrite) => Access::Write,
+        Some(manifest::Access::Accumulate | manifest::Access::Update) => Access::Update,
+        Some(manifest::Access::Read) | None => Access::Read,
     }
 }

@@ -24,21 +24,31 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
+    /// The model folder that `path` names: itself, or the latest checkpoint of a run.
+    ///
+    /// # Errors
+    /// [`Error::File`] where there is no such folder, nothing of a model in it, or something of another version; where a run names a
+    /// checkpoint that is not there.
+    pub fn locate(path: &Path) -> Result<PathBuf> {
+        if !path.is_dir() {
+            return Err(Error::file(path, "there is no such folder; a model is a folder with config.json, as `trimodal train` writes it"));
+        }
+        let is_model = |path: &Path| path.join("config.json").exists();
+        let path = if is_model(path) || !checkpoint::is_run(path) { path.to_path_buf() } else { checkpoint::latest(path)? };
+        if !is_model(&path) {
+            return Err(Error::file(path, "no model: expected config.json, or a run (folders step-…, and `latest`), as `trimodal train` writes them"));
+        }
+        checkpoint::expect_version(&path)?;
+        Ok(path)
+    }
+
     /// Reads a model in `dtype` (f32, or f64 on the CPU) onto a device. `path` is a model folder, or a run, whose latest checkpoint
     /// is then taken.
     ///
     /// # Errors
     /// The file that is missing, damaged, or does not fit `config.json`, with the tensor's name.
     pub fn open(path: &Path, device: &Device, dtype: DType) -> Result<Self> {
-        if !path.is_dir() {
-            return Err(Error::file(path, "there is no such folder; a model is a folder with config.json, as `trimodal train` writes it"));
-        }
-        let latest = if path.join("config.json").exists() || !checkpoint::is_run(path) { None } else { Some(checkpoint::latest(path)?) };
-        let path = latest.as_deref().unwrap_or(path);
-        if !path.join("config.json").exists() {
-            return Err(Error::file(path, "no model: expected config.json, or a run (folders step-…, and `latest`), as `trimodal train` writes them"));
-        }
-        checkpoint::expect_version(path)?;
+        let path = &Self::locate(path)?;
         let config = Config::load(&path.join("config.json"))?;
         let tokenizer = Tokenizer::load(&path.join("tokenizer.json"))?;
         if tokenizer.vocabulary() > config.vocab_size {

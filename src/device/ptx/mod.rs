@@ -3,13 +3,10 @@
 //! CUDA and the emulator both come here, so that a launch is checked in one place: its arguments against the `.entry`
 //! signature, its buffers against the shapes of the kernel's header, its grid against the limit.
 
-mod contract;
-
-pub use contract::{Buffer, Contract, Entry, Field};
-
 use super::{Hopper, Launch, TensorMap};
 use crate::emulator::parse;
 use crate::error::{Error, Result};
+use crate::manifest::Header;
 use crate::tensor::DType;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -69,7 +66,7 @@ pub struct Module {
     /// The file.
     pub compiled: &'static Compiled,
     /// What the header says.
-    pub contract: Contract,
+    pub contract: Header,
     signatures: HashMap<String, Signature>,
 }
 
@@ -111,7 +108,7 @@ impl Module {
                 (entry.name.clone(), Signature { name: entry.name.clone(), threads, parameters, shared: entry.shared_bytes(&parsed) })
             })
             .collect();
-        Module { compiled, contract: Contract::parse(compiled.source), signatures }
+        Module { compiled, contract: Header::parse(compiled.source), signatures }
     }
 
     /// The entries, by name.
@@ -156,12 +153,13 @@ impl Module {
             let tensors = maps.iter().map(|m| Some(m.tensor)).chain(launch.buffers.iter().copied());
             for (buffer, tensor) in documented.buffers.iter().zip(tensors) {
                 let Some(tensor) = tensor else { continue };
-                let needed = buffer.elements(&values).unwrap_or_else(|e| panic!("kernels/{stem}.cu:{}: `{e}` is nothing that the Dims know", buffer.line));
+                let needed = buffer.extent(&values).unwrap_or_else(|e| panic!("kernels/{stem}.cu:{}: `{e}` is nothing that the Dims know", buffer.line));
                 // Words of any kind may lie in a u32 buffer.
                 let size = if buffer.dtypes.iter().any(|d| d == "u32") { 4 } else { tensor.dtype().size() };
                 let has = tensor.len() as u64 * tensor.dtype().size() as u64;
-                if needed.is_some_and(|needed| needed * size as u64 > has) {
-                    let expected = format!("`{}` {:?}: {} elements", buffer.name, buffer.shape, needed.unwrap_or_default());
+                if needed.saturating_mul(size as u64) > has {
+                    let shape: Vec<String> = buffer.shape.iter().map(ToString::to_string).collect();
+                    let expected = format!("`{}` [{}]: {needed} elements", buffer.name, shape.join(", "));
                     return Err(Error::mismatch(stem, "a buffer", expected, tensor.shape()));
                 }
                 let known = ["u32".to_string(), tensor.dtype().to_string()];

@@ -5,13 +5,12 @@
 //! wgpu orders dispatches that touch the same buffer.
 
 mod adapter;
-mod kernel;
 mod recorder;
 mod replaced;
 mod stopwatch;
 
+pub use super::shader::{Access, Binding, Entry, SHADERS, Shader};
 pub use adapter::{Adapter, Kind, adapters};
-pub use kernel::{Access, Binding, Entry, SHADERS, Shader};
 pub use replaced::Replaced;
 
 use super::Launch;

@@ -1,8 +1,8 @@
 //! Turns launches into dispatches of one compute pass, with cached pipelines, bind groups and `Dims` uniforms.
 
-use super::kernel::with_constants;
 use super::stopwatch::Stopwatch;
 use super::{Access, Context, Entry, Shader};
+use crate::device::shader::with_constants;
 use crate::device::{Buffer, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;

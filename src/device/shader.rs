@@ -1,4 +1,4 @@
-//! The embedded kernel table, written by `build.rs` from what lies in `shaders/`.
+//! The embedded shader table, written by `build.rs` from what lies in `shaders/`: there in every build, whatever runs it.
 
 use crate::error::{Error, Result};
 
@@ -58,7 +58,7 @@ impl Shader {
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a name does not stand on exactly one such line.
-pub(super) fn with_constants(stem: &'static str, source: &str, constants: &[(&str, u32)]) -> Result<String> {
+pub(crate) fn with_constants(stem: &'static str, source: &str, constants: &[(&str, u32)]) -> Result<String> {
     let mut source = source.to_string();
     for (name, value) in constants {
         let start = format!("const {name}: u32 = ");

@@ -1,0 +1,188 @@
+// The part of the page that describes: what is shown and heard goes in, words come out, and each word shows what it was made from.
+
+import * as folder from "./folder.js";
+import { Model } from "./model.js";
+import { chosenWeights, drawPicture, drawSound } from "./overlay.js";
+import { load as loadPicture } from "./picture.js";
+import { load as loadSound, record } from "./sound.js";
+
+const $ = (id) => document.getElementById(id);
+
+// `alone(work)` runs work on the GPU when nothing else does; `trouble(error)` shows a message.
+export class Describe {
+  constructor(gpu, site, alone, trouble) {
+    Object.assign(this, { gpu, site, alone, trouble, model: null, pixels: null, mel: null, answer: null, word: null, answers: 0 });
+    const listen = (id, event, act) => $(id).addEventListener(event, (e) => this.attempt(() => act(e)));
+    for (const [button, input] of [["choose-model", "model-folder"], ["choose-files", "model-files"], ["choose-picture", "picture-file"], ["choose-sound", "sound-file"]]) {
+      listen(button, "click", () => $(input).click());
+      // The same file may be chosen again.
+      listen(input, "change", async () => {
+        const files = folder.chosen($(input));
+        $(input).value = "";
+        if (files.length) await this.take(files);
+      });
+    }
+    listen("remove-picture", "click", () => this.show(null));
+    listen("remove-sound", "click", () => this.hear(null));
+    listen("record", "click", () => this.record());
+    listen("example", "click", () => this.example());
+    listen("layer", "change", () => this.look());
+    listen("head", "change", () => this.look());
+    document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
+    document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dropping"));
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      document.body.classList.remove("dropping");
+      const files = folder.dropped(event.dataTransfer); // the event forgets its files when it is over
+      this.attempt(async () => this.take(await files));
+    });
+    document.addEventListener("paste", (event) => {
+      const files = Array.from(event.clipboardData?.files ?? [], (file) => ({ path: file.name, file }));
+      if (files.length) this.attempt(() => this.take(files));
+    });
+  }
+
+  // What goes wrong is said where everybody sees it, and gone with the next attempt.
+  async attempt(act) {
+    this.trouble(null);
+    try {
+      await act();
+    } catch (error) {
+      this.trouble(error);
+    }
+  }
+
+  // The model beside this page, where there is one.
+  async start() {
+    if (this.site.model) await this.attempt(async () => this.use({ name: this.site.model, ...(await folder.beside()) }));
+    else $("model").textContent = "No model yet: choose the folder of one, or drop it here. `trimodal train` and `trimodal demo` make them.";
+  }
+
+  // Files of any kind that a person gave: a model, pictures, sounds.
+  async take(files) {
+    const is = (kind, endings) => files.find(({ path, file }) => file.type.startsWith(kind) || endings.test(path))?.file;
+    if (files.some(({ path }) => path.endsWith("config.json") || path.endsWith(".safetensors"))) return this.use(await folder.among(files));
+    if (!this.model) throw new Error("there is no model yet that could look or listen: choose its folder first");
+    const [picture, sound] = [is("image/", /\.(png|jpe?g|webp|gif)$/i), is("audio/", /\.(wav|mp3|ogg|opus|flac|m4a)$/i)];
+    if (!picture && !sound) throw new Error(`${files[0]?.path ?? "this"}: expected a picture, a sound or a model's folder`);
+    if (picture) await this.show(picture);
+    if (sound) await this.hear(sound);
+  }
+
+  async use({ name, ...files }) {
+    $("model").textContent = "Loading the model …";
+    const model = await this.alone(() => {
+      const made = new Model(this.gpu, files);
+      this.model?.destroy();
+      return made;
+    });
+    Object.assign(this, { model, pixels: null, mel: null, answer: null });
+    ["picture", "sound"].forEach((sense) => this.name(sense, null));
+    const { vision, audio, length } = model.sizes;
+    const senses = [vision && `sees ${vision.side} × ${vision.side} pixels`, audio && `hears ${audio.samples / audio.rate} s`].filter(Boolean).join(", ");
+    $("model").textContent = `${name || "The model"}: ${model.parameters.toLocaleString("en")} parameters; ${senses || "reads"}, at most ${length} rows.`;
+    $("inputs").hidden = !vision && !audio;
+    $("sight").hidden = !vision;
+    $("hearing").hidden = !audio;
+    $("example").hidden = !this.site.example;
+    const options = (what, count) => [`all ${what}s`, ...Array.from({ length: count }, (_, i) => String(i + 1))].map((text, i) => new Option(text, i === 0 ? "" : String(i - 1)));
+    $("layer").replaceChildren(...options("layer", model.layers.length));
+    $("head").replaceChildren(...options("head", model.sizes.H));
+    await this.describe();
+  }
+
+  async show(file, caption = file?.name) {
+    const { vision } = this.model.sizes;
+    if (file && !vision) throw new Error("this model has no eyes (its config.json has no vision_config)");
+    this.pixels = file && await loadPicture(file, vision.side, this.model.config.picture_fit);
+    this.name("picture", file && `${caption || "A picture"}, ${vision.side} × ${vision.side} pixels`);
+    await this.describe();
+  }
+
+  async hear(file, { caption = file?.name, loudest = false } = {}) {
+    const { audio } = this.model.sizes;
+    if (file && !audio) throw new Error("this model has no ears (its config.json has no audio_config)");
+    const waveform = file && await loadSound(file, audio.rate, audio.samples, { loudest });
+    this.mel = waveform && await this.alone(() => this.model.hear(waveform));
+    this.name("sound", file && `${caption || "A sound"}, ${audio.samples / audio.rate} s: time from left to right, high above low`);
+    await this.describe();
+  }
+
+  name(sense, text) {
+    $(`${sense}-caption`).textContent = text || { picture: "No picture: drop one, or paste it", sound: "No sound: drop one" }[sense];
+    $(sense).classList.toggle("empty", !text);
+    $(`remove-${sense}`).disabled = !text;
+  }
+
+  async record() {
+    if (this.recording) return this.recording.stop();
+    const button = $("record");
+    this.recording = await record();
+    [button.textContent, button.ariaPressed] = ["Stop", "true"];
+    try {
+      await this.hear(await this.recording.file, { caption: "The loudest part of the recording", loudest: true });
+    } finally {
+      [button.textContent, button.ariaPressed, this.recording] = ["Record", "false", null];
+    }
+  }
+
+  async example() {
+    const get = async (name) => (await fetch(`example/${name}`)).blob();
+    if (this.model.sizes.vision) await this.show(await get("picture.png"), "A drawn picture");
+    if (this.model.sizes.audio) await this.hear(await get("sound.wav"), { caption: "A made sound" });
+  }
+
+  // Describes what is shown and heard, word by word.
+  async describe() {
+    const { model, pixels, mel } = this;
+    const current = () => this.model === model && this.pixels === pixels && this.mel === mel;
+    this.answer = this.word = null;
+    $("words").replaceChildren();
+    $("answer").hidden = true;
+    this.look();
+    $("said").textContent = pixels || mel ? "Looking …" : "Nothing yet.";
+    if (!pixels && !mel) return;
+    const onWord = (word, { text }) => { if (current()) $("said").textContent = `${text} …`; };
+    const answer = await this.alone(() => (current() ? model.describe({ pixels, mel, onWord }) : null));
+    if (!answer || !current()) return; // somebody changed it meanwhile, and that is described next
+    this.answer = answer;
+    $("said").textContent = answer.text || "(nothing)";
+    $("words").replaceChildren(...answer.words.map((word, i) => {
+      const [item, button] = [document.createElement("li"), document.createElement("button")];
+      Object.assign(button, { type: "button", textContent: model.tokenizer.decode([word.id]) || "·", ariaPressed: "false" });
+      button.dataset.id = word.id;
+      button.addEventListener("click", () => this.choose(this.word === i ? null : i));
+      item.append(button);
+      return item;
+    }));
+    $("answer").hidden = answer.words.length === 0;
+    $("answer").dataset.number = ++this.answers; // whoever waits for an answer sees that this is another
+    this.look();
+  }
+
+  // One of the words, or none.
+  choose(word) {
+    this.word = word;
+    [...$("words").querySelectorAll("button")].forEach((button, i) => (button.ariaPressed = String(i === word)));
+    this.look();
+  }
+
+  // Draws picture and sound, and over them what the chosen word looked at.
+  look() {
+    const { vision, audio } = this.model.sizes;
+    const choice = (id) => ($(id).value === "" ? null : Number($(id).value));
+    const word = this.answer?.words[this.word];
+    const weights = word && chosenWeights(word.weights, choice("layer"), choice("head"));
+    const { picture, sound } = this.answer?.prompt ?? {};
+    const part = (span) => (weights && span ? [...weights.slice(span.start, span.end)] : null);
+    const said = word && this.model.tokenizer.decode([word.id]);
+    const share = (name, on) => on && `${Math.round(100 * on.reduce((sum, w) => sum + w, 0))} % on the ${name}`;
+    const shares = [share("picture", part(picture)), share("sound", part(sound))].filter(Boolean);
+    const describes = (sense, there, on) => $(sense).setAttribute("aria-label", there ? `What the model ${sense === "picture" ? "sees" : "hears"}${on ? `; bright: what "${said}" was made from` : ""}` : `No ${sense}`);
+    $("looked").textContent = word ? `"${said}": of the attention that made it, ${shares.join(" and ")}; the rest on what stands between and before.` : "Choose a word to see what it was made from.";
+    if (vision) drawPicture($("picture"), this.pixels, vision.side, part(picture), vision.grid);
+    if (audio) drawSound($("sound"), this.mel, audio.mels, part(sound));
+    describes("picture", this.pixels, part(picture));
+    describes("sound", this.mel, part(sound));
+  }
+}

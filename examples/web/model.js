@@ -1,0 +1,231 @@
+// The model: a folder's three files to weights on the GPU, a picture and a sound to rows, rows to words. The operations, and their
+// order, are those of the program's `src/model/generate.rs`: the prompt goes through in one pass that fills the cache of keys and
+// values, then one row per word.
+
+import * as kernels from "./kernels.js";
+import { numbers, parse } from "./safetensors.js";
+import { BINS, HOP, fourier, melBank, rotary } from "./tables.js";
+import { Tokenizer } from "./tokenizer.js";
+
+export class Model {
+  // files: { config, tokenizer: parsed JSON, weights: ArrayBuffer }.
+  constructor(gpu, { config, tokenizer, weights }) {
+    this.gpu = gpu;
+    this.config = config;
+    this.tokenizer = new Tokenizer(tokenizer);
+    this.sizes = sizesOf(config);
+    this.tensors = parse(weights, "model.safetensors").tensors;
+    const { D, F, H, Hkv, d, V, vision, audio } = this.sizes;
+    const layer = (i) => {
+      const of = (name, ...shape) => this.upload(`model.layers.${i}.${name}.weight`, shape);
+      return {
+        inputNorm: of("input_layernorm", D), attentionNorm: of("post_attention_layernorm", D),
+        q: of("self_attn.q_proj", H * d, D), k: of("self_attn.k_proj", Hkv * d, D), v: of("self_attn.v_proj", Hkv * d, D),
+        qNorm: of("self_attn.q_norm", d), kNorm: of("self_attn.k_norm", d), o: of("self_attn.o_proj", D, H * d),
+        gate: of("mlp.gate_proj", F, D), up: of("mlp.up_proj", F, D), down: of("mlp.down_proj", D, F),
+      };
+    };
+    this.embedding = this.upload("model.embed_tokens.weight", [V, D]);
+    this.layers = Array.from({ length: config.num_hidden_layers }, (_, i) => layer(i));
+    this.norm = this.upload("model.norm.weight", [D]);
+    this.head = config.tie_word_embeddings ? this.embedding : this.upload("lm_head.weight", [V, D]);
+    this.eyes = vision && {
+      weight: this.upload("vision_embed_tokens.weight", [D, vision.patch ** 2 * 3]),
+      bias: this.upload("vision_embed_tokens.bias", [D]),
+      position: this.upload("vision_position.weight", [vision.grid, 2, D]),
+    };
+    this.ears = audio && audio.frames.slice(1).map((_, i) => ({
+      weight: this.upload(`audio_embed.conv${i + 1}.weight`, [D, i === 0 ? audio.mels : D, 3]),
+      bias: this.upload(`audio_embed.conv${i + 1}.bias`, [D]),
+    }));
+    this.tensors = null; // the GPU has them
+    this.allocate();
+  }
+
+  // A tensor of the file, as f32, on the GPU.
+  upload(name, shape) {
+    const tensor = this.tensors.get(name);
+    if (!tensor) throw new Error(`model.safetensors: there is no tensor ${name}, which config.json asks for`);
+    if (tensor.shape.join() !== shape.join()) throw new Error(`model.safetensors: ${name}: expected [${shape}], found [${tensor.shape}]`);
+    this.parameters = (this.parameters ?? 0) + shape.reduce((product, n) => product * n, 1);
+    return this.gpu.buffer(Float32Array.from(numbers(tensor)));
+  }
+
+  // Everything that a pass writes, once, for as many rows as the model allows.
+  allocate() {
+    const { D, F, H, Hkv, d, V, length, audio } = this.sizes;
+    const floats = (...shape) => this.gpu.buffer(4 * shape.reduce((product, n) => product * n, 1));
+    this.a = {
+      x: floats(length, D), sum: floats(length, D), normed: floats(length, D), delta: floats(length, D), rstd: floats(length, Math.max(H, Hkv)),
+      q: floats(length, H, d), qRotated: floats(length, H, d), k: floats(length, Hkv, d), kRotated: floats(length, Hkv, d),
+      attended: floats(length, H, d), lse: floats(length, H), gate: floats(length, F), up: floats(length, F), gated: floats(length, F),
+      picked: floats(1, D), logits: floats(1, V), id: floats(1),
+    };
+    this.cache = this.layers.map(() => ({ keys: floats(length, Hkv, d), values: floats(length, Hkv, d), weights: floats(H, length) }));
+    this.rotary = this.gpu.buffer(rotary(length, d, this.config.rope_theta ?? 10_000));
+    this.iota = this.gpu.buffer(Int32Array.from({ length }, (_, i) => i));
+    if (audio) {
+      const { bank, range } = melBank(audio.rate, audio.mels);
+      this.mel = { basis: this.gpu.buffer(fourier()), bank: this.gpu.buffer(bank), range: this.gpu.buffer(range) };
+    }
+  }
+
+  // Gives the GPU its memory back.
+  destroy() {
+    const each = (value) => (value instanceof GPUBuffer ? value.destroy() : value && typeof value === "object" && Object.values(value).forEach(each));
+    [this.embedding, this.layers, this.norm, this.head, this.eyes, this.ears, this.a, this.cache, this.rotary, this.iota, this.mel].forEach(each);
+  }
+
+  // Waveform to mel frames [frames, mels]: what the model hears, and what a spectrogram shows.
+  async hear(waveform) {
+    const { samples, frames: [frames], mels } = this.sizes.audio;
+    const [given, mel, workspace] = [this.gpu.buffer(waveform), this.gpu.buffer(4 * frames * mels), this.gpu.buffer(4 * (frames * BINS + 1))];
+    await this.gpu.run(kernels.logMel({ waveform: given, ...this.mel, mel, workspace, samples, frames, mels }));
+    const [bytes] = await this.gpu.read([[mel, 4 * frames * mels]]);
+    [given, mel, workspace].forEach((buffer) => buffer.destroy());
+    return new Float32Array(bytes);
+  }
+
+  // The rows of a sample before its words: <bos> <boi> patches… <eoi> <boa> frames… <eoa>. Patches and frames are −1 here: the
+  // embedding table does not make them. Patches see the whole picture, everything else what came before it.
+  prompt(pixels, mel) {
+    const { vision, audio } = this.sizes;
+    const { bos, boi, eoi, boa, eoa } = this.tokenizer.special;
+    const patches = pixels ? vision.grid ** 2 : 0;
+    const heard = mel ? audio.frames.at(-1) : 0;
+    const none = (count) => Array(count).fill(-1);
+    const ids = [bos, ...(pixels ? [boi, ...none(patches), eoi] : []), ...(mel ? [boa, ...none(heard), eoa] : [])];
+    const picture = { start: 2, end: 2 + patches };
+    const sound = { start: ids.length - 1 - heard, end: ids.length - 1 };
+    const sees = (row) => (vision?.bidirectional && row >= picture.start && row < picture.end ? picture.end : row + 1);
+    return { ids, visible: ids.flatMap((_, row) => [0, sees(row)]), picture: pixels ? picture : null, sound: mel ? sound : null };
+  }
+
+  // Says what is in a picture (bytes), a sound (mel frames) or both. `onWord` is told each word as it is made; a word is
+  // { id, weights: [layer][head] → Float32Array over the rows before it }: what the row that made it looked at.
+  // Returns { ids, words, text, ended, prompt }.
+  async describe({ pixels = null, mel = null, most = 256, onWord = () => {} }) {
+    const prompt = this.prompt(pixels, mel);
+    const { ids: given, visible } = prompt;
+    const { length } = this.sizes;
+    if (given.length > length) throw new Error(`a sample of ${given.length} rows is too long: the model takes ${length}`);
+    const words = [];
+    const result = (ended) => ({ ids: words.map((w) => w.id), words, text: this.tokenizer.decode(words.map((w) => w.id)), ended, prompt });
+    let next = await this.pass(given, 0, visible, [
+      ...(pixels ? this.patches(pixels, prompt) : []),
+      ...(mel ? this.frames(mel, prompt) : []),
+    ]);
+    while (next.id !== this.tokenizer.special.eos) {
+      words.push(next);
+      onWord(next, result(false));
+      const row = given.length + words.length - 1;
+      if (words.length === most || row >= length) return result(false);
+      next = await this.pass([next.id], row, [0, row + 1]);
+    }
+    return result(true);
+  }
+
+  // The picture's patches into their rows of x.
+  patches(pixels, { ids, picture: { start, end } }) {
+    const { side, patch } = this.sizes.vision;
+    const row = Int32Array.from({ length: end - start }, (_, i) => start + i);
+    const inputs = { pixels: this.temporary(pixels), row: this.temporary(row) };
+    return [kernels.patchEmbed({ ...this.eyes, ...inputs, y: this.a.x, side, patch, width: this.sizes.D, rows: ids.length })];
+  }
+
+  // The sound's frames through the stem, then into their rows of x.
+  frames(mel, { ids, sound: { start, end } }) {
+    const { audio: { frames, mels }, D } = this.sizes;
+    let x = this.temporary(mel);
+    const launches = this.ears.map((weights, i) => {
+      const [z, y] = [this.temporary(4 * frames[i + 1] * D), this.temporary(4 * frames[i + 1] * D)];
+      const sizes = { frames: frames[i], framesOut: frames[i + 1], widthIn: i === 0 ? mels : D, widthOut: D, stride: i === 0 ? 1 : 2 };
+      const launch = kernels.conv1d({ x, ...weights, z, y, ...sizes });
+      x = y;
+      return launch;
+    });
+    const row = this.temporary(Int32Array.from({ length: end - start }, (_, i) => start + i));
+    const move = { table: x, id: this.iota, row, y: this.a.x, entries: end - start, columns: D, vocabulary: end - start, rows: ids.length };
+    return [...launches, kernels.embedding(move)];
+  }
+
+  // A buffer for one pass.
+  temporary(content) {
+    const buffer = this.gpu.buffer(content);
+    (this.passing ??= []).push(buffer);
+    return buffer;
+  }
+
+  // Rows [first, first + n) through the decoder, where `inputs` fill what the embedding table does not; then the likeliest word
+  // behind the last of them: { id, weights }.
+  async pass(ids, first, visible, inputs = []) {
+    const { D, F, H, Hkv, d, V, eps, length } = this.sizes;
+    const a = this.a;
+    const rows = ids.length;
+    const keys = first + rows;
+    const ints = (values) => this.temporary(Int32Array.from(values));
+    const [id, position, seen, last] = [ints(ids), ints(ids.map((_, i) => first + i)), ints(visible), ints([rows - 1])];
+    const heads = { position, table: this.rotary, rstd: a.rstd, rows, headDim: d, positions: length, eps };
+    const store = (from, to) => kernels.embedding({ table: from, id: this.iota, row: position, y: to, entries: rows, columns: Hkv * d, vocabulary: rows, rows: length });
+    const norm = (from, weight, to) => kernels.rmsNorm({ ...from, weight, ...to, y: a.normed, rstd: a.rstd, rows, columns: D, eps });
+    const launches = [kernels.embedding({ table: this.embedding, id, y: a.x, entries: rows, columns: D, vocabulary: V, rows }), ...inputs];
+    this.layers.forEach((w, i) => {
+      const { keys: k, values: v, weights: p } = this.cache[i];
+      const sizes = { queries: rows, keys, heads: H, kvHeads: Hkv, headDim: d };
+      launches.push(
+        // x and sum take turns as the residual stream: each norm adds what the block before it left in delta.
+        i === 0 ? norm({ x: a.x }, w.inputNorm, {}) : norm({ x: a.sum, residual: a.delta }, w.inputNorm, { sum: a.x }),
+        kernels.linear({ x: a.normed, w: w.q, y: a.q, m: rows, n: H * d, k: D }),
+        kernels.qkNormRope({ ...heads, x: a.q, weight: w.qNorm, y: a.qRotated, heads: H }),
+        kernels.linear({ x: a.normed, w: w.k, y: a.k, m: rows, n: Hkv * d, k: D }),
+        kernels.qkNormRope({ ...heads, x: a.k, weight: w.kNorm, y: a.kRotated, heads: Hkv }),
+        store(a.kRotated, k),
+        kernels.linear({ x: a.normed, w: w.v, y: a.k, m: rows, n: Hkv * d, k: D }),
+        store(a.k, v),
+        kernels.attention({ q: a.qRotated, k, v, visible: seen, o: a.attended, lse: a.lse, ...sizes }),
+        kernels.attentionWeights({ q: a.qRotated, k, lse: a.lse, visible: seen, row: last, p, rows: 1, ...sizes }),
+        kernels.linear({ x: a.attended, w: w.o, y: a.delta, m: rows, n: D, k: H * d }),
+        norm({ x: a.x, residual: a.delta }, w.attentionNorm, { sum: a.sum }),
+        kernels.linear({ x: a.normed, w: w.gate, y: a.gate, m: rows, n: F, k: D }),
+        kernels.linear({ x: a.normed, w: w.up, y: a.up, m: rows, n: F, k: D }),
+        kernels.swiglu({ gate: a.gate, up: a.up, y: a.gated, count: rows * F }),
+        kernels.linear({ x: a.gated, w: w.down, y: a.delta, m: rows, n: D, k: F }),
+      );
+    });
+    launches.push(
+      norm({ x: a.sum, residual: a.delta }, this.norm, { sum: a.x }),
+      kernels.embedding({ table: a.normed, id: last, y: a.picked, entries: 1, columns: D, vocabulary: rows, rows: 1 }),
+      kernels.linear({ x: a.picked, w: this.head, y: a.logits, m: 1, n: V, k: D }),
+      kernels.sample({ logits: a.logits, id: a.id, rows: 1, vocabulary: V }),
+    );
+    await this.gpu.run(launches);
+    const [chosen, ...weights] = await this.gpu.read([[a.id, 4], ...this.cache.map((c) => [c.weights, 4 * H * keys])]);
+    this.passing.splice(0).forEach((buffer) => buffer.destroy());
+    const byHead = (bytes) => Array.from({ length: H }, (_, head) => new Float32Array(bytes, 4 * head * keys, keys));
+    return { id: new Int32Array(chosen)[0], weights: weights.map(byHead) };
+  }
+}
+
+// The sizes that config.json names, under the letters of the field; what makes no sense is named.
+function sizesOf(config) {
+  if (config.model_type !== "qwen3") throw new Error(`config.json: model_type: expected "qwen3", found ${JSON.stringify(config.model_type)}`);
+  const number = (object, key, most = 1 << 20) => {
+    const value = object[key];
+    if (!(Number.isInteger(value) && value >= 1 && value <= most)) throw new Error(`config.json: ${key}: expected 1 to ${most}, found ${JSON.stringify(value)}`);
+    return value;
+  };
+  const { vision_config: eyes, audio_config: ears } = config;
+  const vision = eyes && { side: number(eyes, "image_size", 8192), patch: number(eyes, "patch_size"), bidirectional: eyes.bidirectional };
+  if (vision) vision.grid = vision.side / vision.patch;
+  const audio = ears && { rate: number(ears, "sample_rate"), mels: number(ears, "num_mel_bins", 128), samples: Math.round(ears.clip_seconds * ears.sample_rate) };
+  // Mel frames, then what each convolution leaves of them: the first has stride 1, every other one 2.
+  if (audio) {
+    audio.frames = [Math.floor(audio.samples / HOP)];
+    for (let layer = 0; layer < number(ears, "layers", 8); layer++) audio.frames.push(Math.floor((audio.frames.at(-1) - 1) / (layer === 0 ? 1 : 2)) + 1);
+  }
+  return {
+    D: number(config, "hidden_size"), F: number(config, "intermediate_size"), V: number(config, "vocab_size"), d: number(config, "head_dim", 128),
+    H: number(config, "num_attention_heads"), Hkv: number(config, "num_key_value_heads"), length: number(config, "max_position_embeddings"),
+    eps: config.rms_norm_eps ?? 1e-6, vision, audio,
+  };
+}

@@ -1,0 +1,183 @@
+//! What a case must come to, and how far from it a result may be.
+
+use super::Failure;
+use crate::device::Device;
+use crate::error::Result;
+use crate::ops::case::{Case, Compare, Kind, Operand, Output, Run};
+use crate::tensor::{DType, Tensor};
+use half::bf16;
+
+/// What one output must come to.
+pub(crate) struct Judge {
+    /// Every element, as the oracle gives it.
+    pub expected: Vec<f64>,
+    /// How far from it a result may be.
+    pub allowance: Allowance,
+}
+
+/// How far a result may be from what is expected: `absolute + ulps · ulp(expected)`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance {
+    /// The same for every element.
+    pub absolute: f64,
+    /// So many times the distance from the expected value to the next one of `dtype`.
+    pub ulps: f64,
+    /// The type of the output's elements.
+    pub dtype: DType,
+    /// Whether "the same bits" are those of the oracle's value rounded once to bf16.
+    rounded: bool,
+}
+
+impl Allowance {
+    /// The value that a result is compared with.
+    pub fn target(&self, expected: f64) -> f64 {
+        if self.rounded { bf16::from_f64(expected).to_f64() } else { expected }
+    }
+
+    /// How far from this value a result may be.
+    pub fn of(&self, expected: f64) -> f64 {
+        self.absolute + if self.ulps == 0.0 { 0.0 } else { self.ulps * ulp(expected, self.dtype) }
+    }
+
+    /// The same for whoever has no ulp: `(absolute, relative)` with `absolute + relative · |expected|` at least [`Allowance::of`] and,
+    /// beyond the smallest normal numbers, at most twice that, since a number is up to twice the power of two that its ulp belongs to.
+    pub fn without_ulps(&self) -> (f64, f64) {
+        if self.ulps == 0.0 {
+            return (self.absolute, 0.0);
+        }
+        (self.absolute + self.ulps * ulp(0.0, self.dtype), self.ulps * ulp(1.0, self.dtype))
+    }
+}
+
+/// What a case must come to where activations are `activation`, one for each of its outputs; `None` for working memory.
+pub(crate) fn judges(case: &Case, activation: DType) -> std::result::Result<Vec<Option<Judge>>, Failure> {
+    let say = |what: &'static str| move |e: crate::Error| format!("{what}: {e}");
+    let plain = case.naive.as_ref().unwrap_or(&case.run);
+    let expected = on_host(case, plain, DType::F64, activation).map_err(say("the oracle"))?;
+    let same_precision = case.naive_mixed.as_ref().filter(|_| activation == DType::Bf16).or(case.naive.as_ref());
+    let naive = match (case.compare, same_precision) {
+        (Compare::Reduction(_), Some(naive)) => Some(on_host(case, naive, DType::F32, activation).map_err(say("the plain loops in f32"))?),
+        _ => None,
+    };
+    let judge = |(index, (output, expected)): (usize, (&Output, Vec<f64>))| {
+        let naive = naive.as_ref().map(|n| n[index].as_slice());
+        let allowance = allowance(&output.before, activation, case.compare, &expected, naive);
+        (!output.scratch).then_some(Judge { expected, allowance })
+    };
+    Ok(case.outputs.iter().zip(expected).enumerate().map(judge).collect())
+}
+
+/// The outputs of a run on the CPU in one precision, as f64: bf16 operands become `real`, with the values that they have where
+/// activations are `activation`; so do outputs, but not in the oracle, which is never rounded.
+pub(super) fn on_host(case: &Case, run: &Run, real: DType, activation: DType) -> Result<Vec<Vec<f64>>> {
+    let make = |operand: &Operand| {
+        let dtype = if operand.kind == Kind::Bf16 { real } else { operand.kind.dtype(real) };
+        Tensor::from_f64(&Device::Cpu, operand.shape, dtype, &operand.rounded(activation).values)
+    };
+    let inputs = case.inputs.iter().map(make).collect::<Result<Vec<_>>>()?;
+    let mut outputs = case.outputs.iter().map(|o| make(&o.before)).collect::<Result<Vec<_>>>()?;
+    run(&inputs, &mut outputs)?;
+    let values = |(tensor, output): (&Tensor, &Output)| {
+        let values = tensor.read_f64()?;
+        Ok(if real == DType::F64 { values } else { Operand { values: values.into(), ..output.before.clone() }.rounded(activation).values.to_vec() })
+    };
+    outputs.iter().zip(&case.outputs).map(values).collect()
+}
+
+/// The distance from |x| to the next larger value of a dtype.
+fn ulp(x: f64, dtype: DType) -> f64 {
+    let mantissa = match dtype {
+        DType::F32 | DType::F64 => 23,
+        DType::Bf16 => 7,
+        DType::F16 => 10,
+        DType::I32 | DType::U8 => return 0.0,
+    };
+    let x = x.abs().max(f32::MIN_POSITIVE as f64);
+    2f64.powi(x.log2().floor() as i32 - mantissa)
+}
+
+/// What an output is allowed.
+fn allowance(output: &Operand, activation: DType, compare: Compare, expected: &[f64], naive: Option<&[f64]>) -> Allowance {
+    let dtype = output.kind.dtype(activation);
+    let became_bf16 = output.kind == Kind::Mixed && dtype == DType::Bf16;
+    let allowance = Allowance { absolute: 0.0, ulps: 0.0, dtype, rounded: became_bf16 && compare == Compare::Exact };
+    match compare {
+        _ if matches!(dtype, DType::I32 | DType::U8) => allowance,
+        Compare::Exact => allowance,
+        Compare::Ulp(_) if became_bf16 => Allowance { ulps: 1.0, ..allowance },
+        Compare::Ulp(ulps) => Allowance { ulps, ..allowance },
+        Compare::Reduction(more) => {
+            let largest = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
+            let naive_error = naive.map_or(0.0, |naive| naive.iter().zip(expected).fold(0.0f64, |m, (n, e)| m.max((n - e).abs())));
+            // What is approximated is so in f32, whatever the result is rounded to.
+            let absolute = 2.0 * naive_error + ulp(largest, dtype) + more * ulp(largest, if became_bf16 { DType::F32 } else { dtype });
+            Allowance { absolute, ..allowance }
+        }
+    }
+}
+
+impl Judge {
+    /// The largest error over its allowance, or the first element that is outside it.
+    pub(super) fn compare(&self, found: &[f64]) -> std::result::Result<f64, Failure> {
+        let expected = &self.expected;
+        if found.len() != expected.len() {
+            return Err(format!(": expected {} elements, found {}", expected.len(), found.len()));
+        }
+        if let Some(i) = expected.iter().position(|e| !e.is_finite()) {
+            return Err(format!("[{i}]: the oracle itself gives {}: the case is wrong", expected[i]));
+        }
+        let mut worst = 0.0f64;
+        for (i, (&e, &f)) in expected.iter().zip(found).enumerate() {
+            let e = self.allowance.target(e);
+            let error = (f - e).abs();
+            let allowed = self.allowance.of(e);
+            // Written so that a NaN fails.
+            let within = error <= allowed;
+            if !within || !f.is_finite() {
+                return Err(format!("[{i}]: expected {e:e}, found {f:e}: error {error:.3e}, allowed {allowed:.3e}"));
+            }
+            if error > 0.0 {
+                worst = worst.max(error / allowed);
+            }
+        }
+        Ok(worst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The comparator itself: what must fail does.
+    #[test]
+    fn nan_infinity_and_length_always_fail() {
+        let output = Operand::new("y", [2], Kind::Real, vec![0.0; 2]);
+        let compare = |compare, expected: &[f64], naive: Option<&[f64]>, found: &[f64]| {
+            Judge { expected: expected.to_vec(), allowance: allowance(&output, DType::F32, compare, expected, naive) }.compare(found)
+        };
+        let huge = Compare::Ulp(1e300);
+        assert!(compare(huge, &[1.0, 2.0], None, &[1.0, 2.0]).is_ok());
+        assert!(compare(huge, &[1.0, 2.0], None, &[1.0, f64::NAN]).is_err());
+        assert!(compare(huge, &[1.0, 2.0], None, &[1.0, f64::INFINITY]).is_err());
+        assert!(compare(huge, &[1.0, 2.0], None, &[1.0]).is_err());
+        assert!(compare(huge, &[1.0, f64::NAN], None, &[1.0, f64::NAN]).is_err());
+        assert!(compare(Compare::Exact, &[1.0, 2.0], None, &[1.0, 2.0000001]).is_err());
+        assert!(compare(Compare::Reduction(0.0), &[1.0, 2.0], Some(&[1.0, 2.0]), &[1.0, 2.00001]).is_err());
+    }
+
+    /// An allowance in other words allows what it did, and hardly more.
+    #[test]
+    fn without_ulps_it_is_as_wide() {
+        for dtype in [DType::F32, DType::Bf16] {
+            for (absolute, ulps) in [(0.0, 0.0), (1e-6, 0.0), (0.0, 1.0), (0.0, 4.0), (1e-3, 2.5)] {
+                let allowance = Allowance { absolute, ulps, dtype, rounded: false };
+                let (absolute, relative) = allowance.without_ulps();
+                for x in [0.0, 1e-45, 1e-38, 1.2e-38, 0.7, 1.0, 1.5, 1.999_999_9, 2.0, 3e7, -5.0f64] {
+                    let (wide, narrow) = (absolute + relative * x.abs(), allowance.of(x));
+                    assert!(wide >= narrow, "{allowance:?} {x}: {wide} {narrow}");
+                    assert!(x.abs() < 1e-30 || wide <= 2.0 * narrow * (1.0 + 1e-6), "{allowance:?} {x}: {wide} {narrow}");
+                }
+            }
+        }
+    }
+}

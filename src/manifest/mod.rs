@@ -1,0 +1,16 @@
+//! The kernels' contract, for people and machines: the headers of the files, and `kernels.json`, which is written from them.
+//!
+//! [`Header`] reads what a file's comment promises; tests hold it to the code. [`Catalog`] is `kernels.json`: the same for machines,
+//! with sizes as expressions ([`evaluate`]) that JavaScript and Python work out alike.
+
+mod buffer;
+pub mod catalog;
+mod check;
+mod expression;
+mod header;
+
+pub use buffer::{Access, Alternative, Buffer, When};
+pub use catalog::{Catalog, evaluate};
+pub use check::{Check, Relation, elements_below};
+pub use expression::{Expression, Operator};
+pub use header::{Constant, Definition, Entry, Field, Header, Values, selects};

@@ -1,0 +1,306 @@
+//! A kernel for another engine: its files, its part of `kernels.json`, the licences, golden vectors with a self-test, and SHA-256 of all.
+//!
+//! Files keep the paths that they have here, so that what golden vectors and manifest name is found. [`verify`] says later what has been
+//! changed since, and what this version of the crate has that is newer.
+
+pub mod snippet;
+
+use crate::device::ptx::{self, Compiled};
+use crate::device::shader::SHADERS;
+use crate::error::{Error, Result};
+use crate::golden;
+use crate::manifest::catalog::{Catalog, File};
+use crate::ops::OPS;
+use crate::train::files::write_atomically;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// The list of hashes, as `sha256sum --check` reads it.
+pub const SUMS: &str = "SHA256SUMS";
+
+/// The one header that kernels in `kernels/hopper/` include.
+const HOPPER_HEADER: (&str, &str) = ("kernels/hopper/hopper.cuh", include_str!("../../kernels/hopper/hopper.cuh"));
+
+const LICENCES: [(&str, &str); 2] = [("LICENSE-MIT", include_str!("../../LICENSE-MIT")), ("LICENSE-APACHE", include_str!("../../LICENSE-APACHE"))];
+
+/// The self-test: the examples of this repository, which replay golden vectors in plain wgpu, plain cudarc and plain Python.
+const REPLAY: [(&str, &str); 3] = [
+    ("src/main.rs", ""),
+    ("src/vendored/mod.rs", include_str!("../../examples/vendored/mod.rs")),
+    ("src/vendored/contract.rs", include_str!("../../examples/vendored/contract.rs")),
+];
+const WGPU: &str = include_str!("../../examples/vendor_wgpu.rs");
+const CUDARC: &str = include_str!("../../examples/vendor_cudarc.rs");
+const PYTHON: [(&str, &str); 2] = [
+    ("self_test/replay.py", include_str!("../../examples/vendor_python/replay.py")),
+    ("self_test/contract.py", include_str!("../../examples/vendor_python/contract.py")),
+];
+
+/// What is copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Language {
+    /// `shaders/*.wgsl`
+    Wgsl,
+    /// `kernels/*.cu` and `kernels/hopper/*.cu` with their header, and the PTX that they are compiled to.
+    Cuda,
+    /// The PTX alone.
+    Ptx,
+}
+
+/// A folder as it was written.
+#[derive(Debug, Serialize)]
+pub struct Copied {
+    /// Its files, in the order of [`SUMS`], which has them all.
+    pub files: Vec<Sum>,
+    /// How many golden vectors are among them.
+    pub golden: usize,
+}
+
+/// A file and its hash.
+#[derive(Debug, Serialize)]
+pub struct Sum {
+    /// The path in the folder.
+    pub file: String,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// The part of the manifest that an operation is: attention has a file for each direction, on Hopper too.
+///
+/// # Errors
+/// [`Error::Usage`] with the names of the operations, where it is none of them (or `all`).
+pub fn part(op: &str, language: Language) -> Result<Catalog> {
+    if op != "all" && OPS.iter().all(|o| o.name != op) {
+        let names: Vec<_> = OPS.iter().map(|o| o.name).collect();
+        return Err(Error::Usage(format!("unknown operation {op:?}: expected one of {}, or all", names.join(", "))));
+    }
+    let of_op = |file: &File| OPS.iter().any(|o| (op == "all" || op == o.name) && (file.op == o.name || file.op == format!("{}_backward", o.name)));
+    let wanted = if language == Language::Wgsl { "wgsl" } else { "cuda" };
+    let whole = Catalog::get();
+    Ok(Catalog { files: whole.files.iter().filter(|f| f.language == wanted && of_op(f)).cloned().collect(), schema: String::new(), ..whole.clone() })
+}
+
+/// The text of a file of this crate, by its path in the repository.
+fn source(path: &str) -> Option<&'static str> {
+    if path == HOPPER_HEADER.0 {
+        return Some(HOPPER_HEADER.1);
+    }
+    let stem = path.rsplit('/').next()?.split('.').next()?;
+    if path.starts_with("shaders/") {
+        return SHADERS.iter().find(|s| s.stem == stem).map(|s| s.source);
+    }
+    let compiled = |found: &&Compiled| {
+        found.file == path || found.stem == stem && path.ends_with(".cu") && (found.architecture == "sm_90a") == path.starts_with("kernels/hopper/")
+    };
+    ptx::COMPILED.iter().find(compiled).map(|c| if path.ends_with(".cu") { c.source } else { c.text })
+}
+
+/// Copies an operation (or all of them) into `folder`. A folder that holds anything is refused, unless `force` says that an earlier copy
+/// may be replaced. `progress` is told how many golden vectors of how many are done, and may stop it.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown operation, [`Error::File`] for a folder that is in use, [`Error::Io`] where the system refuses.
+pub fn copy(op: &str, language: Language, folder: &Path, force: bool, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Copied> {
+    let part = part(op, language)?;
+    expect_free(folder, force)?;
+    fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+    if force {
+        remove(folder)?;
+    }
+    let mut texts: Vec<(String, String)> = Vec::new();
+    for file in &part.files {
+        let mut paths: Vec<&str> = file.compiled.iter().map(|c| c.file.as_str()).collect();
+        if language != Language::Ptx {
+            paths.push(&file.file);
+            paths.extend(file.includes.iter().map(|i| i.file.as_str()));
+        }
+        for path in paths {
+            if texts.iter().all(|(known, _)| known != path) {
+                texts.push((path.into(), source(path).unwrap_or_else(|| panic!("kernels.json names {path}, which the crate has not")).into()));
+            }
+        }
+    }
+    texts.extend(LICENCES.map(|(name, text)| (name.into(), text.into())));
+    texts.push(("NOTICE".into(), notice()));
+    texts.push(("kernels.json".into(), serde_json::to_string_pretty(&part).expect("strings and numbers") + "\n"));
+    texts.extend(self_test(language));
+    for (path, text) in &texts {
+        let target = folder.join(path);
+        let parent = target.parent().expect("a file of the folder");
+        fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
+        write_atomically(&target, |file| file.write_all(text.as_bytes()).map_err(Error::io(&target, "write")))?;
+    }
+    let of = if language == Language::Wgsl { crate::device::Language::Wgsl } else { crate::device::Language::Ptx };
+    let plan = golden::plan(of, (op != "all").then_some(op))?;
+    let index = golden::write(&plan, &folder.join("golden"), force, &mut |done| progress(done, plan.cases.len()))?;
+
+    let mut paths: Vec<String> = texts.into_iter().map(|(path, _)| path).collect();
+    paths.extend(["golden/README.txt".into(), format!("golden/{}", golden::INDEX)]);
+    paths.extend(index.cases.iter().map(|case| format!("golden/{}", case.file)));
+    let files = paths.into_iter().map(|file| Ok(Sum { sha256: hash(&folder.join(&file))?, file })).collect::<Result<Vec<_>>>()?;
+    let sums: String = files.iter().map(|sum| format!("{}  {}\n", sum.sha256, sum.file)).collect();
+    let target = folder.join(SUMS);
+    write_atomically(&target, |file| file.write_all(sums.as_bytes()).map_err(Error::io(&target, "write")))?;
+    Ok(Copied { files, golden: index.cases.len() })
+}
+
+/// A new or empty folder, or with `force` an earlier copy.
+fn expect_free(folder: &Path, force: bool) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let empty = fs::read_dir(folder).map_err(Error::io(folder, "read"))?.next().is_none();
+    match (empty, folder.join(SUMS).exists(), force) {
+        (true, ..) | (false, true, true) => Ok(()),
+        (false, true, false) => Err(Error::file(folder, "holds vendored kernels already: --verify says what was changed in them, --force replaces them")),
+        (false, false, _) => Err(Error::file(folder, format!("is not empty and has no {SUMS}: it is left alone; give a new folder"))),
+    }
+}
+
+/// Removes what an earlier copy wrote, and nothing else.
+fn remove(folder: &Path) -> Result<()> {
+    let Ok(sums) = sums(folder) else { return Ok(()) };
+    for sum in sums.iter().filter(|sum| !sum.file.starts_with("golden/")) {
+        let path = folder.join(&sum.file);
+        if path.exists() {
+            fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
+        }
+    }
+    Ok(())
+}
+
+fn notice() -> String {
+    format!(
+        "The kernels in this folder are from trimodal {}, copyright its authors, under the MIT licence (LICENSE-MIT) or the Apache licence 2.0\n\
+         (LICENSE-APACHE), at your choice. Keep this notice and the licence that you choose with copies of them.\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// The files of the self-test: for WGSL a small Rust package, for CUDA another and a Python script.
+fn self_test(language: Language) -> Vec<(String, String)> {
+    let (name, example, depends) = match language {
+        Language::Wgsl => ("wgpu", WGPU, "wgpu = \"30\"\npollster = \"1\"\n"),
+        _ => (
+            "cudarc",
+            CUDARC,
+            "cudarc = { version = \"0.19\", default-features = false, features = [\"std\", \"driver\", \"dynamic-loading\", \"cuda-12040\"] }\n",
+        ),
+    };
+    let package = format!(
+        "[package]\nname = \"self_test\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n{depends}safetensors = \"0.8\"\nserde_json = \"1\"\nsha2 = \"0.11\"\n"
+    );
+    let folder = format!("self_test/{name}");
+    let mut files = vec![(format!("{folder}/Cargo.toml"), package)];
+    files.extend(REPLAY.map(|(path, text)| (format!("{folder}/{path}"), if text.is_empty() { example } else { text }.into())));
+    if language != Language::Wgsl {
+        files.extend(PYTHON.map(|(path, text)| (path.into(), text.into())));
+    }
+    files
+}
+
+// ── later ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// What became of a file of a copy.
+#[derive(Debug, Serialize)]
+pub struct Verified {
+    /// The path in the folder.
+    pub file: String,
+    /// What became of it.
+    pub state: State,
+    /// Of a kernel: whether this version of the crate has another text, and the versions of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub here: Option<String>,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is as it was copied.
+    Unchanged,
+    /// It is another.
+    Changed,
+    /// It is not there.
+    Missing,
+}
+
+/// Compares a folder with the hashes that were written beside it, file by file, and its kernels with this crate's.
+///
+/// # Errors
+/// [`Error::File`] for a folder that is no copy, or whose list of hashes is damaged.
+pub fn verify(folder: &Path) -> Result<Vec<Verified>> {
+    let copied: Option<Catalog> = fs::read_to_string(folder.join("kernels.json")).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let one = |sum: Sum| {
+        let path = folder.join(&sum.file);
+        let found = if path.exists() { Some(hash(&path)?) } else { None };
+        let state = match &found {
+            None => State::Missing,
+            Some(found) if *found == sum.sha256 => State::Unchanged,
+            Some(_) => State::Changed,
+        };
+        // Whoever changes a file can change the list, too: kernels are held to what this program carries.
+        let ours = source(&sum.file).map(|text| hexadecimal(&Sha256::digest(text)));
+        let version = |catalog: &Catalog| catalog.file(&sum.file).map(|f| f.version.clone());
+        let here = ours.filter(|ours| *ours != sum.sha256).map(|_| {
+            let [theirs, ours] = [copied.as_ref().and_then(version), version(Catalog::get())].map(|v| v.unwrap_or_else(|| "?".into()));
+            format!("this trimodal has another text: version {ours}, the copy says {theirs}")
+        });
+        Ok(Verified { file: sum.file, state, here })
+    };
+    sums(folder)?.into_iter().map(one).collect()
+}
+
+/// The list of hashes of a copy. Its paths stay inside the folder.
+fn sums(folder: &Path) -> Result<Vec<Sum>> {
+    let path = folder.join(SUMS);
+    let text = fs::read_to_string(&path).map_err(|_| Error::file(folder, format!("is no folder that `trimodal vendor` has written: it has no {SUMS}")))?;
+    let inside = |file: &str| Path::new(file).components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    let line = |(number, line): (usize, &str)| {
+        let found = line.split_once("  ").filter(|(hash, file)| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && inside(file));
+        let (sha256, file) = found.ok_or_else(|| Error::File {
+            path: path.clone(),
+            at: Some(format!("line {}", number + 1)),
+            what: format!("expected 64 hexadecimal digits, two spaces and a path in this folder, found {line:?}; copy the kernels anew"),
+        })?;
+        Ok(Sum { file: file.into(), sha256: sha256.to_ascii_lowercase() })
+    };
+    text.lines().enumerate().map(line).collect()
+}
+
+fn hash(path: &Path) -> Result<String> {
+    Ok(hexadecimal(&Sha256::digest(fs::read(path).map_err(Error::io(path, "read"))?)))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_manifest_is_carried() {
+        for file in &Catalog::get().files {
+            let compiled = file.compiled.iter().map(|c| (&c.file, &c.sha256));
+            let includes = file.includes.iter().map(|i| (&i.file, &i.sha256));
+            for (path, sha256) in [(&file.file, &file.sha256)].into_iter().chain(compiled).chain(includes) {
+                assert_eq!(source(path).map(|text| hexadecimal(&Sha256::digest(text))).as_ref(), Some(sha256), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_operation_is_all_its_files() {
+        let files = |op, language| part(op, language).unwrap().files.into_iter().map(|f| f.file).collect::<Vec<_>>();
+        assert_eq!(files("attention", Language::Wgsl), ["shaders/attention.wgsl", "shaders/attention_backward.wgsl"]);
+        assert_eq!(files("matmul", Language::Ptx), ["kernels/matmul.cu", "kernels/hopper/matmul.cu"]);
+        assert_eq!(files("all", Language::Wgsl).len(), OPS.len() + 1);
+        assert!(part("softmax", Language::Wgsl).unwrap_err().to_string().contains("expected one of embedding"));
+    }
+}

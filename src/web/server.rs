@@ -1,0 +1,92 @@
+//! A [`Site`] on loopback, by `oxhttp`: for the browser on this machine and nobody else.
+//!
+//! Loopback alone does not keep other pages out: a page of any site may ask this address, and by DNS rebinding (a name that first
+//! means that site and then this machine) read what comes back. So a request must be addressed to this machine by one of its own
+//! names, and no answer permits other pages to read or embed it.
+
+use super::{Answer, Site, Source};
+use crate::error::{Error, Result};
+use oxhttp::Server;
+use oxhttp::model::{Body, Method, Request, Response, StatusCode, header};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+
+/// Connections at a time; a browser opens six.
+const MOST_CONNECTIONS: usize = 64;
+
+/// What every answer says beside what it is.
+const HEADERS: [(&str, &str); 4] =
+    [("x-content-type-options", "nosniff"), ("cross-origin-resource-policy", "same-origin"), ("cache-control", "no-store"), ("referrer-policy", "no-referrer")];
+
+/// Serves from now on, on threads of its own, until the program ends; port 0 takes any that is free. Returns the address.
+///
+/// # Errors
+/// [`Error::Usage`] for a port that is taken or forbidden.
+pub fn spawn(site: Arc<Site>, port: u16) -> Result<SocketAddr> {
+    // `oxhttp` does not say which port it got: this one finds it, and says what is wrong with it.
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr()).map_err(|error| refused(port, &error))?;
+    let server = Server::new(move |request| answer(&site, request, address.port())).bind(address).with_max_concurrent_connections(MOST_CONNECTIONS);
+    server.spawn().map_err(|error| refused(address.port(), &error))?;
+    Ok(address)
+}
+
+fn refused(port: u16, error: &std::io::Error) -> Error {
+    let why = match error.kind() {
+        ErrorKind::AddrInUse => "another program has it".to_string(),
+        ErrorKind::PermissionDenied => "the system keeps it for its administrator".to_string(),
+        _ => error.to_string(),
+    };
+    Error::Usage(format!("port {port}: {why}; give another with --port, or --port 0 for one that is free"))
+}
+
+fn answer(site: &Site, request: &Request<Body>, port: u16) -> Response<Body> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if !host.is_some_and(|host| is_own(host, port)) {
+        return plain(StatusCode::MISDIRECTED_REQUEST, &format!("this is http://127.0.0.1:{port}/, and answers under no other name\n"));
+    }
+    if request.method() != Method::GET {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
+    }
+    let path = request.uri().path();
+    match path.strip_prefix('/').map(|name| site.open(name)) {
+        Some(Ok(Some(Answer { mime, source: Source::Bytes(bytes) }))) => response(StatusCode::OK, mime, Body::from(bytes.into_owned())),
+        Some(Ok(Some(Answer { mime, source: Source::File(file) }))) => response(StatusCode::OK, mime, Body::from_read(file)),
+        Some(Err(error)) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        Some(Ok(None)) | None => plain(StatusCode::NOT_FOUND, "there is no such file here\n"),
+    }
+}
+
+/// Whether a Host header names this machine, at this port.
+fn is_own(host: &str, port: u16) -> bool {
+    let (name, of) = host.rsplit_once(':').filter(|(_, of)| of.bytes().all(|b| b.is_ascii_digit())).unwrap_or((host, "80"));
+    (name == "127.0.0.1" || name.eq_ignore_ascii_case("localhost")) && of.parse() == Ok(port)
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Body> {
+    response(status, "text/plain; charset=utf-8", Body::from(text.to_string()))
+}
+
+fn response(status: StatusCode, mime: &str, body: Body) -> Response<Body> {
+    let mut response = Response::builder().status(status).header(header::CONTENT_TYPE, mime);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response = response.header(header::ALLOW, "GET");
+    }
+    HEADERS.into_iter().fold(response, |response, (name, value)| response.header(name, value)).body(body).expect("fixed names and values")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_by_its_own_names() {
+        for own in ["127.0.0.1:8765", "localhost:8765", "LocalHost:8765"] {
+            assert!(is_own(own, 8765), "{own}");
+        }
+        for other in ["evil.example:8765", "127.0.0.1", "127.0.0.1:80", "127.0.0.1.evil.example:8765", "localhost:8765.evil", "[::1]:8765", "", ":8765"] {
+            assert!(!is_own(other, 8765), "{other}");
+        }
+        assert!(is_own("localhost", 80) && is_own("127.0.0.1", 80));
+    }
+}

@@ -1,0 +1,226 @@
+//! `trimodal vendor`: what it copies is whole and known by its hashes, it leaves alone what is not its own, it says what was changed; and
+//! the code that it prints is code.
+#![cfg(feature = "cli")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use trimodal::manifest::catalog::Catalog;
+use trimodal::vendor::snippet::{self, Host};
+
+fn trimodal(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trimodal")).args(arguments).env("NO_COLOR", "1").output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Copies an operation, and returns what was printed.
+fn copied(folder: &Path, arguments: &[&str]) -> String {
+    let output = trimodal(&[&["vendor"], arguments, &["--to", folder.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn a_copy_is_whole() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("rms_norm");
+    let printed = copied(&folder, &["rms_norm"]);
+    for piece in
+        ["shaders/rms_norm.wgsl", "golden vectors", "struct Dims", "row_threads: u32", "dispatch_workgroups", "self_test/wgpu/Cargo.toml", "dweight_finish"]
+    {
+        assert!(printed.contains(piece), "{piece}:\n{printed}");
+    }
+    let same = |path: &str| {
+        assert_eq!(fs::read_to_string(folder.join(path)).unwrap(), fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap(), "{path}")
+    };
+    ["shaders/rms_norm.wgsl", "LICENSE-MIT", "LICENSE-APACHE"].into_iter().for_each(same);
+    let part: Catalog = serde_json::from_str(&fs::read_to_string(folder.join("kernels.json")).unwrap()).unwrap();
+    assert_eq!(part.files, [Catalog::get().file("shaders/rms_norm.wgsl").unwrap().clone()]);
+    for path in ["NOTICE", "golden/golden.json", "self_test/wgpu/src/main.rs", "self_test/wgpu/src/vendored/contract.rs"] {
+        assert!(folder.join(path).exists(), "{path}");
+    }
+    // Every file but the list itself is in the list.
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.clone()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(&folder).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    assert!(found.remove("SHA256SUMS"));
+    let sums = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+    let listed: BTreeSet<String> = sums.lines().map(|line| line.split_once("  ").unwrap().1.to_string()).collect();
+    assert_eq!(found, listed);
+}
+
+#[test]
+fn changes_are_named() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("swiglu");
+    copied(&folder, &["swiglu"]);
+    let verify = |more: &[&str]| {
+        let output = trimodal(&[&["vendor", "--verify", folder.to_str().unwrap()], more].concat());
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, out, _) = verify(&[]);
+    assert!(
+        code == Some(0) && out.contains("unchanged  shaders/swiglu.wgsl") && out.contains("are as they were copied") && !out.contains("another text"),
+        "{out}"
+    );
+
+    let shader = folder.join("shaders/swiglu.wgsl");
+    let tampered = fs::read_to_string(&shader).unwrap().replace("dims.n", "dims.n + 1u");
+    fs::write(&shader, &tampered).unwrap();
+    fs::remove_file(folder.join("NOTICE")).unwrap();
+    let (code, out, _) = verify(&[]);
+    assert!(
+        code == Some(1) && out.contains("changed    shaders/swiglu.wgsl") && out.contains("missing    NOTICE") && out.contains("unchanged  LICENSE-MIT"),
+        "{out}"
+    );
+    let (code, out, _) = verify(&["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(code == Some(1) && json[0]["file"] == "shaders/swiglu.wgsl" && json[0]["state"] == "changed", "{out}");
+
+    // Whoever changes the list, too, is not the crate.
+    let sums = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+    let ours = sums.lines().find(|line| line.ends_with("shaders/swiglu.wgsl")).unwrap();
+    let forged = Command::new("sha256sum").arg(&shader).output();
+    if let Ok(forged) = forged {
+        let forged = text(&forged.stdout);
+        fs::write(folder.join("SHA256SUMS"), sums.replace(ours, &format!("{}  shaders/swiglu.wgsl", forged.split(' ').next().unwrap()))).unwrap();
+        let (_, out, _) = verify(&[]);
+        assert!(out.contains("unchanged  shaders/swiglu.wgsl  (this trimodal has another text: version 1.0.0, the copy says 1.0.0)"), "{out}");
+    }
+    // Bad lists.
+    for (line, expected) in [("abc  x", "line 1: expected 64 hexadecimal digits"), (&format!("{}  ../x", "0".repeat(64)), "a path in this folder")] {
+        fs::write(folder.join("SHA256SUMS"), line).unwrap();
+        let (code, _, err) = verify(&[]);
+        assert!(code == Some(1) && err.contains(expected), "{err}");
+    }
+    fs::remove_file(folder.join("SHA256SUMS")).unwrap();
+    let (code, _, err) = verify(&[]);
+    assert!(code == Some(1) && err.contains("no folder that `trimodal vendor` has written"), "{err}");
+}
+
+#[test]
+fn what_is_there_is_left_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("rope");
+    let run = |arguments: &[&str]| {
+        let output = trimodal(&[&["vendor"], arguments].concat());
+        (output.status.code(), text(&output.stderr))
+    };
+    let to = folder.to_str().unwrap();
+    copied(&folder, &["rope", "--lang", "ptx"]);
+    let (code, err) = run(&["rope", "--to", to]);
+    assert!(code == Some(1) && err.contains("--force replaces them"), "{err}");
+    fs::write(folder.join("mine.txt"), "mine").unwrap();
+    copied(&folder, &["rope", "--force"]);
+    // The PTX of the first copy went, what is the user's stayed.
+    assert!(!folder.join("kernels/ptx/sm_80/rope.ptx").exists() && folder.join("shaders/rope.wgsl").exists());
+    assert_eq!(fs::read_to_string(folder.join("mine.txt")).unwrap(), "mine");
+    let strange = parent.path().join("strange");
+    fs::create_dir(&strange).unwrap();
+    fs::write(strange.join("theirs"), "theirs").unwrap();
+    let (code, err) = run(&["rope", "--force", "--to", strange.to_str().unwrap()]);
+    assert!(code == Some(1) && err.contains("it is left alone"), "{err}");
+
+    let new = parent.path().join("new");
+    let new = new.to_str().unwrap();
+    for (arguments, expected) in [
+        (vec!["softmax", "--to", new], "expected one of embedding"),
+        (vec!["rope", "--entry", "spin", "--to", new], "no entry \"spin\": expected one of rotate, rotate_vec4"),
+        (vec!["rope", "--lang", "wgsl", "--host", "cudarc", "--to", new], "does not launch that language"),
+        (vec!["rope"], "--to"),
+        (vec!["--to", new], "OP"),
+        (vec!["rope", "--verify", new], "cannot be used"),
+    ] {
+        let (code, err) = run(&arguments);
+        assert!(code == Some(2) && err.contains(expected), "{arguments:?}: {err}");
+        assert!(!Path::new(new).exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn hopper_comes_with_its_header() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("attention");
+    let printed = copied(&folder, &["attention", "--lang", "cuda", "--host", "cuda-python", "--entry", "forward_wgmma_d64_bf16"]);
+    for path in [
+        "kernels/attention.cu",
+        "kernels/attention_backward.cu",
+        "kernels/hopper/attention.cu",
+        "kernels/hopper/hopper.cuh",
+        "kernels/ptx/sm_90a/attention.ptx",
+        "self_test/replay.py",
+    ] {
+        assert!(folder.join(path).exists(), "{path}");
+    }
+    for piece in ["CUtensorMap", "82048", "class Dims(ctypes.Structure)", "head_dim) % (8) == 0"] {
+        assert!(printed.contains(piece), "{piece}:\n{printed}");
+    }
+}
+
+/// `Dims` and check of every entry, compiled by rustc.
+#[test]
+fn what_is_printed_in_rust_compiles() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = String::from("#![allow(dead_code, unused_parens, unused_comparisons)]\n");
+    let mut count = 0;
+    for file in &Catalog::get().files {
+        for entry in &file.entries {
+            let host = if file.language == "wgsl" { Host::Wgpu } else { Host::Cudarc };
+            let code = snippet::contract(file, entry, host);
+            let code: String =
+                code.lines().filter(|l| !l.contains("unsafe impl")).map(|l| format!("{}\n", l.replace(", bytemuck::Pod, bytemuck::Zeroable", ""))).collect();
+            source += &format!("mod entry{count} {{ // {} {}\n{code}}}\n", file.file, entry.name);
+            count += 1;
+        }
+    }
+    assert!(count > 200, "{count}");
+    let path = folder.path().join("all.rs");
+    fs::write(&path, source).unwrap();
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc)
+        .args(["--edition", "2024", "--crate-type", "lib", "--emit", "metadata", "-o"])
+        .arg(folder.path().join("all.rmeta"))
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!text(&output.stderr).contains("warning"), "{}", text(&output.stderr));
+}
+
+/// The same in Python, where there is one: it lets a good call pass and stops bad ones.
+#[test]
+fn what_is_printed_in_python_runs() {
+    let mut source = String::new();
+    for file in Catalog::get().files.iter().filter(|f| f.language == "cuda") {
+        file.entries.iter().for_each(|entry| source += &snippet::contract(file, entry, Host::Python));
+    }
+    let file = Catalog::get().file("kernels/rope.cu").unwrap();
+    source += &snippet::contract(file, file.entry("rotate_vec4_bf16").unwrap(), Host::Python);
+    source += "
+good = dict(pairs=3 * 2 * 16, heads=2, half=16, positions=9, sign=1.0, rows=3, head_dim=32)
+check(Dims(**good), 384, 12, 1152, 384)
+for changed, sizes in [(dict(half=15), (384, 12, 1152, 384)), (dict(pairs=95), (384, 12, 1152, 384)), ({}, (383, 12, 1152, 384)), (dict(head_dim=24, half=12, pairs=72), (384, 12, 1152, 384))]:
+    try:
+        check(Dims(**{**good, **changed}), *sizes)
+    except AssertionError:
+        continue
+    raise SystemExit(f'{changed} {sizes} went through')
+";
+    match Command::new("python3").args(["-c", &source]).output() {
+        Ok(output) => assert!(output.status.success(), "{}", text(&output.stderr)),
+        Err(_) => println!("SKIPPED: no python3"),
+    }
+}

@@ -1,0 +1,402 @@
+//! `trimodal web`: the page in a headless Chromium with its software adapter. Every shader goes through the browser's own compiler and
+//! computes what it should; a picture and a sound get the caption that the program gives, token for token.
+
+mod chromium;
+#[path = "chromium/readable.rs"]
+mod readable;
+
+use chromium::Chromium;
+use readable::is_readable;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
+
+/// WebGPU without a GPU: SwiftShader, which comes with Chromium. A made microphone that needs no permission.
+const FLAGS: [&str; 4] = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+
+fn trimodal(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trimodal")).args(arguments).output().unwrap()
+}
+
+fn good(arguments: &[&str]) -> String {
+    let output = trimodal(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A small data set and a run on it: what the model says is not sense, but words of its own.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        good(&["meadow", &folder.path("data"), "--samples", "60", "--test-samples", "4", "--seed", "5"]);
+        let (data, run) = (folder.path("data"), folder.path("run"));
+        good(&["train", &data, "--out", &run, "--steps", "60", "--device", "cpu", "--seed", "9", "--no-report"]);
+        folder
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_string()
+    }
+
+    /// The first file of a folder of the data set.
+    fn first(&self, of: &str) -> String {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(self.path(of)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files[0].to_str().unwrap().to_string()
+    }
+}
+
+/// `trimodal web` on a port of its own.
+struct Served {
+    child: Child,
+    address: String,
+}
+
+impl Served {
+    fn new(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trimodal"));
+        let mut child = command.arg("web").args(arguments).args(["--port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split_whitespace().find(|word| word.starts_with("http://127.0.0.1:")).expect("the address").to_string();
+        Served { child, address }
+    }
+
+    fn host(&self) -> &str {
+        self.address.trim_start_matches("http://").trim_end_matches('/')
+    }
+
+    /// The answer to these bytes: its first line with its headers, and its body.
+    fn ask(&self, request: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.host()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        (head.to_lowercase(), body.to_string())
+    }
+
+    fn get(&self, path: &str) -> (String, String) {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.host()))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+static FOLDER: LazyLock<Folder> = LazyLock::new(Folder::new);
+
+fn wait(browser: &mut Chromium, condition: &str) {
+    let waited = format!(
+        "new Promise((good, bad) => {{ const look = setInterval(() => {{ if ({condition}) {{ clearInterval(look); good(true); }} }}, 20); \
+         setTimeout(() => bad(Error('still not: ' + {condition:?} + '; trouble: ' + document.getElementById('trouble').textContent)), 100000); }})"
+    );
+    assert_eq!(browser.evaluate(&waited), true);
+}
+
+fn ready(browser: &mut Chromium) {
+    wait(browser, "document.documentElement.dataset.ready");
+}
+
+/// Gives files to one of the page's inputs, as a person chooses them.
+fn choose(browser: &mut Chromium, input: &str, files: &[&str]) {
+    let root = browser.call("DOM.getDocument", json!({}))["root"]["nodeId"].clone();
+    let node = browser.call("DOM.querySelector", json!({ "nodeId": root, "selector": input }))["nodeId"].clone();
+    browser.call("DOM.setFileInputFiles", json!({ "nodeId": node, "files": files }));
+}
+
+/// The ids of the words of the page's answer of this number, and its sentence.
+fn said(browser: &mut Chromium, number: usize) -> (Value, Value) {
+    wait(browser, &format!("document.getElementById('answer').dataset.number == {number}"));
+    let ids = browser.evaluate("[...document.querySelectorAll('#words button')].map(word => Number(word.dataset.id))");
+    (ids, browser.evaluate("document.getElementById('said').textContent"))
+}
+
+/// The same of the program, on the CPU.
+fn expected(run: &str, more: &[&str]) -> (Value, Value) {
+    let line: Value = serde_json::from_str(&good(&[&["describe", run, "--json", "--device", "cpu"], more].concat())).unwrap();
+    assert!(!line["token_ids"].as_array().unwrap().is_empty(), "words to compare: {line}");
+    (line["token_ids"].clone(), line["text"].clone())
+}
+
+#[test]
+fn a_picture_and_a_sound_get_the_caption_that_the_program_gives() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let (run, picture, sound) = (FOLDER.path("run"), FOLDER.first("data/images"), FOLDER.first("data/audio"));
+    let served = Served::new(&[&run]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    assert!(browser.evaluate("document.getElementById('model').textContent").as_str().unwrap().starts_with("run, step-00000060: "));
+
+    choose(&mut browser, "#picture-file", &[&picture]);
+    assert_eq!(said(&mut browser, 1), expected(&run, &["--image", &picture]));
+    choose(&mut browser, "#sound-file", &[&sound]);
+    assert_eq!(said(&mut browser, 2), expected(&run, &["--image", &picture, "--audio", &sound]));
+
+    // Each word shows what it was made from: by keyboard, over picture and sound, and in words.
+    let veiled = "['picture', 'sound'].map(id => document.getElementById(id).toDataURL())";
+    let before = browser.evaluate(veiled);
+    browser.evaluate("document.querySelector('#words button').focus()");
+    browser.press(" ", 32);
+    wait(&mut browser, "document.querySelector('#words button').ariaPressed == 'true'");
+    let after = browser.evaluate(veiled);
+    assert!(before[0] != after[0] && before[1] != after[1], "a veil over both");
+    let looked = browser.evaluate("document.getElementById('looked').textContent");
+    assert!(looked.as_str().unwrap().contains(" % on the picture and "), "{looked}");
+    browser.evaluate("document.getElementById('head').value = '1'; document.getElementById('head').dispatchEvent(new Event('change'))");
+    assert_ne!(browser.evaluate(veiled)[0], after[0], "one head looks elsewhere than their mean");
+
+    // Sound alone; then what the microphone hears.
+    browser.evaluate("document.getElementById('remove-picture').click()");
+    assert_eq!(said(&mut browser, 3), expected(&run, &["--audio", &sound]));
+    browser.evaluate("document.getElementById('record').click()");
+    wait(&mut browser, "document.getElementById('record').textContent == 'Stop'");
+    browser.evaluate("new Promise(good => setTimeout(good, 1500)).then(() => document.getElementById('record').click())");
+    wait(&mut browser, "document.getElementById('sound-caption').textContent.startsWith('The loudest part')");
+    said(&mut browser, 4);
+
+    // Another model's three files, and what is none.
+    let folder = PathBuf::from(&run).join("step-00000060");
+    let files = ["config.json", "model.safetensors", "tokenizer.json"].map(|name| folder.join(name).to_str().unwrap().to_string());
+    choose(&mut browser, "#model-files", &files.each_ref().map(String::as_str));
+    wait(&mut browser, "document.getElementById('model').textContent.startsWith('The model: ')");
+    choose(&mut browser, "#picture-file", &[&picture]);
+    assert_eq!(said(&mut browser, 5), expected(&run, &["--image", &picture]));
+    choose(&mut browser, "#model-files", &[&files[0]]);
+    wait(&mut browser, "document.getElementById('trouble').textContent.includes('no model among 1 files')");
+    let broken = FOLDER.path("broken.png");
+    std::fs::write(&broken, "not a picture").unwrap();
+    choose(&mut browser, "#picture-file", &[&broken]);
+    wait(&mut browser, "document.getElementById('trouble').textContent.includes('broken.png is not a picture that this browser can read')");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// One case of every operation and rung, and of every entry point: on a software adapter each pipeline takes a second to compile. The
+/// whole self-test is the next test.
+const SOME_CASES: &str = "(async () => {
+  const [{ Gpu }, golden] = await Promise.all([import('/gpu.js'), import('/golden.js')]);
+  const gpu = await Gpu.open();
+  const all = await golden.list();
+  const rungs = Map.groupBy(all, (one) => `${one.op} ${one.case}`);
+  const some = [...rungs.values()].map((cases) => cases[cases.length >> 1]);
+  const covered = new Set(some.flatMap((one) => one.entries));
+  for (const one of all) {
+    if (one.entries.some((entry) => !covered.has(entry))) {
+      some.push(one);
+      one.entries.forEach((entry) => covered.add(entry));
+    }
+  }
+  const wrong = [];
+  for (const one of some) {
+    const { ok, error } = await golden.replay(gpu, await golden.prepare(gpu, one));
+    if (!ok) wrong.push(`${one.op} ${one.case}, ${one.label}: ${error}`);
+  }
+  // A result that is wrong by a little is found, and so is one that is no number.
+  const spoiled = await golden.prepare(gpu, all.findLast((one) => one.op === 'swiglu'));
+  const { buffer, absolute, relative } = spoiled.compare[0];
+  const expected = spoiled.tensors.get(`expected.${spoiled.buffers[buffer].name}`);
+  const verdicts = [];
+  for (const off of [(x) => x + 3 * (absolute + relative * Math.abs(x)), () => NaN]) {
+    const numbers = new Float64Array(expected.bytes.slice().buffer);
+    numbers[0] = off(numbers[0]);
+    spoiled.tensors.set(`expected.${spoiled.buffers[buffer].name}`, { ...expected, bytes: new Uint8Array(numbers.buffer) });
+    verdicts.push((await golden.replay(gpu, spoiled)).ok);
+  }
+  // No case launches what measures a device; the browser's compiler must take it all the same.
+  for (const entry of ['copy', 'multiply_add', 'shared_memory']) await gpu.pipeline({ file: 'shaders/ceiling.wgsl', entry });
+  return { wrong, verdicts, cases: some.length, covered: [...covered, 'ceiling.copy', 'ceiling.multiply_add', 'ceiling.shared_memory'] };
+})()";
+
+#[test]
+fn every_entry_point_of_every_shader_computes_what_it_should() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let served = Served::new(&[]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    let found = browser.evaluate(SOME_CASES);
+    assert_eq!(found["wrong"], json!([]));
+    assert_eq!(found["verdicts"], json!([false, false]), "what is wrong must fail");
+    let covered: Vec<&str> = found["covered"].as_array().unwrap().iter().map(|entry| entry.as_str().unwrap()).collect();
+    for shader in trimodal::device::shader::SHADERS {
+        for entry in shader.entries {
+            assert!(covered.contains(&format!("{}.{}", shader.stem, entry.name).as_str()), "{}.{} was not run", shader.stem, entry.name);
+        }
+    }
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// A score card is one that `trimodal bench` reads; a small part of the work, because the software adapter is slow.
+#[test]
+fn the_benchmark_gives_a_score_card_that_the_program_reads() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let served = Served::new(&[]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    let card = browser.evaluate(
+        "(async () => {
+          const [{ Gpu }, bench] = await Promise.all([import('/gpu.js'), import('/bench.js')]);
+          const work = bench.WORK.filter(({ op }) => ['embedding', 'swiglu', 'sample'].includes(op));
+          const broken = { op: 'rms_norm', shape: 'none', flops: 1, bytes: 1, make: () => { throw new Error('no room'); } };
+          const card = await bench.run(await Gpu.open(), '0.1.0', () => {}, [...work, broken]);
+          return { card, text: bench.markdown(card) };
+        })()",
+    );
+    let (text, card) = (card["text"].as_str().unwrap(), &card["card"]);
+    assert!(text.contains("| swiglu | n=3932160 | ") && text.contains("Left out: rms_norm forward none f32: no room"), "{text}");
+    assert!(card["ceilings"]["copy_bytes_per_second"].as_f64().unwrap() > 1e6 && card["rows"].as_array().unwrap().len() == 3, "{card}");
+    let card: trimodal::bench::Card = serde_json::from_value(card.clone()).expect("docs/score-card.md");
+    assert_eq!(card.schema, trimodal::bench::SCHEMA);
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// Both buttons to their ends: every golden case, and the whole benchmark. Screenshots, where `TRIMODAL_SCREENSHOTS` names a folder.
+#[test]
+#[ignore = "minutes on a software adapter"]
+fn the_whole_self_test_passes_and_the_whole_benchmark_ends() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let run = FOLDER.path("run");
+    let served = Served::new(&[&run]);
+    browser.resize(1280, 844, false);
+    browser.open(&served.address);
+    ready(&mut browser);
+    browser.evaluate("document.getElementById('example').click()");
+    said(&mut browser, 2); // the picture alone, then both
+    browser.evaluate("document.querySelectorAll('#words button')[1].click()");
+    for (button, end) in [("start-test", "!document.getElementById('test-results').hidden"), ("start-benchmark", "!document.getElementById('card').hidden")] {
+        browser.evaluate(&format!("document.getElementById('{button}').click()"));
+        while browser.evaluate(&format!("({end} || !document.getElementById('trouble').hidden)")) != true {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
+    }
+    let status = browser.evaluate("document.getElementById('test-status').textContent");
+    assert!(status.as_str().unwrap().starts_with("All ") && browser.evaluate("document.getElementById('test-failures').hidden") == true, "{status}");
+    assert!(browser.evaluate("document.getElementById('card-text').value").as_str().unwrap().contains("| attention |"));
+    if let Some(shots) = std::env::var_os("TRIMODAL_SCREENSHOTS").map(PathBuf::from) {
+        browser.screenshot(&shots.join("web-whole-1280.png"));
+        browser.resize(390, 844, true);
+        browser.prefer("dark");
+        browser.screenshot(&shots.join("web-whole-390.png"));
+    }
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+#[test]
+fn everybody_can_use_the_page() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let served = Served::new(&[&FOLDER.path("run")]);
+    is_readable(&mut browser, &served.address, "web", |browser| {
+        ready(browser);
+        browser.evaluate("document.getElementById('example').click()");
+        said(browser, 2); // the picture alone, then both
+        browser.evaluate("document.querySelectorAll('#words button')[1].click()");
+    });
+}
+
+#[test]
+fn without_webgpu_the_page_says_so() {
+    let Some(mut browser) = Chromium::start(&[]) else { return };
+    let served = Served::new(&[]);
+    for (script, words) in [
+        ("Object.defineProperty(Navigator.prototype, 'gpu', { value: undefined })", "This browser has no WebGPU."),
+        ("Object.defineProperty(Navigator.prototype, 'gpu', { value: { requestAdapter: async () => null } })", "offers no GPU to it"),
+    ] {
+        browser.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script.replace("value", "configurable: true, value") }));
+        browser.open(&served.address);
+        ready(&mut browser);
+        let trouble = browser.evaluate("document.querySelector('#trouble:not([hidden])[role=alert]').textContent");
+        assert!(trouble.as_str().unwrap().contains(words), "{trouble}");
+        assert_eq!(browser.evaluate("document.getElementById('gpu').textContent"), "Without WebGPU, nothing on this page can run.");
+        assert_eq!(browser.evaluate("document.getElementById('start-test').disabled"), true);
+    }
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+#[test]
+fn the_server_gives_this_page_to_this_machine_and_nothing_else() {
+    let run = FOLDER.path("run");
+    let mut served = Served::new(&[&run]);
+    let host = served.host().to_string();
+    for (path, mime) in [
+        ("/", "text/html"),
+        ("/app.js", "text/javascript"),
+        ("/shaders/matmul.wgsl", "text/wgsl"),
+        ("/site.json", "application/json"),
+        ("/model/model.safetensors", "application/octet-stream"),
+        ("/example/picture.png", "image/png"),
+        ("/example/sound.wav", "audio/wav"),
+        ("/golden/golden.json", "application/json"),
+    ] {
+        let (head, _) = served.get(path);
+        assert!(head.starts_with("http/1.1 200 ") && head.contains(&format!("content-type: {mime}")), "{path}: {head}");
+        for header in ["x-content-type-options: nosniff", "cross-origin-resource-policy: same-origin"] {
+            assert!(head.contains(header), "{path}: {head}");
+        }
+    }
+    let (head, body) = served.get("/?from=a-link");
+    assert!(head.starts_with("http/1.1 200 ") && body.starts_with("<!doctype html>"), "{head}");
+    for path in [
+        "/../Cargo.toml",
+        "/model/../optimizer.safetensors",
+        "/model/optimizer.safetensors",
+        "/model/%2e%2e/log.jsonl",
+        "/golden/../../etc/passwd",
+        "/golden/README.txt",
+        "//etc/passwd",
+        "/etc/passwd",
+        "/model/",
+    ] {
+        let (head, _) = served.get(path);
+        assert!(head.starts_with("http/1.1 404 ") || head.starts_with("http/1.1 400 "), "{path}: {head}");
+    }
+    // A name that means this machine only since a moment ago, or none at all.
+    for asked in ["Host: evil.example\r\n", "Host: evil.example:80\r\n", "Host: 127.0.0.1:1\r\n", ""] {
+        let (head, body) = served.ask(&format!("GET /model/config.json HTTP/1.1\r\n{asked}Connection: close\r\n\r\n"));
+        assert!(!head.starts_with("http/1.1 200 ") && !body.contains("hidden_size"), "{asked:?}: {head}");
+    }
+    let (head, _) = served.ask(&format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+    assert!(head.starts_with("http/1.1 405 ") && head.contains("allow: get"), "{head}");
+
+    // Ctrl-C ends it well.
+    assert!(Command::new("kill").args(["-INT", &served.child.id().to_string()]).status().unwrap().success());
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_served_is_said() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = trimodal(&["web", "--port", &port]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && words.contains(&format!("port {port}: another program has it; give another with --port")), "{words}");
+    let folder = tempfile::tempdir().unwrap();
+    let output = trimodal(&["web", folder.path().to_str().unwrap()]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("config.json"));
+    std::fs::write(folder.path().join("mine.txt"), "mine").unwrap();
+    let output = trimodal(&["web", "--to", folder.path().to_str().unwrap()]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("is not empty"));
+}
+
+#[test]
+fn a_static_folder_holds_what_the_server_gives() {
+    let (run, page) = (FOLDER.path("run"), FOLDER.path("page"));
+    let said = good(&["web", &run, "--to", &page]);
+    assert!(said.contains(&page), "{said}");
+    let served = Served::new(&[&run]);
+    for name in ["index.html", "app.js", "shaders/attention.wgsl", "site.json", "model/config.json", "model/tokenizer.json"] {
+        let (_, body) = served.get(&format!("/{name}"));
+        assert!(body.contains(std::fs::read_to_string(Path::new(&page).join(name)).unwrap().lines().next().unwrap()), "{name}");
+    }
+    let index: Value = serde_json::from_slice(&std::fs::read(Path::new(&page).join("golden/golden.json")).unwrap()).unwrap();
+    let cases = index["cases"].as_array().unwrap();
+    assert!(cases.len() > 100 && cases.iter().all(|case| Path::new(&page).join("golden").join(case["file"].as_str().unwrap()).is_file()));
+}
