@@ -6,7 +6,7 @@ mod readable;
 
 use chromium::Chromium;
 use readable::is_readable;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use trimodal::report::page::{Card, Cell, Confusion, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
 

@@ -91,7 +91,10 @@ async function selfTest(gpu, tell) {
     one.entries.forEach((entry) => of.entries.add(entry));
     if (!ok) failures.push(`${one.op} ${one.case}, ${one.label}: ${error}`);
   }
-  const rows = [...results].map(([op, { cases: all, passed, worst, entries }]) => [op, [...entries].map((e) => e.replace(`${op}.`, "")).join(", "), `${passed} of ${all}`, `${(100 * worst).toFixed(0)} %`]);
+  const names = (op, entries) => [...entries].map((entry) => entry.replace(`${op}.`, "")).join(", ");
+  const rows = [...results].map(([op, { cases: all, passed, worst, entries }]) => [
+    op, names(op, entries), `${passed} of ${all}`, `${(100 * worst).toFixed(0)} %`,
+  ]);
   const header = ["operation", "entry points", "cases that pass", "most of the allowance"];
   $("test-results").replaceChildren(table("Each operation with the entry points that its cases launch", header, rows, [1]));
   $("test-results").hidden = false;
@@ -106,15 +109,14 @@ async function selfTest(gpu, tell) {
 async function benchmark(gpu, version, tell) {
   const card = await bench.run(gpu, version, tell);
   const [text, json] = [bench.markdown(card), JSON.stringify(card, null, 2)];
-  const rows = card.rows.map((r) => [r.op, r.shape, bench.digits(r.seconds.median * 1e6), r.flops ? bench.digits(r.tflops * 1000) : "–", bench.digits(r.gbytes), r.bound, `${bench.digits(r.percent)} %`]);
-  const header = ["kernel", "shape", "µs", "GFLOP/s", "GB/s", "bound by", "of the ceiling"];
-  $("benchmark-results").replaceChildren(table("Forward, f32; the median of a call", header, rows, [1, 5]));
+  $("benchmark-results").replaceChildren(table("Forward, f32; the median of a call", bench.HEADER, card.rows.map(bench.cells), [1, 5]));
   $("card-text").value = text;
   $("card").hidden = false;
   $("copy-text").onclick = () => copy(text);
   $("copy-json").onclick = () => copy(json);
   $("save-json").onclick = () => {
-    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([json], { type: "application/json" })), download: "trimodal-card.json" });
+    const href = URL.createObjectURL(new Blob([json], { type: "application/json" }));
+    const link = Object.assign(document.createElement("a"), { href, download: "trimodal-card.json" });
     link.click();
     URL.revokeObjectURL(link.href);
   };

@@ -30,8 +30,8 @@ export const WORK = [
   {
     op: "log_mel", shape: "S=160000 mels=80", flops: 2 * 1000 * 400 * 402, bytes: 4 * (160000 + 200 * 402 + 80 * 201 + 160 + 1000 * 80),
     make: (floats, ints) => kernels.logMel({
-      waveform: floats(160000), basis: floats(200 * 402), bank: floats(80 * 201), range: ints(160, 80), mel: floats(1000 * 80), workspace: floats(1000 * 201 + 1),
-      samples: 160000, frames: 1000, mels: 80,
+      waveform: floats(160000), basis: floats(200 * 402), bank: floats(80 * 201), range: ints(160, 80),
+      mel: floats(1000 * 80), workspace: floats(1000 * 201 + 1), samples: 160000, frames: 1000, mels: 80,
     }),
   },
   {
@@ -119,10 +119,11 @@ export async function run(gpu, version, tell = () => {}, work = WORK) {
     tell(i, total, what);
     return done / (await measured(gpu, make)).times[0];
   };
-  const [count, rounds] = [1 << 22, 64];
+  const [count, threads, rounds] = [1 << 22, 1 << 16, 64];
+  const add = (floats) => [kernels.multiplyAdd({ y: floats(threads), count: threads, rounds })];
   const ceilings = {
     copy_bytes_per_second: await best(0, "copy", (floats) => [kernels.copy({ x: floats(count), y: floats(count), count })], 8 * count),
-    f32_flops_per_second: await best(1, "multiply_add", (floats) => [kernels.multiplyAdd({ y: floats(1 << 16), count: 1 << 16, rounds })], 256 * (1 << 16) * rounds),
+    f32_flops_per_second: await best(1, "multiply_add", add, 256 * threads * rounds),
   };
   const [rows, leftOut] = [[], []];
   for (const [i, { op, shape, flops, bytes, make }] of work.entries()) {
@@ -177,16 +178,23 @@ function browser() {
 // Three digits, no more.
 export const digits = (x) => (x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x >= 1 ? x.toFixed(2) : x.toPrecision(2));
 
+// The columns of a table of rows, and a row's texts.
+export const HEADER = ["kernel", "shape", "µs", "GFLOP/s", "GB/s", "bound by", "of the ceiling"];
+
+export function cells({ op, shape, seconds, flops, tflops, gbytes, bound, percent }) {
+  return [op, shape, digits(seconds.median * 1e6), flops ? digits(tflops * 1000) : "–", digits(gbytes), bound, `${digits(percent)} %`];
+}
+
 // The card as a table that can be pasted where people talk.
 export function markdown({ tool, date, device, ceilings, rows, left_out: leftOut }) {
   const best = `copy ${digits(ceilings.copy_bytes_per_second / 1e9)} GB/s, f32 multiply-add ${digits(ceilings.f32_flops_per_second / 1e9)} GFLOP/s`;
-  const lines = rows.map((r) => `| ${r.op} | ${r.shape} | ${digits(r.seconds.median * 1e6)} | ${r.flops ? digits(r.tflops * 1000) : "–"} | ${digits(r.gbytes)} | ${r.bound} | ${digits(r.percent)} % |`);
+  const line = (texts) => `| ${texts.join(" | ")} |`;
   return [
     `**${device.name}** in ${device.driver} (${tool}, ${date.slice(0, 10)}; at best ${best})`,
     "",
-    "| kernel | shape | µs | GFLOP/s | GB/s | bound by | of the ceiling |",
+    line(HEADER),
     "|---|---|--:|--:|--:|---|--:|",
-    ...lines,
+    ...rows.map((row) => line(cells(row))),
     ...(leftOut.length ? ["", ...leftOut.map(({ what, reason }) => `Left out: ${what}: ${reason}`)] : []),
     "",
   ].join("\n");

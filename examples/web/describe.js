@@ -13,7 +13,8 @@ export class Describe {
   constructor(gpu, site, alone, trouble) {
     Object.assign(this, { gpu, site, alone, trouble, model: null, pixels: null, mel: null, answer: null, word: null, answers: 0 });
     const listen = (id, event, act) => $(id).addEventListener(event, (e) => this.attempt(() => act(e)));
-    for (const [button, input] of [["choose-model", "model-folder"], ["choose-files", "model-files"], ["choose-picture", "picture-file"], ["choose-sound", "sound-file"]]) {
+    const inputs = { "choose-model": "model-folder", "choose-files": "model-files", "choose-picture": "picture-file", "choose-sound": "sound-file" };
+    for (const [button, input] of Object.entries(inputs)) {
       listen(button, "click", () => $(input).click());
       // The same file may be chosen again.
       listen(input, "change", async () => {
@@ -85,7 +86,7 @@ export class Describe {
     $("sight").hidden = !vision;
     $("hearing").hidden = !audio;
     $("example").hidden = !this.site.example;
-    const options = (what, count) => [`all ${what}s`, ...Array.from({ length: count }, (_, i) => String(i + 1))].map((text, i) => new Option(text, i === 0 ? "" : String(i - 1)));
+    const options = (what, count) => [new Option(`all ${what}s`, ""), ...Array.from({ length: count }, (_, i) => new Option(i + 1, i))];
     $("layer").replaceChildren(...options("layer", model.layers.length));
     $("head").replaceChildren(...options("head", model.sizes.H));
     await this.describe();
@@ -178,11 +179,16 @@ export class Describe {
     const said = word && this.model.tokenizer.decode([word.id]);
     const share = (name, on) => on && `${Math.round(100 * on.reduce((sum, w) => sum + w, 0))} % on the ${name}`;
     const shares = [share("picture", part(picture)), share("sound", part(sound))].filter(Boolean);
-    const describes = (sense, there, on) => $(sense).setAttribute("aria-label", there ? `What the model ${sense === "picture" ? "sees" : "hears"}${on ? `; bright: what "${said}" was made from` : ""}` : `No ${sense}`);
-    $("looked").textContent = word ? `"${said}": of the attention that made it, ${shares.join(" and ")}; the rest on what stands between and before.` : "Choose a word to see what it was made from.";
+    const describes = (sense, does, there, on) => {
+      const bright = on ? `; bright: what "${said}" was made from` : "";
+      $(sense).setAttribute("aria-label", there ? `What the model ${does}${bright}` : `No ${sense}`);
+    };
+    $("looked").textContent = word
+      ? `"${said}": of the attention that made it, ${shares.join(" and ")}; the rest on what stands between and before.`
+      : "Choose a word to see what it was made from.";
     if (vision) drawPicture($("picture"), this.pixels, vision.side, part(picture), vision.grid);
     if (audio) drawSound($("sound"), this.mel, audio.mels, part(sound));
-    describes("picture", this.pixels, part(picture));
-    describes("sound", this.mel, part(sound));
+    describes("picture", "sees", this.pixels, part(picture));
+    describes("sound", "hears", this.mel, part(sound));
   }
 }

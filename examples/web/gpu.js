@@ -118,10 +118,11 @@ export class Gpu {
     const pipelines = await Promise.all(launches.map((launch) => this.pipeline(launch)));
     const encoder = this.device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    const bound = launches.map(({ buffers, dims }, i) => this.device.createBindGroup({
-      layout: pipelines[i].getBindGroupLayout(0),
-      entries: [...buffers.map((buffer, binding) => buffer ?? this.nothing[binding]), this.uniform(dims)].map((buffer, binding) => ({ binding, resource: { buffer } })),
-    }));
+    const bound = launches.map(({ buffers, dims }, i) => {
+      const all = [...buffers.map((buffer, binding) => buffer ?? this.nothing[binding]), this.uniform(dims)];
+      const entries = all.map((buffer, binding) => ({ binding, resource: { buffer } }));
+      return this.device.createBindGroup({ layout: pipelines[i].getBindGroupLayout(0), entries });
+    });
     for (let time = 0; time < times; time++) {
       launches.forEach(({ groups }, i) => {
         if (groups === 0) return;

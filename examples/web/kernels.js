@@ -70,7 +70,9 @@ function attentionTiles(headDim) {
   return { HEAD_DIM: headDim, TILE_Q: q, TILE_K: k, THREADS_X: d4 <= 8 ? 4 : 8 };
 }
 
-const attentionSizes = ({ queries, keys, heads, kvHeads, headDim }) => ({ queries, keys, heads, kv_heads: kvHeads, scale: 1 / Math.sqrt(headDim), head_dim: headDim });
+const attentionSizes = ({ queries, keys, heads, kvHeads, headDim }) => (
+  { queries, keys, heads, kv_heads: kvHeads, scale: 1 / Math.sqrt(headDim), head_dim: headDim }
+);
 
 // o [queries, heads, headDim] over the keys and values [keys, kvHeads, headDim] that visible [queries, 2] grants each row.
 export function attention({ q, k, v, visible, o, lse, ...sizes }) {

@@ -166,7 +166,8 @@ export class Model {
     const ints = (values) => this.temporary(Int32Array.from(values));
     const [id, position, seen, last] = [ints(ids), ints(ids.map((_, i) => first + i)), ints(visible), ints([rows - 1])];
     const heads = { position, table: this.rotary, rstd: a.rstd, rows, headDim: d, positions: length, eps };
-    const store = (from, to) => kernels.embedding({ table: from, id: this.iota, row: position, y: to, entries: rows, columns: Hkv * d, vocabulary: rows, rows: length });
+    const place = { id: this.iota, row: position, entries: rows, columns: Hkv * d, vocabulary: rows, rows: length };
+    const store = (from, to) => kernels.embedding({ table: from, y: to, ...place });
     const norm = (from, weight, to) => kernels.rmsNorm({ ...from, weight, ...to, y: a.normed, rstd: a.rstd, rows, columns: D, eps });
     const launches = [kernels.embedding({ table: this.embedding, id, y: a.x, entries: rows, columns: D, vocabulary: V, rows }), ...inputs];
     this.layers.forEach((w, i) => {
@@ -211,15 +212,16 @@ function sizesOf(config) {
   if (config.model_type !== "qwen3") throw new Error(`config.json: model_type: expected "qwen3", found ${JSON.stringify(config.model_type)}`);
   const number = (object, key, most = 1 << 20) => {
     const value = object[key];
-    if (!(Number.isInteger(value) && value >= 1 && value <= most)) throw new Error(`config.json: ${key}: expected 1 to ${most}, found ${JSON.stringify(value)}`);
-    return value;
+    if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+    throw new Error(`config.json: ${key}: expected 1 to ${most}, found ${JSON.stringify(value)}`);
   };
   const { vision_config: eyes, audio_config: ears } = config;
   const vision = eyes && { side: number(eyes, "image_size", 8192), patch: number(eyes, "patch_size"), bidirectional: eyes.bidirectional };
   if (vision) vision.grid = vision.side / vision.patch;
-  const audio = ears && { rate: number(ears, "sample_rate"), mels: number(ears, "num_mel_bins", 128), samples: Math.round(ears.clip_seconds * ears.sample_rate) };
+  const audio = ears && { rate: number(ears, "sample_rate"), mels: number(ears, "num_mel_bins", 128) };
   // Mel frames, then what each convolution leaves of them: the first has stride 1, every other one 2.
   if (audio) {
+    audio.samples = Math.round(ears.clip_seconds * audio.rate);
     audio.frames = [Math.floor(audio.samples / HOP)];
     for (let layer = 0; layer < number(ears, "layers", 8); layer++) audio.frames.push(Math.floor((audio.frames.at(-1) - 1) / (layer === 0 ? 1 : 2)) + 1);
   }
