@@ -133,6 +133,9 @@ fn every_shader_has_a_cuda_twin_with_its_entries() {
     let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     for entry in std::fs::read_dir(root.join("shaders")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "wgsl") {
+            continue;
+        }
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
         let compiled = COMPILED.iter().find(|c| c.stem == stem && c.architecture == "sm_80").unwrap_or_else(|| panic!("no CUDA twin of shaders/{stem}.wgsl"));
         let source = std::fs::read_to_string(&path).unwrap();

@@ -107,16 +107,16 @@ fn conditions(file: &File, entry: &Entry, dialect: Dialect) -> Vec<(String, Stri
     compared.chain(constants).collect()
 }
 
-/// The constants of a file that an entry needs to know, or all where it cannot be said; CUDA has none.
+/// The constants that concern an entry: those that its block, grid, memory or operands depend on, and the size of a head, which all of a
+/// file's entries are compiled for.
 fn constants<'a>(file: &'a File, entry: &'a Entry) -> impl Iterator<Item = &'a crate::manifest::catalog::Constant> {
-    // A tile shape belongs to the entry whose block or grid has it; a setting that must equal a field belongs to all.
-    let about_layout = |name: &str| !file.constants.iter().any(|c| c.name == name && c.equals.is_some());
+    let knows = |text: &str, name: &str| Expression::parse(text).is_ok_and(|e| e.names().contains(name));
     let named = move |name: &str| {
-        let mut texts = [&entry.block, &entry.grid, &entry.shared].into_iter();
-        texts.any(|text| Expression::parse(text).is_ok_and(|e| e.names().contains(name)))
-            || entry.buffers.iter().any(|b| b.alternatives.iter().any(|a| a.name == name))
+        let decides = entry.buffers.iter().any(|b| b.alternatives.iter().any(|a| a.name == name));
+        decides || entry.about.contains(name) || [&entry.block, &entry.grid, &entry.shared].into_iter().any(|text| knows(text, name))
     };
-    file.constants.iter().filter(move |c| named(&c.name) || (about_layout(&c.name) && c.name.starts_with("VECTOR")))
+    let divides = move |name: &str| file.constants.iter().any(|c| named(&c.name) && c.multiple_of.as_ref().is_some_and(|of| knows(of, name)));
+    file.constants.iter().filter(move |c| named(&c.name) || divides(&c.name) || c.range.is_some())
 }
 
 /// Elements that must lie in what is bound.
