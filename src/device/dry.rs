@@ -291,7 +291,7 @@ mod tests {
     fn a_workgroup_has_the_size_that_its_constants_make() {
         for shader in crate::device::shader::SHADERS {
             for entry in shader.entries {
-                assert_eq!(threads(shader.source, entry.name, &[]), entry.workgroup.iter().product(), "{}.{}", shader.stem, entry.name);
+                assert_eq!(threads(shader.source, entry.name, &[]), entry.workgroup.iter().product::<u32>(), "{}.{}", shader.stem, entry.name);
             }
         }
         let matmul = Shader::find("matmul").unwrap().source;
