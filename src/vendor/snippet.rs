@@ -210,14 +210,17 @@ fn check(file: &File, entry: &Entry, host: Host) -> String {
     match dialect {
         Dialect::Rust => {
             let mut text = format!(
-                "/// Panics where a call breaks the contract: for debug builds. `bytes` are those of the buffers, 0 for one that is not there.\n#[allow(unused_variables, non_snake_case)]\nfn check(dims: &Dims, bytes: [u64; {count}]) {{\n"
+                "/// Panics where a call breaks the contract: for debug builds. `bytes` are those of the buffers, 16 or fewer for an operand that is not there.\n#[allow(unused_variables, non_snake_case)]\nfn check(dims: &Dims, bytes: [u64; {count}]) {{\n"
             );
             text +=
                 &format!("    let [{}] = [{}].map(u64::from);\n", whole.join(", "), whole.iter().map(|n| format!("dims.{n}")).collect::<Vec<_>>().join(", "));
             own.iter().for_each(|(name, value)| text += &format!("    let {name}: u64 = {value}; // as the shader's const line says\n"));
             conditions.iter().for_each(|(said, code)| text += &format!("    assert!({code}, \"{said}\");\n"));
-            text += &format!("    let needed = [\n{}    ];\n", rows(&|b, e, _| format!("        (\"{}\", ({e}) * {}),\n", b.name, bytes_of(&b.dtype))));
-            text += "    for ((name, needed), has) in needed.into_iter().zip(bytes) {\n        assert!(has == 0 || has >= needed, \"{name} has {has} bytes, {needed} are needed\");\n    }\n";
+            text += &format!(
+                "    let needed = [\n{}    ];\n",
+                rows(&|b, e, _| format!("        (\"{}\", ({e}) * {}, {}),\n", b.name, bytes_of(&b.dtype), b.only_if.is_some()))
+            );
+            text += "    for ((name, needed, may_be_absent), has) in needed.into_iter().zip(bytes) {\n        assert!(has >= needed || may_be_absent && has <= 16, \"{name} has {has} bytes, {needed} are needed\");\n    }\n";
             if let Some(limit) = file.elements_below {
                 text += &format!("    assert!(bytes.iter().all(|b| b / 4 < {limit}), \"2^31 elements or more\");\n");
             }
@@ -225,7 +228,7 @@ fn check(file: &File, entry: &Entry, host: Host) -> String {
         }
         Dialect::JavaScript => {
             let mut text = format!(
-                "// Throws where a call breaks the contract: for debug builds. `bytes` are those of the {count} buffers, 0 for one that is not there.\nfunction check(dims, bytes) {{\n"
+                "// Throws where a call breaks the contract: for debug builds. `bytes` are those of the {count} buffers, 16 or fewer for an operand that is not there.\nfunction check(dims, bytes) {{\n"
             );
             text += &format!("  const {{ {} }} = dims;\n", whole.join(", "));
             own.iter().for_each(|(name, value)| text += &format!("  const {name} = {value}; // as the shader's const line says\n"));
@@ -233,28 +236,39 @@ fn check(file: &File, entry: &Entry, host: Host) -> String {
             conditions.iter().for_each(|(said, code)| text += &format!("  expect({code}, '{said}');\n"));
             text += &format!(
                 "  const needed = [{}];\n",
-                rows(&|b, e, i| format!("{}['{}', ({e}) * {}]", if i > 0 { ", " } else { "" }, b.name, bytes_of(&b.dtype)))
+                rows(&|b, e, i| format!("{}['{}', ({e}) * {}, {}]", if i > 0 { ", " } else { "" }, b.name, bytes_of(&b.dtype), b.only_if.is_some()))
             );
-            text + "  needed.forEach(([name, needed], i) => expect(bytes[i] === 0 || bytes[i] >= needed, `${name} has ${bytes[i]} bytes, ${needed} are needed`));\n}\n"
+            text + "  needed.forEach(([name, needed, mayBeAbsent], i) => expect(bytes[i] >= needed || (mayBeAbsent && bytes[i] <= 16), `${name} has ${bytes[i]} bytes, ${needed} are needed`));\n}\n"
         }
         Dialect::Python => {
             let mut text = format!(
-                "def check(dims, *sizes):\n    \"\"\"Fails where a call breaks the contract; `python -O` leaves it out. `sizes`: bytes of the {count} buffers, 0 for one that is not there.\"\"\"\n"
+                "def check(dims, *sizes):\n    \"\"\"Fails where a call breaks the contract; `python -O` leaves it out. `sizes`: bytes of the {count} buffers, 16 or fewer for an operand that is not there.\"\"\"\n"
             );
             text += &format!("    {}, = {},\n", whole.join(", "), whole.iter().map(|n| format!("dims.{n}")).collect::<Vec<_>>().join(", "));
             own.iter().for_each(|(name, value)| text += &format!("    {name} = {value}\n"));
             conditions.iter().for_each(|(said, code)| text += &format!("    assert {code}, \"{said}\"\n"));
-            text +=
-                &format!("    needed = {{{}}}\n", rows(&|b, e, i| format!("{}\"{}\": ({e}) * {}", if i > 0 { ", " } else { "" }, b.name, bytes_of(&b.dtype))));
-            text + "    for (name, needed), has in zip(needed.items(), sizes, strict=True):\n        assert has == 0 or has >= needed, f\"{name} has {has} bytes, {needed} are needed\"\n"
+            text += &format!(
+                "    needed = {{{}}}\n",
+                rows(&|b, e, i| format!(
+                    "{}\"{}\": (({e}) * {}, {})",
+                    if i > 0 { ", " } else { "" },
+                    b.name,
+                    bytes_of(&b.dtype),
+                    if b.only_if.is_some() { "True" } else { "False" }
+                ))
+            );
+            text + "    for (name, (needed, may_be_absent)), has in zip(needed.items(), sizes, strict=True):\n        assert has >= needed or (may_be_absent and has <= 16), f\"{name} has {has} bytes, {needed} are needed\"\n"
         }
         Dialect::Cpp => {
             let mut text = format!(
-                "// Aborts where a call breaks the contract; -DNDEBUG leaves it out. `bytes` are those of the {count} buffers, 0 for one that is not there.\n#include <cassert>\n#include <cstdint>\n#include <algorithm>\ninline void check(const Dims& dims, const std::uint64_t (&bytes)[{count}]) {{\n"
+                "// Aborts where a call breaks the contract; -DNDEBUG leaves it out. `bytes` are those of the {count} buffers, 16 or fewer for an operand that is not there.\n#include <cassert>\n#include <cstdint>\n#include <algorithm>\ninline void check(const Dims& dims, const std::uint64_t (&bytes)[{count}]) {{\n"
             );
             whole.iter().for_each(|n| text += &format!("    [[maybe_unused]] const std::uint64_t {n} = dims.{n};\n"));
             conditions.iter().for_each(|(said, code)| text += &format!("    assert(({code}) && \"{said}\");\n"));
-            text += &rows(&|b, e, i| format!("    assert((bytes[{i}] == 0 || bytes[{i}] >= ({e}) * {}) && \"{}\");\n", bytes_of(&b.dtype), b.name));
+            text += &rows(&|b, e, i| {
+                let absent = if b.only_if.is_some() { format!("bytes[{i}] <= 16 || ") } else { String::new() };
+                format!("    assert(({absent}bytes[{i}] >= ({e}) * {}) && \"{}\");\n", bytes_of(&b.dtype), b.name)
+            });
             text + "}\n"
         }
     }
