@@ -41,10 +41,10 @@ fn check(whole: &Value, schema: &Value, value: &Value, place: &str, found: &mut 
     if schema.get("const").is_some_and(|c| c != value) || schema["enum"].as_array().is_some_and(|e| !e.contains(value)) {
         found.push(format!("{place}: {value} is not what it must be"));
     }
-    if let (Some(pattern), Some(text)) = (schema["pattern"].as_str(), value.as_str()) {
-        if !matches(pattern, text) {
-            found.push(format!("{place}: `{text}` does not match {pattern}"));
-        }
+    if let (Some(pattern), Some(text)) = (schema["pattern"].as_str(), value.as_str())
+        && !matches(pattern, text)
+    {
+        found.push(format!("{place}: `{text}` does not match {pattern}"));
     }
     if let Some(object) = value.as_object() {
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).filter(|n| !object.contains_key(*n)) {
