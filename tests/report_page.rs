@@ -195,7 +195,7 @@ fn data_without_splits_or_pictures_gets_an_honest_report() {
     std::fs::write(folder.path("data/metadata.jsonl"), lines.concat()).unwrap();
     let (said, _) = folder.train(&[]);
     // A model that has learned from words alone does not pretend to see or to hear.
-    assert!(said.contains("the model has no eyes and no ears") && said.ends_with("--prompt WORDS\n"), "{said}");
+    assert!(said.contains("the model has no eyes and no ears") && said.contains("run --prompt WORDS\n"), "{said}");
     for (flag, lacks) in [("--image", "eyes"), ("--audio", "ears")] {
         let refused = trimodal(&["describe", &folder.path("run"), flag, "any.file", "--device", "cpu"]);
         let message = String::from_utf8(refused.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! Fused attention of ours as a custom operation of candle, forward and backward: `cargo run --release -p trimodal-in-candle`.
+//! Fused attention of ours as a custom operation of candle, forward and backward: `cargo run --release --manifest-path examples/candle/Cargo.toml`.
 //!
 //! Candle's extension point is a trait: [`CustomOp3`] takes the storage of three tensors and returns that of one, and its `bwd` the
 //! three gradients. Everything else (the tape, the optimiser, the rest of a model) stays candle's. What is replaced is attention as
