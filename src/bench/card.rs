@@ -1,9 +1,8 @@
 //! The score card: what a run of the benchmark found, as JSON. `docs/score-card.md` says what every field means.
 
 use crate::error::{Error, Result};
-use crate::train::files::write_atomically;
+use crate::train::files::write_whole;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 use std::path::Path;
 
 /// The schema's name and version. A field may be added under the same version; one that changes its meaning makes a new one.
@@ -251,7 +250,7 @@ impl Card {
     /// # Errors
     /// [`Error::Io`] where the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        write_atomically(path, |file| file.write_all(self.json().as_bytes()).map_err(Error::io(path, "write")))
+        write_whole(path, self.json())
     }
 
     /// Puts a peer's times beside ours: those of the same operation, pass, sizes and dtype, to every rung. Returns how many of its

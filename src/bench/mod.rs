@@ -19,7 +19,7 @@ use crate::device::{Device, Gpu};
 use crate::error::{Error, Result};
 use crate::model::Batch;
 use crate::ops::case::{Case, Kind};
-use crate::ops::{OPS, Sizes};
+use crate::ops::{self, OPS, Sizes};
 use crate::tensor::DType;
 use crate::train::Trainer;
 use crate::train::fit::Precision;
@@ -284,9 +284,8 @@ fn chosen_sets(options: &Options, slow: bool) -> Result<Vec<Sizes>> {
 
 /// Everything that the options ask for, and what of it the device has no kernel for.
 fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>, Vec<LeftOut>)> {
-    let names: Vec<&str> = OPS.iter().map(|op| op.name).chain([STEP]).collect();
-    if let Some(op) = options.op.as_ref().filter(|op| !names.contains(&op.as_str())) {
-        return Err(Error::Usage(format!("unknown operation {op:?}: expected one of {}", names.join(", "))));
+    if let Some(op) = options.op.as_deref().filter(|op| *op != STEP && OPS.iter().all(|o| o.name != *op)) {
+        return Err(ops::unknown(op, Some(STEP)));
     }
     let dtypes: &[DType] = if device.has_bf16() { &[DType::F32, DType::Bf16] } else { &[DType::F32] };
     if let Some(dtype) = options.dtype.filter(|dtype| !dtypes.contains(dtype)) {

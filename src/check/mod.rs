@@ -13,8 +13,8 @@ pub use training::{drawn_batch, drawn_sequence, repeat_training};
 
 use crate::device::{Device, Gpu};
 use crate::error::Result;
+use crate::ops;
 use crate::ops::case::{Case, GradientCase, Operand};
-use crate::ops::{OPS, Op};
 use crate::tensor::{DType, Tensor};
 use half::{bf16, f16};
 use oracle::{Judge, on_host};
@@ -273,11 +273,7 @@ pub fn run(device: &Device, only: Option<&str>, progress: impl FnMut(&str)) -> R
 
 /// As [`run`], more or less thorough.
 pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progress: impl FnMut(&str)) -> Result<Report> {
-    let ops: Vec<&Op> = OPS.iter().filter(|op| only.is_none_or(|only| only == op.name)).collect();
-    if ops.is_empty() {
-        let names: Vec<_> = OPS.iter().map(|op| op.name).collect();
-        return Err(crate::Error::Usage(format!("unknown operation {:?}: expected one of {}", only.unwrap_or_default(), names.join(", "))));
-    }
+    let ops = ops::named(only)?;
     let mut report = Report { device: device.to_string(), cases: Totals::default(), ops: Vec::new() };
     let mut repeated = std::collections::HashSet::new();
     for op in ops {

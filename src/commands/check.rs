@@ -4,14 +4,13 @@ use super::terminal::{Paint, line, thousands};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use trimodal::check::{self, Effort, Report};
-use trimodal::train::files::write_atomically;
+use trimodal::train::files::write_whole;
 use trimodal::train::fit::Precision;
-use trimodal::{Device, Error, Result, learn, report};
+use trimodal::{Device, Result, learn, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -91,7 +90,7 @@ impl Check {
             if json_only {
                 super::terminal::print(&json);
             } else {
-                write_atomically(path, |file| file.write_all(json.as_bytes()).map_err(Error::io(path, "write")))?;
+                write_whole(path, json)?;
             }
         }
         if !json_only {

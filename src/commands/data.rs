@@ -3,7 +3,6 @@
 use super::live::{advance, progress};
 use super::terminal::{Paint, line, thousands};
 use clap::Args;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::data::inspect::{Counts, Report, RowsOf, Spread, inspect};
@@ -11,7 +10,7 @@ use trimodal::data::{Dataset, Sizes, Tokenizer};
 use trimodal::report::{Cell, contact_sheet};
 use trimodal::train::Settings;
 use trimodal::train::examples::sizes;
-use trimodal::train::files::write_atomically;
+use trimodal::train::files::write_whole;
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -78,7 +77,7 @@ impl Data {
         line(summary(&self.data, &found, rows, &self.config));
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&found).expect("numbers and strings serialise") + "\n";
-            write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path, "write")))?;
+            write_whole(path, text)?;
         }
         if let Some(path) = &self.out {
             sheet(path, &dataset, &found.good, &sizes, self.cells as usize)?;

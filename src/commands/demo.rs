@@ -7,7 +7,6 @@ use super::terminal::{Paint, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -15,7 +14,7 @@ use trimodal::data::meadow::{self, words};
 use trimodal::data::{Dataset, Limits};
 use trimodal::report::run::{Judged, REPORT};
 use trimodal::train::evaluate::{Ablation, Scores, chance};
-use trimodal::train::files::write_atomically;
+use trimodal::train::files::write_whole;
 use trimodal::train::fit::Precision;
 use trimodal::train::run::Ended;
 use trimodal::train::settings::PrecisionChoice;
@@ -132,7 +131,7 @@ impl Demo {
         });
         let path = self.out.join("result.json");
         let text = serde_json::to_string_pretty(&result).expect("numbers and strings serialise") + "\n";
-        write_atomically(&path, |file| file.write_all(text.as_bytes()).map_err(Error::io(&path, "write")))?;
+        write_whole(&path, text)?;
 
         self.headline(&learned)?;
         let page_begin = Instant::now();
@@ -173,7 +172,7 @@ impl Demo {
             (&picture, meadow::png(&meadow::picture(&words::HEADLINE, self.seed, SPLITS.len(), 0))?),
             (&sound, meadow::wav(&meadow::sound(&words::HEADLINE, self.seed, SPLITS.len(), 0))?),
         ] {
-            write_atomically(path, |file| file.write_all(&bytes).map_err(Error::io(path, "write")))?;
+            write_whole(path, &bytes)?;
         }
         let truth = words::HEADLINE.caption(true, true);
         let Learned { config, parameters, tokenizer, device } = *learned;

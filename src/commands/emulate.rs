@@ -9,7 +9,7 @@ use trimodal::check::run_case;
 use trimodal::device::emulator::{Machine, Run};
 use trimodal::device::{Gpu, ptx};
 use trimodal::emulator::{Options, Trace};
-use trimodal::ops::OPS;
+use trimodal::ops;
 use trimodal::ops::case::Case;
 use trimodal::train::fit::Precision;
 use trimodal::{Device, Error, Result, report};
@@ -61,10 +61,7 @@ const DEFAULT_WORK: usize = 2_000;
 
 impl Emulate {
     pub fn run(self) -> Result<ExitCode> {
-        let op = OPS.iter().find(|op| op.name == self.op).ok_or_else(|| {
-            let names: Vec<_> = OPS.iter().map(|op| op.name).collect();
-            Error::Usage(format!("unknown operation {:?}: expected one of {}", self.op, names.join(", ")))
-        })?;
+        let op = ops::named(Some(&self.op))?[0];
         let bf16 = self.precision.get() == Precision::Bf16;
         let machine = Arc::new(Machine::new());
         let device = Device::Gpu(Gpu::Emulator(machine.clone()));

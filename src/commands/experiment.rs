@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use trimodal::experiment::{Budget, Progress, fusion, store, transfer};
-use trimodal::train::files::write_atomically;
+use trimodal::train::files::write_whole;
 use trimodal::{Device, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -170,7 +170,7 @@ fn show(
     value["findings"] = serde_json::json!(findings);
     store::write(&out.join("result.json"), &value)?;
     let path = out.join("result.svg");
-    write_atomically(&path, |file| std::io::Write::write_all(file, svg.as_bytes()).map_err(Error::io(&path, "write")))?;
+    write_whole(&path, svg)?;
     if json {
         line(serde_json::to_string_pretty(&value).expect("numbers and strings serialise"));
     } else {

@@ -1,13 +1,12 @@
 //! `trimodal golden`: inputs and expected outputs of every kernel, for whoever copied one.
 
+use super::live::advance;
 use super::terminal::{bytes, line, stop_flag, thousands};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use trimodal::device::Language;
 use trimodal::golden::{self, Index};
 use trimodal::{Result, report};
@@ -65,16 +64,13 @@ impl Golden {
         for (_, folder) in &folders {
             golden::expect_free(folder, self.force)?;
         }
-        let stop = stop_flag();
+        stop_flag(); // from here on ctrl-C leaves the folder as it was
         let mut written = Vec::new();
         for (language, folder) in &folders {
             let plan = golden::plan(*language, self.op.as_deref())?;
             let style = ProgressStyle::with_template("{msg} {bar:40} {human_pos} of {human_len} cases, {eta} left").expect("a fixed template");
             let bar = ProgressBar::new(plan.cases.len() as u64).with_style(style).with_message(golden::language_name(*language));
-            let index = golden::write(&plan, folder, self.force, &mut |done| {
-                bar.set_position(done as u64);
-                if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
+            let index = golden::write(&plan, folder, self.force, &mut |done| advance(&bar, done, plan.cases.len()));
             bar.finish_and_clear();
             written.push(index?);
         }

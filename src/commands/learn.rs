@@ -2,11 +2,10 @@
 
 use super::terminal::{Paint, line};
 use clap::{Args, Subcommand};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::learn::{self, CHAPTERS};
-use trimodal::train::files::write_atomically;
+use trimodal::train::files::write_whole;
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -84,7 +83,7 @@ fn exercise(index: usize, to: &Path) -> Result<()> {
         return Err(Error::file(to, "exists already: give another name, or move it away"));
     }
     let text = CHAPTERS[index].exercise();
-    write_atomically(to, |file| file.write_all(text.as_bytes()).map_err(Error::io(to, "write")))?;
+    write_whole(to, &text)?;
     let at = text.lines().position(|line| line.contains(learn::MARK)).map_or(1, |line| line + 1);
     line(format!("{} {}", Paint::stdout().strong(&format!("Chapter {}.", index + 1)), CHAPTERS[index].task));
     line(format!("It is in line {at} of {}. When you have mended it: `trimodal check --shader {}`", to.display(), to.display()));
@@ -100,7 +99,7 @@ fn pictures(to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).map_err(Error::io(to, "create"))?;
     for (name, svg) in report::lessons::all()? {
         let path = to.join(name);
-        write_atomically(&path, |file| file.write_all(svg.as_bytes()).map_err(Error::io(&path, "write")))?;
+        write_whole(&path, svg)?;
     }
     line(format!("{} pictures in {}", CHAPTERS.len(), to.display()));
     Ok(())

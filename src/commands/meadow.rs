@@ -1,12 +1,11 @@
 //! `trimodal meadow`: writes the generated data set.
 
+use super::live::advance;
 use super::terminal::{line, stop_flag, thousands};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use trimodal::data::meadow::{self, Options, SPLITS};
 use trimodal::{Error, Result};
 
@@ -57,7 +56,7 @@ impl Meadow {
         if self.samples.max(test_samples) > MAX_SAMPLES {
             return Err(Error::Usage(format!("at most {} samples of a split, found {}", thousands(MAX_SAMPLES), thousands(self.samples.max(test_samples)))));
         }
-        let stop = stop_flag();
+        stop_flag(); // from here on ctrl-C ends it after the sample at hand
         let bar =
             ProgressBar::new(0).with_style(ProgressStyle::with_template("drawing {bar:40} {human_pos} of {human_len}, {eta} left").expect("a fixed template"));
         let options = Options {
@@ -67,11 +66,7 @@ impl Meadow {
             pictures: self.without.as_deref() != Some("pictures"),
             sounds: self.without.as_deref() != Some("sounds"),
         };
-        let written = meadow::write(&self.folder, &options, &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        let written = meadow::write(&self.folder, &options, &mut |done, total| advance(&bar, done, total));
         bar.finish_and_clear();
         written?;
         let tests = SPLITS[1..].join(", ");

@@ -3,12 +3,11 @@
 use super::DeviceArguments;
 use super::terminal::line;
 use clap::Args;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::inside::probe::{Asked, Axis, Seen, probe};
 use trimodal::train::ModelFolder;
-use trimodal::train::files::write_atomically;
+use trimodal::train::files::write_whole;
 use trimodal::{DType, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -92,7 +91,7 @@ impl Probe {
         }
         if let Some(path) = &self.svg {
             let svg = report::probe_svg(&found);
-            write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(Error::io(path, "write")))?;
+            write_whole(path, svg)?;
         }
         Ok(ExitCode::SUCCESS)
     }

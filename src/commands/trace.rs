@@ -5,7 +5,6 @@ use super::terminal::{self, bytes, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::cell::Cell;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -15,7 +14,7 @@ use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, flops};
 use trimodal::ops::Sizes;
 use trimodal::trace::{self, Trace};
-use trimodal::train::files::write_atomically;
+use trimodal::train::files::write_whole;
 use trimodal::train::{ModelFolder, Options, Schedule, Trainer, examples};
 use trimodal::{DType, Device, Error, Result, bench, report};
 
@@ -180,7 +179,7 @@ impl TraceCommand {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path, "write")))?;
+    write_whole(path, text)?;
     line(format!("wrote {}", path.display()));
     Ok(())
 }

@@ -1,12 +1,11 @@
 //! `trimodal vendor`: take one kernel home, with its contract, golden vectors and a self-test.
 
+use super::live::advance;
 use super::terminal::{Paint, line, print, stop_flag};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use trimodal::manifest::catalog::{Catalog, Entry, File};
 use trimodal::vendor::snippet::{self, Host};
 use trimodal::vendor::{self, Language, State};
@@ -124,14 +123,10 @@ impl Vendor {
         let part = vendor::part(op, language)?;
         let (file, entry) = self.chosen(&part)?;
 
-        let stop = stop_flag();
+        stop_flag(); // from here on ctrl-C waits for the golden vector at hand
         let style = ProgressStyle::with_template("golden vectors {bar:40} {human_pos} of {human_len}, {eta} left").expect("a fixed template");
         let bar = ProgressBar::new(0).with_style(style);
-        let copied = vendor::copy(op, language, folder, self.force, &mut |done, all| {
-            bar.set_length(all as u64);
-            bar.set_position(done as u64);
-            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        let copied = vendor::copy(op, language, folder, self.force, &mut |done, all| advance(&bar, done, all));
         bar.finish_and_clear();
         let copied = copied?;
         let launch = snippet::launch(file, entry, host.host());

@@ -67,17 +67,17 @@ impl Row {
 
     /// Whether it may have a picture: one that is named so, or a file whose name is not a sound's.
     pub fn may_have_picture(&self) -> bool {
-        self.picture.is_some() || self.has_file_other_than(&["wav"])
+        self.picture.is_some() || self.has_file_other_than(is_sound)
     }
 
     /// Whether it may have a sound: one that is named so, or a file whose name is not a picture's.
     pub fn may_have_sound(&self) -> bool {
-        self.sound.is_some() || self.has_file_other_than(&["png", "jpg", "jpeg"])
+        self.sound.is_some() || self.has_file_other_than(is_picture)
     }
 
-    fn has_file_other_than(&self, extensions: &[&str]) -> bool {
+    fn has_file_other_than(&self, is: fn(&str) -> bool) -> bool {
         self.file.as_ref().is_some_and(|file| match file {
-            Part::File(path) => !path.rsplit_once('.').is_some_and(|(_, end)| extensions.contains(&end.to_ascii_lowercase().as_str())),
+            Part::File(path) => !path.rsplit_once('.').is_some_and(|(_, end)| is(&end.to_ascii_lowercase())),
             Part::Member { .. } => true,
         })
     }
@@ -86,6 +86,16 @@ impl Row {
     pub(super) fn is_empty(&self) -> bool {
         self.file.is_none() && self.picture.is_none() && self.sound.is_none() && self.text.is_none()
     }
+}
+
+/// Whether a file whose name ends so, in small letters, is a picture.
+pub(super) fn is_picture(ending: &str) -> bool {
+    matches!(ending, "png" | "jpg" | "jpeg")
+}
+
+/// Whether a file whose name ends so, in small letters, is a sound.
+pub(super) fn is_sound(ending: &str) -> bool {
+    ending == "wav"
 }
 
 /// Columns that a row is made of, as a table's line or a shard's `.json` gives them.

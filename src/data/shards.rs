@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Limits;
-use super::row::{Origin, Part, Row};
+use super::row::{Origin, Part, Row, is_picture, is_sound};
 use super::tar::{BadMember, Member, Scanner};
 use crate::{Error, Result};
 
@@ -98,9 +98,8 @@ impl Group {
     fn add(&mut self, member: &Member, suffix: &str, scanner: &mut Scanner<File>, limits: &Limits) -> std::result::Result<(), String> {
         let part = Part::Member { at: member.at, bytes: member.bytes };
         match suffix {
-            "png" | "jpg" | "jpeg" if self.picture.replace(part.clone()).is_some() => Err("a second picture of this key".into()),
-            "wav" if self.sound.replace(part.clone()).is_some() => Err("a second sound of this key".into()),
-            "png" | "jpg" | "jpeg" | "wav" => Ok(()),
+            ending if is_picture(ending) => self.picture.replace(part).map_or(Ok(()), |_| Err("a second picture of this key".into())),
+            ending if is_sound(ending) => self.sound.replace(part).map_or(Ok(()), |_| Err("a second sound of this key".into())),
             "txt" | "json" => {
                 if member.bytes > limits.line_bytes as u64 {
                     return Err(Limits::beyond("line_bytes", "a text of", member.bytes, "bytes", limits.line_bytes));

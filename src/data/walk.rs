@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Limits;
-use super::row::{Origin, Part, Row};
+use super::row::{Origin, Part, Row, is_picture, is_sound};
 use super::safe::Folder;
 use super::shards::FOREIGN;
 
@@ -79,9 +79,12 @@ fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], lim
         let fail = |what: &str| (name.clone(), what.to_string());
         let part = Part::File(path.clone());
         match suffix.as_str() {
-            "png" | "jpg" | "jpeg" if picture.replace(part.clone()).is_some() => return Err(fail(&format!("a second picture called {stem}"))),
-            "png" | "jpg" | "jpeg" => {}
-            "wav" => sound = Some(part),
+            ending if is_picture(ending) => {
+                if picture.replace(part).is_some() {
+                    return Err(fail(&format!("a second picture called {stem}")));
+                }
+            }
+            ending if is_sound(ending) => sound = Some(part),
             "txt" => text = Some(read_text(folder, &path, limits).map_err(|what| (name.clone(), what))?),
             suffix if FOREIGN.contains(&suffix) => return Err(fail("expected PNG, JPEG, WAV or .txt files")),
             _ => continue,

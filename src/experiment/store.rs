@@ -2,11 +2,10 @@
 
 use crate::data::safe;
 use crate::error::{Error, Result};
-use crate::train::files::write_atomically;
+use crate::train::files::write_whole;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const SETTINGS: &str = "experiment.json";
@@ -69,7 +68,7 @@ impl Store {
 /// A file that cannot be written.
 pub fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, format!("cannot be written as JSON: {e}")))? + "\n";
-    write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path, "write")))
+    write_whole(path, text)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {

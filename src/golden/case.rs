@@ -1,6 +1,7 @@
 //! One golden case: recorded with its values, judged, and written.
 
 use super::choice::Planned;
+use super::{hex, sha256};
 use crate::check::judges;
 use crate::device::dry::{Recorder, Recording, Seen, Written};
 use crate::device::{Device, Gpu, Language};
@@ -9,15 +10,18 @@ use crate::manifest::Header;
 use crate::tensor::{DType, Tensor};
 use crate::train::files::save_safetensors;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// SHA-256 of the files that have been named so far, by path: PTX is large, and every launch names its file.
+pub(super) type Hashes = HashMap<String, String>;
 
 /// Writes the file of a case.
 ///
 /// # Errors
 /// [`Error::Io`] where the system refuses.
-pub(super) fn write(language: Language, planned: &Planned, path: &Path) -> Result<()> {
+pub(super) fn write(language: Language, planned: &Planned, path: &Path, hashes: &mut Hashes) -> Result<()> {
     let (case, activation) = (&planned.case, planned.activation);
     let recorder = Arc::new(Recorder::new(language));
     let device = Device::Gpu(Gpu::Dry(recorder.clone()));
@@ -69,7 +73,7 @@ pub(super) fn write(language: Language, planned: &Planned, path: &Path) -> Resul
         "label": planned.label(),
         "language": super::language_name(language),
         "buffers": buffers.iter().map(described).collect::<Vec<_>>(),
-        "launches": launches.iter().map(launch).collect::<Vec<_>>(),
+        "launches": launches.iter().map(|written| launch(written, hashes)).collect::<Vec<_>>(),
         "compare": compare,
     });
     save_safetensors(path, &[("trimodal", text.to_string())], &tensors)
@@ -80,11 +84,11 @@ fn described(buffer: &Seen) -> Value {
     json!({ "name": buffer.name, "dtype": buffer.dtype.to_string(), "shape": buffer.shape, "bytes": bytes })
 }
 
-fn launch(launch: &Written) -> Value {
+fn launch(launch: &Written, hashes: &mut Hashes) -> Value {
     let constants: serde_json::Map<_, _> = launch.constants.iter().map(|&(name, value)| (name.to_string(), value.into())).collect();
     let mut written = json!({
         "file": launch.file,
-        "sha256": hex(&Sha256::digest(launch.text)),
+        "sha256": hashes.entry(launch.file.clone()).or_insert_with(|| sha256(launch.text)),
         "entry": launch.entry,
         "constants": constants,
         "buffers": launch.buffers,
@@ -115,8 +119,4 @@ fn dims(launch: &Written) -> Value {
     let header = Header::parse(launch.source);
     let fields = header.fields.iter().zip(launch.dims.chunks_exact(4)).filter(|(field, _)| !field.name.starts_with("padding"));
     fields.map(|(field, bytes)| (field.name.clone(), value(bytes, field.kind == "f32"))).collect::<serde_json::Map<_, _>>().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,9 +8,9 @@
 use crate::check::precisions;
 use crate::device::dry::{Recorder, Recording};
 use crate::device::{Device, Gpu, Language};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::case::{Case, Operand};
-use crate::ops::{OPS, Op};
+use crate::ops::{self, Op};
 use crate::tensor::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -70,13 +70,8 @@ struct Candidate {
 /// # Errors
 /// [`Error::Usage`] for an unknown operation.
 pub fn plan(language: Language, only: Option<&str>) -> Result<Plan> {
-    let ops: Vec<&Op> = OPS.iter().filter(|op| only.is_none_or(|only| only == op.name)).collect();
-    if ops.is_empty() {
-        let names: Vec<_> = OPS.iter().map(|op| op.name).collect();
-        return Err(Error::Usage(format!("unknown operation {:?}: expected one of {}", only.unwrap_or_default(), names.join(", "))));
-    }
     let mut cases = Vec::new();
-    for op in ops {
+    for op in ops::named(only)? {
         cases.extend(choose(op, candidates(op, language)?));
     }
     Ok(Plan { language, cases })

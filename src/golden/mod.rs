@@ -23,6 +23,7 @@ use crate::device::Language;
 use crate::error::{Error, Result};
 use crate::train::files::write_atomically;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -82,15 +83,29 @@ pub fn language_name(language: Language) -> &'static str {
 /// # Errors
 /// [`Error::File`] that says why the folder is left alone.
 pub fn expect_free(folder: &Path, force: bool) -> Result<()> {
+    expect_free_or_ours(folder, INDEX, force, "holds golden vectors already: --force replaces the whole folder")
+}
+
+/// The same for a folder that is ours where it holds a file called `marker`; `taken` is what is said of one that is, without `force`.
+pub(crate) fn expect_free_or_ours(folder: &Path, marker: &str, force: bool, taken: &str) -> Result<()> {
     if !folder.exists() {
         return Ok(());
     }
-    let mut inside = fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
-    match (inside.next().is_none(), folder.join(INDEX).exists(), force) {
-        (true, _, _) | (false, true, true) => Ok(()),
-        (false, true, false) => Err(Error::file(folder, "holds golden vectors already: --force replaces the whole folder")),
-        (false, false, _) => Err(Error::file(folder, format!("is not empty and has no {INDEX}: it is left alone; give a new folder"))),
+    let empty = fs::read_dir(folder).map_err(Error::io(folder, "read"))?.next().is_none();
+    match (empty, folder.join(marker).exists(), force) {
+        (true, ..) | (false, true, true) => Ok(()),
+        (false, true, false) => Err(Error::file(folder, taken)),
+        (false, false, _) => Err(Error::file(folder, format!("is not empty and has no {marker}: it is left alone; give a new folder"))),
     }
+}
+
+/// SHA-256 in hexadecimal.
+pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes the golden vectors of a plan into `folder`, which appears (or, with `force`, is replaced) when all of it is written.
@@ -109,11 +124,12 @@ pub fn write(plan: &Plan, folder: &Path, force: bool, progress: &mut dyn FnMut(u
     fs::create_dir(&new).map_err(Error::io(&new, "create"))?;
 
     let mut index = Index { format: FORMAT, trimodal: env!("CARGO_PKG_VERSION"), language: language_name(plan.language), cases: Vec::new() };
+    let mut hashes = case::Hashes::new();
     for (done, planned) in plan.cases.iter().enumerate() {
         let path = new.join(&planned.file);
         let of_op = path.parent().expect("a case lies in its operation's folder");
         fs::create_dir_all(of_op).map_err(Error::io(of_op, "create"))?;
-        case::write(plan.language, planned, &path)?;
+        case::write(plan.language, planned, &path, &mut hashes)?;
         index.cases.push(Listed {
             file: planned.file.clone(),
             op: planned.op,

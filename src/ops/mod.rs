@@ -129,6 +129,21 @@ macro_rules! on_real {
 }
 pub(crate) use on_real;
 
+/// The operation that is called so, or all of them.
+///
+/// # Errors
+/// [`Error::Usage`] with the names that there are.
+pub fn named(only: Option<&str>) -> Result<Vec<&'static Op>> {
+    let ops: Vec<&Op> = OPS.iter().filter(|op| only.is_none_or(|only| only == op.name)).collect();
+    if ops.is_empty() { Err(unknown(only.unwrap_or_default(), None)) } else { Ok(ops) }
+}
+
+/// What is said of a name that no operation has, where something else could `also` be asked for.
+pub(crate) fn unknown(op: &str, also: Option<&str>) -> Error {
+    let names: Vec<&str> = OPS.iter().map(|op| op.name).chain(also).collect();
+    Error::Usage(format!("unknown operation {op:?}: expected one of {}", names.join(", ")))
+}
+
 /// Rows that one CPU task takes: enough that splitting costs nothing, and a function of the shape alone, so that sums
 /// over tasks have the same order on every run and for any number of threads.
 pub(crate) fn rows_per_task(row_len: usize) -> usize {

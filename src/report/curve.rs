@@ -1,10 +1,9 @@
 //! The curve of the loss.
 
 use crate::error::{Error, Result};
-use crate::train::files::write_atomically;
+use crate::train::files::write_whole;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
-use std::io::Write;
 use std::path::Path;
 
 const RAW: RGBColor = RGBColor(178, 203, 224);
@@ -35,7 +34,7 @@ pub fn loss_svg(path: &Path, losses: &[(usize, f64)]) -> Result<()> {
         };
         drawn.map_err(|e| Error::file(path, format!("the curve cannot be drawn: {e}")))?;
     }
-    write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(Error::io(path, "write")))
+    write_whole(path, svg)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;

@@ -4,12 +4,11 @@
 
 use crate::bench::{Card, Ceilings, Row};
 use crate::error::{Error, Result};
-use crate::train::files::write_atomically;
+use crate::train::files::write_whole;
 use plotters::coord::Shift;
 use plotters::coord::combinators::LogCoord;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use std::io::Write;
 use std::path::Path;
 
 /// One colour per operation, in the order in which they come; they differ in lightness as well.
@@ -36,7 +35,7 @@ const COLOURS: [RGBColor; 12] = [
 pub fn roofline_svg(path: &Path, card: &Card) -> Result<()> {
     let mut svg = String::new();
     draw(&mut svg, card).map_err(|e| Error::file(path, format!("the roofline cannot be drawn: {e}")))?;
-    write_atomically(path, |file| file.write_all(svg.as_bytes()).map_err(Error::io(path, "write")))
+    write_whole(path, svg)
 }
 
 fn draw(svg: &mut String, card: &Card) -> std::result::Result<(), Box<dyn std::error::Error>> {

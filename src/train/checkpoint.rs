@@ -6,7 +6,7 @@
 //! what is no longer kept is removed last: `latest` never names what is not there. What a crash may leave is one `.partial-…`,
 //! which the next start or save removes.
 
-use super::files::{LEFTOVER, Safetensors, sync_folder, write_atomically, write_safetensors};
+use super::files::{LEFTOVER, Safetensors, sync_folder, write_safetensors, write_whole};
 use super::settings::Settings;
 use super::step::Trainer;
 use crate::data::loader::Position;
@@ -317,7 +317,7 @@ fn parse(name: &str) -> Option<(usize, usize)> {
 /// Writes `latest` or `best`.
 fn point(run: &Path, file: &str, name: &str) -> Result<()> {
     let path = run.join(file);
-    write_atomically(&path, |f| f.write_all(format!("{name}\n").as_bytes()).map_err(Error::io(&path, "write")))
+    write_whole(&path, format!("{name}\n"))
 }
 
 /// The checkpoint that `latest` or `best` names, which must be there.

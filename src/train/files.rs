@@ -30,6 +30,14 @@ pub type Stored = (Vec<usize>, DType, Vec<u8>);
 
 // ── Whole files ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// Writes these bytes as a file, as [`write_atomically`] does.
+///
+/// # Errors
+/// [`Error::Io`] with the path where the system refuses; the old file is whole then.
+pub fn write_whole(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    write_atomically(path, |file| file.write_all(bytes.as_ref()).map_err(Error::io(path, "write")))
+}
+
 /// Writes a file so that a crash, a full disk or an error of `write` leaves what was there before.
 ///
 /// The folder must exist. The new file has the permissions that any new file of the user's has.

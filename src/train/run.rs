@@ -23,7 +23,7 @@
 use super::checkpoint::{self, Best, State};
 use super::evaluate;
 use super::examples::{self, Example};
-use super::files::write_atomically;
+use super::files::write_whole;
 use super::fit::Batches;
 use super::folder::ModelFolder;
 use super::log::{LOG, Log};
@@ -38,7 +38,6 @@ use crate::model::batch::Batch;
 use crate::model::flops;
 use crate::tensor::DType;
 use std::cell::Cell;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -206,7 +205,7 @@ impl Run {
         let (log, earlier) = Log::open(folder, state.step)?;
         let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
         let path = folder.join(CONFIG);
-        write_atomically(&path, |file| file.write_all(settings.to_toml().as_bytes()).map_err(Error::io(&path, "write")))?;
+        write_whole(&path, settings.to_toml())?;
         state.settings = Some(settings.clone());
         settings.training.stop_after = stop_after;
         let folder = folder.to_path_buf();

@@ -6,16 +6,14 @@
 pub mod snippet;
 
 use crate::device::ptx::{self, Compiled};
-use crate::device::shader::SHADERS;
+use crate::device::shader::Shader;
 use crate::error::{Error, Result};
-use crate::golden;
+use crate::golden::{self, sha256};
 use crate::manifest::catalog::{Catalog, File};
-use crate::ops::OPS;
-use crate::train::files::write_atomically;
+use crate::ops::{self, OPS};
+use crate::train::files::write_whole;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -75,8 +73,7 @@ pub struct Sum {
 /// [`Error::Usage`] with the names of the operations, where it is none of them (or `all`).
 pub fn part(op: &str, language: Language) -> Result<Catalog> {
     if op != "all" && OPS.iter().all(|o| o.name != op) {
-        let names: Vec<_> = OPS.iter().map(|o| o.name).collect();
-        return Err(Error::Usage(format!("unknown operation {op:?}: expected one of {}, or all", names.join(", "))));
+        return Err(ops::unknown(op, Some("or all")));
     }
     let of_op = |file: &File| OPS.iter().any(|o| (op == "all" || op == o.name) && (file.op == o.name || file.op == format!("{}_backward", o.name)));
     let wanted = if language == Language::Wgsl { "wgsl" } else { "cuda" };
@@ -91,7 +88,7 @@ fn source(path: &str) -> Option<&'static str> {
     }
     let stem = path.rsplit('/').next()?.split('.').next()?;
     if path.starts_with("shaders/") {
-        return SHADERS.iter().find(|s| s.stem == stem).map(|s| s.source);
+        return Shader::find(stem).map(|s| s.source);
     }
     let compiled = |found: &&Compiled| {
         found.file == path || found.stem == stem && path.ends_with(".cu") && (found.architecture == "sm_90a") == path.starts_with("kernels/hopper/")
@@ -106,7 +103,8 @@ fn source(path: &str) -> Option<&'static str> {
 /// [`Error::Usage`] for an unknown operation, [`Error::File`] for a folder that is in use, [`Error::Io`] where the system refuses.
 pub fn copy(op: &str, language: Language, folder: &Path, force: bool, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Copied> {
     let part = part(op, language)?;
-    expect_free(folder, force)?;
+    let taken = "holds vendored kernels already: --verify says what was changed in them, --force replaces them";
+    golden::expect_free_or_ours(folder, SUMS, force, taken)?;
     fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
     if force {
         remove(folder)?;
@@ -132,7 +130,7 @@ pub fn copy(op: &str, language: Language, folder: &Path, force: bool, progress: 
         let target = folder.join(path);
         let parent = target.parent().expect("a file of the folder");
         fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
-        write_atomically(&target, |file| file.write_all(text.as_bytes()).map_err(Error::io(&target, "write")))?;
+        write_whole(&target, text)?;
     }
     let of = if language == Language::Wgsl { crate::device::Language::Wgsl } else { crate::device::Language::Ptx };
     let plan = golden::plan(of, (op != "all").then_some(op))?;
@@ -144,21 +142,8 @@ pub fn copy(op: &str, language: Language, folder: &Path, force: bool, progress: 
     let files = paths.into_iter().map(|file| Ok(Sum { sha256: hash(&folder.join(&file))?, file })).collect::<Result<Vec<_>>>()?;
     let sums: String = files.iter().map(|sum| format!("{}  {}\n", sum.sha256, sum.file)).collect();
     let target = folder.join(SUMS);
-    write_atomically(&target, |file| file.write_all(sums.as_bytes()).map_err(Error::io(&target, "write")))?;
+    write_whole(&target, sums)?;
     Ok(Copied { files, golden: index.cases.len() })
-}
-
-/// A new or empty folder, or with `force` an earlier copy.
-fn expect_free(folder: &Path, force: bool) -> Result<()> {
-    if !folder.exists() {
-        return Ok(());
-    }
-    let empty = fs::read_dir(folder).map_err(Error::io(folder, "read"))?.next().is_none();
-    match (empty, folder.join(SUMS).exists(), force) {
-        (true, ..) | (false, true, true) => Ok(()),
-        (false, true, false) => Err(Error::file(folder, "holds vendored kernels already: --verify says what was changed in them, --force replaces them")),
-        (false, false, _) => Err(Error::file(folder, format!("is not empty and has no {SUMS}: it is left alone; give a new folder"))),
-    }
 }
 
 /// Removes what an earlier copy wrote, and nothing else.
@@ -244,7 +229,7 @@ pub fn verify(folder: &Path) -> Result<Vec<Verified>> {
             Some(_) => State::Changed,
         };
         // Whoever changes a file can change the list, too: kernels are held to what this program carries.
-        let ours = source(&sum.file).map(|text| hexadecimal(&Sha256::digest(text)));
+        let ours = source(&sum.file).map(sha256);
         let version = |catalog: &Catalog| catalog.file(&sum.file).map(|f| f.version.clone());
         let here = ours.filter(|ours| *ours != sum.sha256).map(|_| {
             let [theirs, ours] = [copied.as_ref().and_then(version), version(Catalog::get())].map(|v| v.unwrap_or_else(|| "?".into()));
@@ -273,11 +258,7 @@ fn sums(folder: &Path) -> Result<Vec<Sum>> {
 }
 
 fn hash(path: &Path) -> Result<String> {
-    Ok(hexadecimal(&Sha256::digest(fs::read(path).map_err(Error::io(path, "read"))?)))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(sha256(fs::read(path).map_err(Error::io(path, "read"))?))
 }
 
 #[cfg(test)]
@@ -289,8 +270,8 @@ mod tests {
         for file in &Catalog::get().files {
             let compiled = file.compiled.iter().map(|c| (&c.file, &c.sha256));
             let includes = file.includes.iter().map(|i| (&i.file, &i.sha256));
-            for (path, sha256) in [(&file.file, &file.sha256)].into_iter().chain(compiled).chain(includes) {
-                assert_eq!(source(path).map(|text| hexadecimal(&Sha256::digest(text))).as_ref(), Some(sha256), "{path}");
+            for (path, hash) in [(&file.file, &file.sha256)].into_iter().chain(compiled).chain(includes) {
+                assert_eq!(source(path).map(sha256).as_ref(), Some(hash), "{path}");
             }
         }
     }

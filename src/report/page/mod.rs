@@ -32,13 +32,12 @@ pub use image::{overlay, picture_png, spectrogram_png};
 pub(super) use table::percent;
 pub use table::{Cell, Confusion};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::markup::escape;
-use crate::train::files::write_atomically;
+use crate::train::files::write_whole;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::fmt::Write as _;
-use std::io::Write;
 use std::path::Path;
 
 const STYLE: &str = include_str!("style.css");
@@ -192,7 +191,7 @@ impl Page {
     /// [`Error::Io`] where the system refuses.
     pub fn write(&self, path: &Path) -> Result<usize> {
         let html = self.html();
-        write_atomically(path, |file| file.write_all(html.as_bytes()).map_err(Error::io(path, "write")))?;
+        write_whole(path, &html)?;
         Ok(html.len())
     }
 }
