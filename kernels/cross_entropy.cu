@@ -27,7 +27,7 @@
 // forward and backward are there twice: for f32, and with `_bf16` behind the name for bf16. Maxima, sums and the loss are f32 in
 // both.
 // Precision: maxima, sums and the loss are f32, in a fixed order, the same bits on every run; exp is ex2.approx.
-// Limits: V ≥ 1, M · V < 2³¹, row_threads a power of two from 4 to 256. A goal that is not below V counts as −1. Traffic: forward
+// Limits: V ≥ 1, M · V < 2³¹. forward: row_threads a power of two from 4 to 256. A goal that is not below V counts as −1. Traffic: forward
 // M · V elements (one read: maximum and sum are kept online), backward 2 · M · V; bound by memory. So each thread reads and
 // writes 16 bytes at a time where V is a multiple of 4 (f32) or 8 (bf16), and an exponential is two instructions.
 

@@ -11,7 +11,7 @@
 //   dn[i + d/2] = dy[i + d/2] · cos − dy[i] · sin
 //   dx = r · (g − x · r² · mean(g · x)) with g = dn · w,   dw = Σ_heads dn · x · r
 //
-// forward         block 256, 256 / head_threads heads per block, grid = ceil(N · H · head_threads / 256): y and rstd
+// forward         block 256, 256 / head_threads heads per block, grid = ceil(N · H · head_threads / 256), E = 4 (f32) or 8 (bf16): y and rstd
 //   0  x          [N, H, d]     f32|bf16  read
 //   1  weight     [d]           f32|bf16  read
 //   2  position   [N]           i32       read
@@ -27,7 +27,7 @@
 //   4  y          [N, H, d]     f32|bf16  overwritten
 //   5  rstd       [N, H]        f32       overwritten
 //   6  dims       by value
-// backward        block 256, one range of heads per block, 256 / head_threads at a time, grid = parts: dx and parts of dw
+// backward        block 256, one range of heads per block, 256 / head_threads at a time, grid = parts, E = 4 (f32) or 8 (bf16): dx and parts of dw
 //   0  x          [N, H, d]     f32|bf16  read
 //   1  weight     [d]           f32|bf16  read
 //   2  rstd       [N, H]        f32       read

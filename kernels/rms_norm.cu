@@ -32,7 +32,7 @@
 // Each entry but the last is there twice: for f32, and with `_bf16` behind its name for bf16, which is rounded once, when it is
 // stored. Statistics and sums are f32 in both; what forward normalises is the sum before it was rounded.
 // Precision: f32 statistics and sums in a fixed order, the same bits on every run.
-// Limits: C ≥ 1, row_threads a power of two from 4 to 256. Traffic: forward 2 · rows · C elements (4 with a residual), backward
+// Limits: C ≥ 1. forward and backward: row_threads a power of two from 4 to 256. Traffic: forward 2 · rows · C elements (4 with a residual), backward
 // 3 (4); bound by memory. So each thread reads and writes 16 bytes at a time (C a multiple of 4 in f32, of 8 in bf16; other
 // rows are read element by element), and keeps 16 values of a row in registers between the two passes over it: a row of up to
 // 16 · row_threads columns is read once, the rest of a longer one a second time, from the cache.

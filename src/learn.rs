@@ -4,6 +4,8 @@
 //! behind; a test holds that [`crate::check`] refuses every one of them and takes it once the piece is back.
 #![doc = include_str!("../LEARN.md")]
 
+use crate::device::shader::Shader;
+
 /// The guide's text.
 pub const TEXT: &str = include_str!("../LEARN.md");
 
@@ -106,13 +108,11 @@ pub fn judged_by(stem: &'static str) -> &'static str {
 
 impl Chapter {
     /// The shader as it is.
-    #[cfg(feature = "wgpu")]
     pub fn shader(&self) -> &'static str {
-        crate::device::wgpu::Shader::find(self.stem).unwrap_or_else(|| panic!("no shader {}.wgsl", self.stem)).source
+        Shader::find(self.stem).unwrap_or_else(|| panic!("no shader {}.wgsl", self.stem)).source
     }
 
     /// The shader with the piece cut out, and the task above the line.
-    #[cfg(feature = "wgpu")]
     pub fn exercise(&self) -> String {
         let shader = self.shader();
         let at = shader.find(self.cut).unwrap_or_else(|| panic!("{}.wgsl has no {:?}", self.stem, self.cut));

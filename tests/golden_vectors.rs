@@ -3,6 +3,8 @@
 
 #[path = "../examples/vendored/contract.rs"]
 mod contract;
+#[path = "common/vectors.rs"]
+mod vectors;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -10,55 +12,15 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::LazyLock;
 use tempfile::TempDir;
 use trimodal::device::shader::SHADERS;
 use trimodal::device::{Language, ptx};
-use trimodal::golden::{EXCEPTIONS, INDEX, Plan, expect_free, plan, write};
+use trimodal::golden::{EXCEPTIONS, expect_free, plan, write};
+use vectors::{about, index, launches, vectors, written};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// An example that finds no GPU.
 const NOT_RUN: i32 = 77;
-
-fn written(plan: &Plan, folder: &Path) {
-    write(plan, folder, false, &mut |_| ControlFlow::Continue(())).unwrap();
-}
-
-/// The golden vectors of a language, in a folder that lives as long as the process.
-fn vectors(language: Language) -> &'static Path {
-    static FOLDERS: LazyLock<[(TempDir, PathBuf); 2]> = LazyLock::new(|| {
-        [Language::Wgsl, Language::Ptx].map(|language| {
-            let folder = tempfile::tempdir().unwrap();
-            let golden = folder.path().join("golden");
-            written(&plan(language, None).unwrap(), &golden);
-            (folder, golden)
-        })
-    });
-    &FOLDERS[(language == Language::Ptx) as usize].1
-}
-
-fn index(folder: &Path) -> Value {
-    serde_json::from_slice(&fs::read(folder.join(INDEX)).unwrap()).unwrap()
-}
-
-/// The case's entry `trimodal`, and the tensors' places in the file.
-fn about(path: &Path) -> (Value, Value) {
-    let bytes = fs::read(path).unwrap();
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    (serde_json::from_str(header["__metadata__"]["trimodal"].as_str().unwrap()).unwrap(), header)
-}
-
-/// Every recorded launch of a folder, with its vector's buffers.
-fn launches(folder: &Path) -> Vec<(String, Value, Value)> {
-    let cases = index(folder)["cases"].as_array().unwrap().clone();
-    let of_case = |case: &Value| {
-        let file = case["file"].as_str().unwrap().to_string();
-        let (about, _) = about(&folder.join(&file));
-        about["launches"].as_array().unwrap().iter().map(|launch| (file.clone(), launch.clone(), about["buffers"].clone())).collect::<Vec<_>>()
-    };
-    cases.iter().flat_map(of_case).collect()
-}
 
 /// Every entry of every file is in several cases, tails and odd shapes among them; what is not is listed, with its reason.
 #[test]
@@ -183,6 +145,9 @@ fn launches_are_held_to_the_contract() {
     assert!(refused(&|l| l["dims_hex"] = columns.clone().into()).contains("are needed"));
     assert!(refused(&|l| l["dims_hex"] = hex[..32].into()).contains("Dims of 32 bytes, found 16"));
     assert!(refused(&|l| l["groups"] = (l["groups"].as_u64().unwrap() + 1).into()).contains("groups, expected"));
+    // What the Dims say is there must be.
+    let residual = format!("{}01000000{}", &hex[..24], &hex[32..]);
+    assert!(refused(&|l| l["dims_hex"] = residual.clone().into()).contains("is not there, although has_residual"));
     assert!(refused(&|l| l["constants"]["ROW_THREADS"] = 7.into()).contains("ROW_THREADS = 7"));
     assert!(refused(&|l| l["constants"]["ROW_THREADS"] = 256.into()).contains("must be equal"));
     assert!(refused(&|l| l["block"] = 32.into()).contains("threads"));

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{fs, sync::OnceLock};
 use trimodal::manifest::catalog::{self, Alternative, Catalog, Constant, Dims, Field, File, Precision};
-use trimodal::manifest::{Access, Buffer, Check, Entry, Expression, Header, Values, When, elements_below, evaluate};
+use trimodal::manifest::{Access, Buffer, Check, Condition, Entry, Expression, Header, Values, When, elements_below, evaluate, rows_of_16_bytes};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -68,7 +68,7 @@ fn record(path: &str, header: &Header) -> File {
         header.fields.iter().enumerate().map(|(i, f)| Field { name: f.name.clone(), kind: f.kind.into(), offset: 4 * i as u32, about: f.about.clone() });
     // The letters by which shapes call them, without those of one entry alone.
     let letters = header.fields.iter().filter_map(|f| Some((f.alias.clone()?, f.name.clone()))).filter(|(letter, name)| letter != name);
-    let nowhere = entry_without_names();
+    let nowhere = Entry::default();
     let defined = header.names.iter().map(|d| {
         let expression = Expression::Name(d.name.clone());
         (d.name.clone(), header.resolved(&expression, &nowhere, "").unwrap_or_else(|e| panic!("{path}: {}: `{e}` is not known", d.name)).to_string())
@@ -117,23 +117,6 @@ fn record(path: &str, header: &Header) -> File {
     }
 }
 
-fn entry_without_names() -> Entry {
-    let nothing = String::new;
-    Entry {
-        name: nothing(),
-        line: 0,
-        block: nothing(),
-        about: nothing(),
-        checks: Vec::new(),
-        grid: None,
-        grid_note: nothing(),
-        names: Vec::new(),
-        what: nothing(),
-        buffers: Vec::new(),
-        dims: None,
-    }
-}
-
 /// An entry, or one compiled variant of it, as its header says; block and shared memory come from what was compiled.
 fn entry(path: &str, header: &Header, documented: &Entry, suffix: &str) -> catalog::Entry {
     let name = format!("{}{suffix}", documented.name);
@@ -156,22 +139,33 @@ fn entry(path: &str, header: &Header, documented: &Entry, suffix: &str) -> catal
             access: access.name().into(),
             from: buffer.from.as_ref().map(resolved),
             alternatives: alternatives(path, header, buffer, &resolved),
-            only_if: buffer.only_if.clone(),
+            only_if: buffer.only_if.as_deref().map(|c| condition(path, header, buffer, c).settled("bf16", dtype == "bf16").to_string()),
             // A tensor map can only add in f32.
             accumulate_if: buffer
                 .accumulate_if
                 .as_deref()
                 .filter(|c| !c.ends_with(" and not bf16") || dtype != "bf16")
-                .map(|c| c.trim_end_matches(" and not bf16").into()),
+                .map(|c| condition(path, header, buffer, c.trim_end_matches(" and not bf16")).to_string()),
             tensor_map: buffer.tensor_map.clone(),
             partial: buffer.partial,
             note: buffer.note.clone(),
         }
     });
+    let buffers: Vec<catalog::Buffer> = buffers.collect();
+    let mut checks = checks(header, &documented.checks, documented, suffix);
+    if rows_of_16_bytes(&header.limits) {
+        let mut rows: BTreeMap<&String, u32> = BTreeMap::new();
+        for matrix in buffers.iter().filter(|b| b.shape.len() > 1) {
+            let of = if matrix.dtype == "bf16" { 8 } else { 4 };
+            let most = rows.entry(matrix.shape.last().expect("two sides")).or_default();
+            *most = of.max(*most);
+        }
+        checks.extend(rows.into_iter().map(|(row, of)| format!("{row} % {of} == 0")));
+    }
     catalog::Entry {
         what: documented.what.clone(),
         about: documented.about.clone(),
-        checks: checks(header, &documented.checks, documented, suffix),
+        checks,
         block: String::new(),
         grid: resolved(grid),
         grid_note: documented.grid_note.clone(),
@@ -179,9 +173,20 @@ fn entry(path: &str, header: &Header, documented: &Entry, suffix: &str) -> catal
         dynamic_shared: 0,
         cluster: None,
         registers: None,
-        buffers: buffers.collect(),
+        buffers,
         name,
     }
+}
+
+/// When an operand is there, or added to: in fields of `Dims`, and `bf16`, which a variant is or is not. Or a number in a buffer, which
+/// has a `struct` of its own.
+fn condition(path: &str, header: &Header, buffer: &Buffer, text: &str) -> Condition {
+    let condition = Condition::parse(text).unwrap_or_else(|e| panic!("{path}:{}: {e}", buffer.line));
+    for name in condition.names().into_iter().filter(|name| *name != "bf16") {
+        let in_buffer = [format!(" {name}: f32,"), format!(" float {name};")].iter().any(|field| read(path).contains(field));
+        assert!(header.fields.iter().any(|f| f.name == name) || in_buffer, "{path}:{}: `{name}` is no field", buffer.line);
+    }
+    condition
 }
 
 /// What can be held to dims and constants.

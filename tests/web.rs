@@ -4,15 +4,21 @@
 mod chromium;
 #[path = "chromium/readable.rs"]
 mod readable;
+#[path = "common/vectors.rs"]
+mod vectors;
 
 use chromium::Chromium;
 use readable::is_readable;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use trimodal::device::Language;
+use trimodal::manifest::catalog::Catalog;
+use trimodal::vendor::snippet::{self, Host};
 
 /// WebGPU without a GPU: SwiftShader, which comes with Chromium. A made microphone that needs no permission.
 const FLAGS: [&str; 4] = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
@@ -233,6 +239,146 @@ fn every_entry_point_of_every_shader_computes_what_it_should() {
         }
     }
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// What `vendor --host webgpu` printed of each entry, with launches of golden vectors to hold its check to.
+const TRIED: &str = "(async (printed) => {
+  const [{ Gpu }, golden] = await Promise.all([import('/gpu.js'), import('/golden.js')]);
+  const gpu = await Gpu.open();
+  const AsyncFunction = (async () => {}).constructor;
+  const bytes = (hex) => Uint8Array.from(hex.match(/../g), (byte) => parseInt(byte, 16));
+  const wrong = [];
+  let checked = 0;
+  for (const { name, contract, launch, operands, fields, launches } of printed) {
+    // The whole text is a function's body: a slip in it is a SyntaxError.
+    const run = new AsyncFunction('device', 'pass', 'dims', ...operands, launch);
+    for (const { dims_hex, constants, sizes, groups } of launches) {
+      const view = new DataView(bytes(dims_hex).buffer);
+      const dims = Object.fromEntries(fields.map(([field, type], i) => [field, type === 'f32' ? view.getFloat32(4 * i, true) : view.getUint32(4 * i, true)]));
+      const overridden = Object.entries(constants).reduce((code, [constant, value]) => code.replace(new RegExp(`const ${constant} = \\\\w+;`), `const ${constant} = ${value};`), contract);
+      const check = new Function(`${overridden}; return check;`)();
+      try {
+        check(dims, sizes);
+      } catch (error) {
+        wrong.push(`${name}: ${error.message}`);
+      }
+      if (groups > 0) {
+        let refused = false;
+        try {
+          check(dims, sizes.map(() => 0));
+        } catch {
+          refused = true;
+        }
+        if (!refused) wrong.push(`${name}: buffers of no bytes went through`);
+      }
+      checked += 1;
+    }
+    if (name !== 'shaders/rms_norm.wgsl forward') continue;
+    // One of them as an engine launches it, on the golden vectors of the entry.
+    for (const one of (await golden.list()).filter((c) => c.op === 'rms_norm' && c.case.startsWith('forward'))) {
+      const prepared = await golden.prepare(gpu, one);
+      const verdict = await golden.replay({ __proto__: gpu, run: async (steps) => {
+        const encoder = gpu.device.createCommandEncoder();
+        const pass = encoder.beginComputePass();
+        for (const { dims: raw, buffers } of steps) {
+          const view = new DataView(raw.buffer);
+          const dims = Object.fromEntries(fields.map(([field, type], i) => [field, type === 'f32' ? view.getFloat32(4 * i, true) : view.getUint32(4 * i, true)]));
+          await run(gpu.device, pass, dims, ...buffers.map((buffer) => buffer ?? gpu.buffer(16)));
+        }
+        pass.end();
+        gpu.device.queue.submit([encoder.finish()]);
+      } }, prepared);
+      if (!verdict.ok) wrong.push(`${one.file}: ${verdict.error}`);
+      checked += 1;
+    }
+  }
+  return { wrong, checked };
+})";
+
+/// `vendor --host webgpu`: every launch is JavaScript, its check knows good launches from bad, and it computes.
+#[test]
+fn what_vendor_prints_for_a_browser_runs_in_it() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let mut of_entry: BTreeMap<(String, String), Vec<Value>> = BTreeMap::new();
+    for (_, launch, buffers) in vectors::launches(vectors::vectors(Language::Wgsl)) {
+        let key = ["file", "entry"].map(|key| launch[key].as_str().unwrap().to_string());
+        let sizes = vectors::operand_bytes(&launch, &buffers);
+        let constants = if launch["constants"].is_null() { json!({}) } else { launch["constants"].clone() };
+        of_entry.entry(key.into()).or_default().push(json!({
+            "dims_hex": launch["dims_hex"], "constants": constants, "sizes": sizes, "groups": launch["groups"],
+        }));
+    }
+    let files = Catalog::get().files.iter().filter(|file| file.language == "wgsl");
+    let printed: Vec<Value> = files
+        .flat_map(|file| file.entries.iter().map(move |entry| (file, entry)))
+        .map(|(file, entry)| {
+            let launches = of_entry.remove(&(file.file.clone(), entry.name.clone())).unwrap_or_default();
+            json!({
+                "name": format!("{} {}", file.file, entry.name),
+                "contract": snippet::contract(file, entry, Host::WebGpu),
+                "launch": snippet::launch(file, entry, Host::WebGpu),
+                "operands": entry.buffers.iter().map(|b| &b.name).collect::<Vec<_>>(),
+                "fields": file.dims.fields.iter().map(|f| (&f.name, &f.kind)).collect::<Vec<_>>(),
+                "launches": launches.iter().rev().take(4).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    browser.call("Page.setBypassCSP", json!({ "enabled": true })); // the page forbids what makes functions of texts
+    let served = Served::new(&[]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    let found = browser.evaluate(&format!("{TRIED}({})", Value::from(printed)));
+    assert_eq!(found["wrong"], json!([]));
+    assert!(found["checked"].as_u64() > Some(100), "{found}");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// The page in a folder of copied shaders, from a server that knows nothing: it replays the folder's golden vectors.
+#[test]
+fn copied_shaders_test_themselves_in_a_browser() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("swiglu");
+    good(&["vendor", "swiglu", "--host", "webgpu", "--to", folder.to_str().unwrap()]);
+    let address = serve(folder.clone());
+    browser.open(&format!("{address}self_test/web/"));
+    wait(&mut browser, "document.documentElement.dataset.ready");
+    let said = browser.evaluate("document.getElementById('status').textContent");
+    let count = vectors::index(&folder.join("golden"))["cases"].as_array().unwrap().len();
+    assert!(said.as_str().unwrap().starts_with(&format!("{count} of {count} golden vectors are right on ")), "{said}");
+    if let Some(shots) = std::env::var_os("TRIMODAL_SCREENSHOTS").map(PathBuf::from) {
+        browser.screenshot(&shots.join("vendored-self-test.png"));
+    }
+    // A shader that is another is not run as if it were this one.
+    let shader = folder.join("shaders/swiglu.wgsl");
+    std::fs::write(&shader, std::fs::read_to_string(&shader).unwrap() + "// mine\n").unwrap();
+    browser.open(&format!("{address}self_test/web/"));
+    wait(&mut browser, "document.documentElement.dataset.ready");
+    let said = browser.evaluate("document.getElementById('status').textContent + document.getElementById('failures').textContent");
+    assert!(said.as_str().unwrap().starts_with("0 of ") && said.as_str().unwrap().contains("is not the file"), "{said}");
+}
+
+/// A static server for the files of a folder, until the test ends.
+fn serve(folder: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map(Result::unwrap) {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let path = lines.next().and_then(|line| Some(line.split(' ').nth(1)?.trim_start_matches('/').to_string())).unwrap_or_default();
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let path = if path.ends_with('/') { path + "index.html" } else { path };
+            let kind = match path.rsplit('.').next() {
+                Some("html") => "text/html",
+                Some("js") => "text/javascript",
+                _ => "application/octet-stream",
+            };
+            let (status, body) = std::fs::read(folder.join(&path)).map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
+            let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = (&stream).write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    address
 }
 
 /// A score card is one that `trimodal bench` reads; a small part of the work, because the software adapter is slow.

@@ -1,4 +1,5 @@
 """Whether a launch fits the contract in kernels.json: what debug runs of an engine with copied kernels check before they launch."""
+import collections
 import struct
 
 FUNCTIONS = {"ceil_div": lambda a, b: -(-a // b), "min": min, "max": max, "__builtins__": {}}
@@ -17,7 +18,8 @@ def check(manifest, launch, buffers):
 
     expect(len(dims) == file["dims"]["bytes"], f"Dims of {file['dims']['bytes']} bytes, found {len(dims)}")
     # What names stand for. Persistent kernels: at most one block for each multiprocessor.
-    values = {field["name"]: struct.unpack_from("<I", dims, field["offset"])[0] for field in file["dims"]["fields"]}
+    number = {"u32": "<I", "f32": "<f"}
+    values = {field["name"]: struct.unpack_from(number[field["type"]], dims, field["offset"])[0] for field in file["dims"]["fields"]}
     names = {"multiprocessors": 1 << 20, **{c["name"]: launch["constants"].get(c["name"], c["default"]) for c in file.get("constants", [])}, **values}
 
     def evaluate(text):
@@ -35,8 +37,12 @@ def check(manifest, launch, buffers):
         for other in wanted.get("alternatives", []):  # another shape or dtype, where a field has one of these values
             if names.get(other["name"]) in other.get("values", []):
                 wanted = {**wanted, **{key: other[key] for key in ("shape", "dtype") if key in other}}
-        elements = evaluate(wanted.get("from", "0")) + evaluate(" * ".join(f"({side})" for side in wanted["shape"]) or "1")
-        needed = elements * SIZES.get(wanted["dtype"], 4)
-        if number is not None:
-            has = buffers[number]["bytes"]
-            expect(has >= needed, f"`{wanted['name']}` has {has} bytes, {needed} are needed: {wanted['shape']}")
+        condition = wanted.get("only_if")
+        if condition and not eval(condition, {"__builtins__": {}}, collections.defaultdict(int, values)):
+            continue  # not there, and not looked at; or as a number in a buffer says, which only the kernel knows
+        expect(number is not None, f"`{wanted['name']}` is not there" + (f", although {condition}" if condition else ""))
+        elements = evaluate(" * ".join(f"({side})" for side in wanted["shape"]) or "1")
+        has, needed = buffers[number]["bytes"], (evaluate(wanted.get("from", "0")) + elements) * SIZES.get(wanted["dtype"], 4)
+        expect(has >= needed, f"`{wanted['name']}` has {has} bytes, {needed} are needed: {wanted['shape']}")
+        limit = file.get("elements_below", elements + 1)
+        expect(elements < limit, f"`{wanted['name']}` has {elements} elements, expected fewer than {limit}")

@@ -59,8 +59,12 @@ pub fn check(manifest: &Value, launch: &Value, buffers: &Value) -> Result<(), St
         }
     }
 
+    let float = |name: &str| Some(name).filter(|name| fields.iter().any(|f| f["name"] == *name && f["type"] == "f32")).and_then(&value);
     for check in list(&file["checks"]).iter().chain(&list(&entry["checks"])) {
-        if !holds(check.as_str().unwrap_or_default(), &value).ok_or_else(|| say(format!("cannot work out `{check}`")))? {
+        let check = check.as_str().unwrap_or_default();
+        // Of a float only its sign is asked.
+        let sign = check.strip_suffix(" >= 0").and_then(float).map(|bits| f32::from_bits(bits as u32) >= 0.0);
+        if !sign.or_else(|| holds(check, &value)).ok_or_else(|| say(format!("cannot work out `{check}`")))? {
             return Err(say(format!("the Dims break {check}")));
         }
     }
@@ -80,8 +84,16 @@ pub fn check(manifest: &Value, launch: &Value, buffers: &Value) -> Result<(), St
         return Err(say(format!("{} buffers, expected {}", given.len(), wanted.len())));
     }
     for (wanted, given) in wanted.iter().zip(given) {
-        let name = wanted["name"].as_str().unwrap_or_default();
-        let Some(given) = given.as_u64().map(|number| &buffers[number as usize]) else { continue };
+        let (name, condition) = (wanted["name"].as_str().unwrap_or_default(), wanted["only_if"].as_str());
+        if let Some(condition) = condition {
+            // Not there, and not looked at; or as a number in a buffer says, which only the kernel knows.
+            if !is_so(condition, &value).ok_or_else(|| say(format!("cannot work out `{condition}`")))? {
+                continue;
+            }
+        }
+        let Some(given) = given.as_u64().map(|number| &buffers[number as usize]) else {
+            return Err(say(format!("`{name}` is not there{}", condition.map(|c| format!(", although {c}")).unwrap_or_default())));
+        };
         // Another shape or dtype, where a constant or a field has one of the listed values.
         let alternatives = list(&wanted["alternatives"]);
         let holds = |a: &&Value| list(&a["values"]).iter().any(|v| v.as_u64() == a["name"].as_str().and_then(value));
@@ -97,8 +109,26 @@ pub fn check(manifest: &Value, launch: &Value, buffers: &Value) -> Result<(), St
         if given["bytes"].as_u64() < Some(needed) {
             return Err(say(format!("`{name}` has {} bytes, {needed} are needed: {}", given["bytes"], pick("shape"))));
         }
+        if file["elements_below"].as_u64().is_some_and(|limit| elements >= limit) {
+            return Err(say(format!("`{name}` has {elements} elements, expected fewer than {}", file["elements_below"])));
+        }
     }
     Ok(())
+}
+
+/// `has_row`, `flags & 4`, `max_norm > 0 or has_loss`. `None` for what cannot be read.
+fn is_so(condition: &str, value: &dyn Fn(&str) -> Option<u64>) -> Option<bool> {
+    let atom = |text: &str| {
+        Some(match text.split(' ').collect::<Vec<_>>().as_slice() {
+            ["0"] => false,
+            [name] => value(name)? != 0,
+            [name, "&", bits] => value(name)? & bits.parse::<u64>().ok()? != 0,
+            [name, ">", "0"] => value(name).is_some_and(|bits| f32::from_bits(bits as u32) > 0.0),
+            _ => return None,
+        })
+    };
+    let all = |text: &str| text.split(" and ").map(atom).try_fold(true, |so_far, one| Some(so_far & one?));
+    condition.split(" or ").map(all).try_fold(false, |so_far, one| Some(so_far | one?))
 }
 
 /// `a * b < 2147483648`, `a % 8 == 0`. `None` for what cannot be read.

@@ -41,6 +41,60 @@ export function launch(op, name, constants, buffers, dims) {
   };
 }
 
+// Holds a launch as golden vectors write it down to the contract, and throws what does not fit: a Dims that says more than a buffer holds
+// is wrong numbers somewhere else. `described` are the vector's buffers.
+export function hold({ file: path, entry: name, constants, buffers, dims_hex, groups, block }, described) {
+  const file = files.get(path);
+  const entry = file?.entries.find((e) => e.name === name);
+  const expect = (right, what) => {
+    if (!right) throw new Error(`${path}, ${name}: ${what}`);
+  };
+  expect(entry, "kernels.json has no such entry");
+  const bytes = new DataView(Uint8Array.from(dims_hex.match(/../g) ?? [], (byte) => parseInt(byte, 16)).buffer);
+  expect(bytes.byteLength === file.dims.bytes, `Dims of ${file.dims.bytes} bytes, found ${bytes.byteLength}`);
+  const values = Object.fromEntries((file.constants ?? []).map((c) => [c.name, constants[c.name] ?? c.default]));
+  for (const { name: field, type, offset } of file.dims.fields) {
+    values[field] = type === "f32" ? bytes.getFloat32(offset, true) : bytes.getUint32(offset, true);
+  }
+  for (const [constant, value] of Object.entries(constants)) {
+    const { values: legal = [], range: [least, most] = [1, 0], equals } = file.constants?.find((c) => c.name === constant) ?? {};
+    expect(legal.includes(value) || (least <= value && value <= most), `${constant} = ${value} is not legal`);
+    expect(!equals || values[equals] === value, `${constant} = ${value}, but ${equals} is ${values[equals]}`);
+  }
+  for (const rule of [...(file.checks ?? []), ...(entry.checks ?? [])]) expect(holds(rule, values), `the Dims break ${rule}`);
+  expect(groups === evaluate(entry.grid, values), `${groups} groups, expected ${evaluate(entry.grid, values)}: ${entry.grid}`);
+  expect(block === evaluate(entry.block, values), `${block} threads in a group, expected ${evaluate(entry.block, values)}`);
+  expect(buffers.length === entry.buffers.length, `${buffers.length} buffers, expected ${entry.buffers.length}`);
+  entry.buffers.forEach(({ name: operand, shape, dtype, from = "0", only_if: condition, alternatives = [] }, i) => {
+    if (condition && !isSo(condition, values)) return; // not there; or as a number in a buffer says, which only the kernel knows
+    expect(buffers[i] !== null, `${operand} is not there${condition ? `, although ${condition}` : ""}`);
+    const others = alternatives.filter((a) => a.values.includes(values[a.name]));
+    const [sides, type] = [others.find((a) => a.shape)?.shape ?? shape, others.find((a) => a.dtype)?.dtype ?? dtype];
+    const elements = sides.reduce((product, side) => product * evaluate(side, values), 1);
+    const needed = (evaluate(from, values) + elements) * ({ u8: 1, bf16: 2 }[type] ?? 4);
+    const has = described[buffers[i]].bytes;
+    expect(has >= needed, `${operand} has ${has} bytes, ${needed} are needed: ${sides}`);
+    expect(!(elements >= file.elements_below), `${operand} has ${elements} elements, expected fewer than ${file.elements_below}`);
+  });
+}
+
+// `rows * columns < 2147483648`, `columns % 4 == 0`.
+function holds(rule, values) {
+  const [, left, of, sign, right] = rule.match(/^(.*?)(?: % (.*?))? (<=|>=|==|<|>) (.*)$/);
+  const [a, b] = [of ? evaluate(left, values) % evaluate(of, values) : evaluate(left, values), evaluate(right, values)];
+  return { "<=": a <= b, ">=": a >= b, "==": a === b, "<": a < b, ">": a > b }[sign];
+}
+
+// `has_row`, `flags & 4`, `max_norm > 0 or has_loss`.
+function isSo(condition, values) {
+  const atom = (text) => {
+    const [name, sign, number] = text.split(" ");
+    if (sign === "&") return (values[name] & number) !== 0;
+    return sign === ">" ? values[name] > 0 : name !== "0" && values[name] !== 0;
+  };
+  return condition.split(" or ").some((all) => all.split(" and ").every(atom));
+}
+
 // Works out a size: names, whole numbers, + - * and / (rounding down), ceil_div, min, max, parentheses.
 export function evaluate(expression, values) {
   const tokens = expression.match(/\w+'*|[-+*/(),]/g) ?? [];

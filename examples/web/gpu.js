@@ -8,8 +8,8 @@
 //   dims       the bytes of the uniform, which is the last binding
 //   groups     workgroups in all. More than 65,535 are laid out in two dimensions; the shaders stop at their own bound.
 
-// Where shaders/ lies: beside the page, or two folders up where the page is opened in the repository itself.
-export const ROOT = location.pathname.includes("/examples/web/") ? "../../" : "./";
+// Where shaders/ lies: beside the page, or two folders up where the page is opened in the repository itself, or with copied shaders.
+export const ROOT = /\/(examples|self_test)\/web\//.test(location.pathname) ? "../../" : "./";
 
 // The most workgroups in one dimension that every WebGPU grants.
 const MOST_GROUPS = 65535;

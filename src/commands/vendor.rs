@@ -22,7 +22,7 @@ Examples:
 
 What lies in the folder afterwards: the files under the paths that they have here, their part of kernels.json (buffers, scalars, grids, \
 limits), both licences and a notice, SHA256SUMS (`sha256sum --check` reads it), golden vectors in golden/, and self_test/, which replays \
-them in plain wgpu, plain cudarc or plain Python. What is printed launches one entry, with its Dims and a check of the contract for debug \
+them in plain wgpu and in a browser, or in plain cudarc and plain Python. What is printed launches one entry, with its Dims and a check of the contract for debug \
 builds. CHANGELOG.md says what a version of a kernel promises.";
 
 /// Copy a kernel into another engine: files, contract, licence, golden vectors, and the launch in a few lines
@@ -140,8 +140,11 @@ impl Vendor {
         }
         line(format!("{} golden vectors in golden/; SHA256SUMS has the hashes in full. Test them:", copied.golden));
         let here = folder.display();
+        let (rust, browser) = ("cargo run --manifest-path self_test/wgpu/Cargo.toml -- .", "python3 -m http.server --bind 127.0.0.1");
+        let page = "http://127.0.0.1:8000/self_test/web/";
         match language {
-            Language::Wgsl => line(format!("  (cd {here} && cargo run --manifest-path self_test/wgpu/Cargo.toml -- .)")),
+            Language::Wgsl if host == HostName::Webgpu => line(format!("  (cd {here} && {browser}), then {page}    or, in Rust: {rust}")),
+            Language::Wgsl => line(format!("  (cd {here} && {rust})    or, in a browser: {browser}, then {page}")),
             _ => line(format!("  (cd {here} && python3 self_test/replay.py .)    or, in Rust: cargo run --manifest-path self_test/cudarc/Cargo.toml -- .")),
         }
         let others: Vec<&str> = file.entries.iter().map(|e| e.name.as_str()).filter(|name| *name != entry.name).collect();

@@ -123,6 +123,17 @@ pub fn write(plan: &Plan, folder: &Path, force: bool, progress: &mut dyn FnMut(u
     let new = workshop.path().join("new");
     fs::create_dir(&new).map_err(Error::io(&new, "create"))?;
 
+    let index = fill(plan, &new, folder, progress)?;
+    if folder.exists() {
+        let old = workshop.path().join("old");
+        fs::rename(folder, &old).map_err(Error::io(folder, "replace"))?;
+    }
+    fs::rename(&new, folder).map_err(Error::io(folder, "create"))?;
+    Ok(index)
+}
+
+/// Writes them into the folder `new`, which is there and empty; `folder` is what messages call it.
+pub(crate) fn fill(plan: &Plan, new: &Path, folder: &Path, progress: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Index> {
     let mut index = Index { format: FORMAT, trimodal: env!("CARGO_PKG_VERSION"), language: language_name(plan.language), cases: Vec::new() };
     let mut hashes = case::Hashes::new();
     for (done, planned) in plan.cases.iter().enumerate() {
@@ -146,11 +157,5 @@ pub fn write(plan: &Plan, folder: &Path, force: bool, progress: &mut dyn FnMut(u
     let text = |name: &str, text: &str| write_atomically(&new.join(name), |file| file.write_all(text.as_bytes()).map_err(Error::io(folder, "write")));
     text("README.txt", README)?;
     text(INDEX, &(serde_json::to_string_pretty(&index).expect("strings and numbers") + "\n"))?;
-
-    if folder.exists() {
-        let old = workshop.path().join("old");
-        fs::rename(folder, &old).map_err(Error::io(folder, "replace"))?;
-    }
-    fs::rename(&new, folder).map_err(Error::io(folder, "create"))?;
     Ok(index)
 }

@@ -55,6 +55,11 @@ impl Check {
                 (None, Ok(left)) => open.push(left),
                 (None, Err(_)) => open.clear(),
             }
+            // `h a power of two up to 32 and at least d/8`: of what was spoken of before.
+            let least = clause.strip_prefix("at least ").and_then(|right| Expression::parse(right).ok());
+            if let (Some(right), Some(before)) = (least, found.last()) {
+                checks.push(Check { left: before.subject().clone(), relation: AtLeast, right });
+            }
             found.append(&mut checks);
         }
         found
@@ -66,8 +71,15 @@ impl Check {
         checks.into_iter().filter(|check| check.relation == Multiple).collect()
     }
 
-    /// `1 ≤ d ≤ 128`, `d even`.
+    /// `1 ≤ d ≤ 128`, `d even`, `t a power of two from 4 to 256`.
     fn parse(clause: &str) -> Vec<Check> {
+        if let Some((left, range)) = clause.split_once(" a power of two ") {
+            let bounds = range.strip_prefix("up to ").map(|most| ("1", most)).or_else(|| range.strip_prefix("from ")?.split_once(" to "));
+            let read = |(least, most): (&str, &str)| Some((Expression::parse(left).ok()?, Expression::parse(least).ok()?, Expression::parse(most).ok()?));
+            let Some((left, least, most)) = bounds.and_then(read) else { return Vec::new() };
+            // The divisors of a power of two are the powers of two up to it.
+            return vec![Check { left: left.clone(), relation: AtLeast, right: least }, Check { left: most, relation: Multiple, right: left }];
+        }
         if let Some(left) = clause.strip_suffix(" even").and_then(|left| Expression::parse(left).ok()) {
             return vec![Check { left, relation: Multiple, right: Expression::Number(2) }];
         }
@@ -86,12 +98,20 @@ impl Check {
             .collect()
     }
 
-    /// The same in fields of `Dims` and constants; `None` where it knows other names, or compares what is no whole number.
+    /// What it is said of: `t` in `256 % t == 0`.
+    fn subject(&self) -> &Expression {
+        if matches!(self.left, Expression::Number(_)) { &self.right } else { &self.left }
+    }
+
+    /// The same in fields of `Dims` and constants; `None` where it knows other names, or asks more of a float than its sign.
     pub fn resolved(&self, header: &Header, entry: &Entry, suffix: &str) -> Option<Check> {
         let side = |side: &Expression| header.resolved(side, entry, suffix).ok();
         let check = Check { left: side(&self.left)?, relation: self.relation, right: side(&self.right)? };
         let whole = |name: &str| header.fields.iter().all(|f| f.name != name || f.kind == "u32");
-        check.left.names().union(&check.right.names()).all(|name| whole(name)).then_some(check)
+        let all_whole = check.left.names().union(&check.right.names()).all(|name| whole(name));
+        let sign = check.relation == AtLeast && check.right == Expression::Number(0);
+        // Whole numbers have none, and of a float nothing else is asked.
+        (all_whole != sign && (all_whole || matches!(check.left, Expression::Name(_)))).then_some(check)
     }
 
     /// Whether it holds.
@@ -147,6 +167,11 @@ pub fn elements_below(limits: &str) -> Option<u64> {
     every.then_some(1 << 31)
 }
 
+/// `rows of a multiple of 16 bytes`: what the tensor maps of Hopper ask of every matrix.
+pub fn rows_of_16_bytes(limits: &str) -> bool {
+    limits.contains("rows of a multiple of 16 bytes")
+}
+
 /// Without ` (…)` that is no part of an expression.
 fn without_remark(clause: &str) -> &str {
     match clause.split_once(" (") {
@@ -178,6 +203,9 @@ mod tests {
         assert_eq!(of("C · (F + 3) < 2³¹, F' = (F − 1)/stride + 1"), ["C * (F + 3) < 2147483648", "F' == (F - 1) / stride + 1"]);
         assert_eq!(of("forward and backward: d a multiple of 8, so d ≤ 256, 16 of them"), [""; 0]);
         assert_eq!(of("H and W multiples of P"), ["H % P == 0", "W % P == 0"]);
+        assert_eq!(of("C ≥ 1, t a power of two from 4 to 256."), ["C >= 1", "t >= 4", "256 % t == 0"]);
+        assert_eq!(of("t a power of two up to 32 and at least d/2 / E, so d ≤ 64 · E"), ["t >= 1", "32 % t == 0", "t >= d / 2 / E"]);
+        assert_eq!(of("at least 3, t a power of two or so"), [""; 0]);
         assert_eq!((elements_below("M ≥ 1, every matrix < 2³¹ elements"), elements_below("every row, n < 2³¹")), (Some(1 << 31), None));
     }
 

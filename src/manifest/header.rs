@@ -54,7 +54,7 @@ pub struct Header {
 }
 
 /// An entry as its header documents it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Entry {
     /// Its name: the PTX has it, or variants of it that go on with `_`.
     pub name: String,
@@ -243,7 +243,7 @@ impl Header {
                 Some("Backward") => self.backward = text.trim()["Backward".len()..].trim_start_matches(['.', ',', ' ', ':']).to_string(),
                 Some("Limits:") => {
                     self.limits = text["Limits:".len()..].trim().to_string();
-                    self.checks = Check::all(&self.limits);
+                    self.limit_checks();
                 }
                 Some("Precision:") => self.precision = text["Precision:".len()..].trim().to_string(),
                 Some(label) => {
@@ -264,6 +264,26 @@ impl Header {
                 }
             }
         }
+    }
+
+    /// What the limits ask; a sentence like `forward and backward: d a multiple of 8` of these entries alone.
+    fn limit_checks(&mut self) {
+        let limits = self.limits.clone();
+        let mut of_all = Vec::new();
+        for said in limits.split_inclusive(". ") {
+            let Some((names, rest)) = said.split_once(": ") else {
+                of_all.push(said);
+                continue;
+            };
+            let names: Vec<&str> = names.split([',', ' ']).filter(|word| !["", "and"].contains(word)).collect();
+            if names.iter().all(|name| self.entries.iter().any(|e| e.name == *name)) {
+                let checks = Check::all(rest.trim());
+                self.entries.iter_mut().filter(|e| names.contains(&e.name.as_str())).for_each(|e| e.checks.extend(checks.clone()));
+            } else {
+                of_all.push(said);
+            }
+        }
+        self.checks = Check::all(&of_all.concat());
     }
 
     fn dims(&mut self, source: &str) {

@@ -6,11 +6,13 @@
 mod buffer;
 pub mod catalog;
 mod check;
+mod condition;
 mod expression;
 mod header;
 
 pub use buffer::{Access, Alternative, Buffer, When};
 pub use catalog::{Catalog, evaluate};
-pub use check::{Check, Relation, elements_below};
+pub use check::{Check, Relation, elements_below, rows_of_16_bytes};
+pub use condition::{Atom, Condition};
 pub use expression::{Expression, Operator};
 pub use header::{Constant, Definition, Entry, Field, Header, Values, selects};

@@ -2,6 +2,7 @@
 
 use crate::device::Language;
 use crate::device::ptx::Compiled;
+use crate::device::shader::Shader;
 use std::panic::Location;
 
 /// `kernels/rms_norm.cu:235` or `shaders/rms_norm.wgsl:73` for an entry.
@@ -58,14 +59,8 @@ pub(super) fn on_cpu(place: &Location) -> String {
     format!("{}:{}", place.file().replace('\\', "/"), place.line())
 }
 
-#[cfg(feature = "wgpu")]
 pub(super) fn wgsl(stem: &str) -> Option<&'static str> {
-    crate::device::wgpu::Shader::find(stem).map(|s| s.source)
-}
-
-#[cfg(not(feature = "wgpu"))]
-pub(super) fn wgsl(_: &str) -> Option<&'static str> {
-    None
+    Shader::find(stem).map(|s| s.source)
 }
 
 /// The line, from 1, on which an entry's definition names it: `fn forward(`, or `forward_bf16(` behind `__global__` on the same line or
@@ -92,8 +87,7 @@ mod tests {
                 assert!(line.contains(&format!("{}(", signature.name)), "{place}: {line}");
             }
         }
-        #[cfg(feature = "wgpu")]
-        for shader in crate::device::wgpu::SHADERS {
+        for shader in crate::device::shader::SHADERS {
             for entry in shader.entries {
                 let place = of_entry(Language::Wgsl, false, shader.stem, entry.name);
                 assert!(place.contains(':'), "{place}: {} is not found", entry.name);
@@ -119,7 +113,7 @@ mod tests {
             ("rope", "forward"),
         ] {
             let found = twins(op, pass);
-            assert_eq!(found.len(), if cfg!(feature = "wgpu") { 2 } else { 1 }, "{op} {pass}: {found:?}");
+            assert_eq!(found.len(), 2, "{op} {pass}: {found:?}");
         }
     }
 

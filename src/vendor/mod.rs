@@ -3,6 +3,7 @@
 //! Files keep the paths that they have here, so that what golden vectors and manifest name is found. [`verify`] says later what has been
 //! changed since, and what this version of the crate has that is newer.
 
+mod self_test;
 pub mod snippet;
 
 use crate::device::ptx::{self, Compiled};
@@ -20,23 +21,13 @@ use std::path::Path;
 /// The list of hashes, as `sha256sum --check` reads it.
 pub const SUMS: &str = "SHA256SUMS";
 
+/// How the folder begins in which a copy is made.
+const WORKSHOP: &str = ".trimodal-vendor-";
+
 /// The one header that kernels in `kernels/hopper/` include.
 const HOPPER_HEADER: (&str, &str) = ("kernels/hopper/hopper.cuh", include_str!("../../kernels/hopper/hopper.cuh"));
 
 const LICENCES: [(&str, &str); 2] = [("LICENSE-MIT", include_str!("../../LICENSE-MIT")), ("LICENSE-APACHE", include_str!("../../LICENSE-APACHE"))];
-
-/// The self-test: the examples of this repository, which replay golden vectors in plain wgpu, plain cudarc and plain Python.
-const REPLAY: [(&str, &str); 3] = [
-    ("src/main.rs", ""),
-    ("src/vendored/mod.rs", include_str!("../../examples/vendored/mod.rs")),
-    ("src/vendored/contract.rs", include_str!("../../examples/vendored/contract.rs")),
-];
-const WGPU: &str = include_str!("../../examples/vendor_wgpu.rs");
-const CUDARC: &str = include_str!("../../examples/vendor_cudarc.rs");
-const PYTHON: [(&str, &str); 2] = [
-    ("self_test/replay.py", include_str!("../../examples/vendor_python/replay.py")),
-    ("self_test/contract.py", include_str!("../../examples/vendor_python/contract.py")),
-];
 
 /// What is copied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,18 +88,38 @@ fn source(path: &str) -> Option<&'static str> {
 }
 
 /// Copies an operation (or all of them) into `folder`. A folder that holds anything is refused, unless `force` says that an earlier copy
-/// may be replaced. `progress` is told how many golden vectors of how many are done, and may stop it.
+/// may be replaced. `progress` is told how many golden vectors of how many are done, and may stop it: the folder is then as it was.
 ///
 /// # Errors
-/// [`Error::Usage`] for an unknown operation, [`Error::File`] for a folder that is in use, [`Error::Io`] where the system refuses.
+/// [`Error::Usage`] for an unknown operation and where `progress` said stop, [`Error::File`] for a folder that is in use, [`Error::Io`]
+/// where the system refuses.
 pub fn copy(op: &str, language: Language, folder: &Path, force: bool, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Copied> {
     let part = part(op, language)?;
+    remove_leftovers(folder)?;
     let taken = "holds vendored kernels already: --verify says what was changed in them, --force replaces them";
     golden::expect_free_or_ours(folder, SUMS, force, taken)?;
     fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-    if force {
+    // Everything is written beside what is there, and moved when it is whole. In the folder itself: it may be a disk of its own.
+    let copied = tempfile::Builder::new().prefix(WORKSHOP).tempdir_in(folder).map_err(Error::io(folder, "write in")).and_then(|workshop| {
+        let copied = write(&part, op, language, workshop.path(), folder, progress)?;
         remove(folder)?;
+        for path in copied.files.iter().map(|sum| sum.file.as_str()).chain([SUMS]) {
+            let target = folder.join(path);
+            let parent = target.parent().expect("a file of the folder");
+            fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
+            fs::rename(workshop.path().join(path), &target).map_err(Error::io(&target, "write"))?;
+        }
+        Ok(copied)
+    });
+    if copied.is_err() {
+        // A folder that is still empty was made for nothing; any other stays.
+        let _ = fs::remove_dir(folder);
     }
+    copied
+}
+
+/// Writes all files of a copy, the list of hashes last, into the empty folder `new`; `folder` is what messages call it.
+fn write(part: &Catalog, op: &str, language: Language, new: &Path, folder: &Path, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Copied> {
     let mut texts: Vec<(String, String)> = Vec::new();
     for file in &part.files {
         let mut paths: Vec<&str> = file.compiled.iter().map(|c| c.file.as_str()).collect();
@@ -124,36 +135,45 @@ pub fn copy(op: &str, language: Language, folder: &Path, force: bool, progress: 
     }
     texts.extend(LICENCES.map(|(name, text)| (name.into(), text.into())));
     texts.push(("NOTICE".into(), notice()));
-    texts.push(("kernels.json".into(), serde_json::to_string_pretty(&part).expect("strings and numbers") + "\n"));
-    texts.extend(self_test(language));
+    texts.push(("kernels.json".into(), serde_json::to_string_pretty(part).expect("strings and numbers") + "\n"));
+    texts.extend(self_test::files(language));
     for (path, text) in &texts {
-        let target = folder.join(path);
+        let target = new.join(path);
         let parent = target.parent().expect("a file of the folder");
         fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
         write_whole(&target, text)?;
     }
     let of = if language == Language::Wgsl { crate::device::Language::Wgsl } else { crate::device::Language::Ptx };
     let plan = golden::plan(of, (op != "all").then_some(op))?;
-    let index = golden::write(&plan, &folder.join("golden"), force, &mut |done| progress(done, plan.cases.len()))?;
+    let vectors = new.join("golden");
+    fs::create_dir(&vectors).map_err(Error::io(&vectors, "create"))?;
+    let index = golden::fill(&plan, &vectors, folder, &mut |done| progress(done, plan.cases.len()))?;
 
     let mut paths: Vec<String> = texts.into_iter().map(|(path, _)| path).collect();
     paths.extend(["golden/README.txt".into(), format!("golden/{}", golden::INDEX)]);
     paths.extend(index.cases.iter().map(|case| format!("golden/{}", case.file)));
-    let files = paths.into_iter().map(|file| Ok(Sum { sha256: hash(&folder.join(&file))?, file })).collect::<Result<Vec<_>>>()?;
+    let files = paths.into_iter().map(|file| Ok(Sum { sha256: hash(&new.join(&file))?, file })).collect::<Result<Vec<_>>>()?;
     let sums: String = files.iter().map(|sum| format!("{}  {}\n", sum.sha256, sum.file)).collect();
-    let target = folder.join(SUMS);
-    write_whole(&target, sums)?;
+    write_whole(&new.join(SUMS), sums)?;
     Ok(Copied { files, golden: index.cases.len() })
 }
 
-/// Removes what an earlier copy wrote, and nothing else.
+/// Removes what a copy that was killed has left unfinished.
+fn remove_leftovers(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.file_name().to_string_lossy().starts_with(WORKSHOP)) {
+        fs::remove_dir_all(entry.path()).map_err(Error::io(&entry.path(), "remove"))?;
+    }
+    Ok(())
+}
+
+/// Removes what an earlier copy wrote, and nothing else. Its list stays until the new one replaces it: whatever happens between, the
+/// folder is known for a copy.
 fn remove(folder: &Path) -> Result<()> {
     let Ok(sums) = sums(folder) else { return Ok(()) };
-    for sum in sums.iter().filter(|sum| !sum.file.starts_with("golden/")) {
-        let path = folder.join(&sum.file);
-        if path.exists() {
-            fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
-        }
+    for path in sums.iter().map(|sum| folder.join(&sum.file)).filter(|path| path.exists()) {
+        fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
+        // Folders that are empty now.
+        path.ancestors().skip(1).take_while(|parent| *parent != folder && fs::remove_dir(parent).is_ok()).for_each(drop);
     }
     Ok(())
 }
@@ -164,28 +184,6 @@ fn notice() -> String {
          (LICENSE-APACHE), at your choice. Keep this notice and the licence that you choose with copies of them.\n",
         env!("CARGO_PKG_VERSION")
     )
-}
-
-/// The files of the self-test: for WGSL a small Rust package, for CUDA another and a Python script.
-fn self_test(language: Language) -> Vec<(String, String)> {
-    let (name, example, depends) = match language {
-        Language::Wgsl => ("wgpu", WGPU, "wgpu = \"30\"\npollster = \"1\"\n"),
-        _ => (
-            "cudarc",
-            CUDARC,
-            "cudarc = { version = \"0.19\", default-features = false, features = [\"std\", \"driver\", \"dynamic-loading\", \"cuda-12040\"] }\n",
-        ),
-    };
-    let package = format!(
-        "[package]\nname = \"self_test\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n{depends}safetensors = \"0.8\"\nserde_json = \"1\"\nsha2 = \"0.11\"\n"
-    );
-    let folder = format!("self_test/{name}");
-    let mut files = vec![(format!("{folder}/Cargo.toml"), package)];
-    files.extend(REPLAY.map(|(path, text)| (format!("{folder}/{path}"), if text.is_empty() { example } else { text }.into())));
-    if language != Language::Wgsl {
-        files.extend(PYTHON.map(|(path, text)| (path.into(), text.into())));
-    }
-    files
 }
 
 // ── later ────────────────────────────────────────────────────────────────────────────────────────────────────────────

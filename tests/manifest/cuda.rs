@@ -2,7 +2,7 @@
 
 use crate::{entry, files, read, sha256};
 use std::collections::BTreeMap;
-use trimodal::emulator::parse;
+use trimodal::emulator::parse::{self, Space};
 use trimodal::manifest::Header;
 use trimodal::manifest::catalog::{self, Compiled, File, Included, Requires};
 
@@ -14,8 +14,8 @@ pub fn record(path: &str) -> File {
     let folder = if hopper { "kernels/ptx/sm_90a" } else { "kernels/ptx/sm_80" };
     let compiled = format!("{folder}/{}.ptx", record.op);
     let module = parse::parse(&compiled, &read(&compiled)).unwrap_or_else(|e| panic!("{e}"));
-    let registers = registers(folder, &record.op);
-    record.entries = module.entries.iter().map(|compiled| compiled_entry(path, &source, &header, &module, compiled, &registers)).collect();
+    let resources = resources(folder, &record.op);
+    record.entries = module.entries.iter().map(|compiled| compiled_entry(path, &source, &header, &module, compiled, &resources)).collect();
     // In the order of the header, not of the compiler.
     record.entries.sort_by_key(|e| (header.entry(&e.name).map(|d| d.line), e.name.len(), e.name.clone()));
     record.compiled = Some(Compiled { sha256: sha256(&compiled), file: compiled, target: module.target.clone(), isa: module.version.clone() });
@@ -34,20 +34,25 @@ fn compiled_entry(
     header: &Header,
     module: &parse::Module,
     compiled: &parse::Entry,
-    registers: &BTreeMap<String, u32>,
+    resources: &BTreeMap<String, [u32; 2]>,
 ) -> catalog::Entry {
     let name = &compiled.name;
     let documented = header.entry(name).unwrap_or_else(|| panic!("{path} does not document {name}"));
     let suffix = &name[documented.name.len()..];
     let mut entry = entry(path, header, documented, suffix);
     entry.block = compiled.max_threads.map_or(0, |t| t.iter().product::<u32>()).to_string();
-    entry.shared = compiled.shared_bytes(module).to_string();
+    let [registers, shared] = *resources.get(name).unwrap_or_else(|| panic!("{path}: resources.md does not know {name}"));
+    // What the module declares is of those entries that use it: ptxas knows which.
+    let declared = compiled.shared_bytes(module) as u32;
+    let of_module = module.variables.iter().any(|v| v.space == Space::Shared);
+    assert!(if of_module { shared <= declared } else { shared == declared }, "{path}: {name}: {shared} bytes of shared memory, {declared} declared");
+    entry.registers = Some(registers);
+    entry.shared = shared.to_string();
     // `_d64`: compiled for heads of at most so many.
     let most = suffix.split('_').find_map(|part| part.strip_prefix('d')?.parse::<u32>().ok());
     entry.checks.extend(most.map(|most| format!("head_dim <= {most}")));
     entry.cluster = compiled.cluster.map(|c| c.iter().product());
     entry.dynamic_shared = dynamic_shared(&documented.about, suffix);
-    entry.registers = Some(*registers.get(name).unwrap_or_else(|| panic!("{path}: resources.md does not know {name}")));
     // The source's own types are what the header must say.
     if let Some(types) = parameter_types(source, name) {
         for (buffer, ty) in entry.buffers.iter().zip(&types) {
@@ -99,14 +104,15 @@ fn parameter_types(source: &str, entry: &str) -> Option<Vec<String>> {
     Some(inside.split(',').map(ty).collect())
 }
 
-/// Registers per entry on the target itself: the first of `resources.md`'s numbers.
-fn registers(folder: &str, op: &str) -> BTreeMap<String, u32> {
+/// Registers per entry on the target itself, the first of `resources.md`'s numbers, and static shared memory, the last.
+fn resources(folder: &str, op: &str) -> BTreeMap<String, [u32; 2]> {
     assert!(files(folder, ".md").contains(&format!("{folder}/resources.md")));
     let rows = read(&format!("{folder}/resources.md"));
     let row = |line: &str| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [_, file, entry, registers, ..] = cells.as_slice() else { return None };
-        (*file == format!("{op}.cu")).then_some((entry.trim_matches('`').to_string(), registers.split(' ').next()?.parse().ok()?))
+        let [_, file, entry, registers, shared, ..] = cells.as_slice() else { return None };
+        let number = |text: &str| text.replace(',', "").parse::<u32>().ok();
+        (*file == format!("{op}.cu")).then_some((entry.trim_matches('`').to_string(), [number(registers.split(' ').next()?)?, number(shared)?]))
     };
     rows.lines().filter_map(row).collect()
 }
