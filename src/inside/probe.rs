@@ -425,10 +425,7 @@ fn positions(things: &[Thing], vectors: &[Vec<Vec<f64>>], main: usize, [positive
             position.at.push(2.0 * dot(&minus(vector, &middle), &direction) / length);
         }
     }
-    // A word that is asked about and an end, too, is listed once.
-    let (mains, ends) = found.split_at(main);
-    let ends = ends.iter().filter(|end| !(0..main).any(|i| things[i].kind == "word" && mains[i].of == end.of));
-    Ok(mains.iter().chain(ends).cloned().collect())
+    Ok(found)
 }
 
 /// Words of a description at most: the place that is looked for is somewhere in it.
@@ -486,11 +483,6 @@ mod tests {
         let found: Vec<f64> = positions(&things, &vectors, 1, [2, 1]).unwrap().into_iter().map(|p| p.at[0]).collect();
         // The ends are (3, 0) and (1, 0): two apart, the middle at 2.
         assert_eq!(found, [3.0, 0.0, 2.0, -1.0]);
-        let mut twice = things;
-        (twice[0].kind, twice[0].name) = ("word", "b".into());
-        let names: Vec<String> = positions(&twice, &vectors, 1, [2, 1]).unwrap().into_iter().map(|p| p.of).collect();
-        assert_eq!(names, ["b", "a", "c"]);
-        let things = twice;
         let vectors = vec![vec![vec![1.0], vec![2.0], vec![2.0], vec![2.0]]];
         assert!(positions(&things, &vectors, 1, [2, 1]).unwrap_err().to_string().contains("the same place at level 0"));
     }
