@@ -211,7 +211,9 @@ fn text_file(text: &str) -> fs::File {
 /// The same in C++, where there is a compiler: with the file's own `Dims`, and the kernel as a plain function.
 #[test]
 fn in_cpp_the_check_lets_good_launches_pass() {
-    let mut source = String::from("#include <algorithm>\n#include <cassert>\n#include <cstdint>\n#include <cstdio>\n#include <cstring>\nstatic int stream;\n");
+    let mut source = String::from("#include <algorithm>\n#include <cassert>\n#include <cstdint>\n#include <cstdio>\n#include <cstring>\n");
+    // What the CUDA runtime would bring.
+    source += "static int stream;\nstruct CUtensorMap {};\nenum { cudaFuncAttributeMaxDynamicSharedMemorySize };\ntemplate <class F> void cudaFuncSetAttribute(F&&, int, int) {}\n";
     let mut calls = String::new();
     for (number, one) in called(Language::Ptx).iter().enumerate() {
         let cuda = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&one.file.file)).unwrap();
@@ -220,14 +222,16 @@ fn in_cpp_the_check_lets_good_launches_pass() {
         let printed: String =
             snippet::launch(one.file, one.entry, Host::Cuda).lines().filter(|line| !line.starts_with("#include")).map(|l| format!("{l}\n")).collect();
         // `kernel<<<groups, block, shared, stream>>>(…)` is no C++: the four become arguments.
-        let printed = printed.replace(&format!("\n::{}<<<", one.entry.name), &format!("\ne{number}::{}(", one.entry.name)).replace(">>>(", ", ");
+        let printed = printed.replace(&format!("::{}", one.entry.name), &format!("e{number}::{}", one.entry.name)).replace("<<<", "(").replace(">>>(", ", ");
         let (contract, launch) = printed.split_at(printed.find("\ncheck(").unwrap());
         let names: Vec<&str> = one.entry.buffers.iter().map(|b| b.name.as_str()).collect();
         let parameters: String = names.iter().map(|n| format!(", const void* {n}, std::uint64_t {n}_bytes")).collect();
+        let mapped = one.entry.buffers.iter().filter(|b| b.tensor_map.is_some());
+        let maps: String = mapped.map(|b| format!("const CUtensorMap {}_map{{}};\n", b.name)).collect();
         writeln!(
             source,
-            "namespace e{number} {{ // {} {}\n{declared}\n{contract}\ntemplate <class... Arguments> void {}(Arguments...) {{}}\n\
-             [[maybe_unused]] static void launch(const Dims& dims{parameters}, [[maybe_unused]] std::uint64_t multiprocessors) {{\n{launch}}}\n}}",
+            "namespace e{number} {{ // {} {}\n{declared}\n{contract}\nconstexpr auto {} = [](auto...) {{}};\n\
+             [[maybe_unused]] static void launch(const Dims& dims{parameters}, [[maybe_unused]] std::uint64_t multiprocessors) {{\n{maps}{launch}}}\n}}",
             one.file.file, one.entry.name, one.entry.name
         )
         .unwrap();
@@ -246,7 +250,11 @@ fn in_cpp_the_check_lets_good_launches_pass() {
     let folder = tempfile::tempdir().unwrap();
     let (path, program) = (folder.path().join("all.cpp"), folder.path().join("all"));
     fs::write(&path, source).unwrap();
-    match Command::new("c++").args(["-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unused-variable", "-o"]).args([&program, &path]).output() {
+    match Command::new("c++")
+        .args(["-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unused-variable", "-Wno-unused-parameter", "-o"])
+        .args([&program, &path])
+        .output()
+    {
         Ok(output) => {
             assert!(output.status.success(), "{}", said(&output));
             let output = Command::new(&program).output().unwrap();
@@ -265,13 +273,13 @@ fn in_rust_every_launch_compiles() {
     fs::create_dir_all(package.join("src")).unwrap();
     let manifest: String = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     // As this crate has them: what is compiled for it is found again.
-    let line = |name: &str| manifest.lines().find(|l| l.starts_with(&format!("{name} = "))).unwrap().replace(", optional = true", "");
+    let line = |name: &str| manifest.lines().find(|l| l.starts_with(&format!("{name} = {{"))).unwrap().replace(", optional = true", "");
     fs::write(
         package.join("Cargo.toml"),
         format!(
             "[package]\nname = \"launches\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n{}\n{}\n{}\n",
             line("wgpu"),
-            line("cudarc"),
+            line("cudarc").replace("\"driver\"", "\"driver\", \"nvrtc\""),
             line("bytemuck")
         ),
     )
@@ -280,20 +288,22 @@ fn in_rust_every_launch_compiles() {
     let mut source = String::from("#![allow(dead_code, unused_parens)]\n#![deny(warnings)]\n");
     let mut count = 0;
     for (file, entry) in Catalog::get().files.iter().flat_map(|file| file.entries.iter().map(move |entry| (file, entry))) {
-        let (host, operand, context) = match file.language.as_str() {
-            "wgsl" => (Host::Wgpu, "&wgpu::Buffer", "device: &wgpu::Device, queue: &wgpu::Queue, pass: &mut wgpu::ComputePass"),
+        let (host, [mutable, operand], context) = match file.language.as_str() {
+            "wgsl" => (Host::Wgpu, ["", "&wgpu::Buffer"], "device: &wgpu::Device, queue: &wgpu::Queue, pass: &mut wgpu::ComputePass"),
             _ => (
                 Host::Cudarc,
-                "&mut cudarc::driver::CudaSlice<u8>",
+                ["mut ", "cudarc::driver::CudaSlice<u8>"],
                 "context: &std::sync::Arc<cudarc::driver::CudaContext>, stream: &std::sync::Arc<cudarc::driver::CudaStream>, multiprocessors: u64",
             ),
         };
         let printed = snippet::launch(file, entry, host).replace("include_str!(\"", &format!("include_str!(\"{}/", root.display()));
-        let (contract, launch) = printed.split_at(printed.find("\n}\n\n").map(|_| printed.rfind("\n}\n\n").unwrap() + 3).unwrap());
-        let operands: String = entry.buffers.iter().map(|b| format!(", {}: {operand}", b.name)).collect();
+        let (contract, launch) = printed.split_at(printed.rfind("\n}\n\n").unwrap() + 3);
+        let operands: String = entry.buffers.iter().map(|b| format!(", {mutable}{}: {operand}", b.name)).collect();
+        let mapped = entry.buffers.iter().filter(|b| b.tensor_map.is_some());
+        let maps: String = mapped.map(|b| format!("let {}_map: Map = unsafe {{ std::mem::zeroed() }};\n", b.name)).collect();
         writeln!(
             source,
-            "mod e{count} {{ // {} {}\n{contract}\n#[allow(unused_variables, unused_mut)]\nfn launch({context}, dims: Dims{operands}) -> Result<(), Box<dyn std::error::Error>> {{\n{launch}Ok(())\n}}\n}}",
+            "mod e{count} {{ // {} {}\n{contract}\n#[allow(unused_variables, unused_mut)]\nfn launch({context}, dims: Dims{operands}) -> Result<(), Box<dyn std::error::Error>> {{\n{maps}{launch}Ok(())\n}}\n}}",
             file.file, entry.name
         )
         .unwrap();

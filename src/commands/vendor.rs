@@ -138,15 +138,18 @@ impl Vendor {
         for sum in copied.files.iter().filter(|sum| !sum.file.starts_with("golden/") && !sum.file.starts_with("self_test/")) {
             line(format!("{}  {}", &sum.sha256[..16], sum.file));
         }
-        line(format!("{} golden vectors in golden/; SHA256SUMS has the hashes in full. Test them:", copied.golden));
-        let here = folder.display();
-        let (rust, browser) = ("cargo run --manifest-path self_test/wgpu/Cargo.toml -- .", "python3 -m http.server --bind 127.0.0.1");
-        let page = "http://127.0.0.1:8000/self_test/web/";
-        match language {
-            Language::Wgsl if host == HostName::Webgpu => line(format!("  (cd {here} && {browser}), then {page}    or, in Rust: {rust}")),
-            Language::Wgsl => line(format!("  (cd {here} && {rust})    or, in a browser: {browser}, then {page}")),
-            _ => line(format!("  (cd {here} && python3 self_test/replay.py .)    or, in Rust: cargo run --manifest-path self_test/cudarc/Cargo.toml -- .")),
+        line(format!("{} golden vectors in golden/; SHA256SUMS has the hashes in full. Test them, in {}:", copied.golden, folder.display()));
+        let mut ways = match language {
+            Language::Wgsl => vec![
+                ("cargo run --manifest-path self_test/wgpu/Cargo.toml -- .", "in Rust"),
+                ("python3 -m http.server --bind 127.0.0.1", "in a browser: http://127.0.0.1:8000/self_test/web/"),
+            ],
+            _ => vec![("python3 self_test/replay.py .", "in Python"), ("cargo run --manifest-path self_test/cudarc/Cargo.toml -- .", "in Rust")],
+        };
+        if host == HostName::Webgpu {
+            ways.reverse();
         }
+        ways.into_iter().for_each(|(command, place)| line(format!("  {command:58}{place}")));
         let others: Vec<&str> = file.entries.iter().map(|e| e.name.as_str()).filter(|name| *name != entry.name).collect();
         if !others.is_empty() {
             line(format!("The launch of {}; --entry prints another's: {}", entry.name, others.join(" ")));

@@ -91,16 +91,11 @@ fn names(entry: &Entry, write: impl Fn(&Buffer) -> String) -> String {
 fn wgpu(file: &File, entry: &Entry, source: &str) -> String {
     let overridden: String = constants(file, entry)
         .map(|c| {
-            let value = c.equals.as_ref().map_or(c.default.to_string(), |field| format!("{{}}u\", dims.{field}"));
-            match &c.equals {
-                Some(_) => {
-                    format!("let source = source.replace(\"const {0}: u32 = {1}u;\", &format!(\"const {0}: u32 = {value}) + \";\");\n", c.name, c.default)
-                }
-                None => format!(
-                    "let source = source.replace(\"const {0}: u32 = {1}u;\", \"const {0}: u32 = {value}u;\"); // or another legal value\n",
-                    c.name, c.default
-                ),
-            }
+            let put = match &c.equals {
+                Some(field) => format!("&format!(\"const {}: u32 = {{}}u;\", dims.{field}));", c.name),
+                None => format!("\"const {}: u32 = {}u;\"); // or another legal value", c.name, c.default),
+            };
+            format!("let source = source.replace(\"const {}: u32 = {}u;\", {put}\n", c.name, c.default)
         })
         .collect();
     format!(
@@ -151,48 +146,71 @@ pass.dispatchWorkgroups(across, Math.ceil(groups / across));\n",
     )
 }
 
-/// What a kernel of `kernels/hopper/` takes beside the buffers.
-fn hopper_note(entry: &Entry, mark: &str) -> String {
-    let maps: Vec<String> =
-        entry.buffers.iter().filter_map(|b| Some(format!("{mark} {}: a CUtensorMap by value, box {}\n", b.name, b.tensor_map.as_ref()?))).collect();
-    let dynamic = if entry.dynamic_shared > 48 << 10 {
-        format!("{mark} Ask for more than 48 KiB of dynamic shared memory first: CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = {}.\n", entry.dynamic_shared)
-    } else {
-        String::new()
-    };
-    maps.concat() + &dynamic
+/// What a kernel of `kernels/hopper/` takes in the place of buffers.
+fn maps_note(entry: &Entry, mark: &str) -> String {
+    let note = |b: &Buffer| Some(format!("{mark} {0}_map: a CUtensorMap of {0}, box {1}\n", b.name, b.tensor_map.as_ref()?));
+    entry.buffers.iter().filter_map(note).collect()
+}
+
+/// What is passed for a buffer: itself, or its tensor map.
+fn passed(buffer: &Buffer) -> String {
+    if buffer.tensor_map.is_some() { format!("{}_map", buffer.name) } else { buffer.name.clone() }
+}
+
+/// Dynamic shared memory beyond what a launch gets unasked.
+fn asked_for(entry: &Entry) -> Option<u32> {
+    (entry.dynamic_shared > 48 << 10).then_some(entry.dynamic_shared)
 }
 
 fn cudarc(file: &File, entry: &Entry, source: &str) -> String {
+    let maps = if entry.buffers.iter().any(|b| b.tensor_map.is_some()) {
+        "#[repr(transparent)]\n#[derive(Clone, Copy)]\nstruct Map(cudarc::driver::sys::CUtensorMap);\nunsafe impl cudarc::driver::DeviceRepr for Map {} // 128 bytes by value\n"
+    } else {
+        ""
+    };
+    let shared = asked_for(entry).map(|bytes| {
+        format!("function.set_attribute(cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, {bytes})?;\n")
+    });
     format!(
-        "{}let module = context.load_module(cudarc::nvrtc::Ptx::from_file(\"{source}\"))?;\nlet function = module.load_function(\"{}\")?;\n\
+        "// cudarc with its features driver and nvrtc (which is not called: PTX is loaded).\nuse cudarc::driver::PushKernelArg;\n{maps}{}\
+let module = context.load_module(cudarc::nvrtc::Ptx::from_file(\"{source}\"))?;\nlet function = module.load_function(\"{}\")?;\n{}\
 #[cfg(debug_assertions)]\ncheck(&dims, [{}]);\n\
 let groups: u64 = {}; // none are launched where it is 0\n\
 let shape = cudarc::driver::LaunchConfig {{ grid_dim: (groups as u32, 1, 1), block_dim: ({}, 1, 1), shared_mem_bytes: {} }};\n\
 let mut launch = stream.launch_builder(&function);\n\
 // A null pointer, &0u64, for one that is not there.\n\
 launch{}.arg(&dims);\n// SAFETY: these are the arguments that the kernel declares, and check holds their sizes to the contract.\nunsafe {{ launch.launch(shape) }}?;\n",
-        hopper_note(entry, "//"),
+        maps_note(entry, "//"),
         entry.name,
+        shared.unwrap_or_default(),
         names(entry, |b| format!("{}.num_bytes() as u64", b.name)),
         groups(file, entry, Dialect::Rust),
         entry.block,
         entry.dynamic_shared,
-        entry.buffers.iter().map(|b| format!(".arg({}{})", if b.access == "read" { "&" } else { "&mut " }, b.name)).collect::<String>(),
+        entry
+            .buffers
+            .iter()
+            .map(|b| format!(".arg({}{})", if b.access == "read" || b.tensor_map.is_some() { "&" } else { "&mut " }, passed(b)))
+            .collect::<String>(),
     )
 }
 
 fn python(file: &File, entry: &Entry, source: &str) -> String {
+    // Maps are structures of their own, and pointers to them are what the launch takes.
+    let values = names(entry, |b| if b.tensor_map.is_some() { format!("{}_map", b.name) } else { format!("ctypes.c_void_p({})", b.name) });
+    let shared = asked_for(entry).map(|bytes| {
+        format!("must(driver.cuFuncSetAttribute(function, driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, {bytes}))\n")
+    });
     format!(
         "from cuda.bindings import driver  # pip install cuda-python; a context is current\n\ndef must(result):\n    error, *values = result\n    assert error == driver.CUresult.CUDA_SUCCESS, error\n    return values[0] if values else None\n\n\
-{}module = must(driver.cuModuleLoadData(open(\"{source}\", \"rb\").read() + b\"\\0\"))\nfunction = must(driver.cuModuleGetFunction(module, b\"{}\"))\n\
-# Addresses of device memory (0 for one that is not there), then the dims by value.\n\
-values = (*[ctypes.c_void_p(address) for address in ({})], dims)\narguments = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))\n\
+module = must(driver.cuModuleLoadData(open(\"{source}\", \"rb\").read() + b\"\\0\"))\nfunction = must(driver.cuModuleGetFunction(module, b\"{}\"))\n{}\
+# Addresses of device memory (0 for one that is not there), then the dims by value.\n{}\
+values = ({values}, dims)\narguments = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))\n\
 if __debug__:\n    check(dims, {})\n\
 groups = {}\nmust(driver.cuLaunchKernel(function, groups, 1, 1, {}, 1, 1, {}, 0, ctypes.addressof(arguments), 0))\n",
-        hopper_note(entry, "#"),
         entry.name,
-        names(entry, |b| b.name.clone()),
+        shared.unwrap_or_default(),
+        maps_note(entry, "#").replace("a CUtensorMap of", "the 128 bytes of a CUtensorMap (aligned to 64, as a ctypes structure) of"),
         names(entry, |b| format!("{}_bytes", b.name)),
         groups(file, entry, Dialect::Python),
         entry.block,
@@ -201,15 +219,17 @@ groups = {}\nmust(driver.cuLaunchKernel(function, groups, 1, 1, {}, 1, 1, {}, 0,
 }
 
 fn cuda(file: &File, entry: &Entry, dialect: Dialect) -> String {
+    let shared = asked_for(entry).map(|bytes| format!("cudaFuncSetAttribute(::{}, cudaFuncAttributeMaxDynamicSharedMemorySize, {bytes});\n", entry.name));
     format!(
-        "// In a translation unit of its own that includes \"{}\".\n{}check(dims, {{{}}});\nconst std::uint64_t groups = {};\n::{}<<<unsigned(groups), {}, {}, stream>>>({}, dims);\n",
+        "// In a translation unit of its own that includes \"{}\".\n{}check(dims, {{{}}});\nconst std::uint64_t groups = {};\n{}::{}<<<unsigned(groups), {}, {}, stream>>>({}, dims);\n",
         file.file,
-        hopper_note(entry, "//"),
+        maps_note(entry, "//"),
         names(entry, |b| format!("{}_bytes", b.name)),
         groups(file, entry, dialect),
+        shared.unwrap_or_default(),
         entry.name,
         entry.block,
         entry.dynamic_shared,
-        names(entry, |b| b.name.clone()),
+        names(entry, passed),
     )
 }
