@@ -196,7 +196,7 @@ fn hopper_comes_with_its_header() {
     ] {
         assert!(folder.join(path).exists(), "{path}");
     }
-    for piece in ["CUtensorMap", "82048", "class Dims(ctypes.Structure)", "head_dim) % (8) == 0"] {
+    for piece in ["CUtensorMap", "82048", "class Dims(ctypes.Structure)", "head_dim % 8 == 0"] {
         assert!(printed.contains(piece), "{piece}:\n{printed}");
     }
 }

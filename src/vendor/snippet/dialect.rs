@@ -22,8 +22,7 @@ impl Dialect {
 
     pub(super) fn written(self, expression: &Expression) -> String {
         let Expression::Binary(operator, a, b) = expression else { return expression.to_string() };
-        let bracketed = |e: &Expression| if matches!(e, Expression::Binary(..)) { format!("({})", self.written(e)) } else { self.written(e) };
-        let (plain_a, plain_b, a, b) = (self.written(a), self.written(b), bracketed(a), bracketed(b));
+        let (plain_a, plain_b, a, b) = (self.written(a), self.written(b), self.bracketed(a), self.bracketed(b));
         match (operator, self) {
             (Operator::Add, _) => format!("{a} + {b}"),
             (Operator::Subtract, _) => format!("{a} - {b}"),
@@ -49,13 +48,18 @@ impl Dialect {
         }
     }
 
+    fn bracketed(self, expression: &Expression) -> String {
+        let written = self.written(expression);
+        if matches!(expression, Expression::Binary(..)) { format!("({written})") } else { written }
+    }
+
     /// A comparison of the manifest. One of a float is of its sign.
     pub(super) fn comparison(self, file: &File, text: &str) -> String {
         let Ok(Check { left, relation, right }) = Check::read(text) else { return text.to_string() };
         let float = matches!(&left, Expression::Name(name) if file.dims.fields.iter().any(|f| f.name == *name && f.kind == "f32"));
         let (a, b) = if float { (format!("dims.{left}"), self.zero().to_string()) } else { (self.written(&left), self.written(&right)) };
         let sign = match relation {
-            Relation::Multiple => return format!("({a}) % ({b}) {} 0", self.equal()),
+            Relation::Multiple => return format!("{} % {} {} 0", self.bracketed(&left), self.bracketed(&right), self.equal()),
             Relation::Less => "<",
             Relation::More => ">",
             Relation::AtMost => "<=",
