@@ -5,7 +5,6 @@
 mod vectors;
 
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use std::process::{Command, Output};
 use trimodal::device::Language;
 use trimodal::manifest::catalog::{Catalog, Entry, File};
 use trimodal::vendor::snippet::{self, Host};
-use vectors::{dims, launches, operand_bytes, vectors};
+use vectors::{Launched, dims, launches_by_entry};
 
 /// Launches of an entry that are tried: the last have the odd shapes.
 const TRIED: usize = 4;
@@ -21,9 +20,6 @@ const TRIED: usize = 4;
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
-
-/// A launch, and the bytes of its operands.
-type Launched = (Value, Vec<u64>);
 
 /// An entry with some of the launches that golden vectors make of it.
 struct Called {
@@ -34,12 +30,7 @@ struct Called {
 
 /// Every entry of a language; those that only measure have no launches.
 fn called(language: Language) -> Vec<Called> {
-    let mut found: BTreeMap<[String; 2], Vec<Launched>> = BTreeMap::new();
-    for (_, launch, buffers) in launches(vectors(language)) {
-        let key = ["file", "entry"].map(|key| launch[key].as_str().unwrap().to_string());
-        let bytes = operand_bytes(&launch, &buffers);
-        found.entry(key).or_default().push((launch, bytes));
-    }
+    let mut found = launches_by_entry(language);
     let wanted = if language == Language::Wgsl { "wgsl" } else { "cuda" };
     let files = Catalog::get().files.iter().filter(|file| file.language == wanted);
     let entries = files.flat_map(|file| file.entries.iter().map(move |entry| (file, entry)));

@@ -10,7 +10,6 @@ mod vectors;
 use chromium::Chromium;
 use readable::is_readable;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -299,27 +298,23 @@ const TRIED: &str = "(async (printed) => {
 #[test]
 fn what_vendor_prints_for_a_browser_runs_in_it() {
     let Some(mut browser) = Chromium::start(&FLAGS) else { return };
-    let mut of_entry: BTreeMap<(String, String), Vec<Value>> = BTreeMap::new();
-    for (_, launch, buffers) in vectors::launches(vectors::vectors(Language::Wgsl)) {
-        let key = ["file", "entry"].map(|key| launch[key].as_str().unwrap().to_string());
-        let sizes = vectors::operand_bytes(&launch, &buffers);
+    let mut of_entry = vectors::launches_by_entry(Language::Wgsl);
+    let tried = |(launch, sizes): &vectors::Launched| {
         let constants = if launch["constants"].is_null() { json!({}) } else { launch["constants"].clone() };
-        of_entry.entry(key.into()).or_default().push(json!({
-            "dims_hex": launch["dims_hex"], "constants": constants, "sizes": sizes, "groups": launch["groups"],
-        }));
-    }
+        json!({ "dims_hex": launch["dims_hex"], "constants": constants, "sizes": sizes, "groups": launch["groups"] })
+    };
     let files = Catalog::get().files.iter().filter(|file| file.language == "wgsl");
     let printed: Vec<Value> = files
         .flat_map(|file| file.entries.iter().map(move |entry| (file, entry)))
         .map(|(file, entry)| {
-            let launches = of_entry.remove(&(file.file.clone(), entry.name.clone())).unwrap_or_default();
+            let launches = of_entry.remove(&[file.file.clone(), entry.name.clone()]).unwrap_or_default();
             json!({
                 "name": format!("{} {}", file.file, entry.name),
                 "contract": snippet::contract(file, entry, Host::WebGpu),
                 "launch": snippet::launch(file, entry, Host::WebGpu),
                 "operands": entry.buffers.iter().map(|b| &b.name).collect::<Vec<_>>(),
                 "fields": file.dims.fields.iter().map(|f| (&f.name, &f.kind)).collect::<Vec<_>>(),
-                "launches": launches.iter().rev().take(4).collect::<Vec<_>>(),
+                "launches": launches.iter().rev().take(4).map(tried).collect::<Vec<_>>(),
             })
         })
         .collect();

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test takes what it needs
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,20 @@ pub fn operand_bytes(launch: &Value, buffers: &Value) -> Vec<u64> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let numbers = list(&launch["maps"]).into_iter().map(|map| map["buffer"].clone()).chain(list(&launch["buffers"]));
     numbers.map(|number| number.as_u64().map_or(0, |number| buffers[number as usize]["bytes"].as_u64().unwrap())).collect()
+}
+
+/// A launch, and the bytes of its operands.
+pub type Launched = (Value, Vec<u64>);
+
+/// Every launch of a language's vectors, by its file and entry.
+pub fn launches_by_entry(language: Language) -> BTreeMap<[String; 2], Vec<Launched>> {
+    let mut found: BTreeMap<[String; 2], Vec<Launched>> = BTreeMap::new();
+    for (_, launch, buffers) in launches(vectors(language)) {
+        let key = ["file", "entry"].map(|key| launch[key].as_str().unwrap().to_string());
+        let bytes = operand_bytes(&launch, &buffers);
+        found.entry(key).or_default().push((launch, bytes));
+    }
+    found
 }
 
 /// The bytes of a launch's `Dims`.
