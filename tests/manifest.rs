@@ -313,6 +313,11 @@ fn every_expression_can_be_worked_out() {
         for check in file.checks.iter().chain(file.entries.iter().flat_map(|e| &e.checks)) {
             Check::read(check).and_then(|check| check.holds(&of)).unwrap_or_else(|e| panic!("{}: `{check}`: {e}", file.file));
         }
+        let is_field = |name: &str| file.dims.fields.iter().any(|f| f.name == name);
+        for condition in file.entries.iter().flat_map(|e| &e.buffers).flat_map(|b| b.only_if.iter().chain(&b.accumulate_if)) {
+            let known = Condition::parse(condition).map(|c| c.known(is_field));
+            known.and_then(|c| c.holds(&|name| of(name).map(|v| v as u32))).unwrap_or_else(|e| panic!("{}: `{condition}`: {e}", file.file));
+        }
         for (letter, text) in &file.names {
             evaluate(text, &of).unwrap_or_else(|e| panic!("{}: {letter} = `{text}`: {e}", file.file));
         }

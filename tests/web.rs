@@ -246,14 +246,17 @@ const TRIED: &str = "(async (printed) => {
   const gpu = await Gpu.open();
   const AsyncFunction = (async () => {}).constructor;
   const bytes = (hex) => Uint8Array.from(hex.match(/../g), (byte) => parseInt(byte, 16));
+  const dimsOf = (fields, bytes) => {
+    const view = new DataView(bytes.buffer);
+    return Object.fromEntries(fields.map(([field, type], i) => [field, type === 'f32' ? view.getFloat32(4 * i, true) : view.getUint32(4 * i, true)]));
+  };
   const wrong = [];
   let checked = 0;
   for (const { name, contract, launch, operands, fields, launches } of printed) {
     // The whole text is a function's body: a slip in it is a SyntaxError.
     const run = new AsyncFunction('device', 'pass', 'dims', ...operands, launch);
     for (const { dims_hex, constants, sizes, groups } of launches) {
-      const view = new DataView(bytes(dims_hex).buffer);
-      const dims = Object.fromEntries(fields.map(([field, type], i) => [field, type === 'f32' ? view.getFloat32(4 * i, true) : view.getUint32(4 * i, true)]));
+      const dims = dimsOf(fields, bytes(dims_hex));
       const overridden = Object.entries(constants).reduce((code, [constant, value]) => code.replace(new RegExp(`const ${constant} = \\\\w+;`), `const ${constant} = ${value};`), contract);
       const check = new Function(`${overridden}; return check;`)();
       try {
@@ -280,8 +283,7 @@ const TRIED: &str = "(async (printed) => {
         const encoder = gpu.device.createCommandEncoder();
         const pass = encoder.beginComputePass();
         for (const { dims: raw, buffers } of steps) {
-          const view = new DataView(raw.buffer);
-          const dims = Object.fromEntries(fields.map(([field, type], i) => [field, type === 'f32' ? view.getFloat32(4 * i, true) : view.getUint32(4 * i, true)]));
+          const dims = dimsOf(fields, raw);
           await run(gpu.device, pass, dims, ...buffers.map((buffer) => buffer ?? gpu.buffer(16)));
         }
         pass.end();
