@@ -240,6 +240,26 @@ fn every_entry_point_of_every_shader_computes_what_it_should() {
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 }
 
+/// The contract in JavaScript refuses what breaks it, as `contract.rs` does; what fits it the cases above let through.
+#[test]
+fn launches_are_held_to_the_contract() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let served = Served::new(&[]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    let broken = vectors::broken(Language::Wgsl);
+    let launches: Vec<[&Value; 2]> = broken.iter().map(|b| [&b.launch, &b.buffers]).collect();
+    let said = browser.evaluate(&format!(
+        "import('/contract.js').then(async ({{ load, hold }}) => {{ await load(); return {}.map(([launch, buffers]) => {{ \
+         try {{ hold(launch, buffers); return 'let through'; }} catch (error) {{ return error.message; }} }}); }})",
+        serde_json::to_string(&launches).unwrap()
+    ));
+    for (said, wanted) in said.as_array().unwrap().iter().zip(&broken) {
+        assert!(said.as_str().unwrap().contains(wanted.said), "{said}, expected: {}", wanted.said);
+    }
+    assert_eq!(said.as_array().unwrap().len(), broken.len());
+}
+
 /// What `vendor --host webgpu` printed of each entry, with launches of golden vectors to hold its check to.
 const TRIED: &str = "(async (printed) => {
   const [{ Gpu }, golden] = await Promise.all([import('/gpu.js'), import('/golden.js')]);

@@ -57,8 +57,9 @@ export function hold({ file: path, entry: name, constants, buffers, dims_hex, gr
     values[field] = type === "f32" ? bytes.getFloat32(offset, true) : bytes.getUint32(offset, true);
   }
   for (const [constant, value] of Object.entries(constants)) {
-    const { values: legal = [], range: [least, most] = [1, 0], equals } = file.constants?.find((c) => c.name === constant) ?? {};
+    const { values: legal = [], range: [least, most] = [1, 0], multiple_of: of, equals } = file.constants?.find((c) => c.name === constant) ?? {};
     expect(legal.includes(value) || (least <= value && value <= most), `${constant} = ${value} is not legal`);
+    expect(!of || value % evaluate(of, values) === 0, `${constant} = ${value} is no multiple of ${of}`);
     expect(!equals || values[equals] === value, `${constant} = ${value}, but ${equals} is ${values[equals]}`);
   }
   for (const rule of [...(file.checks ?? []), ...(entry.checks ?? [])]) expect(holds(rule, values), `the Dims break ${rule}`);

@@ -21,11 +21,10 @@ pub use choice::{EXCEPTIONS, Plan, plan};
 
 use crate::device::Language;
 use crate::error::{Error, Result};
-use crate::train::files::write_atomically;
+use crate::train::files::write_whole;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -154,8 +153,7 @@ pub(crate) fn fill(plan: &Plan, new: &Path, folder: &Path, progress: &mut dyn Fn
             return Err(Error::Usage(format!("stopped at your word: {} is as it was", folder.display())));
         }
     }
-    let text = |name: &str, text: &str| write_atomically(&new.join(name), |file| file.write_all(text.as_bytes()).map_err(Error::io(folder, "write")));
-    text("README.txt", README)?;
-    text(INDEX, &(serde_json::to_string_pretty(&index).expect("strings and numbers") + "\n"))?;
+    write_whole(&new.join("README.txt"), README)?;
+    write_whole(&new.join(INDEX), serde_json::to_string_pretty(&index).expect("strings and numbers") + "\n")?;
     Ok(index)
 }

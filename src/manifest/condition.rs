@@ -29,13 +29,14 @@ impl Condition {
         let is_name = |word: &str| word.starts_with(char::is_alphabetic) && word.chars().all(|c| c.is_alphanumeric() || c == '_');
         let atom = |text: &str| {
             let words: Vec<&str> = text.split_whitespace().collect();
-            match words.as_slice() {
-                ["0"] => Ok(Atom::Never),
-                [name] if is_name(name) => Ok(Atom::Set((*name).into())),
-                [name, "&", bits] if is_name(name) && bits.parse::<u32>().is_ok_and(|b| b > 0) => Ok(Atom::Bits((*name).into(), bits.parse().expect("it was"))),
-                [name, ">", "0"] if is_name(name) => Ok(Atom::Positive((*name).into())),
-                _ => Err(format!("expected `name`, `name & 4` or `name > 0`, joined by `and` and `or`, found `{text}`")),
-            }
+            let atom = match words.as_slice() {
+                ["0"] => Some(Atom::Never),
+                [name] if is_name(name) => Some(Atom::Set((*name).into())),
+                [name, "&", bits] if is_name(name) => bits.parse().ok().filter(|bits| *bits > 0).map(|bits| Atom::Bits((*name).into(), bits)),
+                [name, ">", "0"] if is_name(name) => Some(Atom::Positive((*name).into())),
+                _ => None,
+            };
+            atom.ok_or_else(|| format!("expected `name`, `name & 4` or `name > 0`, joined by `and` and `or`, found `{text}`"))
         };
         text.split(" or ").map(|all| all.split(" and ").map(atom).collect()).collect::<Result<_, _>>().map(Condition)
     }

@@ -81,3 +81,46 @@ pub fn dims(launch: &Value) -> Vec<u8> {
     let hex = launch["dims_hex"].as_str().unwrap();
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
+
+/// A launch that breaks the contract.
+pub struct Broken {
+    pub launch: Value,
+    /// The vector's.
+    pub buffers: Value,
+    /// A part of what must be said of it.
+    pub said: &'static str,
+}
+
+/// The launch of a good case of `rms_norm`, broken in every way: whatever checks launches must refuse each, in its own words.
+pub fn broken(language: Language) -> Vec<Broken> {
+    let forward = |(file, launch, _): &(String, Value, Value)| file.starts_with("rms_norm/forward") && dims(launch)[12] == 0;
+    let (_, launch, buffers) = launches(vectors(language)).into_iter().find(forward).expect("a case without a residual");
+    let hex = launch["dims_hex"].as_str().unwrap().to_string();
+    let one_more = launch["groups"].as_u64().unwrap() + 1;
+    let mut changes = vec![
+        ("dims_hex", format!("{}ffff0000{}", &hex[..8], &hex[16..]).into(), "are needed"), // columns
+        ("dims_hex", hex[..32].into(), "Dims of 32 bytes, found 16"),
+        // What the Dims say is there must be.
+        ("dims_hex", format!("{}01000000{}", &hex[..24], &hex[32..]).into(), "is not there, although has_residual"),
+        ("groups", one_more.into(), "groups, expected"),
+        ("block", 32.into(), "32 threads"),
+        ("buffers", serde_json::json!([0]), "1 buffers, expected"),
+    ];
+    if language == Language::Wgsl {
+        let with = |value: u64| {
+            let mut constants = launch["constants"].clone();
+            constants["ROW_THREADS"] = value.into();
+            constants
+        };
+        changes.push(("constants", with(7), "ROW_THREADS = 7"));
+        // Legal, but the Dims say something else.
+        changes.push(("constants", with(if launch["constants"]["ROW_THREADS"] == 256 { 128 } else { 256 }), "row_threads"));
+        changes.push(("constants", serde_json::json!({ "WIDTH": 7 }), "WIDTH"));
+    }
+    let broken = |(key, value, said): (&str, Value, &'static str)| {
+        let mut launch = launch.clone();
+        launch[key] = value;
+        Broken { launch, buffers: buffers.clone(), said }
+    };
+    changes.into_iter().map(broken).collect()
+}

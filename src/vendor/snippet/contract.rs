@@ -75,80 +75,135 @@ fn extent(buffer: &Buffer, dialect: Dialect) -> String {
     }
 }
 
+/// What the function checks, its pieces in the host's language.
+struct Contract<'a> {
+    /// Whole numbers of `Dims`.
+    fields: Vec<&'a str>,
+    /// Constants, and their values.
+    constants: Vec<(&'a str, String)>,
+    /// What is said of each comparison, and the comparison.
+    conditions: Vec<(String, String)>,
+    /// Name, elements, bytes of each, and whether it is there.
+    operands: Vec<[String; 4]>,
+    /// No buffer has as many elements.
+    elements_below: Option<u64>,
+}
+
 /// The function.
 pub(super) fn check(file: &File, entry: &Entry, host: Host) -> String {
     let dialect = host.dialect();
-    let conditions = conditions(file, entry, dialect);
-    let whole: Vec<&str> = file.dims.fields.iter().filter(|f| f.kind == "u32" && !f.name.starts_with("padding")).map(|f| f.name.as_str()).collect();
-    let own: Vec<(&str, String)> = constants(file, entry).map(|c| (c.name.as_str(), c.equals.clone().unwrap_or_else(|| c.default.to_string()))).collect();
-    let count = entry.buffers.len();
-    // Name, elements, bytes of each, and whether it is there.
-    let operands: Vec<[String; 4]> =
-        entry.buffers.iter().map(|b| [b.name.clone(), extent(b, dialect), dialect.element(b), dialect.is_there(file, b)]).collect();
-    let below = file.elements_below;
-    let mut text = String::new();
+    let contract = Contract {
+        fields: file.dims.fields.iter().filter(|f| f.kind == "u32" && !f.name.starts_with("padding")).map(|f| f.name.as_str()).collect(),
+        constants: constants(file, entry).map(|c| (c.name.as_str(), c.equals.clone().unwrap_or_else(|| c.default.to_string()))).collect(),
+        conditions: conditions(file, entry, dialect),
+        operands: entry.buffers.iter().map(|b| [b.name.clone(), extent(b, dialect), dialect.element(b), dialect.is_there(file, b)]).collect(),
+        elements_below: file.elements_below,
+    };
     match dialect {
-        Dialect::Rust => {
-            text += &format!(
-                "/// Panics where a call breaks the contract: for debug builds. `bytes` are those of the buffers; of an operand that is not there they do not matter.\n#[allow(unused_variables, non_snake_case)]\nfn check(dims: &Dims, bytes: [u64; {count}]) {{\n"
-            );
-            text +=
-                &format!("    let [{}] = [{}].map(u64::from);\n", whole.join(", "), whole.iter().map(|n| format!("dims.{n}")).collect::<Vec<_>>().join(", "));
-            own.iter().for_each(|(name, value)| text += &format!("    let {name}: u64 = {value}; // as the shader's const line says\n"));
-            conditions.iter().for_each(|(said, code)| text += &format!("    assert!({code}, \"{said}\");\n"));
-            let rows: String = operands.iter().map(|[name, elements, size, there]| format!("        (\"{name}\", {elements}, {size}, {there}),\n")).collect();
-            text += &format!("    let operands: [(&str, u64, u64, bool); {count}] = [ // name, elements, bytes of each, whether it is there\n{rows}    ];\n");
-            text += "    for ((name, elements, size, is_there), has) in operands.into_iter().zip(bytes) {\n        let needed = elements * size;\n        assert!(!is_there || has >= needed, \"{name} has {has} bytes, {needed} are needed\");\n";
-            if let Some(limit) = below {
-                text += &format!("        assert!(!is_there || elements < {limit}, \"{{name}} has {{elements}} elements, expected fewer than {limit}\");\n");
-            }
-            text + "    }\n}\n"
-        }
-        Dialect::JavaScript => {
-            text += &format!(
-                "// Throws where a call breaks the contract: for debug builds. `bytes` are those of the {count} buffers; of an operand that is not there they do not matter.\nfunction check(dims, bytes) {{\n"
-            );
-            text += &format!("  const {{ {} }} = dims;\n", whole.iter().map(|n| format!("{n} = 0")).collect::<Vec<_>>().join(", "));
-            own.iter().for_each(|(name, value)| text += &format!("  const {name} = {value}; // as the shader's const line says\n"));
-            text += "  const expect = (right, what) => { if (!right) throw new Error(what); };\n";
-            conditions.iter().for_each(|(said, code)| text += &format!("  expect({code}, '{said}');\n"));
-            let rows: String = operands.iter().map(|[name, elements, size, there]| format!("    ['{name}', {elements}, {size}, {there}],\n")).collect();
-            text += &format!("  const operands = [ // name, elements, bytes of each, whether it is there\n{rows}  ];\n");
-            text += "  operands.forEach(([name, elements, size, isThere], i) => {\n    expect(!isThere || bytes[i] >= elements * size, `${name} has ${bytes[i]} bytes, ${elements * size} are needed`);\n";
-            if let Some(limit) = below {
-                text += &format!("    expect(!isThere || elements < {limit}, `${{name}} has ${{elements}} elements, expected fewer than {limit}`);\n");
-            }
-            text + "  });\n}\n"
-        }
-        Dialect::Python => {
-            text += &format!(
-                "def check(dims, *sizes):\n    \"\"\"Fails where a call breaks the contract; `python -O` leaves it out. `sizes`: bytes of the {count} buffers; of an operand that is not there they do not matter.\"\"\"\n"
-            );
-            text += &format!("    {}, = {},\n", whole.join(", "), whole.iter().map(|n| format!("dims.{n}")).collect::<Vec<_>>().join(", "));
-            own.iter().for_each(|(name, value)| text += &format!("    {name} = {value}\n"));
-            conditions.iter().for_each(|(said, code)| text += &format!("    assert {code}, \"{said}\"\n"));
-            let rows: String = operands.iter().map(|[name, elements, size, there]| format!("        (\"{name}\", {elements}, {size}, {there}),\n")).collect();
-            text += &format!("    operands = [  # name, elements, bytes of each, whether it is there\n{rows}    ]\n");
-            text += "    for (name, elements, size, is_there), has in zip(operands, sizes, strict=True):\n        assert not is_there or has >= elements * size, f\"{name} has {has} bytes, {elements * size} are needed\"\n";
-            if let Some(limit) = below {
-                text += &format!("        assert not is_there or elements < {limit}, f\"{{name}} has {{elements}} elements, expected fewer than {limit}\"\n");
-            }
-            text
-        }
-        Dialect::Cpp => {
-            text += &format!(
-                "// Aborts where a call breaks the contract; -DNDEBUG leaves it out. `bytes` are those of the {count} buffers; of an operand that is not there they do not matter.\n#include <cassert>\n#include <cstdint>\n#include <algorithm>\ninline void check(const Dims& dims, const std::uint64_t (&bytes)[{count}]) {{\n"
-            );
-            whole.iter().for_each(|n| text += &format!("    [[maybe_unused]] const std::uint64_t {n} = dims.{n};\n"));
-            conditions.iter().for_each(|(said, code)| text += &format!("    assert(({code}) && \"{said}\");\n"));
-            for (i, [name, elements, size, there]) in operands.iter().enumerate() {
-                let absent = if there == "true" { String::new() } else { format!("!({there}) || ") };
-                text += &format!("    assert(({absent}bytes[{i}] >= ({elements}) * ({size})) && \"{name} is too small\");\n");
-                if let Some(limit) = below {
-                    text += &format!("    assert(({absent}({elements}) < {limit}u) && \"{name} has too many elements\");\n");
-                }
-            }
-            text + "}\n"
-        }
+        Dialect::Rust => contract.in_rust(),
+        Dialect::JavaScript => contract.in_javascript(),
+        Dialect::Python => contract.in_python(),
+        Dialect::Cpp => contract.in_cpp(),
+    }
+}
+
+fn each<T>(items: &[T], write: impl Fn(&T) -> String) -> String {
+    items.iter().map(write).collect()
+}
+
+/// One function per language, each the text that it writes.
+impl Contract<'_> {
+    fn fields_of_dims(&self) -> String {
+        self.fields.iter().map(|name| format!("dims.{name}")).collect::<Vec<_>>().join(", ")
+    }
+
+    fn limit(&self, write: impl Fn(u64) -> String) -> String {
+        self.elements_below.map(write).unwrap_or_default()
+    }
+
+    fn in_rust(&self) -> String {
+        let (count, names, fields) = (self.operands.len(), self.fields.join(", "), self.fields_of_dims());
+        let constants = each(&self.constants, |(name, value)| format!("    let {name}: u64 = {value}; // as the shader's const line says\n"));
+        let conditions = each(&self.conditions, |(said, code)| format!("    assert!({code}, \"{said}\");\n"));
+        let operands = each(&self.operands, |[name, elements, size, there]| format!("        (\"{name}\", {elements}, {size}, {there}),\n"));
+        let limit = self
+            .limit(|most| format!("        assert!(!is_there || elements < {most}, \"{{name}} has {{elements}} elements, expected fewer than {most}\");\n"));
+        format!(
+            r#"/// Panics where a call breaks the contract: for debug builds. `bytes` are those of the buffers; of an operand that is not there they do not matter.
+#[allow(unused_variables, non_snake_case)]
+fn check(dims: &Dims, bytes: [u64; {count}]) {{
+    let [{names}] = [{fields}].map(u64::from);
+{constants}{conditions}    let operands: [(&str, u64, u64, bool); {count}] = [ // name, elements, bytes of each, whether it is there
+{operands}    ];
+    for ((name, elements, size, is_there), has) in operands.into_iter().zip(bytes) {{
+        let needed = elements * size;
+        assert!(!is_there || has >= needed, "{{name}} has {{has}} bytes, {{needed}} are needed");
+{limit}    }}
+}}
+"#
+        )
+    }
+
+    fn in_javascript(&self) -> String {
+        let (count, fields) = (self.operands.len(), self.fields.iter().map(|name| format!("{name} = 0")).collect::<Vec<_>>().join(", "));
+        let constants = each(&self.constants, |(name, value)| format!("  const {name} = {value}; // as the shader's const line says\n"));
+        let conditions = each(&self.conditions, |(said, code)| format!("  expect({code}, '{said}');\n"));
+        let operands = each(&self.operands, |[name, elements, size, there]| format!("    ['{name}', {elements}, {size}, {there}],\n"));
+        let limit =
+            self.limit(|most| format!("    expect(!isThere || elements < {most}, `${{name}} has ${{elements}} elements, expected fewer than {most}`);\n"));
+        format!(
+            r#"// Throws where a call breaks the contract: for debug builds. `bytes` are those of the {count} buffers; of an operand that is not there they do not matter.
+function check(dims, bytes) {{
+  const {{ {fields} }} = dims;
+{constants}  const expect = (right, what) => {{ if (!right) throw new Error(what); }};
+{conditions}  const operands = [ // name, elements, bytes of each, whether it is there
+{operands}  ];
+  operands.forEach(([name, elements, size, isThere], i) => {{
+    expect(!isThere || bytes[i] >= elements * size, `${{name}} has ${{bytes[i]}} bytes, ${{elements * size}} are needed`);
+{limit}  }});
+}}
+"#
+        )
+    }
+
+    fn in_python(&self) -> String {
+        let (count, names, fields) = (self.operands.len(), self.fields.join(", "), self.fields_of_dims());
+        let constants = each(&self.constants, |(name, value)| format!("    {name} = {value}\n"));
+        let conditions = each(&self.conditions, |(said, code)| format!("    assert {code}, \"{said}\"\n"));
+        let operands = each(&self.operands, |[name, elements, size, there]| format!("        (\"{name}\", {elements}, {size}, {there}),\n"));
+        let limit = self
+            .limit(|most| format!("        assert not is_there or elements < {most}, f\"{{name}} has {{elements}} elements, expected fewer than {most}\"\n"));
+        format!(
+            r#"def check(dims, *sizes):
+    """Fails where a call breaks the contract; `python -O` leaves it out. `sizes`: bytes of the {count} buffers; of an operand that is not there they do not matter."""
+    {names}, = {fields},
+{constants}{conditions}    operands = [  # name, elements, bytes of each, whether it is there
+{operands}    ]
+    for (name, elements, size, is_there), has in zip(operands, sizes, strict=True):
+        assert not is_there or has >= elements * size, f"{{name}} has {{has}} bytes, {{elements * size}} are needed"
+{limit}"#
+        )
+    }
+
+    /// C++ has no constants of its own to name: the file that is compiled has them.
+    fn in_cpp(&self) -> String {
+        let count = self.operands.len();
+        let fields = each(&self.fields, |name| format!("    [[maybe_unused]] const std::uint64_t {name} = dims.{name};\n"));
+        let conditions = each(&self.conditions, |(said, code)| format!("    assert(({code}) && \"{said}\");\n"));
+        let numbered: Vec<(usize, &[String; 4])> = self.operands.iter().enumerate().collect();
+        let operands = each(&numbered, |(i, [name, elements, size, there])| {
+            let absent = if there == "true" { String::new() } else { format!("!({there}) || ") };
+            let limit = self.limit(|most| format!("    assert(({absent}({elements}) < {most}u) && \"{name} has too many elements\");\n"));
+            format!("    assert(({absent}bytes[{i}] >= ({elements}) * ({size})) && \"{name} is too small\");\n{limit}")
+        });
+        format!(
+            r#"// Aborts where a call breaks the contract; -DNDEBUG leaves it out. `bytes` are those of the {count} buffers; of an operand that is not there they do not matter.
+#include <cassert>
+#include <cstdint>
+#include <algorithm>
+inline void check(const Dims& dims, const std::uint64_t (&bytes)[{count}]) {{
+{fields}{conditions}{operands}}}
+"#
+        )
     }
 }
