@@ -104,7 +104,7 @@ static FOLDER: LazyLock<Folder> = LazyLock::new(Folder::new);
 fn wait(browser: &mut Chromium, condition: &str) {
     let waited = format!(
         "new Promise((good, bad) => {{ const look = setInterval(() => {{ if ({condition}) {{ clearInterval(look); good(true); }} }}, 20); \
-         setTimeout(() => bad(Error('still not: ' + {condition:?} + '; trouble: ' + document.getElementById('trouble').textContent)), 100000); }})"
+         setTimeout(() => bad(Error('still not: ' + {condition:?} + '; trouble: ' + document.getElementById('trouble').textContent)), 300000); }})"
     );
     assert_eq!(browser.evaluate(&waited), true);
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// An answer comes in milliseconds, on a machine that is busy with other tests in seconds; a browser that died never answers.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A promise may stand for work: every shader on a software adapter is most of a minute on a quiet machine.
+const PATIENCE_WITH_WORK: Duration = Duration::from_secs(600);
 
 /// The browser, where one is installed.
 fn binary() -> Option<PathBuf> {
@@ -90,6 +92,10 @@ impl Chromium {
 
     /// One command and its result. Events that come in between are kept where they complain.
     pub fn call(&mut self, method: &str, params: Value) -> Value {
+        self.call_within(PATIENCE, method, params)
+    }
+
+    fn call_within(&mut self, patience: Duration, method: &str, params: Value) -> Value {
         self.last += 1;
         let id = self.last;
         let mut message = json!({ "id": id, "method": method, "params": params });
@@ -98,7 +104,7 @@ impl Chromium {
         }
         self.to.write_all(format!("{message}\0").as_bytes()).unwrap();
         loop {
-            let answer = self.receive();
+            let answer = self.receive(patience);
             if answer["id"] == id {
                 assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
                 return answer["result"].clone();
@@ -106,8 +112,8 @@ impl Chromium {
         }
     }
 
-    fn receive(&mut self) -> Value {
-        let message = self.from.recv_timeout(PATIENCE).expect("chromium answers");
+    fn receive(&mut self, patience: Duration) -> Value {
+        let message = self.from.recv_timeout(patience).unwrap_or_else(|e| panic!("chromium does not answer within {patience:?}: {e}"));
         let params = &message["params"];
         match message["method"].as_str() {
             Some("Page.loadEventFired") => self.loaded += 1,
@@ -132,13 +138,14 @@ impl Chromium {
         let before = self.loaded;
         self.call("Page.navigate", json!({ "url": url }));
         while self.loaded == before {
-            self.receive();
+            self.receive(PATIENCE);
         }
     }
 
     /// What a JavaScript expression gives; a promise is waited for.
     pub fn evaluate(&mut self, expression: &str) -> Value {
-        let result = self.call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true, "awaitPromise": true }));
+        let params = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let result = self.call_within(PATIENCE_WITH_WORK, "Runtime.evaluate", params);
         assert!(result["exceptionDetails"].is_null(), "{expression}: {}", result["exceptionDetails"]);
         result["result"]["value"].clone()
     }

@@ -20,10 +20,11 @@ pub struct Replaced {
 }
 
 impl Replaced {
-    /// Reads a file, and finds the shader whose place it takes: the one with the same entry points.
+    /// Reads a file, and finds the shader whose place it takes: the one with the same entry points, and where several have these, with
+    /// the same names of what is bound.
     ///
     /// # Errors
-    /// A file that cannot be read, is not valid WGSL (with the line), or has the entry points of none of the crate's shaders.
+    /// A file that cannot be read, is not valid WGSL (with the line), or takes the place of none of the crate's shaders.
     pub fn read(path: &Path) -> Result<Self> {
         let source = text(path, LIMIT)?;
         let module = naga::front::wgsl::parse_str(&source).map_err(|error| {
@@ -35,19 +36,31 @@ impl Replaced {
             let causes = std::iter::successors(std::error::Error::source(error.as_inner()), |error| error.source()).map(|cause| format!(": {cause}"));
             Error::file_at(path, format!("line {at}"), format!("not valid WGSL: {}{}", error.as_inner(), causes.collect::<String>()))
         })?;
-        let names: BTreeSet<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
-        let shader = SHADERS.iter().find(|shader| entries(shader) == names).ok_or_else(|| {
-            let found: Vec<&str> = names.iter().copied().collect();
-            let known: Vec<String> = SHADERS.iter().map(|shader| format!("{}.wgsl", shader.stem)).collect();
-            let what = format!("expected the entry points of one of {}; found those of none: {}", known.join(", "), found.join(", "));
-            Error::file(path, what)
-        })?;
-        Ok(Replaced { stem: shader.stem, source })
+        let stem = place_of(SHADERS, &module).map_err(|what| Error::file(path, what))?;
+        Ok(Replaced { stem, source })
     }
 }
 
-fn entries(shader: &Shader) -> BTreeSet<&'static str> {
-    shader.entries.iter().map(|entry| entry.name).collect()
+/// The stem of the shader that a module may stand for, or what was expected of it.
+fn place_of(shaders: &[Shader], module: &naga::Module) -> std::result::Result<&'static str, String> {
+    let listed = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+    let files = |shaders: &mut dyn Iterator<Item = &Shader>| shaders.map(|shader| format!("{}.wgsl", shader.stem)).collect::<Vec<_>>().join(", ");
+    let entries: BTreeSet<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
+    let alike: Vec<&Shader> = shaders.iter().filter(|shader| shader.entries.iter().map(|entry| entry.name).collect::<BTreeSet<_>>() == entries).collect();
+    let binds_the_same = |shader: &&&Shader| naga::front::wgsl::parse_str(shader.source).is_ok_and(|own| bound(&own) == bound(module));
+    match alike[..] {
+        [] => Err(format!("expected the entry points of one of {}; found those of none: {}", files(&mut shaders.iter()), listed(entries))),
+        [one] => Ok(one.stem),
+        _ => alike.iter().find(binds_the_same).map(|shader| shader.stem).ok_or_else(|| {
+            let several = files(&mut alike.iter().copied());
+            format!("{several} have its entry points: expected the names of what one of them binds, found {}", listed(bound(module)))
+        }),
+    }
+}
+
+/// The names of a module's bound variables.
+fn bound(module: &naga::Module) -> BTreeSet<&str> {
+    module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some()).filter_map(|(_, variable)| variable.name.as_deref()).collect()
 }
 
 #[cfg(test)]
@@ -69,5 +82,21 @@ mod tests {
         assert!(error("@compute @workgroup_size(1)\nfn other() {}").contains("found those of none: other"));
         assert!(error("fn f() {\n  let x = ;\n}").contains("mine.wgsl, line 2: not valid WGSL: "));
         assert!(error("fn f() -> f32 {\n  return 1u;\n}").contains("line "));
+    }
+
+    /// Two operations may have the same entry points: what they bind tells them apart.
+    #[test]
+    fn files_with_the_same_entries_are_known_by_what_they_bind() {
+        let body = "@compute @workgroup_size(1)\nfn forward() {\n  _ = x[0];\n}";
+        let sources = ["x", "x, y"].map(|names| {
+            let bound = names.split(", ").enumerate().map(|(i, name)| format!("@group(0) @binding({i}) var<storage> {name}: array<f32>;\n"));
+            &*format!("{}{body}", bound.collect::<String>()).leak()
+        });
+        let entries = SHADERS.iter().flat_map(|shader| shader.entries).find(|entry| entry.name == "forward").map(std::slice::from_ref).expect("most have one");
+        let shaders = [("one", sources[0]), ("two", sources[1])].map(|(stem, source)| Shader { stem, source, entries });
+        let place = |source: &str| place_of(&shaders, &naga::front::wgsl::parse_str(source).unwrap());
+        assert_eq!([place(sources[0]), place(sources[1])], [Ok("one"), Ok("two")]);
+        let neither = place(&sources[1].replace("var<storage> y", "var<storage> z")).unwrap_err();
+        assert_eq!(neither, "one.wgsl, two.wgsl have its entry points: expected the names of what one of them binds, found x, z");
     }
 }
