@@ -35,7 +35,7 @@ pub(super) fn files(language: Language) -> Vec<(String, String)> {
         ),
     };
     let manifest = format!(
-        "[package]\nname = \"self_test\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n{depends}safetensors = \"0.8\"\nserde_json = \"1\"\nsha2 = \"0.11\"\n"
+        "[package]\nname = \"self_test\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n{depends}safetensors = \"0.8\"\nserde_json = \"1\"\nsha2 = {{ version = \"0.11\", default-features = false }}\n"
     );
     let mut files = vec![(format!("{package}/Cargo.toml"), manifest), (format!("{package}/src/main.rs"), example.into())];
     files.extend(SHARED.map(|(name, text)| (format!("{package}/src/vendored/{name}"), text.into())));
