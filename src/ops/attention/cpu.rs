@@ -213,7 +213,7 @@ fn room<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
 /// All heads of some rows: online softmax over tiles of keys.
 #[multiversion(targets = "simd")]
 fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scratch<T>, o: &mut [T], lse: &mut [T], empty: T) {
-    let machine = Machine { fused: target_cfg_f!(target_feature = "fma"), wide: target_cfg_f!(target_feature = "avx512f") };
+    let fused = target_cfg_f!(target_feature = "fma");
     let (heads, hd) = (call.heads, call.head_dim);
     let hp = hd.next_multiple_of(LANES);
     let per = heads / call.kv_heads;
@@ -242,7 +242,7 @@ fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scrat
                 for (t, &(low, high)) in spans.iter().enumerate() {
                     for column in (low..high).step_by(LANES) {
                         let mut s = [[T::zero(); LANES]; ROWS];
-                        product(machine, &q[t * ROWS * hp..], hp, &k_by_d[column..], np, hp, &mut s);
+                        product(fused, &q[t * ROWS * hp..], hp, &k_by_d[column..], np, hp, &mut s);
                         store(&s, &mut p[column..], np);
                     }
                     let mut rescale = [T::zero(); ROWS];
@@ -274,7 +274,7 @@ fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scrat
                                 tile[i][l] *= rescale[i];
                             }
                         }
-                        product(machine, &p[low..], np, &v[low * hp + column..], hp, high - low, &mut tile);
+                        product(fused, &p[low..], np, &v[low * hp + column..], hp, high - low, &mut tile);
                         store(&tile, out, hp);
                     }
                 }
@@ -374,7 +374,7 @@ fn backward_tile<T: Real>(
     mut dkv: Option<(&mut [T], &mut [T])>,
     add: bool,
 ) {
-    let machine = Machine { fused: target_cfg_f!(target_feature = "fma"), wide: target_cfg_f!(target_feature = "avx512f") };
+    let fused = target_cfg_f!(target_feature = "fma");
     let (heads, hd) = (call.heads, call.head_dim);
     let hp = hd.next_multiple_of(LANES);
     let per = heads / call.kv_heads;
@@ -398,14 +398,14 @@ fn backward_tile<T: Real>(
             pack(saved.d_o, rows.clone(), heads, head, hd, hp, count, d_o);
             for (i, delta) in delta[..rows.len()].iter_mut().enumerate() {
                 let at = ((rows.start + i) * heads + head) * hd;
-                *delta = dot(machine, &saved.d_o[at..at + hd], &saved.o[at..at + hd]);
+                *delta = dot(fused, &saved.d_o[at..at + hd], &saved.o[at..at + hd]);
             }
             for (t, &(low, high)) in spans.iter().enumerate() {
                 for column in (low..high).step_by(LANES) {
                     let mut s = [[T::zero(); LANES]; ROWS];
-                    product(machine, &q[t * ROWS * hp..], hp, &k_by_d[column..], np, hp, &mut s);
+                    product(fused, &q[t * ROWS * hp..], hp, &k_by_d[column..], np, hp, &mut s);
                     let mut dp = [[T::zero(); LANES]; ROWS];
-                    product(machine, &d_o[t * ROWS * hp..], hp, &v_by_d[column..], np, hp, &mut dp);
+                    product(fused, &d_o[t * ROWS * hp..], hp, &v_by_d[column..], np, hp, &mut dp);
                     for i in 0..ROWS {
                         let at = (t * ROWS + i) * np + column;
                         let p: &mut [T; LANES] = (&mut p[at..at + LANES]).try_into().expect("LANES");
@@ -436,7 +436,7 @@ fn backward_tile<T: Real>(
                 if let Some(dq) = &mut dq {
                     for column in (0..hp).step_by(LANES) {
                         let mut tile = [[T::zero(); LANES]; ROWS];
-                        product(machine, &ds[t * ROWS * np + low..], np, &k[low * hp + column..], hp, high - low, &mut tile);
+                        product(fused, &ds[t * ROWS * np + low..], np, &k[low * hp + column..], hp, high - low, &mut tile);
                         for i in 0..ROWS.min(rows.len() - t * ROWS) {
                             let at = ((t * ROWS + i) * heads + head) * hd;
                             put(&tile[i], &mut dq[at + column..at + hd], add);
@@ -452,8 +452,8 @@ fn backward_tile<T: Real>(
                         let mut v_tile = if g == 0 { [[T::zero(); LANES]; ROWS] } else { load(&dv_sum[at..], hp) };
                         for (t, _) in spans.iter().enumerate().filter(|(_, s)| s.0 <= first && first < s.1) {
                             let (from, rows) = (t * ROWS * np + first, t * ROWS * hp + column);
-                            outer(machine, &ds[from..], np, &q[rows..], hp, &mut k_tile);
-                            outer(machine, &p[from..], np, &d_o[rows..], hp, &mut v_tile);
+                            outer(fused, &ds[from..], np, &q[rows..], hp, &mut k_tile);
+                            outer(fused, &p[from..], np, &d_o[rows..], hp, &mut v_tile);
                         }
                         if g + 1 < per {
                             store(&k_tile, &mut dk_sum[at..], hp);

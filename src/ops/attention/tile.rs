@@ -14,49 +14,27 @@ pub(super) const ROWS: usize = 4;
 
 pub(super) type Tile<T> = [[T; LANES]; ROWS];
 
-/// What the version of a function that runs may count on; known when it is compiled.
-#[derive(Clone, Copy)]
-pub(super) struct Machine {
-    /// Multiply and add in one instruction.
-    pub fused: bool,
-    /// One register holds [`LANES`] f32, and there are 32 of them.
-    pub wide: bool,
+/// `a · b + c`; one instruction where the machine has it (`fused`), and never the library's slow emulation.
+///
+/// That is all that an instruction set decides: whatever the width of its registers, sums are added in the same order, so that all
+/// processors with a fused multiply-add train the same bits.
+#[inline(always)]
+pub(super) fn multiply_add<T: Real>(fused: bool, a: T, b: T, c: T) -> T {
+    if fused || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `a · b + c`; one instruction where the machine has it, and never the library's slow emulation.
+/// `tile[i][l] += Σ_k a[i, k] · b[k, l]` for a multiple of [`LANES`] of k, in the order of k.
 #[inline(always)]
-pub(super) fn multiply_add<T: Real>(machine: Machine, a: T, b: T, c: T) -> T {
-    if machine.fused || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// `tile[i][l] += Σ_k a[i, k] · b[k, l]` for a multiple of [`LANES`] of k.
-#[inline(always)]
-pub(super) fn product<T: Real>(machine: Machine, a: &[T], a_stride: usize, b: &[T], b_stride: usize, depth: usize, tile: &mut Tile<T>) {
+pub(super) fn product<T: Real>(fused: bool, a: &[T], a_stride: usize, b: &[T], b_stride: usize, depth: usize, tile: &mut Tile<T>) {
     let mut sums = *tile;
-    // Even and odd k apart where registers suffice: four sums in flight do not fill two multipliers four cycles deep.
-    let mut odd = [[T::zero(); LANES]; ROWS];
     for k in (0..depth).step_by(LANES) {
         let a: [&[T; LANES]; ROWS] = std::array::from_fn(|i| a[i * a_stride + k..][..LANES].try_into().expect("LANES"));
-        for kk in (0..LANES).step_by(2) {
-            let first: &[T; LANES] = b[(k + kk) * b_stride..][..LANES].try_into().expect("LANES");
-            let second: &[T; LANES] = b[(k + kk + 1) * b_stride..][..LANES].try_into().expect("LANES");
+        for kk in 0..LANES {
+            let b: &[T; LANES] = b[(k + kk) * b_stride..][..LANES].try_into().expect("LANES");
             for i in 0..ROWS {
                 for l in 0..LANES {
-                    sums[i][l] = multiply_add(machine, a[i][kk], first[l], sums[i][l]);
+                    sums[i][l] = multiply_add(fused, a[i][kk], b[l], sums[i][l]);
                 }
-            }
-            let into = if machine.wide { &mut odd } else { &mut sums };
-            for i in 0..ROWS {
-                for l in 0..LANES {
-                    into[i][l] = multiply_add(machine, a[i][kk + 1], second[l], into[i][l]);
-                }
-            }
-        }
-    }
-    if machine.wide {
-        for i in 0..ROWS {
-            for l in 0..LANES {
-                sums[i][l] += odd[i][l];
             }
         }
     }
@@ -65,14 +43,14 @@ pub(super) fn product<T: Real>(machine: Machine, a: &[T], a_stride: usize, b: &[
 
 /// `tile[i][l] += Σ_k a[k, i] · b[k, l]` over [`ROWS`] of k.
 #[inline(always)]
-pub(super) fn outer<T: Real>(machine: Machine, a: &[T], a_stride: usize, b: &[T], b_stride: usize, tile: &mut Tile<T>) {
+pub(super) fn outer<T: Real>(fused: bool, a: &[T], a_stride: usize, b: &[T], b_stride: usize, tile: &mut Tile<T>) {
     let mut sums = *tile;
     for k in 0..ROWS {
         let a: &[T; ROWS] = a[k * a_stride..][..ROWS].try_into().expect("ROWS");
         let b: &[T; LANES] = b[k * b_stride..][..LANES].try_into().expect("LANES");
         for i in 0..ROWS {
             for l in 0..LANES {
-                sums[i][l] = multiply_add(machine, a[i], b[l], sums[i][l]);
+                sums[i][l] = multiply_add(fused, a[i], b[l], sums[i][l]);
             }
         }
     }
@@ -204,11 +182,6 @@ pub(super) fn fold<T: Real>(mut lanes: [T; LANES]) -> T {
 
 /// `Σ a·b` in the order in which [`product`] adds: where a row sees one key, delta is dp to the bit and ds is 0.
 #[inline(always)]
-pub(super) fn dot<T: Real>(machine: Machine, a: &[T], b: &[T]) -> T {
-    let (mut even, mut odd) = (T::zero(), T::zero());
-    for (k, (&a, &b)) in a.iter().zip(b).enumerate() {
-        let total = if machine.wide && k % 2 == 1 { &mut odd } else { &mut even };
-        *total = multiply_add(machine, a, b, *total);
-    }
-    even + odd
+pub(super) fn dot<T: Real>(fused: bool, a: &[T], b: &[T]) -> T {
+    a.iter().zip(b).fold(T::zero(), |sum, (&a, &b)| multiply_add(fused, a, b, sum))
 }
