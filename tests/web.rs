@@ -113,6 +113,15 @@ fn ready(browser: &mut Chromium) {
     wait(browser, "document.documentElement.dataset.ready");
 }
 
+/// A browser with the page of `trimodal web`, ready. `None` where there is no browser.
+fn opened() -> Option<(Chromium, Served)> {
+    let mut browser = Chromium::start(&FLAGS)?;
+    let served = Served::new(&[]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    Some((browser, served))
+}
+
 /// Gives files to one of the page's inputs, as a person chooses them.
 fn choose(browser: &mut Chromium, input: &str, files: &[&str]) {
     let root = browser.call("DOM.getDocument", json!({}))["root"]["nodeId"].clone();
@@ -224,10 +233,7 @@ const SOME_CASES: &str = "(async () => {
 
 #[test]
 fn every_entry_point_of_every_shader_computes_what_it_should() {
-    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
-    let served = Served::new(&[]);
-    browser.open(&served.address);
-    ready(&mut browser);
+    let Some((mut browser, _served)) = opened() else { return };
     let found = browser.evaluate(SOME_CASES);
     assert_eq!(found["wrong"], json!([]));
     assert_eq!(found["verdicts"], json!([false, false]), "what is wrong must fail");
@@ -243,10 +249,7 @@ fn every_entry_point_of_every_shader_computes_what_it_should() {
 /// The contract in JavaScript refuses what breaks it, as `contract.rs` does; what fits it the cases above let through.
 #[test]
 fn launches_are_held_to_the_contract() {
-    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
-    let served = Served::new(&[]);
-    browser.open(&served.address);
-    ready(&mut browser);
+    let Some((mut browser, _served)) = opened() else { return };
     let broken = vectors::broken(Language::Wgsl);
     let launches: Vec<[&Value; 2]> = broken.iter().map(|b| [&b.launch, &b.buffers]).collect();
     let said = browser.evaluate(&format!(
@@ -401,10 +404,7 @@ fn serve(folder: PathBuf) -> String {
 /// A score card is one that `trimodal bench` reads; a small part of the work, because the software adapter is slow.
 #[test]
 fn the_benchmark_gives_a_score_card_that_the_program_reads() {
-    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
-    let served = Served::new(&[]);
-    browser.open(&served.address);
-    ready(&mut browser);
+    let Some((mut browser, _served)) = opened() else { return };
     let card = browser.evaluate(
         "(async () => {
           const [{ Gpu }, bench] = await Promise.all([import('/gpu.js'), import('/bench.js')]);

@@ -60,7 +60,7 @@ export function hold({ file: path, entry: name, constants, buffers, dims_hex, gr
     const { values: legal = [], range: [least, most] = [1, 0], multiple_of: of, equals } = file.constants?.find((c) => c.name === constant) ?? {};
     expect(legal.includes(value) || (least <= value && value <= most), `${constant} = ${value} is not legal`);
     expect(!of || value % evaluate(of, values) === 0, `${constant} = ${value} is no multiple of ${of}`);
-    expect(!equals || values[equals] === value, `${constant} = ${value}, but ${equals} is ${values[equals]}`);
+    expect(!equals || values[equals] === value, `${constant} = ${value}, but ${equals} is ${values[equals]}: they must be equal`);
   }
   for (const rule of [...(file.checks ?? []), ...(entry.checks ?? [])]) expect(holds(rule, values), `the Dims break ${rule}`);
   expect(groups === evaluate(entry.grid, values), `${groups} groups, expected ${evaluate(entry.grid, values)}: ${entry.grid}`);

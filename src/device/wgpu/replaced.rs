@@ -44,28 +44,29 @@ impl Replaced {
 /// The stem of the shader that a module may stand for, or what was expected of it.
 fn place_of(shaders: &[Shader], module: &naga::Module) -> std::result::Result<&'static str, String> {
     let listed = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
-    let files = |shaders: &mut dyn Iterator<Item = &Shader>| shaders.map(|shader| format!("{}.wgsl", shader.stem)).collect::<Vec<_>>().join(", ");
+    let files = |shaders: &[&Shader]| shaders.iter().map(|shader| format!("{}.wgsl", shader.stem)).collect::<Vec<_>>().join(", ");
     let entries: BTreeSet<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
-    let alike: Vec<&Shader> = shaders.iter().filter(|shader| shader.entries.iter().map(|entry| entry.name).collect::<BTreeSet<_>>() == entries).collect();
-    let binds_the_same = |shader: &&&Shader| naga::front::wgsl::parse_str(shader.source).is_ok_and(|own| bound(&own) == bound(module));
+    let (alike, others): (Vec<&Shader>, Vec<_>) = shaders.iter().partition(|shader| shader.entries.iter().map(|e| e.name).collect::<BTreeSet<_>>() == entries);
     match alike[..] {
-        [] => Err(format!("expected the entry points of one of {}; found those of none: {}", files(&mut shaders.iter()), listed(entries))),
+        [] => Err(format!("expected the entry points of one of {}; found those of none: {}", files(&others), listed(entries))),
         [one] => Ok(one.stem),
-        _ => alike.iter().find(binds_the_same).map(|shader| shader.stem).ok_or_else(|| {
-            let several = files(&mut alike.iter().copied());
-            format!("{several} have its entry points: expected the names of what one of them binds, found {}", listed(bound(module)))
-        }),
+        _ => {
+            let bound = module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some());
+            let bound: BTreeSet<&str> = bound.filter_map(|(_, variable)| variable.name.as_deref()).collect();
+            let binds = |shader: &Shader| shader.entries.iter().flat_map(|entry| entry.bindings).map(|b| b.name).collect::<BTreeSet<_>>();
+            alike
+                .iter()
+                .find(|shader| binds(shader) == bound)
+                .map(|shader| shader.stem)
+                .ok_or_else(|| format!("{} have its entry points: expected the names of what one of them binds, found {}", files(&alike), listed(bound)))
+        }
     }
-}
-
-/// The names of a module's bound variables.
-fn bound(module: &naga::Module) -> BTreeSet<&str> {
-    module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some()).filter_map(|(_, variable)| variable.name.as_deref()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::shader::{Access, Binding, Entry};
 
     #[test]
     fn a_file_is_known_by_its_entries() {
@@ -87,15 +88,19 @@ mod tests {
     /// Two operations may have the same entry points: what they bind tells them apart.
     #[test]
     fn files_with_the_same_entries_are_known_by_what_they_bind() {
-        let body = "@compute @workgroup_size(1)\nfn forward() {\n  _ = x[0];\n}";
+        const fn forward(bindings: &'static [Binding]) -> Entry {
+            Entry { name: "forward", workgroup: [1; 3], bindings }
+        }
+        const X: Binding = Binding { name: "x", access: Access::Read };
+        const Y: Binding = Binding { name: "y", access: Access::Read };
+        let shaders =
+            [("one", &[const { forward(&[X]) }][..]), ("two", &[const { forward(&[X, Y]) }])].map(|(stem, entries)| Shader { stem, source: "", entries });
         let sources = ["x", "x, y"].map(|names| {
             let bound = names.split(", ").enumerate().map(|(i, name)| format!("@group(0) @binding({i}) var<storage> {name}: array<f32>;\n"));
-            &*format!("{}{body}", bound.collect::<String>()).leak()
+            format!("{}@compute @workgroup_size(1)\nfn forward() {{\n  _ = x[0];\n}}", bound.collect::<String>())
         });
-        let entries = SHADERS.iter().flat_map(|shader| shader.entries).find(|entry| entry.name == "forward").map(std::slice::from_ref).expect("most have one");
-        let shaders = [("one", sources[0]), ("two", sources[1])].map(|(stem, source)| Shader { stem, source, entries });
         let place = |source: &str| place_of(&shaders, &naga::front::wgsl::parse_str(source).unwrap());
-        assert_eq!([place(sources[0]), place(sources[1])], [Ok("one"), Ok("two")]);
+        assert_eq!(sources.each_ref().map(|source| place(source)), [Ok("one"), Ok("two")]);
         let neither = place(&sources[1].replace("var<storage> y", "var<storage> z")).unwrap_err();
         assert_eq!(neither, "one.wgsl, two.wgsl have its entry points: expected the names of what one of them binds, found x, z");
     }
