@@ -5,11 +5,6 @@
 //! `src/device/wgpu/kernel.rs` includes. Each `*.ptx` file goes through the emulator's own parser and becomes a line of the
 //! table that `src/device/ptx/mod.rs` includes, beside the CUDA C++ that it was compiled from. Nothing is registered by hand.
 
-// The parser stands alone, so that it serves here too.
-#[allow(dead_code)]
-#[path = "src/emulator/parse.rs"]
-mod parse;
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
@@ -18,8 +13,6 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=shaders");
     println!("cargo::rerun-if-changed=kernels");
-    println!("cargo::rerun-if-changed=src/emulator/lex.rs");
-    println!("cargo::rerun-if-changed=src/emulator/parse.rs");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
 
@@ -71,7 +64,7 @@ fn table(files: &[PathBuf], entry: impl Fn(&Path) -> Result<String, String>) -> 
 fn ptx_entry(root: &Path, path: &Path) -> Result<String, String> {
     let file = path.strip_prefix(root).expect("it was found there").display().to_string();
     let text = fs::read_to_string(path).map_err(|e| format!("{file}: {e}"))?;
-    parse::parse(&file, &text).map_err(|e| e.to_string())?;
+    ptx_emulator::parse::parse(&file, &text).map_err(|e| e.to_string())?;
     let stem = path.file_stem().expect("a .ptx file has a name").to_string_lossy();
     let architecture = path.parent().and_then(Path::file_name).expect("it lies in a folder").to_string_lossy().into_owned();
     // `sm_90a` kernels are the ones in kernels/hopper/.

@@ -27,32 +27,54 @@
 // Without both kinds of GPU some arguments of launches go nowhere.
 #![cfg_attr(not(all(feature = "wgpu", feature = "cuda")), allow(dead_code, unused_variables))]
 
+// The ground: what everything above may use.
+pub mod dtype;
+pub mod files;
+mod observe;
+pub mod roofline;
+pub use trimodal_base::error;
+
+#[cfg(feature = "emulator")]
+pub use ptx_emulator as emulator;
+
+// What a kernel user takes.
+pub mod contract;
+pub mod device;
+pub mod ops;
+pub mod tensor;
+
+// The engine.
+pub mod model;
+pub mod trace;
+#[cfg(feature = "data")]
+pub mod train;
+#[cfg(feature = "data")]
+pub use trimodal_data as data;
+
+// Judges and looks.
+#[cfg(feature = "data")]
 pub mod bench;
 pub mod check;
-pub mod data;
+#[cfg(feature = "data")]
 pub mod describe;
-pub mod device;
-pub mod emulator;
-pub mod error;
-pub mod experiment;
 #[cfg(feature = "cli")]
 pub mod golden;
+#[cfg(feature = "data")]
 pub mod inside;
+
+// What is written for people.
+#[cfg(feature = "data")]
+pub mod experiment;
 pub mod learn;
-pub mod manifest;
 mod markup;
-pub mod model;
-pub mod ops;
 #[cfg(feature = "cli")]
 pub mod report;
-pub mod tensor;
-pub mod trace;
-pub mod train;
 #[cfg(feature = "cli")]
 pub mod vendor;
 #[cfg(feature = "cli")]
 pub mod web;
 
 pub use device::Device;
+pub use dtype::{DType, Shape};
 pub use error::{Error, Result};
-pub use tensor::{DType, Shape, Tensor};
+pub use tensor::Tensor;

@@ -4,139 +4,18 @@
 //! (`Tensor::part`). What an operation writes is given to it as `&mut Tensor`, so the borrow checker is the aliasing rule. The number of rows may shrink below what was allocated
 //! ([`Tensor::set_rows`]): a training step allocates once for the largest batch and every batch uses what it needs.
 
-use crate::device::{Buffer, Device, Held};
+use crate::device::{Buffer, Device, Held, View};
+use crate::dtype::product;
 use crate::error::{Error, Result};
-use crate::trace::{self, Access, RawOperand};
+use crate::observe::{self, Access, Kind, Operand, TensorId};
 use half::{bf16, f16};
 use std::fmt;
 
-/// The type of a tensor's elements.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum DType {
-    /// 64-bit float: the oracle's type, on the CPU device only.
-    F64,
-    /// 32-bit float.
-    F32,
-    /// 16-bit float with f32's range.
-    Bf16,
-    /// IEEE half precision.
-    F16,
-    /// 32-bit signed integer: ids, rows, positions, intervals.
-    I32,
-    /// Byte: pixels.
-    U8,
-}
-
-impl DType {
-    /// Bytes of one element.
-    pub const fn size(self) -> usize {
-        match self {
-            DType::F64 => 8,
-            DType::F32 | DType::I32 => 4,
-            DType::Bf16 | DType::F16 => 2,
-            DType::U8 => 1,
-        }
-    }
-}
-
-impl fmt::Display for DType {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            DType::F64 => "f64",
-            DType::F32 => "f32",
-            DType::Bf16 => "bf16",
-            DType::F16 => "f16",
-            DType::I32 => "i32",
-            DType::U8 => "u8",
-        })
-    }
-}
-
-/// A Rust type that can be a tensor's element.
-pub trait Element: bytemuck::Pod + Send + Sync + PartialEq + fmt::Debug {
-    /// The dtype it is.
-    const DTYPE: DType;
-}
-
-macro_rules! elements {
-    ($($t:ty = $d:ident),*) => { $(impl Element for $t { const DTYPE: DType = DType::$d; })* };
-}
-elements!(f64 = F64, f32 = F32, bf16 = Bf16, f16 = F16, i32 = I32, u8 = U8);
-
-/// Up to four sizes, the slowest-varying first.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Shape {
-    sizes: [usize; 4],
-    rank: u8,
-}
-
-impl Shape {
-    /// The sizes.
-    pub fn dims(&self) -> &[usize] {
-        &self.sizes[..self.rank as usize]
-    }
-
-    /// The product of the sizes; 1 for a scalar, and `usize::MAX` where it does not fit (no [`Tensor`] has such a shape).
-    pub fn len(&self) -> usize {
-        product(self.dims())
-    }
-
-    /// Whether there is no element.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The product of the sizes, or `None` where it does not fit.
-    pub fn checked_len(&self) -> Option<usize> {
-        // A zero anywhere makes the tensor empty however large the other sizes are.
-        if self.dims().contains(&0) {
-            return Some(0);
-        }
-        self.dims().iter().try_fold(1usize, |product, &size| product.checked_mul(size))
-    }
-}
-
-/// Saturating: a zero anywhere makes it zero, however large the other sizes are.
-fn product(sizes: &[usize]) -> usize {
-    sizes.iter().fold(1, |product: usize, &size| product.saturating_mul(size))
-}
-
-impl fmt::Debug for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.dims().fmt(f)
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{:?}", self.dims())
-    }
-}
-
-impl From<&[usize]> for Shape {
-    fn from(dims: &[usize]) -> Self {
-        assert!(dims.len() <= 4, "a shape has at most 4 sizes, found {}", dims.len());
-        let mut sizes = [1; 4];
-        sizes[..dims.len()].copy_from_slice(dims);
-        Shape { sizes, rank: dims.len() as u8 }
-    }
-}
-
-impl<const R: usize> From<[usize; R]> for Shape {
-    fn from(dims: [usize; R]) -> Self {
-        const { assert!(R <= 4, "a shape has at most 4 sizes") };
-        dims.as_slice().into()
-    }
-}
-
-impl<const R: usize> PartialEq<[usize; R]> for Shape {
-    fn eq(&self, other: &[usize; R]) -> bool {
-        self.dims() == other
-    }
-}
+pub use crate::dtype::{DType, Element, Shape};
 
 /// A shape, a dtype, and a buffer on one device.
 pub struct Tensor {
+    id: TensorId,
     shape: Shape,
     dtype: DType,
     /// Elements allocated; `shape.len()` of them are in use.
@@ -169,7 +48,7 @@ impl Tensor {
             return Err(Error::TooLarge { what: format!("tensor {shape}: elements"), size, limit: MAX_ELEMENTS as u128 });
         };
         let (buffer, held) = device.allocate(capacity, dtype)?;
-        Ok(Tensor { shape, dtype, capacity, device: device.clone(), buffer, _held: held })
+        Ok(Tensor { id: TensorId::next(), shape, dtype, capacity, device: device.clone(), buffer, _held: held })
     }
 
     /// A tensor with these elements.
@@ -184,6 +63,21 @@ impl Tensor {
         let mut tensor = Self::zeros(device, shape, dtype)?;
         tensor.write_f64(data)?;
         Ok(tensor)
+    }
+
+    /// Which tensor it is: no other one of this process has had this id or will have it.
+    pub fn id(&self) -> TensorId {
+        self.id
+    }
+
+    /// The tensor as a launch takes it.
+    pub(crate) fn view(&self) -> View<'_> {
+        View { device: &self.device, buffer: &self.buffer, shape: self.shape, dtype: self.dtype, id: self.id }
+    }
+
+    /// All of the tensor, as whoever observes this thread is told of it.
+    pub(crate) fn operand(&self, name: &'static str, access: Access) -> Operand {
+        Operand { name, id: self.id, shape: self.shape, dtype: self.dtype, elements: self.len(), access, values: None }
     }
 
     /// The shape.
@@ -269,7 +163,15 @@ impl Tensor {
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => {
                 let buffer = Buffer::Cuda(buffer.part(start, shape.len(), self.dtype));
-                Ok(Tensor { shape, dtype: self.dtype, capacity: shape.len(), device: self.device.clone(), buffer, _held: self._held.clone() })
+                Ok(Tensor {
+                    id: TensorId::next(),
+                    shape,
+                    dtype: self.dtype,
+                    capacity: shape.len(),
+                    device: self.device.clone(),
+                    buffer,
+                    _held: self._held.clone(),
+                })
             }
             _ => Err(Error::Device { device: self.device.to_string(), what: "a tensor here has no parts".into() }),
         }
@@ -315,7 +217,7 @@ impl Tensor {
     pub fn write_ahead<T: Element>(&mut self, data: &[T]) -> Result<()> {
         match &self.buffer {
             #[cfg(feature = "cuda")]
-            Buffer::Cuda(buffer) if T::DTYPE == self.dtype && data.len() == self.len() && !trace::on() => buffer.upload_ahead(bytemuck::cast_slice(data)),
+            Buffer::Cuda(buffer) if T::DTYPE == self.dtype && data.len() == self.len() && !observe::on() => buffer.upload_ahead(bytemuck::cast_slice(data)),
             _ => self.write(data),
         }
     }
@@ -341,8 +243,8 @@ impl Tensor {
 
     fn upload(&mut self, bytes: &[u8]) -> Result<()> {
         let device = self.device.clone();
-        let to = RawOperand::of("to", self, Access::Write);
-        trace::memory(trace::Kind::Upload, || vec![to], || device.upload(&mut self.buffer, bytes))
+        let to = self.operand("to", Access::Write);
+        observe::memory(Kind::Upload, || vec![to], || device.upload(&mut self.buffer, bytes))
     }
 
     /// Copies the elements to the host.
@@ -359,8 +261,8 @@ impl Tensor {
 
     fn read_elements<T: Element>(&self, count: usize) -> Result<Vec<T>> {
         let mut data = vec![T::zeroed(); count];
-        let from = RawOperand::of("from", self, Access::Read);
-        trace::memory(trace::Kind::Download, || vec![from], || self.device.download(&self.buffer, bytemuck::cast_slice_mut(&mut data)))?;
+        let from = self.operand("from", Access::Read);
+        observe::memory(Kind::Download, || vec![from], || self.device.download(&self.buffer, bytemuck::cast_slice_mut(&mut data)))?;
         Ok(data)
     }
 
@@ -406,8 +308,8 @@ impl Tensor {
     /// Sets every allocated element to zero.
     pub fn fill_zero(&mut self) -> Result<()> {
         let device = self.device.clone();
-        let to = RawOperand::of("to", self, Access::Write);
-        trace::memory(trace::Kind::Clear, || vec![to], || device.clear(&mut self.buffer))
+        let to = self.operand("to", Access::Write);
+        observe::memory(Kind::Clear, || vec![to], || device.clear(&mut self.buffer))
     }
 
     /// Copies `from` (same dtype, length and device) into this tensor.
@@ -418,8 +320,8 @@ impl Tensor {
         }
         let bytes = self.len() * self.dtype.size();
         let device = self.device.clone();
-        let operands = [RawOperand::of("from", from, Access::Read), RawOperand::of("to", self, Access::Write)];
-        trace::memory(trace::Kind::Copy, || operands.into(), || device.copy(&from.buffer, &mut self.buffer, bytes))
+        let operands = [from.operand("from", Access::Read), self.operand("to", Access::Write)];
+        observe::memory(Kind::Copy, || operands.into(), || device.copy(&from.buffer, &mut self.buffer, bytes))
     }
 
     /// The elements in use, for the CPU device's kernels.

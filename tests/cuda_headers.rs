@@ -4,9 +4,9 @@
 //! The launch checks of `src/device/ptx/` trust these headers, and so does whoever copies a file.
 
 use std::collections::BTreeSet;
+use trimodal::contract::{Access, Header};
 use trimodal::device::ptx::{COMPILED, Module, module};
 use trimodal::emulator::{Program, parse};
-use trimodal::manifest::{Access, Header};
 
 /// The names of the parameters of `extern "C" __global__ … name(…)`, where the source spells the entry out.
 fn parameter_names(source: &str, entry: &str) -> Option<Vec<String>> {

@@ -61,7 +61,7 @@ fn the_short_demo_draws_trains_judges_and_describes() {
     assert_eq!(described["text"].as_str().unwrap(), said.trim());
     let step = folder.path().join("step.safetensors");
     run(&["dump", model, data.to_str().unwrap(), "--samples", "2", "--out", step.to_str().unwrap(), "--device", "cpu", "--dtype", "f64"]);
-    let tensors = trimodal::train::files::load_safetensors(&step).unwrap();
+    let tensors = trimodal::files::safetensors::load_safetensors(&step).unwrap();
     for name in
         ["input.token_id", "input.visible", "input.waveform", "embedded", "logits", "loss", "grad.model.embed_tokens.weight", "grad.audio_embed.conv3.bias"]
     {

@@ -12,9 +12,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use trimodal::data::Tokenizer;
+use trimodal::files::safetensors::load_safetensors;
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Config, Parameters};
-use trimodal::train::files::load_safetensors;
 use trimodal::train::{Schedule, Trainer, checkpoint};
 use trimodal::{DType, Device, Result};
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
+use trimodal::files::safetensors::save_safetensors;
 use trimodal::model::{Config, Parameters};
-use trimodal::train::files::save_safetensors;
 use trimodal::train::{Settings, from};
 use trimodal::{DType, Device};
 

@@ -7,7 +7,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Handle, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
 use std::fs;
 use std::path::PathBuf;
-use trimodal::manifest::{Access, Entry, Expression, Header};
+use trimodal::contract::{Access, Entry, Expression, Header};
 
 /// WebGPU's default limits: what any adapter grants.
 const MAX_STORAGE_BUFFERS: usize = 8;

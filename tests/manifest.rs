@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{fs, sync::OnceLock};
-use trimodal::manifest::catalog::{self, Alternative, Catalog, Constant, Dims, Field, File, Precision};
-use trimodal::manifest::{Access, Buffer, Check, Condition, Entry, Expression, Header, Values, When, elements_below, evaluate, rows_of_16_bytes};
+use trimodal::contract::catalog::{self, Alternative, Catalog, Constant, Dims, Field, File, Precision};
+use trimodal::contract::{Access, Buffer, Check, Condition, Entry, Expression, Header, Values, When, elements_below, evaluate, rows_of_16_bytes};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -328,8 +328,8 @@ fn every_expression_can_be_worked_out() {
 /// What the program carries is what it says.
 #[test]
 fn the_embedded_manifest_is_this_one() {
-    assert_eq!(Catalog::get(), &serde_json::from_str::<Catalog>(&read("kernels.json")).unwrap());
-    let file = Catalog::get().file("kernels/ptx/sm_80/rope.ptx").unwrap();
+    assert_eq!(contract::shipped(), &serde_json::from_str::<Catalog>(&read("kernels.json")).unwrap());
+    let file = contract::shipped().file("kernels/ptx/sm_80/rope.ptx").unwrap();
     assert_eq!((file.file.as_str(), file.entry("rotate_bf16").unwrap().buffers.len()), ("kernels/rope.cu", 4));
     assert!(file.entries.iter().flat_map(|e| &e.buffers).all(|b| [Access::Read.name(), Access::Overwrite.name()].contains(&b.access.as_str())));
 }

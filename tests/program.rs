@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use trimodal::data::Tokenizer;
 use trimodal::data::meadow::{self, words};
+use trimodal::files::safetensors::save_safetensors;
 use trimodal::model::{Config, Parameters};
-use trimodal::train::files::save_safetensors;
 use trimodal::{DType, Device};
 
 fn trimodal(arguments: &[&str]) -> Output {

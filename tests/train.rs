@@ -187,7 +187,9 @@ fn numbers_that_go_bad_stop_the_run_or_are_skipped_and_counted() {
     let error = bad(1, &[&common[..], &explode, &["--out", &run]].concat());
     assert!(error.contains("is not finite") && error.contains("images/"), "{error}");
     if let Ok(text) = fs::read_to_string(Path::new(&run).join("latest")) {
-        for (tensor, (.., bytes)) in trimodal::train::files::load_safetensors(&Path::new(&run).join(text.trim()).join("model.safetensors")).expect("whole") {
+        for (tensor, (.., bytes)) in
+            trimodal::files::safetensors::load_safetensors(&Path::new(&run).join(text.trim()).join("model.safetensors")).expect("whole")
+        {
             assert!(bytes.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite()), "{tensor}");
         }
     }

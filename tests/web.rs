@@ -15,8 +15,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use trimodal::contract::catalog::Catalog;
 use trimodal::device::Language;
-use trimodal::manifest::catalog::Catalog;
 use trimodal::vendor::snippet::{self, Host};
 
 /// WebGPU without a GPU: SwiftShader, which comes with Chromium. A made microphone that needs no permission.
@@ -328,7 +328,7 @@ fn what_vendor_prints_for_a_browser_runs_in_it() {
         let constants = if launch["constants"].is_null() { json!({}) } else { launch["constants"].clone() };
         json!({ "dims_hex": launch["dims_hex"], "constants": constants, "sizes": sizes, "groups": launch["groups"] })
     };
-    let files = Catalog::get().files.iter().filter(|file| file.language == "wgsl");
+    let files = contract::shipped().files.iter().filter(|file| file.language == "wgsl");
     let printed: Vec<Value> = files
         .flat_map(|file| file.entries.iter().map(move |entry| (file, entry)))
         .map(|(file, entry)| {

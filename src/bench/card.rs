@@ -1,7 +1,8 @@
 //! The score card: what a run of the benchmark found, as JSON. `docs/score-card.md` says what every field means.
 
 use crate::error::{Error, Result};
-use crate::train::files::write_whole;
+use crate::files::write_file_atomic;
+pub use crate::roofline::Ceilings;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -72,35 +73,6 @@ pub struct Method {
     pub quick: bool,
     /// How long the run took, in seconds.
     pub seconds: f64,
-}
-
-/// The best of several runs of kernels that do nothing else. Absent: the device or its language has no such thing.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Ceilings {
-    /// Bytes read plus bytes written per second by a copy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub copy_bytes_per_second: Option<f64>,
-    /// Floating-point operations per second by fused multiply-adds in f32.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub f32_flops_per_second: Option<f64>,
-    /// Floating-point operations per second by bf16 products on tensor cores.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bf16_flops_per_second: Option<f64>,
-    /// Bytes per second read from the memory that a group of threads shares.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shared_bytes_per_second: Option<f64>,
-}
-
-impl Ceilings {
-    /// The roofline: the seconds that so many operations and bytes need at best, and which of them it is that needs the longer. `bf16`: the
-    /// products are in bf16, on tensor cores where there are some. `None` where nothing is known.
-    pub fn least(&self, flops: u64, bytes: Option<u64>, bf16: bool) -> Option<(f64, &'static str)> {
-        let peak = self.bf16_flops_per_second.filter(|_| bf16).or(self.f32_flops_per_second);
-        let compute = peak.map(|peak| flops as f64 / peak);
-        let memory = self.copy_bytes_per_second.zip(bytes).map(|(bandwidth, bytes)| bytes as f64 / bandwidth);
-        let least = memory.into_iter().chain(compute).reduce(f64::max)?;
-        Some((least, if memory > compute { "memory" } else { "compute" }))
-    }
 }
 
 /// One timed call.
@@ -250,7 +222,7 @@ impl Card {
     /// # Errors
     /// [`Error::Io`] where the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        write_whole(path, self.json())
+        write_file_atomic(path, self.json())
     }
 
     /// Puts a peer's times beside ours: those of the same operation, pass, sizes and dtype, to every rung. Returns how many of its

@@ -62,7 +62,7 @@ pub(super) fn arithmetic(device: &Device, dtype: DType) -> Result<f64> {
 }
 
 fn launch(gpu: &Gpu, entry: &'static str, buffers: &[&Tensor], dims: Dims, groups: usize) -> Result<()> {
-    let buffers: Vec<Option<&Tensor>> = buffers.iter().copied().map(Some).collect();
+    let buffers: Vec<_> = buffers.iter().map(|b| Some(b.view())).collect();
     gpu.launch(Launch { kernel: ("ceiling", entry), constants: &[], variant: "", buffers: &buffers, dims: dims_bytes(&dims), groups })
 }
 

@@ -6,6 +6,8 @@
 
 mod card;
 mod ceiling;
+#[cfg(feature = "cuda")]
+mod cublas;
 mod machine;
 mod operands;
 mod step;
@@ -400,7 +402,7 @@ struct Bench<'a> {
 }
 
 #[cfg(feature = "cuda")]
-type Vendor = crate::device::cuda::cublas::Cublas;
+type Vendor = cublas::Cublas;
 
 #[cfg(feature = "cuda")]
 fn vendor(device: &Device, left_out: &mut Vec<LeftOut>) -> Option<Vendor> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use trimodal::check::{self, Effort, Report};
-use trimodal::train::files::write_whole;
+use trimodal::files::write_file_atomic;
 use trimodal::train::fit::Precision;
 use trimodal::{Device, Result, learn, report};
 
@@ -90,7 +90,7 @@ impl Check {
             if json_only {
                 super::terminal::print(&json);
             } else {
-                write_whole(path, json)?;
+                write_file_atomic(path, json)?;
             }
         }
         if !json_only {

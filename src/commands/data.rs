@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::data::inspect::{Counts, Report, RowsOf, Spread, inspect};
 use trimodal::data::{Dataset, Sizes, Tokenizer};
+use trimodal::files::write_file_atomic;
 use trimodal::report::{Cell, contact_sheet};
 use trimodal::train::Settings;
 use trimodal::train::examples::sizes;
-use trimodal::train::files::write_whole;
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -77,7 +77,7 @@ impl Data {
         line(summary(&self.data, &found, rows, &self.config));
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&found).expect("numbers and strings serialise") + "\n";
-            write_whole(path, text)?;
+            write_file_atomic(path, text)?;
         }
         if let Some(path) = &self.out {
             sheet(path, &dataset, &found.good, &sizes, self.cells as usize)?;

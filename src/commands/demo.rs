@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::meadow::{self, words};
 use trimodal::data::{Dataset, Limits};
+use trimodal::files::write_file_atomic;
 use trimodal::report::run::{Judged, REPORT};
 use trimodal::train::evaluate::{Ablation, Scores, chance};
-use trimodal::train::files::write_whole;
 use trimodal::train::fit::Precision;
 use trimodal::train::run::Ended;
 use trimodal::train::settings::PrecisionChoice;
@@ -131,7 +131,7 @@ impl Demo {
         });
         let path = self.out.join("result.json");
         let text = serde_json::to_string_pretty(&result).expect("numbers and strings serialise") + "\n";
-        write_whole(&path, text)?;
+        write_file_atomic(&path, text)?;
 
         self.headline(&learned)?;
         let page_begin = Instant::now();
@@ -172,7 +172,7 @@ impl Demo {
             (&picture, meadow::png(&meadow::picture(&words::HEADLINE, self.seed, SPLITS.len(), 0))?),
             (&sound, meadow::wav(&meadow::sound(&words::HEADLINE, self.seed, SPLITS.len(), 0))?),
         ] {
-            write_whole(path, &bytes)?;
+            write_file_atomic(path, &bytes)?;
         }
         let truth = words::HEADLINE.caption(true, true);
         let Learned { config, parameters, tokenizer, device } = *learned;

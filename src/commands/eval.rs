@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::meadow::words::ATTRIBUTE;
 use trimodal::data::{Dataset, Limits, Tokenizer};
+use trimodal::files::write_file_atomic;
 use trimodal::model::{Config, Parameters};
 use trimodal::train::evaluate::{self, Ablation, Losses, Scores, chance};
-use trimodal::train::files::write_whole;
 use trimodal::train::honesty;
 use trimodal::train::{Example, ModelFolder, checkpoint};
 use trimodal::{DType, Error, Result, report};
@@ -131,7 +131,7 @@ impl Eval {
                 "device": device.to_string(), "model": self.model, "data": self.data, "splits": by_name, "self_description": described,
             });
             let text = serde_json::to_string_pretty(&json).expect("numbers and strings serialise") + "\n";
-            write_whole(path, text)?;
+            write_file_atomic(path, text)?;
         }
         Ok(ExitCode::SUCCESS)
     }

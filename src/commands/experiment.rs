@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use trimodal::experiment::{Budget, Progress, fusion, store, transfer};
-use trimodal::train::files::write_whole;
+use trimodal::files::write_file_atomic;
 use trimodal::{Device, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -170,7 +170,7 @@ fn show(
     value["findings"] = serde_json::json!(findings);
     store::write(&out.join("result.json"), &value)?;
     let path = out.join("result.svg");
-    write_whole(&path, svg)?;
+    write_file_atomic(&path, svg)?;
     if json {
         line(serde_json::to_string_pretty(&value).expect("numbers and strings serialise"));
     } else {

@@ -4,8 +4,8 @@ use super::terminal::{Paint, line};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use trimodal::files::write_file_atomic;
 use trimodal::learn::{self, CHAPTERS};
-use trimodal::train::files::write_whole;
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -83,7 +83,7 @@ fn exercise(index: usize, to: &Path) -> Result<()> {
         return Err(Error::file(to, "exists already: give another name, or move it away"));
     }
     let text = CHAPTERS[index].exercise();
-    write_whole(to, &text)?;
+    write_file_atomic(to, &text)?;
     let at = text.lines().position(|line| line.contains(learn::MARK)).map_or(1, |line| line + 1);
     line(format!("{} {}", Paint::stdout().strong(&format!("Chapter {}.", index + 1)), CHAPTERS[index].task));
     line(format!("It is in line {at} of {}. When you have mended it: `trimodal check --shader {}`", to.display(), to.display()));
@@ -99,7 +99,7 @@ fn pictures(to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).map_err(Error::io(to, "create"))?;
     for (name, svg) in report::lessons::all()? {
         let path = to.join(name);
-        write_whole(&path, svg)?;
+        write_file_atomic(&path, svg)?;
     }
     line(format!("{} pictures in {}", CHAPTERS.len(), to.display()));
     Ok(())

@@ -5,9 +5,9 @@ use super::terminal::line;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use trimodal::files::write_file_atomic;
 use trimodal::inside::probe::{Asked, Axis, Seen, probe};
 use trimodal::train::ModelFolder;
-use trimodal::train::files::write_whole;
 use trimodal::{DType, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -91,7 +91,7 @@ impl Probe {
         }
         if let Some(path) = &self.svg {
             let svg = report::probe_svg(&found);
-            write_whole(path, svg)?;
+            write_file_atomic(path, svg)?;
         }
         Ok(ExitCode::SUCCESS)
     }

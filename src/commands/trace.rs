@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::{Dataset, Limits};
 use trimodal::device::Gpu;
+use trimodal::files::write_file_atomic;
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, flops};
 use trimodal::ops::Sizes;
 use trimodal::trace::{self, Trace};
-use trimodal::train::files::write_whole;
 use trimodal::train::{ModelFolder, Options, Schedule, Trainer, examples};
 use trimodal::{DType, Device, Error, Result, bench, report};
 
@@ -179,7 +179,7 @@ impl TraceCommand {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    write_whole(path, text)?;
+    write_file_atomic(path, text)?;
     line(format!("wrote {}", path.display()));
     Ok(())
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::manifest::catalog::{Catalog, Entry, File};
+use trimodal::contract::catalog::{Catalog, Entry, File};
 use trimodal::vendor::snippet::{self, Host};
 use trimodal::vendor::{self, Language, State};
 use trimodal::{Error, Result};

@@ -3,8 +3,8 @@
 //! Every CPU kernel is generic over [`Real`]. In f32, threaded by rayon, it is the device that works where there is no
 //! GPU; in f64 the same code is the oracle that every other device is compared with.
 
+use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Element};
 use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
 
 /// 64 bytes: one cache line, one AVX-512 register.

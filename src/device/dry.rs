@@ -6,10 +6,10 @@
 
 use super::ptx::{self, Compiled};
 use super::shader::{Shader, with_constants};
-use super::{Buffer, Hopper, Language, Launch, MapDim};
+use super::{Buffer, Hopper, Language, Launch, MapDim, View};
+use crate::contract::Header;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::manifest::Header;
-use crate::tensor::{DType, Tensor};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -169,19 +169,19 @@ impl Recorder {
 
     /// The launch's buffers, whose names begin at number `first`.
     fn see_all<'n>(&self, stem: &'static str, launch: &Launch, first: usize, name: impl Fn(usize) -> &'n str) -> Result<Vec<Option<usize>>> {
-        let see = |(i, tensor): (usize, &Option<&Tensor>)| tensor.map(|tensor| self.see(stem, tensor, name(first + i))).transpose();
+        let see = |(i, tensor): (usize, &Option<View>)| tensor.map(|tensor| self.see(stem, tensor, name(first + i))).transpose();
         launch.buffers.iter().enumerate().map(see).collect()
     }
 
     /// The number of a tensor's buffer, which from now on is a kernel's.
-    fn see(&self, stem: &'static str, tensor: &Tensor, name: &str) -> Result<usize> {
-        let Buffer::Dry(DryBuffer(memory)) = &tensor.buffer else {
-            return Err(Error::mismatch(stem, "a buffer", "a tensor on the recorder of launches", format!("one on {}", tensor.device())));
+    fn see(&self, stem: &'static str, tensor: View, name: &str) -> Result<usize> {
+        let Buffer::Dry(DryBuffer(memory)) = tensor.buffer else {
+            return Err(Error::mismatch(stem, "a buffer", "a tensor on the recorder of launches", format!("one on {}", tensor.device)));
         };
         memory.launched.store(true, Ordering::Relaxed);
         let buffers = &mut self.recording().buffers;
         Ok(buffers.iter().position(|seen| Arc::ptr_eq(&seen.memory, memory)).unwrap_or_else(|| {
-            buffers.push(Seen { memory: memory.clone(), name: name.into(), dtype: tensor.dtype(), shape: tensor.shape().dims().to_vec() });
+            buffers.push(Seen { memory: memory.clone(), name: name.into(), dtype: tensor.dtype, shape: tensor.shape.dims().to_vec() });
             buffers.len() - 1
         }))
     }
@@ -201,8 +201,8 @@ fn threads(source: &str, entry: &str, constants: &[(&'static str, u32)]) -> u32 
 
 impl Seen {
     /// Whether this is the tensor's.
-    pub fn is(&self, tensor: &Tensor) -> bool {
-        matches!(&tensor.buffer, Buffer::Dry(DryBuffer(memory)) if Arc::ptr_eq(memory, &self.memory))
+    pub(crate) fn is(&self, tensor: View) -> bool {
+        matches!(tensor.buffer, Buffer::Dry(DryBuffer(memory)) if Arc::ptr_eq(memory, &self.memory))
     }
 
     /// What lay there before the first launch.

@@ -4,10 +4,10 @@
 //! [`Error::Findings`], whatever it computed.
 
 use super::ptx::{self, Compiled};
-use super::{Buffer, Hopper, Launch, TensorMap};
-use crate::emulator::{self, Argument, Options, Program};
+use super::{Buffer, Hopper, Launch, TensorMap, View};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
+use ptx_emulator::{self as emulator, Argument, Options, Program};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -112,7 +112,7 @@ impl Machine {
             arguments.push(match tensor {
                 None => Argument::Null,
                 Some(tensor) => {
-                    let (buffer, bytes) = memory(stem, tensor)?;
+                    let (buffer, bytes) = memory(stem, *tensor)?;
                     Argument::Buffer { buffer, bytes, name: name(arguments.len()) }
                 }
             });
@@ -145,18 +145,18 @@ impl Machine {
 }
 
 /// The memory of a tensor, and its bytes.
-fn memory<'a>(stem: &'static str, tensor: &'a Tensor) -> Result<(&'a emulator::Buffer, usize)> {
-    match &tensor.buffer {
-        Buffer::Emulator(buffer) => Ok((&buffer.memory, tensor.len() * tensor.dtype().size())),
-        _ => Err(Error::mismatch(stem, "a buffer", "a tensor on the emulator", format!("one on {}", tensor.device()))),
+fn memory<'a>(stem: &'static str, tensor: View<'a>) -> Result<(&'a emulator::Buffer, usize)> {
+    match tensor.buffer {
+        Buffer::Emulator(buffer) => Ok((&buffer.memory, tensor.bytes())),
+        _ => Err(Error::mismatch(stem, "a buffer", "a tensor on the emulator", format!("one on {}", tensor.device))),
     }
 }
 
 fn encode(map: &TensorMap) -> emulator::TensorMap {
-    let element = map.tensor.dtype().size();
+    let element = map.tensor.dtype.size();
     emulator::TensorMap {
         address: 0,
-        dtype: if map.tensor.dtype() == DType::Bf16 { emulator::MapType::Bf16 } else { emulator::MapType::F32 },
+        dtype: if map.tensor.dtype == DType::Bf16 { emulator::MapType::Bf16 } else { emulator::MapType::F32 },
         sizes: map.dims.iter().map(|d| d.size as u64).collect(),
         strides: map.dims[1..].iter().map(|d| (d.stride * element) as u64).collect(),
         box_sizes: map.dims.iter().map(|d| d.box_size as u32).collect(),

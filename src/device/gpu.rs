@@ -3,12 +3,14 @@
 
 #[cfg(feature = "cuda")]
 use super::cuda;
+#[cfg(feature = "emulator")]
+use super::emulator;
 #[cfg(feature = "wgpu")]
 use super::wgpu;
-use super::{Buffer, Hopper, Language, Launch, dry, emulator};
+use super::{Buffer, Hopper, Language, Launch, dry};
+use crate::dtype::DType;
 use crate::error::Result;
-use crate::tensor::DType;
-use crate::trace;
+use crate::observe;
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,11 +24,15 @@ pub enum Gpu {
     #[cfg(feature = "cuda")]
     Cuda(Arc<cuda::Context>),
     /// The same PTX on the CPU, slowly, with every memory access checked.
+    #[cfg(feature = "emulator")]
     Emulator(Arc<emulator::Machine>),
     /// Nothing runs: launches are written down for whoever replays them elsewhere ([`crate::golden`]).
     #[doc(hidden)]
     Dry(Arc<dry::Recorder>),
 }
+
+/// Of the emulator: enough that tiles are shared out, few enough that a block gets several.
+const EMULATED_MULTIPROCESSORS: usize = 4;
 
 impl Gpu {
     /// The language of the kernels that it runs.
@@ -36,6 +42,7 @@ impl Gpu {
             Gpu::Wgpu(_) => Language::Wgsl,
             #[cfg(feature = "cuda")]
             Gpu::Cuda(_) => Language::Ptx,
+            #[cfg(feature = "emulator")]
             Gpu::Emulator(_) => Language::Ptx,
             Gpu::Dry(recorder) => recorder.language(),
         }
@@ -51,11 +58,12 @@ impl Gpu {
 
     /// Launches a kernel; it may run later. What goes wrong then is reported by whoever waits.
     pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
-        trace::launch(&launch, None, || match self {
+        self.observed(&launch, None, || match self {
             #[cfg(feature = "wgpu")]
             Gpu::Wgpu(context) => context.launch(launch),
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.launch(launch),
+            #[cfg(feature = "emulator")]
             Gpu::Emulator(machine) => machine.launch(launch),
             Gpu::Dry(recorder) => recorder.launch(launch, None),
         })
@@ -66,14 +74,20 @@ impl Gpu {
     /// # Panics
     /// Where [`Gpu::has_hopper`] is false.
     pub(crate) fn launch_hopper(&self, launch: Launch, hopper: Hopper) -> Result<()> {
-        trace::launch(&launch, Some(&hopper), || match self {
+        self.observed(&launch, Some(&hopper), || match self {
             #[cfg(feature = "wgpu")]
             Gpu::Wgpu(_) => unreachable!("WGSL has no Hopper kernels"),
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.launch_hopper(launch, hopper),
+            #[cfg(feature = "emulator")]
             Gpu::Emulator(machine) => machine.launch_hopper(launch, hopper),
             Gpu::Dry(recorder) => recorder.launch(launch, Some(hopper)),
         })
+    }
+
+    /// Runs a launch, and tells whoever observes this thread.
+    fn observed(&self, launch: &Launch, hopper: Option<&Hopper>, run: impl FnOnce() -> Result<()>) -> Result<()> {
+        if launch.groups == 0 { run() } else { observe::launch(|| launch.record(hopper), run) }
     }
 
     /// Whether it can run the kernels in `kernels/hopper/`.
@@ -83,6 +97,7 @@ impl Gpu {
             Gpu::Wgpu(_) => false,
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.capability() == 90,
+            #[cfg(feature = "emulator")]
             Gpu::Emulator(_) => true,
             Gpu::Dry(recorder) => recorder.language() == Language::Ptx,
         }
@@ -95,7 +110,9 @@ impl Gpu {
             Gpu::Wgpu(_) => 1, // it does not tell
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.multiprocessors(),
-            Gpu::Emulator(_) | Gpu::Dry(_) => 4, // enough that tiles are shared out, few enough that a block gets several
+            #[cfg(feature = "emulator")]
+            Gpu::Emulator(_) => EMULATED_MULTIPROCESSORS,
+            Gpu::Dry(_) => EMULATED_MULTIPROCESSORS,
         }
     }
 
@@ -106,7 +123,9 @@ impl Gpu {
             Gpu::Wgpu(context) => context.synchronize(),
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.synchronize(),
-            Gpu::Emulator(_) | Gpu::Dry(_) => Ok(()), // a launch returns when it has run
+            #[cfg(feature = "emulator")]
+            Gpu::Emulator(_) => Ok(()), // a launch returns when it has run
+            Gpu::Dry(_) => Ok(()),
         }
     }
 
@@ -116,6 +135,7 @@ impl Gpu {
             (Gpu::Wgpu(a), Gpu::Wgpu(b)) => Arc::ptr_eq(a, b),
             #[cfg(feature = "cuda")]
             (Gpu::Cuda(a), Gpu::Cuda(b)) => Arc::ptr_eq(a, b),
+            #[cfg(feature = "emulator")]
             (Gpu::Emulator(a), Gpu::Emulator(b)) => Arc::ptr_eq(a, b),
             (Gpu::Dry(a), Gpu::Dry(b)) => Arc::ptr_eq(a, b),
             _ => false, // of different kinds
@@ -131,6 +151,7 @@ impl Gpu {
             Gpu::Wgpu(context) => Ok(Buffer::Wgpu(context.allocate(elements, dtype)?)),
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => Ok(Buffer::Cuda(context.allocate(elements, dtype)?)),
+            #[cfg(feature = "emulator")]
             Gpu::Emulator(machine) => Ok(Buffer::Emulator(machine.allocate(elements, dtype)?)),
             Gpu::Dry(_) => Ok(Buffer::Dry(dry::DryBuffer::zeros(elements, dtype)?)),
         }
@@ -143,6 +164,7 @@ impl Gpu {
             Gpu::Wgpu(context) => context.limits().max_compute_workgroup_storage_size as usize,
             #[cfg(feature = "cuda")]
             Gpu::Cuda(_) => 48 << 10,
+            #[cfg(feature = "emulator")]
             Gpu::Emulator(_) => 48 << 10,
             Gpu::Dry(recorder) => recorder.shared_bytes(),
         }
@@ -156,6 +178,7 @@ impl fmt::Display for Gpu {
             Gpu::Wgpu(context) => write!(f, "wgpu ({})", context.name()),
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => write!(f, "cuda ({})", context.name()),
+            #[cfg(feature = "emulator")]
             Gpu::Emulator(_) => f.write_str("emulator (PTX on the CPU)"),
             Gpu::Dry(_) => f.write_str("a recorder of launches"),
         }

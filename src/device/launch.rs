@@ -1,7 +1,40 @@
 //! One kernel launch, as every GPU takes it.
 
-use super::TensorMap;
-use crate::tensor::{DType, Tensor};
+use super::{Buffer, Device, TensorMap};
+use crate::dtype::{DType, Shape};
+use crate::observe::{Access, Launched, Operand, TensorId};
+
+/// A tensor as a launch takes it.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// Where it lives.
+    pub device: &'a Device,
+    /// Its memory.
+    pub buffer: &'a Buffer,
+    /// The elements in use.
+    pub shape: Shape,
+    /// Their type.
+    pub dtype: DType,
+    /// Which tensor it is.
+    pub id: TensorId,
+}
+
+impl View<'_> {
+    /// Elements in use.
+    pub fn len(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.len() * self.dtype.size()
+    }
+
+    /// As whoever observes the launch is told of it.
+    fn operand(&self) -> Operand {
+        Operand { name: "", id: self.id, shape: self.shape, dtype: self.dtype, elements: self.len(), access: Access::Read, values: None }
+    }
+}
 
 /// One kernel launch. The WGSL and the CUDA twin of a kernel take the same buffers in the same order and the same `Dims`, so
 /// that one launch serves all GPUs; where a language has its own tiles or rungs, the launcher asks
@@ -17,13 +50,28 @@ pub(crate) struct Launch<'a> {
     pub variant: &'a str,
     /// The buffers in order, without the `Dims`. `None` for an operand that the `Dims` say is not there: WGSL binds a few
     /// zero bytes, CUDA passes a null pointer.
-    pub buffers: &'a [Option<&'a Tensor>],
+    pub buffers: &'a [Option<View<'a>>],
     /// The `Dims`, as the WGSL uniform lays them out and as the CUDA kernel takes them by value: at most 256 bytes.
     pub dims: &'a [u8],
     /// Workgroups (thread blocks). A WGSL grid may have more than asked for, numbered
     /// `workgroup_id.x + workgroup_id.y * num_workgroups.x`: the shader stops at its own bound. A CUDA grid has exactly these,
     /// in x.
     pub groups: usize,
+}
+
+impl Launch<'_> {
+    /// What of it outlives it.
+    pub(super) fn record(&self, hopper: Option<&Hopper>) -> Launched {
+        let maps = hopper.map_or(&[][..], |h| h.maps).iter().map(|map| Some(map.tensor.operand()));
+        Launched {
+            kernel: self.kernel,
+            variant: self.variant.to_string(),
+            hopper: hopper.is_some(),
+            dims: self.dims.to_vec(),
+            groups: self.groups,
+            tensors: maps.chain(self.buffers.iter().map(|b| b.map(|b| b.operand()))).collect(),
+        }
+    }
 }
 
 /// What a kernel of `kernels/hopper/` takes beside a [`Launch`].

@@ -8,6 +8,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod dry;
+#[cfg(feature = "emulator")]
 pub mod emulator;
 mod gpu;
 mod launch;
@@ -21,12 +22,12 @@ pub mod wgpu;
 
 pub use gpu::Gpu;
 pub use launch::Language;
-pub(crate) use launch::{Hopper, Launch, variant};
+pub(crate) use launch::{Hopper, Launch, View, variant};
 pub(crate) use ration::Held;
 pub(crate) use tensor_map::{MapDim, TensorMap};
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::tensor::DType;
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ pub(crate) enum Buffer {
     Wgpu(wgpu::WgpuBuffer),
     #[cfg(feature = "cuda")]
     Cuda(cuda::CudaBuffer),
+    #[cfg(feature = "emulator")]
     Emulator(emulator::EmulatorBuffer),
     Dry(dry::DryBuffer),
 }
@@ -83,7 +85,7 @@ impl Device {
             "cpu" => Ok(Device::Cpu),
             "wgpu" => Self::open_wgpu(adapter),
             "cuda" => Self::open_cuda(),
-            "emulator" => Ok(Device::Gpu(Gpu::Emulator(Arc::new(emulator::Machine::new())))),
+            "emulator" => Self::open_emulator(),
             "auto" => match adapter {
                 Some(_) => Self::open_wgpu(adapter),
                 None => Self::automatic(),
@@ -110,6 +112,16 @@ impl Device {
     #[cfg(not(feature = "cuda"))]
     fn open_cuda() -> Result<Device> {
         Err(Error::Device { device: "cuda".into(), what: "this build leaves it out: build with --features cuda".into() })
+    }
+
+    #[cfg(feature = "emulator")]
+    fn open_emulator() -> Result<Device> {
+        Ok(Device::Gpu(Gpu::Emulator(Arc::new(emulator::Machine::new()))))
+    }
+
+    #[cfg(not(feature = "emulator"))]
+    fn open_emulator() -> Result<Device> {
+        Err(Error::Device { device: "emulator".into(), what: "this build leaves it out: build with --features emulator".into() })
     }
 
     fn automatic() -> Result<Device> {
@@ -216,6 +228,7 @@ impl Device {
             Buffer::Wgpu(buffer) => buffer.gpu().upload(buffer, bytes),
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => buffer.upload(bytes),
+            #[cfg(feature = "emulator")]
             Buffer::Emulator(buffer) => buffer.upload(bytes),
             Buffer::Dry(buffer) => buffer.upload(bytes),
         }
@@ -234,6 +247,7 @@ impl Device {
             }
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => buffer.download(bytes),
+            #[cfg(feature = "emulator")]
             Buffer::Emulator(buffer) => buffer.download(bytes),
             Buffer::Dry(buffer) => buffer.download(bytes),
         }
@@ -249,6 +263,7 @@ impl Device {
             Buffer::Wgpu(buffer) => buffer.gpu().clear(buffer),
             #[cfg(feature = "cuda")]
             Buffer::Cuda(buffer) => buffer.clear(),
+            #[cfg(feature = "emulator")]
             Buffer::Emulator(buffer) => buffer.clear(),
             Buffer::Dry(buffer) => buffer.clear(),
         }
@@ -264,6 +279,7 @@ impl Device {
             (Buffer::Wgpu(from), Buffer::Wgpu(to)) => to.gpu().copy(from, to, bytes),
             #[cfg(feature = "cuda")]
             (Buffer::Cuda(from), Buffer::Cuda(to)) => to.copy_from(from, bytes),
+            #[cfg(feature = "emulator")]
             (Buffer::Emulator(from), Buffer::Emulator(to)) => to.copy_from(from, bytes),
             (Buffer::Dry(from), Buffer::Dry(to)) => to.copy_from(from, bytes),
             _ => Err(Error::mismatch("copy", "from", "a tensor on the same device", "one on another device")),

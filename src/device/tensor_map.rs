@@ -3,14 +3,14 @@
 //! One thread asks for a whole box of a tensor by its coordinates; the TMA works out the addresses, swizzles the rows over the
 //! banks of shared memory, reads zeros outside the tensor and leaves out what would be written there.
 
-use crate::tensor::Tensor;
+use super::View;
 
 /// A tensor that the TMA reads or writes by boxes. Elements of the tensor's dtype, element strides of 1, no interleaving, 128-byte
 /// swizzle: the 16-byte piece `i` of row `r` of a box lies at `i ^ (r % 8)`, so that a column of them lies in different banks.
 #[derive(Clone, Copy)]
 pub(crate) struct TensorMap<'a> {
     /// The tensor.
-    pub tensor: &'a Tensor,
+    pub tensor: View<'a>,
     /// Its dimensions as the kernel sees them, innermost first: 1 to 5. The first has a stride of 1.
     pub dims: &'a [MapDim],
 }
@@ -32,7 +32,7 @@ impl TensorMap<'_> {
 
     /// Why the TMA cannot do this, if it cannot: the limits of `cuTensorMapEncodeTiled`.
     pub(crate) fn problem(&self) -> Option<String> {
-        let element = self.tensor.dtype().size();
+        let element = self.tensor.dtype.size();
         let [inner, outer @ ..] = self.dims else { return Some("no dimensions".into()) };
         let reach: usize = self.dims.iter().map(|d| d.size.saturating_sub(1) * d.stride).sum();
         if self.dims.len() > 5 {

@@ -1,8 +1,8 @@
 //! The folder of an experiment: its settings, and a file for every run that has ended.
 
-use crate::data::safe;
 use crate::error::{Error, Result};
-use crate::train::files::write_whole;
+use crate::files::read;
+use crate::files::write_file_atomic;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -68,11 +68,11 @@ impl Store {
 /// A file that cannot be written.
 pub fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, format!("cannot be written as JSON: {e}")))? + "\n";
-    write_whole(path, text)
+    write_file_atomic(path, text)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = safe::text(path, MOST)?;
+    let text = read::text(path, MOST)?;
     serde_json::from_str(&text).map_err(|e| {
         let what = format!("expected what `trimodal experiment` wrote, found something else ({e}); remove the file and the run is done again");
         Error::file(path, what)

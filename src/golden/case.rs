@@ -3,12 +3,12 @@
 use super::choice::Planned;
 use super::{hex, sha256};
 use crate::check::judges;
+use crate::contract::Header;
 use crate::device::dry::{Recorder, Recording, Seen, Written};
 use crate::device::{Device, Gpu, Language};
 use crate::error::{Error, Result};
-use crate::manifest::Header;
+use crate::files::safetensors::save_safetensors;
 use crate::tensor::{DType, Tensor};
-use crate::train::files::save_safetensors;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub(super) fn write(language: Language, planned: &Planned, path: &Path, hashes: 
     let judges = judges(case, activation).map_err(|e| Error::Usage(format!("{} {}: {e}", planned.op, planned.label())))?;
 
     // Operands have the operation's names; what the operation made by itself has the first kernel's.
-    let find = |buffers: &[Seen], tensor: &Tensor| buffers.iter().position(|b| b.is(tensor));
+    let find = |buffers: &[Seen], tensor: &Tensor| buffers.iter().position(|b| b.is(tensor.view()));
     let operands = case.inputs.iter().chain(case.outputs.iter().map(|o| &o.before));
     for (operand, tensor) in operands.zip(inputs.iter().chain(&outputs)) {
         if let Some(i) = find(&buffers, tensor) {

@@ -21,7 +21,7 @@ pub use choice::{EXCEPTIONS, Plan, plan};
 
 use crate::device::Language;
 use crate::error::{Error, Result};
-use crate::train::files::write_whole;
+use crate::files::write_file_atomic;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -153,7 +153,7 @@ pub(crate) fn fill(plan: &Plan, new: &Path, folder: &Path, progress: &mut dyn Fn
             return Err(Error::Usage(format!("stopped at your word: {} is as it was", folder.display())));
         }
     }
-    write_whole(&new.join("README.txt"), README)?;
-    write_whole(&new.join(INDEX), serde_json::to_string_pretty(&index).expect("strings and numbers") + "\n")?;
+    write_file_atomic(&new.join("README.txt"), README)?;
+    write_file_atomic(&new.join(INDEX), serde_json::to_string_pretty(&index).expect("strings and numbers") + "\n")?;
     Ok(index)
 }

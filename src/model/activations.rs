@@ -4,9 +4,9 @@ use super::batch::{Capacity, Inputs};
 use super::config::Config;
 use super::parameters::Parameters;
 use crate::error::Result;
+use crate::observe::{self, GRADIENT};
 use crate::ops::{adamw, conv1d, matmul, patch_embed, qk_norm_rope, rms_norm};
 use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
-use crate::trace::{self, GRADIENT};
 
 /// How a training step uses memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -242,7 +242,7 @@ impl Activations {
 
     /// Says to a trace which tensor is what.
     pub(crate) fn name_for_trace(&self) {
-        let tell = |tensor: &Tensor, name: String| trace::name(tensor, || name);
+        let tell = |tensor: &Tensor, name: String| observe::name(tensor.id(), || name);
         self.inputs.each_named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));
         for (i, c) in self.convolutions.iter().enumerate() {
             let n = i + 1;

@@ -1,8 +1,8 @@
 //! `config.json`: Qwen3's keys at the top level, ours for pictures and sounds in two sub-objects.
 
 use crate::data::folder::Fit;
-use crate::data::safe::contents;
 use crate::error::{Error, Result};
+use crate::files::read::contents;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

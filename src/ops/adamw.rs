@@ -17,12 +17,12 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{Sizes, expect_len, expect_workspace, on_real, real, size, sum};
+use super::{Sizes, expect_len, expect_workspace, on_real, real, size, sum, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 use half::bf16;
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -119,7 +119,7 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
     }
     let needed = grads.iter().map(|grad| grad.len().div_ceil(CHUNK)).sum();
     expect_workspace(OP, workspace, needed, dtype, &device)?;
-    let call = trace::call(OP, "global_norm", || {
+    let call = observe::call(OP, "global_norm", || {
         let work = Work::new(NORM_FLOPS * grads.iter().map(|grad| grad.len()).sum::<usize>()).of_launch("global_norm", 0);
         grads.iter().fold(work, |work, grad| work.reads("grad", grad))
     });
@@ -130,14 +130,15 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
             for grad in grads {
                 let dims = Dims { n: size(OP, "elements", grad.len())?, offset: size(OP, "partial sums", offset)?, ..bytemuck::Zeroable::zeroed() };
                 let groups = grad.len().div_ceil(CHUNK);
-                gpu.launch(Launch { kernel: (OP, "squares"), constants: &[], buffers: &[Some(grad), Some(&*workspace)], variant: "", dims: dims_bytes(&dims), groups })?;
+                gpu.launch(Launch { kernel: (OP, "squares"), constants: &[], buffers: &views([Some(grad), Some(&*workspace)]), variant: "", dims: dims_bytes(&dims), groups })?;
                 offset += groups;
             }
             let dims = Dims { n: size(OP, "partial sums", offset)?, ..bytemuck::Zeroable::zeroed() };
-            gpu.launch(Launch { kernel: (OP, "global_norm"), constants: &[], buffers: &[Some(&*workspace), Some(norm)], variant: "", dims: dims_bytes(&dims), groups: 1 })?;
+            gpu.launch(Launch { kernel: (OP, "global_norm"), constants: &[], buffers: &views([Some(&*workspace), Some(norm)]), variant: "", dims: dims_bytes(&dims), groups: 1 })?;
         }
     }
-    call.end(|out| out.writes("norm", norm))
+    call.wrote(|out| out.writes("norm", norm));
+    Ok(())
 }
 
 /// One step of one parameter tensor.
@@ -183,7 +184,7 @@ pub fn update(
         let copy_dtype = if dtype == DType::F64 { DType::F64 } else { DType::Bf16 };
         expect_len(OP, "copy", copy, p.shape(), copy_dtype, &device)?;
     }
-    let call = trace::call(OP, "update", || {
+    let call = observe::call(OP, "update", || {
         Work::new(FLOPS * p.len()).reads("g", g).reads("coefficients", coefficients).reads("norm", norm).reads_if("loss", loss)
     });
     match &device {
@@ -204,13 +205,14 @@ pub fn update(
                 kernel: (OP, "update"),
                 constants: &[],
                 variant: "",
-                buffers: &[Some(&*p), Some(g), Some(&*m), Some(&*v), Some(coefficients), Some(norm), loss, copy],
+                buffers: &views([Some(&*p), Some(g), Some(&*m), Some(&*v), Some(coefficients), Some(norm), loss, copy]),
                 dims: dims_bytes(&dims),
                 groups: (dims.n as usize).div_ceil(1024),
             })?;
         }
     }
-    call.end(|out| out.updates("p", p).updates("m", m).updates("v", v).writes_if("copy", copy.as_deref()))
+    call.wrote(|out| out.updates("p", p).updates("m", m).updates("v", v).writes_if("copy", copy.as_deref()));
+    Ok(())
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,12 +12,12 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, on_tensor_cores, only_where_there_is};
-use super::{Sizes, activation, dims_bytes, on_real, size, statistic};
+use super::{Sizes, activation, dims_bytes, on_real, size, statistic, views};
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -123,17 +123,18 @@ fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: us
     super::expect_len(OP, "bias", bias, [dims.width_out as usize], dtype, &device)?;
     super::expect_len(OP, "z", z, dims.shape_out(), dtype, &device)?;
     super::expect_len(OP, "y", y, dims.shape_out(), dtype, &device)?;
-    let call = trace::call(OP, "forward", || Work::product(dims.flops()).reads("x", x).reads("weight", weight).reads("bias", bias));
+    let call = observe::call(OP, "forward", || Work::product(dims.flops()).reads("x", x).reads("weight", weight).reads("bias", bias));
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, weight, bias, z, y)),
         Device::Gpu(gpu) => {
             let [clips, frames, width] = dims.shape_out();
-            let buffers = [Some(x), Some(weight), Some(bias), Some(&*z), Some(&*y)];
+            let buffers = views([Some(x), Some(weight), Some(bias), Some(&*z), Some(&*y)]);
             let rows = if on_tensor_cores(gpu, rung, dtype) { dims.lines()[0] } else { clips * frames };
             launch(gpu, rung, (OP, ["forward_naive", "forward_tile", "forward_mma"], dtype), dims, &buffers, [rows, width, 1])?;
         }
     }
-    call.end(|out| out.writes("z", z).writes("y", y))
+    call.wrote(|out| out.writes("z", z).writes("y", y));
+    Ok(())
 }
 
 /// The gradients: `dweight` and `dbias` accumulate, `dx` is overwritten where it is asked for.
@@ -186,7 +187,7 @@ fn backward_by(
     }
     let needed = self::workspace(dims.clips as usize, dims.frames as usize, dims.width_in as usize, dims.width_out as usize, stride);
     super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
-    let call = trace::call(OP, "backward", || {
+    let call = observe::call(OP, "backward", || {
         let work = Work::product(dims.flops() * if dx.is_some() { 2 } else { 1 }).of_launch("dx", dims.flops());
         let work = ["gelu_backward", "dweight_finish", "dbias"].into_iter().fold(work, |work, entry| work.of_launch(entry, 0u64));
         work.reads("x", x).reads("weight", weight).reads("z", z).reads("dy", dy)
@@ -204,28 +205,29 @@ fn backward_by(
                 kernel: (OP, "gelu_backward"),
                 constants: &[],
                 variant: variant(dtype),
-                buffers: &[Some(z), Some(dy), Some(&*dz)],
+                buffers: &views([Some(z), Some(dy), Some(&*dz)]),
                 dims: dims_bytes(&dims),
                 groups: dz.len().div_ceil(per_group),
             })?;
             let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
             if rung == Rung::Naive {
-                launch(gpu, rung, (OP, entries, dtype), dims, &[Some(x), Some(dz), Some(dweight)], [out, 3 * width, 1])?;
+                launch(gpu, rung, (OP, entries, dtype), dims, &views([Some(x), Some(dz), Some(dweight)]), [out, 3 * width, 1])?;
             } else {
                 // On tensor cores a group has all taps of its channels.
                 let columns = if tensor_cores { width } else { 3 * width };
-                launch(gpu, rung, (OP, entries, dtype), dims, &[Some(x), Some(dz), Some(workspace)], [out, columns, parts])?;
-                launch_each(gpu, (OP, "dweight_finish"), "", dims, &[Some(workspace), Some(dweight)], out * 3 * width)?;
+                launch(gpu, rung, (OP, entries, dtype), dims, &views([Some(x), Some(dz), Some(workspace)]), [out, columns, parts])?;
+                launch_each(gpu, (OP, "dweight_finish"), "", dims, &views([Some(workspace), Some(dweight)]), out * 3 * width)?;
             }
-            launch_each(gpu, (OP, "dbias_partial"), variant(dtype), dims, &[Some(dz), Some(workspace)], parts * out)?;
-            launch_each(gpu, (OP, "dbias_finish"), "", dims, &[Some(workspace), Some(dbias)], out)?;
+            launch_each(gpu, (OP, "dbias_partial"), variant(dtype), dims, &views([Some(dz), Some(workspace)]), parts * out)?;
+            launch_each(gpu, (OP, "dbias_finish"), "", dims, &views([Some(workspace), Some(dbias)]), out)?;
             if let Some(dx) = dx.as_deref() {
                 let rows = if tensor_cores { dims.lines()[1] } else { dims.clips as usize * dims.frames as usize };
-                launch(gpu, rung, (OP, ["dx_naive", "dx_tile", "dx_mma"], dtype), dims, &[Some(weight), Some(dz), Some(dx)], [rows, width, 1])?;
+                launch(gpu, rung, (OP, ["dx_naive", "dx_tile", "dx_mma"], dtype), dims, &views([Some(weight), Some(dz), Some(dx)]), [rows, width, 1])?;
             }
         }
     }
-    call.end(|out| out.writes("dz", dz).writes_if("dx", dx.as_deref()).updates("dweight", dweight).updates("dbias", dbias))
+    call.wrote(|out| out.writes("dz", dz).writes_if("dx", dx.as_deref()).updates("dweight", dweight).updates("dbias", dbias));
+    Ok(())
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────

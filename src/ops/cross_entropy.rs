@@ -8,12 +8,12 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, sum};
+use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -80,7 +80,7 @@ pub fn forward(
     expect_len(OP, "row_loss", row_loss, [logits.rows()], statistic(dtype), &device)?;
     expect_len(OP, "lse", lse, [logits.rows()], statistic(dtype), &device)?;
     expect_len(OP, "loss", loss, [1], statistic(dtype), &device)?;
-    let call = trace::call(OP, "forward", || {
+    let call = observe::call(OP, "forward", || {
         let work = Work::new(FLOPS * logits.len()).of_launch("total", 0);
         work.reads("logits", logits).reads("target", target).reads("weight", weight)
     });
@@ -101,18 +101,19 @@ pub fn forward(
                 kernel: (OP, "forward"),
                 constants: &[("ROW_THREADS", row_threads)],
                 variant: variant(dtype),
-                buffers: &[Some(logits), Some(target), Some(row_loss), Some(lse)],
+                buffers: &views([Some(logits), Some(target), Some(row_loss), Some(lse)]),
                 dims: dims_bytes(&dims),
                 groups: logits.rows().div_ceil((256 / row_threads) as usize),
             })?;
-            let buffers = &[Some(&*row_loss), Some(weight), Some(&*loss)];
+            let buffers = &views([Some(&*row_loss), Some(weight), Some(&*loss)]);
             gpu.launch(Launch { kernel: (OP, "total"), constants: &[], buffers, variant: "", dims: dims_bytes(&dims), groups: 1 })?;
         }
     }
-    call.end(|out| {
+    call.wrote(|out| {
         let out = out.writes("row_loss", row_loss).writes("lse", lse);
         if accumulate { out.updates("loss", loss) } else { out.writes("loss", loss) }
-    })
+    });
+    Ok(())
 }
 
 /// The gradient: `logits` becomes `dlogits`. Rows that do not count become 0.
@@ -127,7 +128,7 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Ten
     let device = logits.device().clone();
     let dims = Dims::new(logits, target, weight)?;
     expect_len(OP, "lse", lse, [logits.rows()], statistic(dtype), &device)?;
-    let call = trace::call(OP, "backward", || Work::new(FLOPS * logits.len()).reads("target", target).reads("lse", lse).reads("weight", weight));
+    let call = observe::call(OP, "backward", || Work::new(FLOPS * logits.len()).reads("target", target).reads("lse", lse).reads("weight", weight));
     match &device {
         Device::Cpu => {
             check_targets(target.cpu::<i32>(), logits.row_len())?;
@@ -137,7 +138,7 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Ten
             kernel: (OP, "backward"),
             constants: &[],
             variant: variant(dtype),
-            buffers: &[Some(&*logits), Some(target), Some(lse), Some(weight)],
+            buffers: &views([Some(&*logits), Some(target), Some(lse), Some(weight)]),
             dims: dims_bytes(&dims),
             groups: match gpu.language() {
                 Language::Wgsl => dims.rows as usize * dims.parts as usize,
@@ -145,7 +146,8 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Ten
             },
         })?,
     }
-    call.end(|out| out.updates("logits", logits))
+    call.wrote(|out| out.updates("logits", logits));
+    Ok(())
 }
 
 fn check_targets(target: &[i32], vocabulary: usize) -> Result<()> {

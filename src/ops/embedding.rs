@@ -7,12 +7,12 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic};
+use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Access, Work};
+use crate::observe::{self, Access, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -75,7 +75,7 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wid
         None => {}
     }
     let elements = dims.entries as usize * dims.columns as usize;
-    let call = trace::call(OP, "forward", || Work::new(0u64).touches("table", table, Access::Read, elements).reads("id", id).reads_if("row", row));
+    let call = observe::call(OP, "forward", || Work::new(0u64).touches("table", table, Access::Read, elements).reads("id", id).reads_if("row", row));
     match &device {
         Device::Cpu => {
             check_rows("id", id.cpu::<i32>(), dims.vocabulary as usize)?;
@@ -88,11 +88,12 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wid
             let each = gpu.elements_per_access(dtype);
             let wide = wide && (dims.columns as usize).is_multiple_of(each);
             let (entry, groups) = if wide { ("forward_vec4", elements.div_ceil(256 * each)) } else { ("forward", elements.div_ceil(256)) };
-            let buffers = &[Some(table), Some(id), row, Some(&*y)];
+            let buffers = &views([Some(table), Some(id), row, Some(&*y)]);
             gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })?;
         }
     }
-    call.end(|out| out.writes_some("y", y, elements))
+    call.wrote(|out| out.writes_some("y", y, elements));
+    Ok(())
 }
 
 /// `dtable[v] += Σ_j dy[sorted_row[j]]` for `j` in `start[v]..start[v + 1]`, in that order.
@@ -113,7 +114,7 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
     expect_len(OP, "start", start, [dtable.rows() + 1], DType::I32, &device)?;
     expect_len(OP, "dtable", dtable, dtable.shape(), statistic(dtype), &device)?;
     let elements = dims.entries as usize * dims.columns as usize;
-    let call = trace::call(OP, "backward", || {
+    let call = observe::call(OP, "backward", || {
         Work::new(elements).touches("dy", dy, Access::Read, elements).reads("sorted_row", sorted_row).reads("start", start)
     });
     match &device {
@@ -130,7 +131,7 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
             kernel: (OP, "backward"),
             constants: &[],
             variant: variant(dtype),
-            buffers: &[Some(dy), Some(sorted_row), Some(start), Some(dtable)],
+            buffers: &views([Some(dy), Some(sorted_row), Some(start), Some(dtable)]),
             dims: dims_bytes(&dims),
             groups: match gpu.language() {
                 Language::Wgsl => dtable.len().div_ceil(256),
@@ -138,7 +139,8 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
             },
         })?,
     }
-    call.end(|out| out.updates("dtable", dtable))
+    call.wrote(|out| out.updates("dtable", dtable));
+    Ok(())
 }
 
 /// What [`backward`] needs to know of a batch: `(sorted_row [M], start [V + 1])`, where `sorted_row[start[v]..start[v + 1]]`

@@ -4,9 +4,9 @@
 
 use super::case::Case;
 use super::dims_bytes;
-use crate::device::{Gpu, Language, Launch, variant};
+use crate::device::{Gpu, Language, Launch, View, variant};
+use crate::dtype::DType;
 use crate::error::Result;
-use crate::tensor::{DType, Tensor};
 
 /// Which kernel of an operation's ladder.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) fn launch<D: bytemuck::Pod>(
     rung: Rung,
     (op, [naive, tiled, tensor_cores], activation): (&'static str, [&'static str; 3], DType),
     dims: D,
-    buffers: &[Option<&Tensor>],
+    buffers: &[Option<View>],
     [rows, columns, parts]: [usize; 3],
 ) -> Result<()> {
     let (dims, variant) = (dims_bytes(&dims), variant(activation));
@@ -89,7 +89,7 @@ pub(super) fn launch_each<D: bytemuck::Pod>(
     kernel: (&'static str, &'static str),
     variant: &str,
     dims: D,
-    buffers: &[Option<&Tensor>],
+    buffers: &[Option<View>],
     results: usize,
 ) -> Result<()> {
     gpu.launch(Launch { kernel, constants: &[], variant, buffers, dims: dims_bytes(&dims), groups: results.div_ceil(64) })

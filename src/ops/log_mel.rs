@@ -11,13 +11,13 @@
 use super::case::{Case, Compare, Draw, Fill, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
 use super::ladder::{FORWARD, Rung};
-use super::{Sizes, on_real, real, size};
+use super::{Sizes, on_real, real, size, views};
 use crate::device::Device;
 use crate::device::cpu::{Mat, Real, gemm};
-use crate::device::{Gpu, Language, Launch};
+use crate::device::{Gpu, Language, Launch, View};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::f64::consts::TAU;
@@ -196,13 +196,14 @@ fn forward_by(rung: Rung, waveform: &Tensor, tables: &Tables, mel: &mut Tensor, 
         frames: size(OP, "frames", frames(samples))?,
         mels: size(OP, "mels", tables.mels)?,
     };
-    let call = trace::call(OP, "forward", || Work::new(flops(clips, samples)).of_launch("normalise", 0u64).reads("waveform", waveform).reads("bank", &tables.bank));
+    let call = observe::call(OP, "forward", || Work::new(flops(clips, samples)).of_launch("normalise", 0u64).reads("waveform", waveform).reads("bank", &tables.bank));
     match (&device, &tables.spectrum) {
         (Device::Cpu, Spectrum::Folded(table)) => on_real!(dtype, forward_cpu::<T>(dims, waveform, tables, table, mel)),
         (Device::Gpu(gpu), Spectrum::Basis(basis)) => launch(gpu, rung, dims, waveform, tables, basis, mel, workspace)?,
         _ => unreachable!("the tables are on the waveform's device, checked above"),
     }
-    call.end(|out| out.writes("mel", mel))
+    call.wrote(|out| out.writes("mel", mel));
+    Ok(())
 }
 
 /// Floating-point operations: those of the transform.
@@ -326,7 +327,7 @@ fn scale<T: Real>(clip: &mut [T]) {
 #[allow(clippy::too_many_arguments)]
 fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables, basis: &Tensor, mel: &Tensor, workspace: &Tensor) -> Result<()> {
     let rows = dims.clips as usize * dims.frames as usize;
-    let run = |entry, side: Option<u32>, buffers: &[Option<&Tensor>], groups| {
+    let run = |entry, side: Option<u32>, buffers: &[Option<View>], groups| {
         let constants: &[(&'static str, u32)] = &side.map_or(vec![], |side| vec![("TILE", side)]);
         let variant = match side {
             None => "",
@@ -335,20 +336,20 @@ fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables,
         };
         gpu.launch(Launch { kernel: (OP, entry), constants, variant, buffers, dims: dims_bytes(&dims), groups })
     };
-    let buffers = [Some(waveform), Some(basis), Some(workspace)];
+    let buffers = views([Some(waveform), Some(basis), Some(workspace)]);
     // A thread of the naive rung makes a bin's cosine and sine sums, a tile holds them as two columns.
     match rung.tiles(rows, 2 * BINS, 1) {
         None => run("power_naive", None, &buffers, (rows * BINS).div_ceil(64))?,
         Some((side, groups)) => run("power_tile", Some(side), &buffers, groups)?,
     }
-    let buffers = [Some(workspace), Some(&tables.bank), Some(&tables.range), Some(mel)];
+    let buffers = views([Some(workspace), Some(&tables.bank), Some(&tables.range), Some(mel)]);
     run("mel_bank", None, &buffers, mel.len().div_ceil(64))?;
-    run("clip_max", None, &[Some(mel), Some(workspace)], dims.clips as usize)?;
+    run("clip_max", None, &views([Some(mel), Some(workspace)]), dims.clips as usize)?;
     let per_thread = match gpu.language() {
         Language::Wgsl => 1,
         Language::Ptx => 4,
     };
-    run("clamp_scale", None, &[Some(workspace), Some(mel)], mel.len().div_ceil(256 * per_thread))
+    run("clamp_scale", None, &views([Some(workspace), Some(mel)]), mel.len().div_ceil(256 * per_thread))
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────

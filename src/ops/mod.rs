@@ -5,6 +5,7 @@
 //! given, check every size before they touch an element, and `match` on the device without a wildcard. Parameter
 //! gradients accumulate, activation gradients overwrite.
 
+mod call;
 pub mod case;
 mod hopper;
 mod ladder;
@@ -12,8 +13,8 @@ mod sizes;
 
 pub use sizes::Sizes;
 
-use crate::device::Device;
 use crate::device::cpu::Real;
+use crate::device::{Device, View};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
 use case::{Case, GradientCase};
@@ -161,6 +162,11 @@ pub(crate) fn expect_workspace(op: &'static str, workspace: &Tensor, needed: usi
         return Err(Error::mismatch(op, "workspace", format!("at least {needed} elements"), workspace.len()));
     }
     expect_kind(op, "workspace", workspace, dtype, device)
+}
+
+/// Tensors as a launch takes them.
+pub(crate) fn views<const N: usize>(tensors: [Option<&Tensor>; N]) -> [Option<View<'_>>; N] {
+    tensors.map(|tensor| tensor.map(Tensor::view))
 }
 
 /// Tensors of zeros of the same shape, dtype and device as these.

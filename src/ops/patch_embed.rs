@@ -11,12 +11,12 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, only_where_there_is};
-use super::{Sizes, activation, on_real, size, statistic};
+use super::{Sizes, activation, on_real, size, statistic, views};
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Device, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Access, Work};
+use crate::observe::{self, Access, Work};
 use rayon::prelude::*;
 
 const OP: &str = "patch_embed";
@@ -133,17 +133,18 @@ fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, posit
     let depth = dims.depth as usize;
     super::expect_len(OP, "bias", bias, [depth], dtype, &device)?;
     super::expect_len(OP, "position", position, [dims.grid as usize, 2, depth], dtype, &device)?;
-    let call = trace::call(OP, "forward", || {
+    let call = observe::call(OP, "forward", || {
         Work::product(dims.flops()).reads("pixels", pixels).reads("weight", weight).reads("bias", bias).reads("position", position).reads("row", row)
     });
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, pixels, weight, bias, position, row, y)),
         Device::Gpu(gpu) => {
-            let buffers = [Some(pixels), Some(weight), Some(bias), Some(position), Some(row), Some(&*y)];
+            let buffers = views([Some(pixels), Some(weight), Some(bias), Some(position), Some(row), Some(&*y)]);
             launch(gpu, rung, (OP, ["forward_naive", "forward_tile", "forward_mma"], dtype), dims, &buffers, [dims.count(), depth, 1])?;
         }
     }
-    call.end(|out| out.writes_some("y", y, dims.count() * depth))
+    call.wrote(|out| out.writes_some("y", y, dims.count() * depth));
+    Ok(())
 }
 
 /// The gradients: `dweight`, `dbias` and `dposition` accumulate, `dpixels [images, H, W, 3]` (real; with respect to pixels
@@ -192,7 +193,7 @@ fn backward_by(
     }
     let needed = self::workspace(dims.images as usize, dims.height as usize, dims.width as usize, dims.patch as usize, depth);
     super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
-    let call = trace::call(OP, "backward", || {
+    let call = observe::call(OP, "backward", || {
         let work = Work::product(dims.flops() * if dpixels.is_some() { 2 } else { 1 }).of_launch("dpixels", dims.flops());
         let work = ["dweight_finish", "position"].into_iter().fold(work, |work, entry| work.of_launch(entry, 0u64));
         work.reads("pixels", pixels).reads("weight", weight).reads("row", row).touches("dy", dy, Access::Read, dims.count() * depth)
@@ -208,23 +209,24 @@ fn backward_by(
             let (inner, patches, grid) = (dims.inner as usize, dims.patches as usize, dims.grid as usize);
             let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
             if rung == Rung::Naive {
-                launch(gpu, rung, (OP, entries, dtype), dims, &[Some(pixels), Some(row), Some(dy), Some(dweight)], [depth, inner, 1])?;
+                launch(gpu, rung, (OP, entries, dtype), dims, &views([Some(pixels), Some(row), Some(dy), Some(dweight)]), [depth, inner, 1])?;
             } else {
-                let buffers = [Some(pixels), Some(row), Some(dy), Some(&*workspace)];
+                let buffers = views([Some(pixels), Some(row), Some(dy), Some(&*workspace)]);
                 launch(gpu, rung, (OP, entries, dtype), dims, &buffers, [depth, inner, dims.parts as usize])?;
-                launch_each(gpu, (OP, "dweight_finish"), "", dims, &[Some(workspace), Some(dweight)], depth * inner)?;
+                launch_each(gpu, (OP, "dweight_finish"), "", dims, &views([Some(workspace), Some(dweight)]), depth * inner)?;
             }
-            launch_each(gpu, (OP, "position_sums"), variant(dtype), dims, &[Some(row), Some(dy), Some(&*workspace)], patches * depth)?;
-            launch_each(gpu, (OP, "position_finish"), "", dims, &[Some(&*workspace), Some(&*dbias), Some(&*dposition)], (2 * grid + 1) * depth)?;
+            launch_each(gpu, (OP, "position_sums"), variant(dtype), dims, &views([Some(row), Some(dy), Some(&*workspace)]), patches * depth)?;
+            launch_each(gpu, (OP, "position_finish"), "", dims, &views([Some(&*workspace), Some(&*dbias), Some(&*dposition)]), (2 * grid + 1) * depth)?;
             if let Some(dpixels) = dpixels.as_deref() {
-                let buffers = [Some(weight), Some(row), Some(dy), Some(dpixels)];
+                let buffers = views([Some(weight), Some(row), Some(dy), Some(dpixels)]);
                 launch(gpu, rung, (OP, ["dpixels_naive", "dpixels_tile", "dpixels_mma"], dtype), dims, &buffers, [dims.count(), inner, 1])?;
             }
         }
     }
-    call.end(|out| {
+    call.wrote(|out| {
         out.writes_if("dpixels", dpixels.as_deref()).updates("dweight", dweight).updates("dbias", dbias).updates("dposition", dposition)
-    })
+    });
+    Ok(())
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────

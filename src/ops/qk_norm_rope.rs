@@ -18,12 +18,12 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::rms_norm::{add_in_order, dot};
-use super::{Sizes, activation, dims_bytes, expect, expect_len, expect_workspace, on_real, rope, rows_per_task, size, statistic, sum};
+use super::{Sizes, activation, dims_bytes, expect, expect_len, expect_workspace, on_real, rope, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Launch, variant};
+use crate::device::{Device, Gpu, Launch, variant, View};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -135,7 +135,7 @@ fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table:
     let dims = Dims::new(x, weight, rstd, position, table, eps)?;
     let (dtype, device) = (x.dtype(), x.device().clone());
     expect(OP, "y", y, x.shape(), dtype, &device)?;
-    let call = trace::call(OP, "forward", || Work::new(FLOPS[0] * x.len()).reads("x", x).reads("weight", weight).reads("position", position).reads("table", table));
+    let call = observe::call(OP, "forward", || Work::new(FLOPS[0] * x.len()).reads("x", x).reads("weight", weight).reads("position", position).reads("table", table));
     match &device {
         _ if x.is_empty() => {}
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, weight, position, table, y, rstd)),
@@ -144,10 +144,11 @@ fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table:
             let threads = head_threads(gpu, rung, dims, dtype);
             let entry = if threads.is_some() { "forward" } else { "forward_naive" };
             let groups = all.div_ceil(256 / threads.unwrap_or(1) as usize);
-            launch(gpu, entry, dims, threads, dtype, &[Some(x), Some(weight), Some(position), Some(table), Some(y), Some(rstd)], groups)?;
+            launch(gpu, entry, dims, threads, dtype, &views([Some(x), Some(weight), Some(position), Some(table), Some(y), Some(rstd)]), groups)?;
         }
     }
-    call.end(|out| out.writes("y", y).writes("rstd", rstd))
+    call.wrote(|out| out.writes("y", y).writes("rstd", rstd));
+    Ok(())
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -167,7 +168,7 @@ fn backward_on(
     expect(OP, "gradient", gradient, x.shape(), dtype, &device)?;
     expect(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
     expect_workspace(OP, workspace, self::workspace(x.rows(), x.dim(1), x.dim(2)), statistic(dtype), &device)?;
-    let call = trace::call(OP, "backward", || {
+    let call = observe::call(OP, "backward", || {
         let work = Work::new(FLOPS[1] * x.len()).of_launch("dweight", 0);
         work.reads("x", x).reads("weight", weight).reads("rstd", rstd).reads("position", position).reads("table", table)
     });
@@ -179,19 +180,20 @@ fn backward_on(
             let (gradient, workspace) = (Some(&*gradient), Some(&*workspace));
             let (all, parts) = (dims.rows as usize * dims.heads as usize, dims.parts as usize);
             if let Some(threads) = head_threads(gpu, rung, dims, dtype) {
-                launch(gpu, "backward", dims, Some(threads), dtype, &[x, weight, rstd, position, table, gradient, workspace], parts)?;
+                launch(gpu, "backward", dims, Some(threads), dtype, &views([x, weight, rstd, position, table, gradient, workspace]), parts)?;
             } else {
                 // dw first: it needs dy, which backward_naive overwrites.
                 let groups = (dims.half as usize).div_ceil(64) * parts;
-                launch(gpu, "dweight_naive", dims, None, dtype, &[x, rstd, position, table, gradient, workspace], groups)?;
+                launch(gpu, "dweight_naive", dims, None, dtype, &views([x, rstd, position, table, gradient, workspace]), groups)?;
                 let groups = all.div_ceil(256);
-                launch(gpu, "backward_naive", dims, None, dtype, &[x, weight, rstd, position, table, gradient], groups)?;
+                launch(gpu, "backward_naive", dims, None, dtype, &views([x, weight, rstd, position, table, gradient]), groups)?;
             }
             let groups = (dims.head_dim as usize).div_ceil(16);
-            launch(gpu, "dweight_finish", dims, None, DType::F32, &[workspace, Some(dweight)], groups)?;
+            launch(gpu, "dweight_finish", dims, None, DType::F32, &views([workspace, Some(dweight)]), groups)?;
         }
     }
-    call.end(|out| out.updates("gradient", gradient).updates("dweight", dweight))
+    call.wrote(|out| out.updates("gradient", gradient).updates("dweight", dweight));
+    Ok(())
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,7 +306,7 @@ fn head_threads(gpu: &Gpu, rung: Rung, dims: Dims, dtype: DType) -> Option<u32> 
     (rung == Rung::Fast && dims.half.is_multiple_of(each) && threads <= 32).then_some(threads)
 }
 
-fn launch(gpu: &Gpu, entry: &'static str, dims: Dims, threads: Option<u32>, dtype: DType, buffers: &[Option<&Tensor>], groups: usize) -> Result<()> {
+fn launch(gpu: &Gpu, entry: &'static str, dims: Dims, threads: Option<u32>, dtype: DType, buffers: &[Option<View>], groups: usize) -> Result<()> {
     let constant = threads.map(|threads| ("HEAD_THREADS", threads));
     gpu.launch(Launch {
         kernel: (OP, entry),

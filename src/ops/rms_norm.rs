@@ -9,12 +9,12 @@
 //! Per-head normalisation of queries and keys is the same operation with `C = head_dim` and `N · H` rows.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::{Sizes, activation, dims_bytes, expect_len, on_real, rows_per_task, size, statistic, sum};
+use super::{Sizes, activation, dims_bytes, expect_len, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Language, Launch, variant};
+use crate::device::{Device, Gpu, Language, Launch, variant, View};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -85,12 +85,13 @@ pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Te
         expect_len(OP, "sum", sum, x.shape(), dtype, &device)?;
     }
     let (residual, mut sum) = residual.unzip();
-    let call = trace::call(OP, "forward", || Work::new(FLOPS[0] * x.len()).reads("x", x).reads_if("residual", residual).reads("weight", weight));
+    let call = observe::call(OP, "forward", || Work::new(FLOPS[0] * x.len()).reads("x", x).reads_if("residual", residual).reads("weight", weight));
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, residual.zip(sum.as_deref_mut()), weight, y, rstd)),
-        Device::Gpu(gpu) => launch_rows(gpu, "forward", dtype, dims, &[Some(x), residual, Some(weight), sum.as_deref(), Some(y), Some(rstd)])?,
+        Device::Gpu(gpu) => launch_rows(gpu, "forward", dtype, dims, &views([Some(x), residual, Some(weight), sum.as_deref(), Some(y), Some(rstd)]))?,
     }
-    call.end(|out| out.writes_if("sum", sum.as_deref()).writes("y", y).writes("rstd", rstd))
+    call.wrote(|out| out.writes_if("sum", sum.as_deref()).writes("y", y).writes("rstd", rstd));
+    Ok(())
 }
 
 /// The gradients: `dx` is overwritten with `ds (+ dresidual)`, `dweight` accumulates.
@@ -125,20 +126,20 @@ pub fn backward(
     }
     let needed = self::workspace(dims.rows as usize, dims.columns as usize);
     super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
-    let call = trace::call(OP, "backward", || {
+    let call = observe::call(OP, "backward", || {
         let work = Work::new(FLOPS[1] * x.len()).of_launch("dweight_partial", DWEIGHT_FLOPS * x.len()).of_launch("dweight_finish", 0);
         work.reads("dy", dy).reads("x", x).reads("weight", weight).reads("rstd", rstd).reads_if("dresidual", dresidual)
     });
     match &device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, dy, x, weight, rstd, dresidual, dx, dweight)),
         Device::Gpu(gpu) => {
-            launch_rows(gpu, "backward", dtype, dims, &[Some(dy), Some(x), Some(weight), Some(rstd), dresidual, Some(dx)])?;
+            launch_rows(gpu, "backward", dtype, dims, &views([Some(dy), Some(x), Some(weight), Some(rstd), dresidual, Some(dx)]))?;
             let column_groups = dims.columns.div_ceil(64) as usize;
             gpu.launch(Launch {
                 kernel: (OP, "dweight_partial"),
                 constants: &[],
                 variant: variant(dtype),
-                buffers: &[Some(dy), Some(x), Some(rstd), Some(workspace)],
+                buffers: &views([Some(dy), Some(x), Some(rstd), Some(workspace)]),
                 dims: dims_bytes(&dims),
                 groups: column_groups * dims.parts as usize,
             })?;
@@ -146,13 +147,14 @@ pub fn backward(
                 kernel: (OP, "dweight_finish"),
                 constants: &[],
                 variant: "",
-                buffers: &[Some(workspace), Some(dweight)],
+                buffers: &views([Some(workspace), Some(dweight)]),
                 dims: dims_bytes(&dims),
                 groups: column_groups,
             })?;
         }
     }
-    call.end(|out| out.writes("dx", dx).updates("dweight", dweight))
+    call.wrote(|out| out.writes("dx", dx).updates("dweight", dweight));
+    Ok(())
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -261,7 +263,7 @@ pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 // ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Launches an entry that takes whole rows.
-fn launch_rows(gpu: &Gpu, entry: &'static str, dtype: DType, dims: Dims, buffers: &[Option<&Tensor>]) -> Result<()> {
+fn launch_rows(gpu: &Gpu, entry: &'static str, dtype: DType, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
     let threads = |columns: u32, least, most| dims.columns.div_ceil(columns).next_power_of_two().clamp(least, most);
     let row_threads = match gpu.language() {
         // As many as the row has columns.

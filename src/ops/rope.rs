@@ -9,12 +9,12 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{Sizes, activation, expect, on_real, rows_per_task, size, statistic};
+use super::{Sizes, activation, expect, on_real, rows_per_task, size, statistic, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -119,7 +119,7 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
         return Err(Error::mismatch(OP, "table", "at least one position", table.shape()));
     }
     let pass = if sign > 0.0 { "forward" } else { "backward" };
-    let call = trace::call(OP, pass, || Work::new(FLOPS * x.len()).reads("x", x).reads("position", position).reads("table", table));
+    let call = observe::call(OP, pass, || Work::new(FLOPS * x.len()).reads("x", x).reads("position", position).reads("table", table));
     match &device {
         Device::Cpu => {
             expect_positions(OP, position, table)?;
@@ -130,11 +130,12 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
             let each = gpu.elements_per_access(dtype);
             let wide = wide && half.is_multiple_of(each);
             let (entry, groups) = if wide { ("rotate_vec4", pairs.div_ceil(256 * each)) } else { ("rotate", pairs.div_ceil(256)) };
-            let buffers = &[Some(x), Some(position), Some(table), Some(&*y)];
+            let buffers = &views([Some(x), Some(position), Some(table), Some(&*y)]);
             gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })?;
         }
     }
-    call.end(|out| out.writes("y", y))
+    call.wrote(|out| out.writes("y", y));
+    Ok(())
 }
 
 /// On the CPU, where the host sees them: every position has a row of the table.

@@ -15,12 +15,12 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, sum};
+use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 use rayon::prelude::*;
 
 const OP: &str = "sample";
@@ -72,19 +72,20 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, top_p: f32, rand
         top_p,
         padding: [0; 3],
     };
-    let call = trace::call(OP, "forward", || Work::new(FLOPS * logits.len()).reads("logits", logits).reads("random", random));
+    let call = observe::call(OP, "forward", || Work::new(FLOPS * logits.len()).reads("logits", logits).reads("random", random));
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, logits, random, id)),
         Device::Gpu(gpu) => gpu.launch(Launch {
             kernel: (OP, "forward"),
             constants: &[],
             variant: variant(dtype),
-            buffers: &[Some(logits), Some(random), Some(id)],
+            buffers: &views([Some(logits), Some(random), Some(id)]),
             dims: dims_bytes(&dims),
             groups: logits.rows(),
         })?,
     }
-    call.end(|out| out.writes("id", id))
+    call.wrote(|out| out.writes("id", id));
+    Ok(())
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,12 +7,12 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::dims_bytes;
-use super::{Sizes, activation, expect_len, on_real, size};
+use super::{Sizes, activation, expect_len, on_real, size, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Launch, variant};
+use crate::device::{Device, Gpu, Launch, variant, View};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -50,12 +50,13 @@ pub fn forward(gate: &Tensor, up: &Tensor, y: &mut Tensor) -> Result<()> {
     let dims = Dims::new(gate)?;
     expect_len(OP, "up", up, gate.shape(), dtype, &device)?;
     expect_len(OP, "y", y, gate.shape(), dtype, &device)?;
-    let call = trace::call(OP, "forward", || Work::new(FLOPS[0] * gate.len()).reads("gate", gate).reads("up", up));
+    let call = observe::call(OP, "forward", || Work::new(FLOPS[0] * gate.len()).reads("gate", gate).reads("up", up));
     match &device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(gate, up, y)),
-        Device::Gpu(gpu) => launch(gpu, "forward", dtype, dims, &[Some(gate), Some(up), Some(y)])?,
+        Device::Gpu(gpu) => launch(gpu, "forward", dtype, dims, &views([Some(gate), Some(up), Some(y)]))?,
     }
-    call.end(|out| out.writes("y", y))
+    call.wrote(|out| out.writes("y", y));
+    Ok(())
 }
 
 /// The gradients: `dgate` and `dup` are overwritten.
@@ -72,12 +73,13 @@ pub fn backward(gate: &Tensor, up: &Tensor, dy: &Tensor, dgate: &mut Tensor, dup
     expect_len(OP, "dy", dy, gate.shape(), dtype, &device)?;
     expect_len(OP, "dgate", dgate, gate.shape(), dtype, &device)?;
     expect_len(OP, "dup", dup, gate.shape(), dtype, &device)?;
-    let call = trace::call(OP, "backward", || Work::new(FLOPS[1] * gate.len()).reads("gate", gate).reads("up", up).reads("dy", dy));
+    let call = observe::call(OP, "backward", || Work::new(FLOPS[1] * gate.len()).reads("gate", gate).reads("up", up).reads("dy", dy));
     match &device {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(gate, up, dy, dgate, dup)),
-        Device::Gpu(gpu) => launch(gpu, "backward", dtype, dims, &[Some(gate), Some(up), Some(dy), Some(dgate), Some(dup)])?,
+        Device::Gpu(gpu) => launch(gpu, "backward", dtype, dims, &views([Some(gate), Some(up), Some(dy), Some(dgate), Some(dup)]))?,
     }
-    call.end(|out| out.writes("dgate", dgate).writes("dup", dup))
+    call.wrote(|out| out.writes("dgate", dgate).writes("dup", dup));
+    Ok(())
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +119,7 @@ fn sigmoid<T: Real>(g: T) -> T {
 
 // ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn launch(gpu: &Gpu, entry: &'static str, dtype: DType, dims: Dims, buffers: &[Option<&Tensor>]) -> Result<()> {
+fn launch(gpu: &Gpu, entry: &'static str, dtype: DType, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
     let groups = (dims.n as usize).div_ceil(256 * gpu.elements_per_access(dtype));
     gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })
 }

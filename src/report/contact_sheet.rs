@@ -2,7 +2,7 @@
 
 use super::page::picture_png;
 use crate::error::{Error, Result};
-use crate::train::files::write_atomically;
+use crate::files::write_file_atomic_with;
 use font8x8::UnicodeFonts;
 use std::io::Write;
 use std::path::Path;
@@ -59,7 +59,7 @@ pub fn contact_sheet(path: &Path, cells: &[Cell]) -> Result<()> {
         return Err(Error::TooLarge { what: "contact_sheet: cells".into(), size: cells.len() as u128, limit: MAX_CELLS as u128 });
     }
     let sheet = draw(cells);
-    write_atomically(path, |file| {
+    write_file_atomic_with(path, |file| {
         let png = picture_png(&sheet.rgb, sheet.width, sheet.height())?;
         file.write_all(&png).map_err(Error::io(path, "write"))
     })

@@ -1,7 +1,7 @@
 //! The curve of the loss.
 
 use crate::error::{Error, Result};
-use crate::train::files::write_whole;
+use crate::files::write_file_atomic;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub fn loss_svg(path: &Path, losses: &[(usize, f64)]) -> Result<()> {
         };
         drawn.map_err(|e| Error::file(path, format!("the curve cannot be drawn: {e}")))?;
     }
-    write_whole(path, svg)
+    write_file_atomic(path, svg)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;

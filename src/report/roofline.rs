@@ -4,7 +4,7 @@
 
 use crate::bench::{Card, Ceilings, Row};
 use crate::error::{Error, Result};
-use crate::train::files::write_whole;
+use crate::files::write_file_atomic;
 use plotters::coord::Shift;
 use plotters::coord::combinators::LogCoord;
 use plotters::prelude::*;
@@ -35,7 +35,7 @@ const COLOURS: [RGBColor; 12] = [
 pub fn roofline_svg(path: &Path, card: &Card) -> Result<()> {
     let mut svg = String::new();
     draw(&mut svg, card).map_err(|e| Error::file(path, format!("the roofline cannot be drawn: {e}")))?;
-    write_whole(path, svg)
+    write_file_atomic(path, svg)
 }
 
 fn draw(svg: &mut String, card: &Card) -> std::result::Result<(), Box<dyn std::error::Error>> {

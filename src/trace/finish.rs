@@ -1,23 +1,25 @@
 //! From what was recorded to a [`Trace`]: names, contracts, the share of each launch in its call.
 
 use super::clock::Clock;
-use super::hooks::{RawCall, RawLaunch, RawOperand, Recorder};
+use super::recorder::{RawCall, Recorder};
 use super::{Access, Kind, Operand, Phase, Span, Trace, live, source};
+use crate::contract::{self, Header};
 use crate::device::ptx::{self, Compiled};
 use crate::device::{Device, Language};
-use crate::manifest::{self, Header};
+use crate::observe::{self, GRADIENT, Launched, TensorId};
 use std::collections::HashMap;
 
 /// Puts together what was recorded; `times` are begin and length of every span.
-pub(super) fn trace(device: &Device, clock: &Clock, wall: f64, recorder: Recorder, times: &[(f64, f64)]) -> Trace {
+pub(super) fn trace(device: &Device, clock: &Clock, wall: f64, recorder: &Recorder, times: &[(f64, f64)]) -> Trace {
     let language = match device {
         Device::Cpu => None,
         Device::Gpu(gpu) => Some(gpu.language()),
     };
+    let (calls, recorded, known) = (recorder.calls.borrow(), recorder.spans.borrow(), recorder.names.borrow());
     let mut headers = Headers::default();
-    let mut spans: Vec<Span> = Vec::with_capacity(recorder.spans.len());
-    for (raw, &(start, seconds)) in recorder.spans.iter().zip(times) {
-        let call = raw.call.map(|number| &recorder.calls[number]);
+    let mut spans: Vec<Span> = Vec::with_capacity(recorded.len());
+    for (raw, &(start, seconds)) in recorded.iter().zip(times) {
+        let call = raw.call.map(|number| &calls[number]);
         let (mut name, mut source, mut groups) = (format!("{:?}", raw.kind).to_lowercase(), String::new(), 0);
         let mut operands = raw.operands.clone();
         let mut names: Vec<String> = operands.iter().map(|o| o.name.to_string()).collect();
@@ -38,7 +40,7 @@ pub(super) fn trace(device: &Device, clock: &Clock, wall: f64, recorder: Recorde
             }
             _ => {}
         }
-        let operands: Vec<Operand> = names.into_iter().zip(&operands).map(|(name, raw)| operand(name, raw, &recorder.names)).collect();
+        let operands: Vec<Operand> = names.into_iter().zip(&operands).map(|(name, raw)| operand(name, raw, &known)).collect();
         spans.push(Span {
             kind: raw.kind,
             name,
@@ -46,7 +48,7 @@ pub(super) fn trace(device: &Device, clock: &Clock, wall: f64, recorder: Recorde
             call: raw.call,
             phase: raw.scope.0,
             part: raw.scope.1,
-            what: what(raw.kind, raw.scope.0, call, &operands, &recorder.names),
+            what: what(raw.kind, raw.scope.0, call, &operands, &known),
             source,
             bytes: operands.iter().map(|o| o.bytes).sum(),
             operands,
@@ -62,12 +64,12 @@ pub(super) fn trace(device: &Device, clock: &Clock, wall: f64, recorder: Recorde
             bound: None,
         });
     }
-    share(&mut spans, &recorder.calls);
+    share(&mut spans, &calls);
     live::fill(&mut spans);
     Trace { device: device.to_string(), clock: clock.describe(), wall, formula: None, spans }
 }
 
-fn operand(name: String, raw: &RawOperand, known: &HashMap<usize, String>) -> Operand {
+fn operand(name: String, raw: &observe::Operand, known: &HashMap<TensorId, String>) -> Operand {
     let size = raw.dtype.size() as u64;
     Operand {
         name,
@@ -120,7 +122,7 @@ fn share(spans: &mut [Span], calls: &[RawCall]) {
 }
 
 /// What a span is about, in a word or two.
-fn what(kind: Kind, phase: Phase, call: Option<&RawCall>, operands: &[Operand], known: &HashMap<usize, String>) -> String {
+fn what(kind: Kind, phase: Phase, call: Option<&RawCall>, operands: &[Operand], known: &HashMap<TensorId, String>) -> String {
     let short = |name: &str| {
         let name = name.trim_end_matches(".weight").trim_end_matches(".bias");
         // `audio_embed.conv1` is one name.
@@ -144,9 +146,6 @@ fn what(kind: Kind, phase: Phase, call: Option<&RawCall>, operands: &[Operand], 
     }
 }
 
-/// What the name of a gradient begins with.
-pub(crate) const GRADIENT: &str = "the gradient of ";
-
 /// Whether a tensor's name is a parameter's, or its gradient's.
 fn is_parameter(name: &str) -> bool {
     let name = name.strip_prefix(GRADIENT).unwrap_or(name);
@@ -160,7 +159,7 @@ struct Headers(HashMap<&'static str, Option<Header>>);
 impl Headers {
     /// The names and operands of a launch: names, shapes and accesses from the header of its file; what its call says of a tensor
     /// (that only some rows of it are touched, that it is added to) counts before that.
-    fn operands(&mut self, language: Language, launch: &RawLaunch, entry: &str, call: Option<&RawCall>) -> (Vec<String>, Vec<RawOperand>) {
+    fn operands(&mut self, language: Language, launch: &Launched, entry: &str, call: Option<&RawCall>) -> (Vec<String>, Vec<observe::Operand>) {
         let stem = launch.kernel.0;
         let compiled = if launch.hopper { Compiled::hopper(stem) } else { Compiled::portable(stem) };
         // The twins take the same `Dims`; the CUDA file's says which letters stand for its fields.
@@ -198,10 +197,10 @@ impl Headers {
 }
 
 /// What a header says happens to a buffer, as traffic.
-fn access(said: Option<manifest::Access>) -> Access {
+fn access(said: Option<contract::Access>) -> Access {
     match said {
-        Some(manifest::Access::Overwrite) => Access::Write,
-        Some(manifest::Access::Accumulate | manifest::Access::Update) => Access::Update,
-        Some(manifest::Access::Read) | None => Access::Read,
+        Some(contract::Access::Overwrite) => Access::Write,
+        Some(contract::Access::Accumulate | contract::Access::Update) => Access::Update,
+        Some(contract::Access::Read) | None => Access::Read,
     }
 }

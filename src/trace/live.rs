@@ -1,6 +1,6 @@
 //! Which tensors matter between which spans.
 
-use super::{Access, Span};
+use super::{Access, Span, TensorId};
 use std::collections::HashMap;
 
 /// Contents of a tensor that somebody reads later.
@@ -16,7 +16,7 @@ struct Value {
 /// was there before the trace began (parameters, moments) is none of it. Contents that nobody reads before the end stay live: they are
 /// results.
 pub(super) fn fill(spans: &mut [Span]) {
-    let mut current: HashMap<usize, Value> = HashMap::new();
+    let mut current: HashMap<TensorId, Value> = HashMap::new();
     let mut done: Vec<Value> = Vec::new();
     for (i, span) in spans.iter().enumerate() {
         // What a launch reads is read before it writes.
@@ -58,7 +58,7 @@ mod tests {
             access,
             bytes: 0,
             values: None,
-            id,
+            id: TensorId(id as u64),
             size: 10u64.pow(id as u32),
         };
         Span {

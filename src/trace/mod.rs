@@ -29,20 +29,18 @@
 mod clock;
 mod finish;
 mod flame;
-mod hooks;
 mod live;
 mod perfetto;
+mod recorder;
 mod source;
 
-pub(crate) use finish::GRADIENT;
-pub(crate) use hooks::{RawOperand, Work, call, launch, memory, name, on, pairs, scope, tell_pairs};
+pub use crate::observe::{Access, Kind, Part, Phase, TensorId, Values};
 pub use source::twins;
 
-use crate::bench::Ceilings;
 use crate::device::Device;
 use crate::error::Result;
-use serde::{Serialize, Serializer};
-use std::fmt;
+use crate::roofline::Ceilings;
+use serde::Serialize;
 
 /// What to record beside times.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,104 +48,6 @@ pub struct Options {
     /// So many numbers of everything that is written, with its mean and root mean square: reading them takes time that the wall time
     /// then holds. 0: none.
     pub values: usize,
-}
-
-/// The part of a step that something belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// The batch's way to the device.
-    Load,
-    /// The sums of the last step become zero.
-    Clear,
-    /// From pixels, frames and words to the last hidden state.
-    Forward,
-    /// A layer's forward pass once more, where its activations were not kept.
-    Recompute,
-    /// Logits and cross-entropy.
-    Loss,
-    /// The gradients.
-    Backward,
-    /// The gradients' norm and AdamW.
-    Update,
-    /// The loss and the norm on their way to the host.
-    Report,
-    /// What is no part of a training step.
-    Other,
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Phase::Load => "load",
-            Phase::Clear => "clear",
-            Phase::Forward => "forward",
-            Phase::Recompute => "recompute",
-            Phase::Loss => "loss",
-            Phase::Backward => "backward",
-            Phase::Update => "update",
-            Phase::Report => "report",
-            Phase::Other => "other",
-        })
-    }
-}
-
-/// The part of the model that something belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Part {
-    /// What makes the rows of the token matrix: the embedding table, the patch embedding, the convolutions over the sound.
-    Rows,
-    /// A decoder layer, from 0. The norm of what leaves it belongs to it.
-    Layer(usize),
-    /// The output layer, and the last norm's gradient.
-    Output,
-    /// All of it.
-    Whole,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Part::Rows => f.write_str("rows"),
-            Part::Layer(i) => write!(f, "layer {i}"),
-            Part::Output => f.write_str("output"),
-            Part::Whole => f.write_str("whole model"),
-        }
-    }
-}
-
-impl Serialize for Part {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// What a span is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A kernel launch; on the CPU a call of an operation.
-    Kernel,
-    /// A tensor becomes zero.
-    Clear,
-    /// A tensor becomes a copy of another one.
-    Copy,
-    /// From the host to the device.
-    Upload,
-    /// From the device to the host, which waits for everything before it.
-    Download,
-}
-
-/// What happens to a tensor.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Access {
-    /// It is read.
-    Read,
-    /// It gets new contents.
-    Write,
-    /// It is read and written: accumulated to, updated, or written in part.
-    Update,
 }
 
 /// A tensor that a span reads or writes.
@@ -171,21 +71,10 @@ pub struct Operand {
     pub values: Option<Values>,
     /// Which tensor, among those of the trace.
     #[serde(skip)]
-    pub(crate) id: usize,
+    pub(crate) id: TensorId,
     /// Bytes in use.
     #[serde(skip)]
     pub(crate) size: u64,
-}
-
-/// A few numbers of a tensor.
-#[derive(Clone, Debug, Serialize)]
-pub struct Values {
-    /// The first ones.
-    pub first: Vec<f64>,
-    /// The mean of all.
-    pub mean: f64,
-    /// The root of the mean of the squares of all.
-    pub rms: f64,
 }
 
 /// One launch, or one call of an operation on the CPU, or one movement of memory.
@@ -259,7 +148,7 @@ pub struct Trace {
 /// # Errors
 /// [`crate::Error::Usage`] where this thread is recording already; those of `run`; [`crate::Error::Device`] where the device's clock fails.
 pub fn record<T>(device: &Device, options: Options, run: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
-    hooks::record(device, options, run)
+    recorder::record(device, options, run)
 }
 
 impl Trace {

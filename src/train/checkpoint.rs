@@ -6,13 +6,14 @@
 //! what is no longer kept is removed last: `latest` never names what is not there. What a crash may leave is one `.partial-…`,
 //! which the next start or save removes.
 
-use super::files::{LEFTOVER, Safetensors, sync_folder, write_safetensors, write_whole};
 use super::settings::Settings;
 use super::step::Trainer;
 use crate::data::loader::Position;
-use crate::data::safe;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
+use crate::files::read;
+use crate::files::safetensors::{Safetensors, write_safetensors};
+use crate::files::{LEFTOVER, sync_folder, write_file_atomic};
 use crate::model::Parameters;
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
@@ -132,7 +133,7 @@ pub fn sweep(run: &Path) {
 /// [`Error::Io`] or [`Error::File`] with the line; as [`expect_version`].
 pub fn read_state(checkpoint: &Path) -> Result<State> {
     let path = checkpoint.join(STATE);
-    let text = safe::text(&path, MOST_TEXT)?;
+    let text = read::text(&path, MOST_TEXT)?;
     compatible(&path, &text)?;
     serde_json::from_str(&text)
         .map_err(|e| Error::file_at(&path, format!("line {}, column {}", e.line(), e.column()), format!("not the state of a training run: {e}")))
@@ -145,7 +146,7 @@ pub fn read_state(checkpoint: &Path) -> Result<State> {
 /// [`Error::File`] that names both versions.
 pub fn expect_version(checkpoint: &Path) -> Result<()> {
     let path = checkpoint.join(STATE);
-    if path.exists() { compatible(&path, &safe::text(&path, MOST_TEXT)?) } else { Ok(()) }
+    if path.exists() { compatible(&path, &read::text(&path, MOST_TEXT)?) } else { Ok(()) }
 }
 
 fn compatible(path: &Path, text: &str) -> Result<()> {
@@ -317,7 +318,7 @@ fn parse(name: &str) -> Option<(usize, usize)> {
 /// Writes `latest` or `best`.
 fn point(run: &Path, file: &str, name: &str) -> Result<()> {
     let path = run.join(file);
-    write_whole(&path, format!("{name}\n"))
+    write_file_atomic(&path, format!("{name}\n"))
 }
 
 /// The checkpoint that `latest` or `best` names, which must be there.
@@ -326,7 +327,7 @@ fn named(run: &Path, file: &str) -> Result<Option<String>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = safe::text(&path, MOST_TEXT)?;
+    let text = read::text(&path, MOST_TEXT)?;
     let name = text.trim();
     if parse(name).is_none() {
         return Err(Error::file(&path, format!("expected the name of a checkpoint, such as step-00000100, found {name:?}")));
@@ -448,9 +449,9 @@ mod tests {
         let whole = fs::read(&file).unwrap();
         type Tensors = Vec<(String, Vec<usize>, DType, Vec<u8>)>;
         let mut wrong = |change: &dyn Fn(&mut Tensors)| {
-            let mut tensors: Tensors = super::super::files::load_safetensors(&file).unwrap().into_iter().map(|(n, (s, d, b))| (n, s, d, b)).collect();
+            let mut tensors: Tensors = crate::files::safetensors::load_safetensors(&file).unwrap().into_iter().map(|(n, (s, d, b))| (n, s, d, b)).collect();
             change(&mut tensors);
-            super::super::files::save_safetensors(&file, &[], &tensors).unwrap();
+            crate::files::safetensors::save_safetensors(&file, &[], &tensors).unwrap();
             let error = restore(&path, &mut trainer).unwrap_err().to_string();
             fs::write(&file, &whole).unwrap();
             error

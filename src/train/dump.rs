@@ -1,12 +1,12 @@
 //! One training step, whole: what it read, what it computed, every gradient. For comparing with other implementations.
 
 use super::examples::{Ears, Example, placeholders};
-use super::files::save_safetensors;
 use super::folder::ModelFolder;
 use super::schedule::Schedule;
 use super::step::{Options, Trainer};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::files::safetensors::save_safetensors;
 use crate::model::batch::{Capacity, Packer};
 use crate::tensor::{DType, Tensor};
 use std::path::Path;

@@ -2,10 +2,10 @@
 //! `trainer_state.json`. A run is a folder of checkpoints: see [`checkpoint`].
 
 use super::checkpoint;
-use super::files::Safetensors;
 use crate::data::tokenizer::Tokenizer;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::files::safetensors::Safetensors;
 use crate::model::{Config, Parameters};
 use crate::tensor::{DType, Tensor};
 use std::collections::BTreeMap;

@@ -4,13 +4,13 @@
 //! tokenizer gets the special tokens that it lacks; their rows of the embedding table, and eyes and ears where there are none, are
 //! initialised. So a text model becomes a multimodal one.
 
-use super::files::Safetensors;
 use super::folder::numbers;
 use super::settings::Settings;
-use crate::data::safe::contents;
 use crate::data::tokenizer::{Adopted, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::files::read::contents;
+use crate::files::safetensors::Safetensors;
 use crate::model::{Config, Parameters};
 use crate::tensor::{DType, Tensor};
 use serde::Deserialize;

@@ -2,8 +2,8 @@
 //!
 //! A run that is continued cuts it back to its checkpoint: what came after is done again, and is logged again, once.
 
-use super::files::write_atomically;
 use crate::error::{Error, Result};
+use crate::files::write_file_atomic_with;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -31,7 +31,7 @@ impl Log {
             let lines = read(&path)?;
             let kept: Vec<&(String, Value)> = lines.iter().filter(|(_, line)| line["step"].as_u64().is_some_and(|s| s <= step as u64)).collect();
             seconds = kept.iter().rev().find_map(|(_, line)| line["seconds"].as_f64()).unwrap_or(0.0);
-            write_atomically(&path, |file| kept.iter().try_for_each(|(text, _)| writeln!(file, "{text}").map_err(Error::io(&path, "write"))))?;
+            write_file_atomic_with(&path, |file| kept.iter().try_for_each(|(text, _)| writeln!(file, "{text}").map_err(Error::io(&path, "write"))))?;
         }
         let file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path, "write"))?;
         Ok((Log { path, file }, seconds))

@@ -4,7 +4,6 @@ pub mod checkpoint;
 pub mod dump;
 pub mod evaluate;
 pub mod examples;
-pub mod files;
 pub mod fit;
 pub mod folder;
 pub mod from;

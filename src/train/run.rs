@@ -23,7 +23,6 @@
 use super::checkpoint::{self, Best, State};
 use super::evaluate;
 use super::examples::{self, Example};
-use super::files::write_whole;
 use super::fit::Batches;
 use super::folder::ModelFolder;
 use super::log::{LOG, Log};
@@ -34,6 +33,7 @@ use crate::data::folder::Row;
 use crate::data::loader::{Bad, LISTED, Position};
 use crate::data::{Dataset, Tokenizer};
 use crate::error::{Error, Result};
+use crate::files::write_file_atomic;
 use crate::model::batch::Batch;
 use crate::model::flops;
 use crate::tensor::DType;
@@ -205,7 +205,7 @@ impl Run {
         let (log, earlier) = Log::open(folder, state.step)?;
         let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
         let path = folder.join(CONFIG);
-        write_whole(&path, settings.to_toml())?;
+        write_file_atomic(&path, settings.to_toml())?;
         state.settings = Some(settings.clone());
         settings.training.stop_after = stop_after;
         let folder = folder.to_path_buf();

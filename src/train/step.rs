@@ -13,10 +13,10 @@ use crate::model::activations::{Activations, bytes};
 use crate::model::batch::{Batch, Capacity, Inputs, Size};
 use crate::model::parameters::Layout;
 use crate::model::{Config, Parameters, backward, forward, nonfinite};
+use crate::observe::{self, Part, Phase};
 use crate::ops::adamw::{self, Hyper};
 use crate::ops::rope;
 use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
-use crate::trace::{self, Part, Phase};
 
 /// A model in training: parameters, gradients, moments and everything that a step needs, allocated once. Values may be written into
 /// its tensors, but the tensors stay: a recorded step knows them by their addresses.
@@ -239,43 +239,43 @@ impl Trainer {
 
     /// Where steps are recorded, batches are padded so that few recordings serve all of them.
     fn size(&self, batch: &Batch) -> Size {
-        if self.graphs.is_some() && !trace::on() { Size::of_few(batch, self.capacity) } else { Size::of(batch) }
+        if self.graphs.is_some() && !observe::on() { Size::of_few(batch, self.capacity) } else { Size::of(batch) }
     }
 
     /// Uploads a batch.
     fn load(&mut self, batch: &Batch, size: Size, counted: usize) -> Result<()> {
-        if trace::on() {
+        if observe::on() {
             self.tell_trace(batch);
         }
-        let _scope = trace::scope(Phase::Load, Part::Whole);
+        let _scope = observe::scope(Phase::Load, Part::Whole);
         self.activations.inputs.load(&self.config, batch, size, counted, false)
     }
 
     /// Says to a trace which tensor is what.
     fn tell_trace(&self, batch: &Batch) {
-        trace::tell_pairs(batch.visible.iter().map(|v| (v[1] - v[0]).max(0) as u64).sum());
+        observe::tell_pairs(batch.visible.iter().map(|v| (v[1] - v[0]).max(0) as u64).sum());
         let kinds = [
             ("", Some(&self.parameters)),
             ("", self.rounded.as_ref()),
-            (trace::GRADIENT, Some(&self.gradients)),
+            (observe::GRADIENT, Some(&self.gradients)),
             ("the first moment of ", Some(&self.moments[0])),
             ("the second moment of ", Some(&self.moments[1])),
         ];
         for (kind, parameters) in kinds {
             for (name, tensor) in parameters.map(Parameters::named).unwrap_or_default() {
-                trace::name(tensor, || format!("{kind}{name}"));
+                observe::name(tensor.id(), || format!("{kind}{name}"));
             }
         }
         if let Some(whole) = &self.whole {
             let all = [("all parameters", &whole.parameters), ("all gradients", &whole.gradients), ("all first moments", &whole.moments[0])];
             let more = [Some(("all second moments", &whole.moments[1])), whole.rounded.as_ref().map(|r| ("all parameters, rounded to bf16", r))];
             for (name, tensor) in all.into_iter().chain(more.into_iter().flatten()) {
-                trace::name(tensor, || name.to_string());
+                observe::name(tensor.id(), || name.to_string());
             }
         }
         self.activations.name_for_trace();
         for (name, tensor) in [("the gradient's norm", &self.norm), ("AdamW's coefficients", &self.coefficients), ("the rotary table", self.table.tensor())] {
-            trace::name(tensor, || name.to_string());
+            observe::name(tensor.id(), || name.to_string());
         }
     }
 
@@ -293,7 +293,7 @@ impl Trainer {
     ///
     /// While somebody traces, every launch is one.
     fn replay(&mut self, kind: Kind, batch: &Batch, size: Size, launch: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
-        if trace::on() {
+        if observe::on() {
             return launch(self);
         }
         match self.graphs.take() {
@@ -318,13 +318,13 @@ impl Trainer {
             max_norm: self.schedule.max_norm,
             step: self.step + 1,
         };
-        let _scope = trace::scope(Phase::Load, Part::Whole);
+        let _scope = observe::scope(Phase::Load, Part::Whole);
         self.coefficients.write_f64(&hyper.coefficients()?)
     }
 
     /// Clears what batches add to: the loss and the gradients.
     fn clear_sums(&mut self) -> Result<()> {
-        let _scope = trace::scope(Phase::Clear, Part::Whole);
+        let _scope = observe::scope(Phase::Clear, Part::Whole);
         self.activations.loss.fill_zero()?;
         match &mut self.whole {
             Some(whole) => whole.gradients.fill_zero(),
@@ -341,7 +341,7 @@ impl Trainer {
 
     /// The gradient's norm and the update, which leaves everything as it is where the loss or the norm is not a number.
     fn launch_update(&mut self) -> Result<()> {
-        let _scope = trace::scope(Phase::Update, Part::Whole);
+        let _scope = observe::scope(Phase::Update, Part::Whole);
         // Where some are frozen, the whole is no longer one thing: its parts are updated one by one.
         let whole = self.whole.as_mut().filter(|_| self.frozen.is_empty());
         let learning = |i: usize| !self.frozen.get(i).copied().unwrap_or(false);
@@ -370,7 +370,7 @@ impl Trainer {
 
     /// Waits for the step and says what it came to.
     fn finish_step(&mut self, batches: &[Batch]) -> Result<Report> {
-        let _scope = trace::scope(Phase::Report, Part::Whole);
+        let _scope = observe::scope(Phase::Report, Part::Whole);
         let loss = self.activations.loss.read_f64()?[0] as f32;
         let gradient_norm = self.norm.read_f64()?[0] as f32;
         if !loss.is_finite() || !gradient_norm.is_finite() {

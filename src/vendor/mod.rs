@@ -6,13 +6,14 @@
 mod self_test;
 pub mod snippet;
 
+use crate::contract;
+use crate::contract::catalog::{Catalog, File};
 use crate::device::ptx::{self, Compiled};
 use crate::device::shader::Shader;
 use crate::error::{Error, Result};
+use crate::files::write_file_atomic;
 use crate::golden::{self, sha256};
-use crate::manifest::catalog::{Catalog, File};
 use crate::ops::{self, OPS};
-use crate::train::files::write_whole;
 use serde::Serialize;
 use std::fs;
 use std::ops::ControlFlow;
@@ -68,7 +69,7 @@ pub fn part(op: &str, language: Language) -> Result<Catalog> {
     }
     let of_op = |file: &File| OPS.iter().any(|o| (op == "all" || op == o.name) && (file.op == o.name || file.op == format!("{}_backward", o.name)));
     let wanted = if language == Language::Wgsl { "wgsl" } else { "cuda" };
-    let whole = Catalog::get();
+    let whole = contract::shipped();
     Ok(Catalog { files: whole.files.iter().filter(|f| f.language == wanted && of_op(f)).cloned().collect(), schema: String::new(), ..whole.clone() })
 }
 
@@ -141,7 +142,7 @@ fn write(part: &Catalog, op: &str, language: Language, new: &Path, folder: &Path
         let target = new.join(path);
         let parent = target.parent().expect("a file of the folder");
         fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
-        write_whole(&target, text)?;
+        write_file_atomic(&target, text)?;
     }
     let of = if language == Language::Wgsl { crate::device::Language::Wgsl } else { crate::device::Language::Ptx };
     let plan = golden::plan(of, (op != "all").then_some(op))?;
@@ -154,7 +155,7 @@ fn write(part: &Catalog, op: &str, language: Language, new: &Path, folder: &Path
     paths.extend(index.cases.iter().map(|case| format!("golden/{}", case.file)));
     let files = paths.into_iter().map(|file| Ok(Sum { sha256: hash(&new.join(&file))?, file })).collect::<Result<Vec<_>>>()?;
     let sums: String = files.iter().map(|sum| format!("{}  {}\n", sum.sha256, sum.file)).collect();
-    write_whole(&new.join(SUMS), sums)?;
+    write_file_atomic(&new.join(SUMS), sums)?;
     Ok(Copied { files, golden: index.cases.len() })
 }
 
@@ -230,7 +231,7 @@ pub fn verify(folder: &Path) -> Result<Vec<Verified>> {
         let ours = source(&sum.file).map(sha256);
         let version = |catalog: &Catalog| catalog.file(&sum.file).map(|f| f.version.clone());
         let here = ours.filter(|ours| *ours != sum.sha256).map(|_| {
-            let [theirs, ours] = [copied.as_ref().and_then(version), version(Catalog::get())].map(|v| v.unwrap_or_else(|| "?".into()));
+            let [theirs, ours] = [copied.as_ref().and_then(version), version(contract::shipped())].map(|v| v.unwrap_or_else(|| "?".into()));
             format!("this trimodal has another text: version {ours}, the copy says {theirs}")
         });
         Ok(Verified { file: sum.file, state, here })
@@ -265,7 +266,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_manifest_is_carried() {
-        for file in &Catalog::get().files {
+        for file in &contract::shipped().files {
             let compiled = file.compiled.iter().map(|c| (&c.file, &c.sha256));
             let includes = file.includes.iter().map(|i| (&i.file, &i.sha256));
             for (path, hash) in [(&file.file, &file.sha256)].into_iter().chain(compiled).chain(includes) {

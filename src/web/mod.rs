@@ -16,11 +16,11 @@
 pub mod server;
 
 use crate::data::meadow::{self, HEADLINE, SPLITS};
-use crate::data::safe::regular;
 use crate::data::tokenizer::Tokenizer;
 use crate::device::Language;
 use crate::device::shader::SHADERS;
 use crate::error::{Error, Result};
+use crate::files::read::regular;
 use crate::golden;
 use crate::model::Config;
 use crate::train::ModelFolder;
@@ -104,7 +104,7 @@ impl Site {
     pub fn new(run: Option<&Path>) -> Result<Site> {
         let mut files: BTreeMap<String, Content> = PAGE.map(|(name, text)| (name.to_string(), Content::Text(text))).into();
         files.extend(SHADERS.iter().map(|shader| (format!("shaders/{}.wgsl", shader.stem), Content::Text(shader.source))));
-        files.insert("kernels.json".into(), Content::Text(crate::manifest::catalog::TEXT));
+        files.insert("kernels.json".into(), Content::Text(crate::contract::TEXT));
         let mut about = serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "model": null, "example": false });
         if let Some(run) = run {
             let folder = ModelFolder::locate(run)?;

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use trimodal::data::folder::Sizes;
 use trimodal::data::{Dataset, Fit, Limits, Picture, Tokenizer, meadow, picture, sound};
+use trimodal::files::safetensors::save_safetensors;
 use trimodal::model::{Config, Parameters};
 use trimodal::train::checkpoint::{Best, State, read_state};
-use trimodal::train::files::save_safetensors;
 use trimodal::train::folder::read_parameters;
 use trimodal::train::settings::Settings;
 use trimodal::{DType, Device, Result};

@@ -2,9 +2,9 @@
 
 use crate::{entry, files, read, sha256};
 use std::collections::BTreeMap;
+use trimodal::contract::Header;
+use trimodal::contract::catalog::{self, Compiled, File, Included, Requires};
 use trimodal::emulator::parse::{self, Space};
-use trimodal::manifest::Header;
-use trimodal::manifest::catalog::{self, Compiled, File, Included, Requires};
 
 pub fn record(path: &str) -> File {
     let source = read(path);

@@ -3,7 +3,7 @@
 use crate::{generated, read, root};
 use std::collections::BTreeMap;
 use trimodal::bench::{Card, Row};
-use trimodal::manifest::catalog::{Entry, File};
+use trimodal::contract::catalog::{Entry, File};
 
 /// The case of a score card that launches one entry and nothing else; whole calls of several launches stand below the table.
 const CASES: [(&str, &str, &str); 16] = [
@@ -94,7 +94,7 @@ fn block(expression: &str) -> String {
     if expression.parse::<u32>().is_ok() { expression.into() } else { format!("`{expression}`") }
 }
 
-fn constant(constant: &trimodal::manifest::catalog::Constant) -> String {
+fn constant(constant: &trimodal::contract::catalog::Constant) -> String {
     let values = match constant.range {
         Some([first, last]) => format!("{first} to {last}"),
         None => constant.values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

@@ -3,8 +3,8 @@
 use crate::{entry, inlined, read};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, TypeInner};
-use trimodal::manifest::catalog::{File, Requires};
-use trimodal::manifest::{Expression, Header, Operator, evaluate};
+use trimodal::contract::catalog::{File, Requires};
+use trimodal::contract::{Expression, Header, Operator, evaluate};
 
 pub fn record(path: &str) -> File {
     let source = read(path);

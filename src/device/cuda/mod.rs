@@ -4,16 +4,15 @@
 //! stream-ordered pool. Modules are loaded when one of their kernels is first launched, the best one that the GPU runs. A fault
 //! that leaves the driver's context broken is remembered: everything after it says so.
 
-pub(crate) mod cublas;
 mod fault;
 mod graph;
 mod staging;
 mod timer;
 
 use super::ptx::{self, Compiled};
-use super::{Buffer, Hopper, Launch, TensorMap};
+use super::{Buffer, Hopper, Launch, TensorMap, View};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use fault::{Kind, kind, say};
@@ -38,7 +37,7 @@ pub struct Context {
     multiprocessors: usize,
     device: sys::CUdevice,
     context: sys::CUcontext,
-    stream: sys::CUstream,
+    pub(crate) stream: sys::CUstream,
     /// Uploads of the next batch, beside the kernels of this one.
     ahead: sys::CUstream,
     functions: Mutex<HashMap<(bool, &'static str, String), Function>>,
@@ -222,7 +221,7 @@ impl Context {
     }
 
     /// Makes the context current in this thread; refuses where it is broken.
-    fn enter(&self) -> Result<()> {
+    pub(crate) fn enter(&self) -> Result<()> {
         if let Some(what) = &*lock(&self.lost) {
             return Err(Error::DeviceLost { device: self.name.clone(), what: what.clone() });
         }
@@ -309,7 +308,7 @@ impl Context {
         let mut addresses = [0u64; MAX_ARGUMENTS];
         for (address, tensor) in addresses.iter_mut().zip(launch.buffers) {
             if let Some(tensor) = tensor {
-                *address = self.address(&launch, tensor)?;
+                *address = self.address(&launch, *tensor)?;
             }
         }
         let mut arguments = [std::ptr::null_mut::<c_void>(); MAX_ARGUMENTS];
@@ -331,25 +330,25 @@ impl Context {
     }
 
     /// Where a tensor of this GPU lies; the stream waits for an upload of it that is under way.
-    fn address(&self, launch: &Launch, tensor: &Tensor) -> Result<sys::CUdeviceptr> {
+    fn address(&self, launch: &Launch, tensor: View) -> Result<sys::CUdeviceptr> {
         match &tensor.buffer {
             Buffer::Cuda(buffer) if std::ptr::eq(&*buffer.context, self) => {
                 buffer.settle()?;
                 Ok(buffer.address)
             }
-            _ => Err(Error::mismatch(launch.kernel.0, "a buffer", format!("a tensor on cuda ({})", self.name), format!("one on {}", tensor.device()))),
+            _ => Err(Error::mismatch(launch.kernel.0, "a buffer", format!("a tensor on cuda ({})", self.name), format!("one on {}", tensor.device))),
         }
     }
 
     /// The 128 bytes that a kernel takes for a tensor map.
     fn encode(&self, launch: &Launch, map: &TensorMap) -> Result<sys::CUtensorMap> {
         let address = self.address(launch, map.tensor)?;
-        let dtype = match map.tensor.dtype() {
+        let dtype = match map.tensor.dtype {
             DType::F32 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
             DType::Bf16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
             other => unreachable!("no kernel takes {other} through the TMA"),
         };
-        let element = map.tensor.dtype().size();
+        let element = map.tensor.dtype.size();
         let sizes: Vec<u64> = map.dims.iter().map(|d| d.size as u64).collect();
         let strides: Vec<u64> = map.dims[1..].iter().map(|d| (d.stride * element) as u64).collect();
         let boxes: Vec<u32> = map.dims.iter().map(|d| d.box_size as u32).collect();
@@ -374,7 +373,7 @@ impl Context {
             .result()
             .map(|()| encoded.assume_init())
         }
-        .map_err(|e| self.failed(e, &format!("describing a tensor {} to the TMA", map.tensor.shape())))
+        .map_err(|e| self.failed(e, &format!("describing a tensor {} to the TMA", map.tensor.shape)))
     }
 
     fn function(&self, launch: &Launch, hopper: Option<Hopper>) -> Result<Function> {
@@ -449,7 +448,7 @@ impl Drop for Context {
 
 /// Memory on the GPU.
 pub(crate) struct CudaBuffer {
-    address: sys::CUdeviceptr,
+    pub(crate) address: sys::CUdeviceptr,
     bytes: usize,
     context: Arc<Context>,
     /// Set while an upload ahead may still be under way: what the stream must wait for before it touches the buffer.
@@ -462,7 +461,7 @@ pub(crate) struct CudaBuffer {
 
 /// Memory to give back.
 struct Allocation {
-    address: sys::CUdeviceptr,
+    pub(crate) address: sys::CUdeviceptr,
     context: Arc<Context>,
 }
 
@@ -501,7 +500,7 @@ impl CudaBuffer {
     }
 
     /// Lets the stream wait for an upload ahead, if there was one.
-    fn settle(&self) -> Result<()> {
+    pub(crate) fn settle(&self) -> Result<()> {
         match lock(&self.uploading).take() {
             None => Ok(()),
             Some(event) => event.hold(self.context.stream).map_err(|e| self.context.failed(e, "waiting for an upload")),

@@ -4,10 +4,10 @@
 //! signature, its buffers against the shapes of the kernel's header, its grid against the limit.
 
 use super::{Hopper, Launch, TensorMap};
-use crate::emulator::parse;
+use crate::contract::Header;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::manifest::Header;
-use crate::tensor::DType;
+use ptx_emulator::parse;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -155,20 +155,20 @@ impl Module {
                 let Some(tensor) = tensor else { continue };
                 let needed = buffer.extent(&values).unwrap_or_else(|e| panic!("kernels/{stem}.cu:{}: `{e}` is nothing that the Dims know", buffer.line));
                 // Words of any kind may lie in a u32 buffer.
-                let size = if buffer.dtypes.iter().any(|d| d == "u32") { 4 } else { tensor.dtype().size() };
-                let has = tensor.len() as u64 * tensor.dtype().size() as u64;
+                let size = if buffer.dtypes.iter().any(|d| d == "u32") { 4 } else { tensor.dtype.size() };
+                let has = tensor.bytes() as u64;
                 if needed.saturating_mul(size as u64) > has {
                     let shape: Vec<String> = buffer.shape.iter().map(ToString::to_string).collect();
                     let expected = format!("`{}` [{}]: {needed} elements", buffer.name, shape.join(", "));
-                    return Err(Error::mismatch(stem, "a buffer", expected, tensor.shape()));
+                    return Err(Error::mismatch(stem, "a buffer", expected, tensor.shape));
                 }
-                let known = ["u32".to_string(), tensor.dtype().to_string()];
+                let known = ["u32".to_string(), tensor.dtype.to_string()];
                 assert!(
                     buffer.dtypes.iter().any(|d| known.contains(d)),
                     "{file}: {name}: `{}` is {:?}, the launcher gives {}",
                     buffer.name,
                     buffer.dtypes,
-                    tensor.dtype()
+                    tensor.dtype
                 );
             }
         }

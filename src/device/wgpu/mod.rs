@@ -14,8 +14,8 @@ pub use adapter::{Adapter, Kind, adapters};
 pub use replaced::Replaced;
 
 use super::Launch;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::tensor::DType;
 use recorder::Recorder;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

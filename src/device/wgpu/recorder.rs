@@ -3,9 +3,8 @@
 use super::stopwatch::Stopwatch;
 use super::{Access, Context, Entry, Shader};
 use crate::device::shader::with_constants;
-use crate::device::{Buffer, Launch};
+use crate::device::{Buffer, Launch, View};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -202,13 +201,13 @@ impl Recorder {
         slot * SLOT_BYTES as u32
     }
 
-    fn bind_group(&self, gpu: &Context, pipeline: &Pipeline, buffers: &[Option<&Tensor>]) -> ::wgpu::BindGroup {
+    fn bind_group(&self, gpu: &Context, pipeline: &Pipeline, buffers: &[Option<View>]) -> ::wgpu::BindGroup {
         let mut entries: Vec<_> = buffers
             .iter()
             .enumerate()
             .map(|(i, tensor)| ::wgpu::BindGroupEntry {
                 binding: i as u32,
-                resource: match tensor.map(|t| &t.buffer) {
+                resource: match tensor.map(|t| t.buffer) {
                     Some(Buffer::Wgpu(buffer)) => buffer.raw.as_entire_binding(),
                     _ => self.absent[i].as_entire_binding(),
                 },
@@ -227,7 +226,7 @@ impl Recorder {
 }
 
 /// Checks the buffers against the entry's bindings and returns their cache key.
-fn bind_key(gpu: &Context, pipeline: &Pipeline, op: &'static str, buffers: &[Option<&Tensor>]) -> Result<BindKey> {
+fn bind_key(gpu: &Context, pipeline: &Pipeline, op: &'static str, buffers: &[Option<View>]) -> Result<BindKey> {
     let bindings = pipeline.entry.bindings;
     let expected = bindings.len() - 1;
     assert!(
@@ -238,11 +237,11 @@ fn bind_key(gpu: &Context, pipeline: &Pipeline, op: &'static str, buffers: &[Opt
     );
     let mut ids = [u64::MAX; MAX_STORAGE];
     for ((id, tensor), binding) in ids.iter_mut().zip(buffers).zip(bindings) {
-        match tensor.map(|t| &t.buffer) {
+        match tensor.map(|t| t.buffer) {
             None => {}
             Some(Buffer::Wgpu(buffer)) if std::ptr::eq(buffer.gpu(), gpu) => *id = buffer.id,
             Some(_) => {
-                let found = tensor.map(|t| t.device().to_string()).unwrap_or_default();
+                let found = tensor.map(|t| t.device.to_string()).unwrap_or_default();
                 return Err(Error::mismatch(op, binding.name, format!("a tensor on wgpu ({})", gpu.name()), format!("one on {found}")));
             }
         }

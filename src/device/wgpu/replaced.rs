@@ -1,8 +1,8 @@
 //! A shader of the user's in the place of one of the crate's: for those who learn by changing one.
 
 use super::{SHADERS, Shader};
-use crate::data::safe::text;
 use crate::error::{Error, Result};
+use crate::files::read::text;
 use ::wgpu::naga;
 use std::collections::BTreeSet;
 use std::path::Path;

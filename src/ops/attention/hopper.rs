@@ -1,7 +1,7 @@
 //! The launchers of `kernels/hopper/attention.cu` and `attention_backward.cu`.
 
-use super::{Checked, Dims, OP, Rung};
-use crate::device::{Device, Gpu, Hopper, Launch, MapDim, TensorMap, variant};
+use super::{Checked, Dims, OP, Rung, views};
+use crate::device::{Device, Gpu, Hopper, Launch, MapDim, TensorMap, variant, View};
 use crate::error::{Error, Result};
 use crate::ops::case::Draw;
 use crate::ops::{dims_bytes, hopper};
@@ -35,10 +35,10 @@ pub(super) fn expect(dims: &Dims, dtype: DType, device: &Device) -> Result<()> {
 }
 
 /// `[rows, heads, d]` as it lies, in boxes of 64 rows and 64 elements of one head.
-struct Heads<'a>(&'a Tensor, [MapDim; 3]);
+struct Heads<'a>(View<'a>, [MapDim; 3]);
 
 impl<'a> Heads<'a> {
-    fn new(tensor: &'a Tensor, heads: u32, head_dim: u32) -> Self {
+    fn new(tensor: View<'a>, heads: u32, head_dim: u32) -> Self {
         let (heads, head_dim) = (heads as usize, head_dim as usize);
         let row = heads * head_dim;
         let dim = |size, stride, box_size| MapDim { size, stride, box_size };
@@ -55,7 +55,7 @@ fn sized(dims: &Dims, [d64, d128]: [usize; 2]) -> (&'static str, usize) {
     if dims.head_dim <= 64 { ("_d64_bf16", d64) } else { ("_d128_bf16", d128) }
 }
 
-pub(super) fn forward(gpu: &Gpu, rung: Rung, dims: &Dims, buffers: &[Option<&Tensor>]) -> Result<()> {
+pub(super) fn forward(gpu: &Gpu, rung: Rung, dims: &Dims, buffers: &[Option<View>]) -> Result<()> {
     let &[Some(q), Some(k), Some(v), visible, Some(o), lse] = buffers else { unreachable!("forward has six operands") };
     let (entry, rows, shared) = match rung {
         Rung::Overlapped => ("forward_overlapped", [192, 128], [90_240, 163_968]),
@@ -70,27 +70,27 @@ pub(super) fn forward(gpu: &Gpu, rung: Rung, dims: &Dims, buffers: &[Option<&Ten
     gpu.launch_hopper(launch, Hopper { maps: &heads.each_ref().map(Heads::map), shared })
 }
 
-pub(super) fn backward(gpu: &Gpu, dims: &Dims, inputs: [&Tensor; 8], [delta, dq, dk, dv]: [&Tensor; 4]) -> Result<()> {
+pub(super) fn backward<'a>(gpu: &Gpu, dims: &Dims, inputs: [&'a Tensor; 8], [delta, dq, dk, dv]: [&'a Tensor; 4]) -> Result<()> {
     let [q, k, v, o, lse, d_o, visible, visible_by] = inputs;
     let (rows, keys) = (dims.queries as usize, dims.keys as usize);
     let dims_bytes = dims_bytes(dims);
-    let of = |tensor, heads| Heads::new(tensor, heads, dims.head_dim);
+    let of = |tensor: &'a Tensor, heads| Heads::new(tensor.view(), heads, dims.head_dim);
     let [q, k, v, d_o_heads] = [of(q, dims.heads), of(k, dims.kv_heads), of(v, dims.kv_heads), of(d_o, dims.heads)];
     let [dq, dk, dv] = [of(dq, dims.heads), of(dk, dims.kv_heads), of(dv, dims.kv_heads)];
-    let launch = |entry, shared, maps: &[TensorMap], buffers: &[Option<&Tensor>], groups| {
+    let launch = |entry, shared, maps: &[TensorMap], buffers: &[Option<View>], groups| {
         let (variant, shared) = sized(dims, shared);
         let launch = Launch { kernel: ("attention_backward", entry), constants: &[], variant, buffers, dims: dims_bytes, groups };
         gpu.launch_hopper(launch, Hopper { maps, shared })
     };
 
-    let buffers = &[Some(o), Some(d_o), Some(delta)];
+    let buffers = &views([Some(o), Some(d_o), Some(delta)]);
     let groups = (rows * dims.heads as usize).div_ceil(16);
     gpu.launch(Launch { kernel: ("attention_backward", "delta"), constants: &[], variant: variant(DType::Bf16), buffers, dims: dims_bytes, groups })?;
     let maps = [q.map(), k.map(), v.map(), d_o_heads.map(), dk.map(), dv.map()];
-    let buffers = &[Some(lse), Some(delta), Some(visible), Some(visible_by)];
+    let buffers = &views([Some(lse), Some(delta), Some(visible), Some(visible_by)]);
     launch("dkv", [67_648, 133_184], &maps, buffers, keys.div_ceil(128) * dims.kv_heads as usize)?;
     let maps = [q.map(), k.map(), v.map(), d_o_heads.map(), dq.map()];
-    launch("dq_rows", [98_368, 196_672], &maps, &[Some(lse), Some(delta), Some(visible)], rows.div_ceil(128) * dims.heads as usize)
+    launch("dq_rows", [98_368, 196_672], &maps, &views([Some(lse), Some(delta), Some(visible)]), rows.div_ceil(128) * dims.heads as usize)
 }
 
 /// Forward and backward beside the CPU's, over several tiles that are cut, with grouped heads.
@@ -116,7 +116,7 @@ fn test(device: &Device) -> Result<()> {
                 super::backward(q, k, v, &o, &lse, d_o, &visible, &visible_by, scale, &mut delta, &mut dq, &mut dk, &mut dv)?;
             } else {
                 let dims = Checked::new(q, k, v, &visible, scale)?.dims;
-                forward(gpu, Rung::Overlapped, &dims, &[Some(q), Some(k), Some(v), Some(&visible), Some(&o), Some(&lse)])?;
+                forward(gpu, Rung::Overlapped, &dims, &views([Some(q), Some(k), Some(v), Some(&visible), Some(&o), Some(&lse)]))?;
                 backward(gpu, &dims, [q, k, v, &o, &lse, d_o, &visible, &visible_by], [&delta, &dq, &dk, &dv])?;
             }
             Ok(vec![o, dq, dk, dv])

@@ -25,12 +25,12 @@ mod weights;
 pub use cases::{cases, gradients, sized};
 pub use weights::weights;
 
-use super::{activation, expect, expect_len, on_real, size, statistic};
+use super::{activation, expect, expect_len, on_real, size, statistic, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Language, Launch, variant};
+use crate::device::{Device, Gpu, Language, Launch, variant, View};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 
 const OP: &str = "attention";
 /// Floating-point operations per pair of rows that see each other and column of the query heads, forward and backward: two products of 2,
@@ -103,7 +103,7 @@ impl Checked {
 
     /// Pairs of rows that see each other, times the columns of the query heads. Only while somebody traces.
     fn cells(&self, visible: &Tensor) -> u64 {
-        trace::pairs(visible, self.dims.keys as usize) * self.dims.heads as u64 * self.dims.head_dim as u64
+        super::call::pairs(visible, self.dims.keys as usize) * self.dims.heads as u64 * self.dims.head_dim as u64
     }
 
     fn call<'a, T: Real>(&self, q: &'a Tensor, k: &'a Tensor, v: &'a Tensor, visible: &'a Tensor) -> cpu::Call<'a, T> {
@@ -182,17 +182,18 @@ fn forward_rung(
     let (dims, dtype, device) = (checked.dims, checked.dtype, &checked.device);
     expect_len(OP, "o", o, q.shape(), dtype, device)?;
     expect_len(OP, "lse", lse, [dims.queries as usize, dims.heads as usize], statistic(dtype), device)?;
-    let call = trace::call(OP, "forward", || {
+    let call = observe::call(OP, "forward", || {
         Work::product(FLOPS[0] * checked.cells(visible)).reads("q", q).reads("k", k).reads("v", v).reads("visible", visible)
     });
     match device {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(&checked, q, k, v, visible, o, lse)),
         Device::Gpu(gpu) => {
-            let buffers = [Some(q), Some(k), Some(v), Some(visible), Some(&*o), Some(&*lse)];
+            let buffers = views([Some(q), Some(k), Some(v), Some(visible), Some(&*o), Some(&*lse)]);
             launch_forward(gpu, rung.unwrap_or_else(|| Rung::of(&checked)), &checked, &buffers)?;
         }
     }
-    call.end(|out| out.writes("o", o).writes("lse", lse))
+    call.wrote(|out| out.writes("o", o).writes("lse", lse));
+    Ok(())
 }
 
 /// The gradients of [`forward`]: `dq [Nq, H, d]`, `dk` and `dv [Nk, Hkv, d]`, all overwritten.
@@ -250,7 +251,7 @@ fn backward_rung(
     expect_len(OP, "dq", dq, q.shape(), dtype, device)?;
     expect_len(OP, "dk", dk, k.shape(), dtype, device)?;
     expect_len(OP, "dv", dv, k.shape(), dtype, device)?;
-    let call = trace::call(OP, "backward", || {
+    let call = observe::call(OP, "backward", || {
         let cells = checked.cells(visible);
         let work = Work::product(FLOPS[1] * cells).of_launch("delta", 0u64).of_launch("dq_rows", DQ_FLOPS * cells);
         let work = work.reads("q", q).reads("k", k).reads("v", v).reads("o", o).reads("lse", lse).reads("d_o", d_o);
@@ -260,7 +261,8 @@ fn backward_rung(
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(&checked, q, k, v, o, lse, d_o, visible, dq, dk, dv)),
         Device::Gpu(gpu) => launch_backward(gpu, rung.unwrap_or_else(|| Rung::of(&checked)), &checked, [q, k, v, o, lse, d_o, visible, visible_by], [delta, dq, dk, dv])?,
     }
-    call.end(|out| out.writes("dq", dq).writes("dk", dk).writes("dv", dv))
+    call.wrote(|out| out.writes("dq", dq).writes("dk", dk).writes("dv", dv));
+    Ok(())
 }
 
 // ── CPU: see cpu.rs ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -319,7 +321,7 @@ fn granted(gpu: &Gpu, bytes: usize) -> usize {
     bytes.min(gpu.shared_bytes())
 }
 
-fn launch_forward(gpu: &Gpu, rung: Rung, checked: &Checked, buffers: &[Option<&Tensor>]) -> Result<()> {
+fn launch_forward(gpu: &Gpu, rung: Rung, checked: &Checked, buffers: &[Option<View>]) -> Result<()> {
     let dims = checked.dims;
     let (rows, heads, head_dim) = (dims.queries as usize, dims.heads as usize, dims.head_dim as usize);
     let bytes = super::dims_bytes(&dims);
@@ -354,7 +356,7 @@ fn launch_backward(gpu: &Gpu, rung: Rung, checked: &Checked, inputs: [&Tensor; 8
         Rung::Naive => WORKGROUP_BYTES, // backward has one rung
     };
     let launch = |entry, constants: &[_], variant, buffers: &[&Tensor], groups| {
-        let buffers: Vec<_> = buffers.iter().map(|&b| Some(b)).collect();
+        let buffers: Vec<_> = buffers.iter().map(|b| Some(b.view())).collect();
         gpu.launch(Launch { kernel: ("attention_backward", entry), constants, variant, buffers: &buffers, dims: super::dims_bytes(&dims), groups })
     };
     match gpu.language() {

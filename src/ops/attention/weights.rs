@@ -4,7 +4,7 @@
 //! thread per weight: whoever looks, looks at a few rows.
 
 use super::cases::{EXP_ULP, Shape, inputs, naive_forward};
-use super::{Checked, Dims, OP};
+use super::{Checked, Dims, OP, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::Result;
@@ -34,7 +34,7 @@ pub fn weights(q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Ten
     match &device {
         Device::Cpu => on_real!(dtype, weights_cpu::<T>(&dims, q, k, lse, visible, row, p)),
         Device::Gpu(gpu) => {
-            let buffers = [Some(q), Some(k), Some(lse), Some(visible), Some(row), Some(&*p)];
+            let buffers = views([Some(q), Some(k), Some(lse), Some(visible), Some(row), Some(&*p)]);
             let head_dim = [("HEAD_DIM", dims.head_dim)];
             let (constants, variant, block): (&[_], _, _) = match gpu.language() {
                 Language::Wgsl => (&head_dim, "", 64),

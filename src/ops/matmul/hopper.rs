@@ -1,6 +1,6 @@
 //! The launchers of `kernels/hopper/matmul.cu`.
 
-use super::{Dims, Epilogue, Layout, OP, forward_with, layout_variant};
+use super::{Dims, Epilogue, Layout, OP, forward_with, layout_variant, views};
 use crate::device::{Device, Gpu, Hopper, Launch, MapDim, TensorMap};
 use crate::error::Result;
 use crate::ops::case::Draw;
@@ -61,7 +61,7 @@ pub(super) fn launch(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Ten
     let [dims_a, dims_b] = [a, b].map(|t| matrix(t.rows(), t.row_len(), 64));
     let dims_c = matrix(m, n, 128 / c.dtype().size());
     let map = |tensor, dims| TensorMap { tensor, dims };
-    let maps = [map(a, &dims_a), map(b, &dims_b), map(c, &dims_c)];
+    let maps = [map(a.view(), &dims_a), map(b.view(), &dims_b), map(c.view(), &dims_c)];
     let before = (epilogue.accumulate && c.dtype() == DType::Bf16).then_some(c);
     let (entry, maps, last, shared) = match rung {
         Rung::Wgmma => ("wgmma", &maps[..2], Some(c), 131_136),
@@ -78,7 +78,7 @@ pub(super) fn launch(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Ten
         Rung::SpecialisedSmall => tiles(128, 128).min(processors),
         Rung::Persistent => 2 * tiles(256, 256).min((processors / 2).max(1)),
     };
-    let buffers = &[epilogue.bias, epilogue.residual, last];
+    let buffers = &views([epilogue.bias, epilogue.residual, last]);
     let launch = Launch { kernel: (OP, entry), constants: &[], variant, buffers, dims: dims_bytes(dims), groups };
     gpu.launch_hopper(launch, Hopper { maps, shared })
 }

@@ -16,12 +16,12 @@ pub use cases::{cases, gradients, sized};
 pub use hopper::Rung as HopperRung;
 
 use super::dims_bytes;
-use super::{expect_kind, expect_len, real, size, statistic};
+use super::{expect_kind, expect_len, real, size, statistic, views};
 use crate::device::Device;
 use crate::device::{Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
-use crate::trace::{self, Work};
+use crate::observe::{self, Work};
 
 const OP: &str = "matmul";
 
@@ -203,7 +203,7 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
     if m == 0 || n == 0 {
         return Ok(());
     }
-    let call = trace::call(OP, "forward", || {
+    let call = observe::call(OP, "forward", || {
         let work = Work::product(2 * m as u64 * n as u64 * dims.k as u64).of_launch("split_finish", 0u64);
         work.reads("a", a).reads("b", b).reads_if("bias", epilogue.bias).reads_if("residual", epilogue.residual)
     });
@@ -217,7 +217,8 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
         }
         Device::Gpu(gpu) => launch(gpu, rung, layout, dims, a, b, epilogue, c, workspace)?,
     }
-    call.end(|out| if epilogue.accumulate { out.updates("c", c) } else { out.writes("c", c) })
+    call.wrote(|out| if epilogue.accumulate { out.updates("c", c) } else { out.writes("c", c) });
+    Ok(())
 }
 
 // ── GPUs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -270,7 +271,7 @@ fn launch(
                 kernel: (OP, "split_finish"),
                 constants: &[],
                 variant: variant(c.dtype()),
-                buffers: &[Some(workspace), epilogue.bias, epilogue.residual, Some(c)],
+                buffers: &views([Some(workspace), epilogue.bias, epilogue.residual, Some(c)]),
                 dims: dims_bytes(&dims),
                 groups: (m * n).div_ceil(64),
             })
@@ -322,7 +323,7 @@ fn product(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &T
         kernel: (OP, entry),
         constants: &constants,
         variant,
-        buffers: &[Some(a), Some(b), epilogue.bias, epilogue.residual, Some(c)],
+        buffers: &views([Some(a), Some(b), epilogue.bias, epilogue.residual, Some(c)]),
         dims: dims_bytes(dims),
         groups,
     })

@@ -33,8 +33,8 @@ pub(super) use table::percent;
 pub use table::{Cell, Confusion};
 
 use crate::error::Result;
+use crate::files::write_file_atomic;
 use crate::markup::escape;
-use crate::train::files::write_whole;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::fmt::Write as _;
@@ -191,7 +191,7 @@ impl Page {
     /// [`Error::Io`] where the system refuses.
     pub fn write(&self, path: &Path) -> Result<usize> {
         let html = self.html();
-        write_whole(path, &html)?;
+        write_file_atomic(path, &html)?;
         Ok(html.len())
     }
 }

@@ -2,8 +2,8 @@
 
 use super::super::page::{Cell, Page};
 use super::super::roofline::{Mark, marks_svg};
-use crate::bench::Ceilings;
 use crate::error::Result;
+use crate::roofline::Ceilings;
 use crate::trace::{Kind, Trace};
 
 /// Rows of the table; what is below them is one more.

@@ -2,8 +2,8 @@
 
 use super::Host;
 use super::dialect::Dialect;
-use crate::manifest::catalog::{Buffer, Constant, Entry, File};
-use crate::manifest::{Check, Expression};
+use crate::contract::catalog::{Buffer, Constant, Entry, File};
+use crate::contract::{Check, Expression};
 
 /// `Dims` as the host has it.
 pub(super) fn dims(file: &File, host: Host) -> String {

@@ -1,7 +1,7 @@
 //! The manifest's expressions, comparisons and conditions in four languages.
 
-use crate::manifest::catalog::{Buffer, File};
-use crate::manifest::{Atom, Check, Condition, Expression, Operator, Relation};
+use crate::contract::catalog::{Buffer, File};
+use crate::contract::{Atom, Check, Condition, Expression, Operator, Relation};
 
 /// A language, as far as expressions go.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 mod contract;
 mod dialect;
 
-use crate::manifest::Expression;
-use crate::manifest::catalog::{Buffer, Entry, File};
+use crate::contract::Expression;
+use crate::contract::catalog::{Buffer, Entry, File};
 use contract::constants;
 use dialect::Dialect;
 

@@ -1,0 +1,22 @@
+//! The kernels' contract, for people and machines: the headers of the files, and `kernels.json`, which is written from them.
+//!
+//! [`Header`] reads what a file's comment promises; tests hold it to the code. [`Catalog`] is `kernels.json`: the same for machines,
+//! with sizes as expressions ([`evaluate`]) that JavaScript and Python work out alike.
+//!
+//! It knows no kernel: `trimodal` embeds the files and their `kernels.json`.
+
+#![warn(missing_docs)]
+
+mod buffer;
+pub mod catalog;
+mod check;
+mod condition;
+mod expression;
+mod header;
+
+pub use buffer::{Access, Alternative, Buffer, When};
+pub use catalog::{Catalog, evaluate};
+pub use check::{Check, Relation, elements_below, rows_of_16_bytes};
+pub use condition::{Atom, Condition};
+pub use expression::{Expression, Operator};
+pub use header::{Constant, Definition, Entry, Field, Header, Values, selects};

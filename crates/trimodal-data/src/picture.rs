@@ -1,0 +1,294 @@
+//! PNG and JPEG files to square RGB pixels.
+
+use std::cell::Cell;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, RgbImage, imageops};
+
+use super::Limits;
+use super::contained::contained;
+use super::folder::Fit;
+use super::watched::Watched;
+use crate::{Error, Result};
+use trimodal_base::read::regular;
+
+/// A decoded picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `height · width · 3` bytes: rows from the top, red, green, blue.
+    pub rgb: Vec<u8>,
+}
+
+/// Reads a PNG or JPEG file, crops its centre to a square and scales that to `size · size` pixels.
+///
+/// A JPEG's orientation tag is obeyed; transparent pixels are laid over white; grey, palette and 16-bit files become
+/// 8-bit RGB.
+///
+/// # Errors
+/// A missing file, neither PNG nor JPEG, cut off, damaged, or beyond `limits` (which are checked in the header, before
+/// anything is decoded).
+pub fn load(path: &Path, size: usize, limits: &Limits) -> Result<Picture> {
+    load_fitted(path, size, Fit::Crop, limits)
+}
+
+/// [`load`] with a say in what becomes of a picture that is no square.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_fitted(path: &Path, size: usize, fit: Fit, limits: &Limits) -> Result<Picture> {
+    let bad = |what: String| Error::file(path, what);
+    let (file, length) = regular(path, u64::MAX).map_err(bad)?;
+    read(file, length, size, fit, limits).map(|(picture, _)| picture).map_err(bad)
+}
+
+/// [`load_fitted`] out of an open file of `length` bytes; gives the picture's own width and height too. The error is the sentence
+/// without the file's name.
+pub(super) fn read(file: impl Read, length: u64, size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
+    if length > limits.picture_bytes {
+        return Err(Limits::beyond("picture_bytes", "a file of", length, "bytes", limits.picture_bytes));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    // The file may have grown since its length was asked for.
+    file.take(length).read_to_end(&mut bytes).map_err(|error| format!("cannot read it: {error}"))?;
+    contained(|| decode(&bytes, size, fit, limits))
+}
+
+/// [`read`] for bytes that are already in memory.
+fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
+    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        // Before the decoder sees the file: a side of 2³¹ makes some of its own arithmetic meaningless.
+        if let Some(ihdr) = bytes.get(16..24) {
+            let side = |at: usize| u32::from_be_bytes([ihdr[at], ihdr[at + 1], ihdr[at + 2], ihdr[at + 3]]);
+            check_size(side(0), side(4), 3, limits)?;
+        }
+        // `image` accepts a file that ends anywhere after the last pixel.
+        if !png_is_whole(bytes) {
+            return Err(format!("the PNG is cut off: no end chunk within its {} bytes", bytes.len()));
+        }
+        let mut allowed = image::Limits::default();
+        (allowed.max_image_width, allowed.max_image_height) = (Some(limits.picture_side), Some(limits.picture_side));
+        allowed.max_alloc = Some(limits.picture_bytes);
+        let at = Cell::new(0);
+        PngDecoder::with_limits(Watched::new(Cursor::new(bytes), &at), allowed)
+            .map_err(|error| error.to_string())
+            .and_then(|decoder| square(decoder, size, fit, limits))
+            .map_err(|error| format!("not a readable PNG: {error} (read up to byte {} of {})", at.get(), bytes.len()))
+    } else if bytes.starts_with(&[0xff, 0xd8]) {
+        let Some(segments) = jpeg_segments(bytes) else {
+            return Err(format!("the JPEG is cut off: no end marker within its {} bytes", bytes.len()));
+        };
+        check_coefficients(&segments, limits)?;
+        // This decoder takes the file whole and does not tell where in it.
+        JpegDecoder::new(Cursor::new(bytes))
+            .map_err(|error| error.to_string())
+            .and_then(|decoder| square(decoder, size, fit, limits))
+            .map_err(|error| format!("not a readable JPEG: {error}"))
+    } else {
+        let start: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Err(format!("expected a PNG or JPEG picture, found a file of {} bytes that starts with [{}]", bytes.len(), start.join(" ")))
+    }
+}
+
+/// Refuses sizes beyond the limits; `bytes` per pixel once decoded.
+fn check_size(width: u32, height: u32, bytes: u64, limits: &Limits) -> std::result::Result<(), String> {
+    if width == 0 || height == 0 {
+        return Err(format!("the picture is empty: {width} × {height} pixels"));
+    }
+    if width.max(height) > limits.picture_side {
+        return Err(Limits::beyond("picture_side", "a picture of", format!("{width} × {height}"), "pixels", limits.picture_side));
+    }
+    let decoded = width as u64 * height as u64 * bytes;
+    if decoded > limits.picture_bytes {
+        let what = format!("{width} × {height} pixels, which decode to");
+        return Err(Limits::beyond("picture_bytes", &what, decoded, "bytes", limits.picture_bytes));
+    }
+    Ok(())
+}
+
+/// A progressive JPEG is decoded through all of its coefficients, two bytes each, beside the picture: together these may take twice
+/// what a decoded picture may (less a sixteenth, for everything else).
+fn check_coefficients(segments: &[(u8, &[u8])], limits: &Limits) -> std::result::Result<(), String> {
+    for (_, frame) in segments.iter().filter(|(marker, frame)| *marker == 0xc2 && frame.len() >= 6) {
+        let (height, width) = (u16::from_be_bytes([frame[1], frame[2]]) as u64, u16::from_be_bytes([frame[3], frame[4]]) as u64);
+        let samplings: Vec<(u64, u64)> = frame[6..].chunks_exact(3).map(|c| ((c[1] >> 4) as u64, (c[1] & 15) as u64)).collect();
+        let most = |of: fn(&(u64, u64)) -> u64| samplings.iter().map(of).max().unwrap_or(1).max(1);
+        let blocks = most(|s| s.0) * most(|s| s.1);
+        let coefficients = width * height * samplings.iter().map(|(h, v)| h * v).sum::<u64>() / blocks * 2;
+        let (needed, allowed) = (coefficients + width * height * 3, limits.picture_bytes.saturating_mul(2) / 16 * 15);
+        if needed > allowed {
+            let what = format!("a progressive JPEG of {width} × {height} pixels, which takes");
+            return Err(Limits::beyond("picture_bytes", &what, needed, "bytes while it is decoded: with the coefficients,", allowed));
+        }
+    }
+    Ok(())
+}
+
+/// Decodes, turns upright, flattens to RGB, crops or pads, and scales. Width and height are those of the upright picture.
+fn square(mut decoder: impl ImageDecoder, size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
+    let (width, height) = decoder.dimensions();
+    check_size(width, height, decoder.color_type().bytes_per_pixel() as u64, limits)?;
+    let mut allowed = image::Limits::default();
+    (allowed.max_image_width, allowed.max_image_height) = (Some(limits.picture_side), Some(limits.picture_side));
+    allowed.max_alloc = Some(limits.picture_bytes);
+    decoder.set_limits(allowed).map_err(|error| error.to_string())?;
+    let orientation = decoder.orientation().map_err(|error| error.to_string())?;
+    let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
+    let (width, height) = (decoded.width(), decoded.height());
+    let side = width.min(height);
+    if fit == Fit::Crop && width != height {
+        // Crop first: scaling a strip of 8,192 × 1 pixels to its full width would make it 48 times as large, and turning a copy of
+        // the largest picture would take its memory once more.
+        decoded = decoded.crop_imm((width - side) / 2, (height - side) / 2, side, side);
+    }
+    decoded.apply_orientation(orientation);
+    let turned = matches!(orientation, Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH);
+    let (width, height) = if turned { (height, width) } else { (width, height) };
+    let mut rgb = flatten(decoded);
+    let size32 = u32::try_from(size).map_err(|_| format!("a picture cannot be scaled to {size} × {size} pixels"))?;
+    let longest = rgb.width().max(rgb.height());
+    let scaled = |length: u32| ((length as u64 * size as u64 + longest as u64 / 2) / longest as u64).max(1) as u32;
+    let (inner_width, inner_height) = (scaled(rgb.width()), scaled(rgb.height()));
+    if (inner_width, inner_height) != rgb.dimensions() {
+        rgb = imageops::resize(&rgb, inner_width, inner_height, imageops::FilterType::Triangle);
+    }
+    if (inner_width, inner_height) != (size32, size32) {
+        let mut canvas = RgbImage::from_pixel(size32, size32, image::Rgb([255; 3]));
+        imageops::replace(&mut canvas, &rgb, (size32 - inner_width) as i64 / 2, (size32 - inner_height) as i64 / 2);
+        rgb = canvas;
+    }
+    Ok((Picture { width: size, height: size, rgb: rgb.into_raw() }, (width, height)))
+}
+
+/// RGB, over white where the picture is transparent. One pass: the conversions of `image`, one after the other, take three times as
+/// long on the largest pictures.
+fn flatten(decoded: DynamicImage) -> RgbImage {
+    let over_white = |value: u8, alpha: u8| ((value as u32 * alpha as u32 + 255 * (255 - alpha as u32) + 127) / 255) as u8;
+    let (width, height) = (decoded.width(), decoded.height());
+    let mut flat = Vec::new();
+    match decoded {
+        DynamicImage::ImageLumaA8(grey) => {
+            flat.reserve_exact(width as usize * height as usize * 3);
+            flat.extend(grey.pixels().flat_map(|p| [over_white(p.0[0], p.0[1]); 3]));
+        }
+        other if other.color().has_alpha() => {
+            let rgba = other.into_rgba8();
+            flat.reserve_exact(width as usize * height as usize * 3);
+            flat.extend(rgba.pixels().flat_map(|p| [0, 1, 2].map(|c| over_white(p.0[c], p.0[3]))));
+        }
+        other => return other.into_rgb8(),
+    }
+    RgbImage::from_raw(width, height, flat).expect("three values for each pixel")
+}
+
+/// Walks the chunks up to `IEND`.
+fn png_is_whole(bytes: &[u8]) -> bool {
+    let mut at = 8usize;
+    while let Some(head) = bytes.get(at..at + 8) {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let Some(end) = at.checked_add(12).and_then(|end| end.checked_add(length)).filter(|end| *end <= bytes.len()) else { return false };
+        if &head[4..8] == b"IEND" {
+            return true;
+        }
+        at = end;
+    }
+    false
+}
+
+/// Walks the segments and scans up to the end marker (ITU T.81 annex B): a thumbnail inside a segment has one too. Gives the marker
+/// and the content of each segment; `None` without an end.
+fn jpeg_segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+    let (mut at, mut segments) = (2usize, Vec::new());
+    loop {
+        // Entropy-coded data, fill bytes and anything else up to the next marker; ff 00 and ff d0…d7 belong to the data.
+        at += bytes.get(at..)?.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7 | 0xff))?;
+        if bytes[at + 1] == 0xd9 {
+            return Some(segments);
+        }
+        let length = bytes.get(at + 2..at + 4).map(|l| u16::from_be_bytes([l[0], l[1]]) as usize)?;
+        segments.push((bytes[at + 1], bytes.get(at + 4..at + 2 + length.max(2)).unwrap_or(&[])));
+        at += 2 + length.max(2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::ImageEncoder;
+
+    fn decode(bytes: &[u8], size: usize, limits: &Limits) -> std::result::Result<Picture, String> {
+        super::decode(bytes, size, Fit::Crop, limits).map(|(picture, _)| picture)
+    }
+
+    fn png(width: u32, height: u32, pixels: &[u8], color: image::ExtendedColorType) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        image::codecs::png::PngEncoder::new(&mut bytes).write_image(pixels, width, height, color).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn same_size_is_untouched() {
+        let rgb: Vec<u8> = (0..8 * 8 * 3).map(|i| (i * 7 % 256) as u8).collect();
+        let bytes = png(8, 8, &rgb, image::ExtendedColorType::Rgb8);
+        assert_eq!(decode(&bytes, 8, &Limits::default()).unwrap().rgb, rgb);
+    }
+
+    #[test]
+    fn crops_the_centre_and_scales() {
+        // Red, green, red thirds of 12 × 4: the centre square is green.
+        let rgb: Vec<u8> = (0..12 * 4).flat_map(|i| if (4..8).contains(&(i % 12)) { [0, 255, 0] } else { [255, 0, 0] }).collect();
+        let picture = decode(&png(12, 4, &rgb, image::ExtendedColorType::Rgb8), 16, &Limits::default()).unwrap();
+        assert_eq!((picture.width, picture.height, picture.rgb.len()), (16, 16, 768));
+        assert!(picture.rgb.chunks(3).all(|pixel| pixel == [0, 255, 0]));
+    }
+
+    #[test]
+    fn pads_with_white() {
+        let (picture, size) = super::decode(&png(8, 4, &[0; 8 * 4 * 3], image::ExtendedColorType::Rgb8), 16, Fit::Pad, &Limits::default()).unwrap();
+        assert_eq!((picture.width, picture.height, size), (16, 16, (8, 4)));
+        for (i, row) in picture.rgb.chunks(16 * 3).enumerate() {
+            assert!(row.iter().all(|value| *value == if (4..12).contains(&i) { 0 } else { 255 }), "row {i}");
+        }
+        let strip = super::decode(&png(300, 1, &[0; 900], image::ExtendedColorType::Rgb8), 4, Fit::Pad, &Limits::default()).unwrap().0;
+        assert_eq!(strip.rgb.chunks(3).filter(|pixel| *pixel == [0; 3]).count(), 4);
+    }
+
+    #[test]
+    fn alpha_lies_over_white_and_grey_becomes_rgb() {
+        let picture = decode(&png(1, 1, &[0, 0, 0, 0], image::ExtendedColorType::Rgba8), 2, &Limits::default()).unwrap();
+        assert_eq!(picture.rgb, [255; 12]);
+        let picture = decode(&png(1, 1, &[77], image::ExtendedColorType::L8), 1, &Limits::default()).unwrap();
+        assert_eq!(picture.rgb, [77; 3]);
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let rgb = [9; 5 * 5 * 3];
+        let whole = png(5, 5, &rgb, image::ExtendedColorType::Rgb8);
+        let mut jpeg = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new(&mut jpeg).write_image(&rgb, 5, 5, image::ExtendedColorType::Rgb8).unwrap();
+        for bytes in [whole, jpeg] {
+            assert!(decode(&bytes, 5, &Limits::default()).is_ok());
+            for length in 0..bytes.len() {
+                assert!(decode(&bytes[..length], 5, &Limits::default()).is_err(), "{length} of {}", bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_png_says_where() {
+        let mut bytes = png(5, 5, &[9; 75], image::ExtendedColorType::Rgb8);
+        let data = bytes.windows(4).position(|name| name == b"IDAT").unwrap();
+        bytes[data + 10] ^= 0xff;
+        let error = decode(&bytes, 5, &Limits::default()).unwrap_err();
+        let place: usize =
+            error.split("(read up to byte ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{error}")).parse().unwrap();
+        assert!((data..=bytes.len()).contains(&place), "{error}, the damage is at {}", data + 10);
+    }
+}

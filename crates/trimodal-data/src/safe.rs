@@ -1,0 +1,62 @@
+//! Opening the files of a data folder, and no others.
+
+use super::row::check_path;
+use crate::{Error, Result};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use trimodal_base::read::regular;
+
+/// A folder out of which files are opened by name.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    /// As it was given: what messages show.
+    pub given: PathBuf,
+    root: PathBuf,
+}
+
+impl Folder {
+    pub fn open(dir: &Path) -> Result<Self> {
+        Ok(Folder { given: dir.to_path_buf(), root: dir.canonicalize().map_err(Error::io(dir, "open"))? })
+    }
+
+    /// Opens a regular file by its path relative to the folder; gives its length too.
+    ///
+    /// The path is resolved with every symbolic link, has to end inside, and what was opened has to be what lies there: a link
+    /// that is exchanged in between is noticed. The kind of file is looked at before it is opened, because opening a pipe waits
+    /// for ever and opening a device may do something.
+    ///
+    /// # Errors
+    /// The sentence without the file's place.
+    pub fn file(&self, name: &str) -> std::result::Result<(File, u64), String> {
+        check_path(name)?;
+        let real = self.given.join(name).canonicalize().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => format!("there is no file {name:?} in the folder"),
+            _ => format!("cannot open {name:?}: {error}"),
+        })?;
+        if !real.starts_with(&self.root) {
+            return Err(format!("{name:?} is a symbolic link that leaves the data folder"));
+        }
+        let (file, bytes) = regular(&real, u64::MAX).map_err(|what| format!("{name:?}: {what}"))?;
+        // After opening: still the same place, and the same file there.
+        if !real.canonicalize().is_ok_and(|again| again == real) || !same(&file, &real) {
+            return Err(format!("{name:?} was exchanged while it was opened"));
+        }
+        Ok((file, bytes))
+    }
+}
+
+/// Whether an open file is the one at a path.
+#[cfg(unix)]
+fn same(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |metadata: std::io::Result<std::fs::Metadata>| metadata.map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    let opened = id(file.metadata());
+    opened.is_some() && opened == id(std::fs::metadata(path))
+}
+
+/// Elsewhere the standard library does not tell two files apart; links need privileges on Windows.
+#[cfg(not(unix))]
+fn same(_: &File, _: &Path) -> bool {
+    true
+}

@@ -1,0 +1,164 @@
+//! The recorder: the observer that keeps what it is told, with the time that it took.
+
+use super::clock::{Clock, Reading};
+use super::{Kind, Options, Part, Phase, Trace, finish};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::observe::{self, Call, Event, Launched, Observer, Operand, TensorId, Work};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// What has been recorded so far.
+pub(super) struct Recorder {
+    clock: Clock,
+    options: Options,
+    /// Whether calls of operations are the spans: there are no launches.
+    pub(super) on_cpu: bool,
+    /// Which tensors of the model are where.
+    pub(super) names: RefCell<HashMap<TensorId, String>>,
+    /// Pairs of rows of the batch that see each other.
+    pairs: Cell<Option<u64>>,
+    pub(super) calls: RefCell<Vec<RawCall>>,
+    pub(super) spans: RefCell<Vec<RawSpan>>,
+    readings: RefCell<Vec<Reading>>,
+    /// The call that is running.
+    current: Cell<Option<usize>>,
+}
+
+/// A call of an operation.
+pub(super) struct RawCall {
+    pub(super) op: &'static str,
+    pub(super) pass: &'static str,
+    pub(super) place: &'static Location<'static>,
+    pub(super) work: Work,
+    started: Instant,
+}
+
+/// Something that took time.
+pub(super) struct RawSpan {
+    pub(super) kind: Kind,
+    pub(super) call: Option<usize>,
+    pub(super) scope: (Phase, Part),
+    pub(super) launch: Option<Launched>,
+    pub(super) operands: Vec<Operand>,
+}
+
+impl Observer for Recorder {
+    fn values(&self) -> usize {
+        self.options.values
+    }
+
+    fn call(&self, Call { op, pass, place, work }: Call) -> usize {
+        let mut calls = self.calls.borrow_mut();
+        self.current.set(Some(calls.len()));
+        calls.push(RawCall { op, pass, place, work, started: Instant::now() });
+        calls.len() - 1
+    }
+
+    fn call_ended(&self, number: usize, scope: (Phase, Part), ended: Instant, written: Vec<Operand>) {
+        self.current.set(None);
+        let call = &mut self.calls.borrow_mut()[number];
+        call.work.operands.extend(written);
+        if self.on_cpu {
+            self.readings.borrow_mut().push(Reading::Host(call.started, (ended - call.started).as_secs_f64()));
+            self.spans.borrow_mut().push(RawSpan { kind: Kind::Kernel, call: Some(number), scope, launch: None, operands: Vec::new() });
+        }
+    }
+
+    fn call_failed(&self, _: usize) {
+        self.current.set(None);
+    }
+
+    fn event(&self, Event { kind, scope, launch, operands }: Event, run: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        // On the CPU what moves within a call is a part of it: the call's own time has it.
+        if kind != Kind::Kernel && self.on_cpu && self.current.get().is_some() {
+            return run();
+        }
+        let call = self.current.get();
+        let reading = self.clock.time(kind == Kind::Kernel, run)?;
+        self.readings.borrow_mut().push(reading);
+        self.spans.borrow_mut().push(RawSpan { kind, call, scope, launch, operands });
+        Ok(())
+    }
+
+    fn name(&self, tensor: TensorId, name: String) {
+        self.names.borrow_mut().insert(tensor, name);
+    }
+
+    fn tell_pairs(&self, pairs: u64) {
+        self.pairs.set(Some(pairs));
+    }
+
+    fn pairs(&self) -> Option<u64> {
+        self.pairs.get()
+    }
+}
+
+pub(super) fn record<T>(device: &Device, options: Options, run: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
+    let nested = || Error::Usage("this thread is recording a trace already: a recording cannot hold another one".into());
+    if observe::on() {
+        return Err(nested()); // before the device's clock is started
+    }
+    let recorder = Rc::new(Recorder {
+        clock: Clock::start(device)?,
+        options,
+        on_cpu: matches!(device, Device::Cpu),
+        names: RefCell::default(),
+        pairs: Cell::new(None),
+        calls: RefCell::default(),
+        spans: RefCell::new(Vec::with_capacity(1024)),
+        readings: RefCell::new(Vec::with_capacity(1024)),
+        current: Cell::new(None),
+    });
+    // Ends whatever happens within.
+    let observing = observe::observe(recorder.clone()).ok_or_else(nested)?;
+    let begin = Instant::now();
+    let outcome = run();
+    let waited = device.synchronize();
+    let wall = begin.elapsed().as_secs_f64();
+    drop(observing);
+    // The adapter's stopwatch is stopped before anything else, whatever came of the run.
+    let times = recorder.clock.resolve(begin, &recorder.readings.borrow());
+    let (outcome, times) = (outcome?, waited.and(times)?);
+    Ok((outcome, finish::trace(device, &recorder.clock, wall, &recorder, &times)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Tensor;
+
+    #[test]
+    fn a_recording_holds_no_other_and_ends_with_an_error_too() {
+        let nested = record(&Device::Cpu, Options::default(), || record(&Device::Cpu, Options::default(), || Ok(())).map(drop));
+        assert!(nested.unwrap_err().to_string().contains("recording"));
+        assert!(!observe::on());
+        let (x, trace) = record(&Device::Cpu, Options::default(), || Tensor::from_slice(&Device::Cpu, [3], &[1f32, 2.0, 3.0])).unwrap();
+        assert_eq!((x.len(), trace.spans.len(), trace.spans[0].kind, trace.spans[0].bytes), (3, 1, Kind::Upload, 12));
+    }
+
+    /// Another tensor in the memory of one that is gone, and a tensor that was moved.
+    #[test]
+    fn a_tensor_is_known_by_its_id_wherever_it_lies() {
+        let tensor = || Tensor::from_slice(&Device::Cpu, [3], &[1f32, 2.0, 3.0]);
+        let ((), trace) = record(&Device::Cpu, Options::default(), || {
+            for _ in 0..3 {
+                let gone = tensor()?;
+                observe::name(gone.id(), || "gone".into());
+                let mut moved = Box::new(gone);
+                moved.fill_zero()?;
+            }
+            let mut unnamed = tensor()?;
+            unnamed.fill_zero()
+        })
+        .unwrap();
+        let named: Vec<bool> = trace.spans.iter().filter(|s| s.kind == Kind::Clear).map(|s| s.operands[0].tensor.is_some()).collect();
+        assert_eq!(named, [true, true, true, false]);
+        let mut ids: Vec<_> = trace.spans.iter().filter(|s| s.kind == Kind::Clear).map(|s| s.operands[0].id).collect();
+        ids.dedup();
+        assert_eq!(ids.len(), 4);
+    }
+}
