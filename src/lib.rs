@@ -44,6 +44,7 @@ pub mod ops;
 pub mod tensor;
 
 // The engine.
+#[cfg(feature = "data")]
 pub mod model;
 pub mod trace;
 #[cfg(feature = "data")]

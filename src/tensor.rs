@@ -180,6 +180,7 @@ impl Tensor {
     /// Says that what lies there must not be read before it is written. The emulator reports a kernel that does; elsewhere
     /// nothing happens.
     pub fn forget(&self) {
+        #[cfg(feature = "emulator")]
         if let Buffer::Emulator(buffer) = &self.buffer {
             buffer.forget();
         }

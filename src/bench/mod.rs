@@ -115,7 +115,7 @@ pub fn about(device: &Device) -> About {
 /// Floating-point operations per second that the device reaches at best in this dtype (f32 or bf16), measured in a moment; `None` for
 /// devices whose time says nothing: the emulator and software drivers.
 pub fn peak(device: &Device, dtype: DType) -> Option<f64> {
-    let real = matches!(device, Device::Cpu) || !matches!(device, Device::Gpu(Gpu::Emulator(_))) && !is_slow(device);
+    let real = matches!(device, Device::Cpu) || !device.is_emulator() && !is_slow(device);
     real.then(|| ceiling::arithmetic(device, dtype).ok()).flatten()
 }
 
@@ -124,7 +124,7 @@ pub fn peak(device: &Device, dtype: DType) -> Option<f64> {
 /// # Errors
 /// Whatever the device reports.
 pub fn ceilings(device: &Device) -> Result<Option<Ceilings>> {
-    if let Device::Gpu(Gpu::Emulator(_)) = device {
+    if device.is_emulator() {
         return Ok(None);
     }
     let cache = machine::about(device).cache_bytes.unwrap_or(machine::UNTOLD_CACHE);
@@ -145,7 +145,7 @@ pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: 
 /// [`Error::Usage`] for the emulator, which has no time to measure, for an unknown set of sizes, and where nothing is left to time;
 /// [`Error::Device`] where the ceilings cannot be measured.
 pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Card> {
-    if let Device::Gpu(Gpu::Emulator(_)) = device {
+    if device.is_emulator() {
         return Err(Error::Usage(
             "the emulator counts instructions, it keeps no time that says anything about a GPU: `trimodal emulate OP` shows its counts; \
              bench takes --device cpu, wgpu or cuda"
@@ -243,7 +243,7 @@ pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress
 
 /// Whether a large training step takes moments on it: a GPU, and no processor.
 pub fn is_fast(device: &Device) -> bool {
-    !is_slow(device) && !matches!(device, Device::Gpu(Gpu::Emulator(_)))
+    !is_slow(device) && !device.is_emulator()
 }
 
 /// Whether the device is a processor, or a driver that runs on one.

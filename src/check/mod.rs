@@ -6,12 +6,14 @@
 //! none fails, whatever the allowance.
 
 mod oracle;
+#[cfg(feature = "data")]
 mod training;
 
 pub(crate) use oracle::judges;
+#[cfg(feature = "data")]
 pub use training::{drawn_batch, drawn_sequence, repeat_training};
 
-use crate::device::{Device, Gpu};
+use crate::device::Device;
 use crate::error::Result;
 use crate::ops;
 use crate::ops::case::{Case, GradientCase, Operand};
@@ -252,7 +254,7 @@ impl Effort {
     /// Everything that a device has time for.
     pub fn whole(device: &Device) -> Self {
         // The emulator's only order that varies is that of its blocks, and it is slow.
-        let repeats = if matches!(device, Device::Gpu(Gpu::Emulator(_))) { 3 } else { REPEATS };
+        let repeats = if device.is_emulator() { 3 } else { REPEATS };
         Effort { every: 1, repeats, large: false }
     }
 

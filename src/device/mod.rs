@@ -29,6 +29,7 @@ pub(crate) use tensor_map::{MapDim, TensorMap};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use std::fmt;
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "emulator"))]
 use std::sync::Arc;
 
 /// A place where tensors live and kernels run. Cheap to clone.
@@ -150,6 +151,15 @@ impl Device {
             (Device::Cpu, Device::Cpu) => true,
             (Device::Gpu(a), Device::Gpu(b)) => a.same(b),
             (Device::Cpu, Device::Gpu(_)) | (Device::Gpu(_), Device::Cpu) => false,
+        }
+    }
+
+    /// Whether it is the emulator: slow, and every access is checked.
+    pub fn is_emulator(&self) -> bool {
+        match self {
+            #[cfg(feature = "emulator")]
+            Device::Gpu(Gpu::Emulator(_)) => true,
+            Device::Cpu | Device::Gpu(_) => false,
         }
     }
 

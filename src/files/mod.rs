@@ -1,8 +1,12 @@
 //! Files of the user's: read within a limit, written whole, and tensors in safetensors.
 
+#[cfg(feature = "data")]
 mod atomic;
+#[cfg(feature = "data")]
 pub mod safetensors;
 
+#[cfg(feature = "data")]
 pub(crate) use atomic::{LEFTOVER, sync_folder};
+#[cfg(feature = "data")]
 pub use atomic::{write_file_atomic, write_file_atomic_with};
 pub use trimodal_base::read;

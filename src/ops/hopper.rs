@@ -17,7 +17,9 @@ pub(super) fn takes(gpu: &Gpu, op: &'static str, test: impl FnOnce(&Device) -> R
         Gpu::Wgpu(_) => false,
         #[cfg(feature = "cuda")]
         Gpu::Cuda(context) => gpu.has_hopper() && context.trusts(op, || test(&Device::Gpu(gpu.clone()))),
-        Gpu::Emulator(_) | Gpu::Dry(_) => false,
+        #[cfg(feature = "emulator")]
+        Gpu::Emulator(_) => false,
+        Gpu::Dry(_) => false,
     }
 }
 
