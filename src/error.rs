@@ -59,7 +59,7 @@ pub enum Error {
     Usage(String),
 
     // ── the machine ──────────────────────────────────────────────────────────────────────────────────────────────
-    /// The operating system refused to read or write.
+    /// The operating system could not read or write.
     #[error("{}: cannot {doing}: {source}", path.display())]
     Io {
         /// The file or folder.
@@ -122,7 +122,7 @@ pub enum Error {
         samples: Vec<String>,
     },
     /// The user asked to stop (ctrl-C).
-    #[error("stopped at your word after step {step}")]
+    #[error("stopped after step {step}, as you asked (ctrl-C)")]
     Interrupted {
         /// The last whole step.
         step: usize,
