@@ -151,7 +151,7 @@ fn what_does_not_fit_is_named() {
     let map = fs::read_to_string(&index).expect("JSON");
     for (from, to, expected) in [
         ("model-00002-of-00002", "../model-00002-of-00002", "expected the name of a file in the same folder"),
-        ("model.norm.weight", "model.nor.weight", "does not say that it lies here"),
+        ("model.norm.weight", "model.nor.weight", "does not say that it is in this file"),
         ("{", "[", "line 1"),
     ] {
         fs::write(&index, map.replace(from, to)).expect("to write");

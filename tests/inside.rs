@@ -331,7 +331,7 @@ fn a_probe_looks_at_each_thing_alone() {
     assert_eq!((alone.picture, alone.cosines.len(), alone.axis), (found.picture, 0, None));
     let error = |asked: Asked| probe(&model, &asked).unwrap_err().to_string();
     assert!(error(Asked { nearest: 1, ..Asked::default() }).contains("nothing to probe"));
-    assert!(error(Asked { word: Some("cats"), ..Asked::default() }).contains("\"cats\" is no single token of this model, but "));
+    assert!(error(Asked { word: Some("cats"), ..Asked::default() }).contains("\"cats\" is not a single token of this model, but "));
     assert!(error(Asked { word: Some(" "), ..Asked::default() }).contains("expected a word"));
 }
 

@@ -1,13 +1,13 @@
 //! From a folder of pictures, sounds and captions, or from shards, to samples in memory.
 //!
-//! - [`folder`]: the data set: which rows there are, and one row decoded. Behind it: a row ([`row`]), tables ([`table`]), folders
+//! - [`folder`]: the data set: which rows there are, and one row decoded. It is built on: a row ([`row`]), tables ([`table`]), folders
 //!   without one ([`walk`]), shards ([`shards`] over [`tar`]), [`safe`], which opens files of
 //!   the folder and no others, and [`parallel`].
 //! - [`loader`]: samples in the order of a seed ([`order`]), decoded ahead on several threads.
 //! - [`picture`]: PNG and JPEG files to square RGB pixels.
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
-//! - [`contained`]: panics of other people's decoders become errors.
+//! - [`contained`]: panics in other people's decoders become errors.
 //! - [`inspect`]: what is in a data set, before anyone trains on it.
 //! - [`meadow`]: the generated data set that the demo trains on, written as an ordinary folder.
 

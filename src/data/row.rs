@@ -82,7 +82,7 @@ impl Row {
         })
     }
 
-    /// Whether there is something to learn from.
+    /// Whether the row has anything to learn from.
     pub(super) fn is_empty(&self) -> bool {
         self.file.is_none() && self.picture.is_none() && self.sound.is_none() && self.text.is_none()
     }

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// A folder out of which files are opened by name.
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
-    /// As it was given: what messages show.
+    /// As it was given: messages show it like this.
     pub given: PathBuf,
     root: PathBuf,
 }
@@ -23,7 +23,7 @@ impl Folder {
     /// Opens a regular file by its path relative to the folder; gives its length too.
     ///
     /// The path is resolved with every symbolic link, has to end inside, and what was opened has to be what lies there: a link
-    /// that is exchanged in between is noticed. The kind of file is looked at before it is opened, because opening a pipe waits
+    /// that is exchanged meanwhile is noticed. The kind of file is checked before it is opened, because opening a pipe waits
     /// for ever and opening a device may do something.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ pub(crate) fn contents(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// [`contents`] as text.
 ///
 /// # Errors
-/// Those, and [`Error::File`] with the byte where it is no UTF-8.
+/// Those, and [`Error::File`] with the byte where it is not UTF-8.
 pub(crate) fn text(path: &Path, limit: u64) -> Result<String> {
     String::from_utf8(contents(path, limit)?).map_err(|e| Error::file_at(path, format!("byte {}", e.utf8_error().valid_up_to()), "not UTF-8"))
 }

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// than is there.
 pub(super) const FOREIGN: [&str; 12] = ["gif", "webp", "bmp", "tif", "tiff", "avif", "heic", "mp3", "flac", "ogg", "opus", "m4a"];
 
-/// More files behind one pattern are a slip of the keyboard.
+/// A pattern that means more files than this is a typing mistake.
 const MOST_SHARDS: u64 = 100_000;
 
 /// The files that `shard-{000000..000012}.tar` means; `None` where there is no such pattern in the path.

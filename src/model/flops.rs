@@ -1,4 +1,4 @@
-//! The work of a training step, counted from the model: what tokens per second are held against a GPU's peak with.
+//! The work of a training step, counted from the model: with it tokens per second are compared with a GPU's peak.
 
 use super::batch::Batch;
 use super::config::Config;
@@ -7,7 +7,7 @@ use super::config::Config;
 /// and patches, forward and twice that backward. (Attention's backward pass is counted with its recomputation: 10 for the 4 of
 /// forward.) That is 6 · parameters · rows for what every row passes through, the same for the output layer and the rows with
 /// logits alone, and attention over the pairs of rows that see each other. Padding, and activations that are computed again, are
-/// not counted: they are no progress.
+/// not counted: they make no progress.
 pub fn flops(config: &Config, batch: &Batch) -> u64 {
     let (n, width) = (batch.rows() as u64, config.hidden_size as u64);
     let (inner, key) = ((config.num_attention_heads * config.head_dim) as u64, (config.num_key_value_heads * config.head_dim) as u64);

@@ -3,7 +3,7 @@
 //!
 //! A checkpoint is written under another name (`.partial-…`) in the same folder, every file synced; then it gets its name, and the
 //! run's folder is synced. So whatever is called `step-…` is whole, whenever the machine stops. `latest` is written after it, and
-//! what is no longer kept is removed last: `latest` never names what is not there. What a crash may leave is one `.partial-…`,
+//! what is no longer kept is removed last: so `latest` never names a checkpoint that does not exist. A crash may leave one `.partial-…`,
 //! which the next start or save removes.
 
 use super::files::{LEFTOVER, Safetensors, sync_folder, write_safetensors, write_whole};
@@ -48,9 +48,9 @@ pub struct State {
     pub loss: Option<f64>,
     /// The best loss on held-out samples, and its step.
     pub best: Option<Best>,
-    /// Rows of the data set that are trained on: a run cannot go on with others.
+    /// Rows of the data set that are trained on: a run cannot continue with others.
     pub data_rows: u64,
-    /// What the run was told, for comparing when it is continued.
+    /// The run's settings, for comparing when it is continued.
     pub settings: Option<Settings>,
     /// The program's version.
     pub version: String,
@@ -70,7 +70,7 @@ pub struct Best {
 /// stay, and the best: the checkpoint of the step that `state.best` names.
 ///
 /// # Errors
-/// [`Error::Io`] with the path where the system refuses; [`Error::NonFinite`] for a parameter or moment that is no number. The
+/// [`Error::Io`] with the path where the system refuses; [`Error::NonFinite`] for a parameter or moment that is not a number. The
 /// checkpoints that were there are then whole, and nothing else is.
 pub fn save(run: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &State, keep: usize) -> Result<PathBuf> {
     fs::create_dir_all(run).map_err(Error::io(run, "create"))?;
@@ -138,7 +138,7 @@ pub fn read_state(checkpoint: &Path) -> Result<State> {
         .map_err(|e| Error::file_at(&path, format!("line {}, column {}", e.line(), e.column()), format!("not the state of a training run: {e}")))
 }
 
-/// Refuses a checkpoint of a version that may arrange a model's rows or a run's state otherwise than this one: of another number before
+/// Refuses a checkpoint of a version that may arrange a model's rows or a run's state differently from this one: of another number before
 /// the last dot (<https://semver.org>, 4). A folder that no run wrote has no version, and is not refused.
 ///
 /// # Errors
@@ -160,7 +160,7 @@ fn compatible(path: &Path, text: &str) -> Result<()> {
     if version.is_empty() || upper(&version) == upper(ours) {
         return Ok(());
     }
-    Err(Error::file(path, format!("written by trimodal {version}, and this is trimodal {ours}, which may read it otherwise: use that version")))
+    Err(Error::file(path, format!("written by trimodal {version}, and this is trimodal {ours}, which may read it differently: use that version")))
 }
 
 /// Puts a trainer whose parameters were read from this checkpoint where the run stopped: moments and step.
@@ -198,7 +198,7 @@ pub fn restore(checkpoint: &Path, trainer: &mut Trainer) -> Result<State> {
 /// The folder that a checkpoint is written into, locked while it is; removed unless it is persisted.
 struct Partial {
     path: PathBuf,
-    /// On systems where a folder can be opened and locked: how another process's sweep knows that this is no leftover.
+    /// On systems where a folder can be opened and locked: how another process's sweep knows that this is not a leftover.
     _lock: Option<File>,
     kept: bool,
 }
@@ -275,7 +275,7 @@ fn first_not_finite(bytes: &[u8]) -> Option<usize> {
     bytes.chunks_exact(4).position(|b| !number(b).is_finite())
 }
 
-/// `step-00000100`; where there is one of that step already with another state (it went on from an older one, or skipped batches),
+/// `step-00000100`; where there is one of that step already with another state (it continued from an older one, or skipped batches),
 /// `step-00000100-2`.
 fn name(run: &Path, state: &State) -> Result<String> {
     let plain = format!("{STEP}{:08}", state.step);
@@ -332,7 +332,7 @@ fn named(run: &Path, file: &str) -> Result<Option<String>> {
         return Err(Error::file(&path, format!("expected the name of a checkpoint, such as step-00000100, found {name:?}")));
     }
     if !run.join(name).is_dir() {
-        return Err(Error::file(&path, format!("names {name}, which is not there; write the name of a checkpoint that is into it")));
+        return Err(Error::file(&path, format!("names {name}, which does not exist; write the name of an existing checkpoint into it")));
     }
     Ok(Some(name.to_string()))
 }
