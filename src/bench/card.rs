@@ -31,7 +31,7 @@ pub struct Card {
     pub interrupted: bool,
 }
 
-/// A device. What the platform does not tell is absent.
+/// A device. What the platform does not report is absent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct About {
     /// `cpu`, `wgpu` or `cuda`; `webgpu` in a card of the page that `trimodal web` serves.
@@ -55,10 +55,10 @@ pub struct About {
     pub cache_bytes: Option<u64>,
 }
 
-/// How the times came about.
+/// How the times were measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Method {
-    /// What stops the time.
+    /// The clock.
     pub timer: String,
     /// What the operands hold.
     pub inputs: String,
@@ -92,8 +92,8 @@ pub struct Ceilings {
 }
 
 impl Ceilings {
-    /// The roofline: the seconds that so many operations and bytes need at best, and which of them it is that needs the longer. `bf16`: the
-    /// products are in bf16, on tensor cores where there are some. `None` where nothing is known.
+    /// The roofline: the seconds that so many operations and bytes need at best, and which of the two takes longer. `bf16`: the
+    /// products are in bf16, on tensor cores where there are some. `None` where neither ceiling is known.
     pub fn least(&self, flops: u64, bytes: Option<u64>, bf16: bool) -> Option<(f64, &'static str)> {
         let peak = self.bf16_flops_per_second.filter(|_| bf16).or(self.f32_flops_per_second);
         let compute = peak.map(|peak| flops as f64 / peak);
@@ -226,7 +226,7 @@ impl Card {
     /// Reads a card.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::File`] for something that is no card, or one of another version.
+    /// [`Error::Io`], or [`Error::File`] for something that is not a card, or one of another version.
     pub fn load(path: &Path) -> Result<Card> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
         #[derive(Deserialize)]
@@ -237,7 +237,7 @@ impl Card {
         if head.schema != SCHEMA {
             return Err(Error::file(path, format!("expected the schema {SCHEMA:?}, found {:?}", head.schema)));
         }
-        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("a score card with something missing: {e}")))
+        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("this score card is not complete: {e}")))
     }
 
     /// The card as JSON, with a line break at its end.

@@ -54,7 +54,7 @@ pub(super) struct RawSpan {
     pub(super) operands: Vec<RawOperand>,
 }
 
-/// What of a [`Launch`] outlives it.
+/// The part of a [`Launch`] that outlives it.
 pub(super) struct RawLaunch {
     pub(super) kernel: (&'static str, &'static str),
     pub(super) variant: String,
@@ -237,7 +237,7 @@ impl Call {
 }
 
 impl Drop for Call {
-    /// An error has left it.
+    /// It has ended with an error.
     fn drop(&mut self) {
         if self.0.is_some() && on() {
             with(|recorder| recorder.current = None);
@@ -284,7 +284,7 @@ fn timed(kind: Kind, launch: Option<RawLaunch>, operands: Vec<RawOperand>, run: 
     Ok(())
 }
 
-/// Says what follows is for, until the result is dropped.
+/// Says what the following launches are for, until the result is dropped.
 #[must_use]
 pub(crate) fn scope(phase: Phase, part: Part) -> Scope {
     Scope(on().then(|| SCOPE.replace((phase, part))))
@@ -325,7 +325,7 @@ pub(crate) fn pairs(visible: &Tensor, keys: usize) -> u64 {
     intervals.chunks_exact(2).map(length).sum()
 }
 
-/// Ends a recording whatever happens within.
+/// Ends a recording, whatever happens during it.
 struct Ending;
 
 impl Drop for Ending {
@@ -338,7 +338,7 @@ impl Drop for Ending {
 
 pub(super) fn record<T>(device: &Device, options: Options, run: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
     if on() {
-        return Err(Error::Usage("this thread is recording a trace already: a recording cannot hold another one".into()));
+        return Err(Error::Usage("this thread is already recording a trace: one recording cannot start inside another".into()));
     }
     let clock = std::rc::Rc::new(Clock::start(device)?);
     let recorder = Recorder {
@@ -361,7 +361,7 @@ pub(super) fn record<T>(device: &Device, options: Options, run: impl FnOnce() ->
     let wall = begin.elapsed().as_secs_f64();
     ON.set(false);
     let recorder = RECORDER.take().expect("set above");
-    // The adapter's stopwatch is stopped before anything else, whatever came of the run.
+    // The adapter's stopwatch is stopped before anything else, whatever the run's result.
     let times = clock.resolve(begin, &recorder.readings);
     drop(ending);
     let (outcome, times) = (outcome?, waited.and(times)?);
