@@ -1,4 +1,4 @@
-//! The roofline: operations per second over operations per byte, under what the device does at best.
+//! The roofline: operations per second over operations per byte, under the best that the device can do.
 //!
 //! Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", Communications of the ACM 52 (4), 2009.
 

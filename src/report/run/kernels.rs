@@ -6,12 +6,12 @@ use crate::bench::Ceilings;
 use crate::error::Result;
 use crate::trace::{Kind, Trace};
 
-/// Rows of the table; what is below them is one more.
+/// Rows of the table; the kernels below them share one more.
 const ROWS: usize = 16;
 
 /// Times of a training step.
 pub struct Kernels {
-    /// Of which step, and what stopped the time.
+    /// Which step, and which clock.
     pub about: String,
     /// What the device does at best.
     pub ceilings: Ceilings,
