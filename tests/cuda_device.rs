@@ -170,7 +170,7 @@ fn hopper_kernels_are_taken_after_a_test() {
             rows.iter().map(|r| r["failed"].as_u64().unwrap()).sum::<u64>()
         };
         let forced = if op == "matmul" { "forward:persistent" } else { "forward:overlapped" };
-        (failed("forward"), failed(forced), text(&output.stderr).contains("takes its portable kernels"))
+        (failed("forward"), failed(forced), text(&output.stderr).contains("uses its portable kernels"))
     };
     for op in ["matmul", "attention"] {
         assert_eq!(check(&[("FAKE_CUDA_CAPABILITY", "90")], op), (0, 0, false), "{op}");

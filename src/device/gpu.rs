@@ -49,7 +49,7 @@ impl Gpu {
         }
     }
 
-    /// Launches a kernel; it may run later. What goes wrong then is reported by whoever waits.
+    /// Launches a kernel; it may run later. An error that happens then is reported by the next call that waits.
     pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
         trace::launch(&launch, None, || match self {
             #[cfg(feature = "wgpu")]
@@ -92,14 +92,14 @@ impl Gpu {
     pub(crate) fn multiprocessors(&self) -> usize {
         match self {
             #[cfg(feature = "wgpu")]
-            Gpu::Wgpu(_) => 1, // it does not tell
+            Gpu::Wgpu(_) => 1, // it does not say
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.multiprocessors(),
             Gpu::Emulator(_) | Gpu::Dry(_) => 4, // enough that tiles are shared out, few enough that a block gets several
         }
     }
 
-    /// Waits until everything that was launched has run, and reports what went wrong meanwhile.
+    /// Waits until everything that was launched has run, and reports errors that happened meanwhile.
     pub fn synchronize(&self) -> Result<()> {
         match self {
             #[cfg(feature = "wgpu")]
@@ -124,7 +124,7 @@ impl Gpu {
 
     pub(super) fn allocate(&self, elements: usize, dtype: DType) -> Result<Buffer> {
         if dtype == DType::F64 {
-            return Err(crate::Error::Device { device: self.to_string(), what: "f64 lives on the CPU device only".into() });
+            return Err(crate::Error::Device { device: self.to_string(), what: "f64 is available on the CPU device only".into() });
         }
         match self {
             #[cfg(feature = "wgpu")]

@@ -23,7 +23,7 @@ pub const PARAM: u64 = 0xF3 << 40;
 /// `.global` and `.const` variables of the module.
 pub const MODULE: u64 = 0xF4 << 40;
 
-/// A register whose value the machine gives.
+/// A register whose value the machine provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Special {
     ThreadX,

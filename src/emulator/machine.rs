@@ -207,7 +207,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Makes everything as it is before a block starts.
+    /// Resets everything to what it is before a block starts.
     pub fn start(&mut self, block: u32) {
         self.block = block;
         self.order.block(block);
