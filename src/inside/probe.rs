@@ -7,7 +7,7 @@
 //!
 //! Three questions are put to these rows:
 //!
-//! - *nearest words*: the logit lens ([`Inside::lens`]) on each row by itself;
+//! - *nearest words*: the logit lens ([`Inside::lens`]) on each row alone;
 //! - *cosines* between the vectors of picture, sound and word, as they are and *centred*: less the mean of all words of the
 //!   vocabulary at that level, which all of them have in common;
 //! - *an axis* between two sets of words, `a` and `b` being the means of their vectors: `x` lies at

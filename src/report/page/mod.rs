@@ -112,7 +112,7 @@ impl Page {
         self.body += "</dl>\n";
     }
 
-    /// A table whose first column names the rows. It scrolls by itself where the screen is narrower.
+    /// A table whose first column names the rows. It scrolls on its own where the screen is narrower.
     pub fn table(&mut self, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
         table::table(&mut self.body, caption, header, rows);
     }

@@ -147,7 +147,7 @@ pub enum PrecisionChoice {
 }
 
 impl PrecisionChoice {
-    /// What it comes to on a device.
+    /// The precision on a device.
     pub fn on(self, device: &Device) -> Precision {
         match self {
             PrecisionChoice::Auto if device.to_string().starts_with("cuda") => Precision::Bf16,
@@ -155,7 +155,7 @@ impl PrecisionChoice {
         }
     }
 
-    /// What it says by itself.
+    /// The precision without looking at a device: f32 for `auto`.
     pub(super) fn resolved(self) -> Precision {
         if self == PrecisionChoice::Bf16 { Precision::Bf16 } else { Precision::F32 }
     }
