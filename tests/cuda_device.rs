@@ -58,7 +58,7 @@ fn the_device_is_listed_and_automatic() {
 #[test]
 fn what_does_not_fit_is_said_in_one_line() {
     let old_driver = error(&[("FAKE_CUDA_VERSION", "12020")], CHECK);
-    assert!(old_driver.contains("of CUDA 12.2") && old_driver.contains("needs 12.4"), "{old_driver}");
+    assert!(old_driver.contains("supports CUDA 12.2") && old_driver.contains("needs 12.4"), "{old_driver}");
     let old_gpu = error(&[("FAKE_CUDA_CAPABILITY", "75")], CHECK);
     assert!(old_gpu.contains("Emulated GPU (7.5)") && old_gpu.contains("8.0") && old_gpu.contains("--device wgpu"), "{old_gpu}");
     let none = error(&[("FAKE_CUDA_GPUS", "0")], CHECK);
@@ -281,5 +281,5 @@ fn a_driver_that_refuses_the_ptx_is_named_with_its_version() {
     let output = trimodal(&[("FAKE_CUDA_REFUSE_PTX", "1"), ("FAKE_CUDA_VERSION", "12050")], CHECK);
     assert!(!output.status.success());
     let said = text(&output.stdout) + &text(&output.stderr);
-    assert!(said.contains("the driver is of CUDA 12.5") && said.contains("needs 12.4 or later"), "{said}");
+    assert!(said.contains("the driver supports CUDA 12.5") && said.contains("needs 12.4 or later"), "{said}");
 }

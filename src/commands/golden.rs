@@ -1,4 +1,4 @@
-//! `trimodal golden`: inputs and expected outputs of every kernel, for whoever copied one.
+//! `trimodal golden`: inputs and expected outputs of every kernel, for those who copied one.
 
 use super::live::advance;
 use super::terminal::{bytes, line, stop_flag, thousands};
@@ -18,8 +18,8 @@ Examples:
   trimodal golden vectors --lang ptx --op matmul
   cargo run --example vendor_wgpu -- . vectors   test this repository's shaders with them, in plain wgpu
 
-A golden case is one call of an operation, written down as the launches that it makes: one safetensors file with what lies in the \
-buffers before and what must lie there afterwards, from the float64 oracle, and how far from it a result may be. Any engine in any \
+A golden case is one call of an operation, written down as the launches that it makes: one safetensors file with the \
+contents of the buffers before, the contents expected afterwards, from the float64 oracle, and how far from them a result may be. Any engine in any \
 language can replay it with a loop of twenty lines and so test the kernel that it copied; README.txt, in every such folder, says how. \
 There are several cases for every entry, with tails and odd shapes among them. Writing them needs no GPU and runs none.
 

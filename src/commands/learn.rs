@@ -78,7 +78,7 @@ fn list() {
 
 #[cfg(feature = "wgpu")]
 fn exercise(index: usize, to: &Path) -> Result<()> {
-    // What is there may be somebody's solution.
+    // An existing file may be the user's solution.
     if to.exists() {
         return Err(Error::file(to, "already exists: give another name, or move it away"));
     }

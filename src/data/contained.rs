@@ -21,7 +21,7 @@ pub fn said(panic: &(dyn Any + Send)) -> Option<&str> {
 /// Runs a decoder. A panic in it becomes an error like any other; whatever it was working on is dropped.
 pub(crate) fn contained<T>(decode: impl FnOnce() -> std::result::Result<T, String>) -> std::result::Result<T, String> {
     let outer = INSIDE.replace(true);
-    // What `decode` borrowed is only read, or made anew by its caller: nothing half-changed can be seen afterwards.
+    // What `decode` borrowed is only read, or made again by its caller: nothing half-changed can be seen afterwards.
     let result = catch_unwind(AssertUnwindSafe(decode));
     INSIDE.set(outer);
     result.unwrap_or_else(|panic| {

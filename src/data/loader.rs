@@ -3,7 +3,7 @@
 //! The [`Loader`] visits the rows of a data set epoch after epoch, in an order that the seed decides (see
 //! [`super::order`]), and hands them out in exactly that order whatever the number of workers and however long each row takes.
 //!
-//! The thread that calls [`Loader::next`] gives out the work: at most `queue` rows are being decoded or lie decoded at a time.
+//! The thread that calls [`Loader::next`] gives out the work: at most `queue` rows are being decoded or wait decoded at a time.
 //! Workers sleep until there is work, the caller sleeps until the next row in the order is there. Nobody else keeps state, so a
 //! [`Position`] is two numbers, and to continue from there means to compute the epoch's order again and to skip its beginning.
 
@@ -55,7 +55,7 @@ pub struct Options {
     pub seed: u64,
     /// Threads that decode, at least one. They change nothing but the speed.
     pub workers: usize,
-    /// Rows that are being decoded or lie decoded at a time.
+    /// The most rows that are being decoded or wait decoded at a time.
     pub queue: usize,
     /// Rows in the buffer that shards are shuffled in. A table is always shuffled as a whole.
     pub shuffle_buffer: usize,

@@ -1,7 +1,7 @@
 //! WebDataset shards: tar archives whose members of one key are one sample.
 //!
 //! `000017.png`, `000017.wav`, `000017.txt` and `000017.json` next to each other are the sample `000017`: the key is the path up
-//! to the first dot of the file's name. The index keeps where pictures and sounds lie, and the texts.
+//! to the first dot of the file's name. The index keeps the places of pictures and sounds, and the texts.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -107,7 +107,7 @@ impl Tokenizer {
 
     /// Takes any `tokenizer.json` (a Qwen3 folder's, for example) and gives it the [special tokens](SPECIAL) that it does not have,
     /// at the end of its vocabulary. What it has keeps its id; a token of its own that happens to mean the same
-    /// (`<|endoftext|>`) is not put in the place of one of ours.
+    /// (`<|endoftext|>`) does not replace one of ours.
     ///
     /// # Errors
     /// A damaged file, or a vocabulary that is too large.
@@ -174,7 +174,7 @@ impl Tokenizer {
         self.special
     }
 
-    /// The token of an id, as it stands in the vocabulary (`Ġcat` for ` cat`).
+    /// The token of an id, as it is in the vocabulary (`Ġcat` for ` cat`).
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
@@ -183,7 +183,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A part of the text that no token covers, and a special token inside the text (`<image>` typed into a caption would
-    /// stand for a row that is not there); the message names it.
+    /// stand for a row that does not exist); the message names it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         // What a file asks for may also fail first when it is used.
         let encode = || self.inner.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()).map_err(|error| error.to_string());

@@ -26,7 +26,7 @@ pub(super) fn samples(folder: &Folder, limits: &Limits, row: &mut impl FnMut(Res
 fn visit(folder: &Folder, at: &str, depth: usize, limits: &Limits, row: &mut impl FnMut(Result<Row, (String, String)>)) {
     let mut bad = |what: String| row(Err((at.to_string(), what)));
     if depth > DEEPEST {
-        return bad(format!("folders lie deeper than {DEEPEST} levels"));
+        return bad(format!("expected folders at most {DEEPEST} levels deep, found deeper ones"));
     }
     let entries = match std::fs::read_dir(folder.given.join(at)) {
         Ok(entries) => entries,

@@ -23,7 +23,7 @@ pub enum Gpu {
     Cuda(Arc<cuda::Context>),
     /// The same PTX on the CPU, slowly, with every memory access checked.
     Emulator(Arc<emulator::Machine>),
-    /// Nothing runs: launches are written down for whoever replays them elsewhere ([`crate::golden`]).
+    /// Nothing runs: launches are written down, to be replayed elsewhere ([`crate::golden`]).
     #[doc(hidden)]
     Dry(Arc<dry::Recorder>),
 }

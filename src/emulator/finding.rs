@@ -108,7 +108,7 @@ pub struct Finding {
     pub thread: u32,
     /// The address, if the finding is about memory.
     pub address: u64,
-    /// The buffer or memory it lies in.
+    /// The buffer or memory that it is in.
     pub buffer: String,
     /// Where in it.
     pub offset: i64,

@@ -1,4 +1,4 @@
-//! Tensor maps: how a tensor lies in global memory and which box of it one bulk copy moves.
+//! Tensor maps: how a tensor is laid out in global memory and which box of it one bulk copy moves.
 
 use super::parse::{Param, ParamKind};
 
@@ -72,7 +72,7 @@ pub struct TensorMap {
     pub strides: Vec<u64>,
     /// Elements of the box that one copy moves, innermost first.
     pub box_sizes: Vec<u32>,
-    /// How the box lies in shared memory.
+    /// How the box is laid out in shared memory.
     pub swizzle: Swizzle,
 }
 

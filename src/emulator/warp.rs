@@ -147,7 +147,7 @@ enum Sync {
     Wait,
 }
 
-/// Whether all of `members` that are alive stand here. The others of `active` come along.
+/// Whether all of `members` that are alive are here. The others of `active` come along.
 fn gathered(machine: &mut Machine, live: u32, active: u32, members: u32, own: bool) -> Sync {
     if !own {
         let thread = machine.warp * 32 + active.trailing_zeros();
@@ -412,7 +412,7 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                 }
                 Op::WarpBarrier(slot) => {
                     let (members, own) = members!(*slot);
-                    // Other lanes may stand at another `bar.warp.sync` with the same members: it is the mask that counts.
+                    // Other lanes may be at another `bar.warp.sync` with the same members: it is the mask that counts.
                     let there =
                         warp.fragments.iter().filter(|f| f.state == State::Lanes && is_warp_barrier(&steps[f.pc as usize].op)).fold(mask, |m, f| m | f.mask);
                     if members & there & !mask != 0 && members & warp.live() & !there == 0 && mask == active {

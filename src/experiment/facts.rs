@@ -220,7 +220,7 @@ impl World {
     }
 }
 
-/// What stands before the answer: the part that sees everything, and the part that is cut off.
+/// What comes before the answer: the part that sees everything, and the part that is cut off.
 pub fn prompt(variant: Variant, kind: Kind, caption: &str) -> (String, Option<String>) {
     match variant {
         Variant::Plain => (kind.question().into(), None),

@@ -53,7 +53,7 @@ impl Budget {
     }
 }
 
-/// The mean of some seeds' values, and how far they lie apart.
+/// The mean of some seeds' values, and how far they are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// Their mean.

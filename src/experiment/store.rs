@@ -17,7 +17,7 @@ const MOST: u64 = 16 << 20;
 pub struct Store(PathBuf);
 
 impl Store {
-    /// Opens a folder for an experiment of this name and these settings, or makes it. Runs of the same settings that lie in it count.
+    /// Opens a folder for an experiment of this name and these settings, or creates it. Runs of the same settings that are in it count.
     ///
     /// # Errors
     /// [`Error::Usage`] where it holds an experiment of another name or other settings, naming the first that differs; a folder that

@@ -1,7 +1,7 @@
-//! Golden vectors: calls of the operations as files, so that whoever copied a kernel can test the copy in any engine and language.
+//! Golden vectors: calls of the operations as files, so that those who copied a kernel can test the copy in any engine and language.
 //!
-//! A golden case is one [`Case`](crate::ops::case::Case), written down as the launches that it makes on named buffers, with what lies
-//! in the buffers before the first launch, what the f64 oracle says must lie there after the last, and how far from it a result may
+//! A golden case is one [`Case`](crate::ops::case::Case), written down as the launches that it makes on named buffers, with what is
+//! in the buffers before the first launch, what the f64 oracle expects there after the last, and how far from it a result may
 //! be. A loop of twenty lines replays it (`examples/vendor_wgpu.rs`, `examples/vendor_cudarc.rs`, `examples/vendor_python/`).
 //! `README.txt`, in every folder of golden vectors, says what is in the files.
 //!
@@ -35,7 +35,7 @@ pub const INDEX: &str = "golden.json";
 /// What the folder is, for people.
 const README: &str = include_str!("README.txt");
 
-/// What lies in a folder: `golden.json`.
+/// What is in a folder: `golden.json`.
 #[derive(Serialize, Debug)]
 pub struct Index {
     /// [`FORMAT`].

@@ -28,7 +28,7 @@ use crate::train::examples::placeholders;
 use serde::Serialize;
 use std::path::Path;
 
-/// What stands for each thing, in words, for whoever reads the numbers.
+/// What stands for each thing, in words, for people who read the numbers.
 pub const VECTORS: &str = "each is run alone; at a level, the mean of its rows of the residual stream: of the picture's patches, of the \
 sound's frames, the word's one row (after <bos>); level 0 enters the first layer";
 

@@ -150,7 +150,7 @@ pub struct Field {
     /// `u32` or `f32`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Where it lies.
+    /// Its offset, in bytes.
     pub offset: u32,
     /// What it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]

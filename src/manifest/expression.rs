@@ -74,7 +74,7 @@ impl Expression {
         })
     }
 
-    /// The same with other expressions in the place of names.
+    /// The same with other expressions instead of names.
     pub fn replaced(&self, with: &impl Fn(&str) -> Option<Expression>) -> Expression {
         match self {
             Number(number) => Number(*number),

@@ -14,7 +14,7 @@ pub fn flops(config: &Config, batch: &Batch) -> u64 {
     let pairs: u64 = batch.visible.iter().map(|v| (v[1] - v[0]).max(0) as u64).sum();
     let layer = 6 * n * width * (2 * inner + 2 * key + 3 * config.intermediate_size as u64) + 14 * pairs * inner;
     let output = 6 * batch.logit_row.len() as u64 * width * config.vocab_size as u64;
-    // Nothing lies before the pixels and the first convolution: their gradients are not computed.
+    // Nothing comes before the pixels and the first convolution: their gradients are not computed.
     let patches = config.vision_config.as_ref().map_or(0, |v| 4 * (batch.images * v.image_size * v.image_size * 3) as u64 * width);
     let stem = config.audio_config.as_ref().map_or(0, |audio| {
         let convolution = |layer: usize| {

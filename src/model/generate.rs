@@ -218,7 +218,7 @@ impl Generator {
     /// Runs the prompts in one pass; returns the next word of each.
     fn prefill(&mut self, p: &Parameters, batch: &Batch, lengths: &[usize], sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
         self.embed(p, batch)?;
-        // A packed row r of sample s lies at s · length + position in the cache.
+        // A packed row r of sample s is at s · length + position in the cache.
         let (mut cache_row, mut visible, mut pick) = (Vec::new(), Vec::new(), Vec::new());
         let mut packed = 0;
         for (sample, &length) in lengths.iter().enumerate() {

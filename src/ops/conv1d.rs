@@ -277,7 +277,7 @@ impl Layout {
     }
 }
 
-/// The weight as `[3, in, out]`: taps outermost, as frames lie in memory.
+/// The weight as `[3, in, out]`: taps outermost, as frames are in memory.
 fn by_tap<T: Real>(weight: &[T], width_in: usize, width_out: usize) -> Vec<T> {
     let mut taps = vec![T::zero(); weight.len()];
     for (o, weight) in weight.chunks_exact(3 * width_in).enumerate() {

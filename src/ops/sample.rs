@@ -215,7 +215,7 @@ fn case(rows: usize, vocabulary: usize, how: How, ties: bool) -> Case {
         .flops((FLOPS * rows * vocabulary) as u64)
 }
 
-/// Of a few uniform numbers the one that lies farthest inside the interval of one and the same id, both for the logits and for the
+/// Of a few uniform numbers the one that is farthest inside the interval of one and the same id, both for the logits and for the
 /// same rounded to bf16, and for a top_p that is off by more than any sum of weights: no rounding of a sum reaches an end of an
 /// interval, or chooses otherwise because an id at the edge of the nucleus is in or out.
 fn clear_choice(draw: &mut Draw, both: [&[f64]; 2], (temperature, top_k, top_p): How) -> f64 {

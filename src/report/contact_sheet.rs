@@ -100,7 +100,7 @@ struct Word {
     colour: Colour,
 }
 
-/// What stands under a picture, broken into lines of at most `letters` letters.
+/// The text under a picture, broken into lines of at most `letters` letters.
 fn text(cell: &Cell, letters: usize) -> Vec<Vec<Word>> {
     let right = cell.expected.map(|expected| expected == cell.caption);
     let expected: Vec<&str> = cell.expected.unwrap_or(cell.caption).split_whitespace().collect();

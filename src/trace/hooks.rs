@@ -199,7 +199,7 @@ fn values(tensor: &Tensor, count: usize) -> Option<Values> {
     Some(Values { first: all.into_iter().take(count).collect(), mean, rms: square.sqrt() })
 }
 
-/// An operation begins. `work` is asked only while somebody records.
+/// An operation begins. `work` is called only during a recording.
 #[track_caller]
 #[inline]
 pub(crate) fn call(op: &'static str, pass: &'static str, work: impl FnOnce() -> Work) -> Call {
@@ -264,7 +264,7 @@ pub(crate) fn launch(launch: &Launch, hopper: Option<&Hopper>, run: impl FnOnce(
     timed(Kind::Kernel, Some(raw), Vec::new(), run)
 }
 
-/// Memory moves. `operands` is asked only while somebody records.
+/// Memory moves. `operands` is called only during a recording.
 #[inline]
 pub(crate) fn memory(kind: Kind, operands: impl FnOnce() -> Vec<RawOperand>, run: impl FnOnce() -> Result<()>) -> Result<()> {
     // Within a call it is a part of it: the call's own time has it on the CPU.

@@ -247,7 +247,7 @@ pub struct Trace {
     /// The time from the beginning to the end by the host's clock, in seconds. What the spans do not cover are gaps: the host's own
     /// work, and on a GPU the time between launches.
     pub wall: f64,
-    /// What [`crate::model::flops`] counts for the batch, where whoever recorded a training step said it.
+    /// What [`crate::model::flops`] counts for the batch, if the recorder of a training step said it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub formula: Option<u64>,
     /// The spans.

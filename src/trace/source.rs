@@ -18,7 +18,7 @@ pub(super) fn of_entry(language: Language, hopper: bool, stem: &str, entry: &str
     }
 }
 
-/// Where the GPU's kernels of an operation's pass are defined, for whoever looks at the CPU's: in CUDA and in WGSL, the first entry whose name
+/// Where the GPU's kernels of an operation's pass are defined, for people who look at the CPU's: in CUDA and in WGSL, the first entry whose name
 /// begins with the pass's, or the naive one.
 pub fn twins(op: &str, pass: &str) -> Vec<String> {
     let cuda = Compiled::portable(op).map(|c| (format!("kernels/{op}.cu"), c.source));

@@ -154,7 +154,7 @@ fn compatible(path: &Path, text: &str) -> Result<()> {
         version: String,
     }
     let ours = env!("CARGO_PKG_VERSION");
-    // What cannot be read at all is reported by whoever reads the rest.
+    // What cannot be read at all is reported by the code that reads the rest.
     let Ok(Written { version }) = serde_json::from_str(text) else { return Ok(()) };
     let upper = |version: &str| version.rsplit_once('.').map(|(upper, _)| upper.to_string());
     if version.is_empty() || upper(&version) == upper(ours) {
@@ -460,7 +460,7 @@ mod tests {
         assert!(wrong(&|t| t[0].3[..4].copy_from_slice(&f32::NAN.to_le_bytes())).contains("tensor first.audio_embed.conv1.bias: element 0 is not finite"));
         assert!(wrong(&|t| (t[0].2, t[0].3) = (DType::Bf16, vec![0; 128])).contains("expected dtype f32, found bf16"));
         assert!(wrong(&|t| t[0].1 = vec![2, 32]).contains("expected shape [64], found [2, 32]"));
-        // Another version's is refused by whoever opens it, however much of it could be read.
+        // Another version's is refused by the code that opens it, however much of it could be read.
         let state = fs::read_to_string(path.join(STATE)).unwrap();
         fs::write(path.join(STATE), state.replace(env!("CARGO_PKG_VERSION"), "77.1.0").replace("\"step\"", "\"stride\"")).unwrap();
         for error in [read_state(&path).unwrap_err(), ModelFolder::open(folder.path(), &Device::Cpu, DType::F32).err().unwrap()] {

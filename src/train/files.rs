@@ -5,7 +5,7 @@
 //! leave beside them is a temporary file, which the next write of the same target removes.
 //!
 //! [`load_safetensors`] trusts nothing that a file says: it reads the header only if it is of a sane length, refuses a
-//! name that comes twice, and checks that every tensor's bytes lie in the file, without gap or overlap, and are as many
+//! name that comes twice, and checks that every tensor's bytes are in the file, without gap or overlap, and are as many
 //! as its shape and dtype need. (Format: <https://huggingface.co/docs/safetensors>.)
 
 use crate::error::{Error, Result};
@@ -120,7 +120,7 @@ pub fn save_safetensors(path: &Path, metadata: &[(&str, String)], tensors: &[(St
 }
 
 /// Writes tensors into an open file as [`save_safetensors`] does, one after the other: `bytes(i)` is asked for the elements of
-/// `tensors[i]` when it is their turn, so that only one tensor lies in memory at a time.
+/// `tensors[i]` when it is their turn, so that only one tensor is in memory at a time.
 ///
 /// # Errors
 /// As [`save_safetensors`], and those of `bytes`. `path` is for the messages.

@@ -128,7 +128,7 @@ impl StoredTensor {
 /// The safetensors files of a folder.
 struct Files {
     open: Vec<(PathBuf, Safetensors)>,
-    /// In which file a tensor lies, with shape and dtype; taken out as they are read.
+    /// In which file a tensor is, with shape and dtype; taken out as they are read.
     place: BTreeMap<String, (usize, Vec<usize>, DType)>,
 }
 

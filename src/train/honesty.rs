@@ -38,7 +38,7 @@ pub struct Answer {
 }
 
 /// What some rows of a data set have, looked up in the rows themselves and never in what they say about themselves; `None` where no
-/// row asks a question of [`QUESTIONS`]: whoever trained on them was not taught to answer.
+/// row asks a question of [`QUESTIONS`]: a model that was trained on them was not taught to answer.
 ///
 /// # Errors
 /// A file that cannot be opened, where its content has to tell what it is.

@@ -291,7 +291,7 @@ impl Trainer {
 
     /// Runs launches on the loaded inputs, from their recording where there is one.
     ///
-    /// While somebody traces, every launch is made one by one.
+    /// During a trace, every launch is made one by one.
     fn replay(&mut self, kind: Kind, batch: &Batch, size: Size, launch: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
         if trace::on() {
             return launch(self);

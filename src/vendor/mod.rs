@@ -241,7 +241,7 @@ pub fn verify(folder: &Path) -> Result<Vec<Verified>> {
 /// The list of hashes of a copy. Its paths stay inside the folder.
 fn sums(folder: &Path) -> Result<Vec<Sum>> {
     let path = folder.join(SUMS);
-    let text = fs::read_to_string(&path).map_err(|_| Error::file(folder, format!("this is not a folder that `trimodal vendor` has written: it has no {SUMS}")))?;
+    let text = fs::read_to_string(&path).map_err(|_| Error::file(folder, format!("not a folder that `trimodal vendor` has written: it has no {SUMS}")))?;
     let inside = |file: &str| Path::new(file).components().all(|c| matches!(c, std::path::Component::Normal(_)));
     let line = |(number, line): (usize, &str)| {
         let found = line.split_once("  ").filter(|(hash, file)| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && inside(file));

@@ -2,7 +2,7 @@
 //!
 //! A [`Site`] is a list, fixed when it is made: the page, the shaders, the manifest, an example, and of a run the three files of its
 //! model. Nothing else can be asked for, whatever the request says; there is no folder that a path could leave. The golden vectors
-//! are made when somebody asks for the first of them, into a temporary folder: it takes seconds.
+//! are made when the first of them is asked for, into a temporary folder: it takes seconds.
 //!
 //! ```no_run
 //! # use std::path::Path;
@@ -143,7 +143,7 @@ impl Site {
         Ok(source.map(|source| Answer { mime, source }))
     }
 
-    /// The folder of the golden vectors; whoever asks while they are made, waits.
+    /// The folder of the golden vectors; a request waits while they are made.
     fn golden(&self) -> Result<&Path> {
         let made = self.golden.get_or_init(|| {
             let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
@@ -240,7 +240,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/web");
         let mut there: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         there.sort();
-        assert_eq!(there, PAGE.map(|(name, _)| name), "what lies in examples/web and what the program serves");
+        assert_eq!(there, PAGE.map(|(name, _)| name), "the files in examples/web and those that the program serves");
     }
 
     #[test]

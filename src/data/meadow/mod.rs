@@ -161,7 +161,7 @@ pub fn example(attributes: &Attributes, seed: u64, index: usize) -> Sample {
 /// Writes the data set into `dir`, which is made if it is missing.
 ///
 /// `metadata.jsonl` comes last and whole: a folder without it is not a data set, so a crash never leaves half of one. A folder
-/// that an earlier call wrote is written anew. `progress(done, total)` is called about ten times a second and may stop the
+/// that an earlier call wrote is written again. `progress(done, total)` is called about ten times a second and may stop the
 /// work.
 ///
 /// # Errors

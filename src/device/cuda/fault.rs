@@ -1,4 +1,4 @@
-//! What the driver's errors mean for whoever gets them.
+//! What the driver's errors mean, and what can be done about them.
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;

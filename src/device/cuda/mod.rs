@@ -330,7 +330,7 @@ impl Context {
         .map_err(|e| self.failed(e, &format!("launching {}.{}{}", launch.kernel.0, launch.kernel.1, launch.variant)))
     }
 
-    /// Where a tensor of this GPU lies; the stream waits for an upload of it that is under way.
+    /// The address of a tensor of this GPU; the stream waits for an upload of it that is under way.
     fn address(&self, launch: &Launch, tensor: &Tensor) -> Result<sys::CUdeviceptr> {
         match &tensor.buffer {
             Buffer::Cuda(buffer) if std::ptr::eq(&*buffer.context, self) => {

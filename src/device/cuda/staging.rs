@@ -86,11 +86,11 @@ impl Staging {
                 std::ptr::copy_nonoverlapping(piece.as_ptr(), slot.memory, piece.len());
                 std::slice::from_raw_parts(slot.memory, piece.len())
             };
-            // SAFETY: `to` is an allocation that `bytes` fits (the tensor's length was checked by whoever writes it), and the pinned
+            // SAFETY: `to` is an allocation that `bytes` fits (the code that writes the tensor has checked its length), and the pinned
             // memory stays as it is until the copy is done.
             let copied = unsafe { result::memcpy_htod_async(to + (index * LARGEST) as u64, staged, stream) };
             let recorded = slot.done.record(stream);
-            // The receiver's point is an event of its own: the slot's is recorded anew when the slot is used again.
+            // The receiver's point is an event of its own: the slot's is recorded again when the slot is used again.
             let own = Event::here(stream);
             self.slots.push(slot);
             copied.and(recorded)?;

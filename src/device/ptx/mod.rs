@@ -154,7 +154,7 @@ impl Module {
             for (buffer, tensor) in documented.buffers.iter().zip(tensors) {
                 let Some(tensor) = tensor else { continue };
                 let needed = buffer.extent(&values).unwrap_or_else(|e| panic!("kernels/{stem}.cu:{}: `{e}` is not a name that the Dims define", buffer.line));
-                // Words of any kind may lie in a u32 buffer.
+                // Words of any kind may be in a u32 buffer.
                 let size = if buffer.dtypes.iter().any(|d| d == "u32") { 4 } else { tensor.dtype().size() };
                 let has = tensor.len() as u64 * tensor.dtype().size() as u64;
                 if needed.saturating_mul(size as u64) > has {

@@ -31,7 +31,7 @@ pub struct Options {
     /// Lets naga clamp indices and bound loops. Off by default: our kernels are tested for staying inside their buffers
     /// (`trimodal check` fills what comes after them), and the clamps cost time in every inner loop.
     pub bounds_checks: bool,
-    /// A shader in the place of one of ours; it always gets the clamps.
+    /// A shader that replaces one of ours; it always gets the clamps.
     pub replaced: Option<Replaced>,
 }
 

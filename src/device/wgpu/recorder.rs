@@ -43,7 +43,7 @@ pub(super) struct Recorder {
     /// Slots of `staged` that the queue already has.
     written: usize,
     absent: Vec<::wgpu::Buffer>,
-    /// While the benchmark measures, or somebody traces.
+    /// While the benchmark or a trace measures.
     pub(super) stopwatch: Option<Stopwatch>,
 }
 

@@ -41,7 +41,7 @@ impl Replaced {
     }
 }
 
-/// The stem of the shader that a module may stand for, or what was expected of it.
+/// The stem of the shader that a module may replace, or what was expected of it.
 fn place_of(shaders: &[Shader], module: &naga::Module) -> std::result::Result<&'static str, String> {
     let listed = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
     let files = |shaders: &[&Shader]| shaders.iter().map(|shader| format!("{}.wgsl", shader.stem)).collect::<Vec<_>>().join(", ");

@@ -390,7 +390,7 @@ impl Machine<'_> {
         let group = stores.committed[lane];
         let agent = self.order.vectors.as_ref().map_or(0, |v| v.stores(asker.warp)) as u16;
         let stamp = Stamp { time: group + 1, pc: self.pc, agent, thread: thread as u16 };
-        // What lies outside of the tensor is read all the same.
+        // What is outside of the tensor is read all the same.
         let found = (offset..offset + bytes).step_by(16).find_map(|at| cluster.cells[rank].reads_later(&self.order, asker, stamp, at).map(|w| (at, w)));
         stores.list.push(Outgoing { lane: lane as u8, group, to: remote, from: offset, bytes, add: op.way == Way::Reduce, pc: self.pc });
         cluster.events += 1;

@@ -34,7 +34,7 @@ pub(super) fn expect(dims: &Dims, dtype: DType, device: &Device) -> Result<()> {
     }
 }
 
-/// `[rows, heads, d]` as it lies, in boxes of 64 rows and 64 elements of one head.
+/// `[rows, heads, d]` as it is stored, in boxes of 64 rows and 64 elements of one head.
 struct Heads<'a>(&'a Tensor, [MapDim; 3]);
 
 impl<'a> Heads<'a> {

@@ -101,7 +101,7 @@ impl Checked {
         Ok(Checked { dims, dtype, device })
     }
 
-    /// Pairs of rows that see each other, times the columns of the query heads. Only while somebody traces.
+    /// Pairs of rows that see each other, times the columns of the query heads. Only called during a trace.
     fn cells(&self, visible: &Tensor) -> u64 {
         trace::pairs(visible, self.dims.keys as usize) * self.dims.heads as u64 * self.dims.head_dim as u64
     }

@@ -118,7 +118,7 @@ fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std:
     } else {
         chart!(0.0..1.0)
     };
-    // Names that would lie on each other move apart, down first, then up from where the axis is.
+    // Names that would overlap move apart, down first, then up from where the axis is.
     ends.sort_by_key(|end| end.1);
     for i in 1..ends.len() {
         ends[i].1 = ends[i].1.max(ends[i - 1].1 + APART);

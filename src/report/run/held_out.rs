@@ -51,7 +51,7 @@ fn named(judged: &[Judged]) -> Vec<&'static str> {
     ATTRIBUTE.iter().map(|(name, _)| *name).filter(|name| judged.iter().any(|j| j.scores.attributes.contains_key(name))).collect()
 }
 
-/// A row of shares; `chance` is where each cell's mark stands.
+/// A row of shares; `chance` is the place of each cell's mark.
 fn shares(name: &str, named: &[&str], of: (&Losses, &Scores), chance: &(Losses, Scores)) -> Vec<Cell> {
     let share = |share: f64, chance: f64| Cell::Share { share, chance: Some(chance) };
     let attributes = named.iter().map(|name| match (of.1.attributes.get(name), chance.1.attributes.get(name)) {

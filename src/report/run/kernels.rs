@@ -79,7 +79,7 @@ impl Kernels {
             .collect();
         page.text(&format!("{}: {:.2} ms, of which no kernel covers {:.2} ms.", self.about, 1e3 * self.wall, 1e3 * (self.wall - all).max(0.0)));
         let caption = "A mark's area is its part of the time. Left of the corner a kernel waits for memory at best, right of it for arithmetic; \
-                       what fits a cache may lie above the slope.";
+                       what fits into a cache may be above the slope.";
         page.figure(&marks_svg("what each kernel reaches", &self.ceilings, &marks)?, caption);
         let row = |t: &Time| {
             let rate = |n: u64| format!("{:.1}", n as f64 / t.seconds / 1e9);

@@ -146,7 +146,7 @@ pass.dispatchWorkgroups(across, Math.ceil(groups / across));\n",
     )
 }
 
-/// What a kernel of `kernels/hopper/` takes in the place of buffers.
+/// What a kernel of `kernels/hopper/` takes instead of buffers.
 fn maps_note(entry: &Entry, mark: &str) -> String {
     let note = |b: &Buffer| Some(format!("{mark} {0}_map: a CUtensorMap of {0}, box {1}\n", b.name, b.tensor_map.as_ref()?));
     entry.buffers.iter().filter_map(note).collect()
