@@ -23,8 +23,8 @@ Examples:
 
 A row is one call of one entry: each rung of an operation's ladder, forward and backward, and `step`, a whole training step. \
 FLOP and bytes are counted from the kernel's contract (every input read once, every output written once), not measured. \
-`ceiling` is the share reached of the best that this device can do for them, limited by its memory (`mem`) or its arithmetic (`flop`), as \
-kernels that do nothing else measured it in the same run: min(peak, intensity × copy bandwidth). The output names the method.
+`ceiling` is how much it reached of the best that this device can do, where its memory (`mem`) or its arithmetic (`flop`) is the limit, as \
+kernels that do nothing else measured them in the same run: min(peak, intensity × copy bandwidth). The output names the method.
 
 Without --shapes, a processor runs `demo` and a GPU runs `small`. Sizes that there is no time for are left out, and the output names them.";
 
@@ -101,7 +101,7 @@ impl Bench {
             return Ok(ExitCode::from(130));
         }
         if card.rows.is_empty() {
-            eprintln!("error: nothing was timed; the lines above say what was left out, and why");
+            eprintln!("error: nothing was timed: the output says what was left out, and why");
             return Ok(ExitCode::FAILURE);
         }
         Ok(ExitCode::SUCCESS)

@@ -30,8 +30,8 @@ Pictures (PNG, JPEG) are scaled and cropped to the model's size, sounds (WAV of 
 and cut to the model's length. `-` is standard input; its content decides whether it is a picture or a sound, whichever option names it. The \
 model knows only the words that it was trained on.
 
-Several files are described one after the other, a line each. As many pictures as sounds are paired, in the order given; a \
-single one is paired with each of the others.
+Several files are described one after the other, a line each. If there are as many pictures as sounds, they are paired in the order \
+given; a single one is paired with each of the others.
 
 --json prints one JSON document per line: `image` and `audio` (the files, where given), `prompt`, `text` (with the prompt), \
 `tokens` and `token_ids` (what the model made), `finish` (\"end\": the model ended the text; \"length\": it was stopped at \

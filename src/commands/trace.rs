@@ -30,8 +30,8 @@ Open step.json at https://ui.perfetto.dev (it stays on your machine) or in chrom
 names and numbers.
 
 A line is one launch of a kernel; on the CPU, which has none, one call of an operation. FLOP and bytes are counted from the kernel's \
-contract (everything read once, everything written once), not measured. `ceiling` is the share reached of the best that this device can do \
-for them, limited by its memory (`mem`) or its arithmetic (`flop`), as kernels that do nothing else measure it first; what fits into a cache may \
+contract (everything read once, everything written once), not measured. `ceiling` is how much it reached of the best that this device can \
+do, where its memory (`mem`) or its arithmetic (`flop`) is the limit, as kernels that do nothing else measure them first; what fits into a cache may \
 be above 100 %. `+ live` is the memory in MB whose contents are needed from this launch on, `− live` the memory that nothing reads after it.
 
 Clearing, copies, uploads and downloads are part of the sums; --json lists them one by one.

@@ -22,7 +22,7 @@ with a score card to copy; and the model, in a few hundred lines of JavaScript: 
 choose or record, and shows what each word was made from. Nothing leaves the page.
 
 The server answers this machine only, and serves the page, the shaders, golden vectors that it makes on request, and the \
-three files of the model in RUN; it serves no other file. Ctrl-C ends it. Browsers keep WebGPU from pages that come from another \
+three files of the model in RUN; it serves no other file. Ctrl-C ends it. Browsers do not let a page use WebGPU that comes from another \
 machine by plain HTTP: to use the page on a phone, write it to a folder with --to and serve it by HTTPS.";
 
 /// Serve a page on which the kernels run in your browser: a self-test, a benchmark, and a model that describes what you drop
