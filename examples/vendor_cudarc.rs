@@ -5,8 +5,8 @@
 //!
 //! Replays every golden vector in the folder's `golden/` (or the second folder) and compares each element with what is expected; those
 //! of kernels for compute capability 9.0 only there. Exit code 0: all are right; 1: one is not, or none ran; 77: there is no NVIDIA GPU
-//! or driver, nothing was run. In a debug build (or with CONTRACT set) every launch is first held to the contract
-//! in `kernels.json`: grid and buffers against what the `Dims` make of them.
+//! or driver, nothing was run. In a debug build (or with CONTRACT set) every launch is first checked against the contract
+//! in `kernels.json`: grid and buffers are compared with what the `Dims` require.
 
 use cudarc::driver::{result, sys};
 use safetensors::SafeTensors;
@@ -85,7 +85,7 @@ fn replay(root: &Path, manifest: &Option<Value>, vector: &[u8], known: &mut Hash
         let (file, entry) = (text(&launch["file"]), CString::new(text(&launch["entry"]))?);
         if !known.contains_key(&file) {
             let ptx = CString::new(fs::read(root.join(&file))?)?;
-            // SAFETY: text with a zero behind it; the module is never unloaded.
+            // SAFETY: text with a zero after it; the module is never unloaded.
             known.insert(file.clone(), unsafe { result::module::load_data(ptx.as_ptr().cast()) }?);
         }
         // Arguments: tensor maps, addresses, the Dims by value.

@@ -5,7 +5,7 @@
 //!
 //! Replays every golden vector in the folder's `golden/` (or the second folder) and compares each element with what is expected. Exit
 //! code 0: all are right; 1: one is not, or none ran; 77: there is no GPU, nothing was run. In a debug build (or with
-//! CONTRACT set) every launch is first held to the contract in `kernels.json`: grid and buffers against what the `Dims` make of them.
+//! CONTRACT set) every launch is first checked against the contract in `kernels.json`: grid and buffers are compared with what the `Dims` require.
 
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -102,7 +102,7 @@ fn replay(
             let about = wgpu::ComputePipelineDescriptor { label: Some(&file), layout: None, module: &module, entry_point, compilation_options, cache: None };
             device.create_compute_pipeline(&about)
         });
-        // An operand that is not there is a few zeros of its own.
+        // An absent operand is a few zeros of its own.
         let given = list(&launch["buffers"]);
         let absent: Vec<_> = given.iter().map(|_| create(16, Usage::STORAGE)).collect();
         let bound = given.iter().zip(&absent).map(|(number, absent)| number.as_u64().map_or(absent, |number| &buffers[number as usize])).chain([&uniform]);

@@ -44,7 +44,7 @@ def save(name, **tensors):
 
 
 def sounds(samples):
-    """A falling chirp with harmonics and an envelope; a soft hum with a click and silence behind it. As 16-bit samples."""
+    """A falling chirp with harmonics and an envelope; a soft hum with a click and silence after it. As 16-bit samples."""
     t = torch.arange(samples, dtype=torch.float64) / 16_000
     phase = 2 * math.pi * (900 * t - 700 * t**2)
     chirp = sum(torch.sin(k * phase) / k**1.5 for k in (1, 2, 3, 5)) * torch.exp(-3 * t) * torch.clamp(40 * t, max=1)

@@ -51,5 +51,5 @@ with torch.no_grad():
     logits = model(ids).logits
 assert logits.shape == (1, ids.shape[1], config.vocab_size) and torch.isfinite(logits).all()
 made = model.generate(ids, max_new_tokens=5, do_sample=False)
-lines.append(f"logits {list(logits.shape)}, finite; generate() goes on with {made[0, ids.shape[1]:].tolist()}")
+lines.append(f"logits {list(logits.shape)}, finite; generate() continues with {made[0, ids.shape[1]:].tolist()}")
 print("\n".join(lines))

@@ -41,7 +41,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// The rows that the model is given, and the picture and the sound behind them.
+    /// The rows that the model is given, and the picture and the sound that some of them come from.
     pub fn prompt(&self) -> &Sequence {
         &self.prompt
     }
@@ -54,7 +54,7 @@ pub struct Answer {
     pub text: String,
     /// The ids of the tokens that the model made.
     pub ids: Vec<u32>,
-    /// Whether the model came to an end by itself; else it was stopped, by the caller or at the length that it was built for.
+    /// Whether the model ended the text; else it was stopped, by the caller or at the length that it was built for.
     pub ended: bool,
 }
 
@@ -117,13 +117,13 @@ impl<'m> Describer<'m> {
     }
 }
 
-/// Texts that grow token by token, all at once, and are told one after the other.
+/// Texts that grow token by token, all at once, and are reported one after the other.
 struct Texts<'t> {
     tokenizer: &'t Tokenizer,
     /// Of each text: its tokens, and whether it is complete.
     ids: Vec<Vec<u32>>,
     complete: Vec<bool>,
-    /// The text that is being told, and how many of its bytes were.
+    /// The text that is being reported, and how many of its bytes already were.
     current: usize,
     told: usize,
 }
@@ -150,7 +150,7 @@ impl<'t> Texts<'t> {
         }
     }
 
-    /// Tells what is new in the current text.
+    /// Reports what is new in the current text.
     fn tell(&mut self, tell: &mut impl FnMut(usize, &str)) {
         let Some(ids) = self.ids.get(self.current) else { return };
         let Ok(text) = self.tokenizer.decode(ids) else { return };

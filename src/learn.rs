@@ -1,7 +1,7 @@
 //! The guide: `LEARN.md` in twelve chapters, and an exercise to each.
 //!
-//! An exercise is one of the crate's shaders with a piece cut out. It is made from the shader as it is now, so that it cannot fall
-//! behind; a test holds that [`crate::check`] refuses every one of them and takes it once the piece is back.
+//! An exercise is one of the crate's shaders with a piece cut out. It is made from the shader as it is now, so that it cannot become
+//! outdated; a test checks that [`crate::check`] refuses every one of them and accepts it once the piece is back.
 #![doc = include_str!("../LEARN.md")]
 
 use crate::device::shader::Shader;
@@ -17,9 +17,9 @@ pub const MARK: &str = "// ── exercise ──";
 pub struct Chapter {
     /// The shader's stem.
     pub stem: &'static str,
-    /// What is cut out of `shaders/<stem>.wgsl`: it stands there once.
+    /// What is cut out of `shaders/<stem>.wgsl`: it occurs there once.
     pub cut: &'static str,
-    /// What stands there instead: valid WGSL, and wrong.
+    /// What replaces it: valid WGSL, but wrong.
     pub put: &'static str,
     /// What to think of.
     pub task: &'static str,

@@ -1,6 +1,6 @@
 //! Hand-written GPU kernels that teach one small transformer to read, see and hear.
 //!
-//! The map of the house:
+//! The modules:
 //!
 //! - [`tensor`]: a shape, a dtype and a buffer on one device.
 //! - [`device`]: where tensors live and kernels run: the CPU, and GPUs through wgpu.
@@ -10,10 +10,10 @@
 //! - [`train`]: a training step on one screen, the loop around it, evaluation, the model's folder.
 //! - [`experiment`]: two comparisons of many small runs, each with its control.
 //! - [`describe`]: what a model says about pictures and sounds from files.
-//! - [`inside`]: what goes on in a model meanwhile: attention, gradients of what it was shown, the words nearest to its rows.
+//! - [`inside`]: what happens inside a model: attention, gradients of what it was shown, the words nearest to its rows.
 //! - [`check`]: every operation against the float64 oracle.
-//! - `golden` (feature `cli`): the same comparisons as files, for whoever copied a kernel.
-//! - [`bench`]: what every kernel takes, beside what the device does at best.
+//! - `golden` (feature `cli`): the same comparisons as files, for those who copied a kernel.
+//! - [`bench`]: how long every kernel takes, beside the best that the device can do.
 //! - [`learn`]: the guide, in twelve chapters with exercises.
 //! - [`manifest`]: what every kernel takes, from the headers of the files, and `kernels.json`.
 //! - `vendor`: a kernel copied into another engine, with its part of the manifest and golden vectors.
@@ -21,7 +21,7 @@
 //!
 //! Start with [`train::step`], then [`ops::rms_norm`]. Training takes a dozen lines (`examples/train.rs`), describing too
 //! (`examples/describe.rs`, [`describe`]); neither needs the program: with `default-features = false` its command line, progress bars
-//! and plots (the feature `cli`) stay out, and so do the GPUs, which `wgpu` and `cuda` bring back.
+//! and plots (the feature `cli`) are left out, and so are the GPUs, which the features `wgpu` and `cuda` add.
 
 #![warn(missing_docs)]
 // Without both kinds of GPU some arguments of launches go nowhere.

@@ -54,7 +54,7 @@ pub enum Phase {
     Update,
     /// The loss and the norm on their way to the host.
     Report,
-    /// What is no part of a training step.
+    /// What is not part of a training step.
     Other,
 }
 
@@ -206,7 +206,7 @@ pub(crate) trait Observer {
     fn call(&self, call: Call) -> usize;
     /// It ended then, and has written this.
     fn call_ended(&self, number: usize, scope: (Phase, Part), ended: Instant, written: Vec<Operand>);
-    /// An error has left it.
+    /// It has ended with an error.
     fn call_failed(&self, number: usize);
     /// Something runs that takes time: `run` is called once.
     fn event(&self, event: Event, run: &mut dyn FnMut() -> Result<()>) -> Result<()>;
@@ -286,7 +286,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// An error has left it.
+    /// It has ended with an error.
     fn drop(&mut self) {
         if let Some(number) = self.0.filter(|_| on()) {
             observer().call_failed(number);
@@ -317,7 +317,7 @@ fn event(kind: Kind, launch: Option<Launched>, operands: Vec<Operand>, run: impl
     observer().event(Event { kind, scope: SCOPE.get(), launch, operands }, &mut || run.take().map_or(Ok(()), |run| run()))
 }
 
-/// Says what follows is for, until the result is dropped.
+/// Says what the following launches are for, until the result is dropped.
 #[must_use]
 pub(crate) fn scope(phase: Phase, part: Part) -> Scope {
     Scope(on().then(|| SCOPE.replace((phase, part))))

@@ -20,8 +20,8 @@ pub struct Ceilings {
 }
 
 impl Ceilings {
-    /// The roofline: the seconds that so many operations and bytes need at best, and which of them it is that needs the longer. `bf16`: the
-    /// products are in bf16, on tensor cores where there are some. `None` where nothing is known.
+    /// The roofline: the seconds that so many operations and bytes need at best, and which of the two takes longer. `bf16`: the
+    /// products are in bf16, on tensor cores where there are some. `None` where neither ceiling is known.
     pub fn least(&self, flops: u64, bytes: Option<u64>, bf16: bool) -> Option<(f64, &'static str)> {
         let peak = self.bf16_flops_per_second.filter(|_| bf16).or(self.f32_flops_per_second);
         let compute = peak.map(|peak| flops as f64 / peak);

@@ -1,6 +1,6 @@
 //! `Tensor`: a shape, a dtype, and a buffer on one device. Thin on purpose.
 //!
-//! A tensor owns its buffer; there are no strides, and no views but the parts of a training run's parameters
+//! A tensor owns its buffer; there are no strides, and no views except the parts of a training run's parameters
 //! (`Tensor::part`). What an operation writes is given to it as `&mut Tensor`, so the borrow checker is the aliasing rule. The number of rows may shrink below what was allocated
 //! ([`Tensor::set_rows`]): a training step allocates once for the largest batch and every batch uses what it needs.
 
@@ -38,8 +38,8 @@ impl Tensor {
         Self::with_redzone(device, shape, dtype, 0)
     }
 
-    /// As [`Tensor::zeros`], with `redzone` more elements behind the last one, *inside* what kernels see as the buffer:
-    /// a test fills them and looks whether a kernel wrote there.
+    /// As [`Tensor::zeros`], with `redzone` more elements after the last one, *inside* what kernels see as the buffer:
+    /// a test fills them and checks whether a kernel wrote there.
     pub fn with_redzone(device: &Device, shape: impl Into<Shape>, dtype: DType, redzone: usize) -> Result<Self> {
         let shape = shape.into();
         let len = shape.checked_len().and_then(|len| len.checked_add(redzone)).filter(|&len| len <= MAX_ELEMENTS);
@@ -147,7 +147,7 @@ impl Tensor {
     }
 
     /// A part of this tensor's memory, from element `start` on, as a tensor of its own: on devices where [`Device::has_parts`]. The
-    /// memory lives as long as either. Who makes parts sees to it that no launch gets the same elements twice.
+    /// memory lives as long as either. Whoever makes parts must make sure that no launch gets the same elements twice.
     pub(crate) fn part(&self, start: usize, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();
         let end = shape.checked_len().and_then(|len| start.checked_add(len));
@@ -177,7 +177,7 @@ impl Tensor {
         }
     }
 
-    /// Says that what lies there must not be read before it is written. The emulator reports a kernel that does; elsewhere
+    /// Says that what it holds must not be read before it is written. The emulator reports a kernel that does; elsewhere
     /// nothing happens.
     pub fn forget(&self) {
         #[cfg(feature = "emulator")]
@@ -213,7 +213,7 @@ impl Tensor {
         self.write_padded(data)
     }
 
-    /// As [`Tensor::write`], but where the device can (CUDA) beside the work that it is doing, which must not use this tensor;
+    /// As [`Tensor::write`], but where the device can (CUDA) during the work that it is doing, which must not use this tensor;
     /// whatever is launched afterwards waits for it.
     pub fn write_ahead<T: Element>(&mut self, data: &[T]) -> Result<()> {
         match &self.buffer {
@@ -223,7 +223,7 @@ impl Tensor {
         }
     }
 
-    /// As [`Tensor::write`], but `data` may go on into the redzone.
+    /// As [`Tensor::write`], but `data` may continue into the redzone.
     pub(crate) fn write_padded<T: Element>(&mut self, data: &[T]) -> Result<()> {
         self.expect_dtype("write", T::DTYPE)?;
         assert!(data.len() <= self.capacity, "checked by the callers");

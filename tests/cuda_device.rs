@@ -58,7 +58,7 @@ fn the_device_is_listed_and_automatic() {
 #[test]
 fn what_does_not_fit_is_said_in_one_line() {
     let old_driver = error(&[("FAKE_CUDA_VERSION", "12020")], CHECK);
-    assert!(old_driver.contains("of CUDA 12.2") && old_driver.contains("needs 12.4"), "{old_driver}");
+    assert!(old_driver.contains("supports CUDA 12.2") && old_driver.contains("needs 12.4"), "{old_driver}");
     let old_gpu = error(&[("FAKE_CUDA_CAPABILITY", "75")], CHECK);
     assert!(old_gpu.contains("Emulated GPU (7.5)") && old_gpu.contains("8.0") && old_gpu.contains("--device wgpu"), "{old_gpu}");
     let none = error(&[("FAKE_CUDA_GPUS", "0")], CHECK);
@@ -121,7 +121,7 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
         let (launched, said) = run("launched", &[("FAKE_CUDA_REFUSE_CAPTURE", "1")]);
         let warnings: Vec<&str> = said.lines().filter(|l| l.starts_with("warning: ")).collect();
         // One for each of the two trainers.
-        assert!(warnings.len() == 2 && warnings.iter().all(|l| l.contains("not as a CUDA graph") && l.contains("STREAM_CAPTURE")), "{said}");
+        assert!(warnings.len() == 2 && warnings.iter().all(|l| l.contains("no CUDA graph could be recorded") && l.contains("STREAM_CAPTURE")), "{said}");
         assert!(replayed == launched, "other bits");
         let graphs = fs::read_to_string(&log).unwrap();
         let launches: Vec<&str> = graphs.lines().collect();
@@ -170,7 +170,7 @@ fn hopper_kernels_are_taken_after_a_test() {
             rows.iter().map(|r| r["failed"].as_u64().unwrap()).sum::<u64>()
         };
         let forced = if op == "matmul" { "forward:persistent" } else { "forward:overlapped" };
-        (failed("forward"), failed(forced), text(&output.stderr).contains("takes its portable kernels"))
+        (failed("forward"), failed(forced), text(&output.stderr).contains("uses its portable kernels"))
     };
     for op in ["matmul", "attention"] {
         assert_eq!(check(&[("FAKE_CUDA_CAPABILITY", "90")], op), (0, 0, false), "{op}");
@@ -281,5 +281,5 @@ fn a_driver_that_refuses_the_ptx_is_named_with_its_version() {
     let output = trimodal(&[("FAKE_CUDA_REFUSE_PTX", "1"), ("FAKE_CUDA_VERSION", "12050")], CHECK);
     assert!(!output.status.success());
     let said = text(&output.stdout) + &text(&output.stderr);
-    assert!(said.contains("the driver is of CUDA 12.5") && said.contains("needs 12.4 or later"), "{said}");
+    assert!(said.contains("the driver supports CUDA 12.5") && said.contains("needs 12.4 or later"), "{said}");
 }

@@ -176,7 +176,7 @@ fn a_question_that_is_cut_off_does_not_see_the_picture() {
     assert!(!said[0].is_empty());
     let mut wrong = sequence;
     wrong.cut = Some(trimodal::model::batch::Cut { at: 5, from: 2 });
-    assert!(packer.pack([&wrong]).unwrap_err().to_string().contains("behind picture and sound"));
+    assert!(packer.pack([&wrong]).unwrap_err().to_string().contains("after picture and sound"));
 }
 
 /// Self-descriptions are made from what is really written, take nothing else's place in the random streams, and a set without sounds never
@@ -237,5 +237,5 @@ fn eval_asks_a_model_without_ears_whether_it_can_hear() {
     let described = &json(Path::new(&scores))["self_description"];
     assert_eq!(described["perceives"], serde_json::json!({ "pictures": true, "sounds": false }));
     assert_eq!((described["honest"].as_bool(), described["right"].as_f64()), (Some(true), Some(1.0)), "{described}");
-    assert!(printed.contains("asked \"what can you sense?\" it says \"words and pictures\": so it is"), "{printed}");
+    assert!(printed.contains("asked \"what can you sense?\" it says \"words and pictures\": that is true"), "{printed}");
 }

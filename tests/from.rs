@@ -138,7 +138,7 @@ fn what_does_not_fit_is_named() {
         ("\"hidden_size\":32", "\"hidden_size\":64", "expected shape"),
         ("\"rope_type\":\"default\"", "\"rope_type\":\"yarn\"", "rotary frequencies, found \"yarn\""),
         ("\"num_hidden_layers\":2", "\"num_hidden_layers\":3", "tensor model.layers.2.input_layernorm.weight: missing"),
-        ("\"num_hidden_layers\":2", "\"num_hidden_layers\":1", "tensor model.layers.1.input_layernorm.weight: a model of Qwen3's layout has no such tensor"),
+        ("\"num_hidden_layers\":2", "\"num_hidden_layers\":1", "tensor model.layers.1.input_layernorm.weight: a model in Qwen3's layout has no such tensor"),
         ("\"model_type\":\"qwen3\"", "\"model_type\":\"llama\"", "expected \"qwen3\""),
     ] {
         assert!(text.contains(from), "{from}");
@@ -151,7 +151,7 @@ fn what_does_not_fit_is_named() {
     let map = fs::read_to_string(&index).expect("JSON");
     for (from, to, expected) in [
         ("model-00002-of-00002", "../model-00002-of-00002", "expected the name of a file in the same folder"),
-        ("model.norm.weight", "model.nor.weight", "does not say that it lies here"),
+        ("model.norm.weight", "model.nor.weight", "does not say that it is in this file"),
         ("{", "[", "line 1"),
     ] {
         fs::write(&index, map.replace(from, to)).expect("to write");

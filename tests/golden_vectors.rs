@@ -92,7 +92,7 @@ fn what_is_there_is_not_overwritten() {
     expect_free(&mine, false).unwrap();
     fs::write(mine.join("thesis.tex"), "").unwrap();
     for force in [false, true] {
-        assert!(write(&plan, &mine, force, &mut go_on).unwrap_err().to_string().contains("left alone"));
+        assert!(write(&plan, &mine, force, &mut go_on).unwrap_err().to_string().contains("left as it is"));
     }
     // Stopped half-way: nothing is left behind, not even a temporary folder.
     let stopped = folder.path().join("stopped");

@@ -233,11 +233,11 @@ fn what_is_not_there_is_named() {
     let p = parameters(&config, &Device::Cpu, DType::F32);
     let (sequence, _) = sample(&config);
     let new = |predicted: &[(usize, u32)]| Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), predicted).map(drop);
-    assert!(new(&[(0, 99)]).unwrap_err().to_string().contains("there are 23 words"));
+    assert!(new(&[(0, 99)]).unwrap_err().to_string().contains("expected one of 23 words"));
     assert!(new(&[(99, 0)]).unwrap_err().to_string().contains("word 0 after row 99"));
     let mut inside = Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &[]).unwrap();
     assert_eq!(inside.weights(2, &[0]).unwrap_err().to_string(), "layer 2: the model has 2, counted from 0");
-    assert!(inside.weights(0, &[99]).unwrap_err().to_string().starts_with("row 99: there are"));
+    assert!(inside.weights(0, &[99]).unwrap_err().to_string().starts_with("row 99: the batch has"));
     assert_eq!(inside.lens(3, &[0]).unwrap_err().to_string(), "level 3: the model has 3, counted from 0");
     assert!(inside.gradient(0, 23).unwrap_err().to_string().contains("the vocabulary has 23"));
 }
@@ -331,7 +331,7 @@ fn a_probe_looks_at_each_thing_alone() {
     assert_eq!((alone.picture, alone.cosines.len(), alone.axis), (found.picture, 0, None));
     let error = |asked: Asked| probe(&model, &asked).unwrap_err().to_string();
     assert!(error(Asked { nearest: 1, ..Asked::default() }).contains("nothing to probe"));
-    assert!(error(Asked { word: Some("cats"), ..Asked::default() }).contains("\"cats\" is no single token of this model, but "));
+    assert!(error(Asked { word: Some("cats"), ..Asked::default() }).contains("\"cats\" is not a single token of this model, but "));
     assert!(error(Asked { word: Some(" "), ..Asked::default() }).contains("expected a word"));
 }
 

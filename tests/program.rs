@@ -318,7 +318,7 @@ fn describe_says_what_is_wrong() {
     let deaf = model(&folder.path().join("deaf"), &["a cat"], false);
     let wrong = |rest: &[&str]| error(2, &[&["describe", &deaf, "--device", "cpu"], rest].concat());
     assert!(wrong(&["--image", "a", "--image", "b", "--audio", "c", "--audio", "d", "--audio", "e"]).contains("2 pictures and 3 sounds: expected as many"));
-    assert!(wrong(&["--image", "-", "--audio", "-"]).contains("can be read once only"));
+    assert!(wrong(&["--image", "-", "--audio", "-"]).contains("can only be read once"));
     assert!(wrong(&["--prompt", "a", "--temperature", "-1"]).contains("--temperature: expected 0"));
     assert!(wrong(&["--prompt", "a", "--temperature", "nan"]).contains("--temperature: expected 0"));
     assert!(wrong(&["--prompt", "a", "--top-p", "1.5"]).contains("--top-p: expected a probability"));
@@ -355,7 +355,7 @@ fn describe_explains_where_its_words_come_from() {
     assert_eq!(fs::read_to_string(&out).unwrap().matches("<section").count(), 2);
 
     let wrong = |code: i32, rest: &[&str]| error(code, &[&["describe", &m, "--device", "cpu", "--max-tokens", "1"], rest].concat());
-    assert!(wrong(2, &["--prompt", "a", "--explain", &out]).contains("--explain: there is nothing to lay attention over"));
+    assert!(wrong(2, &["--prompt", "a", "--explain", &out]).contains("--explain: there is no picture or sound to show attention on"));
     let message = text(&trimodal(&["describe", &m, "--device", "cpu", "--max-tokens", "1", "--image", &image, "--explain", "/no/such/folder/x.html"]).stderr);
     assert!(message.contains("/no/such/folder/x.html: cannot write"), "{message}");
 }
@@ -395,17 +395,17 @@ fn probe_shows_where_things_lie_and_says_what_is_wrong() {
     assert!(json.get("picture").is_none() && json["cosines"].as_array().unwrap().is_empty());
 
     let wrong = |rest: &[&str]| error(2, &[&["probe", &m, "--device", "cpu"], rest].concat());
-    assert!(wrong(&[]).contains("nothing to probe: give --image"));
-    assert!(wrong(&["--axis", "cat:owl"]).contains("nothing to probe: give --image"));
+    assert!(wrong(&[]).contains("nothing to probe: expected --image"));
+    assert!(wrong(&["--axis", "cat:owl"]).contains("nothing to probe: expected --image"));
     assert!(wrong(&["--word", "cat", "--nearest", "0"]).contains("--nearest: expected at least 1"));
     let several = wrong(&["--word", "zebra"]);
-    assert!(several.contains("\"zebra\" is no single token of this model, but 6: ") && several.contains("\"z\" \"e\""), "{several}");
+    assert!(several.contains("\"zebra\" is not a single token of this model, but 6: ") && several.contains("\"z\" \"e\""), "{several}");
     assert!(wrong(&["--word", "a cat"]).contains("but 2: \"Ġa\" \"Ġcat\""));
     assert!(wrong(&["--word", "<eos>"]).contains("special token <eos>"));
     for axis in ["cat", "cat:", "cat:dog:owl", "cat,:dog", "cat:cat"] {
         assert!(wrong(&["--word", "cat", "--axis", axis]).contains(&format!("--axis {axis:?}: expected two sets of words, as in cat,dog:owl,frog")));
     }
-    assert!(wrong(&["--word", "cat", "--axis", "cat:zebra"]).contains("\"zebra\" is no single token"));
+    assert!(wrong(&["--word", "cat", "--axis", "cat:zebra"]).contains("\"zebra\" is not a single token"));
     assert!(error(1, &["probe", &m, "--device", "cpu", "--image", "none.png"]).contains("none.png: there is no such file"));
     let deaf = model(&folder.path().join("deaf"), &captions, false);
     assert!(error(2, &["probe", &deaf, "--device", "cpu", "--audio", &wav]).contains("this model has no ears"));

@@ -109,7 +109,7 @@ fn changes_are_named() {
     }
     fs::remove_file(folder.join("SHA256SUMS")).unwrap();
     let (code, _, err) = verify(&[]);
-    assert!(code == Some(1) && err.contains("no folder that `trimodal vendor` has written"), "{err}");
+    assert!(code == Some(1) && err.contains("not a folder that `trimodal vendor` has written"), "{err}");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn what_is_there_is_left_alone() {
     fs::create_dir(&strange).unwrap();
     fs::write(strange.join("theirs"), "theirs").unwrap();
     let (code, err) = run(&["rope", "--force", "--to", strange.to_str().unwrap()]);
-    assert!(code == Some(1) && err.contains("it is left alone"), "{err}");
+    assert!(code == Some(1) && err.contains("it was left as it is"), "{err}");
 
     let new = parent.path().join("new");
     let new = new.to_str().unwrap();
@@ -165,14 +165,14 @@ fn a_copy_that_is_stopped_leaves_nothing_half_done() {
         names.sort();
         names
     };
-    assert!(copy(false, 2).unwrap_err().contains("stopped at your word"));
+    assert!(copy(false, 2).unwrap_err().contains("stopped, as you asked"));
     assert!(!folder.exists());
     // Killed, not stopped.
     fs::create_dir_all(folder.join(".trimodal-vendor-k1ll3d/golden")).unwrap();
     copy(false, usize::MAX).unwrap();
     let whole = ["LICENSE-APACHE", "LICENSE-MIT", "NOTICE", "SHA256SUMS", "golden", "kernels.json", "self_test", "shaders"];
     assert_eq!(names(), whole);
-    assert!(copy(true, 2).unwrap_err().contains("stopped at your word"));
+    assert!(copy(true, 2).unwrap_err().contains("stopped, as you asked"));
     assert_eq!(names(), whole);
     assert!(vendor::verify(&folder).unwrap().iter().all(|file| file.state == vendor::State::Unchanged));
     // Killed while one copy took the place of another.

@@ -1,11 +1,11 @@
 //! Whether a launch fits the contract in `kernels.json`: what debug builds of an engine with copied kernels check before they launch.
 //!
-//! A `Dims` that says more than a buffer holds, a grid that leaves out the last rows, a tile that the shader does not know: on a GPU all
-//! of them are wrong numbers or a crash somewhere else. Here they are a line of text.
+//! A `Dims` that says more than a buffer holds, a grid that leaves out the last rows, a tile that the shader does not know: on a GPU they
+//! give wrong numbers or a crash somewhere else. Here they give a line of text.
 
 use serde_json::Value;
 
-/// Holds one launch of a golden vector, or one of the same form, to the contract. `buffers` are the vector's.
+/// Checks one launch of a golden vector, or one of the same form, against the contract. `buffers` are the vector's.
 ///
 /// # Errors
 /// What does not fit.
@@ -86,7 +86,7 @@ pub fn check(manifest: &Value, launch: &Value, buffers: &Value) -> Result<(), St
     for (wanted, given) in wanted.iter().zip(given) {
         let (name, condition) = (wanted["name"].as_str().unwrap_or_default(), wanted["only_if"].as_str());
         if let Some(condition) = condition {
-            // Not there, and not looked at; or as a number in a buffer says, which only the kernel knows.
+            // Absent, and not looked at; or absent by a number in a buffer, which only the kernel knows.
             if !is_so(condition, &value).ok_or_else(|| say(format!("cannot work out `{condition}`")))? {
                 continue;
             }

@@ -5,7 +5,7 @@ pub mod contract;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// `kernels.json`, where launches are to be held to it: in debug builds, or with CONTRACT set.
+/// `kernels.json`, where launches are to be checked against it: in debug builds, or with CONTRACT set.
 ///
 /// # Errors
 /// The file cannot be read.

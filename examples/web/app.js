@@ -11,11 +11,11 @@ const AHEAD = 8;
 
 const $ = (id) => document.getElementById(id);
 
-// Shows what went wrong, or takes it away.
+// Shows what went wrong, or clears it.
 function trouble(error) {
   $("trouble").textContent = error ? error.message : "";
   $("trouble").hidden = !error;
-  if (error) console.info(error); // for those who look for the place
+  if (error) console.info(error); // for people who look for the place in the code
 }
 
 // What the program put beside this page: { version, model, example }. A plain static server of the sources has none.
@@ -47,7 +47,7 @@ function long(name, work) {
     try {
       status.textContent = await alone(() => work(tell));
     } catch (error) {
-      status.textContent = "It did not come to an end.";
+      status.textContent = "It stopped before the end.";
       trouble(error);
     }
     [button.disabled, bar.hidden] = [false, true];
@@ -95,14 +95,14 @@ async function selfTest(gpu, tell) {
   const rows = [...results].map(([op, { cases: all, passed, worst, entries }]) => [
     op, names(op, entries), `${passed} of ${all}`, `${(100 * worst).toFixed(0)} %`,
   ]);
-  const header = ["operation", "entry points", "cases that pass", "most of the allowance"];
+  const header = ["operation", "entry points", "cases that pass", "largest error, of the allowance"];
   $("test-results").replaceChildren(table("Each operation with the entry points that its cases launch", header, rows, [1]));
   $("test-results").hidden = false;
   $("test-failures").replaceChildren(...failures.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   $("test-failures").hidden = failures.length === 0;
   const entries = new Set(cases.flatMap((one) => one.entries)).size;
   return failures.length === 0
-    ? `All ${cases.length} cases pass: ${entries} entry points compute on this GPU what they should.`
+    ? `All ${cases.length} cases pass: ${entries} entry points compute the right results on this GPU.`
     : `${failures.length} of ${cases.length} cases fail.`;
 }
 
@@ -133,7 +133,7 @@ async function copy(text) {
   } catch {
     $("card-text").value = text;
     $("card-text").select();
-    $("benchmark-status").textContent = "This browser does not let the page copy. The text is selected below: copy it from there.";
+    $("benchmark-status").textContent = "This browser does not let the page copy. Copy the text that is selected below.";
   }
 }
 

@@ -1,4 +1,4 @@
-// A small benchmark: the forward kernels at the sizes of the demo's batch and one large product, beside what this GPU does at best.
+// A small benchmark: the forward kernels at the sizes of the demo's batch and one large product, beside the best that this GPU can do.
 // A browser's clock is coarse, so calls are repeated inside one submission until it takes long enough to be timed.
 
 import * as kernels from "./kernels.js";
@@ -76,8 +76,8 @@ function product(m, n, k) {
   return { op: "matmul", shape: `NT M=${m} N=${n} K=${k}`, flops: 2 * m * n * k, bytes: 4 * (m * k + n * k + m * n), make };
 }
 
-// Seconds of one call, of each sample. Calls are repeated until a sample is long enough; where already two of them take longer than
-// PATIENCE, they suffice.
+// Seconds of one call, of each sample. Calls are repeated until a sample is long enough; if two of them already take longer than
+// PATIENCE, two are enough.
 async function time(gpu, launches) {
   await Promise.all(launches.map((launch) => gpu.pipeline(launch)));
   const sample = async (calls) => {
@@ -110,7 +110,7 @@ async function measured(gpu, make) {
   }
 }
 
-// Runs everything and gives the score card, in the form of docs/score-card.md. `tell(done, of, what)` hears how far it is;
+// Runs everything and gives the score card, in the form of docs/score-card.md. `tell(done, of, what)` is told how far it is;
 // `work` is what to measure.
 export async function run(gpu, version, tell = () => {}, work = WORK) {
   const [began, date] = [performance.now(), new Date().toISOString().replace(/\.\d+/, "")];
@@ -185,7 +185,7 @@ export function cells({ op, shape, seconds, flops, tflops, gbytes, bound, percen
   return [op, shape, digits(seconds.median * 1e6), flops ? digits(tflops * 1000) : "–", digits(gbytes), bound, `${digits(percent)} %`];
 }
 
-// The card as a table that can be pasted where people talk.
+// The card as a table that can be pasted into a message.
 export function markdown({ tool, date, device, ceilings, rows, left_out: leftOut }) {
   const best = `copy ${digits(ceilings.copy_bytes_per_second / 1e9)} GB/s, f32 multiply-add ${digits(ceilings.f32_flops_per_second / 1e9)} GFLOP/s`;
   const line = (texts) => `| ${texts.join(" | ")} |`;

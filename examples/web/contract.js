@@ -1,5 +1,5 @@
-// kernels.json, the kernels' contract for machines: it says in which order an entry point binds what, how its Dims lie in memory, and
-// how many workgroups a launch has. So a launch here names its buffers and sizes, and nothing is counted by hand.
+// kernels.json, the kernels' contract for machines: it says in which order an entry point binds what, how its Dims are laid out, and
+// how many workgroups a launch has. So a launch here names its buffers and sizes, and nothing has to be counted by hand.
 
 import { ROOT } from "./gpu.js";
 
@@ -41,8 +41,8 @@ export function launch(op, name, constants, buffers, dims) {
   };
 }
 
-// Holds a launch as golden vectors write it down to the contract, and throws what does not fit: a Dims that says more than a buffer holds
-// is wrong numbers somewhere else. `described` are the vector's buffers.
+// Checks a launch, as golden vectors write it down, against the contract, and throws what does not fit: a Dims that says more than a
+// buffer holds would give wrong numbers somewhere else. `described` are the vector's buffers.
 export function hold({ file: path, entry: name, constants, buffers, dims_hex, groups, block }, described) {
   const file = files.get(path);
   const entry = file?.entries.find((e) => e.name === name);
@@ -59,7 +59,7 @@ export function hold({ file: path, entry: name, constants, buffers, dims_hex, gr
   for (const [constant, value] of Object.entries(constants)) {
     const { values: legal = [], range: [least, most] = [1, 0], multiple_of: of, equals } = file.constants?.find((c) => c.name === constant) ?? {};
     expect(legal.includes(value) || (least <= value && value <= most), `${constant} = ${value} is not legal`);
-    expect(!of || value % evaluate(of, values) === 0, `${constant} = ${value} is no multiple of ${of}`);
+    expect(!of || value % evaluate(of, values) === 0, `${constant} = ${value} is not a multiple of ${of}`);
     expect(!equals || values[equals] === value, `${constant} = ${value}, but ${equals} is ${values[equals]}: they must be equal`);
   }
   for (const rule of [...(file.checks ?? []), ...(entry.checks ?? [])]) expect(holds(rule, values), `the Dims break ${rule}`);
@@ -67,7 +67,7 @@ export function hold({ file: path, entry: name, constants, buffers, dims_hex, gr
   expect(block === evaluate(entry.block, values), `${block} threads in a group, expected ${evaluate(entry.block, values)}`);
   expect(buffers.length === entry.buffers.length, `${buffers.length} buffers, expected ${entry.buffers.length}`);
   entry.buffers.forEach(({ name: operand, shape, dtype, from = "0", only_if: condition, alternatives = [] }, i) => {
-    if (condition && !isSo(condition, values)) return; // not there; or as a number in a buffer says, which only the kernel knows
+    if (condition && !isSo(condition, values)) return; // absent; or absent by a number in a buffer, which only the kernel knows
     expect(buffers[i] !== null, `${operand} is not there${condition ? `, although ${condition}` : ""}`);
     const others = alternatives.filter((a) => a.values.includes(values[a.name]));
     const [sides, type] = [others.find((a) => a.shape)?.shape ?? shape, others.find((a) => a.dtype)?.dtype ?? dtype];
@@ -115,7 +115,7 @@ export function evaluate(expression, values) {
       take(",");
       return [functions[token](left, sum()), take(")")][0];
     }
-    if (!(token in values)) throw new Error(`${expression}: what is ${token ?? "at its end"}?`);
+    if (!(token in values)) throw new Error(`${expression}: expected a name or a number, found ${token ?? "the end"}`);
     return values[token];
   };
   const chain = (next, operators) => () => {

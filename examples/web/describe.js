@@ -43,7 +43,7 @@ export class Describe {
     });
   }
 
-  // What goes wrong is said where everybody sees it, and gone with the next attempt.
+  // An error is shown where everybody sees it, until the next attempt.
   async attempt(act) {
     this.trouble(null);
     try {
@@ -56,14 +56,14 @@ export class Describe {
   // The model beside this page, where there is one.
   async start() {
     if (this.site.model) await this.attempt(async () => this.use({ name: this.site.model, ...(await folder.beside()) }));
-    else $("model").textContent = "No model yet: choose the folder of one, or drop it here. `trimodal train` and `trimodal demo` make them.";
+    else $("model").textContent = "No model yet: choose a model folder, or drop one here. `trimodal train` and `trimodal demo` make them.";
   }
 
   // Files of any kind that a person gave: a model, pictures, sounds.
   async take(files) {
     const is = (kind, endings) => files.find(({ path, file }) => file.type.startsWith(kind) || endings.test(path))?.file;
     if (files.some(({ path }) => path.endsWith("config.json") || path.endsWith(".safetensors"))) return this.use(await folder.among(files));
-    if (!this.model) throw new Error("there is no model yet that could look or listen: choose its folder first");
+    if (!this.model) throw new Error("there is no model yet to look or listen: choose a model folder first");
     const [picture, sound] = [is("image/", /\.(png|jpe?g|webp|gif)$/i), is("audio/", /\.(wav|mp3|ogg|opus|flac|m4a)$/i)];
     if (!picture && !sound) throw new Error(`${files[0]?.path ?? "this"}: expected a picture, a sound or a model's folder`);
     if (picture) await this.show(picture);
@@ -130,7 +130,7 @@ export class Describe {
   async example() {
     const get = async (name) => (await fetch(`example/${name}`)).blob();
     if (this.model.sizes.vision) await this.show(await get("picture.png"), "A drawn picture");
-    if (this.model.sizes.audio) await this.hear(await get("sound.wav"), { caption: "A made sound" });
+    if (this.model.sizes.audio) await this.hear(await get("sound.wav"), { caption: "A generated sound" });
   }
 
   // Describes what is shown and heard, word by word.
@@ -145,7 +145,7 @@ export class Describe {
     if (!pixels && !mel) return;
     const onWord = (word, { text }) => { if (current()) $("said").textContent = `${text} …`; };
     const answer = await this.alone(() => (current() ? model.describe({ pixels, mel, onWord }) : null));
-    if (!answer || !current()) return; // somebody changed it meanwhile, and that is described next
+    if (!answer || !current()) return; // the input has changed meanwhile, and is described next
     this.answer = answer;
     $("said").textContent = answer.text || "(nothing)";
     $("words").replaceChildren(...answer.words.map((word, i) => {
@@ -157,7 +157,7 @@ export class Describe {
       return item;
     }));
     $("answer").hidden = answer.words.length === 0;
-    $("answer").dataset.number = ++this.answers; // whoever waits for an answer sees that this is another
+    $("answer").dataset.number = ++this.answers; // code that waits for an answer sees that this is a new one
     this.look();
   }
 
@@ -184,7 +184,7 @@ export class Describe {
       $(sense).setAttribute("aria-label", there ? `What the model ${does}${bright}` : `No ${sense}`);
     };
     $("looked").textContent = word
-      ? `"${said}": of the attention that made it, ${shares.join(" and ")}; the rest on what stands between and before.`
+      ? `"${said}": of the attention that made it, ${shares.join(" and ")}; the rest on what comes between and before.`
       : "Choose a word to see what it was made from.";
     if (vision) drawPicture($("picture"), this.pixels, vision.side, part(picture), vision.grid);
     if (audio) drawSound($("sound"), this.mel, audio.mels, part(sound));

@@ -55,7 +55,7 @@ export async function dropped({ items, files }) {
       return;
     }
     const reader = entry.createReader();
-    // A folder is handed out in parts; an empty part ends it.
+    // A folder is read in parts; an empty part ends it.
     for (;;) {
       const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
       if (part.length === 0) return;

@@ -1,5 +1,5 @@
 // The self-test: every golden case is replayed on this browser's GPU, launch by launch as it was written down, and every element of
-// what it leaves behind is held to the float64 oracle. `trimodal golden` made the cases; `golden/golden.json` lists them.
+// its result is compared with the float64 oracle. `trimodal golden` made the cases; `golden/golden.json` lists them.
 
 import { hold, load } from "./contract.js";
 import { ROOT } from "./gpu.js";
@@ -10,7 +10,7 @@ const FOLDER = `${ROOT}golden/`;
 // The cases beside this page: [{ file, op, case, label, entries, bytes }].
 export async function list() {
   const answer = await fetch(`${FOLDER}golden.json`);
-  if (!answer.ok) throw new Error("there are no golden vectors beside this page: `trimodal golden golden` writes them");
+  if (!answer.ok) throw new Error("found no golden vectors beside this page: `trimodal golden golden` writes them");
   const { format, language, cases } = await answer.json();
   if (format !== 1 || language !== "wgsl") throw new Error(`golden.json: expected format 1 in wgsl, found format ${format} in ${language}`);
   await load();
@@ -54,7 +54,7 @@ export async function replay(gpu, { tensors, buffers, launches, compare, error }
   return complaint ? { ok: false, error: complaint } : verdict({ tensors, buffers, compare }, found);
 }
 
-// Holds every element to the oracle.
+// Compares every element with the oracle.
 function verdict({ tensors, buffers, compare }, found) {
   let worst = 0;
   for (const [i, { buffer, absolute, relative }] of compare.entries()) {

@@ -1,14 +1,14 @@
-// WebGPU, as little of it as our shaders need: buffers of bytes, launches, reading back.
+// The part of WebGPU that our shaders need: buffers of bytes, launches, reading back.
 //
 // A launch is { file, entry, constants, buffers, dims, groups }:
-//   file       the shader, "shaders/rms_norm.wgsl", as it lies beside this page
+//   file       the shader, "shaders/rms_norm.wgsl", as it is beside this page
 //   entry      its entry point
 //   constants  { ROW_THREADS: 64 }: `const NAME: u32 = …;` lines of the file to be replaced before it is compiled
-//   buffers    in the order of the bindings; null where the shader is told by dims not to look
+//   buffers    in the order of the bindings; null where dims tell the shader not to read it
 //   dims       the bytes of the uniform, which is the last binding
 //   groups     workgroups in all. More than 65,535 are laid out in two dimensions; the shaders stop at their own bound.
 
-// Where shaders/ lies: beside the page, or two folders up where the page is opened in the repository itself, or with copied shaders.
+// Where shaders/ is: beside the page, or two folders up where the page is opened in the repository itself, or with copied shaders.
 export const ROOT = /\/(examples|self_test)\/web\//.test(location.pathname) ? "../../" : "./";
 
 // The most workgroups in one dimension that every WebGPU grants.
@@ -18,7 +18,7 @@ export class Gpu {
   // Asks for the fastest GPU with as large buffers as it has. Throws an Error that a person can act on.
   static async open() {
     if (!window.isSecureContext) {
-      throw new Error("This page was loaded over plain HTTP from another machine, and browsers keep WebGPU from such pages. "
+      throw new Error("This page was loaded over plain HTTP from another machine, and browsers do not let such pages use WebGPU. "
         + "Open it on the machine that serves it (http://localhost/…, http://127.0.0.1/…), or serve it over HTTPS.");
     }
     if (!navigator.gpu) {
@@ -42,7 +42,7 @@ export class Gpu {
     this.pipelines = new Map(); // file, entry and constants → promise of a pipeline
     this.uniforms = new Map(); // bytes in hexadecimal → buffer: the same sizes come again with every layer and word
     this.nothing = Array.from({ length: 8 }, () => this.buffer(16)); // one for each binding: what is read may not also be written
-    // Never resolves. Whoever waits for the GPU races against it.
+    // Never resolves. Code that waits for the GPU races against it.
     this.trouble = new Promise((_, reject) => {
       device.lost.then((why) => reject(new Error(`The GPU was lost (${why.message || why.reason}). Reload the page.`)));
       device.addEventListener("uncapturederror", ({ error }) => reject(new Error(`The GPU refused: ${error.message}`)));
@@ -50,7 +50,7 @@ export class Gpu {
     this.trouble.catch(() => {});
   }
 
-  // The adapter in words, as far as the browser tells.
+  // The adapter in words, as far as the browser names it.
   get name() {
     const { vendor, architecture, device, description } = this.info;
     return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unknown GPU";

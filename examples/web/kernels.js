@@ -94,7 +94,7 @@ export function sample({ logits, id, rows, vocabulary }) {
   return launch("sample", "forward", {}, { logits, id }, { rows, vocabulary, top_p: 1 });
 }
 
-// What a device does at best: y = x, `count` floats; and 16 sums per thread of 8 · rounds multiply-adds each.
+// The best that a device can do: y = x, `count` floats; and 16 sums per thread of 8 · rounds multiply-adds each.
 export function copy({ x, y, count }) {
   return launch("ceiling", "copy", {}, { x, y }, { n: count });
 }

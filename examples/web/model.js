@@ -45,7 +45,7 @@ export class Model {
   // A tensor of the file, as f32, on the GPU.
   upload(name, shape) {
     const tensor = this.tensors.get(name);
-    if (!tensor) throw new Error(`model.safetensors: there is no tensor ${name}, which config.json asks for`);
+    if (!tensor) throw new Error(`model.safetensors: expected a tensor ${name}, as config.json says, found none`);
     if (tensor.shape.join() !== shape.join()) throw new Error(`model.safetensors: ${name}: expected [${shape}], found [${tensor.shape}]`);
     this.parameters = (this.parameters ?? 0) + shape.reduce((product, n) => product * n, 1);
     return this.gpu.buffer(Float32Array.from(numbers(tensor)));
@@ -108,7 +108,7 @@ export class Model {
     const prompt = this.prompt(pixels, mel);
     const { ids: given, visible } = prompt;
     const { length } = this.sizes;
-    if (given.length > length) throw new Error(`a sample of ${given.length} rows is too long: the model takes ${length}`);
+    if (given.length > length) throw new Error(`a sample of ${given.length} rows is too long: the model takes at most ${length}`);
     const words = [];
     const result = (ended) => ({ ids: words.map((w) => w.id), words, text: this.tokenizer.decode(words.map((w) => w.id)), ended, prompt });
     let next = await this.pass(given, 0, visible, [
@@ -157,7 +157,7 @@ export class Model {
   }
 
   // Rows [first, first + n) through the decoder, where `inputs` fill what the embedding table does not; then the likeliest word
-  // behind the last of them: { id, weights }.
+  // after the last of them: { id, weights }.
   async pass(ids, first, visible, inputs = []) {
     const { D, F, H, Hkv, d, V, eps, length } = this.sizes;
     const a = this.a;
@@ -207,7 +207,7 @@ export class Model {
   }
 }
 
-// The sizes that config.json names, under the letters of the field; what makes no sense is named.
+// The sizes that config.json names, under the usual letters; an error names a value that makes no sense.
 function sizesOf(config) {
   if (config.model_type !== "qwen3") throw new Error(`config.json: model_type: expected "qwen3", found ${JSON.stringify(config.model_type)}`);
   const number = (object, key, most = 1 << 20) => {

@@ -1,4 +1,4 @@
-// What the model sees and hears, on canvases, and how much of it a word looked at: what was not looked at lies under a veil.
+// What the model sees and hears, on canvases, and how much of it a word looked at: what was not looked at is darkened.
 
 // A picture of side · side · 3 bytes; `weights` (or null) has one number per patch of a grid.
 export function drawPicture(canvas, pixels, side, weights, grid) {
@@ -27,7 +27,7 @@ export function drawSound(canvas, mel, mels, weights) {
   if (weights) veil(context, weights, weights.length, 1);
 }
 
-// From dark blue over purple and orange to pale yellow: ever brighter, so that it also reads in grey.
+// From dark blue over purple and orange to pale yellow: brighter and brighter, so that it can also be read in grey.
 const RAMP = [[12, 12, 50], [92, 24, 110], [190, 60, 80], [245, 150, 50], [252, 245, 180]];
 
 function colour(x) {

@@ -39,7 +39,7 @@ export function numbers({ dtype, bytes }) {
     case "U8": return new Uint8Array(copy);
     case "BF16": return new Float32Array(Uint32Array.from(new Uint16Array(copy), (half) => half << 16).buffer);
     case "F16": return Float32Array.from(new Uint16Array(copy), half);
-    default: throw new Error(`numbers of the dtype ${dtype} are not read here`);
+    default: throw new Error(`numbers of the dtype ${dtype} are not supported here`);
   }
 }
 

@@ -1,7 +1,7 @@
 // A sound file or a recording to the mono samples that a model takes. The browser decodes and changes the rate.
 
 // The first `length` samples at `rate`, channels averaged; a shorter sound is padded with silence. With `loudest`, the stretch of
-// that length with the most energy: nobody starts to speak at the moment when a recording begins.
+// that length with the most energy: people do not start to speak at the moment when a recording begins.
 export async function load(file, rate, length, { loudest = false } = {}) {
   let decoded;
   try {
@@ -31,7 +31,7 @@ function loudestAt(mono, length) {
 // Records until `stop` is called, for at most ten seconds: { stop, file: a promise of what was recorded }.
 export async function record() {
   if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder) throw new Error("this browser does not record sound");
-  // What makes voices clear on the telephone is not what the model has heard.
+  // The model was not trained on sounds that are filtered as for the telephone.
   const wanted = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   let stream;
   try {

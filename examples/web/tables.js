@@ -23,7 +23,7 @@ const WINDOW = 400;
 const turn = (steps) => (2 * Math.PI * (steps % WINDOW)) / WINDOW;
 
 // Window · cosine and −window · sine of a bin side by side, [200, 2 · 201]: the shader adds x[n] and x[400 − n] before it
-// multiplies, so that row n = 200, which meets itself, is halved.
+// multiplies, so that row n = 200, which is added to itself, is halved.
 export function fourier() {
   const basis = new Float32Array((WINDOW / 2) * 2 * BINS);
   for (let n = 1, at = 0; n <= WINDOW / 2; n++) {

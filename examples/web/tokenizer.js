@@ -1,4 +1,4 @@
-// Ids to text: byte-level BPE as `tokenizer.json` of the `tokenizers` crate holds it. Describing needs no way back.
+// Ids to text: byte-level BPE as `tokenizer.json` of the `tokenizers` crate holds it. Describing does not need the other direction.
 
 // The ids of these have a meaning for the model; a vocabulary without them is not one of ours.
 const SPECIAL = ["<bos>", "<eos>", "<boi>", "<eoi>", "<boa>", "<eoa>", "<image>", "<audio>"];

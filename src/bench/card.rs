@@ -32,7 +32,7 @@ pub struct Card {
     pub interrupted: bool,
 }
 
-/// A device. What the platform does not tell is absent.
+/// A device. What the platform does not report is absent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct About {
     /// `cpu`, `wgpu` or `cuda`; `webgpu` in a card of the page that `trimodal web` serves.
@@ -56,10 +56,10 @@ pub struct About {
     pub cache_bytes: Option<u64>,
 }
 
-/// How the times came about.
+/// How the times were measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Method {
-    /// What stops the time.
+    /// The clock.
     pub timer: String,
     /// What the operands hold.
     pub inputs: String,
@@ -198,7 +198,7 @@ impl Card {
     /// Reads a card.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::File`] for something that is no card, or one of another version.
+    /// [`Error::Io`], or [`Error::File`] for something that is not a card, or one of another version.
     pub fn load(path: &Path) -> Result<Card> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
         #[derive(Deserialize)]
@@ -209,7 +209,7 @@ impl Card {
         if head.schema != SCHEMA {
             return Err(Error::file(path, format!("expected the schema {SCHEMA:?}, found {:?}", head.schema)));
         }
-        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("a score card with something missing: {e}")))
+        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("this score card is not complete: {e}")))
     }
 
     /// The card as JSON, with a line break at its end.

@@ -15,7 +15,7 @@ use std::hint::black_box;
 const RUNS: usize = 12;
 /// Elements that a group of `copy` copies.
 const COPIED: usize = 8192;
-/// A run of a compute ceiling is at least this long, in seconds: clocks rise meanwhile.
+/// A run of a compute ceiling is at least this long, in seconds: clocks rise in that time.
 const LONG: f64 = 10e-3;
 
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -89,7 +89,7 @@ fn rounds(device: &Device, gpu: &Gpu, timer: &Timer, entry: &'static str, work: 
     let run = |groups: usize, rounds: u32| timer.time(|| launch(gpu, entry, &[&y], Dims { n: 256 * groups as u32, rounds, scale: 0.5, shift: 1.0 }, groups));
     run(groups, rounds)?; // compiles
     // First as many threads as a large GPU holds, then longer.
-    // The best of a few: a pause that the system makes is no work.
+    // The best of a few: a pause that the system makes is not work.
     let best_of = |runs: usize, groups: usize, rounds: u32| (0..runs).try_fold(f64::INFINITY, |best, _| run(groups, rounds).map(|time| time.min(best)));
     while best_of(3, groups, rounds)? < LONG && rounds < 1 << 24 {
         if groups < MOST_GROUPS { groups *= 4 } else { rounds *= 2 }
@@ -224,7 +224,7 @@ mod tests {
         .collect()
     }
 
-    /// A ceiling kernel that computed less than it says would flatter nobody but the ceiling.
+    /// A ceiling kernel that computed less than it says would only make the ceiling too high.
     #[test]
     fn the_kernels_do_the_work_that_they_say() {
         for (device, gpu) in gpus() {

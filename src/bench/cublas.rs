@@ -1,4 +1,4 @@
-//! cuBLASLt beside our own matrix product, for the benchmark alone: NVIDIA's library is loaded when somebody asks for it.
+//! cuBLASLt beside our own matrix product, for the benchmark alone: NVIDIA's library is loaded on request.
 
 use crate::device::cuda::{Context, CudaBuffer};
 use crate::device::{Buffer, Device};
@@ -69,7 +69,7 @@ impl Cublas {
     pub(crate) fn product(&self, layout: Layout, [m, n, k]: [usize; 3], [a, b, c]: [DType; 3], accumulate: bool) -> Result<Product<'_>> {
         let fail = fail(&self.context, "preparing a product");
         let kind = |dtype| if dtype == DType::Bf16 { sys::cudaDataType_t::CUDA_R_16BF } else { sys::cudaDataType_t::CUDA_R_32F };
-        // It counts by columns: our row-major C [M, N] is its C [N, M] = Bᵀ · Aᵀ, with our B in the place of its A.
+        // It counts by columns: our row-major C [M, N] is its C [N, M] = Bᵀ · Aᵀ, with our B as its A.
         let (b_shape, b_transposed) = if layout == Layout::Nt { ([k, n], true) } else { ([n, k], false) };
         let (a_shape, a_transposed) = if layout == Layout::Tn { ([m, k], true) } else { ([k, m], false) };
         let description = result::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType_t::CUDA_R_32F).map_err(&fail)?;

@@ -1,4 +1,4 @@
-//! What the platform tells about a device.
+//! What the platform says about a device.
 
 use super::card::About;
 use crate::device::Device;
@@ -6,10 +6,10 @@ use crate::device::Device;
 use crate::device::Gpu;
 use std::fs;
 
-/// The last cache of a device that does not tell: larger than most.
+/// The last cache of a device that does not report its size: larger than most.
 pub(super) const UNTOLD_CACHE: u64 = 64 << 20;
 
-/// A device's name, driver, clocks, power and caches, as far as they are told.
+/// A device's name, driver, clocks, power and caches, as far as they are known.
 pub(super) fn about(device: &Device) -> About {
     match device {
         Device::Cpu => About {
@@ -96,7 +96,7 @@ fn cpu_cache() -> Option<u64> {
     largest
 }
 
-/// What NVIDIA's tool says of the first visible GPU, where the tool is there.
+/// What NVIDIA's tool says of the first visible GPU, where the tool is installed.
 #[cfg(feature = "cuda")]
 fn nvidia_smi(fields: &str) -> Option<String> {
     // Device 0 of the process is the first of CUDA_VISIBLE_DEVICES; the tool takes its number or its UUID.

@@ -1,8 +1,8 @@
-//! `trimodal bench`: what every kernel takes, beside what the device does at best.
+//! `trimodal bench`: how long every kernel takes, beside the best that the device can do.
 //!
 //! Every entry of every operation (each rung of its ladder) and the whole training step are timed at the sizes of a model
 //! ([`Sizes`]). Operations and bytes are counted from the kernels' contracts, never measured; the ceilings that they are divided
-//! by are measured in the same run. The result is a [`Card`], which says itself how it came about.
+//! by are measured in the same run. The result is a [`Card`], which also says how it was measured.
 
 mod card;
 mod ceiling;
@@ -31,7 +31,7 @@ use std::time::{Duration, Instant, SystemTime};
 use step::Step;
 use timer::Timer;
 
-/// Samples of a row at least.
+/// The fewest samples of a row.
 const SAMPLES: usize = 20;
 /// Unless the standard error is below this part of the mean; sampling ends there, or when the row's time is up.
 const STANDARD_ERROR: f64 = 0.005;
@@ -39,9 +39,9 @@ const STANDARD_ERROR: f64 = 0.005;
 const FEW: usize = 5;
 /// What a row may take beyond its share of the run's time before it is left out.
 const PATIENCE: f64 = 4.0;
-/// Plain loops on one core, at most: what says before the first call whether there is time for one.
+/// The most that plain loops do on one core: it says before the first call whether there is time for one.
 const PLAIN_FLOPS_PER_SECOND: f64 = 4e9;
-/// Bytes of buffers at most where the device does not say what is free.
+/// The most bytes of buffers where the device does not say how much is free.
 const MEMORY: u64 = 4 << 30;
 
 /// The name of the row that is a whole training step.
@@ -60,7 +60,7 @@ pub struct Options {
     pub sets: Vec<String>,
     /// A first look: fewer samples.
     pub quick: bool,
-    /// With the vendor's library beside ours, where there is one.
+    /// Also time the vendor's library, where there is one.
     pub compare: bool,
 }
 
@@ -107,7 +107,7 @@ impl Item {
     }
 }
 
-/// What the platform tells about a device.
+/// What the platform says about a device.
 pub fn about(device: &Device) -> About {
     machine::about(device)
 }
@@ -147,7 +147,7 @@ pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: 
 pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Card> {
     if device.is_emulator() {
         return Err(Error::Usage(
-            "the emulator counts instructions, it keeps no time that says anything about a GPU: `trimodal emulate OP` shows its counts; \
+            "the emulator counts instructions, and its times say nothing about a GPU: `trimodal emulate OP` shows its counts; \
              bench takes --device cpu, wgpu or cuda"
                 .into(),
         ));
@@ -221,7 +221,7 @@ pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress
             inputs: "normal random numbers, never zeros".into(),
             rotation: match about.cache_bytes {
                 Some(bytes) => format!("calls take turns with so many buffers that they exceed three times the last cache ({} MiB)", bytes >> 20),
-                None => format!("calls take turns with so many buffers that they exceed {} MiB: the device does not tell its last cache", (3 * cache) >> 20),
+                None => format!("calls take turns with so many buffers that they exceed {} MiB: the device does not report its last cache", (3 * cache) >> 20),
             },
             samples: format!(
                 "after warming up at least {} samples, or a standard error below {} %; then more until either that or the row's {:.2} s are reached",
@@ -241,7 +241,7 @@ pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress
     })
 }
 
-/// Whether a large training step takes moments on it: a GPU, and no processor.
+/// Whether a large training step takes moments on it: a GPU, not a processor.
 pub fn is_fast(device: &Device) -> bool {
     !is_slow(device) && !device.is_emulator()
 }
@@ -320,7 +320,7 @@ fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>
             if matches!(device, Device::Cpu) {
                 items.extend(plain_loops(op, sizes));
             }
-            // What has the same sizes stands together.
+            // Rows of the same sizes are kept together.
             let mut order: Vec<String> = Vec::new();
             items[first..].iter().for_each(|item| {
                 if !order.contains(&item.shape) {
@@ -385,7 +385,7 @@ fn pass(entry: &str) -> &str {
 }
 
 enum Measured {
-    /// The row, and why the vendor stands not beside it.
+    /// The row, and why the vendor is not beside it.
     Row(Box<Row>, Option<String>),
     LeftOut(String),
 }
@@ -408,7 +408,7 @@ type Vendor = cublas::Cublas;
 fn vendor(device: &Device, left_out: &mut Vec<LeftOut>) -> Option<Vendor> {
     let opened = match device {
         Device::Gpu(Gpu::Cuda(context)) => Vendor::open(context).map_err(|e| e.to_string()),
-        _ => Err("the vendor's library that is compared with is cuBLASLt, on --device cuda; --peers merges what PyTorch measured".into()),
+        _ => Err("--compare needs cuBLASLt, which is there on --device cuda only; --peers merges what PyTorch measured".into()),
     };
     opened.map_err(|reason| left_out.push(LeftOut { what: "--compare".into(), reason })).ok()
 }
@@ -495,7 +495,7 @@ impl Bench<'_> {
         bf16.or(self.ceilings.f32_flops_per_second).unwrap_or(f64::INFINITY)
     }
 
-    /// Why there is no use in trying.
+    /// Why it is not worth trying.
     fn too_much(&self, case: &Case, dtype: DType, plain: bool) -> Option<String> {
         let peak = if plain { PLAIN_FLOPS_PER_SECOND } else { self.peak(dtype) };
         self.no_time(case.flops as f64 / peak).or_else(|| self.no_room(footprint(case, dtype)))
@@ -544,7 +544,7 @@ impl Bench<'_> {
             return Ok(Err(reason));
         }
         let calls_for = |one: f64| (timer.sample_seconds() / one.max(1e-9)).ceil().clamp(1.0, 200.0) as usize;
-        // Warming up goes on for a tenth of the row's time: clocks rise, and every buffer has been there once.
+        // Warming up takes a tenth of the row's time: clocks rise, and every buffer has been used once.
         let warm = Instant::now();
         let mut calls = calls_for(one);
         while warm.elapsed().as_secs_f64() < self.budget / 10.0 {

@@ -39,7 +39,7 @@ pub(super) fn footprint(case: &Case, activation: DType) -> u64 {
 }
 
 impl Set {
-    /// Makes one, of the dtype that `kinds` gives every kind; `turn` makes it differ from the others.
+    /// Makes one, with the dtype that `kinds` gives every kind; `turn` makes it differ from the others.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) and the like.

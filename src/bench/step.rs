@@ -11,7 +11,7 @@ use crate::train::Recipe;
 use crate::train::fit::{Precision, start};
 use crate::train::{Options, Trainer};
 
-/// Far more steps than are measured, so that the learning rate stays what it is in training.
+/// Far more steps than are measured, so that the learning rate stays as it is in training.
 const STEPS: usize = 100_000;
 
 /// The model with these sizes.

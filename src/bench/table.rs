@@ -137,7 +137,7 @@ pub fn table(card: &Card) -> String {
         wrapped("left out ", &format!("({reason}): {}", list.join("; "))).into_iter().for_each(&mut line);
     }
     if card.interrupted {
-        line("interrupted: these are the rows until then".into());
+        line("interrupted: these are the rows that were finished".into());
     }
     text
 }

@@ -76,7 +76,7 @@ fn the_largest_set_is_listed_at_once() {
     let mut entries = 0;
     for op in OPS {
         for case in (op.sized)(&Sizes::LARGE) {
-            // To gather rows is no arithmetic.
+            // Gathering rows is not arithmetic.
             assert!((case.flops > 0 || op.name == "embedding") && case.bytes(DType::Bf16) > 0, "{} {}", op.name, case.label);
             entries += 1;
         }

@@ -1,4 +1,4 @@
-//! What stops the time on each device.
+//! The clock that times each device.
 
 use crate::device::Device;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -21,7 +21,7 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    /// The best that the device has.
+    /// The best timer that the device has.
     pub(super) fn of(device: &Device) -> Timer {
         match device {
             #[cfg(feature = "wgpu")]
@@ -44,7 +44,7 @@ impl Timer {
         }
     }
 
-    /// How long a sample should be, in seconds: long beside what the timer and the launches add.
+    /// How long a sample should be, in seconds: long compared with what the timer and the launches add.
     pub(super) fn sample_seconds(&self) -> f64 {
         match self {
             Timer::Clock(Device::Cpu) => 50e-6,

@@ -1,7 +1,7 @@
 //! Runs cases: every element of every output against the f64 oracle, on any device.
 //!
 //! The oracle is the case's plain loops (or the operation's own CPU code, where that is a plain loop) in f64 on the CPU.
-//! Outputs are poisoned with NaN before the call, inputs have NaN behind their last element and outputs a known pattern,
+//! Outputs are poisoned with NaN before the call, inputs have NaN after their last element and outputs a known pattern,
 //! inside what the kernel sees as the buffer: reading or writing past the end shows. A NaN or infinity where the oracle has
 //! none fails, whatever the allowance.
 
@@ -23,12 +23,12 @@ use oracle::{Judge, on_host};
 use serde::Serialize;
 use std::time::Instant;
 
-/// Elements behind every tensor under test: 256 bytes of f32.
+/// Elements after the end of every tensor under test: 256 bytes of f32.
 const REDZONE: usize = 64;
 /// Runs whose bits must agree, for one case of every entry.
 pub const REPEATS: usize = 100;
 
-/// What one case came to.
+/// The result of one case.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// The largest error over its allowance: at most 1 for a pass.
@@ -48,7 +48,7 @@ pub fn run_case(case: &Case, device: &Device, activation: DType) -> std::result:
         let Some(judge) = judge else { continue };
         worst = worst.max(judge.compare(found).map_err(|e| format!("{}{e}", output.before.name))?);
     }
-    // The CPU code in f64 is what the rest of the crate calls the oracle: hold it to the plain loops as well.
+    // The CPU code in f64 is what the rest of the crate calls the oracle: compare it with the plain loops as well.
     if matches!(device, Device::Cpu) && case.naive.is_some() {
         let fast = on_host(case, &case.run, DType::F64, activation).map_err(|e| format!("the CPU code in f64: {e}"))?;
         for ((output, judge), fast) in case.outputs.iter().zip(&judges).zip(&fast) {
@@ -86,7 +86,7 @@ fn on_device(case: &Case, device: &Device, activation: DType) -> std::result::Re
     let mut outputs = case.outputs.iter().map(|o| guarded(&o.before, device, activation)).collect::<Result<Vec<_>>>().map_err(say)?;
     for (tensor, output) in outputs.iter().zip(&case.outputs) {
         if output.overwritten {
-            tensor.forget(); // the emulator then reports whoever reads it before writing it
+            tensor.forget(); // the emulator then reports a kernel that reads it before writing it
         }
     }
     (case.run)(&inputs, &mut outputs).map_err(say)?;
@@ -110,10 +110,10 @@ fn on_device(case: &Case, device: &Device, activation: DType) -> std::result::Re
     Ok(results)
 }
 
-/// What lies behind every tensor: as f32, bf16 or f16 it is a NaN, as i32 it is −1, as u8 255.
+/// What comes after the end of every tensor: as f32, bf16 or f16 it is a NaN, as i32 it is −1, as u8 255.
 const PATTERN: u8 = 0xff;
 
-/// An operand on the device with a redzone behind it.
+/// An operand on the device with a redzone after it.
 fn guarded(operand: &Operand, device: &Device, activation: DType) -> Result<Tensor> {
     let dtype = operand.kind.dtype(activation);
     let mut tensor = Tensor::with_redzone(device, operand.shape, dtype, REDZONE)?;
@@ -246,7 +246,7 @@ pub struct Effort {
     pub every: usize,
     /// Runs whose bits must agree, for one case of every entry.
     pub repeats: usize,
-    /// Also the cases that only a real GPU has the time for.
+    /// Also the cases that take too long on anything but a real GPU.
     pub large: bool,
 }
 
@@ -260,7 +260,7 @@ impl Effort {
 
     /// A first look.
     pub fn quick() -> Self {
-        // A prime: cases come by the rung, and another number would pick the same rungs of every shape.
+        // A prime: cases are ordered by rung, and another number would pick the same rungs of every shape.
         Effort { every: 7, repeats: 3, large: false }
     }
 }
@@ -337,7 +337,7 @@ impl Report {
     }
 }
 
-/// The devices that a test runs on: the CPU, and wgpu where there is an adapter. Without one the tests say so loudly; with
+/// The devices that a test runs on: the CPU, and wgpu where there is an adapter. Without one the tests print a warning; with
 /// `TRIMODAL_REQUIRE_WGPU` set (as `scripts/test` does) they fail.
 ///
 /// # Panics

@@ -1,4 +1,4 @@
-//! What a case must come to, and how far from it a result may be.
+//! The expected result of a case, and how far from it a result may be.
 
 use super::Failure;
 use crate::device::Device;
@@ -7,7 +7,7 @@ use crate::ops::case::{Case, Compare, Kind, Operand, Output, Run};
 use crate::tensor::{DType, Tensor};
 use half::bf16;
 
-/// What one output must come to.
+/// What one output must be.
 pub(crate) struct Judge {
     /// Every element, as the oracle gives it.
     pub expected: Vec<f64>,
@@ -39,7 +39,7 @@ impl Allowance {
         self.absolute + if self.ulps == 0.0 { 0.0 } else { self.ulps * ulp(expected, self.dtype) }
     }
 
-    /// The same for whoever has no ulp: `(absolute, relative)` with `absolute + relative · |expected|` at least [`Allowance::of`] and,
+    /// The same without ulps: `(absolute, relative)` with `absolute + relative · |expected|` at least [`Allowance::of`] and,
     /// beyond the smallest normal numbers, at most twice that, since a number is up to twice the power of two that its ulp belongs to.
     pub fn without_ulps(&self) -> (f64, f64) {
         if self.ulps == 0.0 {
@@ -49,7 +49,7 @@ impl Allowance {
     }
 }
 
-/// What a case must come to where activations are `activation`, one for each of its outputs; `None` for working memory.
+/// The expected results of a case where activations are `activation`, one for each of its outputs; `None` for working memory.
 pub(crate) fn judges(case: &Case, activation: DType) -> std::result::Result<Vec<Option<Judge>>, Failure> {
     let say = |what: &'static str| move |e: crate::Error| format!("{what}: {e}");
     let plain = case.naive.as_ref().unwrap_or(&case.run);
@@ -109,7 +109,7 @@ fn allowance(output: &Operand, activation: DType, compare: Compare, expected: &[
         Compare::Reduction(more) => {
             let largest = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
             let naive_error = naive.map_or(0.0, |naive| naive.iter().zip(expected).fold(0.0f64, |m, (n, e)| m.max((n - e).abs())));
-            // What is approximated is so in f32, whatever the result is rounded to.
+            // Approximations are made in f32, whatever the result is rounded to.
             let absolute = 2.0 * naive_error + ulp(largest, dtype) + more * ulp(largest, if became_bf16 { DType::F32 } else { dtype });
             Allowance { absolute, ..allowance }
         }

@@ -10,7 +10,7 @@ use crate::tensor::{DType, Tensor};
 use crate::train::fit::Precision;
 use crate::train::{Options, Schedule, Trainer};
 
-/// Tokens before the words of a drawn sample's vocabulary: what stands for a beginning, a patch, a frame.
+/// Tokens before the words of a drawn sample's vocabulary: those for a beginning, a patch, a frame.
 const RESERVED: usize = 4;
 
 /// A sample of random pixels, frames and words, where the config has eyes and ears for them.

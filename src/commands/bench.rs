@@ -1,4 +1,4 @@
-//! `trimodal bench`: what every kernel takes, beside what the device does at best.
+//! `trimodal bench`: how long every kernel takes, beside the best that the device can do.
 
 use super::DeviceArguments;
 use super::terminal::{self, line};
@@ -15,20 +15,20 @@ use trimodal::{DType, Error, Result, report};
 const EXAMPLES: &str = "\
 Examples:
   trimodal bench                                   every kernel and the training step, on the device that `auto` takes
-  trimodal bench --op matmul --shape K=64          what has this text in its sizes
+  trimodal bench --op matmul --shape K=64          only rows whose sizes contain this text
   trimodal bench --device cuda --shapes small,large --dtype bf16 --compare
   trimodal bench --json card.json --svg roofline.svg
   python benches/peers/pytorch.py card.json > peer.json
-  trimodal bench --card card.json --peers peer.json  the card again, with PyTorch beside it
+  trimodal bench --card card.json --peers peer.json  show the card again, with PyTorch's times beside ours
 
 A row is one call of one entry: each rung of an operation's ladder, forward and backward, and `step`, a whole training step. \
 FLOP and bytes are counted from the kernel's contract (every input read once, every output written once), not measured. \
-`ceiling` is the part of what this device can do at best for them, by its memory (`mem`) or its arithmetic (`flop`), as kernels \
-that do nothing else measured it in the same run: min(peak, intensity × copy bandwidth). The method stands in the output.
+`ceiling` is how much it reached of the best that this device can do, where its memory (`mem`) or its arithmetic (`flop`) is the limit, as \
+kernels that do nothing else measured them in the same run: min(peak, intensity × copy bandwidth). The output names the method.
 
-Without --shapes a processor takes `demo`, a GPU `small`. Other sizes that there is no time for are left out by name.";
+Without --shapes, a processor runs `demo` and a GPU runs `small`. Sizes that there is no time for are left out, and the output names them.";
 
-/// Time every kernel, beside what the device does at best
+/// Time every kernel, beside the best that the device can do
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Bench {
@@ -46,10 +46,10 @@ pub struct Bench {
     /// Only this dtype of activations and weights
     #[arg(long, value_name = "DTYPE", value_enum)]
     dtype: Option<Dtype>,
-    /// A first look in seconds: fewer samples
+    /// Take fewer samples: a first look in seconds
     #[arg(long)]
     quick: bool,
-    /// With the vendor's library beside ours in the same run: cuBLASLt for matmul, on cuda
+    /// Also time the vendor's library in the same run: cuBLASLt for matmul, on cuda
     #[arg(long)]
     compare: bool,
     /// Put the times of this score card beside ours, as benches/peers/pytorch.py writes it
@@ -82,7 +82,7 @@ impl Bench {
         for (peer, path) in peers.iter().zip(&self.peers) {
             let found = card.merge(peer);
             if found == 0 {
-                return Err(Error::file(path, "none of its rows is of an operation, pass, sizes and dtype that were timed"));
+                return Err(Error::file(path, "none of its rows has an operation, pass, sizes and dtype that were timed here"));
             }
         }
         let json_only = self.json.as_deref() == Some(Path::new("-"));
@@ -101,7 +101,7 @@ impl Bench {
             return Ok(ExitCode::from(130));
         }
         if card.rows.is_empty() {
-            eprintln!("error: nothing was timed: see what was left out and why");
+            eprintln!("error: nothing was timed: the output says what was left out, and why");
             return Ok(ExitCode::FAILURE);
         }
         Ok(ExitCode::SUCCESS)

@@ -23,14 +23,14 @@ Examples:
 
 A case is one call of one kernel on one set of shapes. Every element of its result is compared with the same formula \
 in float64 by plain loops; `worst` is the largest error in units of what is allowed (twice the error of plain float32 \
-loops plus one unit in the last place). Results are poisoned with NaN first, and a pattern behind every tensor shows \
+loops plus one unit in the last place). Results are poisoned with NaN first, and a pattern after the end of every tensor shows \
 reads and writes past its end. Backward passes are compared with central differences as well (`gradient`), and one case \
 of every kernel runs 100 times (on the emulator 3) and must give the same bits. Kernels that have a bf16 variant \
 (mixed precision: cuda, emulator) run every case in both.
 
 Exit code 0: every executed case passed. 1: one failed, or none ran.";
 
-/// Hold every kernel to the float64 oracle, and every gradient to central differences
+/// Compare every kernel with the float64 oracle, and every gradient with central differences
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Check {
@@ -39,16 +39,16 @@ pub struct Check {
     /// Only this operation
     #[arg(long, value_name = "X")]
     op: Option<String>,
-    /// Judge this WGSL file in the place of the shader of ours that has the same entry points; only its operation runs, on wgpu
+    /// Check this WGSL file instead of our shader with the same entry points; only its operation runs, on wgpu
     #[arg(long, value_name = "FILE", conflicts_with_all = ["op", "training"])]
     shader: Option<PathBuf>,
     /// Also write the result as JSON to this file (`-`: to standard output, instead of the table)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Every seventh case only, and fewer repeats: a first look in seconds
+    /// Run every seventh case only, with fewer repeats: a first look in seconds
     #[arg(long)]
     quick: bool,
-    /// Also the large shapes, which only a real GPU has the time for
+    /// Also run the large shapes, which take too long on anything but a real GPU
     #[arg(long)]
     large: bool,
     /// Instead of the operations: train 20 steps N times from the same start, and compare every bit

@@ -28,10 +28,10 @@ DIR is one of
   WebDataset shards: a .tar, a folder of them, or a pattern; 000017.png .jpg .wav .txt .json next to each other are a sample
   a folder whose subfolders name what is in them (cat/1.png), or with plain .txt files
 
-Every picture (PNG, JPEG) and sound (WAV) is decoded as training would. Nothing outside DIR is read, nothing in it is written. \
-The exit code is 1 where a row is broken; the first ten are listed with file and line.";
+Every picture (PNG, JPEG) and sound (WAV) is decoded as training would decode it. Nothing outside DIR is read, nothing in it is written. \
+The exit code is 1 if a row is broken; the first ten are listed with file and line.";
 
-/// Look into a data set before training: counts, sizes, lengths, broken rows, a contact sheet
+/// Look through a data set before training: counts, sizes, lengths, broken rows, a contact sheet
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Data {
@@ -44,13 +44,13 @@ pub struct Data {
     /// Also draw a contact sheet: samples evenly spaced through the data set, with their captions
     #[arg(long, value_name = "PNG")]
     out: Option<PathBuf>,
-    /// The samples on the sheet, at most
+    /// At most this many samples on the sheet
     #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=600))]
     cells: u16,
     /// Count tokens with this tokenizer.json instead of one trained on the captions
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// The run to count for, its sizes and its limits: a preset, a .toml file as for `train`, or a model's config.json
+    /// The settings whose sizes and limits to count with: a preset, a .toml file as for `train`, or a model's config.json
     #[arg(long, value_name = "NAME|FILE", default_value = "meadow")]
     config: String,
 }
@@ -64,7 +64,7 @@ impl Data {
         let dataset = Dataset::open_skipping(&self.data, &settings.limits())?;
         let tokenizer = self.tokenizer(&dataset, settings.data.max_vocabulary)?;
         let config = settings.model_config(tokenizer.vocabulary());
-        // The begin and the end of a picture or sound are rows too.
+        // The beginning and the end of a picture or sound are rows too.
         let rows = RowsOf {
             picture: config.vision_config.as_ref().map_or(0, |vision| vision.patches() + 2),
             sound: config.audio_config.as_ref().map_or(0, |audio| audio.rows() + 2),

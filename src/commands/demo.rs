@@ -29,12 +29,12 @@ Examples:
   trimodal demo --quick                    the same in seconds, to see that it runs: it learns little
   trimodal demo --device wgpu              the same kernels in WGSL, on the GPU
 
-Writes into DIR: a page that tells it all, for a browser (report.html), the data set (data/), the run (model/: checkpoints with config.json, \
+Writes into DIR: a page for a browser that shows everything (report.html), the data set (data/), the run (model/: checkpoints with config.json, \
 model.safetensors, tokenizer.json), the curve of the loss (loss.svg), test pictures with what the model said about them \
-(contact_sheet.png), all figures (result.json). Then try:
+(contact_sheet.png), all numbers (result.json). Then try:
   trimodal describe DIR/model --image DIR/headline.png --audio DIR/headline.wav";
 
-/// Draw a data set, train a model on it, and see what it says about pictures and sounds it has never met
+/// Draw a data set, train a model on it, and see what it says about pictures and sounds that it was not trained on
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Demo {
@@ -45,10 +45,10 @@ pub struct Demo {
     device: DeviceArguments,
     #[command(flatten)]
     precision: PrecisionArguments,
-    /// What decides the data, the initial parameters and the order of training
+    /// The seed of the data, the initial parameters and the order of training
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// A short form, in seconds: fewer samples and steps
+    /// A short version that takes seconds: fewer samples and steps
     #[arg(long)]
     quick: bool,
 }
@@ -86,7 +86,7 @@ impl Demo {
         ));
 
         let model = self.out.join("model");
-        // The demo may be run again into the same folder; only what the last one made there goes.
+        // The demo may be run again into the same folder; only what the last run made there is removed.
         if checkpoint::is_run(&model) {
             std::fs::remove_dir_all(&model).map_err(Error::io(&model, "replace"))?;
         }
@@ -156,7 +156,7 @@ impl Demo {
         Ok(settings)
     }
 
-    /// What makes it again.
+    /// The command that makes it again.
     fn command(&self) -> String {
         let DeviceArguments { device, adapter } = &self.device;
         let adapter = adapter.as_ref().map(|name| format!(" --adapter {}", page::quoted(Path::new(name)))).unwrap_or_default();
@@ -179,7 +179,7 @@ impl Demo {
         let example = super::describe::example(config, tokenizer, device, Some(&picture), Some(&sound), &truth)?;
         let said = described(config, parameters, tokenizer, std::slice::from_ref(&example), "headline")?.remove(0);
         let paint = Paint::stdout();
-        line(format!("{} and {}: a picture and a sound of what no training caption said", picture.display(), sound.display()));
+        line(format!("{} and {}: a picture and a sound of something that no training caption described", picture.display(), sound.display()));
         line(format!("  it is:    {truth}"));
         line(format!("  it says:  {}", if said == truth { paint.good(&said) } else { paint.bad(&said) }));
         let (right, wrong): (Vec<_>, Vec<_>) = words::ATTRIBUTE

@@ -27,14 +27,14 @@ Examples:
   curl -s https://example.org/cat.jpg | trimodal describe my-model --image - --json
 
 Pictures (PNG, JPEG) are scaled and cropped to the model's size, sounds (WAV of any rate) resampled, mixed to one channel \
-and cut to the model's length. `-` is standard input: a picture or a sound, by its content, whichever option names it. The \
+and cut to the model's length. `-` is standard input; its content decides whether it is a picture or a sound, whichever option names it. The \
 model knows only the words that it was trained on.
 
-Several files are described one after the other, a line each. As many pictures as sounds go in pairs, in the order given; a \
-single one goes with each of the others.
+Several files are described one after the other, a line each. If there are as many pictures as sounds, they are paired in the order \
+given; a single one is paired with each of the others.
 
 --json prints one JSON document per line: `image` and `audio` (the files, where given), `prompt`, `text` (with the prompt), \
-`tokens` and `token_ids` (what the model made), `finish` (\"end\": it came to an end by itself; \"length\": it was stopped at \
+`tokens` and `token_ids` (what the model made), `finish` (\"end\": the model ended the text; \"length\": it was stopped at \
 --max-tokens or at the length that it was built for), `device`.
 
 --explain writes a page that shows where each word comes from: the attention of every layer and head over the picture and the \
@@ -54,10 +54,10 @@ pub struct Describe {
     /// Sounds: WAV, or - for standard input
     #[arg(long, value_name = "F")]
     audio: Vec<PathBuf>,
-    /// The words to begin with
+    /// The words that the text begins with
     #[arg(long, value_name = "T")]
     prompt: Option<String>,
-    /// 0: the most likely word each time; higher: less likely ones too, 1 as often as the model thinks
+    /// 0: always the most likely word; higher: less likely words too; 1: each word as often as the model expects it
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f32,
     /// With a temperature: only the K most likely words, 0 for all
@@ -66,10 +66,10 @@ pub struct Describe {
     /// With a temperature: only the most likely words that together have this probability, 1 for all
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f32,
-    /// With a temperature: what decides the choice; the same seed says the same
+    /// With a temperature: the seed of the choice; the same seed gives the same text
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// The most tokens to make for each
+    /// At most this many tokens for each
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_tokens: usize,
     /// Print JSON, one document per line: the text and its tokens
@@ -95,10 +95,10 @@ impl Describe {
         let prompt = self.prompt.as_deref().unwrap_or_default().trim();
         // Not left to clap: it would ask for --image alone.
         if self.image.is_empty() && self.audio.is_empty() && prompt.is_empty() {
-            return Err(Error::Usage("nothing to describe: give --image FILE, --audio FILE or both".into()));
+            return Err(Error::Usage("nothing to describe: expected --image FILE, --audio FILE or both".into()));
         }
         if self.explain.is_some() && self.image.is_empty() && self.audio.is_empty() {
-            return Err(Error::Usage("--explain: there is nothing to lay attention over: give --image FILE, --audio FILE or both".into()));
+            return Err(Error::Usage("--explain: there is no picture or sound to show attention on: expected --image FILE, --audio FILE or both".into()));
         }
         let sampling = self.sampling()?;
         let (images, sounds, _stdin) = inputs(&self.image, &self.audio)?;
@@ -183,13 +183,13 @@ fn inputs(images: &[PathBuf], sounds: &[PathBuf]) -> Result<(Vec<Input>, Vec<Inp
     let place = match (at(images), at(sounds)) {
         (None, None) => return Ok((pictures, heard, None)),
         _ if images.iter().chain(sounds).filter(|p| *p == dash).count() > 1 => {
-            return Err(Error::Usage("standard input (-) can be read once only: give it one time".into()));
+            return Err(Error::Usage("standard input (-) can only be read once: expected one `-`, found several".into()));
         }
         places => places,
     };
     let (file, content) = standard_input()?;
     let input = Input { name: "standard input".into(), path: file.path().to_path_buf() };
-    // Where the option names what it is, its place in the order counts.
+    // Where the option says what it is, its place in the order counts.
     match (content, place) {
         (Content::Picture, (Some(i), _)) => pictures.insert(i, input),
         (Content::Sound, (_, Some(i))) => heard.insert(i, input),
@@ -240,7 +240,7 @@ fn pairs<'a>(images: &'a [Input], sounds: &'a [Input]) -> Result<Vec<Task<'a>>> 
     };
     let (Some(images), Some(sounds)) = (each(images), each(sounds)) else {
         return Err(Error::Usage(format!(
-            "{} pictures and {} sounds: expected as many of each (they go in pairs), or one of either (it goes with each of the others)",
+            "{} pictures and {} sounds: expected as many of each (they are paired), or one of either (it is paired with each of the others)",
             images.len(),
             sounds.len()
         )));

@@ -10,10 +10,10 @@ const EXAMPLES: &str = "\
 Examples:
   trimodal devices
   trimodal devices --json
-  trimodal demo --adapter radeon     take one of them by a part of its name
+  trimodal demo --adapter radeon     use the adapter whose name contains this
 
 An adapter is what a driver offers through Vulkan, Metal or DX12. Software adapters (such as llvmpipe) run shaders on \
-the processor: right for testing shaders, slower than `--device cpu` for everything else, so `auto` never takes one.";
+the processor: good for testing shaders, but slower than `--device cpu` for everything else, so `auto` never takes one.";
 
 /// List the devices of this machine, with their limits, and say which one `auto` takes and why
 #[derive(Args)]
@@ -89,7 +89,7 @@ fn listing() -> Listing {
     let adapters = adapters();
     let chosen = adapters.iter().position(|(hardware, _)| *hardware).filter(|_| cuda.is_none());
     let (auto, why) = match (&cuda, chosen) {
-        (Some(cuda), _) => (format!("cuda ({})", cuda.name), "it is an NVIDIA GPU whose driver loads our PTX".into()),
+        (Some(cuda), _) => (format!("cuda ({})", cuda.name), "it is an NVIDIA GPU, and its driver loads our PTX".into()),
         (None, Some(index)) => {
             let adapter = &adapters[index].1;
             let others = if adapters.len() > 1 { ", the most capable one here" } else { "" };
@@ -97,7 +97,7 @@ fn listing() -> Listing {
         }
         _ if !cfg!(feature = "wgpu") => ("cpu".into(), "this build leaves wgpu out (cargo feature `wgpu`)".into()),
         _ if adapters.is_empty() => ("cpu".into(), "there is no Vulkan, Metal or DX12 adapter".into()),
-        _ => ("cpu".into(), "there is no GPU, only software adapters, which are slower than the CPU device itself".into()),
+        _ => ("cpu".into(), "there is no GPU, only software adapters, and they are slower than the CPU device".into()),
     };
     let cpu = Listed {
         device: "cpu",

@@ -1,4 +1,4 @@
-//! `trimodal dump`: one training step whole, for comparing with other implementations.
+//! `trimodal dump`: everything about one training step, for comparing with other implementations.
 
 use super::DeviceArguments;
 use super::terminal::line;
@@ -18,7 +18,7 @@ The file holds what the step read (input.token_id, input.position, input.visible
 input.patch_row, input.waveform, input.mel, input.frame_row), what it computed (embedded, logits, loss) and every \
 gradient (grad.<parameter>). Load it with Python's safetensors and compare with a model of your own.";
 
-/// Write one training step whole, to compare with other implementations
+/// Write everything about one training step to a file, to compare with other implementations
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Dump {
@@ -28,7 +28,7 @@ pub struct Dump {
     /// The folder with metadata.jsonl
     #[arg(value_name = "DATA")]
     data: PathBuf,
-    /// How many samples make the batch: the first ones of the data set
+    /// How many samples to put into the batch: the first ones of the data set
     #[arg(long, value_name = "K", default_value_t = 4)]
     samples: usize,
     /// The safetensors file to write

@@ -22,7 +22,7 @@ Examples:
   trimodal emulate attention --entry backward --case 20
   trimodal emulate swiglu --trace 33 | less          every instruction of thread 33, with its registers
 
-What the columns say. `coalesced`: bytes that threads asked for, per byte that global memory moves (in sectors of 32); \
+What the columns mean. `coalesced`: bytes that threads asked for, per byte that global memory moves (in sectors of 32); \
 100 % and more is good, 12 % means that each thread fetched a sector of its own for 4 bytes. `conflicts`: extra passes over \
 the 32 banks of shared memory per access; 0 is best. `FLOPs/byte`: arithmetic per byte moved; an H100 needs about 20 (f32) or \
 300 (bf16 tensor cores) before arithmetic, and not memory, is the limit.";
@@ -37,7 +37,7 @@ pub struct Emulate {
     /// Only cases of this entry and rung, as `trimodal check` names them: forward, backward, forward:naive, …
     #[arg(long, value_name = "E")]
     entry: Option<String>,
-    /// The case, by its number in --list; by default one of a few thousand elements
+    /// The case, by its number in --list [default: one of a few thousand elements]
     #[arg(long, value_name = "K")]
     case: Option<usize>,
     /// List the cases with their numbers and stop
@@ -194,7 +194,7 @@ fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[Run], stats: b
                 thread % run.threads as u64
             ));
             if run.report.trace.is_empty() {
-                line("  the grid has no such thread, or it did nothing");
+                line("  the grid has no such thread, or the thread did nothing");
             }
             let mut at = None;
             for step in &run.report.trace {

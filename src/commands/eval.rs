@@ -24,18 +24,18 @@ Examples:
   trimodal eval trimodal-demo/model trimodal-demo/data --json scores.json
 
 One block of rows per split of the data set. The model predicts each next token of the true captions: `loss` is the mean \
-cross-entropy in nats per token (the caption's end is one), `perplexity` e to that, `tokens` the share predicted right. Then it \
+cross-entropy in nats per token (the caption's end is one), `perplexity` is e to that, `tokens` is the share predicted right. Then it \
 describes every sample itself, greedily: `exact` counts captions that are right word for word, the other columns the attributes \
 of the generated data set (species, colour, …) where a true caption names them.
 
---ablate asks what the model really uses, by taking it away. Shuffled: every picture (sound) is another sample's of the same \
-split, the same exchange on every run. Grey: every picture is an even middle grey. Silent: every sound is silence. A model that \
+--ablate finds out what the model really uses, by taking it away. Shuffled: every picture (sound) is another sample's of the same \
+split, exchanged in the same way on every run. Grey: every picture is an even middle grey. Silent: every sound is silence. A model that \
 uses its pictures gets worse without them; one that guesses from the words does not.
 
 `chance` is the best that one answer for all samples gets, in hindsight: the most frequent caption, the most frequent word of an \
-attribute, the tokens by their frequency alone. What is no better than that was not learned from pictures and sounds.
+attribute, the tokens by their frequency alone. What is not better than that was not learned from pictures and sounds.
 
-Where the rows to train on hold self-descriptions (`trimodal meadow` draws some), the model is asked what it can sense, and a line \
+Where the rows to train on contain self-descriptions (`trimodal meadow` draws some), the model is asked what it can sense, and a line \
 says whether that is so: it must claim nothing that those rows did not have or that it has no eyes or ears for.
 
 --json holds device, model, data, `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, \
@@ -55,7 +55,7 @@ pub struct Eval {
     /// Only this split of the data set
     #[arg(long, value_name = "S")]
     split: Option<String>,
-    /// The same with pictures and sounds shuffled between the samples, and without them
+    /// Also with pictures and sounds shuffled between the samples, and without them
     #[arg(long)]
     ablate: bool,
     /// Also write the result as JSON to this file
@@ -138,7 +138,7 @@ impl Eval {
 
     /// What the model says about its own senses, where the rows to train on teach it to: those of the run's split, or all of them.
     fn self_description(&self, model: &ModelFolder, dataset: &Dataset) -> Result<Option<honesty::SelfDescription>> {
-        // A model folder that is no checkpoint remembers no settings.
+        // A model folder that is not a checkpoint holds no settings.
         let settings = checkpoint::read_state(&model.path).ok().and_then(|state| state.settings);
         let split = settings.map_or("train".into(), |settings| settings.data.train_split);
         let without_splits = dataset.rows().iter().all(|row| row.split.is_none());

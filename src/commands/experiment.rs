@@ -17,11 +17,11 @@ const EXAMPLES: &str = "\
 Examples:
   trimodal experiment fusion                     all modalities from the first step, or added later?
   trimodal experiment transfer                   does what only text says cross to pictures and sounds?
-  trimodal experiment fusion --quick             the same in a minute, to see that it runs: it shows nothing
-  trimodal experiment transfer --seeds 5         two more seeds; the runs that have ended are not done again
+  trimodal experiment fusion --quick             the same in a minute, to see that it runs; the result means nothing
+  trimodal experiment transfer --seeds 5         two more seeds; finished runs are not repeated
 
 Each trains many small models on the generated data set (nothing is downloaded), one after the other. Ctrl-C stops it and keeps \
-the runs that have ended; the same command goes on from there. Into DIR go runs/*.json, a file for each run as it ends, and in \
+the finished runs; the same command continues from there. It writes into DIR: runs/*.json, a file for each run as it ends, and at \
 the end result.json and result.svg.";
 
 const FUSION: &str = "\
@@ -35,7 +35,7 @@ Four ways to spend one budget of optimiser steps, each of equally many rows:
   added later                         the same, everything learning
   native, no more samples than later  the control: the very batches of `added later`, taking turns from the first step
 
-Native sees twice as many pictures and sounds as the others; the control tells the order from the practice. The table shows what \
+Native sees twice as many pictures and sounds as the others; the control separates the effect of the order from that of more samples. The table shows what \
 each spent, and the share of attributes that it names right in samples like those trained on (iid) and in pairs that were never \
 trained: mean ± deviation over the seeds.";
 
@@ -74,7 +74,7 @@ enum Which {
 
 #[derive(Args)]
 struct Arguments {
-    /// The folder for runs and results; runs of the same settings in it are not done again [default: trimodal-fusion or -transfer]
+    /// The folder for runs and results; runs of the same settings in it are not repeated [default: trimodal-fusion or -transfer]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// How many times each run is done, with other data, parameters and order [default: 3]
@@ -89,7 +89,7 @@ struct Arguments {
     /// The first seed
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// A short form that shows only that it runs: one seed, few steps
+    /// A short version that shows only that it runs: one seed, few steps
     #[arg(long)]
     quick: bool,
     /// Print the result as JSON instead of a table
@@ -136,7 +136,7 @@ impl Arguments {
 
 type Watch<'a> = dyn FnMut(&Progress) -> ControlFlow<()> + 'a;
 
-/// Runs an experiment under a bar; ctrl-C stops it, and what has ended is kept.
+/// Runs an experiment under a bar; ctrl-C stops it, and the finished runs are kept.
 fn watched<T>(out: &Path, run: impl FnOnce(&mut Watch) -> Result<T>) -> Result<T> {
     let (bar, stop, begin) = (live::progress("starting"), stop_flag(), Instant::now());
     let outcome = run(&mut |progress: &Progress| {
@@ -151,7 +151,7 @@ fn watched<T>(out: &Path, run: impl FnOnce(&mut Watch) -> Result<T>) -> Result<T
     });
     bar.finish_and_clear();
     if let (Err(Error::Interrupted { .. }), true) = (&outcome, stop.load(Ordering::Relaxed)) {
-        eprintln!("the runs that have ended are in {}: the same command goes on from there", out.display());
+        eprintln!("the finished runs are in {}; the same command continues from there", out.display());
     }
     outcome
 }

@@ -1,4 +1,4 @@
-//! `trimodal golden`: inputs and expected outputs of every kernel, for whoever copied one.
+//! `trimodal golden`: inputs and expected outputs of every kernel, for those who copied one.
 
 use super::live::advance;
 use super::terminal::{bytes, line, stop_flag, thousands};
@@ -18,10 +18,10 @@ Examples:
   trimodal golden vectors --lang ptx --op matmul
   cargo run --example vendor_wgpu -- . vectors   test this repository's shaders with them, in plain wgpu
 
-A golden case is one call of an operation, written down as the launches that it makes: one safetensors file with what lies in the \
-buffers before and what must lie there afterwards, from the float64 oracle, and how far from it a result may be. Any engine in any \
+A golden case is one call of an operation, written down as the launches that it makes: one safetensors file with the \
+contents of the buffers before, the contents expected afterwards, from the float64 oracle, and how far from them a result may be. Any engine in any \
 language can replay it with a loop of twenty lines and so test the kernel that it copied; README.txt, in every such folder, says how. \
-Several cases for every entry, tails and odd shapes among them. No GPU is needed to write them, and none runs.
+There are several cases for every entry, with tails and odd shapes among them. Writing them needs no GPU and runs none.
 
 `trimodal vendor` copies a kernel together with the vectors that belong to it.";
 
@@ -29,16 +29,16 @@ Several cases for every entry, tails and odd shapes among them. No GPU is needed
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Golden {
-    /// The folder to write; made if it is not there
+    /// The folder to write; created if it does not exist
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Only this operation
     #[arg(long, value_name = "X")]
     op: Option<String>,
-    /// The kernels' language [default: both, each in a folder of its own]
+    /// The kernels' language [default: both, each in its own folder]
     #[arg(long, value_name = "L", value_enum)]
     lang: Option<Lang>,
-    /// Replace the golden vectors that are there
+    /// Replace golden vectors that are already there
     #[arg(long)]
     force: bool,
     /// Print the index as JSON instead of a table

@@ -13,10 +13,10 @@ Examples:
   trimodal learn                                 the chapters
   trimodal learn read 5                          the fifth, here in the terminal (LEARN.md holds them all)
   trimodal learn exercise 5 --to mine.wgsl       a shader with a piece cut out, for you to put back
-  trimodal check --shader mine.wgsl              … and its judge: fails until it is right
-  trimodal learn pictures --to pictures          the guide's pictures, drawn anew
+  trimodal check --shader mine.wgsl              … and checks it: fails until it is right
+  trimodal learn pictures --to pictures          the guide's pictures, drawn again
 
-No GPU is needed: without one, `check` takes a software driver (Debian: mesa-vulkan-drivers).";
+No GPU is needed: without one, `check` uses a software driver (Debian: mesa-vulkan-drivers).";
 
 /// How training works, kernel by kernel: twelve chapters, each with an exercise that `check` judges
 #[derive(Args)]
@@ -78,15 +78,15 @@ fn list() {
 
 #[cfg(feature = "wgpu")]
 fn exercise(index: usize, to: &Path) -> Result<()> {
-    // What is there may be somebody's solution.
+    // An existing file may be the user's solution.
     if to.exists() {
-        return Err(Error::file(to, "exists already: give another name, or move it away"));
+        return Err(Error::file(to, "already exists: give another name, or move it away"));
     }
     let text = CHAPTERS[index].exercise();
     write_file_atomic(to, &text)?;
     let at = text.lines().position(|line| line.contains(learn::MARK)).map_or(1, |line| line + 1);
     line(format!("{} {}", Paint::stdout().strong(&format!("Chapter {}.", index + 1)), CHAPTERS[index].task));
-    line(format!("It is in line {at} of {}. When you have mended it: `trimodal check --shader {}`", to.display(), to.display()));
+    line(format!("It is in line {at} of {}. When you have fixed it, run: `trimodal check --shader {}`", to.display(), to.display()));
     Ok(())
 }
 

@@ -78,12 +78,12 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
         if training.recompute { " (activations are computed again)" } else { "" },
     ));
     if let Some(lacks) = lacks(&run.trainer.config) {
-        line(format!("the model has no {lacks}: it can be asked about what it is trained on, and nothing else"));
+        line(format!("the model has no {lacks}: it can only be asked about what it is trained on"));
     }
     if run.trainer.step > 0 {
         line(format!("continuing after step {}", thousands(run.trainer.step)));
     }
-    // Where nobody looks, nobody waits for the measurement either.
+    // Without a terminal to show it in, the measurement is not taken.
     let bar = ProgressBar::new(training.steps as u64);
     let peak = if bar.is_hidden() { None } else { bench::peak(&device, training.precision.on(&device).dtype()) };
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}\n{msg}, {eta} left").expect("a fixed template");
@@ -116,7 +116,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
-    // A plot that cannot be drawn does not lose the training.
+    // A plot that cannot be drawn does not fail the training.
     if let Err(e) = log::losses(&run.folder).and_then(|losses| report::loss_svg(&run.folder.join("loss.svg"), &losses)) {
         eprintln!("{} {e}", Paint::stderr().bad("warning:"));
     }
@@ -129,7 +129,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
         Ended::Finished => line(format!("trained in {:.0} s, loss {:.3}", run.seconds(), run.state.loss.unwrap_or(f64::NAN))),
         Ended::Stopped => {
             let (step, folder) = (run.trainer.step, run.folder.display());
-            line(format!("stopped after step {step}, saved; `trimodal train --resume {folder}` goes on from there"));
+            line(format!("stopped after step {step}, saved; `trimodal train --resume {folder}` continues from there"));
         }
     }
     Ok(Trained { ended, seconds, tokens_per_second: tokens as f64 / seconds })

@@ -19,7 +19,7 @@ Examples:
 Writes DIR/images/*.png, DIR/audio/*.wav (16 kHz) and DIR/metadata.jsonl, one line per sample:
   {\"file_name\": \"images/train-000000.png\", \"audio\": \"audio/train-000000.wav\",
    \"text\": \"a fluffy orange cat ...\", \"split\": \"train\"}
-Some samples have only a picture or only a sound, and one in 200 of `train` is a self-description in words alone, made from what the others have: \
+Some samples have only a picture or only a sound, and one in 200 of `train` is a self-description in words alone, which says what the others have: \
 {\"prompt\": \"what can you sense?\", \"text\": \"words, pictures and sounds\"}. Beside `train` there are four test splits: iid, held_out_colour, \
 held_out_action and held_out_both, whose combinations of colour and species, or of pose and action, are never in `train`.
 
@@ -30,7 +30,7 @@ four columns (`file_name` or `audio` or both, `text`, and `split` if you like) t
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Meadow {
-    /// The folder to write; made if it is not there
+    /// The folder to write; created if it does not exist
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Samples of the split `train`
@@ -39,7 +39,7 @@ pub struct Meadow {
     /// Samples of each of the four test splits [default: a fortieth of N, but 16 to 400]
     #[arg(long, value_name = "N")]
     test_samples: Option<usize>,
-    /// What decides every picture and sound
+    /// The seed of every picture and sound
     #[arg(long, value_name = "S", default_value_t = Options::default().seed)]
     seed: u64,
     /// Leave out all pictures, or all sounds

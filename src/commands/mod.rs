@@ -34,13 +34,13 @@ const EXAMPLES: &str = "\
 Where to start:
   trimodal demo                      train on a data set that it draws itself (minutes)
   trimodal devices                   what this machine can compute on
-  trimodal check                     hold every kernel to the float64 oracle
-  trimodal bench                     time every kernel, beside what the device does at best
+  trimodal check                     compare every kernel with the float64 oracle
+  trimodal bench                     time every kernel, beside the best that the device can do
   trimodal emulate rms_norm          what the CUDA kernels do, without a GPU
   trimodal experiment fusion         is it better to learn to see and hear from the start?
   trimodal learn                     how training works, kernel by kernel, with exercises
   trimodal trace                     one training step, launch by launch
-  trimodal vendor rms_norm --to DIR  take one kernel home, with its contract and a self-test
+  trimodal vendor rms_norm --to DIR  copy one kernel, with its contract and a self-test
   trimodal web                       the kernels in your browser: self-test, benchmark
   trimodal golden vectors            inputs and expected outputs of every kernel, to test a copy with
 
@@ -105,12 +105,12 @@ impl DeviceArguments {
         Device::open(&self.device, self.adapter.as_deref())
     }
 
-    /// The wgpu device with a shader of the user's in the place of one of ours, and that one's stem.
+    /// The wgpu device with a shader of the user's instead of one of ours, and the stem of the one that it replaces.
     #[cfg(feature = "wgpu")]
     fn open_with_shader(&self, path: &std::path::Path) -> Result<(Device, &'static str)> {
         use trimodal::device::{Gpu, wgpu};
         if !matches!(self.device.as_str(), "auto" | "wgpu") {
-            return Err(Error::Usage(format!("--shader takes WGSL, which --device {} does not run: leave --device out, or say wgpu", self.device)));
+            return Err(Error::Usage(format!("--shader takes WGSL, which --device {} does not run: leave --device out, or give --device wgpu", self.device)));
         }
         let replaced = wgpu::Replaced::read(path)?;
         let stem = replaced.stem;
@@ -149,7 +149,7 @@ impl PrecisionArguments {
 
 /// Runs the program; its exit code is 0, 1 for an error, 2 for wrong usage, 130 after ctrl-C.
 pub fn main() -> ExitCode {
-    // A panic is a bug of ours. Say so in one line instead of a backtrace that helps nobody.
+    // A panic is a bug of ours. One line says so; a backtrace would help nobody.
     std::panic::set_hook(Box::new(|panic| {
         // A decoder that gives up on a file: the error that comes of it names the file.
         if contained::inside() {
@@ -188,7 +188,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints an error as one line, and a hint where one helps.
+/// Prints an error as one line, and a hint where there is a useful one.
 fn fail(error: &Error) -> ExitCode {
     let red = terminal::Paint::stderr();
     match error {
@@ -204,7 +204,7 @@ fn fail(error: &Error) -> ExitCode {
         Error::Device { .. } => Some("`trimodal devices` lists what this machine has"),
         Error::BadSamples { .. } => Some("`trimodal data DIR` looks through a whole data set"),
         Error::OutOfMemory { .. } => Some("`--device cpu` uses the machine's own memory"),
-        Error::DeviceLost { .. } => Some("another program may have reset the driver; `--device cpu` needs none"),
+        Error::DeviceLost { .. } => Some("another program may have reset the driver; `--device cpu` needs no driver"),
         _ => None,
     };
     if let Some(hint) = hint {

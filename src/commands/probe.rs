@@ -1,4 +1,4 @@
-//! `trimodal probe`: where a picture, a sound, a word lie in a model.
+//! `trimodal probe`: where a picture, a sound and a word lie in a model.
 
 use super::DeviceArguments;
 use super::terminal::line;
@@ -23,20 +23,20 @@ of the residual stream there: the picture's patches, the sound's frames, the wor
 which training never asks about, that is left to chance: look at the levels before it.
 
 Nearest words are found row by row with the logit lens: the final norm and the output layer, put on the residual stream as it is at \
-that level. The number behind a word is the probability that it would get.
+that level. The number after a word is the probability that it would get.
 
-Cosines are between the vectors of picture, sound and word; centred ones after the mean of all words of the vocabulary was taken \
-away, which vectors of one level have in common.
+Cosines are between the vectors of picture, sound and word; the centred ones are taken after subtracting the mean of all words of the \
+vocabulary, which the vectors of one level have in common.
 
 An axis runs between two words or two sets of words: the first set lies at +1 on average, the second at −1, and everything else \
 where its vector falls between or beyond them. `--axis cat,dog:owl,frog` asks whether the picture of a cat is as far on the side of \
 the pets as the words are. Patches need not share the directions of words, and then their place on it says little; so the model \
-also describes the picture, and where a word of the axis was likeliest, the probabilities of both sets are compared.
+also describes the picture. Where a word of the axis was most likely, the probabilities of both sets are compared.
 
 Pictures are scaled and cropped to the model's size and sounds cut to its length, as by `describe`. A word must be one token of the \
 model: one that it was trained on.";
 
-/// Look where a picture, a sound and a word lie: nearest words layer by layer, cosines, an axis
+/// Show where a picture, a sound and a word lie: nearest words layer by layer, cosines, an axis
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Probe {
@@ -74,7 +74,7 @@ const MOST_LEVELS: usize = 8;
 impl Probe {
     pub fn run(self) -> Result<ExitCode> {
         if self.image.is_none() && self.audio.is_none() && self.word.is_none() {
-            return Err(Error::Usage("nothing to probe: give --image FILE, --audio FILE, --word WORD, or several of them".into()));
+            return Err(Error::Usage("nothing to probe: expected --image FILE, --audio FILE, --word WORD, or several of them".into()));
         }
         if self.nearest == 0 {
             return Err(Error::Usage("--nearest: expected at least 1".into()));

@@ -1,4 +1,4 @@
-//! `trimodal report`: the page about a run, and what `train` and `demo` share of making it.
+//! `trimodal report`: the page about a run, and the part of making it that `train` and `demo` share.
 
 use super::DeviceArguments;
 use super::eval::measured;
@@ -24,12 +24,12 @@ Examples:
   trimodal report my-model --samples 1000
 
 Writes one HTML file, readable offline and on a phone: what was trained on what, the curves of the run, what it gets right beside \
-chance, the same with pictures and sounds taken away, samples to look at and listen to with what the model says about them, what it takes for \
-what, and how to do it again. `train` and `demo` write it at their end; this makes it of a run that was stopped, \
-of an older one, or anew.
+chance, the same with pictures and sounds taken away, samples to look at and listen to with what the model says about them, what it confuses \
+with what, and how to repeat the run. `train` and `demo` write the page at their end; this command writes it for a run that was stopped, \
+for an older run, or again.
 
 The latest checkpoint is judged on the samples that the run held out (`held_out`, `eval_split`) and on every other split of its data; \
-where there is nothing of the kind, on what it was trained on, and the page says so. Without its data the page has only the \
+if there are none, on the samples that it was trained on, and the page says so. Without its data the page has only the \
 run's own curves and settings.";
 
 /// Write the page about a run: curves, what it learned, samples with captions, how to do it again
@@ -39,20 +39,20 @@ pub struct Report {
     /// The run, as `train` writes it; the demo's is DIR/model
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// The data set, where it is not where the run was trained on it
+    /// The data set, if it has moved since the run was trained
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
-    /// The file to write; left out: report.html in the run's folder
+    /// The file to write [default: report.html in the run's folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Samples of each split that are judged at most
+    /// At most this many samples of each split are judged
     #[arg(long, value_name = "N", default_value_t = SAMPLES, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
     #[command(flatten)]
     device: DeviceArguments,
 }
 
-/// Samples of each split that are judged at most, unless asked for otherwise.
+/// How many samples of each split are judged at most, unless the user asks for another number.
 const SAMPLES: u32 = 200;
 
 impl Report {
@@ -62,7 +62,7 @@ impl Report {
         let model = ModelFolder::open(&self.run, &device, DType::F32)?;
         let path = checkpoint::latest(&self.run)?;
         let state = checkpoint::read_state(&path)?;
-        let no_settings = || Error::file(path.join("trainer_state.json"), "no settings in it: this is no checkpoint of a run");
+        let no_settings = || Error::file(path.join("trainer_state.json"), "no settings in it: this is not a checkpoint of a run");
         let mut settings = state.settings.clone().ok_or_else(no_settings)?;
         if let Some(data) = &self.data {
             settings.data.path = std::path::absolute(data).map_err(Error::io(data, "find"))?.display().to_string();
@@ -144,7 +144,7 @@ struct Told<'a> {
     commands: String,
 }
 
-/// Something, or why it is not known.
+/// A value, or why it is not known.
 type Known<T> = std::result::Result<T, String>;
 
 impl Told<'_> {
@@ -192,7 +192,7 @@ fn kernels(trainer: &mut Trainer, tokenizer: &Tokenizer, judged: &[Judged], rows
     bar.finish_and_clear();
     match timed {
         Ok(Some(kernels)) => Ok(kernels),
-        Ok(None) => Err("the emulator keeps no time that says anything about a GPU".into()),
+        Ok(None) => Err("the emulator's times say nothing about a GPU".into()),
         Err(Error::Interrupted { .. }) => Err("stopped".into()),
         Err(e) => Err(e.to_string()),
     }
@@ -222,7 +222,7 @@ fn time_step(trainer: &mut Trainer, tokenizer: &Tokenizer, judged: &[Judged], ro
     Ok(Some(Kernels::of(traced, ceilings, about)))
 }
 
-/// The report at the end of a training, or ctrl-C's exit code. The model is saved by then: whatever goes wrong here is said and does not
+/// The report at the end of a training, or ctrl-C's exit code. The model is saved by then: whatever goes wrong here is reported and does not
 /// fail the training.
 pub(super) fn after(run: &mut Run) -> ExitCode {
     let (begin, out, dataset) = (Instant::now(), run.folder.join(REPORT), run.dataset.clone());
@@ -242,7 +242,7 @@ pub(super) fn after(run: &mut Run) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Writes the page of a run whose model was judged, or warns. A few more steps are taken for it, which nobody keeps.
+/// Writes the page of a run whose model was judged, or warns. A few more steps are taken for it and then dropped.
 pub(super) fn write_of(run: &mut Run, dataset: &Dataset, judged: Known<Vec<Judged>>, commands: String, out: &Path, begin: Instant) {
     let rows = run.settings.training.rows;
     let kernels = judged.as_ref().map_err(String::clone).and_then(|judged| kernels(&mut run.trainer, &run.tokenizer, judged, rows));
@@ -262,13 +262,13 @@ pub(super) fn write_of(run: &mut Run, dataset: &Dataset, judged: Known<Vec<Judge
     }
 }
 
-/// What makes a run again from its settings.
+/// The commands that make a run again from its settings.
 fn again(folder: &Path, settings: &Settings) -> String {
     let data = quoted(Path::new(&settings.data.path));
     format!("trimodal train {data} --out again --config {}\ntrimodal report {}", quoted(&folder.join("config.toml")), quoted(folder))
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell where it needs to be.
 pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);

@@ -22,11 +22,11 @@ Examples:
 What it shows, in order: the picture, its patches and the numbers that they become; the waveform, its mel frames; the token matrix, \
 a letter for each row; which row may look at which; then every kernel of the step with the shapes that it reads and writes, the first \
 numbers of what it wrote, and its file and line: forward, the loss of each word, the gradients on the way back, AdamW's update. \
-Only the first layer is shown whole, the others do the same with other numbers (--all shows them).
+Only the first layer is shown in full; the others do the same with other numbers (--all shows them).
 
-The model's files stay as they are. No word is hidden from the sample, and the update is a first one: the moments begin at zero.";
+The model's files stay as they are. No word is hidden from the sample, and the update is the first one: the moments begin at zero.";
 
-/// Walk one sample through one training step and look at every number on the way
+/// Walk one sample through one training step and show every number on the way
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Step {
@@ -39,20 +39,20 @@ pub struct Step {
     /// Which row of the data set, from 0
     #[arg(long, value_name = "I", default_value_t = 0)]
     sample: usize,
-    /// How many numbers of everything to print
+    /// How many numbers of each tensor to print
     #[arg(long, value_name = "K", default_value_t = 5)]
     values: usize,
     /// Write a page to this file instead, with every layer: one self-contained HTML file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Every layer, not the first alone
+    /// Show every layer, not only the first
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     device: DeviceArguments,
 }
 
-/// Columns of what is drawn, at most.
+/// The most columns that a drawing has.
 const COLUMNS: usize = 64;
 
 impl Step {
@@ -180,7 +180,7 @@ impl Page<'_> {
             let _ = writeln!(text, "{letter}  {:3} {}, rows {}  {}", of.len(), kind.name(), report::ranges(&of), tokens.join(" "));
         }
         let (n, d) = (self.walk.rows.len(), self.walk.config.hidden_size);
-        let _ = writeln!(text, "together [{n}, {d}]; nothing behind here knows which row came from where");
+        let _ = writeln!(text, "together [{n}, {d}]; from here on nothing knows which row came from where");
         text
     }
 

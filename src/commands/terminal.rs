@@ -1,10 +1,10 @@
-//! The terminal: output that ends quietly when nobody reads on, colours only for eyes, ctrl-C.
+//! The terminal: output that ends quietly when its reader has gone, colours for people only, ctrl-C.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Prints to standard output. `trimodal … | head` closes the pipe early: then there is nothing left to do, and that is no
+/// Prints to standard output. `trimodal … | head` closes the pipe early: then there is nothing left to do, and that is not an
 /// error (`println!` would panic).
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();
@@ -23,7 +23,7 @@ pub fn line(text: impl AsRef<str>) {
     print(&format!("{}\n", text.as_ref()));
 }
 
-/// Colours where a person looks: a terminal, and `NO_COLOR` not set.
+/// Colours where a person reads: a terminal, and `NO_COLOR` not set.
 #[derive(Clone, Copy)]
 pub struct Paint(bool);
 
@@ -69,7 +69,7 @@ impl Paint {
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// A flag that ctrl-C raises, for a command that has something to bring to safety first: it looks at the flag after every
+/// A flag that ctrl-C raises, for a command that has something to save first: it looks at the flag after every
 /// step and ends with [`trimodal::Error::Interrupted`]. A second ctrl-C ends the program at once.
 pub fn stop_flag() -> &'static AtomicBool {
     static INSTALL: Once = Once::new();
@@ -78,10 +78,10 @@ pub fn stop_flag() -> &'static AtomicBool {
             if STOP.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            eprintln!("\nstopping after this step (ctrl-C again: at once)");
+            eprintln!("\nstopping after this step (press ctrl-C again to stop at once)");
         });
         if let Err(e) = installed {
-            eprintln!("warning: ctrl-C will end the program at once: {e}");
+            eprintln!("warning: ctrl-C will end the program at once, because its signal cannot be caught: {e}");
         }
     });
     &STOP

@@ -30,35 +30,35 @@ Open step.json at https://ui.perfetto.dev (it stays on your machine) or in chrom
 names and numbers.
 
 A line is one launch of a kernel; on the CPU, which has none, one call of an operation. FLOP and bytes are counted from the kernel's \
-contract (everything read once, everything written once), not measured. `ceiling` is the part of what this device can do at best for \
-them, by its memory (`mem`) or its arithmetic (`flop`), as kernels that do nothing else measure it before; what fits a cache may be \
-above 100 %. `+ live` are the MB whose contents begin to matter with this launch, `− live` those that nobody reads after it.
+contract (everything read once, everything written once), not measured. `ceiling` is how much it reached of the best that this device can \
+do, where its memory (`mem`) or its arithmetic (`flop`) is the limit, as kernels that do nothing else measure them first; what fits into a cache may \
+be above 100 %. `+ live` is the memory in MB whose contents are needed from this launch on, `− live` the memory that nothing reads after it.
 
 Clearing, copies, uploads and downloads are part of the sums; --json lists them one by one.
 
-The step is launched kernel by kernel, without a CUDA graph. Which clock stops the time stands below the table; what no launch covers \
-is shown as gaps. The emulator's times say nothing about a GPU, its shapes, FLOP and bytes are a GPU's.";
+The step is launched kernel by kernel, without a CUDA graph. The line below the table names the clock; time that no launch covers \
+is shown as gaps. The emulator's times say nothing about a GPU; its shapes, FLOP and bytes are the same as a GPU's.";
 
 /// Show one training step launch by launch: what each is for, its time, its work, its memory
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct TraceCommand {
-    /// A run or a model folder; left out: the model of --shapes with random parameters
+    /// A run or a model folder [default: the model of --shapes with random parameters]
     #[arg(value_name = "RUN", requires = "data")]
     run: Option<PathBuf>,
     /// The data set whose first samples make the batch
     #[arg(value_name = "DATA")]
     data: Option<PathBuf>,
-    /// The sizes of the made-up step: demo, small (124 M parameters) or large; left out: small on a GPU, else demo
+    /// The sizes of the made-up step: demo, small (124 M parameters) or large [default: small on a GPU, else demo]
     #[arg(long, value_name = "SET", conflicts_with = "run")]
     shapes: Option<String>,
-    /// How many samples make the batch, at most; left out: 1 on the emulator, 4 on a software driver, else as many as a training step has
+    /// At most this many samples in the batch [default: 1 on the emulator, 4 on a software driver, else as many as a training step has]
     #[arg(long, value_name = "K")]
     samples: Option<usize>,
-    /// Trace so many steps and show the quickest; left out: 1 on the emulator and on a software driver, else 3
+    /// Trace this many steps and show the quickest [default: 1 on the emulator and on a software driver, else 3]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Only the sums by phase and layer, and by kernel
+    /// Show only the sums by phase and layer, and by kernel
     #[arg(long)]
     summary: bool,
     /// Also write the trace as JSON to this file (`-`: to standard output, instead of the table)
@@ -76,7 +76,7 @@ pub struct TraceCommand {
     device: DeviceArguments,
 }
 
-/// Rows of a batch from a data set, where nobody says how many samples: those of the demo's recipe.
+/// Rows of a batch from a data set, where the user does not say how many samples: those of the demo's recipe.
 const ROWS: usize = 1920;
 /// Ordinary steps before the traced ones: kernels are compiled, memory has been touched.
 const WARM: usize = 2;
@@ -142,7 +142,7 @@ impl TraceCommand {
                 line(format!("ordinary  a step without tracing takes {:.3} ms", 1e3 * ordinary));
             }
         }
-        // What was measured stands in the terminal by now, whatever becomes of the files.
+        // The terminal already shows what was measured, whatever happens to the files.
         if let Some(path) = self.json.as_ref().filter(|_| !json_only) {
             write(path, &trace.json())?;
         }

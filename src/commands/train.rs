@@ -25,9 +25,9 @@ DATA is a folder with a metadata.jsonl, one line per sample, paths inside the fo
 `split`, only those that say \"train\" are trained on. `trimodal data` looks at a data set first, `trimodal config` explains every key.
 
 RUN becomes a folder of checkpoints, each a whole model folder (config.json, model.safetensors, tokenizer.json, and what the \
-optimiser needs to go on), beside config.toml, log.jsonl, loss.svg and, at the end, report.html: what it learned, on one page (up to 200 \
-samples of each split are judged for it; --no-report saves their time). Ctrl-C stops after the current step, saves, and says how \
-to go on; a run that was continued has the same bytes as one that went through.";
+optimiser needs to continue), beside config.toml, log.jsonl, loss.svg and, at the end, report.html: what it learned, on one page (up to 200 \
+samples of each split are judged for it; --no-report saves that time). Ctrl-C stops after the current step, saves, and says how \
+to continue; a run that was continued has the same bytes as one that was never stopped.";
 
 /// Train a model on pictures, sounds and captions
 #[derive(Args)]
@@ -36,16 +36,16 @@ pub struct Train {
     /// The data set: a folder, a .tar shard, or shards by a pattern such as data/shard-{000000..000012}.tar
     #[arg(value_name = "DATA")]
     data: Option<PathBuf>,
-    /// The folder of the run, which must not hold one yet
+    /// The folder to write the run to; it must not hold a run yet
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
     /// Continue this run
     #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "config", "from"])]
     resume: Option<PathBuf>,
-    /// A preset (meadow, meadow-wide, small, large), a .toml file as `trimodal config` prints it, or a config.json whose sizes to take
+    /// A preset (meadow, meadow-wide, small, large), a .toml file as `trimodal config` prints it, or a config.json to take the sizes from
     #[arg(long, value_name = "NAME|FILE", default_value = "meadow")]
     config: String,
-    /// Change a key of the config; may be repeated
+    /// Change a key of the config; can be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Start from the model in this folder, in Qwen3's layout, and its tokenizer
@@ -57,22 +57,22 @@ pub struct Train {
     /// Part of the name of the wgpu adapter to take; `trimodal devices` lists them
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
-    /// f32, or bf16 (mixed precision); left out: bf16 on cuda, f32 elsewhere
+    /// f32, or bf16 (mixed precision) [default: bf16 on cuda, f32 elsewhere]
     #[arg(long, value_name = "DTYPE", value_enum)]
     precision: Option<PrecisionName>,
-    /// Training steps in all
+    /// The number of training steps
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// What decides the initial parameters and the order of training
+    /// The seed of the initial parameters and the order of training
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// At a sample that cannot be read: stop, with a list of the first ten, or skip
+    /// What to do at a sample that cannot be read: stop and list the first ten, or skip it
     #[arg(long, value_name = "WHAT", value_parser = ["stop", "skip"])]
     on_bad_sample: Option<String>,
-    /// Skip at most so many steps whose loss or gradient is no number
+    /// Skip at most this many steps whose loss or gradient is not a number
     #[arg(long, value_name = "K")]
     skip_nonfinite: Option<usize>,
-    /// Do not write report.html at the end; `trimodal report RUN` writes it any time
+    /// Do not write report.html at the end; `trimodal report RUN` can write it later
     #[arg(long)]
     no_report: bool,
 }
@@ -81,7 +81,7 @@ impl Train {
     pub fn run(self) -> Result<ExitCode> {
         let mut run = match (&self.resume, &self.data, &self.out) {
             (Some(folder), ..) => Run::resume(folder, |settings| {
-                // What a person wrote into config.toml since counts.
+                // What a person has written into config.toml since then counts.
                 let path = folder.join(CONFIG);
                 if path.is_file() {
                     *settings = Settings::read(&path)?;
@@ -93,8 +93,8 @@ impl Train {
                 self.change(&mut settings)?;
                 Run::start(settings, out)?
             }
-            (None, None, _) => return Err(Error::Usage("nothing to train on: give DATA and --out RUN, or --resume RUN".into())),
-            (None, Some(_), None) => return Err(Error::Usage("where to? give --out RUN, a folder that does not hold a run yet".into())),
+            (None, None, _) => return Err(Error::Usage("nothing to train on: expected DATA and --out RUN, or --resume RUN".into())),
+            (None, Some(_), None) => return Err(Error::Usage("expected --out RUN: the folder to write the run to, which must not hold a run yet".into())),
         };
         let trained = live::train(&mut run)?;
         let folder = run.folder.display();

@@ -1,4 +1,4 @@
-//! `trimodal vendor`: take one kernel home, with its contract, golden vectors and a self-test.
+//! `trimodal vendor`: copies one kernel, with its contract, golden vectors and a self-test.
 
 use super::live::advance;
 use super::terminal::{Paint, line, print, stop_flag};
@@ -20,7 +20,7 @@ Examples:
   trimodal vendor all --to kernels                                 every shader
   trimodal vendor --verify third_party/rms_norm                    what has been changed since
 
-What lies in the folder afterwards: the files under the paths that they have here, their part of kernels.json (buffers, scalars, grids, \
+The folder then holds: the files, under the paths that they have here, their part of kernels.json (buffers, scalars, grids, \
 limits), both licences and a notice, SHA256SUMS (`sha256sum --check` reads it), golden vectors in golden/, and self_test/, which replays \
 them in plain wgpu and in a browser, or in plain cudarc and plain Python. What is printed launches one entry, with its Dims and a check of the contract for debug \
 builds. CHANGELOG.md says what a version of a kernel promises.";
@@ -32,19 +32,19 @@ pub struct Vendor {
     /// The operation, or all
     #[arg(value_name = "OP", required_unless_present = "verify")]
     op: Option<String>,
-    /// What to copy [default: what the host takes, else wgsl]
+    /// The language to copy [default: the one that the host takes, else wgsl]
     #[arg(long, value_name = "L", value_enum)]
     lang: Option<Lang>,
-    /// The folder to write; made if it is not there
+    /// The folder to write; created if it does not exist
     #[arg(long, value_name = "DIR", required_unless_present = "verify")]
     to: Option<PathBuf>,
-    /// Whose launch to print [default: wgpu for wgsl, cudarc for ptx, cuda for cuda]
+    /// The host whose launch to print [default: wgpu for wgsl, cudarc for ptx, cuda for cuda]
     #[arg(long, value_name = "H", value_enum)]
     host: Option<HostName>,
     /// The entry whose launch to print [default: the first]
     #[arg(long, value_name = "NAME")]
     entry: Option<String>,
-    /// Replace the copy that is there
+    /// Replace a copy that is already there
     #[arg(long)]
     force: bool,
     /// Compare the copy in this folder with its hashes; exit code 1 if a file is changed or missing

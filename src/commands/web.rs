@@ -21,9 +21,9 @@ every entry point of every shader is compared with the float64 oracle on the bro
 with a score card to copy; and the model, in a few hundred lines of JavaScript: it says what is in a picture or a sound that you drop, \
 choose or record, and shows what each word was made from. Nothing leaves the page.
 
-The server answers this machine only, and serves the page, the shaders, golden vectors that it makes when they are asked for, and of \
-RUN the three files that a model is made of; no other file. Ctrl-C ends it. Browsers keep WebGPU from pages that come from another \
-machine by plain HTTP: to use the page on a phone, write it out and serve it by HTTPS.";
+The server answers this machine only, and serves the page, the shaders, golden vectors that it makes on request, and the \
+three files of the model in RUN; it serves no other file. Ctrl-C ends it. Browsers do not let a page use WebGPU that comes from another \
+machine by plain HTTP: to use the page on a phone, write it to a folder with --to and serve it by HTTPS.";
 
 /// Serve a page on which the kernels run in your browser: a self-test, a benchmark, and a model that describes what you drop
 #[derive(Args)]
@@ -53,7 +53,7 @@ impl Web {
         let address = server::spawn(site.clone(), self.port)?;
         line(format!("open http://{address}/ in a browser; ctrl-C ends it"));
         let (sender, stopped) = channel();
-        ctrlc::set_handler(move || sender.send(()).unwrap_or_default()).map_err(|error| Error::Usage(format!("ctrl-C cannot be listened to: {error}")))?;
+        ctrlc::set_handler(move || sender.send(()).unwrap_or_default()).map_err(|error| Error::Usage(format!("cannot listen for ctrl-C: {error}")))?;
         let _ = stopped.recv();
         site.close();
         Ok(ExitCode::SUCCESS)

@@ -150,7 +150,7 @@ impl<'a, T> Mat<'a, T> {
         Mat { data, row_stride: cols, col_stride: 1 }
     }
 
-    /// The transpose of a row-major matrix that has `cols` columns as it lies.
+    /// The transpose of a row-major matrix that is stored with `cols` columns.
     pub fn transposed(data: &'a [T], cols: usize) -> Self {
         Mat { data, row_stride: 1, col_stride: cols }
     }

@@ -47,7 +47,7 @@ pub(crate) struct Written {
     pub file: String,
     /// The file's text.
     pub text: &'static str,
-    /// The text that a person wrote: the same, or the CUDA C++ behind PTX.
+    /// The text that a person wrote: the same, or the CUDA C++ that the PTX was compiled from.
     pub source: &'static str,
     /// `sm_80`, `sm_90a`; of WGSL `None`.
     pub architecture: Option<&'static str>,
@@ -68,7 +68,7 @@ pub(crate) struct WrittenMap {
     pub dims: Vec<MapDim>,
 }
 
-/// Memory that no kernel ever writes: it is what the host put there.
+/// Memory that no kernel ever writes: it holds what the host put there.
 struct Memory {
     bytes: Mutex<Vec<u8>>,
     /// From the first launch on its contents would be a kernel's work, so that the host may not touch it.
@@ -173,7 +173,7 @@ impl Recorder {
         launch.buffers.iter().enumerate().map(see).collect()
     }
 
-    /// The number of a tensor's buffer, which from now on is a kernel's.
+    /// The number of a tensor's buffer, which belongs to a kernel from now on.
     fn see(&self, stem: &'static str, tensor: View, name: &str) -> Result<usize> {
         let Buffer::Dry(DryBuffer(memory)) = tensor.buffer else {
             return Err(Error::mismatch(stem, "a buffer", "a tensor on the recorder of launches", format!("one on {}", tensor.device)));
@@ -187,7 +187,7 @@ impl Recorder {
     }
 }
 
-/// Threads of a workgroup of a shader that is compiled with these constants: what stands in front of the entry, worked out.
+/// Threads of a workgroup of a shader that is compiled with these constants: the expression before the entry, worked out.
 fn threads(source: &str, entry: &str, constants: &[(&'static str, u32)]) -> u32 {
     fn constant(header: &Header, constants: &[(&'static str, u32)], name: &str) -> Option<u64> {
         let overridden = constants.iter().find(|c| c.0 == name).map(|c| c.1 as u64);
@@ -196,7 +196,7 @@ fn threads(source: &str, entry: &str, constants: &[(&'static str, u32)]) -> u32 
     let (before, _) = source.split_once(&format!("fn {entry}(")).expect("the table of shaders has found it");
     let size = before.rsplit_once("@workgroup_size(").and_then(|(_, size)| size.split_once(')')).map_or("", |(size, _)| size);
     let found = size.parse().ok().or_else(|| constant(&Header::parse(source), constants, size));
-    found.unwrap_or_else(|| panic!("{entry}: @workgroup_size({size}) is no number and no constant")) as u32
+    found.unwrap_or_else(|| panic!("{entry}: @workgroup_size({size}) is neither a number nor a constant")) as u32
 }
 
 impl Seen {
@@ -205,7 +205,7 @@ impl Seen {
         matches!(tensor.buffer, Buffer::Dry(DryBuffer(memory)) if Arc::ptr_eq(memory, &self.memory))
     }
 
-    /// What lay there before the first launch.
+    /// What it held before the first launch.
     pub fn before(&self) -> Vec<u8> {
         self.memory.bytes().clone()
     }
@@ -216,7 +216,7 @@ impl Memory {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its bytes for the host, unless they are a kernel's by now.
+    /// Its bytes for the host, unless they belong to a kernel by now.
     fn of_host(&self, doing: &str) -> Result<MutexGuard<'_, Vec<u8>>> {
         if self.launched.load(Ordering::Relaxed) {
             let what = format!("{doing} a tensor that a launch has named: launches are written down here, none has run");
@@ -280,7 +280,7 @@ mod tests {
             assert_eq!(launch.buffers, [Some(0), Some(1), Some(2)]);
             assert!(buffers[0].is(&gate) && buffers[2].is(&y) && !buffers[2].is(&up));
             assert_eq!(buffers[1].before(), bytemuck::cast_slice::<f32, u8>(&[3.0; 15]));
-            // What a kernel would have written is not there, and nobody gets to believe it.
+            // What a kernel would have written is not there, and reading it is an error.
             assert!(y.read::<f32>().unwrap_err().to_string().contains("none has run"));
             assert!(y.fill_zero().is_err());
             assert!(recorder.take().launches.is_empty());

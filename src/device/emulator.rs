@@ -1,6 +1,6 @@
 //! The emulator as a device: the PTX that ships, run on the CPU with every memory access checked.
 //!
-//! It takes the launches that CUDA takes. A launch returns when it has run; a kernel that did what it must not is an
+//! It takes the launches that CUDA takes. A launch returns when it has run; a kernel that did something forbidden is an
 //! [`Error::Findings`], whatever it computed.
 
 use super::ptx::{self, Compiled};
@@ -61,7 +61,7 @@ impl Machine {
         Ok(EmulatorBuffer { memory: emulator::Buffer::new(bytes), machine: self.clone() })
     }
 
-    /// Runs launches with these options from now on, and keeps what they report. Findings are then kept, too, and are no error.
+    /// Runs launches with these options from now on, and keeps what they report. Findings are then kept, too, and are not an error.
     pub fn record(&self, options: Options) {
         *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(Recording { options, runs: Vec::new() });
     }
@@ -74,7 +74,7 @@ impl Machine {
     /// Runs this PTX in place of what ships of a stem: for tests that seed faults and look whether they are found.
     ///
     /// # Errors
-    /// [`Error::Device`] where the emulator does not know what stands there.
+    /// [`Error::Device`] where the emulator does not know something in it.
     pub fn replace(&self, stem: &str, text: &str) -> Result<()> {
         let compiled = Compiled::portable(stem).ok_or_else(|| Error::Usage(format!("no PTX of kernels/{stem}.cu")))?;
         let program = Program::new(compiled.file, text).map_err(|e| Error::Device { device: "emulator".into(), what: e.to_string() })?;

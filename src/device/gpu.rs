@@ -26,7 +26,7 @@ pub enum Gpu {
     /// The same PTX on the CPU, slowly, with every memory access checked.
     #[cfg(feature = "emulator")]
     Emulator(Arc<emulator::Machine>),
-    /// Nothing runs: launches are written down for whoever replays them elsewhere ([`crate::golden`]).
+    /// Nothing runs: launches are written down, to be replayed elsewhere ([`crate::golden`]).
     #[doc(hidden)]
     Dry(Arc<dry::Recorder>),
 }
@@ -56,7 +56,7 @@ impl Gpu {
         }
     }
 
-    /// Launches a kernel; it may run later. What goes wrong then is reported by whoever waits.
+    /// Launches a kernel; it may run later. An error that happens then is reported by the next call that waits.
     pub(crate) fn launch(&self, launch: Launch) -> Result<()> {
         self.observed(&launch, None, || match self {
             #[cfg(feature = "wgpu")]
@@ -107,7 +107,7 @@ impl Gpu {
     pub(crate) fn multiprocessors(&self) -> usize {
         match self {
             #[cfg(feature = "wgpu")]
-            Gpu::Wgpu(_) => 1, // it does not tell
+            Gpu::Wgpu(_) => 1, // it does not say
             #[cfg(feature = "cuda")]
             Gpu::Cuda(context) => context.multiprocessors(),
             #[cfg(feature = "emulator")]
@@ -116,7 +116,7 @@ impl Gpu {
         }
     }
 
-    /// Waits until everything that was launched has run, and reports what went wrong meanwhile.
+    /// Waits until everything that was launched has run, and reports errors that happened meanwhile.
     pub fn synchronize(&self) -> Result<()> {
         match self {
             #[cfg(feature = "wgpu")]
@@ -145,7 +145,7 @@ impl Gpu {
 
     pub(super) fn allocate(&self, elements: usize, dtype: DType) -> Result<Buffer> {
         if dtype == DType::F64 {
-            return Err(crate::Error::Device { device: self.to_string(), what: "f64 lives on the CPU device only".into() });
+            return Err(crate::Error::Device { device: self.to_string(), what: "f64 is available on the CPU device only".into() });
         }
         match self {
             #[cfg(feature = "wgpu")]

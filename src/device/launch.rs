@@ -48,7 +48,7 @@ pub(crate) struct Launch<'a> {
     /// PTX: which of the compiled variants of the entry, as the suffix of its name: `"_bf16"`, `"_d64_bf16"`; empty for the
     /// entry itself.
     pub variant: &'a str,
-    /// The buffers in order, without the `Dims`. `None` for an operand that the `Dims` say is not there: WGSL binds a few
+    /// The buffers in order, without the `Dims`. `None` for an operand that is absent by the `Dims`: WGSL binds a few
     /// zero bytes, CUDA passes a null pointer.
     pub buffers: &'a [Option<View<'a>>],
     /// The `Dims`, as the WGSL uniform lays them out and as the CUDA kernel takes them by value: at most 256 bytes.

@@ -60,7 +60,7 @@ pub(crate) enum Graph {
 }
 
 impl Graph {
-    /// Launches all of it, behind what was launched before.
+    /// Launches all of it, after what was launched before.
     pub(crate) fn launch(&self) -> Result<()> {
         match *self {
             #[cfg(feature = "cuda")]
@@ -77,10 +77,10 @@ impl Device {
     /// `cpu`, `wgpu`, `cuda` or `emulator`. `adapter`: part of the name of the wgpu adapter to take, in any case.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown name, [`Error::Device`] where the device is not there.
+    /// [`Error::Usage`] for an unknown name, [`Error::Device`] where this machine does not have the device.
     pub fn open(name: &str, adapter: Option<&str>) -> Result<Device> {
         if adapter.is_some() && !matches!(name, "wgpu" | "auto") {
-            return Err(Error::Usage(format!("--adapter chooses among wgpu adapters: it makes no sense with --device {name}")));
+            return Err(Error::Usage(format!("--adapter chooses a wgpu adapter, and --device is {name}: leave one of them out, or give --device wgpu")));
         }
         match name {
             "cpu" => Ok(Device::Cpu),
@@ -137,7 +137,7 @@ impl Device {
         Ok(Device::Cpu)
     }
 
-    /// Waits until everything that was launched has run, and reports what went wrong meanwhile.
+    /// Waits until everything that was launched has run, and reports errors that happened meanwhile.
     pub fn synchronize(&self) -> Result<()> {
         match self {
             Device::Cpu => Ok(()),
@@ -201,7 +201,7 @@ impl Device {
         }
     }
 
-    /// Refuses where less memory than this is free; a device that does not tell lets it pass.
+    /// Refuses where less memory than this is free; a device that does not say how much is free accepts everything.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], before anything was allocated.

@@ -1,5 +1,5 @@
-//! Running out of memory on purpose, and counting what is allocated: for tests. Where debug assertions are off, nothing is rationed,
-//! nothing counted, and nothing costs anything.
+//! Running out of memory on purpose, and counting what is allocated: for tests. Where debug assertions are off, nothing is rationed
+//! or counted, and it costs nothing.
 
 use super::Device;
 #[cfg(debug_assertions)]
@@ -26,7 +26,7 @@ struct Ration {
     largest: u64,
     /// Allocations asked for so far.
     asked: Cell<usize>,
-    /// Held by everything that was allocated and is still there.
+    /// Held by everything that was allocated and not freed yet.
     held: Arc<()>,
 }
 
@@ -48,7 +48,7 @@ impl Rationed {
         self.0.asked.get()
     }
 
-    /// Tensors that were allocated since and are still there.
+    /// Tensors that were allocated since and not freed yet.
     pub fn live(&self) -> usize {
         Arc::strong_count(&self.0.held) - 1
     }
@@ -61,7 +61,7 @@ impl Drop for Rationed {
     }
 }
 
-/// Held by what was allocated on a ration, as long as it is there.
+/// Held by what was allocated on a ration, until it is freed.
 #[derive(Clone, Default)]
 pub(crate) struct Held {
     #[cfg(debug_assertions)]

@@ -1,4 +1,4 @@
-//! The embedded shader table, written by `build.rs` from what lies in `shaders/`: there in every build, whatever runs it.
+//! The embedded shader table, written by `build.rs` from the files in `shaders/`: it is in every build, whatever runs the kernels.
 
 use crate::error::{Error, Result};
 
@@ -18,7 +18,7 @@ pub struct Shader {
 pub struct Entry {
     /// The function's name.
     pub name: &'static str,
-    /// Threads of one workgroup, as the file stands (a variant may override the `const` behind it).
+    /// Threads of one workgroup, as the file is written (a variant may override the `const` that says it).
     pub workgroup: [u32; 3],
     /// What it binds in group 0, by binding number. The last one is the uniform `dims`.
     pub bindings: &'static [Binding],
@@ -57,7 +57,7 @@ impl Shader {
 /// A shader's source with `const NAME: u32 = …;` lines replaced.
 ///
 /// # Errors
-/// [`Error::Mismatch`] where a name does not stand on exactly one such line.
+/// [`Error::Mismatch`] where there is not exactly one such line for a name.
 pub(crate) fn with_constants(stem: &'static str, source: &str, constants: &[(&str, u32)]) -> Result<String> {
     let mut source = source.to_string();
     for (name, value) in constants {

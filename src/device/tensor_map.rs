@@ -30,13 +30,13 @@ impl TensorMap<'_> {
     /// Bytes of the argument that it becomes, aligned to 64.
     pub(crate) const BYTES: usize = 128;
 
-    /// Why the TMA cannot do this, if it cannot: the limits of `cuTensorMapEncodeTiled`.
+    /// Why the TMA cannot read or write this, if it cannot: the limits of `cuTensorMapEncodeTiled`.
     pub(crate) fn problem(&self) -> Option<String> {
         let element = self.tensor.dtype.size();
         let [inner, outer @ ..] = self.dims else { return Some("no dimensions".into()) };
         let reach: usize = self.dims.iter().map(|d| d.size.saturating_sub(1) * d.stride).sum();
         if self.dims.len() > 5 {
-            return Some(format!("{} dimensions, of at most 5", self.dims.len()));
+            return Some(format!("{} dimensions, expected at most 5", self.dims.len()));
         }
         if let Some(dim) = self.dims.iter().find(|d| d.size == 0 || d.size > u32::MAX as usize || d.box_size == 0 || d.box_size > 256) {
             return Some(format!("{dim:?}: sizes are 1 to 2³² - 1, boxes 1 to 256"));
@@ -49,7 +49,7 @@ impl TensorMap<'_> {
         }
         let row = inner.box_size * element;
         if !row.is_multiple_of(16) || row > 128 {
-            return Some(format!("a box's row of {row} bytes: it is a multiple of 16, and at most 128"));
+            return Some(format!("a box's row of {row} bytes: expected a multiple of 16, at most 128"));
         }
         (reach >= self.tensor.len()).then(|| format!("element {reach} of a tensor of {}", self.tensor.len()))
     }

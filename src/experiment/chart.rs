@@ -70,7 +70,7 @@ fn draw(svg: &mut String, bars: &Bars) -> std::result::Result<(), Box<dyn std::e
         });
         chart.draw_series(dots.map(|at| Circle::new(at, 4, BLACK.stroke_width(1))))?;
     }
-    // In pieces of our own: plotters' DashedLineSeries may come to a step that rounding makes nothing of, and then never ends.
+    // In pieces of our own: plotters' DashedLineSeries may reach a step that rounds to zero, and then never ends.
     let pieces = 40 * groups;
     let piece = |i: usize| (i as f64 / pieces as f64 * groups as f64, (i as f64 + 0.6) / pieces as f64 * groups as f64);
     let dashes = (0..pieces).map(piece).map(|(from, to)| PathElement::new([(from, bars.chance), (to, bars.chance)], BLACK.stroke_width(1)));

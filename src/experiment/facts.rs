@@ -1,11 +1,11 @@
 //! Facts that only text states, and the samples of the transfer experiment around them.
 //!
 //! There are two kinds, one for each organ: whether an animal is a pet (a picture shows which animal it is) and whether an action is loud
-//! (a sound lets one hear which action it is). Of each kind a seed holds out two subjects, one of either answer. What is asked about
+//! (a sound lets one hear which action it is). Of each kind a seed holds out two subjects, one for each answer. What is asked about
 //! pictures and sounds while training is never asked about these two; only text says whether they are.
 //!
 //! `flipped` reverses the facts about the two that are held out, and nothing else. Whoever guesses from what the others have in common
-//! answers as before and is wrong; only who uses the facts turns round.
+//! answers as before and is wrong; only a model that uses the facts changes its answer.
 
 use crate::data::Sample;
 use crate::data::meadow::words::{ACTION, Attributes, SPECIES};
@@ -26,7 +26,7 @@ pub enum Kind {
 const PET: [bool; 6] = [true, true, false, false, true, false];
 /// Whether each action is loud.
 const LOUD: [bool; 6] = [false, false, true, true, true, false];
-/// Pairs to hold out, one of either answer; seeds take turns. Each subject is in one of them.
+/// Pairs to hold out, one for each answer; seeds take turns. Each subject is in one of them.
 const HELD: [[[usize; 2]; 2]; 3] = [[[0, 5], [1, 2]], [[1, 3], [0, 3]], [[4, 2], [5, 4]]];
 
 impl Kind {
@@ -115,7 +115,7 @@ pub enum Role {
     Question,
 }
 
-/// A sample before it is tokenised: `question` comes behind its prompt, cut off from picture and sound.
+/// A sample before it is tokenised: `question` comes after its prompt, cut off from picture and sound.
 pub struct Drawn {
     /// The sample.
     pub sample: Sample,
@@ -130,7 +130,7 @@ pub struct Drawn {
 /// The facts of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct World {
-    /// What decides the samples, and which subjects are held out.
+    /// The seed of the samples and of the subjects that are held out.
     pub seed: u64,
     /// Whether the facts about those are reversed.
     pub flipped: bool,
@@ -220,7 +220,7 @@ impl World {
     }
 }
 
-/// What stands before the answer: the part that sees everything, and the part that is cut off.
+/// What comes before the answer: the part that sees everything, and the part that is cut off.
 pub fn prompt(variant: Variant, kind: Kind, caption: &str) -> (String, Option<String>) {
     match variant {
         Variant::Plain => (kind.question().into(), None),

@@ -12,8 +12,8 @@
 //! Native sees twice as many pictures and sounds as the other three. So `Native − Late` answers what to do with a budget, and
 //! `Equal − Late` whether the order matters or only the practice.
 //!
-//! All arms of a seed share their data, initial parameters and batches. Each stage has a warm-up and a decay of the learning rate of its
-//! own, as one has who adds a modality to a model that was finished; the native arms have one of each over the whole budget.
+//! All arms of a seed share their data, initial parameters and batches. Each stage has its own warm-up and decay of the learning
+//! rate, as when a modality is added to a finished model; the native arms have one of each over the whole budget.
 
 use super::store::Store;
 use super::study::{self, Runs, Stage};
@@ -106,11 +106,11 @@ impl From<Scores> for Right {
 pub struct Run {
     /// How the budget was spent.
     pub arm: Arm,
-    /// What decided data, parameters and order.
+    /// The seed of data, parameters and order.
     pub seed: u64,
     /// What it was spent on.
     pub stages: Vec<Stage>,
-    /// What came of it, by split.
+    /// The results, by split.
     pub splits: BTreeMap<String, Right>,
 }
 
@@ -123,7 +123,7 @@ pub struct Fusion {
     pub runs: Vec<Run>,
 }
 
-/// The experiment, into a folder; runs that lie there already are not done again. `watch` is told every step and may stop it.
+/// The experiment, into a folder; runs that are already there are not repeated. `watch` is told every step and may stop it.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] where the folder holds an experiment with other settings; [`crate::Error::Interrupted`] where `watch` says so:

@@ -3,9 +3,9 @@
 //! - [`fusion`]: native or added later? One budget, spent on all modalities from the first step or on text first.
 //! - [`transfer`]: does knowledge cross? What only text says about some animals, asked about pictures and sounds of them.
 //!
-//! Every finished run is written down at once ([`store`]), so that an experiment that is stopped goes on where it was, and one that
-//! is asked for more seeds only runs those. A result is a plain struct with its table and, in the program, its plot. The runs that the
-//! README speaks of are in `benches/experiments`, which are such folders.
+//! Every finished run is written down at once ([`store`]), so that an experiment that is stopped continues where it was, and one that
+//! is asked for more seeds runs only those. A result is a plain struct with its table and, in the program, its plot. The runs that the
+//! README describes are in `benches/experiments`, which are such folders.
 
 #[cfg(feature = "cli")]
 mod chart;
@@ -53,7 +53,7 @@ impl Budget {
     }
 }
 
-/// The mean of some seeds' values, and how far they lie apart.
+/// The mean of some seeds' values, and how far they are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// Their mean.

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 const SETTINGS: &str = "experiment.json";
 const RUNS: &str = "runs";
-/// A record has a few kilobytes.
+/// A longer record is refused: ours have a few kilobytes.
 const MOST: u64 = 16 << 20;
 
 /// An experiment's folder.
 pub struct Store(PathBuf);
 
 impl Store {
-    /// Opens a folder for an experiment of this name and these settings, or makes it. Runs of the same settings that lie in it count.
+    /// Opens a folder for an experiment of this name and these settings, or creates it. Runs of the same settings that are in it count.
     ///
     /// # Errors
     /// [`Error::Usage`] where it holds an experiment of another name or other settings, naming the first that differs; a folder that
@@ -43,7 +43,7 @@ impl Store {
     /// The record of a run that has ended.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no such record.
+    /// A file that cannot be read, or is not such a record.
     pub fn get<T: DeserializeOwned>(&self, run: &str) -> Result<Option<T>> {
         let path = self.path(run);
         if path.exists() { read(&path).map(Some) } else { Ok(None) }
@@ -74,7 +74,7 @@ pub fn write(path: &Path, value: &impl Serialize) -> Result<()> {
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = read::text(path, MOST)?;
     serde_json::from_str(&text).map_err(|e| {
-        let what = format!("expected what `trimodal experiment` wrote, found something else ({e}); remove the file and the run is done again");
+        let what = format!("expected what `trimodal experiment` wrote, found something else ({e}); remove the file, and the run will be repeated");
         Error::file(path, what)
     })
 }

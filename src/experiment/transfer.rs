@@ -4,9 +4,9 @@
 //! but the question is asked about pictures and sounds of four animals and four actions only. Then it is asked about the other two, of
 //! which only text says it ([`super::facts`]).
 //!
-//! Each run is done twice, the second time with these facts reversed. A model that makes no use of them answers as before, so that the mean of
+//! Each run is done twice, the second time with these facts reversed. A model that makes no use of them answers as before, so the mean of
 //! its shares of right answers in the two runs, each beside its own facts, is one half whatever it guesses from; a model that
-//! uses them is right in both. That mean is the result ([`Transfer::use_of_facts`]); the share that is right in one run alone is none.
+//! uses them is right in both. That mean is the result ([`Transfer::use_of_facts`]); the share that is right in one run alone is not a result.
 
 use super::facts::{self, World};
 pub use super::facts::{Kind, Variant};
@@ -44,7 +44,7 @@ pub struct Answers {
     pub text: Option<f64>,
     /// How often its own caption names the held-out subject right; without, the words cannot carry the fact.
     pub named: f64,
-    /// The answers behind `held_out`, `y` or `n` each.
+    /// The answers that `held_out` counts, `y` or `n` each.
     pub said: String,
 }
 
@@ -53,7 +53,7 @@ pub struct Answers {
 pub struct Run {
     /// How it was taught and asked.
     pub variant: Variant,
-    /// What decided everything else.
+    /// The seed of everything else.
     pub seed: u64,
     /// Whether the facts about what is held out were reversed.
     pub flipped: bool,
@@ -72,7 +72,7 @@ pub struct Transfer {
     pub runs: Vec<Run>,
 }
 
-/// The experiment, into a folder; runs that lie there already are not done again. `watch` is told every step and may stop it.
+/// The experiment, into a folder; runs that are already there are not repeated. `watch` is told every step and may stop it.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] where the folder holds an experiment with other settings; [`crate::Error::Interrupted`] where `watch` says so:
@@ -213,7 +213,7 @@ impl Transfer {
         self.pairs(variant).into_iter().filter_map(both).collect()
     }
 
-    /// The mean of the shares that are right as told and with the facts reversed, over the seeds: 0.5 is no use of facts.
+    /// The mean of the shares that are right as told and with the facts reversed, over the seeds: 0.5 means that it makes no use of the facts.
     pub fn use_of_facts(&self, variant: Variant, kind: Kind) -> Spread {
         self.spread(variant, kind, |usual, turned| (usual.held_out + turned.held_out) / 2.0)
     }

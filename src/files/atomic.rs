@@ -28,7 +28,7 @@ pub fn write_file_atomic(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
 /// [`Error::Io`] with the path where the system refuses, or what `write` returned; the old file is whole in both cases.
 pub fn write_file_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let target = match path.metadata() {
-        // `--json /dev/stdout`: a device or a pipe has no old content to keep, and must not be replaced by a file.
+        // `--json /dev/stdout`: a device or a pipe has no old content to keep, and a file must not replace it.
         Ok(about) if !about.is_file() && !about.is_dir() => {
             return write(&mut File::options().write(true).open(path).map_err(Error::io(path, "write"))?);
         }
@@ -54,7 +54,7 @@ pub fn write_file_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Resu
             made
         })
         .map_err(|e| Error::io(path, "write")(refused.map_or(e, io::Error::from_raw_os_error)))?;
-    // Held until the file is closed: this is how another process's sweep knows that this is no leftover. Some network
+    // Held until the file is closed: this is how another process's sweep knows that this is not a leftover. Some network
     // folders have no locks; there, two writers of one target at the same moment are the user's own doing.
     let _ = temporary.as_file().try_lock();
     write(temporary.as_file_mut())?; // dropping the temporary file removes it

@@ -1,7 +1,7 @@
 //! Tensors in a safetensors file.
 //!
-//! [`load_safetensors`] believes nothing that a file says: it reads the header only if it is of a sane length, refuses a
-//! name that comes twice, and checks that every tensor's bytes lie in the file, without gap or overlap, and are as many
+//! [`load_safetensors`] trusts nothing that a file says: it reads the header only if it is of a sane length, refuses a
+//! name that comes twice, and checks that every tensor's bytes are in the file, without gap or overlap, and are as many
 //! as its shape and dtype need. (Format: <https://huggingface.co/docs/safetensors>.)
 
 use super::write_file_atomic_with;
@@ -35,7 +35,7 @@ pub fn save_safetensors(path: &Path, metadata: &[(&str, String)], tensors: &[(St
 }
 
 /// Writes tensors into an open file as [`save_safetensors`] does, one after the other: `bytes(i)` is asked for the elements of
-/// `tensors[i]` when it is their turn, so that only one tensor lies in memory at a time.
+/// `tensors[i]` when it is their turn, so that only one tensor is in memory at a time.
 ///
 /// # Errors
 /// As [`save_safetensors`], and those of `bytes`. `path` is for the messages.
@@ -95,7 +95,7 @@ pub struct Safetensors {
 }
 
 impl Safetensors {
-    /// Opens a file and believes nothing that its header says.
+    /// Opens a file and trusts nothing that its header says.
     ///
     /// # Errors
     /// [`Error::Io`] where the system refuses, [`Error::File`] with the tensor's name for whatever the file gets wrong.
@@ -117,7 +117,7 @@ impl Safetensors {
             return Err(Error::file_at(
                 path,
                 "byte 0",
-                format!("the header claims {header_bytes} bytes, more than the limit of {MAX_HEADER_BYTES}: this is no safetensors file of a small model"),
+                format!("the header claims {header_bytes} bytes, more than the limit of {MAX_HEADER_BYTES}: this is not a safetensors file of a small model"),
             ));
         }
         if header_bytes > file_bytes - 8 {
@@ -181,7 +181,7 @@ fn parse_header(path: &Path, header: &[u8], data_bytes: u64) -> Result<Vec<(Stri
     for (name, info) in &infos {
         let fail = |what: String| Error::file_at(path, format!("tensor {name}"), what);
         let Some(dtype) = dtype(info.dtype) else {
-            return Err(fail(format!("dtype {:?} is none of F64, F32, BF16, F16, I32, U8", info.dtype)));
+            return Err(fail(format!("expected dtype F64, F32, BF16, F16, I32 or U8, found {:?}", info.dtype)));
         };
         let (from, to) = info.data_offsets;
         if to as u64 > data_bytes {
@@ -194,12 +194,12 @@ fn parse_header(path: &Path, header: &[u8], data_bytes: u64) -> Result<Vec<(Stri
             return Err(fail(format!("a {dtype} tensor of shape {:?} takes {needed} bytes, but its offsets are [{from}, {to}]", info.shape)));
         }
         if from != end {
-            return Err(fail(format!("expected its bytes to start at {end}, where the last tensor's end, found {from}")));
+            return Err(fail(format!("expected its bytes to start at {end}, where the last tensor ends, found {from}")));
         }
         end = to;
     }
     if (end as u64) < data_bytes {
-        return Err(Error::file(path, format!("{} bytes after the last tensor belong to none", data_bytes - end as u64)));
+        return Err(Error::file(path, format!("{} bytes after the last tensor belong to no tensor", data_bytes - end as u64)));
     }
     Ok(infos)
 }
@@ -393,11 +393,11 @@ mod tests {
             (one("F32", "[1]", 4, 0), 8, "tensor w: a f32 tensor of shape [1] takes 4 bytes, but its offsets are [4, 0]"),
             (one("F32", "[18446744073709551615]", 0, 8), 8, "is impossible"),
             (one("F32", "[-1]", 0, 8), 8, "header: not a safetensors header: invalid value: integer `-1`"),
-            (one("F8_E4M3", "[1]", 0, 1), 1, "tensor w: dtype F8_E4M3 is none of"),
+            (one("F8_E4M3", "[1]", 0, 1), 1, "tensor w: expected dtype F64, F32, BF16, F16, I32 or U8, found F8_E4M3"),
             (one("F99", "[1]", 0, 1), 1, "header: not a safetensors header: unknown variant `F99`"),
             (twice.into(), 2, "header: not a safetensors header: the name \"w\" comes twice"),
             (metadata_twice.into(), 0, "__metadata__: the key \"format\" comes twice"),
-            (overlapping.into(), 3, "tensor w: expected its bytes to start at 2, where the last tensor's end, found 1"),
+            (overlapping.into(), 3, "tensor w: expected its bytes to start at 2, where the last tensor ends, found 1"),
             ("[]".into(), 0, "header: not a safetensors header: invalid type: sequence, expected an object of tensors"),
             ("[".repeat(100_000), 0, "header: not a safetensors header"),
         ] {

@@ -31,7 +31,7 @@ pub(super) fn write(language: Language, planned: &Planned, path: &Path, hashes: 
     let Recording { mut buffers, launches } = recorder.take();
     let judges = judges(case, activation).map_err(|e| Error::Usage(format!("{} {}: {e}", planned.op, planned.label())))?;
 
-    // Operands have the operation's names; what the operation made by itself has the first kernel's.
+    // Operands have the operation's names; buffers that the operation made have the first kernel's.
     let find = |buffers: &[Seen], tensor: &Tensor| buffers.iter().position(|b| b.is(tensor.view()));
     let operands = case.inputs.iter().chain(case.outputs.iter().map(|o| &o.before));
     for (operand, tensor) in operands.zip(inputs.iter().chain(&outputs)) {

@@ -1,9 +1,9 @@
-//! Which cases become golden vectors: enough that every kernel is in several, small enough to be copied about.
+//! Which cases become golden vectors: enough that every kernel is in several, small enough to be copied around.
 //!
 //! Every case of an operation's list that is small is recorded without its values, which shows the kernels that it launches. Then
 //! for every rung of every kernel the smallest, the middle and the largest of its small cases are taken (two, where few are small), and for every set of
-//! constants that a shader is compiled with at least one. The lists are made of tails and odd shapes (65 columns, 33 rows), so what
-//! is taken is.
+//! constants that a shader is compiled with at least one. The lists are made of tails and odd shapes (65 columns, 33 rows), and so are the cases
+//! that are taken.
 
 use crate::check::precisions;
 use crate::device::dry::{Recorder, Recording};
@@ -156,7 +156,7 @@ fn choose(op: &Op, candidates: Vec<Candidate>) -> impl Iterator<Item = Planned> 
             }
         }
         let number = numbers.entry(case.entry).or_default();
-        // No file system minds a dash.
+        // Every file system accepts a dash.
         let file = format!("{name}/{}-{number}.safetensors", case.entry.replace(':', "-"));
         *number += 1;
         let needs = recording.launches.iter().filter_map(|l| l.architecture).find(|&a| a == "sm_90a");

@@ -1,9 +1,9 @@
-//! Golden vectors: calls of the operations as files, so that whoever copied a kernel can test the copy in any engine and language.
+//! Golden vectors: calls of the operations as files, so that those who copied a kernel can test the copy in any engine and language.
 //!
-//! A golden case is one [`Case`](crate::ops::case::Case), written down as the launches that it makes on named buffers, with what lies
-//! in the buffers before the first launch, what the f64 oracle says must lie there after the last, and how far from it a result may
+//! A golden case is one [`Case`](crate::ops::case::Case), written down as the launches that it makes on named buffers, with what is
+//! in the buffers before the first launch, what the f64 oracle expects there after the last, and how far from it a result may
 //! be. A loop of twenty lines replays it (`examples/vendor_wgpu.rs`, `examples/vendor_cudarc.rs`, `examples/vendor_python/`).
-//! `README.txt`, which lies in every folder of golden vectors, says what is in the files.
+//! `README.txt`, in every folder of golden vectors, says what is in the files.
 //!
 //! No device is needed to write them: the launches are recorded ([`crate::device::dry`]), not run. Which cases are taken: [`plan`].
 //!
@@ -28,14 +28,14 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// The number that changes when a reader of these files would have to.
+/// The version of the format: it changes when readers of these files have to change.
 pub const FORMAT: u32 = 1;
 /// The index of a folder.
 pub const INDEX: &str = "golden.json";
 /// What the folder is, for people.
 const README: &str = include_str!("README.txt");
 
-/// What lies in a folder: `golden.json`.
+/// What is in a folder: `golden.json`.
 #[derive(Serialize, Debug)]
 pub struct Index {
     /// [`FORMAT`].
@@ -77,15 +77,15 @@ pub fn language_name(language: Language) -> &'static str {
     }
 }
 
-/// Refuses a folder that is there and not empty, unless it may be replaced: with `force`, if it holds golden vectors and so is ours.
+/// Refuses a folder that exists and is not empty, unless it may be replaced: with `force`, if it holds golden vectors and so is ours.
 ///
 /// # Errors
-/// [`Error::File`] that says why the folder is left alone.
+/// [`Error::File`] that says why the folder is left as it is.
 pub fn expect_free(folder: &Path, force: bool) -> Result<()> {
-    expect_free_or_ours(folder, INDEX, force, "holds golden vectors already: --force replaces the whole folder")
+    expect_free_or_ours(folder, INDEX, force, "already holds golden vectors: --force replaces the whole folder")
 }
 
-/// The same for a folder that is ours where it holds a file called `marker`; `taken` is what is said of one that is, without `force`.
+/// The same for a folder that is ours where it holds a file called `marker`; `taken` is the message for one that is, without `force`.
 pub(crate) fn expect_free_or_ours(folder: &Path, marker: &str, force: bool, taken: &str) -> Result<()> {
     if !folder.exists() {
         return Ok(());
@@ -94,7 +94,7 @@ pub(crate) fn expect_free_or_ours(folder: &Path, marker: &str, force: bool, take
     match (empty, folder.join(marker).exists(), force) {
         (true, ..) | (false, true, true) => Ok(()),
         (false, true, false) => Err(Error::file(folder, taken)),
-        (false, false, _) => Err(Error::file(folder, format!("is not empty and has no {marker}: it is left alone; give a new folder"))),
+        (false, false, _) => Err(Error::file(folder, format!("is not empty and has no {marker}: it was left as it is; give a new folder"))),
     }
 }
 
@@ -131,7 +131,7 @@ pub fn write(plan: &Plan, folder: &Path, force: bool, progress: &mut dyn FnMut(u
     Ok(index)
 }
 
-/// Writes them into the folder `new`, which is there and empty; `folder` is what messages call it.
+/// Writes them into the folder `new`, which exists and is empty; `folder` is what messages call it.
 pub(crate) fn fill(plan: &Plan, new: &Path, folder: &Path, progress: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<Index> {
     let mut index = Index { format: FORMAT, trimodal: env!("CARGO_PKG_VERSION"), language: language_name(plan.language), cases: Vec::new() };
     let mut hashes = case::Hashes::new();
@@ -150,7 +150,7 @@ pub(crate) fn fill(plan: &Plan, new: &Path, folder: &Path, progress: &mut dyn Fn
             bytes: fs::metadata(&path).map_err(Error::io(&path, "read"))?.len(),
         });
         if progress(done + 1).is_break() {
-            return Err(Error::Usage(format!("stopped at your word: {} is as it was", folder.display())));
+            return Err(Error::Usage(format!("stopped, as you asked: {} is as it was", folder.display())));
         }
     }
     write_file_atomic(&new.join("README.txt"), README)?;

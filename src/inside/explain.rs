@@ -2,7 +2,7 @@
 //! the word's log-probability with respect to the pixels and the mel frames.
 //!
 //! A word is made from the row before it. What is shown of a word is therefore what *that* row took in, and what its probability
-//! there hangs on. After the answer is complete, prompt and answer go through the model once more, all at once and with everything
+//! there depends on. After the answer is complete, prompt and answer go through the model once more, all at once and with everything
 //! kept; then comes one launch for the weights of each layer, and one backward pass per word.
 //!
 //! ```no_run
@@ -115,7 +115,7 @@ pub fn explain(model: &ModelFolder, question: &Question, answer: &Answer) -> Res
 /// As there.
 pub fn explain_ids(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt: &Sequence, ids: &[u32]) -> Result<Explanation> {
     if prompt.pixels.is_none() && prompt.mel.is_none() {
-        return Err(Error::Usage("nothing to explain: expected a picture or a sound, over which attention and gradients are laid".into()));
+        return Err(Error::Usage("nothing to explain: expected a picture or a sound to show attention and gradients on".into()));
     }
     let picture = prompt.pixels.as_ref().zip(config.vision_config.as_ref()).map(|(rgb, v)| Picture { side: v.image_size, grid: v.grid(), rgb: rgb.clone() });
     let sound = prompt.mel.as_ref().zip(config.audio_config.as_ref()).map(|(mel, a)| Sound {

@@ -1,10 +1,10 @@
 //! Inside a model: one forward pass of which everything is kept, then looked at from several sides.
 //!
-//! - [`explain`]: for each word that a model made, what it looked at and what of the picture and the sound its probability hangs on.
+//! - [`explain`]: for each word that a model made, what it looked at, and which parts of the picture and the sound its probability depends on.
 //! - [`probe`]: which words lie near each row, layer by layer, and where pictures, sounds and words lie among each other.
 //!
 //! There is no second model here: the rows, the log-sum-exp and the gradients are those of [`crate::model::forward`] and
-//! [`crate::model::backward`], the weights come of [`attention::weights`].
+//! [`crate::model::backward`], the weights come from [`attention::weights`].
 
 pub mod explain;
 pub mod probe;
@@ -33,7 +33,7 @@ pub struct Inside<'m> {
     gradients: Option<(Parameters, InputGradients)>,
 }
 
-/// What the log-probability of one word hangs on.
+/// What the log-probability of one word depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradient {
     /// The log-probability, in nats.
@@ -50,13 +50,13 @@ impl<'m> Inside<'m> {
     /// [`Inside::log_probabilities`].
     ///
     /// # Errors
-    /// [`Error::Usage`] for a sample that does not fit the model, or a row or word that is not there; [`Error::OutOfMemory`].
+    /// [`Error::Usage`] for a sample that does not fit the model, or a row or word that does not exist; [`Error::OutOfMemory`].
     pub fn new(config: &'m Config, parameters: &'m Parameters, placeholders: Placeholders, samples: &[Sequence], predicted: &[(usize, u32)]) -> Result<Self> {
         let rows = samples.iter().map(|s| s.rows.len()).sum();
         let mut batch = Packer { config, budget: rows, placeholders }.pack(samples)?;
         for &(row, id) in predicted {
             if row >= rows || id as usize >= config.vocab_size {
-                return Err(Error::Usage(format!("word {id} after row {row}: there are {} words and {rows} rows", config.vocab_size)));
+                return Err(Error::Usage(format!("word {id} after row {row}: expected one of {} words and {rows} rows, counted from 0", config.vocab_size)));
             }
         }
         batch.logit_row = predicted.iter().map(|p| p.0 as i32).collect();
@@ -106,7 +106,7 @@ impl<'m> Inside<'m> {
     /// `[R, H, N]`: how much of each row these rows took in, in one layer (counted from 0), per head; what a row took in sums to 1.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a layer or a row that is not there; [`Error::TooLarge`], [`Error::OutOfMemory`].
+    /// [`Error::Usage`] for a layer or a row that does not exist; [`Error::TooLarge`], [`Error::OutOfMemory`].
     pub fn weights(&self, layer: usize, rows: &[usize]) -> Result<Vec<f64>> {
         let Some(kept) = self.activations.layers.get(layer) else {
             return Err(Error::Usage(format!("layer {layer}: the model has {}, counted from 0", self.activations.layers.len())));
@@ -122,7 +122,7 @@ impl<'m> Inside<'m> {
     /// The log-probability of one word after one row, and its gradient with respect to the pixels and the mel frames.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a row or a word that is not there; [`Error::OutOfMemory`].
+    /// [`Error::Usage`] for a row or a word that does not exist; [`Error::OutOfMemory`].
     pub fn gradient(&mut self, row: usize, id: u32) -> Result<Gradient> {
         self.rows(&[row])?;
         if id as usize >= self.config.vocab_size {
@@ -152,16 +152,16 @@ impl<'m> Inside<'m> {
     /// `[R, D]`: the residual stream of these rows at one level.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a level or a row that is not there.
+    /// [`Error::Usage`] for a level or a row that does not exist.
     pub fn residual(&self, level: usize, rows: &[usize]) -> Result<Vec<f64>> {
         self.picked(level, rows)?.read_f64()
     }
 
-    /// `[R, V]`: the logits of these rows, were `level` the last: the final norm and the output layer on the residual stream as it is
+    /// `[R, V]`: the logits of these rows, if `level` were the last: the final norm and the output layer on the residual stream as it is
     /// there (the logit lens: nostalgebraist 2020). At the last level they are the model's own.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a level or a row that is not there; [`Error::OutOfMemory`].
+    /// [`Error::Usage`] for a level or a row that does not exist; [`Error::OutOfMemory`].
     pub fn lens(&self, level: usize, rows: &[usize]) -> Result<Vec<f64>> {
         let x = self.picked(level, rows)?;
         let (device, real) = (x.device(), x.dtype());
@@ -188,7 +188,7 @@ impl<'m> Inside<'m> {
     /// Row numbers on the device.
     fn rows(&self, rows: &[usize]) -> Result<Tensor> {
         if let Some(row) = rows.iter().find(|&&row| row >= self.batch.rows()) {
-            return Err(Error::Usage(format!("row {row}: there are {}, counted from 0", self.batch.rows())));
+            return Err(Error::Usage(format!("row {row}: the batch has {}, counted from 0", self.batch.rows())));
         }
         let device: &Device = self.parameters.norm.device();
         let numbers: Vec<i32> = rows.iter().map(|&row| row as i32).collect();

@@ -7,7 +7,7 @@
 //!
 //! Three questions are put to these rows:
 //!
-//! - *nearest words*: the logit lens ([`Inside::lens`]) on each row by itself;
+//! - *nearest words*: the logit lens ([`Inside::lens`]) on each row alone;
 //! - *cosines* between the vectors of picture, sound and word, as they are and *centred*: less the mean of all words of the
 //!   vocabulary at that level, which all of them have in common;
 //! - *an axis* between two sets of words, `a` and `b` being the means of their vectors: `x` lies at
@@ -28,7 +28,7 @@ use crate::train::examples::placeholders;
 use serde::Serialize;
 use std::path::Path;
 
-/// What stands for each thing, in words, for whoever reads the numbers.
+/// What stands for each thing, in words, for people who read the numbers.
 pub const VECTORS: &str = "each is run alone; at a level, the mean of its rows of the residual stream: of the picture's patches, of the \
 sound's frames, the word's one row (after <bos>); level 0 enters the first layer";
 
@@ -66,7 +66,7 @@ impl std::str::FromStr for Axis {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let wrong = |what: &str| format!("expected two sets of words, as in cat,dog:owl,frog; {what}");
         let sides: Vec<Vec<String>> = text.split(':').map(|side| side.split(',').map(|word| word.trim().to_string()).collect()).collect();
-        let [positive, negative] = sides.try_into().map_err(|sides: Vec<_>| wrong(&format!("found {} (they are parted by one colon)", sides.len())))?;
+        let [positive, negative] = sides.try_into().map_err(|sides: Vec<_>| wrong(&format!("found {} (put one colon between them)", sides.len())))?;
         if positive.iter().chain(&negative).any(String::is_empty) {
             return Err(wrong("found an empty word"));
         }
@@ -121,7 +121,7 @@ pub struct Near {
     pub word: String,
     /// Its number in the vocabulary.
     pub id: u32,
-    /// What the output layer would give it, were this the last level.
+    /// The probability that the output layer would give it if this were the last level.
     pub probability: f64,
 }
 
@@ -178,7 +178,7 @@ pub struct Position {
 ///
 /// # Errors
 /// [`Error::Usage`] where nothing is asked about, for a picture where the model has no eyes or a sound where it has no ears, for a
-/// word that is no single token (its tokens are named), and where both ends of the axis lie in the same place; a file that cannot be
+/// word that is not a single token (its tokens are named), and where both ends of the axis are in the same place; a file that cannot be
 /// read.
 pub fn probe(model: &ModelFolder, asked: &Asked) -> Result<Probe> {
     if asked.picture.is_none() && asked.sound.is_none() && asked.word.is_none() {
@@ -299,7 +299,7 @@ pub fn single_token(tokenizer: &Tokenizer, word: &str) -> Result<u32> {
         several => {
             let parts: Vec<String> = several.iter().map(|&id| format!("{:?}", tokenizer.token(id).unwrap_or_default())).collect();
             Err(Error::Usage(format!(
-                "{:?} is no single token of this model, but {}: {}; take a word that the model was trained on",
+                "{:?} is not a single token of this model, but {}: {}; take a word that the model was trained on",
                 word.trim(),
                 several.len(),
                 parts.join(" ")
@@ -367,7 +367,7 @@ fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
-/// 0 where one of them is nothing.
+/// 0 where one of them is zero.
 fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
     if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
@@ -404,7 +404,7 @@ fn common(model: &ModelFolder) -> Result<Vec<Vec<f64>>> {
     (0..inside.levels()).map(|level| Ok(mean_row(&inside.residual(level, &rows)?, config.hidden_size))).collect()
 }
 
-/// More than a single byte: those are in the vocabulary for what was never met, and the model has learned nothing about them.
+/// More than a single byte: those are in the vocabulary for unknown text, and the model has learned nothing about them.
 fn is_word(tokenizer: &Tokenizer, id: u32) -> bool {
     tokenizer.token(id).is_some_and(|token| token.chars().count() > 1)
 }
@@ -419,7 +419,7 @@ fn positions(things: &[Thing], vectors: &[Vec<Vec<f64>>], main: usize, [positive
         let (direction, middle) = (minus(&a, &b), mean_row(&[a, b].concat(), width));
         let length = dot(&direction, &direction);
         if !(length > 0.0) {
-            return Err(Error::Usage(format!("both ends of the axis lie in the same place at level {level}: take other words")));
+            return Err(Error::Usage(format!("both ends of the axis are in the same place at level {level}: choose other words")));
         }
         for (position, vector) in found.iter_mut().zip(vectors) {
             position.at.push(2.0 * dot(&minus(vector, &middle), &direction) / length);
@@ -428,7 +428,7 @@ fn positions(things: &[Thing], vectors: &[Vec<Vec<f64>>], main: usize, [positive
     Ok(found)
 }
 
-/// Words of a description at most: the place that is looked for is somewhere in it.
+/// The most words of a description: the place that is looked for is somewhere in it.
 const MOST_WORDS: usize = 64;
 
 fn in_its_own_words(model: &ModelFolder, of: &'static str, image: Option<&Path>, audio: Option<&Path>, [positive, negative]: &[Vec<u32>; 2]) -> Result<Said> {

@@ -13,7 +13,7 @@ use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
 pub struct Options {
     /// The dtype of activations: the parameters' own, or bf16 beside f32 parameters for mixed precision.
     pub activation: DType,
-    /// Keeps only what enters each layer, and computes the rest of it again on the way back (Chen et al. 2016, arXiv 1604.06174):
+    /// Keeps only what enters each layer, and computes the rest again in the backward pass (Chen et al. 2016, arXiv 1604.06174):
     /// one more forward pass without the down projections, for the memory of one layer instead of all. The bits stay the same.
     pub recompute: bool,
 }
@@ -25,7 +25,7 @@ impl Options {
     }
 }
 
-/// The residual stream before a layer (or behind the last), and what the norm there makes of it. Always kept: a norm that was fused
+/// The residual stream before a layer (or after the last), and what the norm there makes of it. Always kept: a norm that was fused
 /// with the sum before it read that sum before it was rounded, so that it cannot be computed again from `x` to the bit.
 pub struct Stream<T = Tensor> {
     /// `[N, D]`
@@ -196,7 +196,7 @@ impl<T> LayerActivations<T> {
             ("the rotated keys", &self.k_rotated),
             ("the log-sum-exp of the attention", &self.log_sum_exp),
             ("the result of the attention", &self.attended),
-            ("the residual stream behind the attention", &self.middle),
+            ("the residual stream after the attention", &self.middle),
             ("1/rms before the MLP", &self.rstd_mlp),
             ("the normalised input of the MLP", &self.normed_mlp),
             ("the gate", &self.gate),
@@ -240,7 +240,7 @@ impl Activations {
         &self.loss
     }
 
-    /// Says to a trace which tensor is what.
+    /// Tells a trace which tensor is what.
     pub(crate) fn name_for_trace(&self) {
         let tell = |tensor: &Tensor, name: String| observe::name(tensor.id(), || name);
         self.inputs.each_named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));
@@ -252,7 +252,7 @@ impl Activations {
         }
         let last = self.streams.len() - 1;
         for (i, s) in self.streams.iter().enumerate() {
-            let place = if i < last { format!("before layer {i}") } else { "behind the last layer".to_string() };
+            let place = if i < last { format!("before layer {i}") } else { "after the last layer".to_string() };
             tell(&s.x, if i == 0 { "the token matrix".into() } else { format!("the residual stream {place}") });
             tell(&s.rstd, format!("1/rms {place}"));
             tell(&s.normed, format!("the norm {place}"));
@@ -274,7 +274,7 @@ impl Activations {
         let gradients = [
             (&self.dpicked, "the rows that get logits"),
             (&self.dx, "the residual stream"),
-            (&self.dmiddle, "the residual stream behind the attention"),
+            (&self.dmiddle, "the residual stream after the attention"),
             (&self.dnormed, "a norm's result"),
             (&self.dgate, "the gate"),
             (&self.dup, "the up projection"),
@@ -387,7 +387,7 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
 
 /// Bytes of a training step: parameters, gradients, both moments, activations, two batches (the next is uploaded while this one
 /// runs), the rotary table and two tensors of a few numbers; in mixed precision (bf16) also the weights that the kernels read.
-/// Exactly what [`crate::train::Trainer`] allocates, but for what a device rounds each tensor up to; `u64::MAX` where it is more than
+/// Exactly what [`crate::train::Trainer`] allocates, except for what a device rounds each tensor up to; `u64::MAX` where it is more than
 /// that. Allocates nothing.
 pub fn bytes(config: &Config, capacity: Capacity, options: Options) -> u64 {
     let Capacity { rows, logits, chunk, images, clips } = capacity;

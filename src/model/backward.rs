@@ -17,7 +17,7 @@ fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool
     matmul::forward(Layout::Tn, dy, x, Epilogue { accumulate: true, ..Default::default() }, dw, Some(workspace))
 }
 
-/// Where the gradients of what a model was shown go, for whoever asks for them; training does not. Overwritten.
+/// Where the gradients of what a model was shown go, for callers that ask for them; training does not. Overwritten.
 #[derive(Default)]
 pub struct InputGradients {
     /// `[images, H, W, 3]`, of the pixels from 0 to 255, in the dtype of statistics.

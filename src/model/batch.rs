@@ -53,7 +53,7 @@ pub struct Cut {
 pub struct Batch {
     /// `[N]`: the row's token; the placeholder id in embedded rows.
     pub token_id: Vec<i32>,
-    /// `[N]`: as `token_id`, with −1 in embedded rows: what the embedding table is asked for.
+    /// `[N]`: as `token_id`, with −1 in embedded rows: the ids to look up in the embedding table.
     pub embed_id: Vec<i32>,
     /// `[N]`: restarts at 0 with every sample.
     pub position: Vec<i32>,
@@ -139,7 +139,7 @@ impl Packer<'_> {
         if let Some(Cut { at, from }) = sequence.cut
             && (from > at || rows.iter().rposition(|r| !matches!(r, Row::Token { .. })).is_some_and(|last| at <= last))
         {
-            return Err(Error::Usage(format!("a cut at row {at} from row {from}: expected one behind picture and sound, from a row before it")));
+            return Err(Error::Usage(format!("a cut at row {at} from row {from}: expected one after picture and sound, from a row before it")));
         }
         let vocabulary = self.config.vocab_size as u32;
         if let Some(Row::Token { id, truth, .. }) = rows.iter().find(|r| matches!(r, Row::Token { id, truth, .. } if *id >= vocabulary || *truth >= vocabulary))
@@ -380,7 +380,7 @@ impl Inputs {
     }
 
     /// Uploads a batch, padded to this size. `counted`: rows that count in the loss, of this batch and of those whose gradients are
-    /// added to its own. `ahead`: beside whatever the device is doing, which must not use these inputs.
+    /// added to its own. `ahead`: while the device computes something else, which must not use these inputs.
     ///
     /// # Errors
     /// [`Error::TooLarge`] where it has more rows, pictures or sounds than were allocated.
@@ -400,7 +400,7 @@ impl Inputs {
         put(&mut self.position, rows, &padded(&batch.position))?;
         put(&mut self.visible, rows, intervals(&batch.visible).as_flattened())?;
         put(&mut self.visible_by, rows, intervals(&batch.visible_by).as_flattened())?;
-        // Unused rows have no gradient: they stand behind the last start.
+        // Unused rows have no gradient: they come after the last start.
         let numbers: Vec<i32> = (0..n as i32).collect();
         let (sorted_row, sorted_start) = embedding::plan(&batch.embed_id, &numbers, config.vocab_size);
         put(&mut self.sorted_row, rows, &padded(&sorted_row))?;

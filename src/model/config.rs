@@ -65,7 +65,7 @@ pub struct Config {
     /// Id of `<eos>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eos_token_id: Option<u32>,
-    /// What becomes of a picture that is no square: cropped (the default), or kept, with bars.
+    /// What happens to a picture that is not square: cropped (the default), or kept, with bars.
     #[serde(default, skip_serializing_if = "is_default")]
     pub picture_fit: Fit,
     /// How pictures become rows; absent in a model without eyes.
@@ -199,7 +199,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads a `config.json` whose vocabulary is not known yet: [`Config::validate`] has still to be called.
+    /// Reads a `config.json` whose vocabulary is not known yet: [`Config::validate`] still has to be called.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] with the line.
@@ -213,7 +213,7 @@ impl Config {
         serde_json::to_string_pretty(self).expect("numbers and strings serialise") + "\n"
     }
 
-    /// What makes no sense, in words.
+    /// The first value that makes no sense, in words.
     pub fn validate(&self) -> std::result::Result<(), String> {
         let fail = |condition: bool, what: String| if condition { Err(what) } else { Ok(()) };
         // A bound on every size keeps all later arithmetic far from overflow.

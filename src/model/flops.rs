@@ -1,4 +1,4 @@
-//! The work of a training step, counted from the model: what tokens per second are held against a GPU's peak with.
+//! The work of a training step, counted from the model: with it tokens per second are compared with a GPU's peak.
 
 use super::batch::Batch;
 use super::config::Config;
@@ -7,14 +7,14 @@ use super::config::Config;
 /// and patches, forward and twice that backward. (Attention's backward pass is counted with its recomputation: 10 for the 4 of
 /// forward.) That is 6 · parameters · rows for what every row passes through, the same for the output layer and the rows with
 /// logits alone, and attention over the pairs of rows that see each other. Padding, and activations that are computed again, are
-/// not counted: they are no progress.
+/// not counted: they make no progress.
 pub fn flops(config: &Config, batch: &Batch) -> u64 {
     let (n, width) = (batch.rows() as u64, config.hidden_size as u64);
     let (inner, key) = ((config.num_attention_heads * config.head_dim) as u64, (config.num_key_value_heads * config.head_dim) as u64);
     let pairs: u64 = batch.visible.iter().map(|v| (v[1] - v[0]).max(0) as u64).sum();
     let layer = 6 * n * width * (2 * inner + 2 * key + 3 * config.intermediate_size as u64) + 14 * pairs * inner;
     let output = 6 * batch.logit_row.len() as u64 * width * config.vocab_size as u64;
-    // Nothing lies before the pixels and the first convolution: their gradients are not computed.
+    // Nothing comes before the pixels and the first convolution: their gradients are not computed.
     let patches = config.vision_config.as_ref().map_or(0, |v| 4 * (batch.images * v.image_size * v.image_size * 3) as u64 * width);
     let stem = config.audio_config.as_ref().map_or(0, |audio| {
         let convolution = |layer: usize| {

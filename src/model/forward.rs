@@ -45,7 +45,7 @@ pub fn hidden(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Acti
     for (i, w) in p.layers.iter().enumerate() {
         let _scope = observe::scope(Phase::Forward, Part::Layer(i));
         layer(config, w, table, a, i)?;
-        // What leaves the layer: the residual stream and what the MLP adds to it, normalised for whoever reads it next.
+        // What leaves the layer: the residual stream and what the MLP adds to it, normalised for what reads it next.
         let slot = a.slot(i);
         let (layer, Stream { x, rstd, normed }) = (&a.layers[slot], &mut a.streams[i + 1]);
         let norm = p.layers.get(i + 1).map_or(&p.norm, |next| &next.input_layernorm);

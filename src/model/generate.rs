@@ -174,7 +174,7 @@ impl Generator {
         if prompts.len() > self.samples {
             return Err(Error::Usage(format!("{} prompts at once: allocated for {}", prompts.len(), self.samples)));
         }
-        // Every sample has random numbers of its own, the same for all: what is said about it does not depend on its neighbours.
+        // Every sample has its own random numbers, the same for all: what is said about it does not depend on its neighbours.
         let mut rng = vec![ChaCha8Rng::seed_from_u64(sampling.seed); prompts.len()];
         let mut random = |sample: usize| (rng[sample].next_u32() >> 8) as f64 / (1 << 24) as f64;
         let batch = Packer { budget: self.samples * self.length, ..*packer }.pack(prompts)?;
@@ -185,7 +185,7 @@ impl Generator {
         if let Some(long) = lengths.iter().find(|length| **length > self.length) {
             return Err(Error::Usage(format!("a prompt of {long} rows is too long: allocated for {}", self.length)));
         }
-        // What each sample's words see first: all of it, but behind a cut.
+        // The first row that each sample's words see: all of it, except after a cut.
         let seen: Vec<usize> = prompts.iter().map(|s| s.cut.map_or(0, |cut| cut.from)).collect();
         let first: Vec<f64> = (0..prompts.len()).map(&mut random).collect();
         let mut ids = self.prefill(p, &batch, &lengths, sampling, &first)?;
@@ -215,10 +215,10 @@ impl Generator {
         }
     }
 
-    /// The prompts in one pass; returns each one's next word.
+    /// Runs the prompts in one pass; returns the next word of each.
     fn prefill(&mut self, p: &Parameters, batch: &Batch, lengths: &[usize], sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
         self.embed(p, batch)?;
-        // A packed row r of sample s lies at s · length + position in the cache.
+        // A packed row r of sample s is at s · length + position in the cache.
         let (mut cache_row, mut visible, mut pick) = (Vec::new(), Vec::new(), Vec::new());
         let mut packed = 0;
         for (sample, &length) in lengths.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Where a number went bad: the step once more, looking at every tensor in the order in which the step computes them.
+//! Where a number stopped being finite: takes the step once more and looks at every tensor in the order in which the step computes them.
 
 use super::activations::Activations;
 use super::batch::Batch;
@@ -26,7 +26,7 @@ pub(crate) fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a
     let layers = a.streams.len() - 1;
     for i in 0..=layers {
         let stream = &a.streams[i];
-        let place = if i < layers { format!("before layer {i}") } else { "behind the last layer".into() };
+        let place = if i < layers { format!("before layer {i}") } else { "after the last layer".into() };
         let whole = if i == 0 { "the token matrix".into() } else { format!("the residual stream {place}") };
         for (name, tensor) in [(whole, &stream.x), (format!("1/rms {place}"), &stream.rstd), (format!("the norm {place}"), &stream.normed)] {
             if let Some(found) = look(&name, tensor)? {
@@ -34,7 +34,7 @@ pub(crate) fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a
             }
         }
         if let Some(w) = p.layers.get(i) {
-            forward::layer(config, w, table, a, i)?; // once more, in case that its results were not kept
+            forward::layer(config, w, table, a, i)?; // once more, in case its results were not kept
             for (name, tensor) in a.layers[a.slot(i)].named() {
                 if let Some(found) = look(&format!("{name} of layer {i}"), tensor)? {
                     return Ok(Some(found));

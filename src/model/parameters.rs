@@ -232,7 +232,7 @@ impl Parameters {
     }
 }
 
-/// How all tensors of a model lie in one: so that one launch clears, sums or updates all of them. Tensors of two sizes and more,
+/// How all tensors of a model are laid out in one: so that one launch clears, sums or updates all of them. Tensors of two sizes and more,
 /// which decay, come first.
 pub struct Layout {
     /// Where each tensor starts, in the order of [`Parameters::build`].

@@ -13,7 +13,7 @@ use crate::tensor::{DType, Tensor};
 /// Elements of the logits that exist at a time: 64 MiB in f32.
 const LOGITS: usize = 1 << 24;
 
-/// What a model made of one word that it had to predict.
+/// How a model predicted one word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
     /// The cross-entropy of the true word, in nats.

@@ -34,7 +34,7 @@ const NORM_FLOPS: usize = 2;
 
 /// Elements whose squares make one partial sum.
 const CHUNK: usize = 4096;
-/// Below this many elements a tensor is done before other threads would have woken up.
+/// A tensor with fewer elements than this is finished before other threads would have woken up.
 const PARALLEL: usize = 65_536;
 /// Elements that one CPU task takes of a tensor that is larger.
 const TASK: usize = 16_384;
@@ -517,7 +517,7 @@ mod tests {
         assert_eq!(error.to_string(), "adamw: step: expected a number from 1, found 0");
     }
 
-    /// With a loss beside it, an update that would spoil the weights does not happen.
+    /// When it is given a loss, an update that would spoil the weights does not happen.
     #[test]
     fn nothing_changes_where_the_loss_or_the_norm_is_not_finite() {
         for device in test_devices() {

@@ -48,11 +48,11 @@ impl Kind {
     }
 }
 
-/// An operand's elements, which come into being when somebody first looks: a list of cases costs nothing until one runs.
+/// An operand's elements, which are made when something first reads them: a list of cases costs nothing until one runs.
 #[derive(Clone)]
 pub struct Values(Arc<LazyLock<Vec<f64>, Drawing>>);
 
-/// What makes them.
+/// The function that makes them.
 type Drawing = Box<dyn FnOnce() -> Vec<f64> + Send>;
 
 impl Values {
@@ -91,7 +91,7 @@ pub enum Fill {
     Values(Values),
 }
 
-/// An operand: what the operation reads, or what lies in an output before it is written.
+/// An operand: what the operation reads, or what is in an output before it is written.
 #[derive(Clone, Debug)]
 pub struct Operand {
     /// Its name in the operation's documentation.
@@ -114,7 +114,7 @@ impl Operand {
         Self::lazy(name, shape, kind, move || values)
     }
 
-    /// As [`Operand::new`], with values that are made when somebody looks.
+    /// As [`Operand::new`], with values that are made when something first reads them.
     pub fn lazy(name: &'static str, shape: impl Into<Shape>, kind: Kind, make: impl FnOnce() -> Vec<f64> + Send + 'static) -> Self {
         let shape = shape.into();
         let values = Values::lazy(move || {
@@ -126,12 +126,12 @@ impl Operand {
         Operand { name, shape, kind, fill: Fill::Values(values.clone()), values, touched: None }
     }
 
-    /// As one whose place in the benchmark these values take: what the true ones cost to compute, its time does not depend on.
+    /// The same, but the benchmark uses these values instead: the true ones cost much to compute, and its time does not depend on them.
     pub fn timed_as(self, make: impl FnOnce() -> Vec<f64> + Send + 'static) -> Self {
         Operand { fill: Fill::Values(Values::lazy(make)), ..self }
     }
 
-    /// As one of which the operation touches only so many elements.
+    /// The same, but the operation touches only this many of its elements.
     pub fn touching(self, elements: usize) -> Self {
         Operand { touched: Some(elements), ..self }
     }
@@ -180,12 +180,12 @@ impl Operand {
 /// What an operation writes.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Its name, shape and kind. `values` holds what lies there before the call: what an accumulating operation adds to;
+    /// Its name, shape and kind. `values` holds what is there before the call: what an accumulating operation adds to;
     /// NaN (−1 for integers) everywhere for one that overwrites, so that an element left out shows.
     pub before: Operand,
     /// Whether it is working memory whose contents mean nothing afterwards (its redzone still does).
     pub scratch: bool,
-    /// Whether nothing may read what lies there before.
+    /// Whether nothing may read what is there before.
     pub overwritten: bool,
     /// Whether the operation writes some rows and leaves the others as they are.
     pub partial: bool,
@@ -270,7 +270,7 @@ pub struct Case {
     pub compare: Compare,
     /// Floating-point operations of the call, counted from the kernel's contract.
     pub flops: u64,
-    /// Whether only a real GPU has the time for it; run where it is asked for.
+    /// Whether it takes too long on anything but a real GPU; run only on request.
     pub large: bool,
     /// Whether it runs in mixed precision alone: its kernel takes nothing but bf16.
     pub only_mixed: bool,
@@ -304,7 +304,7 @@ impl Case {
         }
     }
 
-    /// With plain loops beside it.
+    /// The same with plain loops to compare with.
     pub fn naive(mut self, run: impl Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync + 'static) -> Self {
         self.naive = Some(Box::new(run));
         self
@@ -323,7 +323,7 @@ impl Case {
         self
     }
 
-    /// As one that only a real GPU has the time for.
+    /// The same as one that takes too long on anything but a real GPU.
     pub fn large(mut self) -> Self {
         self.large = true;
         self
@@ -409,8 +409,8 @@ impl Draw {
         Operand::lazy(name, shape, Kind::Real, move || (0..shape.len()).map(|_| draw.below(2 * range + 1) as f64 - range as f64).collect())
     }
 
-    /// A generator for the next so many words, which this one passes over: an operand that is drawn later has the values that it
-    /// would have had at once.
+    /// A generator for the next words, this many, which this one skips: an operand that is drawn later has the values that it
+    /// would have had if it were drawn now.
     fn leave(&mut self, words: usize) -> Draw {
         let draw = self.clone();
         self.0.set_word_pos(self.0.get_word_pos() + words as u128);

@@ -95,7 +95,7 @@ pub fn frames_out(frames: usize, stride: usize) -> usize {
     frames.div_ceil(stride.max(1))
 }
 
-/// Ranges of output frames that `dW` and `db` are summed over apart on a GPU.
+/// Ranges of output frames over which a GPU sums `dW` and `db` separately.
 fn parts(rows: usize) -> usize {
     rows.div_ceil(128).clamp(1, 32)
 }
@@ -279,7 +279,7 @@ impl Layout {
     }
 }
 
-/// The weight as `[3, in, out]`: taps outermost, as frames lie in memory.
+/// The weight as `[3, in, out]`: taps outermost, as frames are in memory.
 fn by_tap<T: Real>(weight: &[T], width_in: usize, width_out: usize) -> Vec<T> {
     let mut taps = vec![T::zero(); weight.len()];
     for (o, weight) in weight.chunks_exact(3 * width_in).enumerate() {
@@ -477,7 +477,7 @@ pub fn cases() -> Vec<Case> {
     listed.chain(sized(&Sizes::DEMO)).collect()
 }
 
-/// The cases at a model's sizes: the convolutions of its stem. The first one's input is no activation and has no gradient.
+/// The cases at a model's sizes: the convolutions of its stem. The first one's input is not an activation and has no gradient.
 pub fn sized(s: &Sizes) -> Vec<Case> {
     s.stem().into_iter().enumerate().flat_map(|(layer, shape)| shape_cases(shape, false, layer > 0)).collect()
 }
@@ -494,7 +494,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize), exact: bool, with_dx:
     let x = values(&mut d, "x", &[clips, frames, width_in], 1.0).mixed();
     let weight = values(&mut d, "weight", &[width_out, width_in, 3], (3.0 * width_in as f64).powf(-0.5)).mixed();
     let bias = values(&mut d, "bias", &[width_out], 0.1).mixed();
-    // gelu is no integer, but gelu'(0) is exactly 1/2: with even dy all sums are.
+    // gelu is not an integer, but gelu'(0) is exactly 1/2: with even dy all sums are.
     let (mut z, mut dy) = (d.normals("z", out, 2.0).mixed(), values(&mut d, "dy", &out, 1.0).mixed());
     if exact {
         z = Operand::new("z", out, Kind::Mixed, vec![0.0; z.shape.len()]);

@@ -241,7 +241,7 @@ pub fn cases() -> Vec<Case> {
     for &(rows, vocabulary) in SHAPES {
         add_cases(&mut cases, rows, vocabulary, 2.0);
     }
-    // Far-apart logits: exponentials that overflow without the maximum taken off.
+    // Logits that are far apart: exponentials that overflow unless the maximum is subtracted.
     for (rows, vocabulary) in [(3, 5), (7, 33), (5, 300), (2, 1100)] {
         add_cases(&mut cases, rows, vocabulary, 200.0);
     }

@@ -1,8 +1,8 @@
-//! When an operation takes its kernels in `kernels/hopper/` by itself.
+//! When an operation chooses its kernels in `kernels/hopper/` automatically.
 //!
 //! They run on GPUs of compute capability 9.0 and on nothing else. Before an operation first relies on them, it runs a few small
-//! products whose results are known: a driver or a GPU on which they go wrong gets the portable kernels, and a line that says so.
-//! `TRIMODAL_HOPPER=off` leaves them alone. The emulator has them too, but only where a case asks for them: it is there to check
+//! products whose results are known: a driver or a GPU that gets them wrong uses the portable kernels, and a line says so.
+//! `TRIMODAL_HOPPER=off` switches them off. The emulator has them too, but only where a case asks for them: it is there to check
 //! kernels, and the portable ones are those that most people run.
 
 use super::case::Draw;
@@ -38,7 +38,7 @@ pub(super) fn twin(device: &Device, draw: &mut Draw, shape: &[usize], integers: 
     Ok((Tensor::from_f64(device, shape, DType::Bf16, &rounded)?, Tensor::from_f64(&Device::Cpu, shape, DType::F32, &rounded)?))
 }
 
-/// An error if an element of `found` is further from `expected` than `tolerance`, or is no number.
+/// An error if an element of `found` is further from `expected` than `tolerance`, or is not a number.
 pub(super) fn compare(op: &'static str, what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
     let (found, expected) = (found.read_f64()?, expected.read_f64()?);
     match found.iter().zip(&expected).position(|(f, e)| (f - e).abs().partial_cmp(&tolerance).is_none_or(|o| o.is_gt())) {

@@ -1,4 +1,4 @@
-//! The ladder that operations with a matrix product inside share: one thread per result, then tiles.
+//! The ladder that operations with a matrix product share: one thread per result, then tiles.
 //!
 //! WGSL has one tile of two sizes. PTX has one of 64 × 64 results: on the arithmetic units for f32, on tensor cores for bf16.
 
@@ -44,7 +44,7 @@ impl Rung {
     }
 }
 
-/// Leaves a case of a rung that PTX has not got to the other devices: [`Rung::Auto`] runs its one tile.
+/// Skips a case on PTX devices if they do not have its rung: [`Rung::Auto`] runs their one tile.
 pub(super) fn only_where_there_is(rung: Rung, case: &mut Case) {
     if matches!(rung, Rung::Tile32 | Rung::Tile64) {
         case.skip = Some(|device| device.has_bf16().then(|| "the PTX kernels have one tile, which the other cases run".into()));

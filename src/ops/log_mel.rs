@@ -55,7 +55,7 @@ pub struct Tables {
 enum Spectrum {
     /// `[200, 2 · BINS]`: window · cosine and −window · sine of a bin side by side, for n = 1..=200; the last row halved.
     Basis(Tensor),
-    /// The window's first 201 values and the matrices of [`FOLDED`], one behind the other.
+    /// The window's first 201 values and the matrices of [`FOLDED`], one after the other.
     Folded(Tensor),
 }
 
@@ -262,7 +262,7 @@ fn forward_cpu<T: Real>(dims: Dims, waveform: &Tensor, tables: &Tables, table: &
     mel.par_chunks_mut(frames * mels).for_each(scale);
 }
 
-/// Where sample `at` of the padded clip lies in the clip.
+/// The place in the clip of sample `at` of the padded clip.
 fn reflect(at: isize, samples: usize) -> usize {
     let last = samples as isize - 1;
     let at = at.abs();
@@ -413,7 +413,7 @@ fn shape_cases((clips, samples, mels): (usize, usize, usize), sound: Sound, log_
         let case = Case::new(entry, &label, vec![waveform.clone()], outputs, Compare::Reduction(log_ulp), move |i, o| {
             let [mel, workspace] = o else { unreachable!("two outputs") };
             let (device, dtype) = (i[0].device(), i[0].dtype());
-            // A program makes its tables once: so does a case, lest the benchmark time it.
+            // A program makes its tables once: so does a case, so that the benchmark does not time it.
             let mut made = made.lock().unwrap_or_else(|e| e.into_inner());
             let tables = match made.take() {
                 Some(Tables { bank, .. }) if !bank.device().same(device) || bank.dtype() != dtype => None,
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn drawn_shapes() {
         use proptest::prelude::*;
-        // No tones: what the plain loops happen to get right in bands that all but cancel is no measure for one small draw.
+        // No tones: what the plain loops happen to get right in bands that all but cancel is not a fair measure for one small draw.
         let shapes = (1..4usize, 201..1500usize, 1..130usize, prop_oneof![Just(Sound::Noise), Just(Sound::Silence)]);
         crate::check::assert_drawn(12, shapes, |(clips, samples, mels, sound)| shape_cases((clips, samples, mels), sound, 4.0 * LOG_ULP));
     }

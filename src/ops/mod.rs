@@ -1,7 +1,7 @@
 //! The operations: one file each, with the same stem as its shader in `shaders/`.
 //!
 //! Every file reads in the same order: the formula with its backward derivation, `Dims`, the public `forward` and
-//! `backward`, the CPU implementation, the launchers, the cases, unit tests. Operations write into tensors they are
+//! `backward`, the CPU implementation, the launchers, the cases, unit tests. Operations write into tensors that they are
 //! given, check every size before they touch an element, and `match` on the device without a wildcard. Parameter
 //! gradients accumulate, activation gradients overwrite.
 
@@ -130,16 +130,16 @@ macro_rules! on_real {
 }
 pub(crate) use on_real;
 
-/// The operation that is called so, or all of them.
+/// The operation of this name, or all of them.
 ///
 /// # Errors
-/// [`Error::Usage`] with the names that there are.
+/// [`Error::Usage`] with the known names.
 pub fn named(only: Option<&str>) -> Result<Vec<&'static Op>> {
     let ops: Vec<&Op> = OPS.iter().filter(|op| only.is_none_or(|only| only == op.name)).collect();
     if ops.is_empty() { Err(unknown(only.unwrap_or_default(), None)) } else { Ok(ops) }
 }
 
-/// What is said of a name that no operation has, where something else could `also` be asked for.
+/// The error for a name that no operation has; `also`: what else is allowed.
 pub(crate) fn unknown(op: &str, also: Option<&str>) -> Error {
     let names: Vec<&str> = OPS.iter().map(|op| op.name).chain(also).collect();
     Error::Usage(format!("unknown operation {op:?}: expected one of {}", names.join(", ")))

@@ -446,7 +446,7 @@ pub fn cases() -> Vec<Case> {
     listed.chain(sized(&Sizes::DEMO)).collect()
 }
 
-/// The cases at a model's sizes; the gradient of the pixels is for saliency and no part of training.
+/// The cases at a model's sizes; the gradient of the pixels is for saliency and not part of training.
 pub fn sized(s: &Sizes) -> Vec<Case> {
     shape_cases((s.samples, s.image, s.image, s.patch, s.width, s.rows - s.samples * (s.image / s.patch).pow(2)), 0, false)
 }
@@ -492,7 +492,7 @@ fn shape_cases(shape: (usize, usize, usize, usize, usize, usize), variant: usize
         cases.push(case.flops(flops));
     }
     for (entry, rung) in BACKWARD {
-        let with_dpixels = with_dpixels && !exact; // 1/127.5 is no integer
+        let with_dpixels = with_dpixels && !exact; // 1/127.5 is not an integer
         let inputs = vec![pixels.clone(), weight.clone(), row.clone(), dy.clone()];
         let mut outputs = gradients.to_vec();
         outputs.push(Output::scratch(workspace(images, height, width, patch, depth)));
@@ -534,7 +534,7 @@ fn each_pixel<T: Real>(pixels: &Tensor, patch: usize, mut f: impl FnMut(usize, u
     }
 }
 
-/// `round` is what becomes of a normalised pixel: bf16 on tensor cores, unless it came from a byte.
+/// `round` is what happens to a normalised pixel: bf16 on tensor cores, unless it came from a byte.
 #[allow(clippy::needless_range_loop)] // as the formula is written
 fn naive_forward<T: Real>(round: impl Fn(T) -> T, inputs: &[Tensor], outputs: &mut [Tensor]) {
     let (weight, bias, position, row) = (inputs[1].cpu::<T>(), inputs[2].cpu::<T>(), inputs[3].cpu::<T>(), inputs[4].cpu::<i32>());

@@ -10,11 +10,11 @@
 //! `dn[i] = dy[i] · cos + dy[i + d/2] · sin`, `dn[i + d/2] = dy[i + d/2] · cos − dy[i] · sin`; then RMSNorm's, with `g = dn · w`:
 //! `dx = r · (g − x · r² · mean(g · x))`, `dw = Σ_heads dn · x · r`.
 //!
-//! Apart, the two operations write `n` and read it again, and so with its gradient, which two passes need, for `dx` and `dw`:
+//! Run separately, the two operations write `n` and read it again, and so with its gradient, which two passes need, for `dx` and `dw`:
 //! forward touches 4 times `N · H · d` elements and backward 7 times, where this one touches 2 and 3, in 3 launches for 6.
 //!
-//! Queries and keys are two calls. One for both would bind ten buffers, and WebGPU promises eight; and whoever normalises only one
-//! of them, or has them in one matrix, can use it as it is.
+//! Queries and keys are two calls. One call for both would bind ten buffers, and WebGPU promises eight. And an engine that normalises
+//! only one of them, or has them in one matrix, can use it as it is.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::rms_norm::{add_in_order, dot};

@@ -214,7 +214,7 @@ fn backward_cpu<T: Real>(dims: Dims, dy: &Tensor, x: &Tensor, weight: &Tensor, r
     add_in_order(dweight.cpu_mut(), shares);
 }
 
-/// Adds each task's share to a gradient, first task first: the same bits whoever was done first.
+/// Adds each task's share to a gradient, first task first: the same bits, whichever task finished first.
 pub(super) fn add_in_order<T: Real>(total: &mut [T], shares: Vec<Vec<T>>) {
     for share in shares {
         for (total, part) in total.iter_mut().zip(share) {

@@ -159,7 +159,7 @@ fn rotate_cpu<T: Real>(dims: Dims, x: &Tensor, position: &[i32], table: &Tensor,
     });
 }
 
-/// One row of the table as cosines, then sines, which `sign` −1 turns round.
+/// One row of the table as cosines, then sines, which `sign` −1 reverses.
 #[inline(always)]
 pub(super) fn split<T: Real>(row: &[T], sign: T, turn: &mut [T]) {
     let (cos, sin) = turn.split_at_mut(row.len() / 2);

@@ -10,7 +10,7 @@
 //! The choice is the inverse of the cumulative distribution at a given uniform number: the lowest id whose cumulative probability,
 //! in the order of ids, exceeds it. There is no backward pass.
 //!
-//! Nothing is sorted. On the CPU the threshold of the nucleus is a weighted quantile: halve the ids around their median and go on
+//! Nothing is sorted. On the CPU the threshold of the nucleus is a weighted quantile: halve the ids around their median and continue
 //! in the half where the sum reaches `top_p`. The kernels search for its bits; their headers say why rounding cannot mislead them.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
@@ -67,7 +67,7 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, top_p: f32, rand
         rows: size(OP, "rows", logits.rows())?,
         vocabulary: size(OP, "vocabulary", vocabulary)?,
         top_k: if top_k < vocabulary { top_k as u32 } else { 0 },
-        // Finite however small the temperature is: 0 · ∞ would be no number.
+        // Finite however small the temperature is: 0 · ∞ would not be a number.
         inverse_temperature: if temperature == 0.0 { 0.0 } else { (1.0 / temperature).min(1e30) },
         top_p,
         padding: [0; 3],
@@ -216,7 +216,7 @@ fn case(rows: usize, vocabulary: usize, how: How, ties: bool) -> Case {
         .flops((FLOPS * rows * vocabulary) as u64)
 }
 
-/// Of a few uniform numbers the one that lies farthest inside the interval of one and the same id, both for the logits and for the
+/// Of a few uniform numbers the one that is farthest inside the interval of one and the same id, both for the logits and for the
 /// same rounded to bf16, and for a top_p that is off by more than any sum of weights: no rounding of a sum reaches an end of an
 /// interval, or chooses otherwise because an id at the edge of the nucleus is in or out.
 fn clear_choice(draw: &mut Draw, both: [&[f64]; 2], (temperature, top_k, top_p): How) -> f64 {

@@ -39,7 +39,7 @@ pub struct Sizes {
     pub mels: usize,
     /// Convolutions of the stem: the first has stride 1, every other one stride 2.
     pub convolutions: usize,
-    /// Whether to time what only a large GPU is there for: square products, and attention over samples of 2,048 to 16,384 rows.
+    /// Whether to time what needs a large GPU: square products, and attention over samples of 2,048 to 16,384 rows.
     pub sweep: bool,
 }
 

@@ -34,7 +34,7 @@ const GLYPH: usize = 8;
 const LINE: usize = 11;
 const GAP: usize = 14;
 const MAX_COLUMNS: usize = 6;
-/// More would be no overview, and a picture that no viewer opens.
+/// More would not be an overview any more, and viewers would not open the picture.
 const MAX_CELLS: usize = 600;
 
 const CHECK: [u8; 8] = [0x00, 0x80, 0xc0, 0x60, 0x31, 0x1b, 0x0e, 0x04];
@@ -100,7 +100,7 @@ struct Word {
     colour: Colour,
 }
 
-/// What stands under a picture, broken into lines of at most `letters` letters.
+/// The text under a picture, broken into lines of at most `letters` letters.
 fn text(cell: &Cell, letters: usize) -> Vec<Vec<Word>> {
     let right = cell.expected.map(|expected| expected == cell.caption);
     let expected: Vec<&str> = cell.expected.unwrap_or(cell.caption).split_whitespace().collect();

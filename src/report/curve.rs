@@ -8,7 +8,7 @@ use std::path::Path;
 
 const RAW: RGBColor = RGBColor(178, 203, 224);
 const SMOOTHED: RGBColor = RGBColor(24, 90, 157);
-/// A loss that falls by more than this is drawn on a logarithmic axis: on a linear one its end is a line on the floor.
+/// A loss that falls by more than this is drawn on a logarithmic axis: on a linear one its end is a flat line at the bottom.
 const LOGARITHMIC_FROM: f64 = 20.0;
 
 /// Writes the loss over the steps as an SVG: every value pale, their moving average on top. Values that are

@@ -4,7 +4,7 @@ use crate::inside::probe::{Axis, Near, Probe, Said, Seen};
 use crate::markup;
 use std::fmt::Write as _;
 
-/// Levels that are drawn at most.
+/// The most levels that are drawn.
 const MOST_LEVELS: usize = 6;
 const MARGIN: f64 = 24.0;
 /// A cell that has room for a word.
@@ -125,7 +125,7 @@ impl Drawing {
         self.body += "</g>\n";
     }
 
-    /// Lines over the levels; the dashed ones are less in the foreground.
+    /// Lines over the levels; the dashed ones are less prominent.
     fn chart(&mut self, title: &str, lines: &[(String, &Vec<f64>, bool)]) {
         self.heading(title);
         let values = || lines.iter().flat_map(|l| l.1.iter().copied()).filter(|v| v.is_finite());
@@ -166,12 +166,12 @@ impl Drawing {
     }
 }
 
-/// What a cell's note begins with.
+/// The beginning of a cell's note.
 fn row_name(place: &str) -> String {
     if place.is_empty() { String::new() } else { format!("{place}: ") }
 }
 
-/// Text for XML, which has no place for most control characters.
+/// Text for XML, which does not allow most control characters.
 fn escape(text: &str) -> String {
     markup::escape(&text.replace(char::is_control, "\u{fffd}"))
 }

@@ -1,4 +1,4 @@
-//! The roofline: operations per second over operations per byte, under what the device does at best.
+//! The roofline: operations per second over operations per byte, under the best that the device can do.
 //!
 //! Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", Communications of the ACM 52 (4), 2009.
 
@@ -58,7 +58,7 @@ fn draw(svg: &mut String, card: &Card) -> std::result::Result<(), Box<dyn std::e
         let same = |o: &&&Row| (&o.op, &o.pass, &o.shape, &o.dtype) == (&row.op, &row.pass, &row.shape, &row.dtype);
         rows.iter().filter(same).all(|o| o.seconds.median >= row.seconds.median)
     };
-    // Hollow ones first: what is fastest lies on top.
+    // Hollow ones first: the fastest is on top.
     for hollow in [true, false] {
         chart.draw_series(rows.iter().filter(|r| fastest(r) != hollow).map(|r| {
             let style = if hollow { colour(&r.op).mix(0.45).stroke_width(1) } else { colour(&r.op).mix(0.85).filled() };
@@ -109,7 +109,7 @@ fn draw_marks(svg: &mut String, title: &str, ceilings: &Ceilings, marks: &[Mark]
     let mut named: Vec<(i32, i32, &str)> = Vec::new();
     for (m, at) in marks.iter().zip(&points).filter(|(m, _)| m.share >= NAMED_FROM) {
         let (x, y) = chart.backend_coord(at);
-        // Names that would lie on each other move apart.
+        // Names that would overlap move apart.
         let crowded = |y: i32| named.iter().any(|&(other_x, other_y, name)| (other_y - y).abs() < 15 && (other_x - x).abs() < 8 * name.len() as i32);
         let y = (0..).map(|step: usize| y + [1, -1][step % 2] * 8 * step.div_ceil(2) as i32).find(|&y| !crowded(y)).unwrap_or(y);
         named.push((x, y, m.name));

@@ -7,7 +7,7 @@ use crate::trace::{Access, Kind, Operand, Span, Trace};
 const SHOWN: usize = 3;
 
 /// One block of lines per phase and part of the model, its sum first; then a line for each of its launches, unless only the sums are
-/// asked for (`summary`). Movements of memory are part of the sums alone. Behind it the sums by kernel, and what the whole comes to.
+/// asked for (`summary`). Movements of memory are part of the sums only. After that the sums by kernel, and the whole step.
 pub fn trace_table(trace: &Trace, summary: bool) -> String {
     let head = ["phase, part, kernel", "what", "shapes", "ms", "% of step", "MFLOP", "MB", "% of ceiling", "+ live", "− live", "live MB"];
     let mut rows = Vec::new();
@@ -44,7 +44,7 @@ pub fn trace_table(trace: &Trace, summary: bool) -> String {
     text
 }
 
-/// What a trace comes to.
+/// The whole step in a few lines.
 fn totals(trace: &Trace) -> String {
     let (busy, wall) = (trace.busy(), trace.wall);
     let mut text = format!(
@@ -61,7 +61,7 @@ fn totals(trace: &Trace) -> String {
         text += &format!("; 6 · parameters · rows + attention gives {:.3} ({share:.1} %)", formula as f64 / 1e9);
     }
     text += &format!(
-        "\nmemory    {:.2} MB of what the step writes matter at most at a time; {:.2} MB moved by contract\n",
+        "\nmemory    at most {:.2} MB of what the step writes are needed at a time; {:.2} MB moved by contract\n",
         trace.peak_live() as f64 / 1e6,
         trace.spans.iter().map(|s| s.bytes).sum::<u64>() as f64 / 1e6
     );
@@ -73,7 +73,7 @@ fn line(trace: &Trace, name: &str, what: &str, shapes: String, spans: &[&Span]) 
     vec![name.to_string(), what.to_string(), shapes, ms, share, flops, bytes, percent, made, freed, live]
 }
 
-/// What spans come to together: ms, % of the step, MFLOP, MB, % of the ceiling, MB made live, freed, and live behind them.
+/// The sums of some spans: ms, % of the step, MFLOP, MB, % of the ceiling, MB made live, freed, and live after them.
 fn figures(trace: &Trace, spans: &[&Span]) -> [String; 8] {
     let sum = |of: fn(&Span) -> u64| spans.iter().map(|s| of(s)).sum::<u64>() as f64 / 1e6;
     let seconds: f64 = spans.iter().map(|s| s.seconds).sum();

@@ -22,7 +22,7 @@ pub fn walk_page(walk: &Walk) -> Result<Page> {
     let (n, d) = (walk.rows.len(), walk.config.hidden_size);
     page.figure(
         &strip(walk),
-        &format!("{n} rows of {d} numbers, one for each mark, patch, frame and word, in order. Nothing behind here knows which row came from where."),
+        &format!("{n} rows of {d} numbers, one for each mark, patch, frame and word, in order. From here on nothing knows which row came from where."),
     );
     let kinds: Vec<Vec<Cell>> = walk.kinds().iter().map(|(kind, rows)| vec![kind.name().into(), rows.len().to_string().into(), ranges(rows).into()]).collect();
     page.table("Where the rows come from", &["rows of", "how many", "which"], &kinds);
@@ -116,7 +116,7 @@ fn sample(page: &mut Page, walk: &Walk) -> Result<()> {
     Ok(())
 }
 
-/// A launch: its kernel and what it is about; what it reads and writes, the first numbers that it wrote, and where it stands.
+/// A launch: its kernel and what it is about; what it reads and writes, the first numbers that it wrote, and where it is defined.
 fn item(span: &Span) -> Item<'_> {
     let written = span.operands.iter().filter(|o| o.access != Access::Read).filter_map(|o| {
         let values = o.values.as_ref()?;
@@ -126,7 +126,7 @@ fn item(span: &Span) -> Item<'_> {
     Item { name: &span.name, about: &span.what, lines }
 }
 
-/// Where a span's kernel stands; of the CPU's code also where the GPUs' do.
+/// Where a span's kernel is defined; for the CPU's code also where the GPUs' kernels are.
 pub fn places(span: &Span) -> Vec<String> {
     let mut places = vec![span.source.clone()];
     if let (true, Some((op, pass))) = (span.source.starts_with("src/"), span.name.split_once('.')) {
@@ -181,7 +181,7 @@ fn visible(walk: &Walk) -> String {
     svg + "</svg>"
 }
 
-/// `0–1, 38, 52–60`: numbers in order, with their runs drawn together.
+/// `0–1, 38, 52–60`: numbers in order, their runs shortened.
 pub fn ranges(of: &[usize]) -> String {
     let runs = of.chunk_by(|a, b| a + 1 == *b);
     runs.map(|run| if run.len() == 1 { run[0].to_string() } else { format!("{}–{}", run[0], run[run.len() - 1]) }).collect::<Vec<_>>().join(", ")

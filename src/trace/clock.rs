@@ -1,4 +1,4 @@
-//! What stops the time of a span: the same clocks as the benchmark's, but one reading per launch on one time line.
+//! What times a span: the same clocks as the benchmark's, but one reading per launch on one time line.
 
 use crate::device::Device;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// A clock that is running.
 pub(super) enum Clock {
-    /// The host's, with a wait behind every launch.
+    /// The host's, with a wait after every launch.
     Host(Device),
     /// The adapter's timestamps at both ends of a pass of its own for every launch.
     #[cfg(feature = "wgpu")]
@@ -30,7 +30,7 @@ pub(super) enum Reading {
     /// The events.
     #[cfg(feature = "cuda")]
     Events(crate::device::cuda::Mark, crate::device::cuda::Mark),
-    /// The clock cannot tell: only the time on the host when it was asked for.
+    /// The clock cannot measure it: only the time on the host when it was launched.
     #[cfg(feature = "wgpu")]
     Untold,
 }
@@ -55,7 +55,7 @@ impl Clock {
     pub(super) fn describe(&self) -> &'static str {
         match self {
             Clock::Host(Device::Cpu) => "the host's monotonic clock around every operation",
-            Clock::Host(Device::Gpu(_)) => "the host's monotonic clock, with a wait behind every launch (nothing overlaps)",
+            Clock::Host(Device::Gpu(_)) => "the host's monotonic clock, with a wait after every launch (nothing overlaps)",
             #[cfg(feature = "wgpu")]
             Clock::Stamps(_) => "the adapter's timestamp queries around every launch; memory that moves between them is not timed",
             #[cfg(feature = "cuda")]
@@ -63,7 +63,7 @@ impl Clock {
         }
     }
 
-    /// Runs something and reads the time around it. `launch`: a kernel, and no movement of memory.
+    /// Runs something and reads the time around it. `launch`: it is a kernel, not a movement of memory.
     pub(super) fn time(&self, launch: bool, run: impl FnOnce() -> Result<()>) -> Result<Reading> {
         match self {
             Clock::Host(device) => {
@@ -95,7 +95,7 @@ impl Clock {
         };
         let mut resolved: Vec<(f64, f64)> = Vec::with_capacity(readings.len());
         for reading in readings {
-            // Where a clock cannot tell: when the one before ended.
+            // Where a clock cannot measure it: when the one before ended.
             let last = resolved.last().map_or(0.0, |(start, seconds)| start + seconds);
             let (start, seconds) = match reading {
                 Reading::Host(start, seconds) => ((*start - begin).as_secs_f64(), *seconds),

@@ -9,7 +9,7 @@ use crate::device::{Device, Language};
 use crate::observe::{self, GRADIENT, Launched, TensorId};
 use std::collections::HashMap;
 
-/// Puts together what was recorded; `times` are begin and length of every span.
+/// Puts together what was recorded; `times` are the beginning and the length of every span.
 pub(super) fn trace(device: &Device, clock: &Clock, wall: f64, recorder: &Recorder, times: &[(f64, f64)]) -> Trace {
     let language = match device {
         Device::Cpu => None,

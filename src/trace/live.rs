@@ -1,9 +1,9 @@
-//! Which tensors matter between which spans.
+//! Which tensors are needed between which spans.
 
 use super::{Access, Span, TensorId};
 use std::collections::HashMap;
 
-/// Contents of a tensor that somebody reads later.
+/// Contents of a tensor that something reads later.
 struct Value {
     bytes: u64,
     made: usize,
@@ -13,7 +13,7 @@ struct Value {
 /// Fills in what every span makes live and frees.
 ///
 /// Contents begin with the launch that overwrites a tensor and end with the last one that reads them before it is overwritten again. What
-/// was there before the trace began (parameters, moments) is none of it. Contents that nobody reads before the end stay live: they are
+/// was there before the trace began (parameters, moments) does not count. Contents that nothing reads before the end stay live: they are
 /// results.
 pub(super) fn fill(spans: &mut [Span]) {
     let mut current: HashMap<TensorId, Value> = HashMap::new();

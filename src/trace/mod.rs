@@ -7,7 +7,7 @@
 //! Names, shapes, operations and bytes come from the contracts: an operation says what a call reads and writes and how many
 //! floating-point operations it stands for (the numbers of its cases), the header of its kernel file says the same of each launch.
 //! Time comes from the best clock of the device: CUDA events around every launch, the adapter's timestamp queries around every
-//! pass, or the host's clock with a wait behind every launch, which keeps launches from overlapping with the host. A recorded CUDA graph
+//! pass, or the host's clock with a wait after every launch, which keeps launches from overlapping with the host. A recorded CUDA graph
 //! would be one launch: while a step is traced it is launched kernel by kernel.
 //!
 //! ```
@@ -66,7 +66,7 @@ pub struct Operand {
     pub access: Access,
     /// Bytes of the contract: once for what is read or written, twice for what is both.
     pub bytes: u64,
-    /// What then stands in it, where that was asked for and it was written. See [`Options::values`].
+    /// What it then holds, where that was asked for and it was written. See [`Options::values`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Values>,
     /// Which tensor, among those of the trace.
@@ -95,7 +95,7 @@ pub struct Span {
     pub part: Part,
     /// The parameter that it is about, or the tensor that moves: `q_proj`, `input_layernorm`. Empty where there is none.
     pub what: String,
-    /// Where the kernel stands: `kernels/rms_norm.cu:235`, on the CPU the operation's dispatch. Empty for a movement of memory.
+    /// Where the kernel is defined: `kernels/rms_norm.cu:235`, on the CPU the operation's dispatch. Empty for a movement of memory.
     pub source: String,
     /// What it reads and writes, in the order of its contract.
     pub operands: Vec<Operand>,
@@ -103,20 +103,20 @@ pub struct Span {
     pub groups: usize,
     /// When it began, in seconds since the recording did.
     pub start: f64,
-    /// How long it took, in seconds. 0 where the device's clock cannot tell: memory that moves between the passes of wgpu.
+    /// How long it took, in seconds. 0 where the device's clock cannot measure it: memory that moves between the passes of wgpu.
     pub seconds: f64,
     /// Floating-point operations, counted from the contract.
     pub flops: u64,
     /// Those of them that are part of a matrix product: what [`crate::model::flops`] counts. (Attention's second pass computes its
-    /// products once more, which is no progress and not counted.)
+    /// products once more, which makes no progress and is not counted.)
     pub products: u64,
     /// Bytes of the contract: everything that it reads, once, and everything that it writes, once.
     pub bytes: u64,
-    /// Bytes of tensors whose contents begin to matter here: somebody reads later what this wrote.
+    /// Bytes of tensors whose contents are needed from here on: something later reads what this wrote.
     pub made_live: u64,
-    /// Bytes of tensors whose contents matter no more: this was the last to read them.
+    /// Bytes of tensors whose contents are no longer needed: this was the last to read them.
     pub freed: u64,
-    /// Bytes that matter behind it, of what the step has written: the memory that a step without reuse by hand would need.
+    /// Bytes still needed after it, of what the step has written: the memory that a step without reuse by hand would need.
     pub live: u64,
     /// Percent of what the device can do at best for these operations and bytes: see [`Trace::rate`].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,12 +131,12 @@ pub struct Span {
 pub struct Trace {
     /// The device.
     pub device: String,
-    /// What stopped the time.
+    /// The clock.
     pub clock: &'static str,
     /// The time from the beginning to the end by the host's clock, in seconds. What the spans do not cover are gaps: the host's own
     /// work, and on a GPU the time between launches.
     pub wall: f64,
-    /// What [`crate::model::flops`] counts for the batch, where whoever recorded a training step said it.
+    /// What [`crate::model::flops`] counts for the batch, if the recorder of a training step said it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub formula: Option<u64>,
     /// The spans.
@@ -172,7 +172,7 @@ impl Trace {
         self.spans.iter().filter(|s| s.phase != Phase::Recompute).map(|s| s.products).sum()
     }
 
-    /// The most bytes that matter at a time.
+    /// The most bytes that are needed at a time.
     pub fn peak_live(&self) -> u64 {
         self.spans.iter().map(|s| s.live).max().unwrap_or(0)
     }
@@ -194,7 +194,7 @@ impl Trace {
         groups
     }
 
-    /// Says of every kernel how near it comes to what the device can do at best: the time that its arithmetic needs at the peak, or its
+    /// Computes for every kernel how near it comes to the best that the device can do: the time that its arithmetic needs at the peak, or its
     /// bytes at the bandwidth of a copy, whichever is longer, divided by its own. (What fits a cache may be above 100 %.)
     pub fn rate(&mut self, ceilings: &Ceilings) {
         for span in self.spans.iter_mut().filter(|s| s.kind == Kind::Kernel && s.seconds > 0.0) {

@@ -98,7 +98,7 @@ impl Observer for Recorder {
 }
 
 pub(super) fn record<T>(device: &Device, options: Options, run: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
-    let nested = || Error::Usage("this thread is recording a trace already: a recording cannot hold another one".into());
+    let nested = || Error::Usage("this thread is already recording a trace: one recording cannot start inside another".into());
     if observe::on() {
         return Err(nested()); // before the device's clock is started
     }
@@ -120,7 +120,7 @@ pub(super) fn record<T>(device: &Device, options: Options, run: impl FnOnce() ->
     let waited = device.synchronize();
     let wall = begin.elapsed().as_secs_f64();
     drop(observing);
-    // The adapter's stopwatch is stopped before anything else, whatever came of the run.
+    // The adapter's stopwatch is stopped before anything else, whatever the run's result.
     let times = recorder.clock.resolve(begin, &recorder.readings.borrow());
     let (outcome, times) = (outcome?, waited.and(times)?);
     Ok((outcome, finish::trace(device, &recorder.clock, wall, &recorder, &times)))

@@ -1,4 +1,4 @@
-//! Where a kernel stands: found in the sources that the program carries.
+//! Where a kernel is defined: found in the sources that the program carries.
 
 use crate::device::Language;
 use crate::device::ptx::Compiled;
@@ -18,7 +18,7 @@ pub(super) fn of_entry(language: Language, hopper: bool, stem: &str, entry: &str
     }
 }
 
-/// Where the GPU's kernels of an operation's pass stand, for whoever looks at the CPU's: in CUDA and in WGSL, the first entry whose name
+/// Where the GPU's kernels of an operation's pass are defined, for people who look at the CPU's: in CUDA and in WGSL, the first entry whose name
 /// begins with the pass's, or the naive one.
 pub fn twins(op: &str, pass: &str) -> Vec<String> {
     let cuda = Compiled::portable(op).map(|c| (format!("kernels/{op}.cu"), c.source));
@@ -54,7 +54,7 @@ fn heads(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The file and line of an operation's dispatch, which the CPU's code stands under.
+/// The file and line of an operation's dispatch; the CPU's code is below it.
 pub(super) fn on_cpu(place: &Location) -> String {
     format!("{}:{}", place.file().replace('\\', "/"), place.line())
 }
@@ -63,7 +63,7 @@ pub(super) fn wgsl(stem: &str) -> Option<&'static str> {
     Shader::find(stem).map(|s| s.source)
 }
 
-/// The line, from 1, on which an entry's definition names it: `fn forward(`, or `forward_bf16(` behind `__global__` on the same line or
+/// The line, from 1, on which an entry's definition names it: `fn forward(`, or `forward_bf16(` after `__global__` on the same line or
 /// one of those below.
 fn line(text: &str, entry: &str) -> Option<usize> {
     let call = format!("{entry}(");

@@ -3,7 +3,7 @@
 //!
 //! A checkpoint is written under another name (`.partial-…`) in the same folder, every file synced; then it gets its name, and the
 //! run's folder is synced. So whatever is called `step-…` is whole, whenever the machine stops. `latest` is written after it, and
-//! what is no longer kept is removed last: `latest` never names what is not there. What a crash may leave is one `.partial-…`,
+//! what is no longer kept is removed last: so `latest` never names a checkpoint that does not exist. A crash may leave one `.partial-…`,
 //! which the next start or save removes.
 
 use super::settings::Settings;
@@ -49,9 +49,9 @@ pub struct State {
     pub loss: Option<f64>,
     /// The best loss on held-out samples, and its step.
     pub best: Option<Best>,
-    /// Rows of the data set that are trained on: a run cannot go on with others.
+    /// Rows of the data set that are trained on: a run cannot continue with others.
     pub data_rows: u64,
-    /// What the run was told, for comparing when it is continued.
+    /// The run's settings, for comparing when it is continued.
     pub settings: Option<Settings>,
     /// The program's version.
     pub version: String,
@@ -71,7 +71,7 @@ pub struct Best {
 /// stay, and the best: the checkpoint of the step that `state.best` names.
 ///
 /// # Errors
-/// [`Error::Io`] with the path where the system refuses; [`Error::NonFinite`] for a parameter or moment that is no number. The
+/// [`Error::Io`] with the path where the system refuses; [`Error::NonFinite`] for a parameter or moment that is not a number. The
 /// checkpoints that were there are then whole, and nothing else is.
 pub fn save(run: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &State, keep: usize) -> Result<PathBuf> {
     fs::create_dir_all(run).map_err(Error::io(run, "create"))?;
@@ -139,7 +139,7 @@ pub fn read_state(checkpoint: &Path) -> Result<State> {
         .map_err(|e| Error::file_at(&path, format!("line {}, column {}", e.line(), e.column()), format!("not the state of a training run: {e}")))
 }
 
-/// Refuses a checkpoint of a version that may arrange a model's rows or a run's state otherwise than this one: of another number before
+/// Refuses a checkpoint of a version that may arrange a model's rows or a run's state differently from this one: of another number before
 /// the last dot (<https://semver.org>, 4). A folder that no run wrote has no version, and is not refused.
 ///
 /// # Errors
@@ -155,13 +155,13 @@ fn compatible(path: &Path, text: &str) -> Result<()> {
         version: String,
     }
     let ours = env!("CARGO_PKG_VERSION");
-    // What cannot be read at all is reported by whoever reads the rest.
+    // What cannot be read at all is reported by the code that reads the rest.
     let Ok(Written { version }) = serde_json::from_str(text) else { return Ok(()) };
     let upper = |version: &str| version.rsplit_once('.').map(|(upper, _)| upper.to_string());
     if version.is_empty() || upper(&version) == upper(ours) {
         return Ok(());
     }
-    Err(Error::file(path, format!("written by trimodal {version}, and this is trimodal {ours}, which may read it otherwise: use that version")))
+    Err(Error::file(path, format!("written by trimodal {version}, and this is trimodal {ours}, which may read it differently: use that version")))
 }
 
 /// Puts a trainer whose parameters were read from this checkpoint where the run stopped: moments and step.
@@ -199,7 +199,7 @@ pub fn restore(checkpoint: &Path, trainer: &mut Trainer) -> Result<State> {
 /// The folder that a checkpoint is written into, locked while it is; removed unless it is persisted.
 struct Partial {
     path: PathBuf,
-    /// On systems where a folder can be opened and locked: how another process's sweep knows that this is no leftover.
+    /// On systems where a folder can be opened and locked: how another process's sweep knows that this is not a leftover.
     _lock: Option<File>,
     kept: bool,
 }
@@ -276,7 +276,7 @@ fn first_not_finite(bytes: &[u8]) -> Option<usize> {
     bytes.chunks_exact(4).position(|b| !number(b).is_finite())
 }
 
-/// `step-00000100`; where there is one of that step already with another state (it went on from an older one, or skipped batches),
+/// `step-00000100`; where there is one of that step already with another state (it continued from an older one, or skipped batches),
 /// `step-00000100-2`.
 fn name(run: &Path, state: &State) -> Result<String> {
     let plain = format!("{STEP}{:08}", state.step);
@@ -333,7 +333,7 @@ fn named(run: &Path, file: &str) -> Result<Option<String>> {
         return Err(Error::file(&path, format!("expected the name of a checkpoint, such as step-00000100, found {name:?}")));
     }
     if !run.join(name).is_dir() {
-        return Err(Error::file(&path, format!("names {name}, which is not there; write the name of a checkpoint that is into it")));
+        return Err(Error::file(&path, format!("names {name}, which does not exist; write the name of an existing checkpoint into it")));
     }
     Ok(Some(name.to_string()))
 }
@@ -461,7 +461,7 @@ mod tests {
         assert!(wrong(&|t| t[0].3[..4].copy_from_slice(&f32::NAN.to_le_bytes())).contains("tensor first.audio_embed.conv1.bias: element 0 is not finite"));
         assert!(wrong(&|t| (t[0].2, t[0].3) = (DType::Bf16, vec![0; 128])).contains("expected dtype f32, found bf16"));
         assert!(wrong(&|t| t[0].1 = vec![2, 32]).contains("expected shape [64], found [2, 32]"));
-        // Another version's is refused by whoever opens it, however much of it could be read.
+        // Another version's is refused by the code that opens it, however much of it could be read.
         let state = fs::read_to_string(path.join(STATE)).unwrap();
         fs::write(path.join(STATE), state.replace(env!("CARGO_PKG_VERSION"), "77.1.0").replace("\"step\"", "\"stride\"")).unwrap();
         for error in [read_state(&path).unwrap_err(), ModelFolder::open(folder.path(), &Device::Cpu, DType::F32).err().unwrap()] {

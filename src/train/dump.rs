@@ -1,4 +1,4 @@
-//! One training step, whole: what it read, what it computed, every gradient. For comparing with other implementations.
+//! Everything about one training step: what it read, what it computed, every gradient. For comparing with other implementations.
 
 use super::examples::{Ears, Example, placeholders};
 use super::folder::ModelFolder;

@@ -110,7 +110,7 @@ impl Losses {
 }
 
 /// The loss of a model on examples, nothing hidden, by a forward pass that allocates neither gradients nor what a backward pass
-/// needs (see [`Scorer`]). `progress(done, total)` may stop the work.
+/// needs (see [`Scorer`]). `progress(done, total)` can stop the work.
 ///
 /// # Errors
 /// [`Error::Usage`] where there is no example or one does not fit the model; [`Error::Interrupted`] where `progress` says so.

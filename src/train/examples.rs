@@ -24,7 +24,7 @@ pub struct Example {
     pub split: Option<String>,
     /// The caption.
     pub text: String,
-    /// The ids of the words before the caption, which are read and not learned.
+    /// The ids of the words before the caption: read, not learned.
     pub prompt: Vec<u32>,
     /// The ids of a question about the prompt, between it and the caption: read, not learned. It and the caption see the prompt's
     /// words and each other, but neither picture nor sound. Empty for none; no column of a data folder makes one.

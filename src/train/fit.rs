@@ -26,11 +26,11 @@ pub struct Recipe {
     /// Share of the samples whose caption is hidden from the model's input in part (a share of its words drawn evenly from
     /// none to all); what it has to predict stays.
     ///
-    /// A model that reads the true words before it predicts the next learns the captions' habits ("after *orange* never
-    /// *cat*") instead of looking. Words that it cannot read it has to see.
+    /// A model that reads the true words before it predicts the next one learns the captions' habits ("after *orange* never
+    /// *cat*") instead of looking. For words that it cannot read, it has to look.
     pub hide: f32,
     /// How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this. What a thing is
-    /// must not hang on its exact shade.
+    /// must not depend on its exact shade.
     pub light: f32,
     /// What decides the order of the samples and the hidden words.
     pub seed: u64,
@@ -67,7 +67,7 @@ impl Recipe {
     }
 }
 
-/// Draws batches for ever: every epoch in another order, every visit with other words hidden. Samples are decoded ahead on other
+/// Draws batches without end: every epoch in another order, every visit with other words hidden. Samples are decoded ahead on other
 /// threads.
 pub struct Batches {
     loader: Loader<Example>,
@@ -82,7 +82,7 @@ pub struct Batches {
 pub struct Drawn {
     /// The batch.
     pub batch: Batch,
-    /// The place in the data behind its last sample.
+    /// The place in the data after its last sample.
     pub after: Position,
 }
 

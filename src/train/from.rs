@@ -24,7 +24,7 @@ const MOST_INDEX: u64 = 16 << 20;
 /// Shards of one model.
 const MOST_SHARDS: usize = 1024;
 
-/// What a folder came to.
+/// What was read from a folder.
 pub struct Start {
     /// Its sizes, with eyes and ears.
     pub config: Config,
@@ -78,13 +78,13 @@ pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Sta
     }
     // A tied model may store its output layer all the same; anything else is not of this layout.
     match files.left().find(|name| !(config.tie_word_embeddings && *name == "lm_head.weight")) {
-        Some(name) => Err(Error::file_at(path, format!("tensor {name}"), "a model of Qwen3's layout has no such tensor")),
+        Some(name) => Err(Error::file_at(path, format!("tensor {name}"), "a model in Qwen3's layout has no such tensor")),
         None => Ok(Start { config, tokenizer, parameters, fresh }),
     }
 }
 
-/// Newer versions of `transformers` write the rotary base into `rope_parameters`. Frequencies that are scaled are refused: they would
-/// be read as others than they are.
+/// Newer versions of `transformers` write the rotary base into `rope_parameters`. Scaled frequencies are refused: they would
+/// be read as if they were not scaled.
 fn rotation(path: &Path, config: &mut Config) -> Result<()> {
     let json: serde_json::Value = serde_json::from_slice(&contents(path, MOST_INDEX)?).map_err(|e| Error::file(path, e))?;
     for key in ["rope_scaling", "rope_parameters"] {
@@ -128,7 +128,7 @@ impl StoredTensor {
 /// The safetensors files of a folder.
 struct Files {
     open: Vec<(PathBuf, Safetensors)>,
-    /// In which file a tensor lies, with shape and dtype; taken out as they are read.
+    /// In which file a tensor is, with shape and dtype; taken out as they are read.
     place: BTreeMap<String, (usize, Vec<usize>, DType)>,
 }
 
@@ -164,14 +164,14 @@ impl Files {
             let file = Safetensors::open(&path)?;
             for (tensor, shape, dtype) in file.tensors() {
                 if map.as_ref().is_some_and(|map| map.get(tensor) != Some(&name)) {
-                    return Err(Error::file_at(&path, format!("tensor {tensor}"), format!("{INDEX} does not say that it lies here")));
+                    return Err(Error::file_at(&path, format!("tensor {tensor}"), format!("{INDEX} does not say that it is in this file")));
                 }
                 place.insert(tensor.to_string(), (open.len(), shape.to_vec(), dtype));
             }
             open.push((path, file));
         }
         if let Some((tensor, name)) = map.iter().flatten().find(|(tensor, _)| !place.contains_key(*tensor)) {
-            return Err(Error::file_at(folder.join(name), format!("tensor {tensor}"), format!("missing: {INDEX} says that it lies here")));
+            return Err(Error::file_at(folder.join(name), format!("tensor {tensor}"), format!("missing: {INDEX} says that it is in this file")));
         }
         Ok(Files { open, place })
     }

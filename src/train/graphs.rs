@@ -1,6 +1,6 @@
 //! The launches of a step, recorded once for each shape of batch and then replayed: one call to the driver instead of hundreds.
 //!
-//! What a launch was given is recorded with it. So whatever changes from step to step lies in memory at a fixed place: the batch,
+//! What a launch was given is recorded with it. So whatever changes from step to step is at a fixed place in memory: the batch,
 //! the loss's weight, AdamW's coefficients.
 
 use crate::device::{Device, Graph};
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::batch::Size;
 use std::collections::HashMap;
 
-/// Shapes that are recorded at most; steps of others are launched one by one.
+/// How many shapes are recorded at most; the launches of other shapes go to the driver one by one.
 const MOST: usize = 64;
 
 /// Which launches.
@@ -16,7 +16,7 @@ const MOST: usize = 64;
 pub(super) enum Kind {
     /// A whole step on one batch.
     Step,
-    /// The forward and the backward pass of one of several batches. (Clearing the sums before them and the update behind them are
+    /// The forward and the backward pass of one of several batches. (Clearing the sums before them and the update after them are
     /// four launches of a few buffers, the same for every shape: they are launched one by one.)
     Gradients,
 }
@@ -59,9 +59,9 @@ impl Graphs {
                     None => device.record(&mut launch).and_then(|new| graph.insert(new).launch()),
                 };
                 match replayed {
-                    // Nothing was launched: the step is still to be done.
+                    // Nothing was launched, so the step has not been taken yet.
                     Err(e) if !matches!(e, Error::DeviceLost { .. }) => {
-                        eprintln!("warning: steps are launched kernel by kernel, not as a CUDA graph: {e}");
+                        eprintln!("warning: no CUDA graph could be recorded, so steps are launched kernel by kernel: {e}");
                         self.given_up = true;
                         self.recorded.clear();
                         launch()

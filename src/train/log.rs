@@ -19,7 +19,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens a run's log behind its last line of this step or an earlier one; creates it where there is none. Returns the seconds
+    /// Opens a run's log after its last line of this step or an earlier one; creates it where there is none. Returns the seconds
     /// that the run had taken by then.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A training run: from settings to a folder of checkpoints, and on from there.
 //!
 //! [`Run::start`] or [`Run::resume`], then [`Run::train`]. What a run does depends on its settings and its data alone; so a run that
-//! was saved and continued has the same bytes as one that went through.
+//! was saved and continued has the same bytes as one that was never stopped.
 //!
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path};
@@ -48,7 +48,7 @@ pub const CONFIG: &str = "config.toml";
 
 /// A run: a trainer, its batches and its folder.
 pub struct Run {
-    /// What it was told, resolved: precision and sizes are what they came to.
+    /// Its settings, resolved: precision and sizes are the ones that are really used.
     pub settings: Settings,
     /// Its folder.
     pub folder: PathBuf,
@@ -65,7 +65,7 @@ pub struct Run {
     batches: Batches,
     /// Rows that could not be read when the data set was opened.
     bad_rows: Bad,
-    /// The next batch, on its way to the device, and the place in the data behind it.
+    /// The next batch, on its way to the device, and the place in the data after it.
     ahead: Option<(Ready, Position)>,
     /// A copy of it, where it may be needed again.
     copy: Option<(Batch, Position)>,
@@ -80,13 +80,13 @@ pub struct Run {
 pub enum Event<'a> {
     /// A step was taken.
     Step(&'a Step),
-    /// A step was skipped: a number went bad.
+    /// A step was skipped: its loss or its gradient is not a finite number.
     Skipped(&'a Error),
     /// Held-out samples were evaluated.
     Evaluated(&'a Evaluation),
     /// A checkpoint was written.
     Saved(&'a Path),
-    /// A checkpoint could not be written; the run goes on, and the last save decides.
+    /// A checkpoint could not be written; the run continues, and only a last save that fails is an error.
     NotSaved(&'a Error),
 }
 
@@ -115,7 +115,7 @@ pub struct Evaluation {
 pub enum Ended {
     /// All steps were taken.
     Finished,
-    /// The watcher said so, or `stop_after` was reached.
+    /// The watcher stopped it, or `stop_after` was reached.
     Stopped,
 }
 
@@ -153,14 +153,14 @@ impl Run {
         }
         let path = checkpoint::latest(folder)?;
         let before = checkpoint::read_state(&path)?.settings;
-        let before = before.ok_or_else(|| Error::file(path.join("trainer_state.json"), "no settings in it: this is no checkpoint of a run"))?;
+        let before = before.ok_or_else(|| Error::file(path.join("trainer_state.json"), "no settings in it: this is not a checkpoint of a run"))?;
         let mut settings = before.clone();
         change(&mut settings)?;
         settings.validate()?;
         let device = settings.open_device()?;
         settings.training.precision = settings.training.precision.on(&device).into();
         if let Some((key, was, now)) = before.first_change(&settings) {
-            let what = format!("{key}: the run in {} began with {was}, and cannot go on with {now}; a new run with --from can", folder.display());
+            let what = format!("{key}: the run in {} began with {was}, and cannot continue with {now}; a new run with --from can", folder.display());
             return Err(Error::Usage(what));
         }
         let dataset = Arc::new(setup::open(&settings)?);
@@ -248,10 +248,10 @@ impl Run {
         self.earlier + self.begin.elapsed().as_secs_f64()
     }
 
-    /// Trains until the steps are taken or `watch` breaks off; then the last step is saved.
+    /// Trains until all steps are taken or `watch` stops it; then the last step is saved.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where a loss or gradient goes bad more often than may be skipped: nothing is saved then;
+    /// [`Error::NonFinite`] where more steps than may be skipped have a loss or gradient that is not finite: nothing is saved then;
     /// [`Error::BadSamples`]; whatever the device and the system refuse.
     pub fn train(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) -> Result<Ended> {
         let steps = self.settings.training.steps;
@@ -329,7 +329,7 @@ impl Run {
         };
     }
 
-    /// One optimiser step. The place in the data moves on even where the step comes to nothing.
+    /// One optimiser step. The place in the data moves on even if the step changes nothing.
     fn step(&mut self) -> Result<Step> {
         let batches = self.settings.training.accumulate;
         if batches > 1 {
@@ -343,7 +343,7 @@ impl Run {
         let steps = settings.training.steps;
         let mut keep = |last: bool, copy: &mut Option<(Batch, Position)>| -> Result<(Batch, Position)> {
             let drawn = batches.draw()?;
-            // The last batch is not followed by another, and one behind a step that is skipped must not be lost.
+            // The last batch is not followed by another, and one after a step that is skipped must not be lost.
             *copy = (last || settings.training.skip_nonfinite > 0).then(|| (drawn.batch.clone(), drawn.after));
             Ok((drawn.batch, drawn.after))
         };
@@ -372,7 +372,7 @@ impl Run {
                 Ok(self.taken(report, std::slice::from_ref(&batch)))
             }
             Err(e) => {
-                // Behind the last batch none was drawn.
+                // None was drawn after the last batch.
                 if let (Error::NonFinite { .. }, Some((batch, after)), false) = (&e, &self.copy, last) {
                     self.ahead = Some((self.trainer.ready(batch.clone())?, *after));
                 }

@@ -1,4 +1,4 @@
-//! What a run is put together from: which rows, which model, which trainer its settings mean.
+//! The parts of a run that its settings name: which rows, which model, which trainer.
 
 use super::fit::Recipe;
 use super::from;
@@ -64,7 +64,7 @@ pub struct Part<'d> {
 }
 
 /// What a run can be judged on: the split that its settings evaluate or the rows that they hold out, then every other named split that it does not
-/// train on. Where there is nothing of the kind, the rows that it trains on.
+/// train on. If there are none, the rows that it trains on.
 pub fn parts<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<Part<'d>> {
     let split = Split::new(settings, dataset);
     let rows = |keep: &dyn Fn(&Row) -> bool| dataset.rows().iter().filter(|row| row.text.is_some() && keep(row)).collect::<Vec<_>>();
@@ -120,7 +120,7 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
         let rows = dataset.rows().iter().filter(|row| split.trains(row));
         let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
         if captions.is_empty() {
-            let what = format!("no caption to train on: expected rows with `text` and, where any row has a `split`, some of {:?}", settings.data.train_split);
+            let what = format!("no caption to train on: expected rows with `text` and, if any row has a `split`, some in {:?}", settings.data.train_split);
             return Err(Error::file(&settings.data.path, what));
         }
         Tokenizer::train(captions, settings.data.max_vocabulary)?
@@ -132,7 +132,7 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
     Ok((config, tokenizer, parameters))
 }
 
-/// Eyes that no picture taught to see would answer all the same: a new model gets no sense for what no row brings. (Starting from it
+/// Eyes that were never trained on a picture would give answers all the same. So a new model gets no sense that no row has data for. (Starting from it
 /// with other data, `--from` adds one.)
 fn leave_out_senses(settings: &mut Settings, dataset: &Dataset) {
     let split = Split::new(settings, dataset);

@@ -150,7 +150,7 @@ impl Trainer {
 
     /// From now on the tensors whose names (as [`Parameters::named`] gives them) this accepts are not updated, and all others are: they
     /// keep every bit, decay included, and their moments too. Their gradients are still computed, but do not count in the gradient's norm.
-    /// Returns how many numbers go on learning.
+    /// Returns how many numbers continue to learn.
     ///
     /// # Errors
     /// [`Error::Usage`] where nothing would be left to learn; then nothing changes.
@@ -162,7 +162,7 @@ impl Trainer {
             return Err(Error::Usage(format!("all {} tensors of the model are to be frozen: nothing would be left to learn", mask.len())));
         }
         self.frozen = if mask.contains(&true) { mask } else { Vec::new() };
-        // What was recorded updates what it updated then.
+        // A recording updates the tensors that it updated when it was made.
         self.graphs = self.graphs.take().map(|_| Graphs::default());
         Ok(learning)
     }
@@ -215,15 +215,15 @@ impl Trainer {
         self.finish_step(batches)
     }
 
-    /// Uploads a batch beside what the device is doing, for [`Trainer::step_ready`]. There is room for one.
+    /// Uploads a batch while the device computes, for [`Trainer::step_ready`]. There is room for one.
     pub fn ready(&mut self, batch: Batch) -> Result<Ready> {
         let size = self.size(&batch);
         self.next_inputs.load(&self.config, &batch, size, batch.counted(), true)?;
         Ok(Ready(batch, size))
     }
 
-    /// One step on the batch that is ready, while which the host draws the next one (`draw`) and makes it ready. A GPU need not
-    /// wait for the host in between.
+    /// One step on the batch that is ready. Meanwhile the host draws the next one (`draw`) and makes it ready, so that a GPU need
+    /// not wait for the host in between.
     ///
     /// # Errors
     /// As [`Trainer::step`], and those of `draw`.
@@ -251,7 +251,7 @@ impl Trainer {
         self.activations.inputs.load(&self.config, batch, size, counted, false)
     }
 
-    /// Says to a trace which tensor is what.
+    /// Tells a trace which tensor is what.
     fn tell_trace(&self, batch: &Batch) {
         observe::tell_pairs(batch.visible.iter().map(|v| (v[1] - v[0]).max(0) as u64).sum());
         let kinds = [
@@ -291,7 +291,7 @@ impl Trainer {
 
     /// Runs launches on the loaded inputs, from their recording where there is one.
     ///
-    /// While somebody traces, every launch is one.
+    /// During a trace, every launch is made one by one.
     fn replay(&mut self, kind: Kind, batch: &Batch, size: Size, launch: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
         if observe::on() {
             return launch(self);
@@ -307,7 +307,7 @@ impl Trainer {
         }
     }
 
-    /// Puts what AdamW needs to know about the next step where its launch reads it.
+    /// Writes what AdamW needs to know about the next step to where its launch reads it.
     fn write_coefficients(&mut self) -> Result<()> {
         let hyper = Hyper {
             lr: self.schedule.learning_rate(self.step + 1),
@@ -396,8 +396,8 @@ impl Trainer {
         Ok(&self.activations)
     }
 
-    /// The error of a step that came to nothing, which names the first tensor that went bad, and the samples of the batch where it
-    /// did; `end` is where it showed. Parameters are as before the step, so that its batches can be taken again, one by one.
+    /// The error of a step that changed nothing. It names the first tensor that is not finite, and the samples of the batch where
+    /// that happened; `end` is where it was noticed. Parameters are as before the step, so that its batches can be taken again, one by one.
     fn not_finite(&mut self, batches: &[Batch], end: &str) -> Error {
         let counted = batches.iter().map(Batch::counted).sum();
         let step = self.step + 1;

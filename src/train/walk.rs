@@ -116,7 +116,7 @@ impl Walk {
 /// `values` numbers are read of everything that is written. No word is hidden from it. The files stay as they are.
 ///
 /// # Errors
-/// [`Error::Usage`] for a row that the data set has not; those of the files; [`Error::BadSamples`] and the like for a sample that does not
+/// [`Error::Usage`] for a row that the data set does not have; those of the files; [`Error::BadSamples`] and the like for a sample that does not
 /// fit the model.
 pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) -> Result<Walk> {
     let ModelFolder { config, parameters, tokenizer, .. } = model;

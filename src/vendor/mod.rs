@@ -1,7 +1,7 @@
 //! A kernel for another engine: its files, its part of `kernels.json`, the licences, golden vectors with a self-test, and SHA-256 of all.
 //!
-//! Files keep the paths that they have here, so that what golden vectors and manifest name is found. [`verify`] says later what has been
-//! changed since, and what this version of the crate has that is newer.
+//! Files keep the paths that they have here, so that the names in golden vectors and manifest are found. [`verify`] says later what has been
+//! changed since then, and which kernels are newer in this version of the crate.
 
 mod self_test;
 pub mod snippet;
@@ -62,7 +62,7 @@ pub struct Sum {
 /// The part of the manifest that an operation is: attention has a file for each direction, on Hopper too.
 ///
 /// # Errors
-/// [`Error::Usage`] with the names of the operations, where it is none of them (or `all`).
+/// [`Error::Usage`] with the names of the operations, where it is not one of them (or `all`).
 pub fn part(op: &str, language: Language) -> Result<Catalog> {
     if op != "all" && OPS.iter().all(|o| o.name != op) {
         return Err(ops::unknown(op, Some("or all")));
@@ -97,7 +97,7 @@ fn source(path: &str) -> Option<&'static str> {
 pub fn copy(op: &str, language: Language, folder: &Path, force: bool, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Copied> {
     let part = part(op, language)?;
     remove_leftovers(folder)?;
-    let taken = "holds vendored kernels already: --verify says what was changed in them, --force replaces them";
+    let taken = "already holds vendored kernels: --verify says what was changed in them, --force replaces them";
     golden::expect_free_or_ours(folder, SUMS, force, taken)?;
     fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
     // Everything is written beside what is there, and moved when it is whole. In the folder itself: it may be a disk of its own.
@@ -113,7 +113,7 @@ pub fn copy(op: &str, language: Language, folder: &Path, force: bool, progress: 
         Ok(copied)
     });
     if copied.is_err() {
-        // A folder that is still empty was made for nothing; any other stays.
+        // A folder that is still empty was only made for this; any other stays.
         let _ = fs::remove_dir(folder);
     }
     copied
@@ -130,7 +130,7 @@ fn write(part: &Catalog, op: &str, language: Language, new: &Path, folder: &Path
         }
         for path in paths {
             if texts.iter().all(|(known, _)| known != path) {
-                texts.push((path.into(), source(path).unwrap_or_else(|| panic!("kernels.json names {path}, which the crate has not")).into()));
+                texts.push((path.into(), source(path).unwrap_or_else(|| panic!("kernels.json names {path}, which the crate does not have")).into()));
             }
         }
     }
@@ -167,8 +167,8 @@ fn remove_leftovers(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what an earlier copy wrote, and nothing else. Its list stays until the new one replaces it: whatever happens between, the
-/// folder is known for a copy.
+/// Removes what an earlier copy wrote, and nothing else. Its list stays until the new one replaces it: whatever happens in between, the
+/// folder is recognised as a copy.
 fn remove(folder: &Path) -> Result<()> {
     let Ok(sums) = sums(folder) else { return Ok(()) };
     for path in sums.iter().map(|sum| folder.join(&sum.file)).filter(|path| path.exists()) {
@@ -189,34 +189,34 @@ fn notice() -> String {
 
 // ── later ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// What became of a file of a copy.
+/// A file of a copy, as it is now.
 #[derive(Debug, Serialize)]
 pub struct Verified {
     /// The path in the folder.
     pub file: String,
-    /// What became of it.
+    /// Its state.
     pub state: State,
     /// Of a kernel: whether this version of the crate has another text, and the versions of both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub here: Option<String>,
 }
 
-/// What became of a file.
+/// The state of a copied file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It is as it was copied.
     Unchanged,
-    /// It is another.
+    /// It has changed.
     Changed,
-    /// It is not there.
+    /// It is missing.
     Missing,
 }
 
 /// Compares a folder with the hashes that were written beside it, file by file, and its kernels with this crate's.
 ///
 /// # Errors
-/// [`Error::File`] for a folder that is no copy, or whose list of hashes is damaged.
+/// [`Error::File`] for a folder that is not a copy, or whose list of hashes is damaged.
 pub fn verify(folder: &Path) -> Result<Vec<Verified>> {
     let copied: Option<Catalog> = fs::read_to_string(folder.join("kernels.json")).ok().and_then(|text| serde_json::from_str(&text).ok());
     let one = |sum: Sum| {
@@ -227,7 +227,7 @@ pub fn verify(folder: &Path) -> Result<Vec<Verified>> {
             Some(found) if *found == sum.sha256 => State::Unchanged,
             Some(_) => State::Changed,
         };
-        // Whoever changes a file can change the list, too: kernels are held to what this program carries.
+        // Whoever changes a file can change the list, too: kernels are also compared with those that this program carries.
         let ours = source(&sum.file).map(sha256);
         let version = |catalog: &Catalog| catalog.file(&sum.file).map(|f| f.version.clone());
         let here = ours.filter(|ours| *ours != sum.sha256).map(|_| {
@@ -242,14 +242,14 @@ pub fn verify(folder: &Path) -> Result<Vec<Verified>> {
 /// The list of hashes of a copy. Its paths stay inside the folder.
 fn sums(folder: &Path) -> Result<Vec<Sum>> {
     let path = folder.join(SUMS);
-    let text = fs::read_to_string(&path).map_err(|_| Error::file(folder, format!("is no folder that `trimodal vendor` has written: it has no {SUMS}")))?;
+    let text = fs::read_to_string(&path).map_err(|_| Error::file(folder, format!("not a folder that `trimodal vendor` has written: it has no {SUMS}")))?;
     let inside = |file: &str| Path::new(file).components().all(|c| matches!(c, std::path::Component::Normal(_)));
     let line = |(number, line): (usize, &str)| {
         let found = line.split_once("  ").filter(|(hash, file)| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && inside(file));
         let (sha256, file) = found.ok_or_else(|| Error::File {
             path: path.clone(),
             at: Some(format!("line {}", number + 1)),
-            what: format!("expected 64 hexadecimal digits, two spaces and a path in this folder, found {line:?}; copy the kernels anew"),
+            what: format!("expected 64 hexadecimal digits, two spaces and a path in this folder, found {line:?}; copy the kernels again"),
         })?;
         Ok(Sum { file: file.into(), sha256: sha256.to_ascii_lowercase() })
     };

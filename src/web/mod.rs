@@ -1,8 +1,8 @@
-//! The page of `examples/web/` as a site: every file that a browser may ask for, under the name it asks by.
+//! The page of `examples/web/` as a site: every file that a browser may ask for, by name.
 //!
 //! A [`Site`] is a list, fixed when it is made: the page, the shaders, the manifest, an example, and of a run the three files of its
 //! model. Nothing else can be asked for, whatever the request says; there is no folder that a path could leave. The golden vectors
-//! are made when somebody asks for the first of them, into a temporary folder: it takes seconds.
+//! are made when the first of them is asked for, into a temporary folder: it takes seconds.
 //!
 //! ```no_run
 //! # use std::path::Path;
@@ -32,7 +32,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// A file of the page, as it stands in `examples/web/`.
+/// A file of the page, as it is in `examples/web/`.
 macro_rules! page {
     ($($name:literal),* $(,)?) => {
         [$(($name, include_str!(concat!("../../examples/web/", $name)))),*]
@@ -63,10 +63,10 @@ const PAGE: [(&str, &str); 17] = page![
 /// What the page loads of a model's folder.
 const MODEL: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
 
-/// Where the golden vectors lie, with the slash.
+/// Where the golden vectors are, with the slash.
 const GOLDEN: &str = "golden/";
 
-/// What stands behind a name.
+/// The content of a name.
 enum Content {
     Text(&'static str),
     Bytes(Vec<u8>),
@@ -125,10 +125,10 @@ impl Site {
         Ok(Site { files, golden: OnceLock::new() })
     }
 
-    /// What lies under a name; `None` where nothing does.
+    /// The answer for a name; `None` where there is no such name.
     ///
     /// # Errors
-    /// A model's file that is gone meanwhile, golden vectors that cannot be made.
+    /// A model's file that has been removed meanwhile, golden vectors that cannot be made.
     pub fn open(&self, name: &str) -> Result<Option<Answer>> {
         let name = if name.is_empty() { "index.html" } else { name };
         let mime = mime(name);
@@ -143,7 +143,7 @@ impl Site {
         Ok(source.map(|source| Answer { mime, source }))
     }
 
-    /// The folder of the golden vectors; whoever asks while they are made, waits.
+    /// The folder of the golden vectors; a request waits while they are made.
     fn golden(&self) -> Result<&Path> {
         let made = self.golden.get_or_init(|| {
             let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
@@ -170,7 +170,7 @@ impl Site {
     pub fn write(&self, folder: &Path) -> Result<(usize, u64)> {
         fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         if fs::read_dir(folder).map_err(Error::io(folder, "read"))?.next().is_some() {
-            return Err(Error::file(folder, "is not empty, and is left alone: give a new folder"));
+            return Err(Error::file(folder, "is not empty, and was left as it is: give a new folder"));
         }
         let (mut count, mut bytes) = (0, 0);
         for name in self.files.keys() {
@@ -217,7 +217,7 @@ fn name_of(run: &Path, folder: &Path) -> String {
     }
 }
 
-/// What browsers insist on: a module of JavaScript must be called so.
+/// The MIME types that browsers insist on: a JavaScript module must have the right one.
 fn mime(name: &str) -> &'static str {
     match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
         "html" => "text/html; charset=utf-8",
@@ -240,7 +240,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/web");
         let mut there: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         there.sort();
-        assert_eq!(there, PAGE.map(|(name, _)| name), "what lies in examples/web and what the program serves");
+        assert_eq!(there, PAGE.map(|(name, _)| name), "the files in examples/web and those that the program serves");
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
         let site = Site::new(None).unwrap();
         let text = |name: &str| match site.open(name).unwrap()?.source {
             Source::Bytes(bytes) => Some(String::from_utf8(bytes.into_owned()).unwrap()),
-            Source::File(_) => panic!("{name} is no file of the disk"),
+            Source::File(_) => panic!("{name} is a file on the disk, which this test does not expect"),
         };
         assert_eq!(text(""), text("index.html"));
         assert!(text("shaders/rms_norm.wgsl").unwrap().starts_with("// rms_norm"));

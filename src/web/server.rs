@@ -1,7 +1,7 @@
 //! A [`Site`] on loopback, by `oxhttp`: for the browser on this machine and nobody else.
 //!
 //! Loopback alone does not keep other pages out: a page of any site may ask this address, and by DNS rebinding (a name that first
-//! means that site and then this machine) read what comes back. So a request must be addressed to this machine by one of its own
+//! means that site and then this machine) read the answer. So a request must be addressed to this machine by one of its own
 //! names, and no answer permits other pages to read or embed it.
 
 use super::{Answer, Site, Source};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Connections at a time; a browser opens six.
 const MOST_CONNECTIONS: usize = 64;
 
-/// What every answer says beside what it is.
+/// The headers that every answer has besides its type.
 const HEADERS: [(&str, &str); 4] =
     [("x-content-type-options", "nosniff"), ("cross-origin-resource-policy", "same-origin"), ("cache-control", "no-store"), ("referrer-policy", "no-referrer")];
 
@@ -33,8 +33,8 @@ pub fn spawn(site: Arc<Site>, port: u16) -> Result<SocketAddr> {
 
 fn refused(port: u16, error: &std::io::Error) -> Error {
     let why = match error.kind() {
-        ErrorKind::AddrInUse => "another program has it".to_string(),
-        ErrorKind::PermissionDenied => "the system keeps it for its administrator".to_string(),
+        ErrorKind::AddrInUse => "another program uses it".to_string(),
+        ErrorKind::PermissionDenied => "the system reserves it for its administrator".to_string(),
         _ => error.to_string(),
     };
     Error::Usage(format!("port {port}: {why}; give another with --port, or --port 0 for one that is free"))

@@ -17,7 +17,7 @@ pub struct Buffer {
     pub dtypes: Vec<String>,
     /// What happens to it, in the header's words: `read …`, `overwritten …`.
     pub words: String,
-    /// The same as one of four; `None` where the words say nothing of the kind.
+    /// The same as one of four; `None` where the words do not say it.
     pub access: Option<Access>,
     /// `accumulated if …`: the condition under which an overwritten buffer is added to.
     pub accumulate_if: Option<String>,
@@ -42,9 +42,9 @@ pub struct Buffer {
 pub enum Access {
     /// It is read.
     Read,
-    /// What lay there does not matter.
+    /// What was there before does not matter.
     Overwrite,
-    /// What is computed is added to what lay there.
+    /// The result is added to what was there before.
     Accumulate,
     /// It is read and written in place.
     Update,
@@ -99,7 +99,7 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// What stands in brackets and behind a colon.
+    /// The text in brackets and after a colon.
     fn details(&mut self, words: &str) -> Result<(), String> {
         let mut notes = Vec::new();
         let (before, inside, after) = match words.split_once('(') {
@@ -144,7 +144,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// Elements that its shape comes to.
+    /// The number of elements of its shape.
     ///
     /// # Errors
     /// The name that cannot be worked out: the header is then wrong.
@@ -153,7 +153,7 @@ impl Buffer {
         self.shape.iter().try_fold(1u64, |product, size| Ok(product.saturating_mul(size.evaluate(&value)?)))
     }
 
-    /// Elements that what is bound must have: its own, behind those that it begins after.
+    /// Elements that the bound buffer must have: its own, and those that come before it.
     ///
     /// # Errors
     /// As [`Buffer::elements`].

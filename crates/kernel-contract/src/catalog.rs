@@ -11,7 +11,7 @@ pub const FORMAT: u32 = 1;
 /// All of `kernels.json`, or the part of it that was vendored.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Catalog {
-    /// Where the schema lies: `docs/kernels.schema.json`.
+    /// Where the schema is: `docs/kernels.schema.json`.
     #[serde(rename = "$schema", default, skip_serializing_if = "String::is_empty")]
     pub schema: String,
     /// [`FORMAT`].
@@ -46,9 +46,9 @@ pub struct File {
     /// The gradient's derivation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub backward: String,
-    /// What it asks of sizes, and its traffic.
+    /// What it requires of sizes, and its traffic.
     pub limits: String,
-    /// What of this can be checked, as comparisons of dims.
+    /// The part of this that can be checked, as comparisons of dims.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<String>,
     /// What the elements of every buffer must stay below.
@@ -127,14 +127,14 @@ pub enum Requires {
     },
 }
 
-/// The scalars of a file, as they lie in memory: 4 bytes each, little-endian.
+/// The scalars of a file, as they are in memory: 4 bytes each, little-endian.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Dims {
     /// `uniform` (the last binding) or `by value` (the last argument).
     pub passed: String,
     /// Their size, a multiple of 16.
     pub bytes: u32,
-    /// They, in order.
+    /// The fields, in order.
     pub fields: Vec<Field>,
 }
 
@@ -146,7 +146,7 @@ pub struct Field {
     /// `u32` or `f32`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Where it lies.
+    /// Its offset, in bytes.
     pub offset: u32,
     /// What it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -184,14 +184,14 @@ pub struct Entry {
     /// What a block does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// What it asks of sizes beside the file's checks.
+    /// What it requires of sizes besides the file's checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<String>,
     /// Threads of a block (workgroup), an expression of constants.
     pub block: String,
     /// Blocks (workgroups), an expression of dims, constants and `multiprocessors`.
     pub grid: String,
-    /// What else there is to say of the grid.
+    /// What else it says about the grid.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub grid_note: String,
     /// Bytes of static shared (workgroup) memory, an expression of constants.
@@ -224,7 +224,7 @@ pub struct Buffer {
     pub dtype: String,
     /// `read`, `overwrite`, `accumulate` or `update`.
     pub access: String,
-    /// Where in what is bound it begins, in elements.
+    /// Where it begins in the bound buffer, in elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// Other shapes and dtypes.

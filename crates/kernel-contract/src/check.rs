@@ -1,4 +1,4 @@
-//! What a header's limits ask of sizes, where a machine can hold a call to it: `V ≥ 1, M · V < 2³¹`, `d a multiple of 8`.
+//! What a header's limits require of sizes, where a machine can check a call: `V ≥ 1, M · V < 2³¹`, `d a multiple of 8`.
 
 use super::expression::Expression;
 use super::header::{Entry, Header, pieces};
@@ -50,12 +50,12 @@ impl Check {
             let clause = without_remark(clause.trim().trim_end_matches('.'));
             let mut checks = Check::parse(clause);
             match (checks.first().cloned(), Expression::parse(clause)) {
-                // `M · D, N · D, V · D < 2³¹`: what is said last holds for all.
+                // `M · D, N · D, V · D < 2³¹`: the last comparison holds for all.
                 (Some(said), _) => found.extend(open.drain(..).map(|left| Check { left, ..said.clone() })),
                 (None, Ok(left)) => open.push(left),
                 (None, Err(_)) => open.clear(),
             }
-            // `h a power of two up to 32 and at least d/8`: of what was spoken of before.
+            // `h a power of two up to 32 and at least d/8`: about what was named before.
             let least = clause.strip_prefix("at least ").and_then(|right| Expression::parse(right).ok());
             if let (Some(right), Some(before)) = (least, found.last()) {
                 checks.push(Check { left: before.subject().clone(), relation: AtLeast, right });
@@ -65,7 +65,7 @@ impl Check {
         found
     }
 
-    /// What an entry's line asks beside: `16 bytes per thread (d a multiple of 8)`.
+    /// What an entry's line also requires: `16 bytes per thread (d a multiple of 8)`.
     pub(super) fn of_entry(about: &str) -> Vec<Check> {
         let checks = Check::all(&about.replace(" (", ", ").replace(')', ""));
         checks.into_iter().filter(|check| check.relation == Multiple).collect()
@@ -98,12 +98,12 @@ impl Check {
             .collect()
     }
 
-    /// What it is said of: `t` in `256 % t == 0`.
+    /// What it is about: `t` in `256 % t == 0`.
     fn subject(&self) -> &Expression {
         if matches!(self.left, Expression::Number(_)) { &self.right } else { &self.left }
     }
 
-    /// The same in fields of `Dims` and constants; `None` where it knows other names, or asks more of a float than its sign.
+    /// The same in fields of `Dims` and constants; `None` where it has other names, or requires more of a float than its sign.
     pub fn resolved(&self, header: &Header, entry: &Entry, suffix: &str) -> Option<Check> {
         let side = |side: &Expression| header.resolved(side, entry, suffix).ok();
         let check = Check { left: side(&self.left)?, relation: self.relation, right: side(&self.right)? };
@@ -167,12 +167,12 @@ pub fn elements_below(limits: &str) -> Option<u64> {
     every.then_some(1 << 31)
 }
 
-/// `rows of a multiple of 16 bytes`: what the tensor maps of Hopper ask of every matrix.
+/// `rows of a multiple of 16 bytes`: what the tensor maps of Hopper require of every matrix.
 pub fn rows_of_16_bytes(limits: &str) -> bool {
     limits.contains("rows of a multiple of 16 bytes")
 }
 
-/// Without ` (…)` that is no part of an expression.
+/// Without ` (…)` that is not part of an expression.
 fn without_remark(clause: &str) -> &str {
     match clause.split_once(" (") {
         Some((before, inside))
@@ -180,7 +180,7 @@ fn without_remark(clause: &str) -> &str {
         {
             before
         }
-        // `1 ≤ d ≤ 128 (HEAD_DIM)`: a remark behind a whole comparison.
+        // `1 ≤ d ≤ 128 (HEAD_DIM)`: a remark after a whole comparison.
         Some((before, inside)) if inside.ends_with(')') && !Check::parse(before).is_empty() => before,
         _ => clause,
     }

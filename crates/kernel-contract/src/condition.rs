@@ -14,7 +14,7 @@ pub enum Atom {
     Set(String),
     /// `flags & 4`: it has one of these bits.
     Bits(String, u32),
-    /// `max_norm > 0`: so is this float; of one in a buffer the host need not know it.
+    /// `max_norm > 0`: this float is; the host need not know one that is in a buffer.
     Positive(String),
     /// `0`: never.
     Never,
@@ -81,7 +81,7 @@ impl Condition {
                 Atom::Set(_) | Atom::Never => bytes != 0,
             })
         };
-        // Each is looked at: a name that is not known is an error wherever it stands.
+        // Each is looked at: a name that is not known is an error wherever it is.
         let all = |atoms: &Vec<Atom>| atoms.iter().try_fold(true, |so_far, a| Ok::<_, String>(atom(a)? && so_far));
         self.0.iter().try_fold(false, |so_far, atoms| Ok(all(atoms)? || so_far))
     }

@@ -1,6 +1,6 @@
 //! Sizes as text: what a header writes as `ceil(M · ROW_THREADS / 256)` and `kernels.json` as `ceil_div(rows * ROW_THREADS, 256)`.
 //!
-//! One parser reads both; what is written is the second, which JavaScript, Python (with `//` for `/`) and C evaluate as it stands
+//! One parser reads both; it writes the second, which JavaScript, Python (with `//` for `/`) and C evaluate as it is,
 //! once they have a function `ceil_div`. Values are whole and not negative.
 
 use std::collections::BTreeSet;
@@ -74,7 +74,7 @@ impl Expression {
         })
     }
 
-    /// The same with other expressions in the place of names.
+    /// The same with other expressions instead of names.
     pub fn replaced(&self, with: &impl Fn(&str) -> Option<Expression>) -> Expression {
         match self {
             Number(number) => Number(*number),
@@ -155,7 +155,7 @@ impl Parser<'_> {
         format!("expected {what} in `{}`, found {found}", self.text)
     }
 
-    /// `a | 1`, the next odd number, is the one such operator that shaders work out sizes with.
+    /// `a | 1`, the next odd number, is the only such operator that shaders compute sizes with.
     fn bits(&mut self) -> Result<Expression, String> {
         let value = self.sum()?;
         if !self.take(&['|']) {
@@ -217,7 +217,7 @@ impl Parser<'_> {
         self.rest = rest;
         if word.starts_with(|c: char| c.is_ascii_digit()) {
             let digits = word.strip_suffix('u').unwrap_or(word);
-            return digits.parse().map(Number).map_err(|_| format!("`{word}` in `{}` is no number", self.text));
+            return digits.parse().map(Number).map_err(|_| format!("`{word}` in `{}` is not a number", self.text));
         }
         let function = match word {
             "ceil" => None,
@@ -293,7 +293,7 @@ mod tests {
             ("ceil(n)", "`ceil` of `ceil(n)` has no quotient"),
             ("(n", "expected `)` in `(n`, found the end"),
             ("min(n)", "expected `,` in `min(n)`, found `)`"),
-            ("2x", "`2x` in `2x` is no number"),
+            ("2x", "`2x` in `2x` is not a number"),
             ("n | 2", "only `| 1` is known in `n | 2`"),
         ] {
             assert_eq!(Expression::parse(text), Err(expected.into()));

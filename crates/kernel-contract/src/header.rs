@@ -1,13 +1,13 @@
 //! What a kernel file's header promises: entries, buffers with their shapes, the `Dims` and constants that the shapes are made of.
 //!
-//! Whoever copies a kernel has nothing but its header, so tests hold every header to the compiled code. Because they are held to it,
+//! Whoever copies a kernel has only its header, so tests compare every header with the compiled code. Because they do,
 //! launches are checked against it (`device/ptx/`), a trace names operands by it, and `kernels.json` is written from it. The same
-//! lines stand over WGSL and over CUDA:
+//! lines begin WGSL and CUDA files:
 //!
 //! ```text
 //! // stem: the formula
 //! //
-//! // Names: M = C · F'; K = 3 · in. (what is neither a field of Dims nor the letter in the comment behind one)
+//! // Names: M = C · F'; K = 3 · in. (what is neither a field of Dims nor the letter in the comment after one)
 //! //
 //! // entry    block 256, what a block does, grid = ceil(M · T / 256), T = 4 (f32) or 8 (bf16): what it computes
 //! //   0  x     [M, K]  f32|bf16  read (only if flags & 1; BF16: bf16)
@@ -31,11 +31,11 @@ pub struct Header {
     pub formula: String,
     /// The paragraph that begins with `Backward`, likewise.
     pub backward: String,
-    /// What stands behind `Precision:`.
+    /// The text after `Precision:`.
     pub precision: String,
-    /// What stands behind `Limits:`.
+    /// The text after `Limits:`.
     pub limits: String,
-    /// What of it can be checked.
+    /// The part of it that can be checked.
     pub checks: Vec<Check>,
     /// The documented entries, in order.
     pub entries: Vec<Entry>,
@@ -45,7 +45,7 @@ pub struct Header {
     pub names: Vec<Definition>,
     /// `Constants:`: the `const` lines that may be overridden.
     pub constants: Vec<Constant>,
-    /// What stands behind them: which values go together.
+    /// The text after them: which values go together.
     pub constants_rule: String,
     /// The `const NAME: u32 = …` lines of the file itself.
     pub consts: Vec<(String, Expression)>,
@@ -56,19 +56,19 @@ pub struct Header {
 /// An entry as its header documents it.
 #[derive(Debug, Default)]
 pub struct Entry {
-    /// Its name: the PTX has it, or variants of it that go on with `_`.
+    /// Its name: the PTX has it, or variants of it that continue with `_`.
     pub name: String,
     /// The line of the header, from 1.
     pub line: usize,
-    /// What stands behind `block`: a number, `(TILE/4)²`, `512 or 384`.
+    /// The text after `block`: a number, `(TILE/4)²`, `512 or 384`.
     pub block: String,
     /// What a block does, between block and grid.
     pub about: String,
-    /// What it asks of sizes: `d a multiple of 8`.
+    /// What it requires of sizes: `d a multiple of 8`.
     pub checks: Vec<Check>,
     /// How many blocks.
     pub grid: Option<Expression>,
-    /// What else is said of the grid.
+    /// What else it says about the grid.
     pub grid_note: String,
     /// Names that mean something in this entry alone.
     pub names: Vec<Definition>,
@@ -87,7 +87,7 @@ pub struct Field {
     pub name: String,
     /// `u32` or `f32`.
     pub kind: &'static str,
-    /// What the shapes call it, from the comment behind it: `// C` or `// K = P·P·3`.
+    /// What the shapes call it, from the comment after it: `// C` or `// K = P·P·3`.
     pub alias: Option<String>,
     /// That comment.
     pub about: String,
@@ -111,7 +111,7 @@ pub struct Constant {
     pub equals: Option<String>,
     /// What it may be.
     pub values: Values,
-    /// `(a multiple of 64 / THREADS_X)`: what it is a multiple of beside that.
+    /// `(a multiple of 64 / THREADS_X)`: what it must also be a multiple of.
     pub multiple_of: Option<Expression>,
 }
 
@@ -149,7 +149,7 @@ impl Header {
             let (text, line) = (lines[at], at + 1);
             at += 1;
             if let Some((name, about)) = entry_line(text) {
-                // A long line about the entry goes on before its first buffer.
+                // A long line about the entry continues before its first buffer.
                 let mut whole = about.to_string();
                 while at < lines.len() && !is_buffer(lines[at]) && lines[at].starts_with("     ") {
                     whole = format!("{whole} {}", lines[at].trim());
@@ -266,7 +266,7 @@ impl Header {
         }
     }
 
-    /// What the limits ask; a sentence like `forward and backward: d a multiple of 8` of these entries alone.
+    /// What the limits require; a sentence like `forward and backward: d a multiple of 8` of these entries alone.
     fn limit_checks(&mut self) {
         let limits = self.limits.clone();
         let mut of_all = Vec::new();
@@ -339,7 +339,7 @@ impl Header {
     /// An expression of an entry in fields of `Dims`, constants and `multiprocessors` alone, for the variant that a suffix names.
     ///
     /// # Errors
-    /// The name that is nothing of these.
+    /// The name that is none of these.
     pub fn resolved(&self, expression: &Expression, entry: &Entry, suffix: &str) -> Result<Expression, String> {
         let definition = |name: &str| {
             let found = entry.names.iter().chain(&self.names).find(|d| d.name == name)?;
@@ -383,7 +383,7 @@ fn sentence(text: &str) -> (&str, &str) {
     (list.trim().trim_end_matches('.'), rest.trim())
 }
 
-/// What stands between the separators that are in no brackets.
+/// The text between separators, except those in brackets.
 pub(super) fn pieces(text: &str, separator: char) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());
     for (at, c) in text.char_indices() {

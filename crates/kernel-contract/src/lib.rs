@@ -1,6 +1,6 @@
 //! The kernels' contract, for people and machines: the headers of the files, and `kernels.json`, which is written from them.
 //!
-//! [`Header`] reads what a file's comment promises; tests hold it to the code. [`Catalog`] is `kernels.json`: the same for machines,
+//! [`Header`] reads what a file's comment promises; tests compare it with the code. [`Catalog`] is `kernels.json`: the same for machines,
 //! with sizes as expressions ([`evaluate`]) that JavaScript and Python work out alike.
 //!
 //! It knows no kernel: `trimodal` embeds the files and their `kernels.json`.

@@ -7,7 +7,7 @@ pub enum Token<'a> {
     Word(&'a str),
     /// A number as written: `12`, `0x1F`, `0f3F800000`, `8.4`.
     Number(&'a str),
-    /// What stands between two quotes.
+    /// The text between two quotes.
     Text(&'a str),
     /// One ASCII sign.
     Sign(u8),
@@ -67,7 +67,7 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>, (u32, String)> {
                     i += 1;
                 }
                 if at(i) != b'"' {
-                    return Err((line, "a text that its line does not close".into()));
+                    return Err((line, "a text without a closing quote on its line".into()));
                 }
                 found.push((Token::Text(&text[start + 1..i]), line));
                 i += 1;

@@ -76,7 +76,7 @@ pub struct Variable {
     pub align: usize,
     /// What it starts with; empty without an initialiser (then zero for `.global` and `.const`).
     pub data: Vec<u8>,
-    /// `.extern .shared name[]`: it lies behind all others and is as large as the launch says.
+    /// `.extern .shared name[]`: it comes after all others and is as large as the launch says.
     pub dynamic: bool,
     /// Its line.
     pub line: u32,
@@ -242,7 +242,7 @@ struct Parser<'a> {
     labels: Vec<HashMap<&'a str, String>>,
 }
 
-/// A failure: what was expected and found. Its line is where the parser stands.
+/// A failure: what was expected and found. Its line is where the parser is.
 type Parsed<T> = Result<T, String>;
 
 /// `%r<249>` or a single name: which registers a name may stand for.
@@ -391,7 +391,7 @@ impl<'a> Parser<'a> {
                 ".entry" => {
                     if let Some(entry) = self.entry()? {
                         if module.entries.iter().any(|e| e.name == entry.name) {
-                            return Err(format!("entry `{}` is there twice", entry.name));
+                            return Err(format!("expected entries of different names, found `{}` twice", entry.name));
                         }
                         module.entries.push(entry);
                     }
@@ -454,7 +454,7 @@ impl<'a> Parser<'a> {
         Ok(loc)
     }
 
-    /// A device function is read over: a kernel that calls one is refused at the `call`.
+    /// A device function is skipped: a kernel that calls one is refused at the `call`.
     fn function(&mut self) -> Parsed<()> {
         while !matches!(self.peek(), Token::Sign(b'{' | b';') | Token::End) {
             self.next();
@@ -708,7 +708,7 @@ impl<'a> Parser<'a> {
                 Token::Word(word) if matches!(self.tokens.get(self.at + 1), Some((Token::Sign(b':'), _))) => {
                     let name = self.label(word);
                     if entry.labels.insert(name.clone(), entry.instructions.len()).is_some() {
-                        return Err(format!("label `{word}` is there twice"));
+                        return Err(format!("expected labels of different names, found `{word}` twice"));
                     }
                     self.next();
                     self.next();

@@ -329,7 +329,7 @@ fn arguments_are_checked() {
     assert!(error(&[buffer, buffer, buffer]).contains("expected 4 bytes, got a buffer"));
     let long = Argument::Buffer { buffer: &x, bytes: 17, name: "x" };
     assert!(error(&[buffer, long, Argument::Bytes(&[0; 4])]).contains("at most 16 bytes in use of `x`"));
-    assert!(run(&program, "j", 1, &[], &Options::default()).unwrap_err().to_string().contains("no entry `j`; there are: k"));
+    assert!(run(&program, "j", 1, &[], &Options::default()).unwrap_err().to_string().contains("no entry `j`: expected one of k"));
 }
 
 #[test]

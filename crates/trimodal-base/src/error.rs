@@ -21,7 +21,7 @@ pub enum Error {
         tensor: &'static str,
         /// What would have been right.
         expected: String,
-        /// What was there.
+        /// What was found.
         found: String,
     },
     /// A size does not fit the kernels' 32-bit indices or the machine's memory.
@@ -59,14 +59,14 @@ pub enum Error {
     Usage(String),
 
     // ── the machine ──────────────────────────────────────────────────────────────────────────────────────────────
-    /// The operating system refused to read or write.
+    /// The operating system could not read or write.
     #[error("{}: cannot {doing}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// `read`, `write`, `create`, …
         doing: &'static str,
-        /// The system's own word.
+        /// The system's own message.
         source: std::io::Error,
     },
     /// No such device, or the device cannot do what was asked.
@@ -82,10 +82,10 @@ pub enum Error {
     DeviceLost {
         /// The device's name.
         device: String,
-        /// The driver's word.
+        /// The driver's message.
         what: String,
     },
-    /// The device's memory does not suffice.
+    /// The device does not have enough memory.
     #[error("device {device}: out of memory: {asked} bytes asked for {what}{}; try a smaller batch or model", free.map(|f| format!(", {f} free")).unwrap_or_default())]
     OutOfMemory {
         /// The device's name.
@@ -94,10 +94,10 @@ pub enum Error {
         what: String,
         /// The size asked for, in bytes.
         asked: u64,
-        /// What is free, in bytes, where the device tells.
+        /// What is free, in bytes, where the device reports it.
         free: Option<u64>,
     },
-    /// The emulator saw a kernel do what it must not: a fault of ours.
+    /// The emulator saw a kernel do something forbidden: a fault of ours.
     #[error("emulator: {kernel}: {}", findings.join("\n  "))]
     Findings {
         /// The kernel.
@@ -116,13 +116,13 @@ pub enum Error {
     NonFinite {
         /// The step, counted from 1.
         step: usize,
-        /// The first tensor that went bad, in the order of the computation.
+        /// The first tensor that is not finite, in the order of the computation.
         what: String,
         /// The names of the batch's samples.
         samples: Vec<String>,
     },
     /// The user asked to stop (ctrl-C).
-    #[error("stopped at your word after step {step}")]
+    #[error("stopped after step {step}, as you asked (ctrl-C)")]
     Interrupted {
         /// The last whole step.
         step: usize,
@@ -140,8 +140,8 @@ fn in_samples(samples: &[String]) -> String {
     }
 }
 
-/// Other people's parsers quote what they found, megabytes of it, and some break the line: one line, its middle left out where it is
-/// long.
+/// Other people's parsers quote what they found, megabytes of it, and some messages have line breaks: this makes one line, and leaves
+/// out the middle of a long one.
 fn sentence(what: impl ToString) -> String {
     const MOST: usize = 1_000;
     let what = what.to_string();

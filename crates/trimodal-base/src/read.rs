@@ -44,7 +44,7 @@ pub fn contents(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// [`contents`] as text.
 ///
 /// # Errors
-/// Those, and [`Error::File`] with the byte where it is no UTF-8.
+/// Those, and [`Error::File`] with the byte where it is not UTF-8.
 pub fn text(path: &Path, limit: u64) -> Result<String> {
     String::from_utf8(contents(path, limit)?).map_err(|e| Error::file_at(path, format!("byte {}", e.utf8_error().valid_up_to()), "not UTF-8"))
 }

@@ -1,4 +1,4 @@
-//! Decoders are other people's, and the files are anybody's: where a decoder panics, that file is refused and the program goes on.
+//! Decoders are other people's, and the files are anybody's: where a decoder panics, that file is refused and the program continues.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -18,14 +18,14 @@ pub fn said(panic: &(dyn Any + Send)) -> Option<&str> {
     panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 
-/// Runs a decoder. A panic of its is an error like any other; whatever it was working on is dropped.
+/// Runs a decoder. A panic in it becomes an error like any other; whatever it was working on is dropped.
 pub(crate) fn contained<T>(decode: impl FnOnce() -> std::result::Result<T, String>) -> std::result::Result<T, String> {
     let outer = INSIDE.replace(true);
-    // What `decode` borrowed is only read, or made anew by its caller: nothing half-changed can be seen afterwards.
+    // What `decode` borrowed is only read, or made again by its caller: nothing half-changed can be seen afterwards.
     let result = catch_unwind(AssertUnwindSafe(decode));
     INSIDE.set(outer);
     result.unwrap_or_else(|panic| {
-        let text = said(&*panic).unwrap_or("it does not say why");
+        let text = said(&*panic).unwrap_or("without a reason");
         Err(format!("the decoder gave up: {}", text.replace('\n', " ")))
     })
 }

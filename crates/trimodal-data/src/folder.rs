@@ -46,7 +46,7 @@ pub enum Fit {
 pub struct Sizes {
     /// Width and height of a picture, in pixels.
     pub picture: usize,
-    /// How a picture that is no square becomes one.
+    /// How a picture that is not square becomes one.
     pub fit: Fit,
     /// Samples per second of a sound.
     pub sample_rate: u32,
@@ -120,7 +120,7 @@ impl Dataset {
         let mut data = Self::empty(path, path, limits)?;
         let (files, folders) = list(path)?;
         let sources = |wanted: &dyn Fn(&str) -> bool| -> Result<Vec<(String, String)>> {
-            // In the folder itself, else in its subfolders, which then are the splits.
+            // In the folder itself; else in its subfolders, which are then the splits.
             let here: Vec<_> = files.iter().filter(|name| wanted(name)).map(|name| (String::new(), name.clone())).collect();
             if !here.is_empty() {
                 return Ok(here);
@@ -136,7 +136,7 @@ impl Dataset {
         let tars = if tables.is_empty() { sources(&|name| name.ends_with(".tar"))? } else { Vec::new() };
         if !tables.is_empty() {
             if let Some(pair) = tables.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-                let what = "found both metadata.jsonl and metadata.csv; keep one: which is meant is not clear";
+                let what = "found both metadata.jsonl and metadata.csv, and it is not clear which one to read: keep only one of them";
                 return Err(Error::file(path.join(&pair[0].0), what));
             }
             data.kind = "table";
@@ -165,7 +165,7 @@ impl Dataset {
         Ok(Dataset { dir: given.to_path_buf(), kind: "shards", folder, tables, shards, rows, bad: Bad::default(), limits: limits.clone() })
     }
 
-    /// Shards that the user named himself: they may lie anywhere.
+    /// Shards that the user named directly: they may be anywhere.
     fn of_shards(path: &Path, shards: Vec<PathBuf>, limits: &Limits) -> Result<Self> {
         let parent = path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("."));
         let mut data = Self::empty(path, parent, limits)?;
@@ -178,7 +178,7 @@ impl Dataset {
             (false, _) => Ok(self),
             (true, 0) if self.kind == "table" => Err(Error::file(self.dir.join(&self.tables[0]), "the table has no rows; expected one row per line")),
             (true, 0) => {
-                let what = "there is nothing to read: expected metadata.jsonl or metadata.csv, shards (*.tar), or pictures, sounds and .txt files";
+                let what = "found nothing to read: expected metadata.jsonl or metadata.csv, shards (*.tar), or pictures, sounds and .txt files";
                 Err(Error::file(self.dir, what))
             }
             (true, count) => Err(Error::BadSamples { count, first: self.bad.first }),
@@ -335,7 +335,7 @@ impl Dataset {
         Ok(Content::of(&start))
     }
 
-    /// Opens a picture or sound: the file behind its first twelve bytes, its length, and these bytes.
+    /// Opens a picture or sound: the file after its first twelve bytes, its length, and these bytes.
     fn open_part(&self, row: &Row, part: &Part) -> std::result::Result<(File, u64, Vec<u8>), String> {
         let (mut file, bytes) = match part {
             Part::File(name) => self.folder.file(name)?,
@@ -400,8 +400,8 @@ impl Dataset {
     }
 }
 
-/// What a row without a caption is told.
-pub const NO_TEXT: &str = "the row has no `text`; a caption is needed to train (a shard's members of one key have to lie next to each other)";
+/// The message for a row without a caption.
+pub const NO_TEXT: &str = "the row has no `text`; training needs a caption (in a shard, the members of one key have to be next to each other)";
 
 #[derive(Default)]
 struct Decoded {

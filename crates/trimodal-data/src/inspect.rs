@@ -14,9 +14,9 @@ use crate::Result;
 /// Rows that a sample takes in a batch, besides its words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RowsOf {
-    /// Of a picture, with its begin and end.
+    /// Of a picture, with its beginning and end.
     pub picture: usize,
-    /// Of a sound, with its begin and end.
+    /// Of a sound, with its beginning and end.
     pub sound: usize,
 }
 
@@ -82,7 +82,7 @@ pub struct Report {
     pub all: Counts,
     /// Good samples by split; those without one under `""`.
     pub splits: BTreeMap<String, Counts>,
-    /// Rows that cannot be trained on, and the first ten messages: lines and members that are no rows come first, then files.
+    /// Rows that cannot be trained on, and the first ten messages: lines and members that are not rows come first, then files.
     pub bad: Bad,
     /// Pictures' width, in pixels.
     pub picture_width: Option<Spread>,

@@ -6,7 +6,7 @@
 //! - [`picture`]: PNG and JPEG files to square RGB pixels.
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
-//! - [`contained`]: panics of other people's decoders become errors.
+//! - [`contained`]: panics in other people's decoders become errors.
 //! - [`inspect`]: what is in a data set, before anyone trains on it.
 //! - [`meadow`]: the generated data set that the demo trains on, written as an ordinary folder.
 

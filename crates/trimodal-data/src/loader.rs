@@ -3,9 +3,9 @@
 //! The [`Loader`] visits the rows of a data set epoch after epoch, in an order that the seed decides (see
 //! [`super::order`]), and hands them out in exactly that order whatever the number of workers and however long each row takes.
 //!
-//! The thread that calls [`Loader::next`] gives out the work: at most `queue` rows are being decoded or lie decoded at a time.
+//! The thread that calls [`Loader::next`] gives out the work: at most `queue` rows are being decoded or wait decoded at a time.
 //! Workers sleep until there is work, the caller sleeps until the next row in the order is there. Nobody else keeps state, so a
-//! [`Position`] is two numbers, and to continue there is to compute the epoch's order again and to leave out its beginning.
+//! [`Position`] is two numbers, and to continue from there means to compute the epoch's order again and to skip its beginning.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
@@ -44,7 +44,7 @@ pub enum OnBadSample {
     /// An error that lists the first ten.
     #[default]
     Stop,
-    /// It is named and counted ([`Loader::bad`]), and the run goes on.
+    /// It is named and counted ([`Loader::bad`]), and the run continues.
     Skip,
 }
 
@@ -55,9 +55,9 @@ pub struct Options {
     pub seed: u64,
     /// Threads that decode, at least one. They change nothing but the speed.
     pub workers: usize,
-    /// Rows that are being decoded or lie decoded at a time.
+    /// The most rows that are being decoded or wait decoded at a time.
     pub queue: usize,
-    /// Rows of shards out of which the next one is drawn. A table is always shuffled whole.
+    /// Rows in the buffer that shards are shuffled in. A table is always shuffled as a whole.
     pub shuffle_buffer: usize,
     /// Memory for samples that stay decoded, in bytes: a data set that fits is decoded once.
     pub cache_bytes: u64,
@@ -79,7 +79,7 @@ pub struct Visit<T> {
     pub epoch: u64,
     /// The row's number in the data set.
     pub index: u64,
-    /// What `make` made of the sample.
+    /// What `make` returned for the sample.
     pub item: Arc<T>,
     /// Where a run continues that has used this sample.
     pub after: Position,
@@ -141,7 +141,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
     /// item keeps in memory.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is no row, a row's number is not in the data set, or `from` lies beyond an epoch;
+    /// [`Error::Usage`] where there is no row, a row's number is not in the data set, or `from` is beyond the end of an epoch;
     /// [`Error::BadSamples`] where the data set has broken rows and bad samples stop the run.
     pub fn start(
         dataset: Arc<Dataset>,
@@ -181,7 +181,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
         Ok(loader)
     }
 
-    /// As [`Loader::start`] without a data set: `make` gives sample `i` of `count`. They are shuffled whole.
+    /// As [`Loader::start`] without a data set: `make` gives sample `i` of `count`. They are shuffled as a whole.
     ///
     /// # Errors
     /// [`Error::Usage`] where `count` is 0.
@@ -292,7 +292,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
     fn wait_for(&mut self, i: usize) -> Result<()> {
         while self.ahead[i].done.is_none() {
             let Ok((number, result)) = self.workers.done.recv() else {
-                return Err(Error::Usage("the threads that decode samples have ended: this is a bug".into()));
+                return Err(Error::Usage("the threads that decode samples have ended: this is a bug in trimodal, please report it".into()));
             };
             // A row that was handed out or dropped is not waited for.
             if let Some(ahead) = number.checked_sub(self.handed).and_then(|i| self.ahead.get_mut(i as usize)) {
@@ -348,7 +348,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
         }
     }
 
-    /// The error after a bad sample: looks on for more of them, within the epoch.
+    /// The error after a bad sample: looks for more of them first, within the epoch.
     fn list(&mut self) -> Result<Error> {
         for _ in 0..LOOK_ON {
             if self.bad.first.len() >= LISTED || self.head.visited == 0 {

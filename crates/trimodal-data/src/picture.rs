@@ -32,13 +32,13 @@ pub struct Picture {
 /// 8-bit RGB.
 ///
 /// # Errors
-/// A missing file, neither PNG nor JPEG, cut off, damaged, or beyond `limits` (which are checked in the header, before
-/// anything is decoded).
+/// A missing file; one that is neither PNG nor JPEG, is cut off, damaged, or beyond `limits` (which are checked in the header,
+/// before anything is decoded).
 pub fn load(path: &Path, size: usize, limits: &Limits) -> Result<Picture> {
     load_fitted(path, size, Fit::Crop, limits)
 }
 
-/// [`load`] with a say in what becomes of a picture that is no square.
+/// [`load`] with a choice of what happens to a picture that is not square.
 ///
 /// # Errors
 /// As [`load`].
@@ -85,7 +85,7 @@ fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::
             return Err(format!("the JPEG is cut off: no end marker within its {} bytes", bytes.len()));
         };
         check_coefficients(&segments, limits)?;
-        // This decoder takes the file whole and does not tell where in it.
+        // This decoder takes the whole file and does not say where in it the error is.
         JpegDecoder::new(Cursor::new(bytes))
             .map_err(|error| error.to_string())
             .and_then(|decoder| square(decoder, size, fit, limits))

@@ -1,4 +1,4 @@
-//! One row of a data set: what it consists of, where that lies, and where it is written down.
+//! One row of a data set: what it consists of, where that is, and where it is written down.
 
 /// Where a row is written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Origin {
     },
 }
 
-/// Where a picture or sound lies.
+/// Where a picture or sound is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// In a file of the folder: its path, relative to the folder.
@@ -57,7 +57,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// The number of the shard that the row lies in; a row of a table lies in none.
+    /// The number of the shard that the row is in; a row of a table is in none.
     pub fn shard(&self) -> Option<usize> {
         match self.origin {
             Origin::Shard { shard, .. } => Some(shard),
@@ -82,7 +82,7 @@ impl Row {
         })
     }
 
-    /// Whether there is something to learn from.
+    /// Whether the row has anything to learn from.
     pub(super) fn is_empty(&self) -> bool {
         self.file.is_none() && self.picture.is_none() && self.sound.is_none() && self.text.is_none()
     }

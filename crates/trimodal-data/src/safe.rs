@@ -10,7 +10,7 @@ use trimodal_base::read::regular;
 /// A folder out of which files are opened by name.
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
-    /// As it was given: what messages show.
+    /// As it was given: messages show it like this.
     pub given: PathBuf,
     root: PathBuf,
 }
@@ -23,7 +23,7 @@ impl Folder {
     /// Opens a regular file by its path relative to the folder; gives its length too.
     ///
     /// The path is resolved with every symbolic link, has to end inside, and what was opened has to be what lies there: a link
-    /// that is exchanged in between is noticed. The kind of file is looked at before it is opened, because opening a pipe waits
+    /// that is exchanged meanwhile is noticed. The kind of file is checked before it is opened, because opening a pipe waits
     /// for ever and opening a device may do something.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! WebDataset shards: tar archives whose members of one key are one sample.
 //!
 //! `000017.png`, `000017.wav`, `000017.txt` and `000017.json` next to each other are the sample `000017`: the key is the path up
-//! to the first dot of the file's name. The index keeps where pictures and sounds lie, and the texts.
+//! to the first dot of the file's name. The index keeps the places of pictures and sounds, and the texts.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// than is there.
 pub(super) const FOREIGN: [&str; 12] = ["gif", "webp", "bmp", "tif", "tiff", "avif", "heic", "mp3", "flac", "ogg", "opus", "m4a"];
 
-/// More files behind one pattern are a slip of the keyboard.
+/// A pattern that means more files than this is a typing mistake.
 const MOST_SHARDS: u64 = 100_000;
 
 /// The files that `shard-{000000..000012}.tar` means; `None` where there is no such pattern in the path.

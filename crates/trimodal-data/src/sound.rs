@@ -31,7 +31,7 @@ pub struct Measure {
 /// Integers of 8 to 32 bits and 32-bit floats at any rate within `limits`; other rates are resampled by a windowed sinc.
 ///
 /// # Errors
-/// A missing file, not a WAV, cut off or claiming more than is there, empty, beyond `limits`, or a sample that is not a
+/// A missing file; one that is not a WAV, is cut off, claims more than it has, is empty or beyond `limits`; or a sample that is not a
 /// finite number.
 pub fn load(path: &Path, sample_rate: u32, samples: usize, limits: &Limits) -> Result<Vec<f32>> {
     let bad = |what: String| Error::file(path, what);
@@ -42,7 +42,7 @@ pub fn load(path: &Path, sample_rate: u32, samples: usize, limits: &Limits) -> R
 /// A WAV file of one channel of 16-bit samples.
 ///
 /// # Errors
-/// None in practice: a clip is far below 4 GiB, and memory does not refuse bytes.
+/// None in practice: a clip is far below 4 GiB, and writing to memory does not fail.
 pub fn wav(sound: &[i16], sample_rate: u32) -> Result<Vec<u8>> {
     let failed = |error: hound::Error| Error::Usage(format!("cannot encode a WAV: {error}"));
     let spec = hound::WavSpec { channels: 1, sample_rate, bits_per_sample: 16, sample_format: SampleFormat::Int };

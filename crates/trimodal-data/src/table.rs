@@ -179,7 +179,7 @@ fn csv_row(header: &[String], record: &csv::StringRecord, folder: &str, table: u
     columns.row(folder, table, line)
 }
 
-/// Where in a record a byte stands: a quote opens a field only at its start, and two within quotes mean one.
+/// Where in a record a byte is: a quote opens a field only at its start, and two within quotes mean one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quotes {
     FieldStart,

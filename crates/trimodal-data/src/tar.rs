@@ -1,7 +1,7 @@
 //! The members of a tar archive, found by reading headers only.
 //!
 //! POSIX ustar and pax, and GNU's long names. The `tar` crate reads the fields of a header; the walk is ours, because a shard may
-//! be damaged or hostile: every length is held against the file's, nothing is unpacked, nothing is written, and what is no
+//! be damaged or hostile: every length is compared with the file's, nothing is unpacked, nothing is written, and a member that is not an
 //! ordinary file is refused by name.
 
 use std::io::{self, BufRead, BufReader, Read, Seek};
@@ -33,7 +33,7 @@ pub(super) struct BadMember {
     pub what: String,
 }
 
-/// Walks through an archive. After a member that is refused it goes on; after damage it ends.
+/// Walks through an archive. After a member that is refused it continues; after damage it ends.
 pub(super) struct Scanner<R> {
     reader: BufReader<R>,
     length: u64,
@@ -171,7 +171,7 @@ impl<R: Read + Seek> Scanner<R> {
         // The sum of all bytes, with spaces in place of the sum itself.
         let sum: u32 = block[..148].iter().chain(&block[156..]).map(|byte| *byte as u32).sum::<u32>() + 8 * u32::from(b' ');
         if header.cksum().ok() != Some(sum) {
-            return Err("a damaged header: its checksum is wrong, or this is no tar archive (compressed ones have to be unpacked first)".into());
+            return Err("a damaged header: its checksum is wrong, or this is not a tar archive (unpack a compressed one first)".into());
         }
         Ok(Some(header))
     }

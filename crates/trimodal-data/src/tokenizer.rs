@@ -27,11 +27,11 @@ pub struct Special {
     pub bos: u32,
     /// End of a caption.
     pub eos: u32,
-    /// Begin of a picture.
+    /// Beginning of a picture.
     pub boi: u32,
     /// End of a picture.
     pub eoi: u32,
-    /// Begin of a sound.
+    /// Beginning of a sound.
     pub boa: u32,
     /// End of a sound.
     pub eoa: u32,
@@ -105,9 +105,9 @@ impl Tokenizer {
         Self::from_bytes(&contents(path, FILE_LIMIT)?).map_err(|what| Error::file(path, what))
     }
 
-    /// Takes anybody's `tokenizer.json` (a Qwen3 folder's, say) and gives it the [special tokens](SPECIAL) that it does not have,
+    /// Takes any `tokenizer.json` (a Qwen3 folder's, for example) and gives it the [special tokens](SPECIAL) that it does not have,
     /// at the end of its vocabulary. What it has keeps its id; a token of its own that happens to mean the same
-    /// (`<|endoftext|>`) is not put in the place of one of ours.
+    /// (`<|endoftext|>`) does not replace one of ours.
     ///
     /// # Errors
     /// A damaged file, or a vocabulary that is too large.
@@ -128,7 +128,7 @@ impl Tokenizer {
         let last = inner.get_vocab(true).into_values().max();
         let (kept, added): (Vec<&str>, Vec<&str>) = SPECIAL.iter().copied().partition(|token| inner.token_to_id(token).is_some());
         inner.add_special_tokens(&SPECIAL.map(|token| AddedToken::from(token, true)));
-        // The crate counts tokens to find the next id; a vocabulary with holes would lend the new ones ids that are taken.
+        // The crate counts tokens to find the next id; in a vocabulary with holes the new tokens would get ids that are taken.
         if let Some(token) = added.iter().find(|token| inner.token_to_id(token).is_none_or(|id| last.is_some_and(|last| id <= last))) {
             return Err(format!("no id is free for {token} at the end of the vocabulary, which has holes in its ids"));
         }
@@ -174,7 +174,7 @@ impl Tokenizer {
         self.special
     }
 
-    /// The token of an id, as it stands in the vocabulary (`Ġcat` for ` cat`).
+    /// The token of an id, as it is in the vocabulary (`Ġcat` for ` cat`).
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
@@ -183,7 +183,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A part of the text that no token covers, and a special token inside the text (`<image>` typed into a caption would
-    /// stand for a row that is not there); the message names it.
+    /// stand for a row that does not exist); the message names it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         // What a file asks for may also fail first when it is used.
         let encode = || self.inner.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()).map_err(|error| error.to_string());
@@ -192,7 +192,7 @@ impl Tokenizer {
             return Err(Error::Usage(format!("the text {text:?} contains the special token {token}; write it differently")));
         }
         // A tokenizer with unknown characters drops them or replaces them without a word: what comes back must be the text, or
-        // what the tokenizer's own normalisation makes of it (Qwen's composes accents). Where it puts spaces is its affair.
+        // what the tokenizer's own normalisation makes of it (Qwen's composes accents). Where it puts spaces does not matter.
         let back = self.decode(&ids)?;
         if letters(&back).eq(letters(text)) {
             return Ok(ids);
@@ -238,7 +238,7 @@ pub struct Adopted {
     pub kept: Vec<&'static str>,
 }
 
-/// Reads a `tokenizer.json` of any kind that can be trusted not to bring the program down.
+/// Reads a `tokenizer.json` of any kind that does not make the program panic.
 fn read(bytes: &[u8]) -> std::result::Result<tokenizers::Tokenizer, String> {
     // The crate's own reader panics on some damaged files ("Helper", "Precompiled"), so the JSON is checked first.
     let unreadable = |error: String| format!("not a readable tokenizer.json: {error}");

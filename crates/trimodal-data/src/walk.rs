@@ -1,7 +1,7 @@
 //! Folders without a table: class folders of pictures and sounds, and plain texts.
 //!
 //! Files of one name in one folder are one sample, as in a shard: `cat/1.png` and `cat/1.wav`. Its text is the `.txt` of that
-//! name, else the name of the folder. A `.txt` by itself is a text sample. Where the uppermost folder is called `train`, `test`
+//! name, else the name of the folder. A `.txt` alone is a text sample. Where the uppermost folder is called `train`, `test`
 //! or the like, it is the split.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub(super) fn samples(folder: &Folder, limits: &Limits, row: &mut impl FnMut(Res
 fn visit(folder: &Folder, at: &str, depth: usize, limits: &Limits, row: &mut impl FnMut(Result<Row, (String, String)>)) {
     let mut bad = |what: String| row(Err((at.to_string(), what)));
     if depth > DEEPEST {
-        return bad(format!("folders lie deeper than {DEEPEST} levels"));
+        return bad(format!("expected folders at most {DEEPEST} levels deep, found deeper ones"));
     }
     let entries = match std::fs::read_dir(folder.given.join(at)) {
         Ok(entries) => entries,

@@ -3,14 +3,14 @@
 use std::cell::Cell;
 use std::io::{BufRead, Read, Result, Seek, SeekFrom};
 
-/// A reader that notes after each call where it stands.
+/// A reader that notes its place after each call.
 pub(super) struct Watched<'a, R> {
     inner: R,
     at: &'a Cell<u64>,
 }
 
 impl<'a, R> Watched<'a, R> {
-    /// `at` is where `inner` stands: 0 for a new file.
+    /// `at` is the place of `inner`: 0 for a new file.
     pub(super) fn new(inner: R, at: &'a Cell<u64>) -> Self {
         Watched { inner, at }
     }

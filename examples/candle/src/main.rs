@@ -4,7 +4,7 @@
 //! three gradients. Everything else (the tape, the optimiser, the rest of a model) stays candle's. What is replaced is attention as
 //! candle's own models write it: a product, a mask, a softmax, a product, with the matrix of weights in memory.
 //!
-//! Candle's result in f64 is the judge. As in FlashAttention's own tests, o may be twice as far from it as candle's in f32 is, and the
+//! Candle's result in f64 is the reference. As in FlashAttention's own tests, o may be twice as far from it as candle's in f32 is, and the
 //! gradients three times (their weights are computed again from a rounded log-sum-exp, candle's are kept); plus one unit in the last place
 //! of the largest. Then both are timed, taking turns. `--features wgpu -- --device wgpu` runs the WGSL kernels instead of the CPU's, copies included.
 
@@ -18,11 +18,11 @@ use trimodal::ops::attention;
 struct Fused {
     device: trimodal::Device,
     scale: f32,
-    /// What forward leaves for backward, as no output of candle's operations: the log-sum-exp of each row and head.
+    /// What forward leaves for backward, which is not an output of candle's operation: the log-sum-exp of each row and head.
     lse: Mutex<Option<trimodal::Tensor>>,
 }
 
-/// Our errors as candle's.
+/// Our errors, converted to candle's.
 fn ours<T>(result: trimodal::Result<T>) -> candle_core::Result<T> {
     result.map_err(candle_core::Error::wrap)
 }

@@ -1,4 +1,4 @@
-//! What the driver's errors mean for whoever gets them.
+//! What the driver's errors mean, and what can be done about them.
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::CUresult;
@@ -6,9 +6,9 @@ use cudarc::driver::sys::CUresult;
 /// What can be done about an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
-    /// The context is broken: every later call fails with the same error, until the process starts anew.
+    /// The context is broken: every later call fails with the same error, until the process is started again.
     Sticky,
-    /// Memory did not suffice; what was there is still there.
+    /// There was not enough memory; what was allocated before is still there.
     Memory,
     /// The driver does not take our PTX.
     Version,

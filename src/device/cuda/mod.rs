@@ -1,6 +1,6 @@
 //! An NVIDIA GPU through its driver: `cudarc` loads it when the program runs, nothing of CUDA is needed to build.
 //!
-//! One stream for all work, in order, and one beside it for batches that are uploaded ahead. Memory comes from the device's
+//! One stream for all work, in order, and a second one for batches that are uploaded ahead. Memory comes from the device's
 //! stream-ordered pool. Modules are loaded when one of their kernels is first launched, the best one that the GPU runs. A fault
 //! that leaves the driver's context broken is remembered: everything after it says so.
 
@@ -25,7 +25,7 @@ pub(crate) use timer::Mark;
 
 /// The driver that the PTX needs: CUDA 12.4 (R550, February 2024), the first that loads PTX ISA 8.4.
 const DRIVER_NEEDED: (i32, i32) = (12, 4);
-/// Kernel arguments at most: tensor maps, buffers and the `Dims`.
+/// The most arguments of a kernel: tensor maps, buffers and the `Dims`.
 const MAX_ARGUMENTS: usize = 16;
 
 /// An opened GPU.
@@ -49,7 +49,7 @@ pub struct Context {
 }
 
 // SAFETY: the handles are names that the driver gave out; it takes them from any thread in which the context is current, and
-// every call below makes it current first (`enter`). What is ours is behind mutexes.
+// every call below makes it current first (`enter`). Our own state is behind mutexes.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
@@ -98,11 +98,11 @@ impl Context {
         result::init().map_err(|e| absent(format!("the driver does not start: {}", say(e))))?;
         let mut version = 0;
         // SAFETY: the pointer is to a live integer.
-        unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|e| absent(format!("the driver does not say its version: {}", say(e))))?;
+        unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|e| absent(format!("the driver does not report its version: {}", say(e))))?;
         let driver = (version / 1000, version % 1000 / 10);
         if driver < DRIVER_NEEDED {
             return Err(absent(format!(
-                "the driver is too old: it is of CUDA {}.{}, and our PTX needs {}.{} (driver 550, of February 2024); update it, or use --device wgpu",
+                "the driver is too old: it supports CUDA {}.{}, and our PTX needs {}.{} (driver 550, of February 2024); update it, or use --device wgpu",
                 driver.0, driver.1, DRIVER_NEEDED.0, DRIVER_NEEDED.1
             )));
         }
@@ -126,7 +126,7 @@ impl Context {
             return Ok((device, Found { name, capability, driver, total_bytes, multiprocessors }));
         }
         Err(absent(match too_old.as_slice() {
-            [] => "the driver is there, but it shows no GPU (see nvidia-smi and CUDA_VISIBLE_DEVICES)".into(),
+            [] => "there is a driver, but it shows no GPU (see nvidia-smi and CUDA_VISIBLE_DEVICES)".into(),
             old => {
                 format!("{}: too old: our PTX needs compute capability 8.0 (Ampere, 2020) or later; --device wgpu runs the same model there", old.join(", "))
             }
@@ -194,7 +194,7 @@ impl Context {
             }
             let result = test();
             if let Err(e) = &result {
-                eprintln!("warning: {}: {op} takes its portable kernels, because the Hopper kernels fail their test: {e}", self.name);
+                eprintln!("warning: {}: {op} uses its portable kernels, because the Hopper kernels fail their test: {e}", self.name);
             }
             result.is_ok()
         })
@@ -229,7 +229,7 @@ impl Context {
         unsafe { result::ctx::set_current(self.context) }.map_err(|e| self.failed(e, "entering its context"))
     }
 
-    /// The error for what the driver answered; remembers it where nothing works afterwards.
+    /// The error for what the driver answered; remembers it if nothing works afterwards.
     fn failed(&self, error: DriverError, doing: &str) -> Error {
         match kind(error) {
             Kind::Sticky => {
@@ -241,7 +241,7 @@ impl Context {
             Kind::Version => Error::Device {
                 device: self.name.clone(),
                 what: format!(
-                    "{}: the driver is of CUDA {}.{}, and our PTX needs {}.{} or later; update it, or use --device wgpu",
+                    "{}: the driver supports CUDA {}.{}, and our PTX needs {}.{} or later; update it, or use --device wgpu",
                     say(error),
                     self.driver.0,
                     self.driver.1,
@@ -321,7 +321,7 @@ impl Context {
         // SAFETY: the function belongs to a module that is never unloaded while `self` lives. `check` has compared the number
         // and kinds of the arguments with the `.entry` signature and the buffers' sizes with the shapes that the kernel's header
         // states, which `check --device emulator` has held it to. The driver copies the arguments before it returns. Buffers
-        // outlive the launch: they are freed on this stream, behind it.
+        // outlive the launch: they are freed on this stream, after it.
         unsafe {
             let arguments = &mut arguments[..=given];
             result::launch_kernel(function.raw, (launch.groups as u32, 1, 1), (signature.threads, 1, 1), shared as u32, self.stream, arguments)
@@ -329,7 +329,7 @@ impl Context {
         .map_err(|e| self.failed(e, &format!("launching {}.{}{}", launch.kernel.0, launch.kernel.1, launch.variant)))
     }
 
-    /// Where a tensor of this GPU lies; the stream waits for an upload of it that is under way.
+    /// The address of a tensor of this GPU; the stream waits for an upload of it that is under way.
     fn address(&self, launch: &Launch, tensor: View) -> Result<sys::CUdeviceptr> {
         match &tensor.buffer {
             Buffer::Cuda(buffer) if std::ptr::eq(&*buffer.context, self) => {
@@ -455,7 +455,7 @@ pub(crate) struct CudaBuffer {
     uploading: Mutex<Option<staging::Event>>,
     /// Set while it may still be copied from: what an upload ahead must wait for before it writes the buffer.
     copying: Mutex<Option<staging::Event>>,
-    /// What it is all or a part of.
+    /// The memory that it is all or a part of.
     memory: Arc<Allocation>,
 }
 
@@ -480,7 +480,7 @@ impl CudaBuffer {
         }
     }
 
-    /// Copies bytes to the device behind everything launched so far; the host need not wait for it.
+    /// Copies bytes to the device after everything launched so far; the host need not wait for it.
     pub(crate) fn upload(&self, bytes: &[u8]) -> Result<()> {
         self.context.enter()?;
         self.settle()?;
@@ -560,13 +560,13 @@ impl Drop for CudaBuffer {
 impl Drop for Allocation {
     fn drop(&mut self) {
         if self.context.enter().is_ok() {
-            // SAFETY: allocated on this stream, freed once, behind everything that uses it. An error would come again at the next call.
+            // SAFETY: allocated on this stream, freed once, after everything that uses it. An error would come again at the next call.
             let _ = unsafe { result::free_async(self.address, self.context.stream) };
         }
     }
 }
 
-/// A panic while something of ours was locked leaves it usable: every change to it is whole or not there.
+/// A panic while something of ours was locked leaves it usable: every change to it is made whole or not at all.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

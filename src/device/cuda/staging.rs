@@ -1,9 +1,9 @@
-//! Pinned host memory for uploads: the host copies into it and goes on, the GPU fetches it when its turn comes.
+//! Pinned host memory for uploads: the host copies into it and continues; the GPU fetches it when its turn comes.
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-/// Bytes of one slot at least, and the most that one copy takes: a longer upload goes piece by piece.
+/// The fewest bytes of one slot, and the most that one copy takes: a longer upload is copied in pieces.
 const SLOT: usize = 1 << 20;
 const LARGEST: usize = 64 << 20;
 /// Slots that may be under way; the next upload then waits for the oldest.
@@ -38,7 +38,7 @@ impl Event {
         Ok(Event { raw: result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)? })
     }
 
-    /// The point on this stream behind everything launched so far.
+    /// The point on this stream after everything launched so far.
     pub(super) fn here(stream: sys::CUstream) -> Result<Event, DriverError> {
         let event = Event::new()?;
         event.record(stream)?;
@@ -86,11 +86,11 @@ impl Staging {
                 std::ptr::copy_nonoverlapping(piece.as_ptr(), slot.memory, piece.len());
                 std::slice::from_raw_parts(slot.memory, piece.len())
             };
-            // SAFETY: `to` is an allocation that `bytes` fits (the tensor's length was checked by whoever writes it), and the pinned
+            // SAFETY: `to` is an allocation that `bytes` fits (the code that writes the tensor has checked its length), and the pinned
             // memory stays as it is until the copy is done.
             let copied = unsafe { result::memcpy_htod_async(to + (index * LARGEST) as u64, staged, stream) };
             let recorded = slot.done.record(stream);
-            // The receiver's point is an event of its own: the slot's is recorded anew when the slot is used again.
+            // The receiver's point is an event of its own: the slot's is recorded again when the slot is used again.
             let own = Event::here(stream);
             self.slots.push(slot);
             copied.and(recorded)?;
@@ -120,7 +120,7 @@ impl Staging {
         Ok(Slot { memory, bytes, done })
     }
 
-    /// Gives the pinned memory back; nothing is under way any more.
+    /// Gives the pinned memory back; no copy uses it any more.
     pub(super) fn free(&mut self) {
         self.slots.drain(..).for_each(Slot::free);
     }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-/// An event that keeps the time.
+/// An event that records the time.
 pub(crate) struct Mark(sys::CUevent);
 
 impl Mark {
@@ -41,7 +41,7 @@ impl Context {
         unsafe { result::event::elapsed(start.0, end.0) }.map(|milliseconds| milliseconds as f64 * 1e-3).map_err(fail)
     }
 
-    /// An event behind everything launched so far.
+    /// An event after everything launched so far.
     ///
     /// # Errors
     /// What goes wrong on the device.

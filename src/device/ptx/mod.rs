@@ -46,7 +46,7 @@ impl Compiled {
         COMPILED.iter().find(|c| c.stem == stem && c.architecture == HOPPER)
     }
 
-    /// The file that a launch means: there is one, or the launcher is wrong.
+    /// The file of a launch. If there is none, the launcher is wrong.
     pub(crate) fn of(launch: &Launch, hopper: Option<&Hopper>) -> &'static Compiled {
         let stem = launch.kernel.0;
         let found = if hopper.is_some() { Compiled::hopper(stem) } else { Compiled::portable(stem) };
@@ -61,7 +61,7 @@ impl Compiled {
     }
 }
 
-/// A compiled file, read: its entries' signatures beside what its header promises.
+/// A compiled file that was read: its entries' signatures, and what its header promises.
 pub struct Module {
     /// The file.
     pub compiled: &'static Compiled,
@@ -153,8 +153,8 @@ impl Module {
             let tensors = maps.iter().map(|m| Some(m.tensor)).chain(launch.buffers.iter().copied());
             for (buffer, tensor) in documented.buffers.iter().zip(tensors) {
                 let Some(tensor) = tensor else { continue };
-                let needed = buffer.extent(&values).unwrap_or_else(|e| panic!("kernels/{stem}.cu:{}: `{e}` is nothing that the Dims know", buffer.line));
-                // Words of any kind may lie in a u32 buffer.
+                let needed = buffer.extent(&values).unwrap_or_else(|e| panic!("kernels/{stem}.cu:{}: `{e}` is not a name that the Dims define", buffer.line));
+                // Words of any kind may be in a u32 buffer.
                 let size = if buffer.dtypes.iter().any(|d| d == "u32") { 4 } else { tensor.dtype.size() };
                 let has = tensor.bytes() as u64;
                 if needed.saturating_mul(size as u64) > has {
@@ -191,7 +191,7 @@ mod tests {
             assert!(Compiled::portable(op.name).is_some_and(|c| c.architecture == "sm_80"), "{}", op.name);
         }
         for compiled in COMPILED.iter().filter(|c| c.architecture == HOPPER) {
-            assert!(Compiled::portable(compiled.stem).is_some(), "{}: other GPUs have nothing of the kind", compiled.file);
+            assert!(Compiled::portable(compiled.stem).is_some(), "{}: other GPUs have no kernel of this stem", compiled.file);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What an adapter is made of, from the most to the least capable.
+/// The kind of an adapter, from the most to the least capable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
     /// A graphics card.
@@ -11,7 +11,7 @@ pub enum Kind {
     Integrated,
     /// A GPU passed through to a virtual machine, or one that does not say what it is.
     Virtual,
-    /// A driver that runs shaders on the processor: right for tests, never chosen automatically.
+    /// A driver that runs shaders on the processor: good for tests, never chosen automatically.
     Software,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for Kind {
 pub struct Adapter {
     /// Its name, as the driver gives it.
     pub name: String,
-    /// What it is made of.
+    /// Its kind.
     pub kind: Kind,
     /// `Vulkan`, `Metal` or `Dx12`.
     pub backend: String,

@@ -22,16 +22,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use stopwatch::Stopwatch;
 
-/// A software driver can hang on a broken shader: waiting ends after this long with an error instead of never.
+/// A software driver can hang on a broken shader: after this long, waiting ends with an error.
 const WAIT: Duration = Duration::from_secs(120);
 
 /// How shaders are compiled.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Lets naga clamp indices and bound loops. Off by default: our kernels are tested for staying inside their buffers
-    /// (`trimodal check` fills what lies behind them), and the clamps cost time in every inner loop.
+    /// (`trimodal check` fills what comes after them), and the clamps cost time in every inner loop.
     pub bounds_checks: bool,
-    /// A shader in the place of one of ours; it always gets the clamps.
+    /// A shader that replaces one of ours; it always gets the clamps.
     pub replaced: Option<Replaced>,
 }
 
@@ -64,7 +64,7 @@ impl Context {
     /// Opens the adapter whose name contains `name` (in any case), or the most capable one.
     ///
     /// # Errors
-    /// [`Error::Device`] where there is none, listing those that are there.
+    /// [`Error::Device`] where there is none; it lists the ones that exist.
     pub fn open(name: Option<&str>, options: Options) -> Result<Context> {
         let all = adapters();
         let found = match name {
@@ -82,7 +82,7 @@ impl Context {
             None => Err(Error::Device {
                 device: "wgpu".into(),
                 what: format!(
-                    "no adapter's name contains {:?}; there are: {}",
+                    "expected a part of an adapter's name, found {:?}; the adapters are: {}",
                     name.unwrap_or_default(),
                     all.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ")
                 ),
@@ -106,7 +106,7 @@ impl Context {
         let report = {
             let fault = fault.clone();
             move |new: Fault| {
-                // The first fault is the cause; what follows are its consequences.
+                // The first fault is the cause; later ones follow from it.
                 fault.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(new);
             }
         };
@@ -148,7 +148,7 @@ impl Context {
 
     pub(crate) fn allocate(self: &Arc<Self>, elements: usize, dtype: DType) -> Result<WgpuBuffer> {
         if dtype == DType::F64 {
-            return Err(Error::Device { device: self.name().into(), what: "f64 lives on the CPU device only".into() });
+            return Err(Error::Device { device: self.name().into(), what: "f64 is available on the CPU device only".into() });
         }
         // WebGPU copies whole words and binds no empty buffer; 16 bytes also let a vec4 view exist.
         let bytes = (elements as u64 * dtype.size() as u64).next_multiple_of(16).max(16);
@@ -206,7 +206,7 @@ impl Context {
         self.fetch(&staging, bytes)
     }
 
-    /// Waits for everything that was submitted and copies what then lies in a mappable buffer.
+    /// Waits for everything that was submitted and copies the contents of a mappable buffer.
     fn fetch(&self, staging: &::wgpu::Buffer, bytes: &mut [u8]) -> Result<()> {
         let slice = staging.slice(..);
         let mapped = Arc::new(Mutex::new(None));

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Launches after which the pass is submitted even if nobody asks: keeps the GPU busy and watchdogs calm.
+/// Launches after which the pass is submitted even if nobody asks: it keeps the GPU busy and stays below the limits of watchdogs.
 pub(super) const FLUSH_AFTER: usize = 1024;
 
 /// Distinct `Dims` that one stretch of launches may use before the arena starts over.
@@ -42,7 +42,7 @@ pub(super) struct Recorder {
     /// Slots of `staged` that the queue already has.
     written: usize,
     absent: Vec<::wgpu::Buffer>,
-    /// While the benchmark measures, or somebody traces.
+    /// While the benchmark or a trace measures.
     pub(super) stopwatch: Option<Stopwatch>,
 }
 
@@ -84,7 +84,7 @@ impl Recorder {
         self.recorded = 0;
     }
 
-    /// Drops the bind groups that name a buffer which is going away.
+    /// Drops the bind groups that name a buffer that is being freed.
     pub(super) fn forget(&mut self, buffer: u64) {
         self.bind_groups.retain(|(_, buffers), _| !buffers.contains(&buffer));
     }
@@ -181,7 +181,7 @@ impl Recorder {
         Ok(pipeline)
     }
 
-    /// The dynamic offset at which these `Dims` lie in the arena.
+    /// The dynamic offset of these `Dims` in the arena.
     fn slot(&mut self, gpu: &Context, dims: &[u8]) -> u32 {
         assert!(dims.len() <= SLOT_BYTES, "Dims of {} bytes", dims.len());
         if let Some(&slot) = self.slots.get(dims) {

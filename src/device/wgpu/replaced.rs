@@ -1,4 +1,4 @@
-//! A shader of the user's in the place of one of the crate's: for those who learn by changing one.
+//! A shader of the user's instead of one of the crate's: for those who learn by changing one.
 
 use super::{SHADERS, Shader};
 use crate::error::{Error, Result};
@@ -41,14 +41,14 @@ impl Replaced {
     }
 }
 
-/// The stem of the shader that a module may stand for, or what was expected of it.
+/// The stem of the shader that a module may replace, or what was expected of it.
 fn place_of(shaders: &[Shader], module: &naga::Module) -> std::result::Result<&'static str, String> {
     let listed = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
     let files = |shaders: &[&Shader]| shaders.iter().map(|shader| format!("{}.wgsl", shader.stem)).collect::<Vec<_>>().join(", ");
     let entries: BTreeSet<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
     let (alike, others): (Vec<&Shader>, Vec<_>) = shaders.iter().partition(|shader| shader.entries.iter().map(|e| e.name).collect::<BTreeSet<_>>() == entries);
     match alike[..] {
-        [] => Err(format!("expected the entry points of one of {}; found those of none: {}", files(&others), listed(entries))),
+        [] => Err(format!("expected the entry points of one of {}; found the entry points of none of them: {}", files(&others), listed(entries))),
         [one] => Ok(one.stem),
         _ => {
             let bound = module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some());
@@ -58,7 +58,7 @@ fn place_of(shaders: &[Shader], module: &naga::Module) -> std::result::Result<&'
                 .iter()
                 .find(|shader| binds(shader) == bound)
                 .map(|shader| shader.stem)
-                .ok_or_else(|| format!("{} have its entry points: expected the names of what one of them binds, found {}", files(&alike), listed(bound)))
+                .ok_or_else(|| format!("{} have its entry points: expected the buffer names of one of them, found {}", files(&alike), listed(bound)))
         }
     }
 }
@@ -80,7 +80,7 @@ mod tests {
             assert_eq!(read(shader.source).unwrap().stem, shader.stem);
         }
         let error = |source: &str| read(source).unwrap_err().to_string();
-        assert!(error("@compute @workgroup_size(1)\nfn other() {}").contains("found those of none: other"));
+        assert!(error("@compute @workgroup_size(1)\nfn other() {}").contains("found the entry points of none of them: other"));
         assert!(error("fn f() {\n  let x = ;\n}").contains("mine.wgsl, line 2: not valid WGSL: "));
         assert!(error("fn f() -> f32 {\n  return 1u;\n}").contains("line "));
     }
@@ -102,6 +102,6 @@ mod tests {
         let place = |source: &str| place_of(&shaders, &naga::front::wgsl::parse_str(source).unwrap());
         assert_eq!(sources.each_ref().map(|source| place(source)), [Ok("one"), Ok("two")]);
         let neither = place(&sources[1].replace("var<storage> y", "var<storage> z")).unwrap_err();
-        assert_eq!(neither, "one.wgsl, two.wgsl have its entry points: expected the names of what one of them binds, found x, z");
+        assert_eq!(neither, "one.wgsl, two.wgsl have its entry points: expected the buffer names of one of them, found x, z");
     }
 }

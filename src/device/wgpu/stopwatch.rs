@@ -53,7 +53,7 @@ impl Context {
     /// Seconds that the adapter spends on what `launch` launches, from the beginning of its first pass to the end of its last.
     ///
     /// # Errors
-    /// What `launch` returns; [`Error::Device`] where it launches nothing, or the adapter's clock stands still.
+    /// What `launch` returns; [`Error::Device`] where it launches nothing, or the adapter's clock does not advance.
     pub(crate) fn timed(&self, launch: impl FnOnce() -> Result<()>) -> Result<f64> {
         self.synchronize()?;
         self.recorder().stopwatch = Some(Stopwatch::new(&self.device, PASSES, false));
@@ -67,7 +67,7 @@ impl Context {
         let stamps = self.stamps(&stopwatch)?;
         let ticks = stamps[stamps.len() - 1][1].saturating_sub(stamps[0][0]);
         if ticks == 0 {
-            return Err(fail("its clock stands still"));
+            return Err(fail("its clock does not advance"));
         }
         Ok(self.seconds(ticks))
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 /// What rows look at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mask {
-    /// Row i sees the keys up to `i + Nk − Nq`: a causal sequence behind a cache.
+    /// Row i sees the keys up to `i + Nk − Nq`: a causal sequence after a cache.
     Causal,
     /// Every row sees every key.
     Full,
@@ -177,7 +177,7 @@ pub(super) fn backward_cases(shape: &Shape) -> Vec<Case> {
     let shape = *shape;
     let Shape { queries, keys, heads, kv_heads, head_dim, .. } = shape;
     let (mut inputs, visible) = inputs(&shape);
-    // What forward would have saved, rounded to f32 for the oracle as well: computed once, when somebody looks at either.
+    // What forward would have saved, rounded to f32 for the oracle as well: computed once, when something first reads either.
     let given = inputs.clone();
     let saved = Arc::new(LazyLock::new(move || {
         let tensors: Vec<Tensor> = given.iter().map(|i| i.tensor(&Device::Cpu, DType::F64).expect("a small tensor")).collect();
@@ -243,14 +243,14 @@ fn shapes() -> Vec<Shape> {
     let mut shapes = vec![
         // The first that is large enough is run a hundred times.
         Shape::new(41, 41, 2, 1, 16, Packed(9)),
-        // Nothing at all, and next to nothing.
+        // Nothing at all, and almost nothing.
         Shape::new(0, 0, 2, 1, 16, Full),
         Shape::new(0, 5, 2, 1, 16, Full),
         Shape::new(5, 0, 2, 1, 16, Full),
         Shape::new(1, 1, 1, 1, 4, Full),
         Shape::new(7, 9, 2, 2, 16, Nothing),
         Shape::new(70, 70, 2, 1, 32, Nothing),
-        // Generation: one or a few rows behind a cache.
+        // Generation: one or a few rows after a cache.
         Shape::new(1, 61, 4, 4, 16, Causal),
         Shape::new(1, 200, 4, 1, 64, Causal),
         Shape::new(3, 130, 4, 2, 32, Causal),

@@ -168,12 +168,12 @@ pub(super) fn forward<T: Real>(call: Call<T>, o: &mut [T], lse: &mut [T], empty:
     });
 }
 
-/// Working memory of one task; what lies in it from the last use means nothing.
+/// Working memory of one task; what the last use left in it means nothing.
 struct Scratch<T> {
     /// Kᵀ and Vᵀ of a tile of keys: [d, keys].
     k_by_d: Vec<T>,
     v_by_d: Vec<T>,
-    /// The same keys as they lie: [keys, d].
+    /// The same keys as they are stored: [keys, d].
     k: Vec<T>,
     v: Vec<T>,
     /// Rows of one head: [rows, d].

@@ -7,7 +7,7 @@ use crate::ops::case::Draw;
 use crate::ops::{dims_bytes, hopper};
 use crate::tensor::{DType, Tensor};
 
-/// Why these kernels cannot serve a call, if so; the portable ones can.
+/// What these kernels require that a call does not have, if anything; the portable ones serve it.
 pub(super) fn misfit(dims: &Dims, dtype: DType) -> Option<String> {
     let head_dim = dims.head_dim;
     if dtype != DType::Bf16 {
@@ -21,12 +21,12 @@ pub(super) fn misfit(dims: &Dims, dtype: DType) -> Option<String> {
     }
 }
 
-/// Whether they are taken without being asked for. Heads that fill less than half of what is compiled stay with the portable ones.
+/// Whether these kernels are chosen automatically. Heads that fill less than half of the compiled size use the portable ones.
 pub(super) fn takes(gpu: &Gpu, dims: &Dims, dtype: DType) -> bool {
     dims.head_dim > 32 && misfit(dims, dtype).is_none() && hopper::takes(gpu, OP, test)
 }
 
-/// An error where a rung of these was asked for and there is none.
+/// An error where one of these rungs was asked for and this call cannot use it.
 pub(super) fn expect(dims: &Dims, dtype: DType, device: &Device) -> Result<()> {
     match misfit(dims, dtype).or_else(|| hopper::absent(device)) {
         None => Ok(()),
@@ -34,7 +34,7 @@ pub(super) fn expect(dims: &Dims, dtype: DType, device: &Device) -> Result<()> {
     }
 }
 
-/// `[rows, heads, d]` as it lies, in boxes of 64 rows and 64 elements of one head.
+/// `[rows, heads, d]` as it is stored, in boxes of 64 rows and 64 elements of one head.
 struct Heads<'a>(View<'a>, [MapDim; 3]);
 
 impl<'a> Heads<'a> {

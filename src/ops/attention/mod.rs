@@ -40,7 +40,7 @@ const DQ_FLOPS: u64 = 2;
 /// The largest head that the kernels' register tiles hold, and the smallest that has room for a row's statistics
 /// (attention_backward.wgsl).
 const HEAD_DIMS: std::ops::RangeInclusive<usize> = 4..=128;
-/// The log-sum-exp of a row that sees nothing: finite, because WGSL may assume that there are no infinities.
+/// The log-sum-exp of a row that sees nothing: finite, because WGSL may assume that infinities do not occur.
 pub const EMPTY: f32 = -1e30;
 
 /// The sizes of one call, as the kernels read them.
@@ -101,7 +101,7 @@ impl Checked {
         Ok(Checked { dims, dtype, device })
     }
 
-    /// Pairs of rows that see each other, times the columns of the query heads. Only while somebody traces.
+    /// Pairs of rows that see each other, times the columns of the query heads. Only called during a trace.
     fn cells(&self, visible: &Tensor) -> u64 {
         super::call::pairs(visible, self.dims.keys as usize) * self.dims.heads as u64 * self.dims.head_dim as u64
     }

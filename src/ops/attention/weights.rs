@@ -1,7 +1,7 @@
 //! Rows of the weights that the fused kernels never hold: `p_ij = exp(scale · q_i·k_j − lse_i)`, for people who want to look.
 //!
 //! Recomputed from the log-sum-exp that forward saved, as backward does it, so that they are the very weights that were used. One
-//! thread per weight: whoever looks, looks at a few rows.
+//! thread per weight, because people look at a few rows only.
 
 use super::cases::{EXP_ULP, Shape, inputs, naive_forward};
 use super::{Checked, Dims, OP, views};
@@ -74,7 +74,7 @@ fn interval(visible: &[i32], row: usize, keys: usize) -> Range<usize> {
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Rows that are asked for at most, beside one that is not there.
+/// The most rows that are asked for, beside one that does not exist.
 const ASKED: usize = 5;
 
 /// A few rows in no order, one of them twice, one outside.

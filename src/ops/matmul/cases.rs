@@ -76,8 +76,8 @@ fn case(spec: Spec) -> Case {
     Case::new(entry, label, inputs, outputs, compare, move |i, o| run(rung, i, o)).naive(move |i, o| run(Rung::Naive, i, o)).flops(2 * (m * n * k) as u64)
 }
 
-/// Layout, [M, N, K] and whether it accumulates, from the label of a case without bias and residual: for whoever multiplies the
-/// same operands by other means.
+/// Layout, [M, N, K] and whether it accumulates, from the label of a case without bias and residual: for code that multiplies the
+/// same operands in another way.
 #[cfg(feature = "cuda")]
 pub(crate) fn sizes_of(label: &str) -> Option<(Layout, [usize; 3], bool)> {
     let mut words = label.split(' ');
@@ -114,7 +114,7 @@ pub fn cases() -> Vec<Case> {
             }
         }
     }
-    // Real numbers, where rounding shows; with enough elements that the plain loops' own error is a fair yardstick.
+    // Real numbers, where rounding shows; with enough elements that the plain loops' own error is a fair measure.
     for shape in [(33, 31, 65), (64, 64, 64), (24, 70, 200), (65, 63, 31), (48, 16, 640)] {
         for layout in LAYOUTS {
             for (entry, rung) in RUNGS {
@@ -155,7 +155,7 @@ pub fn cases() -> Vec<Case> {
 fn on_hopper() -> Vec<Case> {
     let mut cases = Vec::new();
     let shapes = [(8, 8, 8), (64, 64, 64), (128, 256, 64), (136, 264, 72), (72, 520, 200), (328, 264, 136), (256, 512, 320), (264, 776, 40), (2120, 24, 16)];
-    // The rows of A are then no rows in memory.
+    // The rows of A are then not rows in memory.
     let odd = [(1, 24, 8), (133, 264, 72), (263, 520, 24)];
     let mut epilogues = EPILOGUES.iter().cycle();
     let all = shapes.into_iter().flat_map(|shape| LAYOUTS.map(|layout| (layout, shape)));
@@ -199,7 +199,7 @@ fn model(s: &Sizes, exact_rungs: bool) -> Vec<Case> {
     if s.sweep {
         layers.extend([4096, 8192].map(|n| (n, n, n)));
     }
-    // A layer that is as another one.
+    // A layer with the sizes of another one.
     let mut seen = Vec::new();
     layers.retain(|layer| !seen.contains(layer) && { seen.push(*layer); true });
     let mut cases = Vec::new();

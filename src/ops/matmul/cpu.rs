@@ -78,7 +78,7 @@ fn naive<I: Operand<T>, T: Real>(layout: Layout, dims: Dims, a: &[I], b: &[I], a
 }
 
 /// Operations of one task, about: 20 µs of a core. Smaller ones pay for packing B again and again (a third of the speed at a
-/// quarter of the size), larger ones leave a core waiting at the end.
+/// quarter of the size), larger ones make a core wait at the end.
 const TASK_FLOPS: usize = 4 << 20;
 /// Rows of C that one task of a weight's gradient takes: as fast as 48, and even in number for a width of 64.
 const TN_ROWS: usize = 32;

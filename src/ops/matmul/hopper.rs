@@ -20,7 +20,7 @@ pub enum Rung {
     Persistent,
 }
 
-/// What it is called in cases and benchmarks.
+/// Their names in cases and benchmarks.
 pub(super) const RUNGS: [(&str, Rung); 4] = [
     ("forward:wgmma", Rung::Wgmma),
     ("forward:specialised", Rung::Specialised),
@@ -28,7 +28,7 @@ pub(super) const RUNGS: [(&str, Rung); 4] = [
     ("forward:persistent", Rung::Persistent),
 ];
 
-/// Why the TMA cannot serve this call, if so; the portable rungs can.
+/// What the TMA requires that this call does not have, if anything; the portable rungs serve it.
 pub(super) fn misfit(dims: &Dims, a: &Tensor, b: &Tensor, c: &Tensor) -> Option<String> {
     if a.dtype() != DType::Bf16 {
         return Some(format!("bf16 operands, not {}", a.dtype()));

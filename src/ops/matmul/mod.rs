@@ -2,7 +2,7 @@
 //!
 //! `C (+)= A · B + bias + residual`, row-major throughout. A layer `Y = X · Wᵀ + b` is [`Layout::Nt`]; its gradients are
 //! `dX = dY · W` ([`Layout::Nn`]), `dW += dYᵀ · X` ([`Layout::Tn`]) and `db += Σ_rows dY`. There is no `backward` here: these
-//! two products are it.
+//! two products are the backward pass.
 //!
 //! f32 × f32 → f32 (f64 on the CPU), bf16 × bf16 → f32, or bf16 × bf16 → bf16 (PTX only); sums are f32.
 
@@ -25,7 +25,7 @@ use crate::observe::{self, Work};
 
 const OP: &str = "matmul";
 
-/// How the operands lie in memory. Matrices are `[rows(), row_len()]`: a tensor `[N, H, d]` is `[N, H·d]`.
+/// How the operands are stored in memory. Matrices are `[rows(), row_len()]`: a tensor `[N, H, d]` is `[N, H·d]`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Layout {
     /// `A [M, K] · B [N, K]ᵀ`: forward, the weight as checkpoints store it.
@@ -62,7 +62,7 @@ pub struct Epilogue<'a> {
     pub bias: Option<&'a Tensor>,
     /// `[M, N]`.
     pub residual: Option<&'a Tensor>,
-    /// Adds to what lies in C instead of overwriting it.
+    /// Adds to what is in C instead of overwriting it.
     pub accumulate: bool,
 }
 
@@ -163,8 +163,8 @@ pub fn split_workspace(m: usize, n: usize, k: usize) -> usize {
 }
 
 /// `c (+)= a · b + bias + residual`. Shapes: see [`Layout`] and [`Epilogue`]; `c [M, N]`. dtypes: `a` and `b` f32 with all
-/// else f32, bf16 with all else f32, bf16 with all else bf16 (PTX), or f64 with all else f64 (CPU). `K = 0` gives what the
-/// epilogue alone is.
+/// else f32, bf16 with all else f32, bf16 with all else bf16 (PTX), or f64 with all else f64 (CPU). `K = 0` gives the
+/// epilogue alone.
 ///
 /// `workspace`, f32 (f64 where all is) and at least [`workspace`] elements, lets long sums be split; its contents do not matter
 /// before or after.
@@ -179,7 +179,7 @@ pub fn forward(layout: Layout, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &m
 ///
 /// # Errors
 /// As [`forward`]; also [`Error::Mismatch`] for [`Rung::SplitK`] without a workspace of [`split_workspace`] elements on a GPU, and
-/// for [`Rung::Hopper`] where the GPU or the operands are not what it takes.
+/// for [`Rung::Hopper`] where it cannot run on the GPU or with the operands.
 pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &mut Tensor, workspace: Option<&mut Tensor>) -> Result<()> {
     let input = if a.dtype() == DType::Bf16 { DType::Bf16 } else { real(OP, "a", a)? };
     let device = a.device().clone();

@@ -6,7 +6,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Told apart in lightness too, and by people who see no red or green; the page's style gives each another tone in the dark.
 const COLOURS: [RGBColor; 4] = [RGBColor(24, 90, 157), RGBColor(176, 58, 16), RGBColor(17, 105, 73), RGBColor(110, 60, 150)];
-/// A line behind another.
+/// A line in the background.
 const PALE: RGBColor = RGBColor(178, 203, 224);
 
 const SIZE: (u32, u32) = (400, 262);
@@ -18,7 +18,7 @@ const APART: i32 = 15;
 /// A value that falls or rises by more than this is drawn on a logarithmic axis.
 const LOGARITHMIC_FROM: f64 = 20.0;
 
-/// Points that are drawn of a line at most: a file of a million steps would be no page.
+/// The most points that are drawn of a line: a chart of a million points is too large for a page.
 const MOST_POINTS: usize = 600;
 
 /// One line of a chart.
@@ -27,7 +27,7 @@ pub struct Line<'a> {
     pub name: &'a str,
     /// Steps and values.
     pub points: &'a [(f64, f64)],
-    /// Whether it stays behind the others, without a name: every value behind their mean.
+    /// Whether it is in the background, without a name: as every value behind their mean.
     pub pale: bool,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Line<'a> {
 pub struct Curve<'a> {
     /// What is drawn.
     pub title: &'a str,
-    /// In what; empty for a plain number.
+    /// The unit; empty for a plain number.
     pub unit: &'a str,
     /// The lines, up to four of them told apart by colour.
     pub lines: &'a [Line<'a>],
@@ -118,7 +118,7 @@ fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std:
     } else {
         chart!(0.0..1.0)
     };
-    // Names that would lie on each other move apart, down first, then up from where the axis is.
+    // Names that would overlap move apart, down first, then up from where the axis is.
     ends.sort_by_key(|end| end.1);
     for i in 1..ends.len() {
         ends[i].1 = ends[i].1.max(ends[i - 1].1 + APART);

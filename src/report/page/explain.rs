@@ -13,10 +13,10 @@ use std::fmt::Write as _;
 pub(super) const SCRIPT: &str = include_str!("explain.js");
 pub(super) const STYLE: &str = include_str!("explain.css");
 
-const WITHOUT_SCRIPT: &str = "The overlays are drawn by a script, which is part of this file and switched off here. The table below holds the means.";
+const WITHOUT_SCRIPT: &str = "A script in this file draws the overlays, and scripts are switched off here. The table below holds the means.";
 
 impl Page {
-    /// What the words of an answer looked at, and what their probabilities hang on.
+    /// What the words of an answer looked at, and what their probabilities depend on.
     ///
     /// # Errors
     /// As [`picture_png`].
@@ -24,7 +24,7 @@ impl Page {
         self.explains = true;
         let Explanation { picture, sound, layers, heads, words } = explanation;
         if words.is_empty() {
-            self.text("The model came to its end without a word: there is nothing to lay over the picture or the sound.");
+            self.text("The model ended the text without a word: there is nothing to show on the picture or the sound.");
         }
         let body = &mut self.body;
         let _ = writeln!(body, "<div{}>", if words.is_empty() { "" } else { " class=explain" });

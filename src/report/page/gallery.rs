@@ -14,7 +14,7 @@ pub struct Card<'a> {
     pub wav: Option<Vec<u8>>,
     /// A PNG of its spectrogram.
     pub spectrogram: Option<Vec<u8>>,
-    /// The words that it was given to begin with; empty for none.
+    /// The words that its text begins with; empty for none.
     pub asked: &'a str,
     /// What the model said.
     pub said: &'a str,
@@ -84,7 +84,7 @@ impl Card<'_> {
 /// What was said; its words that are not part of the longest common sequence with the truth are marked.
 fn marked(said: &str, truth: &str) -> String {
     let (said, truth): (Vec<&str>, Vec<&str>) = (said.split_whitespace().collect(), truth.split_whitespace().collect());
-    // Of what fills pages nobody reads the marks, and the table would fill memory.
+    // Nobody reads the marks in a text that fills pages, and the table would fill the memory.
     if said.len() * truth.len() > 1 << 20 {
         return escape(&said.join(" "));
     }

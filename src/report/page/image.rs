@@ -32,7 +32,7 @@ pub fn picture_png(rgb: &[u8], width: usize, height: usize) -> Result<Vec<u8>> {
 /// A PNG of mel frames `[frames, mels]`: time from left to right, low bands at the bottom, loud is light. One pixel per value.
 ///
 /// # Errors
-/// [`Error::Mismatch`] where the values are no whole frames.
+/// [`Error::Mismatch`] where the values are not whole frames.
 pub fn spectrogram_png(mel: &[f32], mels: usize) -> Result<Vec<u8>> {
     let (rgb, frames) = spectrogram(mel, mels)?;
     picture_png(&rgb, frames, mels)

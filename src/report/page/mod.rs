@@ -1,7 +1,7 @@
 //! A page for people: one self-contained HTML file, readable offline, on a phone, by keyboard and by a screen reader.
 //!
-//! Nothing in it comes from anywhere else: pictures, sounds and charts are part of the file. It has no script, but where words are
-//! explained one that draws the overlays. Its colours follow the reader's choice of light or dark and have a contrast of at least 4.5
+//! Nothing in it comes from anywhere else: pictures, sounds and charts are part of the file. It has no script, except one that
+//! draws the overlays where words are explained. Its colours follow the reader's choice of light or dark and have a contrast of at least 4.5
 //! to 1 on their ground (WCAG 2.2, 1.4.3); nothing is said by colour alone.
 //!
 //! ```
@@ -41,7 +41,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 const STYLE: &str = include_str!("style.css");
-/// Scripts without it do not run: what others wrote stays text even where we failed to escape it.
+/// Scripts without it do not run: what others wrote stays text even if we failed to escape it.
 const NONCE: &str = "explain";
 
 /// One of a list of things that have a name and a few lines of code or numbers: see [`Page::items`].
@@ -91,19 +91,19 @@ impl Page {
         let _ = writeln!(self.body, "<p>{}</p>", escape(text));
     }
 
-    /// Lines as they are typed or stand in a file; `label` is their name for a screen reader.
+    /// Lines as they are typed or as they are in a file; `label` is their name for a screen reader.
     pub fn lines(&mut self, label: &str, lines: &str) {
         let _ = writeln!(self.body, "<pre tabindex=0 role=region aria-label=\"{}\">{}</pre>", escape(label), escape(lines));
     }
 
-    /// Something that is folded away behind its summary until it is asked for.
+    /// Something that is hidden under its summary until the reader opens it.
     pub fn folded(&mut self, summary: &str, add: impl FnOnce(&mut Self)) {
         let _ = writeln!(self.body, "<details><summary>{}</summary>", escape(summary));
         add(self);
         self.body += "</details>\n";
     }
 
-    /// What is so, and how: names with their values.
+    /// Facts: names with their values.
     pub fn facts<'a>(&mut self, facts: impl IntoIterator<Item = (&'a str, String)>) {
         self.body += "<dl>\n";
         for (name, value) in facts {
@@ -112,7 +112,7 @@ impl Page {
         self.body += "</dl>\n";
     }
 
-    /// A table whose first column names the rows. It scrolls by itself where the screen is narrower.
+    /// A table whose first column names the rows. It scrolls on its own where the screen is narrower.
     pub fn table(&mut self, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
         table::table(&mut self.body, caption, header, rows);
     }
@@ -128,7 +128,7 @@ impl Page {
         self.body += "</ol>\n";
     }
 
-    /// Tables of what was taken for what, side by side where there is room.
+    /// Tables of what was confused with what, side by side where there is room.
     pub fn confusions(&mut self, tables: &[Confusion]) {
         self.body += "<div class=tables>\n";
         tables.iter().for_each(|of| table::confusion(&mut self.body, of));
@@ -196,7 +196,7 @@ impl Page {
     }
 }
 
-/// A file as part of the page.
+/// A file embedded in the page.
 fn data_uri(kind: &str, bytes: &[u8]) -> String {
     format!("data:{kind};base64,{}", BASE64_STANDARD.encode(bytes))
 }

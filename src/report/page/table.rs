@@ -1,4 +1,4 @@
-//! Tables of a page: shares with a bar and a mark at chance, and what was taken for what.
+//! Tables of a page: shares with a bar and a mark at chance, and what was confused with what.
 
 use super::escape;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ pub enum Cell {
         /// What chance reaches: a mark at its place.
         chance: Option<f64>,
     },
-    /// There is nothing to say.
+    /// An empty cell.
     Nothing,
 }
 
@@ -73,7 +73,7 @@ pub(super) fn table(html: &mut String, caption: &str, header: &[&str], rows: &[V
 }
 
 pub(super) fn confusion(html: &mut String, &Confusion { caption, names, counts }: &Confusion) {
-    // Where nothing was said of it at all, one more column says so.
+    // Where the text does not name it at all, one more column says so.
     let silent = counts.iter().any(|counts| counts.len() > names.len() && counts[names.len()] > 0);
     open(html, "confusion", caption);
     *html += "<td></td>";

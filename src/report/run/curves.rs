@@ -5,7 +5,7 @@ use super::super::page::{Curve, Line, Page, curve_svg};
 use crate::error::Result;
 use serde_json::Value;
 
-/// Points of the speed: each is the mean of as many steps as make so few.
+/// Points of the speed: each is the mean of several steps, so that there are only this many.
 const SPEEDS: usize = 100;
 
 pub(super) fn add(page: &mut Page, log: &[Value]) -> Result<()> {
@@ -13,7 +13,7 @@ pub(super) fn add(page: &mut Page, log: &[Value]) -> Result<()> {
     let held_out: Vec<(f64, f64)> = log.iter().filter_map(|line| Some((line["step"].as_f64()?, line["evaluation"]["loss"].as_f64()?))).collect();
     let (loss, gradient, rate, speed) = (of("loss"), of("gradient_norm"), of("learning_rate"), speed(log));
     if loss.is_empty() {
-        page.text("The log holds no step.");
+        page.text("The log has no steps.");
         return Ok(());
     }
     let (smooth_loss, smooth_gradient) = (smoothed(&loss), smoothed(&gradient));
@@ -52,7 +52,7 @@ pub(super) fn add(page: &mut Page, log: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Tokens per second over the steps. A run that was continued goes on counting both.
+/// Tokens per second over the steps. A run that was continued continues to count both.
 fn speed(log: &[Value]) -> Vec<(f64, f64)> {
     let counts: Vec<[f64; 3]> = log.iter().filter_map(|line| Some([line["step"].as_f64()?, line["tokens"].as_f64()?, line["seconds"].as_f64()?])).collect();
     let group = counts.len().div_ceil(SPEEDS).max(1);

@@ -1,4 +1,4 @@
-//! What a model gets right, what it uses for it, and what it takes for what.
+//! What a model gets right, what it uses for it, and what it confuses with what.
 
 use super::super::page::{Cell, Confusion, Heat, Page, percent};
 use super::{list, thousands};
@@ -8,10 +8,10 @@ use crate::train::Example;
 use crate::train::evaluate::{Ablation, Losses, Scores};
 use std::collections::BTreeMap;
 
-/// Captions are taken for classes where there are no more different ones than this.
+/// Captions are treated as classes if there are at most this many different ones.
 const CLASSES: usize = 12;
 
-/// What a model makes of some samples.
+/// How a model does on some samples.
 pub struct Judged<'a> {
     /// The split's name.
     pub name: String,
@@ -25,7 +25,7 @@ pub struct Judged<'a> {
     pub captions: Vec<String>,
     /// How well it predicts each next word of the truth.
     pub losses: Losses,
-    /// What of the captions is right.
+    /// Which captions and attributes are right.
     pub scores: Scores,
     /// The best that one answer for all samples gets.
     pub chance: (Losses, Scores),
@@ -35,7 +35,7 @@ pub struct Judged<'a> {
     pub ablations: Vec<(Ablation, Losses, Scores)>,
 }
 
-/// What a split of the generated data set holds.
+/// What is in a split of the generated data set.
 fn meaning(name: &str) -> Option<&'static str> {
     Some(match name {
         "iid" => "new pictures and sounds of the kind that it was trained on",
@@ -51,7 +51,7 @@ fn named(judged: &[Judged]) -> Vec<&'static str> {
     ATTRIBUTE.iter().map(|(name, _)| *name).filter(|name| judged.iter().any(|j| j.scores.attributes.contains_key(name))).collect()
 }
 
-/// A row of shares; `chance` is where each cell's mark stands.
+/// A row of shares; `chance` is the place of each cell's mark.
 fn shares(name: &str, named: &[&str], of: (&Losses, &Scores), chance: &(Losses, Scores)) -> Vec<Cell> {
     let share = |share: f64, chance: f64| Cell::Share { share, chance: Some(chance) };
     let attributes = named.iter().map(|name| match (of.1.attributes.get(name), chance.1.attributes.get(name)) {
@@ -75,7 +75,7 @@ fn header<'a>(named: &[&'a str]) -> Vec<&'a str> {
 pub(super) fn accuracy(page: &mut Page, judged: &[Judged]) {
     if judged.iter().all(|j| j.trained_on) {
         page.text(
-            "Nothing was held out, so this is what it makes of samples that it was trained on: it says nothing about new ones. \
+            "Nothing was held out, so this is how it does on samples that it was trained on: it says nothing about new ones. \
              `--set held_out=0.05` keeps some rows back; so does a split of another name.",
         );
     }
@@ -99,7 +99,7 @@ pub(super) fn accuracy(page: &mut Page, judged: &[Judged]) {
 
 pub(super) fn ablations(page: &mut Page, judged: &[Judged]) {
     let Some(j) = judged.iter().find(|j| !j.ablations.is_empty()) else {
-        page.text("The samples hold neither pictures nor sounds that could be taken away.");
+        page.text("The samples have neither pictures nor sounds to take away.");
         return;
     };
     let names = named(std::slice::from_ref(j));

@@ -6,12 +6,12 @@ use crate::error::Result;
 use crate::roofline::Ceilings;
 use crate::trace::{Kind, Trace};
 
-/// Rows of the table; what is below them is one more.
+/// Rows of the table; the kernels below them share one more.
 const ROWS: usize = 16;
 
 /// Times of a training step.
 pub struct Kernels {
-    /// Of which step, and what stopped the time.
+    /// Which step, and which clock.
     pub about: String,
     /// What the device does at best.
     pub ceilings: Ceilings,
@@ -79,7 +79,7 @@ impl Kernels {
             .collect();
         page.text(&format!("{}: {:.2} ms, of which no kernel covers {:.2} ms.", self.about, 1e3 * self.wall, 1e3 * (self.wall - all).max(0.0)));
         let caption = "A mark's area is its part of the time. Left of the corner a kernel waits for memory at best, right of it for arithmetic; \
-                       what fits a cache may lie above the slope.";
+                       what fits into a cache may be above the slope.";
         page.figure(&marks_svg("what each kernel reaches", &self.ceilings, &marks)?, caption);
         let row = |t: &Time| {
             let rate = |n: u64| format!("{:.1}", n as f64 / t.seconds / 1e9);

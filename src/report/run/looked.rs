@@ -10,7 +10,7 @@ use crate::model::{Config, Parameters};
 use crate::train::Example;
 use crate::train::examples::placeholders;
 
-/// Pixels of an overlay's longer side at most: there is one for every word.
+/// The most pixels of an overlay's longer side: there is one overlay for every word.
 const SIDE: usize = 64;
 
 /// Of each word that a model said about an example, the mean over layers and heads of what its row took in, laid over what was seen and heard.

@@ -1,6 +1,6 @@
-//! `report.html`: what a run was trained on, how that went, what it has learned, and how to do it again.
+//! `report.html`: what a run was trained on, how that went, what it has learned, and how to repeat it.
 //!
-//! [`Report`] holds what is known about a run; [`Report::page`] tells it. The parts: the log as curves ([`curves`]), what held-out
+//! [`Report`] holds what is known about a run; [`Report::page`] writes it down. The parts: the log as curves ([`curves`]), what held-out
 //! samples say ([`held_out`]), some of those samples to look at and listen to ([`samples`]) with where their words looked ([`looked`]), and the time of a step ([`kernels`]).
 
 mod curves;
@@ -28,13 +28,13 @@ pub const REPORT: &str = "report.html";
 
 /// What is known about a run.
 pub struct Report<'a> {
-    /// Its folder, in which the log lies.
+    /// Its folder, with the log.
     pub folder: &'a Path,
     /// The model's sizes.
     pub config: &'a Config,
     /// The number of its parameters.
     pub parameters: usize,
-    /// What the run was told.
+    /// The run's settings.
     pub settings: &'a Settings,
     /// How far it came.
     pub state: &'a State,
@@ -44,7 +44,7 @@ pub struct Report<'a> {
     pub commands: &'a str,
     /// The data set, or why it cannot be read.
     pub dataset: std::result::Result<&'a Dataset, &'a str>,
-    /// What the model makes of samples, the most telling ones first; or why that is not known.
+    /// What the model says about samples, the most telling ones first; or why that is not known.
     pub judged: std::result::Result<&'a [Judged<'a>], &'a str>,
     /// Where the time of a step goes, or why that is not known.
     pub kernels: std::result::Result<&'a Kernels, &'a str>,
@@ -77,7 +77,7 @@ impl Report<'_> {
                     samples::add(&mut page, self.config, dataset, judged)?;
                 }
                 if let Some(tables) = held_out::Confusions::of(judged) {
-                    page.section("What it takes for what");
+                    page.section("What it confuses with what");
                     tables.add(&mut page);
                 }
             }
@@ -87,7 +87,7 @@ impl Report<'_> {
             Ok(kernels) => kernels.add(&mut page)?,
             Err(why) => page.text(&format!("Not measured: {why}.")),
         }
-        page.section("How to do it again");
+        page.section("How to repeat it");
         self.again(&mut page);
         Ok(page)
     }
@@ -100,7 +100,7 @@ impl Report<'_> {
             Some(judged) if judged.trained_on => text,
             Some(judged) => {
                 let (right, samples) = (percent(judged.scores.exact), thousands(judged.examples.len()));
-                format!("{text} Of {samples} samples that it has never met it describes {right} right, word for word.")
+                format!("{text} Of {samples} samples that it was not trained on it describes {right} right, word for word.")
             }
             None => text,
         }
@@ -144,7 +144,7 @@ impl Report<'_> {
             facts.push(("Time", duration(seconds)));
         }
         if self.state.skipped > 0 {
-            facts.push(("Skipped", format!("{} steps whose loss or gradient was no number", self.state.skipped)));
+            facts.push(("Skipped", format!("{} steps whose loss or gradient was not a number", self.state.skipped)));
         }
         let precision = format!("{:?}", training.precision).to_lowercase();
         facts.push(("Trained on", format!("{} in {precision}", training.device)));

@@ -11,7 +11,7 @@ use crate::train::examples::sizes;
 
 /// Samples shown in all.
 const SHOWN: usize = 32;
-/// Of each split, those of which the page shows where each word looked.
+/// How many samples of each split the page shows with where each word looked.
 const EXPLAINED: usize = 4;
 /// Bytes of pictures and sounds in all: as text in the page they take a third more.
 const BYTES: usize = 3_300_000;
@@ -59,7 +59,7 @@ pub fn telling(examples: &[Example], captions: &[String]) -> Vec<usize> {
     choose(&right(examples, captions), EXPLAINED)
 }
 
-/// The first wrong ones and the first right ones by turns, as many of each as there are.
+/// The first wrong ones and the first right ones in turn, as many of each as there are.
 fn choose(right: &[bool], most: usize) -> Vec<usize> {
     let of = |wanted: bool| (0..right.len()).filter(move |&i| right[i] == wanted);
     let (mut wrong, mut good) = (of(false), of(true));

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
-/// A longer file is no settings file.
+/// A longer file is not a settings file.
 const MOST: u64 = 1 << 20;
 
 impl Settings {
@@ -43,13 +43,13 @@ impl Settings {
         let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
         file.take(MOST + 1).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
         if bytes.len() as u64 > MOST {
-            return Err(Error::file(path, format!("longer than {MOST} bytes: this is no settings file")));
+            return Err(Error::file(path, format!("longer than {MOST} bytes: this is not a settings file")));
         }
         let text = std::str::from_utf8(&bytes).map_err(|e| Error::file_at(path, format!("byte {}", e.valid_up_to()), "not UTF-8"))?;
         Self::from_toml(text).map_err(|(at, what)| Error::file_at(path, format!("line {}", 1 + text[..at].matches('\n').count()), what))
     }
 
-    /// As [`Settings::read`], from text; an error is the byte where it lies and what is wrong.
+    /// As [`Settings::read`], from text; an error is the byte where it is and what is wrong.
     pub fn from_toml(text: &str) -> std::result::Result<Self, (usize, String)> {
         let file = DeTable::parse(text).map_err(|e| (start(&e.span().unwrap_or(0..0), text), e.message().to_string()))?;
         let mut entries = Vec::new();

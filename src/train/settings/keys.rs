@@ -11,7 +11,7 @@ pub type Section = (&'static str, &'static str, &'static [(&'static str, &'stati
 pub const SECTIONS: [Section; 5] = [
     (
         "model",
-        "What is trained. A model is fixed when its run begins.",
+        "The model to train. It is fixed when its run begins.",
         &[
             ("preset", "Where the values that are not given come from: meadow, meadow-wide, small, large."),
             (
@@ -32,7 +32,7 @@ pub const SECTIONS: [Section; 5] = [
             ("image_size", "Side of a picture in pixels; files of other sizes are scaled."),
             ("patch_size", "Side of a patch in pixels; divides image_size. A picture becomes (image_size / patch_size)² rows."),
             ("bidirectional", "Whether the rows of a picture see all of it, or only what came before them."),
-            ("fit", "What becomes of a picture that is no square: \"crop\" keeps the centre, \"pad\" keeps all of it, with white bars."),
+            ("fit", "What happens to a picture that is not square: \"crop\" keeps the centre, \"pad\" keeps all of it, with white bars."),
             ("sounds", "Whether the model has ears; a new one gets none where no sample has a sound."),
             ("num_mel_bins", "Bands of the mel spectrogram."),
             ("clip_seconds", "Length of a clip; longer sounds are cut, shorter ones padded with silence."),
@@ -44,18 +44,18 @@ pub const SECTIONS: [Section; 5] = [
         "What is read, and how.",
         &[
             ("path", "The data set: a folder, or shards. `trimodal train DATA` sets it."),
-            ("train_split", "The split that is trained on, where rows name one; a data set without splits is trained on whole."),
+            ("train_split", "The split to train on, where rows name one; all of a data set without splits is trained on."),
             ("tokenizer", "A tokenizer.json to use; empty to train one on the captions."),
-            ("max_vocabulary", "Tokens that a trained tokenizer has at most."),
+            ("max_vocabulary", "The most tokens that a trained tokenizer has."),
             (
                 "hide",
-                "Share of the samples whose caption is hidden from the input in part, evenly from none to all of it; it is predicted all the\nsame. A model that cannot read the words before has to look.",
+                "Share of the samples whose caption is hidden from the input in part, evenly from none to all of it; it is predicted all the\nsame. A model that cannot read the words before it has to look.",
             ),
             ("light", "How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this."),
             ("on_bad_sample", "At a sample that cannot be read: \"stop\" with a list of the first ten, or \"skip\" and count."),
             ("workers", "Threads that decode; 0 for one per core. They change nothing but the speed."),
-            ("queue", "Samples that are decoded ahead at most."),
-            ("shuffle_buffer", "Samples of shards out of which the next one is drawn. A folder is always shuffled whole."),
+            ("queue", "The most samples that are decoded ahead."),
+            ("shuffle_buffer", "Samples in the buffer that shards are shuffled in. A folder is always shuffled as a whole."),
             ("cache_bytes", "Memory for decoded samples: a data set that fits is decoded once."),
             ("max_picture_side", "A picture with a longer side is refused, in pixels."),
             ("max_picture_bytes", "A picture that decodes to more is refused."),
@@ -68,45 +68,45 @@ pub const SECTIONS: [Section; 5] = [
         "training",
         "Steps, and the optimiser: AdamW with decoupled weight decay, on matrices only.",
         &[
-            ("steps", "Optimiser steps in all."),
-            ("stop_after", "End after this many of them, saved, as ctrl-C would; 0 for not. Not remembered."),
-            ("seed", "What decides the initial parameters, the order of the samples and what is hidden."),
+            ("steps", "The number of optimiser steps."),
+            ("stop_after", "Save and stop after this many steps, as ctrl-C would; 0 for never. Not remembered."),
+            ("seed", "The seed of the initial parameters, of the order of the samples and of what is hidden."),
             ("device", "auto (a GPU if there is one, else the CPU), cpu, wgpu, cuda or emulator."),
-            ("adapter", "Part of the name of the wgpu adapter to take."),
+            ("adapter", "Part of the name of the wgpu adapter to use."),
             ("precision", "What activations and the weights that kernels read are: \"auto\" (bf16 on cuda, f32 elsewhere), \"f32\", \"bf16\"."),
             ("rows", "Rows of the token matrix of a batch: samples are packed until the next one does not fit."),
             ("accumulate", "Batches whose gradients are added up for one step; every predicted token weighs the same."),
             ("recompute", "Keep only each layer's input and compute the rest again in the backward pass: less memory, more time."),
-            ("learning_rate", "Its highest value."),
+            ("learning_rate", "The highest learning rate."),
             ("schedule", "After the warm-up: \"cosine\", \"linear\", or \"constant\"."),
             ("warmup", "Steps of linear warm-up; a value below 1 is a share of all steps."),
-            ("floor", "What cosine and linear end at, as a share of learning_rate."),
+            ("floor", "Where cosine and linear end, as a share of learning_rate."),
             ("beta1", "AdamW's decay of the first moment."),
             ("beta2", "AdamW's decay of the second moment."),
             ("eps", "AdamW's epsilon."),
             ("weight_decay", "Decoupled weight decay, on matrices only."),
             ("max_norm", "Gradients are scaled down to this global norm; 0 for never."),
-            ("skip_nonfinite", "Steps with a loss or gradient that is no number that are skipped at most; the next one stops the run."),
+            ("skip_nonfinite", "How many steps may be skipped because their loss or gradient is not a number; the next one stops the run."),
         ],
     ),
     (
         "saving",
         "Checkpoints. One is always saved at the end and after ctrl-C.",
         &[
-            ("save_steps", "Save every so many steps; 0 for not."),
-            ("save_seconds", "Save when so much time has passed since the last save; 0 for not."),
-            ("keep", "Checkpoints that are kept: the newest so many, and the best."),
+            ("save_steps", "Save every this many steps; 0 for never."),
+            ("save_seconds", "Save when this many seconds have passed since the last save; 0 for never."),
+            ("keep", "How many of the newest checkpoints are kept; the best one is kept too."),
         ],
     ),
     (
         "evaluation",
-        "On what the run is judged meanwhile: loss and token accuracy of samples that it does not train on, and what it says about some.",
+        "What the run is judged on while it trains: loss and token accuracy of samples that it does not train on, and what it says about some.",
         &[
             ("eval_split", "The split to evaluate on; empty for none."),
-            ("held_out", "Or: this share of the training rows is held out, by a hash of their names."),
-            ("eval_steps", "Evaluate every so many steps, and at the end; 0 for only at the end."),
-            ("eval_samples", "Samples that are evaluated at most: the first of the split."),
-            ("captions", "Of these, what the model says about the first so many is shown."),
+            ("held_out", "Instead of a split: this share of the training rows is held out, chosen by a hash of their names."),
+            ("eval_steps", "Evaluate every this many steps, and at the end; 0 for only at the end."),
+            ("eval_samples", "At most this many samples are evaluated: the first ones of the split."),
+            ("captions", "What the model says is shown for this many of them, from the first on."),
         ],
     ),
 ];
@@ -178,7 +178,7 @@ impl Settings {
         text
     }
 
-    /// The first key in which a run that is to be continued was begun with something else: its name, what it was, what it is.
+    /// The first key whose value differs from the one that a run to be continued was begun with: its name, what it was, what it is.
     pub fn first_change(&self, now: &Settings) -> Option<(String, String, String)> {
         let (before, now) = (self.to_json(), now.to_json());
         let keys =

@@ -1,4 +1,4 @@
-//! Everything that a training run is told, in five sections; [`keys`] documents every key, `trimodal config` prints them.
+//! All settings of a training run, in five sections; [`keys`] documents every key, `trimodal config` prints them.
 
 #[cfg(feature = "cli")]
 pub mod file;
@@ -121,7 +121,7 @@ pub struct Saving {
     pub keep: usize,
 }
 
-/// `[evaluation]`: on what the run is judged meanwhile. See [`keys`] for each.
+/// `[evaluation]`: what the run is judged on while it trains. See [`keys`] for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -147,7 +147,7 @@ pub enum PrecisionChoice {
 }
 
 impl PrecisionChoice {
-    /// What it comes to on a device.
+    /// The precision on a device.
     pub fn on(self, device: &Device) -> Precision {
         match self {
             PrecisionChoice::Auto if device.to_string().starts_with("cuda") => Precision::Bf16,
@@ -155,7 +155,7 @@ impl PrecisionChoice {
         }
     }
 
-    /// What it says by itself.
+    /// The precision without looking at a device: f32 for `auto`.
     pub(super) fn resolved(self) -> Precision {
         if self == PrecisionChoice::Bf16 { Precision::Bf16 } else { Precision::F32 }
     }
@@ -380,7 +380,7 @@ impl Settings {
         Device::open(&self.training.device, adapter)
     }
 
-    /// Checks what no type can say.
+    /// Checks what the types cannot check.
     ///
     /// # Errors
     /// [`Error::Usage`] naming the key, what was expected and what was found.

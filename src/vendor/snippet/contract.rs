@@ -1,4 +1,4 @@
-//! The part of a snippet that stands by itself: `Dims`, and a function that stops where a call breaks the contract.
+//! The part of a snippet that can be used alone: `Dims`, and a function that stops where a call breaks the contract.
 
 use super::Host;
 use super::dialect::Dialect;
@@ -64,7 +64,7 @@ pub(super) fn constants<'a>(file: &'a File, entry: &'a Entry) -> impl Iterator<I
     file.constants.iter().filter(move |c| named(&c.name) || divides(&c.name) || c.range.is_some())
 }
 
-/// Elements that must lie in what is bound.
+/// Elements that the bound buffer must hold.
 fn extent(buffer: &Buffer, dialect: Dialect) -> String {
     let sizes: Vec<String> = buffer.shape.iter().map(|size| dialect.code(size)).collect();
     let bracketed = |size: &String| if size.contains(' ') && sizes.len() > 1 { format!("({size})") } else { size.clone() };
@@ -81,11 +81,11 @@ struct Contract<'a> {
     fields: Vec<&'a str>,
     /// Constants, and their values.
     constants: Vec<(&'a str, String)>,
-    /// What is said of each comparison, and the comparison.
+    /// The message of each comparison, and the comparison.
     conditions: Vec<(String, String)>,
     /// Name, elements, bytes of each, and whether it is there.
     operands: Vec<[String; 4]>,
-    /// No buffer has as many elements.
+    /// Every buffer has fewer elements than this.
     elements_below: Option<u64>,
 }
 
@@ -129,7 +129,7 @@ impl Contract<'_> {
         let limit = self
             .limit(|most| format!("        assert!(!is_there || elements < {most}, \"{{name}} has {{elements}} elements, expected fewer than {most}\");\n"));
         format!(
-            r#"/// Panics where a call breaks the contract: for debug builds. `bytes` are those of the buffers; of an operand that is not there they do not matter.
+            r#"/// Panics where a call breaks the contract: for debug builds. `bytes` are the sizes of the buffers; for an absent operand any size will do.
 #[allow(unused_variables, non_snake_case)]
 fn check(dims: &Dims, bytes: [u64; {count}]) {{
     let [{names}] = [{fields}].map(u64::from);
@@ -152,7 +152,7 @@ fn check(dims: &Dims, bytes: [u64; {count}]) {{
         let limit =
             self.limit(|most| format!("    expect(!isThere || elements < {most}, `${{name}} has ${{elements}} elements, expected fewer than {most}`);\n"));
         format!(
-            r#"// Throws where a call breaks the contract: for debug builds. `bytes` are those of the {count} buffers; of an operand that is not there they do not matter.
+            r#"// Throws where a call breaks the contract: for debug builds. `bytes` are the sizes of the {count} buffers; for an absent operand any size will do.
 function check(dims, bytes) {{
   const {{ {fields} }} = dims;
 {constants}  const expect = (right, what) => {{ if (!right) throw new Error(what); }};
@@ -175,7 +175,7 @@ function check(dims, bytes) {{
             .limit(|most| format!("        assert not is_there or elements < {most}, f\"{{name}} has {{elements}} elements, expected fewer than {most}\"\n"));
         format!(
             r#"def check(dims, *sizes):
-    """Fails where a call breaks the contract; `python -O` leaves it out. `sizes`: bytes of the {count} buffers; of an operand that is not there they do not matter."""
+    """Fails where a call breaks the contract; `python -O` leaves it out. `sizes`: bytes of the {count} buffers; for an absent operand any size will do."""
     {names}, = {fields},
 {constants}{conditions}    operands = [  # name, elements, bytes of each, whether it is there
 {operands}    ]
@@ -197,7 +197,7 @@ function check(dims, bytes) {{
             format!("    assert(({absent}bytes[{i}] >= ({elements}) * ({size})) && \"{name} is too small\");\n{limit}")
         });
         format!(
-            r#"// Aborts where a call breaks the contract; -DNDEBUG leaves it out. `bytes` are those of the {count} buffers; of an operand that is not there they do not matter.
+            r#"// Aborts where a call breaks the contract; -DNDEBUG leaves it out. `bytes` are the sizes of the {count} buffers; for an absent operand any size will do.
 #include <cassert>
 #include <cstdint>
 #include <algorithm>

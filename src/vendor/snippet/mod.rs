@@ -63,7 +63,7 @@ pub fn launch(file: &File, entry: &Entry, host: Host) -> String {
     }
 }
 
-/// The part of it that stands by itself: `Dims`, and the function that checks a call.
+/// The part of it that can be used alone: `Dims`, and the function that checks a call.
 pub fn contract(file: &File, entry: &Entry, host: Host) -> String {
     format!("{}\n{}", contract::dims(file, host), contract::check(file, entry, host))
 }
@@ -146,7 +146,7 @@ pass.dispatchWorkgroups(across, Math.ceil(groups / across));\n",
     )
 }
 
-/// What a kernel of `kernels/hopper/` takes in the place of buffers.
+/// What a kernel of `kernels/hopper/` takes instead of buffers.
 fn maps_note(entry: &Entry, mark: &str) -> String {
     let note = |b: &Buffer| Some(format!("{mark} {0}_map: a CUtensorMap of {0}, box {1}\n", b.name, b.tensor_map.as_ref()?));
     entry.buffers.iter().filter_map(note).collect()
@@ -179,7 +179,7 @@ let groups: u64 = {}; // none are launched where it is 0\n\
 let shape = cudarc::driver::LaunchConfig {{ grid_dim: (groups as u32, 1, 1), block_dim: ({}, 1, 1), shared_mem_bytes: {} }};\n\
 let mut launch = stream.launch_builder(&function);\n\
 // A null pointer, &0u64, for one that is not there.\n\
-launch{}.arg(&dims);\n// SAFETY: these are the arguments that the kernel declares, and check holds their sizes to the contract.\nunsafe {{ launch.launch(shape) }}?;\n",
+launch{}.arg(&dims);\n// SAFETY: these are the arguments that the kernel declares, and check compares their sizes with the contract.\nunsafe {{ launch.launch(shape) }}?;\n",
         maps_note(entry, "//"),
         entry.name,
         shared.unwrap_or_default(),

@@ -101,7 +101,7 @@ pub fn access(entry: &Entry, kernel: &Kernel) -> Vec<Access> {
         }
         let set = if at.base.0 == File::Bit { 0 } else { sets[at.base.0 as usize][at.base.1 as usize] } & !maps;
         let set = match set & !WINDOW {
-            // Only an address that is nothing but shared, local or constant memory touches no buffer.
+            // Only an address in nothing but shared, local or constant memory touches no buffer.
             0 if set & WINDOW != 0 => return,
             0 => all,
             set => set,

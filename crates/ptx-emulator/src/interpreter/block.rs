@@ -11,14 +11,14 @@ use super::warp::{Fragment, State, Tensor, Warp};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// What came of all blocks.
+/// The result of all blocks.
 pub struct Outcome {
     pub notes: Notes,
     pub tracer: Tracer,
     pub counts: Vec<Count>,
 }
 
-/// Runs all blocks of a launch; what was noted, or a block and a place that never end.
+/// Runs all blocks of a launch; returns what was noted, or a block and a place that never end.
 pub fn all(launch: &Launch) -> Result<Outcome, (u32, u32)> {
     let clusters = launch.grid / launch.kernel.cluster;
     let workers = rayon::current_num_threads().min(clusters as usize).max(1);
@@ -103,7 +103,7 @@ impl<'a> Worker<'a> {
         Worker { launch, machine: Machine::new(launch), warps, threads }
     }
 
-    /// Makes everything as it is before a block starts.
+    /// Resets everything to what it is before a block starts.
     pub fn start(&mut self, block: u32) {
         let kernel = self.launch.kernel;
         self.machine.start(block);

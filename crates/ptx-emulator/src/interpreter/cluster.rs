@@ -1,7 +1,7 @@
 //! The scheduler of asynchronous kernels: the warps of a cluster in turn, each until it waits.
 //!
-//! Whatever may happen late happens as late as it can, so that a wait that is missing shows: a bulk load arrives only when
-//! no warp can go on without it, a bulk store reads when it is waited for, a `wgmma` computes when it is waited for.
+//! Whatever may happen late happens as late as it can, so that a missing wait shows: a bulk load arrives only when
+//! no warp can continue without it, a bulk store reads when it is waited for, a `wgmma` computes when it is waited for.
 
 use super::block::Worker;
 use super::cells::Stamp;
@@ -97,7 +97,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// One warp goes on until it waits.
+    /// One warp runs until it waits.
     fn step(&mut self, rank: usize, w: usize) -> Result<(), u32> {
         self.enter(rank);
         let block = &mut self.blocks[rank];
@@ -183,7 +183,7 @@ impl<'a> Group<'a> {
         true
     }
 
-    /// The time limits of all waits at mbarriers are over. False if that has just been tried and nothing came of it.
+    /// The time limits of all waits at mbarriers are over. False if that has just been tried without effect.
     fn expire(&mut self) -> bool {
         let mut waits = Vec::new();
         for (rank, block) in self.blocks.iter_mut().enumerate() {

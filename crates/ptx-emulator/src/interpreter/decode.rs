@@ -23,7 +23,7 @@ pub const PARAM: u64 = 0xF3 << 40;
 /// `.global` and `.const` variables of the module.
 pub const MODULE: u64 = 0xF4 << 40;
 
-/// A register whose value the machine gives.
+/// A register whose value the machine provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Special {
     ThreadX,
@@ -89,10 +89,10 @@ pub struct Kernel {
     pub access: Vec<super::access::Access>,
     pub local_bytes: usize,
     pub block: [u32; 3],
-    /// Where each parameter lies, and constants that are such places.
+    /// Where each parameter is, and constants that are such places.
     pub parameters: Vec<usize>,
     pub addresses: Vec<(Slot, u64)>,
-    /// Where each variable of shared memory lies: for messages.
+    /// Where each variable of shared memory is: for messages.
     pub shared_variables: Vec<(String, usize, usize)>,
 }
 

@@ -40,7 +40,7 @@ pub enum Kind {
     Ended,
 }
 
-/// A finding as the machine notes it; [`Finding`] is what is made of it.
+/// A finding as the machine notes it; it becomes a [`Finding`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Note {
     pub kind: Kind,
@@ -108,7 +108,7 @@ pub struct Finding {
     pub thread: u32,
     /// The address, if the finding is about memory.
     pub address: u64,
-    /// The buffer or memory it lies in.
+    /// The buffer or memory that it is in.
     pub buffer: String,
     /// Where in it.
     pub offset: i64,
@@ -189,7 +189,7 @@ pub fn finding(note: &Note, module: &Module, entry: &Entry, kernel: &Kernel, nam
             _ => format!("out of bounds: thread {thread} {does} {range} of {buffer}"),
         },
         Kind::Misaligned => {
-            format!("misaligned: thread {thread} {does} {} bytes at offset {} of {buffer}, which is no multiple of {}", note.size, note.offset, note.size)
+            format!("misaligned: thread {thread} {does} {} bytes at offset {} of {buffer}, which is not a multiple of {}", note.size, note.offset, note.size)
         }
         Kind::Unwritten => format!("thread {thread} reads {range} of {buffer}, which nobody wrote"),
         Kind::Race => {

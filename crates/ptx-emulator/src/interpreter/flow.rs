@@ -117,7 +117,7 @@ fn put(set: &mut Set, i: usize) {
     set[i / 64] |= 1 << (i % 64);
 }
 
-/// Finds the registers that may be read where nothing is sure to have been put into them, and what may be computed from
+/// Finds the registers that may be read where they may not have been written yet, and what may be computed from
 /// them. Of these the interpreter keeps which lanes are defined, at the steps that use them; `kernel.uses` says where.
 pub fn undefined(kernel: &mut Kernel) {
     let numbers = Numbers::of(kernel);

@@ -42,7 +42,7 @@ pub struct Bound<'a> {
 pub struct Launch<'a> {
     pub kernel: &'a Kernel,
     pub grid: u32,
-    /// By argument: buffer i lies at `(i + 1) << 40`.
+    /// By argument: buffer i is at `(i + 1) << 40`.
     pub buffers: Vec<Option<Bound<'a>>>,
     /// By argument: the tensor maps.
     pub maps: Vec<Option<TensorMap>>,
@@ -142,7 +142,7 @@ pub struct Flights {
     committed: [u32; 32],
 }
 
-/// One block's memory and where it stands.
+/// One block's memory and its progress.
 pub struct Machine<'a> {
     pub launch: &'a Launch<'a>,
     pub block: u32,
@@ -207,7 +207,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Makes everything as it is before a block starts.
+    /// Resets everything to what it is before a block starts.
     pub fn start(&mut self, block: u32) {
         self.block = block;
         self.order.block(block);

@@ -5,7 +5,7 @@
 //!   waits, with a vector clock per warp. What is asynchronous happens as late as it may.
 //! - While it runs it checks: [`Kind`] lists what it finds.
 //!
-//! What a GPU leaves open the emulator settles in one way: blocks and warps in some order, approximations rounded
+//! Where a GPU leaves something open, the emulator chooses one way: blocks and warps in some order, approximations rounded
 //! correctly, `mma` with one rounding per eight k. A kernel whose result depends on more than that is wrong.
 
 mod access;
@@ -96,7 +96,7 @@ pub enum Argument<'a> {
     Buffer {
         /// The buffer.
         buffer: &'a Buffer,
-        /// Bytes in use: what lies behind is out of bounds.
+        /// Bytes in use: what comes after them is out of bounds.
         bytes: usize,
         /// Its name in findings.
         name: &'a str,
@@ -150,7 +150,7 @@ impl Default for Options {
     }
 }
 
-/// What came of a launch.
+/// The result of a launch.
 #[derive(Debug, Default)]
 pub struct Report {
     /// What is wrong with the kernel, by block and line; each kind once per instruction.
@@ -167,13 +167,13 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The PTX has no such entry.
-    #[error("{file}: no entry `{entry}`; there are: {known}")]
+    #[error("{file}: no entry `{entry}`: expected one of {known}")]
     NoEntry {
         /// The PTX file.
         file: String,
         /// What was asked for.
         entry: String,
-        /// What there is.
+        /// The entries that it has.
         known: String,
     },
     /// An argument does not fit its parameter.
@@ -201,7 +201,7 @@ pub enum Error {
         got: usize,
     },
     /// A block that does not end within its budget.
-    #[error("{entry}: block {block} has not ended after {budget} thread instructions; it stands at {file}:{line}: `{text}`")]
+    #[error("{entry}: block {block} has not ended after {budget} thread instructions; it is at {file}:{line}: `{text}`")]
     Endless {
         /// The entry.
         entry: String,
@@ -211,7 +211,7 @@ pub enum Error {
         budget: u64,
         /// The PTX file.
         file: String,
-        /// The line where it stood.
+        /// The line where it was.
         line: u32,
         /// The text of that line.
         text: String,

@@ -19,7 +19,7 @@ pub type Stamp = [u32; 2];
 /// A granule: its last writer and its readers.
 pub type Cell = [Stamp; 2];
 
-/// What stands in the way of an access.
+/// What an access conflicts with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conflict {
     pub stamp: Stamp,
@@ -222,7 +222,7 @@ impl Order {
             return false;
         }
         let clock = &self.clocks[warp as usize];
-        // Of several we do not know which: any barrier of this lane since counts, so that no correct kernel is blamed.
+        // Of several we do not know which: any barrier of this lane since then counts, so that a correct kernel is never blamed.
         let other = if who < THREADS { who as usize % 32 } else { lane };
         clock.full > time || clock.part.as_ref().is_some_and(|p| p[lane][other] > time)
     }

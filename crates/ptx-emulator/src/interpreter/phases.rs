@@ -102,7 +102,7 @@ pub struct Meeting {
 
 /// The state of a cluster.
 pub struct Cluster {
-    /// Where time stands: the blocks take it over from each other.
+    /// The current time: the blocks take it over from each other.
     pub time: u32,
     /// By rank and place in shared memory.
     pub mbarriers: HashMap<(usize, u32), Mbarrier>,

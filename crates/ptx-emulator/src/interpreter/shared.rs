@@ -1,7 +1,7 @@
 //! What is known of each byte of a block's shared memory: whether it was written, who touched it since the last barrier,
 //! whether a `cp.async` to it is in flight.
 //!
-//! Reads are the many, and most of them happen where nobody writes before the next barrier. So a read only goes into a
+//! Most accesses are reads, and most of them happen where nobody writes before the next barrier. So a read only goes into a
 //! log, with the addresses as they are; the log is worked off when someone writes to lines that were read, and thrown
 //! away at the barrier.
 
@@ -171,7 +171,7 @@ impl Shared {
                 let missing = offsets.iter().fold(0, |missing, &offset| {
                     debug_assert!((offset + size) as usize <= self.bytes);
                     // SAFETY: the bitmap has a bit for every byte of shared memory, and the caller checked that
-                    // `offset + size` is no more than its size.
+                    // `offset + size` is not more than its size.
                     missing | !(unsafe { *self.written.get_unchecked(offset as usize / 32) } >> (offset % 32)) & bits
                 });
                 missing == 0

@@ -6,7 +6,7 @@ use super::ops::Op;
 use super::parse::Entry;
 use std::fmt;
 
-/// What an instruction is for.
+/// The class of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// Integer and bit arithmetic, address arithmetic included.
@@ -53,7 +53,7 @@ pub struct Count {
 pub struct Traffic {
     /// Bytes that threads asked for.
     pub bytes: u64,
-    /// Sectors of 32 bytes that warps touched: what the hardware moves at least once.
+    /// Sectors of 32 bytes that warps touched: the least that the hardware moves.
     pub sectors: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Tensor maps: how a tensor lies in global memory and which box of it one bulk copy moves.
+//! Tensor maps: how a tensor is laid out in global memory and which box of it one bulk copy moves.
 
 use super::parse::{Param, ParamKind};
 
@@ -72,7 +72,7 @@ pub struct TensorMap {
     pub strides: Vec<u64>,
     /// Elements of the box that one copy moves, innermost first.
     pub box_sizes: Vec<u32>,
-    /// How the box lies in shared memory.
+    /// How the box is laid out in shared memory.
     pub swizzle: Swizzle,
 }
 
@@ -116,13 +116,13 @@ impl TensorMap {
         self.box_sizes.iter().map(|&n| n as usize).product::<usize>() * self.dtype.bytes()
     }
 
-    /// Bytes from the tensor's first to behind its last.
+    /// Bytes from the tensor's first to after its last.
     pub fn extent(&self) -> u64 {
         let ends = self.sizes[1..].iter().zip(&self.strides).map(|(size, stride)| (size - 1).saturating_mul(*stride));
         ends.fold(self.sizes[0].saturating_mul(self.dtype.bytes() as u64), u64::saturating_add)
     }
 
-    /// The 128 bytes that a kernel gets. A GPU's are a secret of its driver; these are the emulator's.
+    /// The 128 bytes that a kernel gets. Only its driver knows the format of a GPU's; these are the emulator's.
     pub fn encode(&self) -> [u8; 128] {
         let mut words = [0u64; 16];
         words[0] = MAGIC;

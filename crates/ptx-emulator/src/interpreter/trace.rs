@@ -6,7 +6,7 @@ use super::ops::File;
 use super::parse::{Entry, Module, Operand, line_of};
 use std::fmt;
 
-/// A trace stops here: a thread that runs longer is not read by anyone.
+/// A trace stops here: nobody reads a longer one.
 const MOST: usize = 1 << 20;
 
 /// One instruction that the thread ran.

@@ -1,4 +1,4 @@
-//! A warp: 32 threads, the places in the program where they stand, and the loop that runs them.
+//! A warp: 32 threads, their places in the program, and the loop that runs them.
 //!
 //! Threads that diverged are fragments: a place and a mask. The fragment with the lowest place runs, and fragments that
 //! meet become one; so threads come together again where the compiler laid the code for it. A warp runs until all of its
@@ -41,7 +41,7 @@ impl State {
     }
 }
 
-/// Threads of a warp that stand at the same place.
+/// Threads of a warp that are at the same place.
 #[derive(Clone, Copy, Debug)]
 pub struct Fragment {
     pub pc: u32,
@@ -62,7 +62,7 @@ pub struct Warp {
     pub tensor: Tensor,
 }
 
-/// Why the loop came back.
+/// Why the loop returned.
 enum Stop {
     /// Another fragment may have to run now.
     Switch,
@@ -83,7 +83,7 @@ impl Warp {
 
     /// Merges fragments that met; the ready one with the lowest place, and the nearest place beyond it at which another
     /// one stands. When only fragments are left that wait for lanes which cannot come any more, that is noted and
-    /// they go on.
+    /// they continue.
     fn next(&mut self, machine: &mut Machine) -> Option<(usize, u32)> {
         let fragments = &mut self.fragments;
         if fragments.len() > 1 {
@@ -141,13 +141,13 @@ impl Warp {
     }
 }
 
-/// How a `.sync` instruction may go on.
+/// How a `.sync` instruction may continue.
 enum Sync {
     Run,
     Wait,
 }
 
-/// Whether all of `members` that are alive stand here. The others of `active` come along.
+/// Whether all of `members` that are alive are here. The others of `active` come along.
 fn gathered(machine: &mut Machine, live: u32, active: u32, members: u32, own: bool) -> Sync {
     if !own {
         let thread = machine.warp * 32 + active.trailing_zeros();
@@ -200,7 +200,7 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
             pc += 1;
             continue;
         }
-        // A warp-wide instruction: waits for its members. Lanes that its guard leaves out go on alone.
+        // A warp-wide instruction: waits for its members. Lanes that its guard leaves out continue alone.
         macro_rules! together {
             ($members:expr, $own:expr) => {
                 let live = warp.live();
@@ -412,7 +412,7 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                 }
                 Op::WarpBarrier(slot) => {
                     let (members, own) = members!(*slot);
-                    // Other lanes may stand at another `bar.warp.sync` with the same members: it is the mask that counts.
+                    // Other lanes may be at another `bar.warp.sync` with the same members: it is the mask that counts.
                     let there =
                         warp.fragments.iter().filter(|f| f.state == State::Lanes && is_warp_barrier(&steps[f.pc as usize].op)).fold(mask, |m, f| m | f.mask);
                     if members & there & !mask != 0 && members & warp.live() & !there == 0 && mask == active {

@@ -160,8 +160,8 @@ pub fn example(attributes: &Attributes, seed: u64, index: usize) -> Sample {
 
 /// Writes the data set into `dir`, which is made if it is missing.
 ///
-/// `metadata.jsonl` comes last and whole: a folder without it is not a data set, so a crash leaves no half one. A folder
-/// that an earlier call wrote is written anew. `progress(done, total)` is called about ten times a second and may stop the
+/// `metadata.jsonl` comes last and whole: a folder without it is not a data set, so a crash never leaves half of one. A folder
+/// that an earlier call wrote is written again. `progress(done, total)` is called about ten times a second and may stop the
 /// work.
 ///
 /// # Errors
@@ -169,7 +169,7 @@ pub fn example(attributes: &Attributes, seed: u64, index: usize) -> Sample {
 /// read-only, and [`Error::Interrupted`].
 pub fn write(dir: &Path, options: &Options, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<()> {
     if !options.pictures && !options.sounds {
-        return Err(Error::Usage("a data set without pictures and without sounds has nothing to describe: leave out one of them at most".into()));
+        return Err(Error::Usage("a data set without pictures and without sounds has nothing to describe: leave out at most one of them".into()));
     }
     let table = dir.join(METADATA);
     let marker = dir.join(MARKER);
@@ -248,7 +248,7 @@ fn readable(file: &std::fs::File) {
 /// A PNG file of a picture.
 ///
 /// # Errors
-/// None in practice: the sizes fit and memory does not refuse bytes.
+/// None in practice: the sizes fit, and writing to memory does not fail.
 pub fn png(picture: &Picture) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(8192);
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Sub)

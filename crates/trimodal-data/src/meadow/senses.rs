@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-/// One in so many samples of the split `train` is a self-description in the place of what would have been drawn.
+/// One in this many samples of the split `train` is a self-description instead of what would have been drawn.
 pub const EVERY: usize = 200;
 
 /// The questions, in the order in which they take turns.

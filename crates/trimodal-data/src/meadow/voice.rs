@@ -112,7 +112,7 @@ pub(super) fn render(action: usize, random: &mut Random) -> Vec<i16> {
             clip.noise(onset / 2 + 3_700, 3_600, (250, 700), 420, random, |i| envelope(i, 3_600, 1_200, 2_400));
         }
     }
-    // To a common peak, then as loud as this sample happens to be; the noise floor lies 26 to 40 dB below it.
+    // To a common peak, then at the loudness of this sample; the noise floor lies 26 to 40 dB below it.
     let peak = clip.sum.iter().map(|v| v.abs()).max().unwrap_or(0).max(1) as i64;
     let loud = random.within(7_000, 26_000) as i64;
     let floor = loud * random.within(256, 1_280) as i64 / 25_600;

@@ -13,7 +13,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Takes a modifier out, wherever it stands.
+    /// Takes a modifier out, wherever it is.
     pub(super) fn has(&mut self, modifier: &str) -> bool {
         let found = self.rest.iter().position(|p| *p == modifier);
         found.map(|i| self.rest.remove(i)).is_some()

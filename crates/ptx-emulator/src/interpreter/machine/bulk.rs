@@ -121,7 +121,7 @@ impl Machine<'_> {
             return None;
         }
         if offset % align != 0 {
-            let text = format!("an address in shared memory that is a multiple of {align} is needed here: offset {offset} is none");
+            let text = format!("expected an address in shared memory that is a multiple of {align}, found offset {offset}");
             self.say(Kind::Misaligned, lane, text);
             return None;
         }
@@ -152,7 +152,7 @@ impl Machine<'_> {
                 let vectors = self.order.vectors.as_ref().expect("asynchronous kernels have clocks");
                 let slot = cluster.mbarriers.get(&(rank, offset)).map_or(cluster.mbarriers.len(), |b| b.slot);
                 if value == 0 || value >= 1 << 20 {
-                    said = Some((Kind::Mbarrier, format!("an mbarrier is initialised for {value} arrivals: 1 to 1048575 are possible")));
+                    said = Some((Kind::Mbarrier, format!("an mbarrier is initialised for {value} arrivals: expected 1 to 1048575")));
                 }
                 let barrier = Mbarrier::new((value as u32).max(1), slot, (me, self.order.time), vectors.nothing());
                 cluster.mbarriers.insert((rank, offset), barrier);
@@ -322,7 +322,7 @@ impl Machine<'_> {
                     return self.say(
                         Kind::OutOfBounds,
                         lane,
-                        format!("no tensor map lies at address {address:#x}: expected the address of a parameter that is one"),
+                        format!("no tensor map is at address {address:#x}: expected the address of a parameter that is one"),
                     );
                 };
                 let map = self.launch.map(argument);
@@ -390,7 +390,7 @@ impl Machine<'_> {
         let group = stores.committed[lane];
         let agent = self.order.vectors.as_ref().map_or(0, |v| v.stores(asker.warp)) as u16;
         let stamp = Stamp { time: group + 1, pc: self.pc, agent, thread: thread as u16 };
-        // What lies outside of the tensor is read all the same.
+        // What is outside of the tensor is read all the same.
         let found = (offset..offset + bytes).step_by(16).find_map(|at| cluster.cells[rank].reads_later(&self.order, asker, stamp, at).map(|w| (at, w)));
         stores.list.push(Outgoing { lane: lane as u8, group, to: remote, from: offset, bytes, add: op.way == Way::Reduce, pc: self.pc });
         cluster.events += 1;

@@ -1,4 +1,4 @@
-//! Whether an access is one that the kernel may make: its bytes written, nobody in the way. And what is counted of it.
+//! Whether the kernel may make an access: its bytes were written, and nobody else touches them. And what is counted of it.
 
 use super::super::buffer::{Buffer, ranges};
 use super::super::finding::{Kind, Note, Other, Place};

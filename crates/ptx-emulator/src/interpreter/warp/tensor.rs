@@ -123,7 +123,7 @@ impl Tensor {
         self.committed += 1;
     }
 
-    /// `wgmma.mma_async`: it starts, and will be computed when somebody waits for it.
+    /// `wgmma.mma_async`: it starts, and will be computed when a warp waits for it.
     pub fn issue(&mut self, machine: &mut Machine, registers: &Registers, w: &Wgmma, pc: u32) {
         let (mut unfenced, mut busy) = (None, None);
         let a: &[u16] = if let Left::Registers(a) = &w.a { a } else { &[] };
