@@ -5,7 +5,7 @@
 //!
 //! Every finished run is written down at once ([`store`]), so that an experiment that is stopped goes on where it was, and one that
 //! is asked for more seeds only runs those. A result is a plain struct with its table and, in the program, its plot. The runs that the
-//! README speaks of are in `benches/experiments`, which are such folders.
+//! `docs/experiments.md` speaks of are in `benches/experiments`, which are such folders.
 
 #[cfg(feature = "cli")]
 mod chart;
