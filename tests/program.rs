@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use trimodal::data::Tokenizer;
 use trimodal::data::meadow::{self, words};
@@ -146,17 +146,25 @@ fn a_closed_pipe_is_no_error() {
     assert_eq!(message, "");
 }
 
-/// The README and the notes are right about what there is: every link leads to a file, every command and option exists, every
-/// operation is in the table with its files.
+/// Every document is right about what there is: every link leads to a file, every command and option exists. Every operation is in the
+/// README's table with its files. The README stays a page that is read at one sitting, and its code is that of an example that is built.
 #[test]
 fn the_documents_agree_with_the_program() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = markdown(root);
+    for expected in ["README.md", "LEARN.md", "CONTRIBUTING.md", "docs/guide.md", "docs/experiments.md", "benches/results/README.md", "benches/NOTES.md"] {
+        assert!(documents.contains(&root.join(expected)), "{expected} is not there");
+    }
     let mut wrong = Vec::new();
-    for document in ["README.md", "benches/NOTES.md"] {
-        let path = root.join(document);
-        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{document}: {e}"));
+    for path in &documents {
+        let document = path.strip_prefix(root).expect("it lies there").display();
+        let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{document}: {e}"));
+        let mut code = false;
         for (number, line) in text.lines().enumerate() {
-            for link in line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            code ^= line.starts_with("```");
+            // Links in code are not ours: CONTRIBUTING.md shows a row for files that its reader makes.
+            let links = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()).filter(|_| !code);
+            for link in links {
                 let local = !link.is_empty() && !link.contains("://");
                 if local && !path.parent().expect("a folder").join(link).exists() {
                     wrong.push(format!("{document}:{}: `{link}` is not there", number + 1));
@@ -171,24 +179,49 @@ fn the_documents_agree_with_the_program() {
     }
     let readme = fs::read_to_string(root.join("README.md")).expect("just read");
     for op in trimodal::ops::OPS {
-        for file in [format!("src/ops/{}.rs", op.name), format!("src/ops/{}/mod.rs", op.name), format!("shaders/{}.wgsl", op.name)] {
+        let (name, mut files) = (op.name, vec![format!("src/ops/{}.rs", op.name), format!("src/ops/{}/mod.rs", op.name)]);
+        files.extend([format!("shaders/{name}.wgsl"), format!("kernels/{name}.cu"), format!("kernels/hopper/{name}.cu")]);
+        for file in files {
             if root.join(&file).exists() && !readme.contains(&format!("({file})")) {
                 wrong.push(format!("README.md: the table of operations has no link to {file}"));
             }
         }
     }
+    if readme.len() > 12_000 {
+        wrong.push(format!("README.md: {} bytes: expected at most 12000; docs/guide.md has room", readme.len()));
+    }
+    let example = fs::read_to_string(root.join("examples/one_operation.rs")).expect("the example");
+    let snippets: Vec<&str> = readme.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    if snippets.len() != 1 || !example.ends_with(snippets[0]) {
+        wrong.push("README.md: its code is not what examples/one_operation.rs ends with".into());
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The `trimodal …` and `cargo run … -- …` commands of a line: in backticks, or on a line of their own.
+/// Every `.md` file of the repository.
+fn markdown(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+        let (entry, path) = entry.map(|e| (e.file_name().display().to_string(), e.path())).expect("an entry");
+        if path.is_dir() && entry != "target" && !entry.starts_with('.') {
+            found.extend(markdown(&path));
+        } else if path.extension().is_some_and(|e| e == "md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The `trimodal …` and `cargo run … -- …` commands of a line: in backticks, or on a line of their own, alone or between `&&` and `|`.
 fn commands(line: &str) -> Vec<String> {
     let mut parts: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
     parts.push(line.trim().trim_start_matches("$ "));
-    parts
-        .into_iter()
+    let alone = parts.into_iter().flat_map(|part| part.split(" #").next().unwrap_or_default().split(" && ")).flat_map(|part| part.split(" | "));
+    alone
         .filter_map(|part| {
-            let part = part.split(" #").next().unwrap_or_default().trim();
-            let arguments = part.strip_prefix("trimodal ").or_else(|| part.strip_prefix("cargo run ").and_then(|p| p.split_once("-- ").map(|(_, a)| a)))?;
+            let program = part.trim().strip_prefix("cargo run ").filter(|p| !p.contains("--example ") && !p.contains("--manifest-path "));
+            let arguments = part.trim().strip_prefix("trimodal ").or_else(|| program?.split_once("-- ").map(|(_, a)| a))?;
             Some(arguments.to_string())
         })
         .collect()

@@ -1,5 +1,5 @@
-//! `docs/score-card.md` documents every field that a score card has and no other, and the README's table is what the committed
-//! cards say.
+//! `docs/score-card.md` documents every field that a score card has and no other, and the tables of `benches/results/README.md` are
+//! what the committed cards say.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -111,18 +111,35 @@ fn cards() -> Vec<(PathBuf, Card)> {
 const BEGIN: &str = "<!-- performance:begin (written by scripts/readme-performance from benches/results/) -->\n";
 const END: &str = "<!-- performance:end -->";
 
-/// With `TRIMODAL_WRITE_README=1`, as `scripts/readme-performance` runs it, this writes the table instead.
+/// With `TRIMODAL_WRITE_README=1`, as `scripts/readme-performance` runs it, this writes the tables instead.
 #[test]
-fn the_readme_says_what_the_cards_say() {
+fn the_results_say_what_the_cards_say() {
     let ours: Vec<Card> = cards().into_iter().map(|(_, card)| card).filter(|card| card.tool.starts_with("trimodal ")).collect();
     let table = readme(&ours);
-    let path = root().join("README.md");
+    let path = root().join("benches/results/README.md");
     let text = fs::read_to_string(&path).unwrap();
-    let begin = text.find(BEGIN).expect("README.md has the mark where the table begins") + BEGIN.len();
-    let end = text.find(END).expect("README.md has the mark where the table ends");
+    let begin = text.find(BEGIN).expect("benches/results/README.md has the mark where the tables begin") + BEGIN.len();
+    let end = text.find(END).expect("benches/results/README.md has the mark where the tables end");
     if std::env::var_os("TRIMODAL_WRITE_README").is_some() {
         fs::write(&path, format!("{}{table}{}", &text[..begin], &text[end..])).unwrap();
     } else {
-        assert!(text[begin..end] == table, "the README's table is not what the cards in benches/results/ say: run scripts/readme-performance");
+        assert!(text[begin..end] == table, "the tables of benches/results/README.md are not what the cards beside it say: run scripts/readme-performance");
+    }
+}
+
+/// Where there is a card of a device, the README's table of devices links to it; where there is none, it says that no figure exists.
+#[test]
+fn the_readme_says_what_was_measured() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| ")).collect();
+    let hardware = |card: &Card| !card.device.name.contains("SwiftShader");
+    for (device, kind) in [("CUDA", "cuda"), ("browser", "webgpu")] {
+        let row = rows.iter().filter(|row| row.starts_with(&format!("| {device}"))).copied().collect::<String>();
+        let measured: Vec<String> =
+            cards().iter().filter(|(_, card)| card.device.kind == kind && hardware(card)).map(|(_, card)| card.device.name.clone()).collect();
+        for name in &measured {
+            assert!(row.contains(name), "README.md: the row of {device} does not name {name}: run `scripts/measure --only none`");
+        }
+        assert!(!measured.is_empty() || row.contains("no GPU figure exists"), "README.md: the row of {device} names no figure and does not say so");
     }
 }

@@ -1,4 +1,4 @@
-//! A card as text: for a terminal of 100 columns, and as the table of the README.
+//! A card as text: for a terminal of 100 columns, and as the tables of `benches/results/README.md`.
 
 use super::Seconds;
 use super::card::{Card, Row};
@@ -162,7 +162,7 @@ fn wrapped(heading: &str, text: &str) -> Vec<String> {
     lines
 }
 
-/// The README's table: of every operation, pass and dtype the largest sizes on each card's device, by the fastest entry.
+/// The tables of `benches/results/README.md`: of every operation, pass and dtype the largest sizes on each card's device, by the fastest entry.
 pub fn readme(cards: &[Card]) -> String {
     let mut text = String::new();
     for card in cards {

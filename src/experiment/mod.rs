@@ -4,8 +4,8 @@
 //! - [`transfer`]: does knowledge cross? What only text says about some animals, asked about pictures and sounds of them.
 //!
 //! Every finished run is written down at once ([`store`]), so that an experiment that is stopped continues where it was, and one that
-//! is asked for more seeds runs only those. A result is a plain struct with its table and, in the program, its plot. The runs that the
-//! README describes are in `benches/experiments`, which are such folders.
+//! is asked for more seeds runs only those. A result is a plain struct with its table and, in the program, its plot. The runs that
+//! `docs/experiments.md` describes are in `benches/experiments`, which are such folders.
 
 #[cfg(feature = "cli")]
 mod chart;
