@@ -81,6 +81,7 @@ struct Dims {
 constexpr unsigned BLOCK = 256;
 constexpr unsigned FULL = 0xffffffffu; // all lanes of a warp
 
+// ┌ the same in cross_entropy.cu, qk_norm_rope.cu, rms_norm.cu, rope.cu, swiglu.cu: 16 bytes as floats
 __device__ __forceinline__ void unpack(float (&values)[4], uint4 bits) {
     values[0] = __uint_as_float(bits.x);
     values[1] = __uint_as_float(bits.y);
@@ -111,6 +112,7 @@ __device__ __forceinline__ uint4 pack(const float (&values)[8]) {
     }
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
+// └ the same up to here: 16 bytes as floats
 
 __device__ __forceinline__ unsigned all_heads(const Dims& dims) { return dims.rows * dims.heads; }
 
