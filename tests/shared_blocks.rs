@@ -137,7 +137,7 @@ fn runs(files: &[Source], codes: &[Vec<Option<(usize, u32)>>], a: usize, b: usiz
                 None => "the end of the file".into(),
             };
             wrong.push(format!(
-                "{}, lines {} to {}, and {}, lines {} to {}, are the same ({} lines of code, from {:?} on) and not marked. The first line that differs:\n    {}\n    {}",
+                "{}, lines {} to {}, and {}, lines {} to {}, are the same ({} lines of code, from {:?} on) and not marked: put `{OPEN}files: name` above and `{CLOSE}name` below both. The first line that differs:\n    {}\n    {}",
                 files[a].0,
                 from.0,
                 from.1,
