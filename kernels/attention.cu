@@ -5,14 +5,16 @@
 // keys rescales what is there by exp(m_old − m_new). lse = m + ln l is what backward recomputes p from
 // (attention_backward.cu). A row that sees nothing gets o = 0, lse = −1e30.
 //
-// forward        block 128, 64 rows of one head per block, grid = ceil(Nq / 64) · H: o and lse
-//   0  q           [Nq, H, d]        f32|bf16  read
-//   1  k           [Nk, Hkv, d]      f32|bf16  read
-//   2  v           [Nk, Hkv, d]      f32|bf16  read
-//   3  visible     [Nq, 2]           i32       read
-//   4  o           [Nq, H, d]        f32|bf16  overwritten
-//   5  lse         [Nq, H]           f32       overwritten (backward needs it)
-//   6  dims        by value
+// The ladder, in the order of this file, each rung one idea away from the last:
+//   rung 1: naive  forward_naive, _bf16: a warp walks its row's keys one by one; lanes share the head's elements.
+//   rung 2: tile   forward_d16 … _d128: f32: a warp owns 16 rows and takes tiles of keys that the block shares; scores and outputs
+//                  lie in register tiles, 4 loads from shared memory feed 16 to 64 multiplies.
+//   rung 3: mma    forward_d…_bf16: the same on tensor cores: m16n8k16 with f32 sums. A score tile leaves the tensor core in just
+//                  the registers in which the second product wants its left operand, so that P never sees memory; the next tile's
+//                  K and V travel (cp.async) while this one is computed with.
+//   beside it      weights, _bf16 write what the others never hold: the rows p = exp(scale · q·k − lse) of those who want to look,
+//                  0 outside `visible`.
+//
 // forward_naive  block 128, one row of one head per warp, grid = ceil(Nq · H / 4): o and lse
 //   0  q           [Nq, H, d]        f32|bf16  read
 //   1  k           [Nk, Hkv, d]      f32|bf16  read
@@ -20,6 +22,14 @@
 //   3  visible     [Nq, 2]           i32       read
 //   4  o           [Nq, H, d]        f32|bf16  overwritten
 //   5  lse         [Nq, H]           f32       overwritten
+//   6  dims        by value
+// forward        block 128, 64 rows of one head per block, grid = ceil(Nq / 64) · H: o and lse
+//   0  q           [Nq, H, d]        f32|bf16  read
+//   1  k           [Nk, Hkv, d]      f32|bf16  read
+//   2  v           [Nk, Hkv, d]      f32|bf16  read
+//   3  visible     [Nq, 2]           i32       read
+//   4  o           [Nq, H, d]        f32|bf16  overwritten
+//   5  lse         [Nq, H]           f32       overwritten (backward needs it)
 //   6  dims        by value
 // weights        block 128, one weight per thread, grid = ceil(R · H · Nk / 128): p = exp(scale · q·k − lse) of the rows asked for
 //   0  q           [Nq, H, d]        f32|bf16  read
@@ -30,16 +40,6 @@
 //   5  p           [R, H, Nk]        f32       overwritten
 //   6  dims        by value
 //
-// weights, _bf16 write what the others never hold: the rows p = exp(scale · q·k − lse) of those who want to look, 0 outside
-// `visible`.
-//
-// The ladder. Each rung is one idea away from the last:
-//   forward_naive, _bf16   a warp walks its row's keys one by one; lanes share the head's elements.
-//   forward_d16 … _d128    f32: a warp owns 16 rows and takes tiles of keys that the block shares; scores and outputs lie in
-//                          register tiles, 4 loads from shared memory feed 16 to 64 multiplies.
-//   forward_d…_bf16        the same on tensor cores: m16n8k16 with f32 sums. A score tile leaves the tensor core in just the
-//                          registers in which the second product wants its left operand, so that P never sees memory; the
-//                          next tile's K and V travel (cp.async) while this one is computed with.
 // d16, d32, d64, d96, d128 are compiled sizes: the launcher takes the smallest D ≥ d, the rest is zeros in shared memory.
 //
 // Limits: 1 ≤ d ≤ D, H a multiple of Hkv, Nq · H and Nk · Hkv < 2³¹ (offsets of elements are 64-bit). Rows of whole 16-byte pieces
@@ -77,13 +77,16 @@ template <typename T> __device__ inline T narrow(float x);
 template <> __device__ inline float narrow<float>(float x) { return x; }
 template <> __device__ inline bf16 narrow<bf16>(float x) { return __float2bfloat16_rn(x); }
 
+// ┌ the same in attention.cu, attention_backward.cu, hopper/attention.cu, hopper/attention_backward.cu: powers of two
 // 2ˣ within 2 ulp, in one instruction; 0 from x = −126 down.
 __device__ inline float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+// └ the same up to here: powers of two
 
+// ┌ the same in attention.cu, hopper/attention.cu: the keys that rows see
 // The keys that a row sees, inside those that there are; [0, 0) if there are none, or no such row.
 __device__ inline uint2 interval(const int2* __restrict__ visible, unsigned row, const Dims& dims) {
     if (row >= dims.queries) {
@@ -95,10 +98,10 @@ __device__ inline uint2 interval(const int2* __restrict__ visible, unsigned row,
     return start < end ? make_uint2(start, end) : make_uint2(0, 0);
 }
 
-// From the first key that one of the block's rows sees to behind the last: no other tile is touched. Every warp finds the same.
-__device__ inline uint2 seen_by_block(const int2* __restrict__ visible, unsigned first, const Dims& dims) {
+// From the first key that one of COUNT rows sees to behind the last: no other tile is touched. Every warp finds the same.
+template <unsigned COUNT> __device__ inline uint2 seen_by(const int2* __restrict__ visible, unsigned first, const Dims& dims) {
     unsigned low = dims.keys, high = 0;
-    for (unsigned r = threadIdx.x % 32; r < ROWS; r += 32) {
+    for (unsigned r = threadIdx.x % 32; r < COUNT; r += 32) {
         const uint2 seen = interval(visible, first + r, dims);
         if (seen.x < seen.y) {
             low = min(low, seen.x);
@@ -107,67 +110,9 @@ __device__ inline uint2 seen_by_block(const int2* __restrict__ visible, unsigned
     }
     return make_uint2(__reduce_min_sync(ALL, low), __reduce_max_sync(ALL, high));
 }
+// └ the same up to here: the keys that rows see
 
-// ── Rows between global and shared memory ────────────────────────────────────────────────────────────────────────────
-
-// 16 bytes, asynchronously; zeros, and no access to `from`, unless `there`.
-__device__ inline void copy16(void* to, const void* from, bool there) {
-    const unsigned address = __cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-
-// What this thread has copied has arrived; a barrier tells the others.
-__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
-// A row in shared memory: 16 bytes longer than D, so that the same 16 bytes of eight rows lie in different banks.
-template <typename T, int D> constexpr unsigned STRIDE = D + 16 / sizeof(T);
-
-// Rows first, first + 1, … of one head, zeros from row `end` on and behind d. Arrives after wait_for_copies and a barrier.
-template <typename T, int D, int COUNT>
-__device__ inline void load_rows(T* tile, const T* __restrict__ from, unsigned first, unsigned end, unsigned heads, unsigned head, unsigned head_dim) {
-    constexpr unsigned VECTOR = 16 / sizeof(T);
-    if (head_dim % VECTOR == 0) {
-#pragma unroll
-        for (unsigned i = threadIdx.x; i < COUNT * D / VECTOR; i += BLOCK) {
-            const unsigned r = i / (D / VECTOR), c = i % (D / VECTOR) * VECTOR;
-            const bool there = first + r < end && c < head_dim;
-            const size_t at = there ? (size_t)((first + r) * heads + head) * head_dim + c : 0;
-            copy16(tile + r * STRIDE<T, D> + c, from + at, there);
-        }
-    } else {
-#pragma unroll 4
-        for (unsigned i = threadIdx.x; i < COUNT * D; i += BLOCK) {
-            const unsigned r = i / D, c = i % D;
-            const bool there = first + r < end && c < head_dim;
-            tile[r * STRIDE<T, D> + c] = there ? from[(size_t)((first + r) * heads + head) * head_dim + c] : T(0.0f);
-        }
-    }
-}
-
-// The way back, for rows below `end`. The caller has put a barrier before.
-template <int D, int COUNT>
-__device__ inline void store_rows(const bf16* tile, bf16* __restrict__ to, unsigned first, unsigned end, unsigned heads, unsigned head, unsigned head_dim) {
-    if (head_dim % 8 == 0) {
-#pragma unroll
-        for (unsigned i = threadIdx.x; i < COUNT * D / 8; i += BLOCK) {
-            const unsigned r = i / (D / 8), c = i % (D / 8) * 8;
-            if (first + r < end && c < head_dim) {
-                const uint4 piece = *reinterpret_cast<const uint4*>(tile + r * STRIDE<bf16, D> + c);
-                *reinterpret_cast<uint4*>(to + (size_t)((first + r) * heads + head) * head_dim + c) = piece;
-            }
-        }
-    } else {
-#pragma unroll 4
-        for (unsigned i = threadIdx.x; i < COUNT * D; i += BLOCK) {
-            const unsigned r = i / D, c = i % D;
-            if (first + r < end && c < head_dim) {
-                to[(size_t)((first + r) * heads + head) * head_dim + c] = tile[r * STRIDE<bf16, D> + c];
-            }
-        }
-    }
-}
-
-// ── Rung 1: a warp walks its row's keys ──────────────────────────────────────────────────────────────────────────────
+// ── rung 1: naive: a warp walks its row's keys ───────────────────────────────────────────────────────────────────────
 
 template <typename T>
 __device__ inline void forward_row(const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v, const int2* __restrict__ visible,
@@ -228,8 +173,82 @@ __device__ inline void forward_row(const T* __restrict__ q, const T* __restrict_
     }
 }
 
-// ── Rung 2: tiles in shared memory and registers, f32 ────────────────────────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(128) forward_naive(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
+    forward_row(q, k, v, visible, o, lse, dims);
+}
 
+extern "C" __global__ void __launch_bounds__(128) forward_naive_bf16(
+    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
+    forward_row(q, k, v, visible, o, lse, dims);
+}
+
+// ── What the other rungs share: rows between global and shared memory ────────────────────────────────────────────────
+
+// ┌ the same in attention.cu, attention_backward.cu: rows between global and shared memory
+// 16 bytes, asynchronously; zeros, and no access to `from`, unless `there`.
+__device__ inline void copy16(void* to, const void* from, bool there) {
+    const unsigned address = __cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+
+// What this thread has copied has arrived; a barrier tells the others.
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// A row in shared memory: 16 bytes longer than D, so that the same 16 bytes of eight rows lie in different banks.
+template <typename T, int D> constexpr unsigned STRIDE = D + 16 / sizeof(T);
+
+// Rows first, first + 1, … of one head, zeros from row `end` on and behind d. Arrives after wait_for_copies and a barrier.
+template <typename T, int D, int COUNT>
+__device__ inline void load_rows(T* tile, const T* __restrict__ from, unsigned first, unsigned end, unsigned heads, unsigned head, unsigned head_dim) {
+    constexpr unsigned VECTOR = 16 / sizeof(T);
+    if (head_dim % VECTOR == 0) {
+#pragma unroll
+        for (unsigned i = threadIdx.x; i < COUNT * D / VECTOR; i += BLOCK) {
+            const unsigned r = i / (D / VECTOR), c = i % (D / VECTOR) * VECTOR;
+            const bool there = first + r < end && c < head_dim;
+            const size_t at = there ? (size_t)((first + r) * heads + head) * head_dim + c : 0;
+            copy16(tile + r * STRIDE<T, D> + c, from + at, there);
+        }
+    } else {
+#pragma unroll 4
+        for (unsigned i = threadIdx.x; i < COUNT * D; i += BLOCK) {
+            const unsigned r = i / D, c = i % D;
+            const bool there = first + r < end && c < head_dim;
+            tile[r * STRIDE<T, D> + c] = there ? from[(size_t)((first + r) * heads + head) * head_dim + c] : T(0.0f);
+        }
+    }
+}
+
+// The way back, for rows below `end`. The caller has put a barrier before.
+template <int D, int COUNT>
+__device__ inline void store_rows(const bf16* tile, bf16* __restrict__ to, unsigned first, unsigned end, unsigned heads, unsigned head, unsigned head_dim) {
+    if (head_dim % 8 == 0) {
+#pragma unroll
+        for (unsigned i = threadIdx.x; i < COUNT * D / 8; i += BLOCK) {
+            const unsigned r = i / (D / 8), c = i % (D / 8) * 8;
+            if (first + r < end && c < head_dim) {
+                const uint4 piece = *reinterpret_cast<const uint4*>(tile + r * STRIDE<bf16, D> + c);
+                *reinterpret_cast<uint4*>(to + (size_t)((first + r) * heads + head) * head_dim + c) = piece;
+            }
+        }
+    } else {
+#pragma unroll 4
+        for (unsigned i = threadIdx.x; i < COUNT * D; i += BLOCK) {
+            const unsigned r = i / D, c = i % D;
+            if (first + r < end && c < head_dim) {
+                to[(size_t)((first + r) * heads + head) * head_dim + c] = tile[r * STRIDE<bf16, D> + c];
+            }
+        }
+    }
+}
+// └ the same up to here: rows between global and shared memory
+
+// ── rung 2: tile: f32, in shared memory and registers ────────────────────────────────────────────────────────────────
+
+// ┌ the same in attention.cu, attention_backward.cu: neighbours in shared memory
 // N neighbouring floats of shared memory, in as few loads as there are. As pairs: of four floats the compiler now and then makes
 // two loads, and not on every run of it the same ones.
 template <int N> __device__ inline void read(float (&to)[N], const float* from) {
@@ -248,6 +267,7 @@ template <int N> __device__ inline void read(float (&to)[N], const float* from) 
         split(0, *reinterpret_cast<const unsigned long long*>(from));
     }
 }
+// └ the same up to here: neighbours in shared memory
 
 // Eight lanes (x) go across a tile's columns, four (y) down the warp's 16 rows: a thread has rows y, y + 4, y + 8, y + 12 and
 // keys x, x + 8, … of the scores, and of the output the same rows and columns x · WIDTH … in D / 8 registers each.
@@ -272,7 +292,7 @@ __device__ inline void forward_tiles(const float* __restrict__ q, const float* _
     const float scale = dims.scale * LOG2E;
 
     // 1. From the first key that one of the rows sees to the last: no other tile is touched.
-    const uint2 all = seen_by_block(visible, first, dims);
+    const uint2 all = seen_by<ROWS>(visible, first, dims);
     uint2 seen[4];
 #pragma unroll
     for (unsigned r = 0; r < 4; r++) {
@@ -416,8 +436,39 @@ __device__ inline void forward_tiles(const float* __restrict__ q, const float* _
     }
 }
 
-// ── Rung 3: tensor cores, bf16 ───────────────────────────────────────────────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(128) forward_d16(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
+    forward_tiles<16>(q, k, v, visible, o, lse, dims);
+}
 
+extern "C" __global__ void __launch_bounds__(128) forward_d32(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
+    forward_tiles<32>(q, k, v, visible, o, lse, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) forward_d64(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
+    forward_tiles<64>(q, k, v, visible, o, lse, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) forward_d96(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
+    forward_tiles<96>(q, k, v, visible, o, lse, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) forward_d128(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
+    float* __restrict__ lse, Dims dims) {
+    forward_tiles<128>(q, k, v, visible, o, lse, dims);
+}
+
+// ── rung 3: mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────
+
+// ┌ the same in attention.cu, attention_backward.cu: products on tensor cores
 // mma.m16n8k16: lane l = 4 · g + t holds, of the left operand's 16×16, rows g and g + 8 at columns 2t, 2t + 1 and 2t + 8, 2t + 9;
 // of the right one's 16×8 column g at the same four places; of the 16×8 result rows g and g + 8 at columns 2t, 2t + 1.
 __device__ inline void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
@@ -491,6 +542,7 @@ template <int D> __device__ inline void add_product(float (&out)[D / 8][4], cons
         mma(out[2 * c + 1], a, b[2], b[3]);
     }
 }
+// └ the same up to here: products on tensor cores
 
 template <int D>
 __device__ inline void forward_mma(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible,
@@ -512,7 +564,7 @@ __device__ inline void forward_mma(const bf16* __restrict__ q, const bf16* __res
 
     // 1. From the first key that one of the rows sees to the last: no other tile is touched. The same for the warp's 16 rows,
     //    and the keys that all of them see: tiles there need no mask.
-    const uint2 all = seen_by_block(visible, first, dims);
+    const uint2 all = seen_by<ROWS>(visible, first, dims);
     const unsigned lane_row = first + warp_row + lane % 16;
     const uint2 of_lane = interval(visible, lane_row, dims);
     const bool sees_some = of_lane.x < of_lane.y;
@@ -641,78 +693,6 @@ __device__ inline void forward_mma(const bf16* __restrict__ q, const bf16* __res
     store_rows<D, ROWS>(tiles[0], o, first, dims.queries, dims.heads, head, dims.head_dim);
 }
 
-// ── Weights to look at ───────────────────────────────────────────────────────────────────────────────────────────────
-
-// One weight, recomputed from the row's lse. A negative row is a large number, and not there either.
-template <typename T>
-__device__ inline void weight(const T* __restrict__ q, const T* __restrict__ k, const float* __restrict__ lse, const int2* __restrict__ visible,
-                              const int* __restrict__ row, float* __restrict__ p, const Dims& dims) {
-    const unsigned index = blockIdx.x * BLOCK + threadIdx.x;
-    if (index >= dims.rows * dims.heads * dims.keys) {
-        return;
-    }
-    const unsigned key = index % dims.keys;
-    const unsigned head = index / dims.keys % dims.heads;
-    const unsigned asked = row[index / dims.keys / dims.heads];
-    const unsigned kv_head = head / (dims.heads / dims.kv_heads);
-    const uint2 seen = interval(visible, asked, dims);
-    float value = 0.0f;
-    if (key >= seen.x && key < seen.y) {
-        const T* query = q + (size_t)(asked * dims.heads + head) * dims.head_dim;
-        const T* other = k + (size_t)(key * dims.kv_heads + kv_head) * dims.head_dim;
-        float score = 0.0f;
-        for (unsigned c = 0; c < dims.head_dim; c++) {
-            score = fmaf(widen(query[c]), widen(other[c]), score);
-        }
-        value = exp2_fast((score * dims.scale - lse[asked * dims.heads + head]) * LOG2E);
-    }
-    p[index] = value;
-}
-
-// ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-extern "C" __global__ void __launch_bounds__(128) forward_naive(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-    float* __restrict__ lse, Dims dims) {
-    forward_row(q, k, v, visible, o, lse, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) forward_naive_bf16(
-    const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
-    float* __restrict__ lse, Dims dims) {
-    forward_row(q, k, v, visible, o, lse, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) forward_d16(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-    float* __restrict__ lse, Dims dims) {
-    forward_tiles<16>(q, k, v, visible, o, lse, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) forward_d32(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-    float* __restrict__ lse, Dims dims) {
-    forward_tiles<32>(q, k, v, visible, o, lse, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) forward_d64(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-    float* __restrict__ lse, Dims dims) {
-    forward_tiles<64>(q, k, v, visible, o, lse, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) forward_d96(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-    float* __restrict__ lse, Dims dims) {
-    forward_tiles<96>(q, k, v, visible, o, lse, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) forward_d128(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const int2* __restrict__ visible, float* __restrict__ o,
-    float* __restrict__ lse, Dims dims) {
-    forward_tiles<128>(q, k, v, visible, o, lse, dims);
-}
-
 extern "C" __global__ void __launch_bounds__(128) forward_d16_bf16(
     const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
     float* __restrict__ lse, Dims dims) {
@@ -741,6 +721,34 @@ extern "C" __global__ void __launch_bounds__(128) forward_d128_bf16(
     const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, const int2* __restrict__ visible, bf16* __restrict__ o,
     float* __restrict__ lse, Dims dims) {
     forward_mma<128>(q, k, v, visible, o, lse, dims);
+}
+
+// ── Beside the ladder: weights to look at ────────────────────────────────────────────────────────────────────────────
+
+// One weight, recomputed from the row's lse. A negative row is a large number, and not there either.
+template <typename T>
+__device__ inline void weight(const T* __restrict__ q, const T* __restrict__ k, const float* __restrict__ lse, const int2* __restrict__ visible,
+                              const int* __restrict__ row, float* __restrict__ p, const Dims& dims) {
+    const unsigned index = blockIdx.x * BLOCK + threadIdx.x;
+    if (index >= dims.rows * dims.heads * dims.keys) {
+        return;
+    }
+    const unsigned key = index % dims.keys;
+    const unsigned head = index / dims.keys % dims.heads;
+    const unsigned asked = row[index / dims.keys / dims.heads];
+    const unsigned kv_head = head / (dims.heads / dims.kv_heads);
+    const uint2 seen = interval(visible, asked, dims);
+    float value = 0.0f;
+    if (key >= seen.x && key < seen.y) {
+        const T* query = q + (size_t)(asked * dims.heads + head) * dims.head_dim;
+        const T* other = k + (size_t)(key * dims.kv_heads + kv_head) * dims.head_dim;
+        float score = 0.0f;
+        for (unsigned c = 0; c < dims.head_dim; c++) {
+            score = fmaf(widen(query[c]), widen(other[c]), score);
+        }
+        value = exp2_fast((score * dims.scale - lse[asked * dims.heads + head]) * LOG2E);
+    }
+    p[index] = value;
 }
 
 extern "C" __global__ void __launch_bounds__(128) weights(

@@ -4,6 +4,11 @@
 //   p = exp(scale · q·kᵀ − lse),   dv = pᵀ·do,   dp = do·vᵀ,   delta = rowsum(do ∘ o),   ds = p ∘ (dp − delta) · scale,
 //   dq = ds·k,   dk = dsᵀ·q.   dk and dv of a KV head add up over the H / Hkv query heads that read it.
 //
+// In the order of this file, with attention.cu's names and numbers for the rungs; none of them is naive here:
+//   delta          one pass over o and do, which both rungs need.
+//   rung 2: tile   dkv_d16 … _d128, dq_rows_d16 … _d128: f32, tiles in shared memory and registers.
+//   rung 3: mma    dkv_d…_bf16, dq_rows_d…_bf16: the same on tensor cores.
+//
 // delta    block 128, one row of one head per eight threads, grid = ceil(Nq · H / 16): delta = rowsum(do ∘ o)
 //   0  o           [Nq, H, d]        f32|bf16  read
 //   1  d_o         [Nq, H, d]        f32|bf16  read
@@ -71,13 +76,16 @@ constexpr unsigned ALL = 0xffffffffu;
 __device__ inline float widen(float x) { return x; }
 __device__ inline float widen(bf16 x) { return __bfloat162float(x); }
 
+// ┌ the same in attention.cu, attention_backward.cu, hopper/attention.cu, hopper/attention_backward.cu: powers of two
 // 2ˣ within 2 ulp, in one instruction; 0 from x = −126 down.
 __device__ inline float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+// └ the same up to here: powers of two
 
+// ┌ the same in attention_backward.cu, hopper/attention_backward.cu: what intervals hold
 // An interval inside [0, limit), as it should be: [0, 0) if it is empty.
 __device__ inline uint2 clamped(int2 seen, unsigned limit) {
     const unsigned start = max(seen.x, 0);
@@ -99,9 +107,70 @@ template <unsigned COUNT> __device__ inline uint2 union_of(const int2* __restric
     }
     return make_uint2(__reduce_min_sync(ALL, low), __reduce_max_sync(ALL, high));
 }
+// └ the same up to here: what intervals hold
 
-// ── Rows between global and shared memory ────────────────────────────────────────────────────────────────────────────
+// ── delta ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+// 16 bytes of a row, as floats.
+__device__ inline void read16(float (&to)[4], const float* from) {
+    const float4 x = *reinterpret_cast<const float4*>(from);
+    to[0] = x.x, to[1] = x.y, to[2] = x.z, to[3] = x.w;
+}
+__device__ inline void read16(float (&to)[8], const bf16* from) {
+    const uint4 x = *reinterpret_cast<const uint4*>(from);
+    const unsigned pairs[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        to[2 * i] = __uint_as_float(pairs[i] << 16);
+        to[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
+    }
+}
+
+template <typename T> __device__ inline void delta_rows(const T* __restrict__ o, const T* __restrict__ d_o, float* __restrict__ delta, const Dims& dims) {
+    constexpr unsigned VECTOR = 16 / sizeof(T);
+    const unsigned index = blockIdx.x * (BLOCK / 8) + threadIdx.x / 8;
+    const unsigned x = threadIdx.x % 8;
+    float sum = 0.0f;
+    if (index < dims.queries * dims.heads) {
+        const size_t at = (size_t)index * dims.head_dim;
+        if (dims.head_dim % VECTOR == 0) {
+            for (unsigned c = x * VECTOR; c < dims.head_dim; c += 8 * VECTOR) {
+                float a[VECTOR], b[VECTOR];
+                read16(a, o + at + c);
+                read16(b, d_o + at + c);
+#pragma unroll
+                for (unsigned i = 0; i < VECTOR; i++) {
+                    sum = fmaf(a[i], b[i], sum);
+                }
+            }
+        } else {
+            for (unsigned c = x; c < dims.head_dim; c += 8) {
+                sum = fmaf(widen(o[at + c]), widen(d_o[at + c]), sum);
+            }
+        }
+    }
+#pragma unroll
+    for (unsigned other = 4; other > 0; other /= 2) {
+        sum += __shfl_xor_sync(ALL, sum, other);
+    }
+    if (x == 0 && index < dims.queries * dims.heads) {
+        delta[index] = sum;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(128) delta(
+    const float* __restrict__ o, const float* __restrict__ d_o, float* __restrict__ delta, Dims dims) {
+    delta_rows(o, d_o, delta, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) delta_bf16(
+    const bf16* __restrict__ o, const bf16* __restrict__ d_o, float* __restrict__ delta, Dims dims) {
+    delta_rows(o, d_o, delta, dims);
+}
+
+// ── What both rungs share: rows between global and shared memory ─────────────────────────────────────────────────────
+
+// ┌ the same in attention.cu, attention_backward.cu: rows between global and shared memory
 // 16 bytes, asynchronously; zeros, and no access to `from`, unless `there`.
 __device__ inline void copy16(void* to, const void* from, bool there) {
     const unsigned address = __cvta_generic_to_shared(to);
@@ -158,6 +227,7 @@ __device__ inline void store_rows(const bf16* tile, bf16* __restrict__ to, unsig
         }
     }
 }
+// └ the same up to here: rows between global and shared memory
 
 // What dkv needs to know of the rows of a tile.
 template <unsigned COUNT> struct Stats {
@@ -185,57 +255,9 @@ __device__ inline void load_stats(Stats<COUNT>& to, const float* __restrict__ ls
     }
 }
 
-// ── delta ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── rung 2: tile: f32, in shared memory and registers ────────────────────────────────────────────────────────────────
 
-// 16 bytes of a row, as floats.
-__device__ inline void read16(float (&to)[4], const float* from) {
-    const float4 x = *reinterpret_cast<const float4*>(from);
-    to[0] = x.x, to[1] = x.y, to[2] = x.z, to[3] = x.w;
-}
-__device__ inline void read16(float (&to)[8], const bf16* from) {
-    const uint4 x = *reinterpret_cast<const uint4*>(from);
-    const unsigned pairs[4] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        to[2 * i] = __uint_as_float(pairs[i] << 16);
-        to[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
-    }
-}
-
-template <typename T> __device__ inline void delta_rows(const T* __restrict__ o, const T* __restrict__ d_o, float* __restrict__ delta, const Dims& dims) {
-    constexpr unsigned VECTOR = 16 / sizeof(T);
-    const unsigned index = blockIdx.x * (BLOCK / 8) + threadIdx.x / 8;
-    const unsigned x = threadIdx.x % 8;
-    float sum = 0.0f;
-    if (index < dims.queries * dims.heads) {
-        const size_t at = (size_t)index * dims.head_dim;
-        if (dims.head_dim % VECTOR == 0) {
-            for (unsigned c = x * VECTOR; c < dims.head_dim; c += 8 * VECTOR) {
-                float a[VECTOR], b[VECTOR];
-                read16(a, o + at + c);
-                read16(b, d_o + at + c);
-#pragma unroll
-                for (unsigned i = 0; i < VECTOR; i++) {
-                    sum = fmaf(a[i], b[i], sum);
-                }
-            }
-        } else {
-            for (unsigned c = x; c < dims.head_dim; c += 8) {
-                sum = fmaf(widen(o[at + c]), widen(d_o[at + c]), sum);
-            }
-        }
-    }
-#pragma unroll
-    for (unsigned other = 4; other > 0; other /= 2) {
-        sum += __shfl_xor_sync(ALL, sum, other);
-    }
-    if (x == 0 && index < dims.queries * dims.heads) {
-        delta[index] = sum;
-    }
-}
-
-// ── f32: tiles in shared memory and registers ────────────────────────────────────────────────────────────────────────
-
+// ┌ the same in attention.cu, attention_backward.cu: neighbours in shared memory
 // N neighbouring floats of shared memory, in as few loads as there are. As pairs: of four floats the compiler now and then makes
 // two loads, and not on every run of it the same ones.
 template <int N> __device__ inline void read(float (&to)[N], const float* from) {
@@ -254,6 +276,7 @@ template <int N> __device__ inline void read(float (&to)[N], const float* from) 
         split(0, *reinterpret_cast<const unsigned long long*>(from));
     }
 }
+// └ the same up to here: neighbours in shared memory
 
 // What 48 KiB hold beside the owned rows, and the distance of the rows of p and ds: rows of a warp in different banks.
 template <int D> constexpr unsigned SWEEP = D <= 64 ? 32 : D <= 96 ? 16 : 8;
@@ -488,8 +511,76 @@ __device__ inline void dq_tiles(const float* __restrict__ q, const float* __rest
     }
 }
 
-// ── bf16: tensor cores ───────────────────────────────────────────────────────────────────────────────────────────────
+// f32: at least three blocks per multiprocessor. Left to itself, ptxas aims at as many as shared memory admits, and spills.
 
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d16(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+    dkv_tiles<16>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d32(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+    dkv_tiles<32>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d64(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+    dkv_tiles<64>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d96(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+    dkv_tiles<96>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) dkv_d128(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
+    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
+    dkv_tiles<128>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d16(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+    dq_tiles<16>(q, k, v, d_o, lse, delta, visible, dq, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d32(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+    dq_tiles<32>(q, k, v, d_o, lse, delta, visible, dq, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d64(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+    dq_tiles<64>(q, k, v, d_o, lse, delta, visible, dq, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d96(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+    dq_tiles<96>(q, k, v, d_o, lse, delta, visible, dq, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d128(
+    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
+    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
+    dq_tiles<128>(q, k, v, d_o, lse, delta, visible, dq, dims);
+}
+
+// ── rung 3: mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────
+
+// ┌ the same in attention.cu, attention_backward.cu: products on tensor cores
 // mma.m16n8k16: lane l = 4 · g + t holds, of the left operand's 16×16, rows g and g + 8 at columns 2t, 2t + 1 and 2t + 8, 2t + 9;
 // of the right one's 16×8 column g at the same four places; of the 16×8 result rows g and g + 8 at columns 2t, 2t + 1.
 __device__ inline void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
@@ -563,6 +654,7 @@ template <int D> __device__ inline void add_product(float (&out)[D / 8][4], cons
         mma(out[2 * c + 1], a, b[2], b[3]);
     }
 }
+// └ the same up to here: products on tensor cores
 
 // A warp's 16 rows of a gradient into shared memory, times `factor`.
 template <int D> __device__ inline void put_rows(bf16* rows, const float (&sum)[D / 8][4], float factor, unsigned lane) {
@@ -795,85 +887,6 @@ __device__ inline void dq_mma(const bf16* __restrict__ q, const bf16* __restrict
     put_rows<D>(tiles + warp_row * STRIDE<bf16, D>, sum, dims.scale, lane);
     __syncthreads();
     store_rows<D, OWN_BF16>(tiles, dq, first, dims.queries, dims.heads, head, dims.head_dim);
-}
-
-// ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-// f32: at least three blocks per multiprocessor. Left to itself, ptxas aims at as many as shared memory admits, and spills.
-
-extern "C" __global__ void __launch_bounds__(128) delta(
-    const float* __restrict__ o, const float* __restrict__ d_o, float* __restrict__ delta, Dims dims) {
-    delta_rows(o, d_o, delta, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) delta_bf16(
-    const bf16* __restrict__ o, const bf16* __restrict__ d_o, float* __restrict__ delta, Dims dims) {
-    delta_rows(o, d_o, delta, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dkv_d16(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
-    dkv_tiles<16>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dkv_d32(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
-    dkv_tiles<32>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dkv_d64(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
-    dkv_tiles<64>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dkv_d96(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
-    dkv_tiles<96>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dkv_d128(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, const int2* __restrict__ visible_by,
-    float* __restrict__ dk, float* __restrict__ dv, Dims dims) {
-    dkv_tiles<128>(q, k, v, d_o, lse, delta, visible, visible_by, dk, dv, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d16(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
-    dq_tiles<16>(q, k, v, d_o, lse, delta, visible, dq, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d32(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
-    dq_tiles<32>(q, k, v, d_o, lse, delta, visible, dq, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d64(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
-    dq_tiles<64>(q, k, v, d_o, lse, delta, visible, dq, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d96(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
-    dq_tiles<96>(q, k, v, d_o, lse, delta, visible, dq, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3) dq_rows_d128(
-    const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ d_o,
-    const float* __restrict__ lse, const float* __restrict__ delta, const int2* __restrict__ visible, float* __restrict__ dq, Dims dims) {
-    dq_tiles<128>(q, k, v, d_o, lse, delta, visible, dq, dims);
 }
 
 extern "C" __global__ void __launch_bounds__(128) dkv_d16_bf16(

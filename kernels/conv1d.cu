@@ -7,9 +7,14 @@
 //   dW = Σ_m dz[m]ᵀ x[m],   db = Σ_m dz[m],   dx[c, u] = Σ_tap W[:, :, tap]ᵀ dz[c, (u + 1 − tap)/stride] where that is a frame.
 // With stride 2 an even frame meets only the middle tap and an odd frame the outer two.
 //
-// Variants: none: all f32; _bf16: x, weight, bias, z, y, dy, dz and dx bf16, sums, partials and parameter gradients f32. The
-// ladder: `naive` (one result per thread) → `tile` (f32: a block owns 64 × 64 results, both operands staged 16 of K deep with k
-// as the row, a thread keeps 4 × 8 results in registers) or `mma` (bf16, tensor cores).
+// Variants: none: all f32; _bf16: x, weight, bias, z, y, dy, dz and dx bf16, sums, partials and parameter gradients f32.
+//
+// The ladder, in the order of this file:
+//   rung 1: naive  one result per thread.
+//   rung 2: tile   f32: a block owns 64 × 64 results, both operands staged 16 of K deep with k as the row, a thread keeps 4 × 8
+//                  results in registers.
+//   rung 3: mma    bf16: the same on tensor cores.
+//   beside it      what goes element by element, and the second passes, which add up parts.
 //
 // The mma entries number rows so that nothing is unfolded: clips lie one behind the other with zeros between them, a tile is 64
 // such rows (those between clips come to nothing and are not written), and the frames that it meets are one slab of shared
@@ -19,6 +24,13 @@
 //   dx: L = F' + 1 rows per clip, row c·L + t + 1 of dz is its frame t: with stride 1 row c·L + u of dx is its frame u, with
 //   stride 2 row c·L + j is frames 2j and 2j + 1 together.
 //
+// forward_naive     block 64, one result per thread, grid = ceil(M · out / 64): z and y
+//   0  x            [C, F, in]      f32|bf16   read
+//   1  weight       [out, in, 3]    f32|bf16   read
+//   2  bias         [out]           f32|bf16   read
+//   3  z            [C, F', out]    f32|bf16   overwritten
+//   4  y            [C, F', out]    f32|bf16   overwritten
+//   5  dims         by value
 // forward_tile      block 128, grid = ceil(M / 64) · ceil(out / 64): z and y
 //   0  x            [C, F, in]      f32   read
 //   1  weight       [out, in, 3]    f32   read
@@ -33,17 +45,15 @@
 //   3  z            [C, F', out]    bf16  overwritten
 //   4  y            [C, F', out]    bf16  overwritten
 //   5  dims         by value
-// forward_naive     block 64, one result per thread, grid = ceil(M · out / 64): z and y
-//   0  x            [C, F, in]      f32|bf16   read
-//   1  weight       [out, in, 3]    f32|bf16   read
-//   2  bias         [out]           f32|bf16   read
-//   3  z            [C, F', out]    f32|bf16   overwritten
-//   4  y            [C, F', out]    f32|bf16   overwritten
-//   5  dims         by value
 // gelu_backward     block 256, 16 bytes of results per thread, grid = ceil(M · out / (256 · V)), V = 4 (f32) or 8 (bf16): dz = dy · gelu'(z)
 //   0  z            [C, F', out]    f32|bf16   read
 //   1  dy           [C, F', out]    f32|bf16   read
 //   2  dz           [C, F', out]    f32|bf16   overwritten
+//   3  dims         by value
+// dweight_naive     block 64, one result per thread, grid = ceil(out · K / 64): dW
+//   0  x            [C, F, in]      f32|bf16   read
+//   1  dz           [C, F', out]    f32|bf16   read
+//   2  partial      [out, in, 3]    f32   accumulated (dweight itself: one part)
 //   3  dims         by value
 // dweight_tile      block 128, grid = parts · ceil(out / 64) · ceil(K / 64): parts of dW
 //   0  x            [C, F, in]      f32   read
@@ -54,11 +64,6 @@
 //   0  x            [C, F, in]      bf16  read
 //   1  dz           [C, F', out]    bf16  read
 //   2  partial      [parts, out, 3 · in]  f32   overwritten
-//   3  dims         by value
-// dweight_naive     block 64, one result per thread, grid = ceil(out · K / 64): dW
-//   0  x            [C, F, in]      f32|bf16   read
-//   1  dz           [C, F', out]    f32|bf16   read
-//   2  partial      [out, in, 3]    f32   accumulated (dweight itself: one part)
 //   3  dims         by value
 // dweight_finish    block 64, one result per thread, grid = ceil(out · K / 64): dW += Σ of its parts
 //   0  partial      [parts, out, 3 · in]  f32   read
@@ -72,6 +77,11 @@
 //   0  partial      [parts, out]    f32   read (from element parts · out · K of the workspace)
 //   1  dbias        [out]           f32   accumulated
 //   2  dims         by value
+// dx_naive          block 64, one result per thread, grid = ceil(C · F · in / 64): dx
+//   0  weight       [out, in, 3]    f32|bf16   read
+//   1  dz           [C, F', out]    f32|bf16   read
+//   2  dx           [C, F, in]      f32|bf16   overwritten
+//   3  dims         by value
 // dx_tile           block 128, grid = ceil(C · F / 64) · ceil(in / 64): dx
 //   0  weight       [out, in, 3]    f32   read
 //   1  dz           [C, F', out]    f32   read
@@ -81,11 +91,6 @@
 //   0  weight       [out, in, 3]    bf16  read
 //   1  dz           [C, F', out]    bf16  read
 //   2  dx           [C, F, in]      bf16  overwritten
-//   3  dims         by value
-// dx_naive          block 64, one result per thread, grid = ceil(C · F · in / 64): dx
-//   0  weight       [out, in, 3]    f32|bf16   read
-//   1  dz           [C, F', out]    f32|bf16   read
-//   2  dx           [C, F, in]      f32|bf16   overwritten
 //   3  dims         by value
 // Precision: f32 sums in a fixed order, the same bits on every run; bf16 is rounded once, when it is stored.
 // Limits: every tensor < 2³¹ elements, C · (F + 3) < 2³¹, 1 ≤ stride ≤ 2, F' = (F − 1)/stride + 1. Channels that are
@@ -109,10 +114,12 @@ struct Dims {
 
 constexpr unsigned NONE = 0xffffffffu;
 
+// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: f32 and bf16
 __device__ float to_float(float x) { return x; }
 __device__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ void round_to(float& to, float x) { to = x; }
 __device__ void round_to(bf16& to, float x) { to = __float2bfloat16_rn(x); }
+// └ the same up to here: f32 and bf16
 
 __device__ float gelu(float z) { return 0.5f * z * (1.0f + erff(z * 0.70710678f)); }
 
@@ -120,7 +127,7 @@ __device__ float gelu_slope(float z) {
     return 0.5f * (1.0f + erff(z * 0.70710678f)) + z * 0.39894228f * __expf(-0.5f * z * z); // 1/√(2π)
 }
 
-// ── naive: one result per thread ─────────────────────────────────────────────────────────────────────────────────────
+// ── rung 1: naive: one result per thread ─────────────────────────────────────────────────────────────────────────────
 
 template <typename T>
 __device__ void forward_one(const T* x, const T* weight, const T* bias, T* z, T* y, const Dims& dims) {
@@ -194,53 +201,35 @@ __device__ void dx_one(const T* weight, const T* dz, T* dx, const Dims& dims) {
     round_to(dx[index], total);
 }
 
-// ── Element by element, and the second passes ────────────────────────────────────────────────────────────────────────
-
-template <typename T>
-struct alignas(16) Run {
-    T x[16 / sizeof(T)];
-};
-
-template <typename T>
-__device__ void gelu_backward_run(const T* z, const T* dy, T* dz, const Dims& dims) {
-    constexpr int WIDTH = 16 / sizeof(T);
-    size_t count = size_t(dims.clips) * dims.frames_out * dims.width_out;
-    size_t first = (size_t(blockIdx.x) * 256 + threadIdx.x) * WIDTH;
-    if (first + WIDTH <= count) {
-        Run<T> value = *reinterpret_cast<const Run<T>*>(z + first);
-        Run<T> slope = *reinterpret_cast<const Run<T>*>(dy + first);
-#pragma unroll
-        for (int i = 0; i < WIDTH; i++) {
-            round_to(slope.x[i], to_float(slope.x[i]) * gelu_slope(to_float(value.x[i])));
-        }
-        *reinterpret_cast<Run<T>*>(dz + first) = slope;
-    } else {
-#pragma unroll 1
-        for (size_t i = first; i < count; i++) {
-            round_to(dz[i], to_float(dy[i]) * gelu_slope(to_float(z[i])));
-        }
-    }
+extern "C" __global__ void __launch_bounds__(64) forward_naive(
+    const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
+    forward_one(x, weight, bias, z, y, dims);
 }
 
-template <typename T>
-__device__ void dbias_part(const T* dz, float* partial, const Dims& dims) {
-    unsigned index = blockIdx.x * 64 + threadIdx.x;
-    if (index >= dims.parts * dims.width_out) {
-        return;
-    }
-    unsigned part = index / dims.width_out;
-    unsigned count = dims.clips * dims.frames_out;
-    unsigned per_part = (count + dims.parts - 1) / dims.parts;
-    unsigned end = min(count, (part + 1) * per_part);
-    float total = 0.0f;
-    for (unsigned m = part * per_part; m < end; m++) {
-        total += to_float(dz[size_t(m) * dims.width_out + index % dims.width_out]);
-    }
-    partial[size_t(dims.parts) * dims.width_out * 3 * dims.width_in + index] = total;
+extern "C" __global__ void __launch_bounds__(64) forward_naive_bf16(
+    const bf16* __restrict__ x, const bf16* __restrict__ weight, const bf16* __restrict__ bias, bf16* __restrict__ z, bf16* __restrict__ y, Dims dims) {
+    forward_one(x, weight, bias, z, y, dims);
 }
 
-// ── tile: f32, 4 × 8 results in registers per thread ─────────────────────────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(64) dweight_naive(const float* __restrict__ x, const float* __restrict__ dz, float* __restrict__ partial, Dims dims) {
+    dweight_one(x, dz, partial, dims);
+}
 
+extern "C" __global__ void __launch_bounds__(64) dweight_naive_bf16(const bf16* __restrict__ x, const bf16* __restrict__ dz, float* __restrict__ partial, Dims dims) {
+    dweight_one(x, dz, partial, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) dx_naive(const float* __restrict__ weight, const float* __restrict__ dz, float* __restrict__ dx, Dims dims) {
+    dx_one(weight, dz, dx, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) dx_naive_bf16(const bf16* __restrict__ weight, const bf16* __restrict__ dz, bf16* __restrict__ dx, Dims dims) {
+    dx_one(weight, dz, dx, dims);
+}
+
+// ── rung 2: tile: f32, 4 × 8 results in registers per thread ─────────────────────────────────────────────────────────
+
+// ┌ the same in conv1d.cu, patch_embed.cu: tiles of a product
 constexpr int TILE = 64;
 constexpr int TILE_K = 16;
 constexpr int THREADS = 128;
@@ -346,6 +335,7 @@ __device__ void write_tile(const Sums& sums, Tiles& tiles, Write write) {
         }
     }
 }
+// └ the same up to here: tiles of a product
 
 // Per row of a tile: its clip and its frame.
 struct Rows {
@@ -472,8 +462,22 @@ __device__ void dx_tile_f32(const float* weight, const float* dz, float* dx, con
     });
 }
 
-// ── mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(128) forward_tile(
+    const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
+    forward_tile_f32(x, weight, bias, z, y, dims);
+}
 
+extern "C" __global__ void __launch_bounds__(128) dweight_tile(const float* __restrict__ x, const float* __restrict__ dz, float* __restrict__ partial, Dims dims) {
+    dweight_tile_f32(x, dz, partial, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) dx_tile(const float* __restrict__ weight, const float* __restrict__ dz, float* __restrict__ dx, Dims dims) {
+    dx_tile_f32(weight, dz, dx, dims);
+}
+
+// ── rung 3: mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────
+
+// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: tensor cores
 __device__ unsigned shared_address(const void* pointer) { return static_cast<unsigned>(__cvta_generic_to_shared(pointer)); }
 
 // 16 bytes from global to shared memory without passing through registers; zeros where there is nothing to copy.
@@ -512,7 +516,9 @@ __device__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, u
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+// └ the same up to here: tensor cores
 
+// ┌ the same in conv1d.cu, matmul.cu: where a run lies in a tile
 // Where 8 neighbours (16 bytes) of a row of COLUMNS lie in a staged tile. Rows keep their order, their 16-byte chunks are
 // permuted by the row: any eight consecutive rows, one phase of ldmatrix, are then in eight different groups of four banks.
 template <int COLUMNS>
@@ -520,7 +526,9 @@ __device__ unsigned place(unsigned row, unsigned chunk) {
     unsigned turn = COLUMNS == 32 ? row / 2 % 4 : row % 8; // two rows of 32 fill the 128 bytes of all banks
     return row * COLUMNS + (chunk ^ turn) * 8;
 }
+// └ the same up to here: where a run lies in a tile
 
+// ┌ the same in conv1d.cu, patch_embed.cu: a run on its way to shared memory
 // Stages the 8 neighbours from `from` on, of which `count` exist (none: zeros). aligned: all of them or none, at 16 bytes.
 __device__ void stage_run(bf16* to, const bf16* from, const bf16* matrix, unsigned count, bool aligned) {
     if (aligned) {
@@ -537,10 +545,12 @@ __device__ void stage_run(bf16* to, const bf16* from, const bf16* matrix, unsign
     }
     *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
 }
+// └ the same up to here: a run on its way to shared memory
 
 // Channels limit − first of a row of which a run from `first` on has 8 at most; none if there is no such row.
 __device__ unsigned run_length(bool there, unsigned first, unsigned limit) { return there && first < limit ? limit - first : 0; }
 
+// ┌ the same in conv1d.cu, patch_embed.cu: a division
 // n / by and n % by for n < 2³¹, without a division: 2³²/by from below errs by less than one.
 struct Divider {
     unsigned by, inverse;
@@ -554,6 +564,7 @@ struct Divider {
         }
     }
 };
+// └ the same up to here: a division
 
 // Eight channels of one weight row with their taps between them, on the way to three tiles of one tap each.
 struct Taps {
@@ -639,6 +650,7 @@ __device__ void stage_slab(bf16* slab, const bf16* matrix, const unsigned* sourc
     }
 }
 
+// ┌ the same in conv1d.cu, patch_embed.cu: the sums of a warp
 // The four warps of a block are two by two; each has 32 × 32 of the tile in pieces of 16 × 8, as mma leaves them.
 struct WarpSums {
     float of[2][4][4] = {};
@@ -672,6 +684,7 @@ __device__ void write_warp(const WarpSums& sums, float* own, Write write) {
         __syncwarp();
     }
 }
+// └ the same up to here: the sums of a warp
 
 // Rounds a pair and writes it to row[column], row[column + 1], as far as the row goes.
 __device__ void write_pair(bf16* row, unsigned column, unsigned width, float2 pair) {
@@ -971,13 +984,6 @@ __device__ void dweight_mma_bf16_by(const bf16* x, const bf16* dz, float* partia
     }
 }
 
-// ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-extern "C" __global__ void __launch_bounds__(128) forward_tile(
-    const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
-    forward_tile_f32(x, weight, bias, z, y, dims);
-}
-
 extern "C" __global__ void __launch_bounds__(128) forward_mma_bf16(
     const bf16* __restrict__ x, const bf16* __restrict__ weight, const bf16* __restrict__ bias, bf16* __restrict__ z, bf16* __restrict__ y, Dims dims) {
     __shared__ alignas(128) Stage<130> stages[2];
@@ -989,28 +995,6 @@ extern "C" __global__ void __launch_bounds__(128) forward_mma_bf16(
     }
 }
 
-extern "C" __global__ void __launch_bounds__(64) forward_naive(
-    const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
-    forward_one(x, weight, bias, z, y, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) forward_naive_bf16(
-    const bf16* __restrict__ x, const bf16* __restrict__ weight, const bf16* __restrict__ bias, bf16* __restrict__ z, bf16* __restrict__ y, Dims dims) {
-    forward_one(x, weight, bias, z, y, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) gelu_backward(const float* __restrict__ z, const float* __restrict__ dy, float* __restrict__ dz, Dims dims) {
-    gelu_backward_run(z, dy, dz, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) gelu_backward_bf16(const bf16* __restrict__ z, const bf16* __restrict__ dy, bf16* __restrict__ dz, Dims dims) {
-    gelu_backward_run(z, dy, dz, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) dweight_tile(const float* __restrict__ x, const float* __restrict__ dz, float* __restrict__ partial, Dims dims) {
-    dweight_tile_f32(x, dz, partial, dims);
-}
-
 extern "C" __global__ void __launch_bounds__(128) dweight_mma_bf16(const bf16* __restrict__ x, const bf16* __restrict__ dz, float* __restrict__ partial, Dims dims) {
     __shared__ alignas(128) SumStage<66> stages[3];
     if (dims.stride == 1) {
@@ -1020,12 +1004,67 @@ extern "C" __global__ void __launch_bounds__(128) dweight_mma_bf16(const bf16* _
     }
 }
 
-extern "C" __global__ void __launch_bounds__(64) dweight_naive(const float* __restrict__ x, const float* __restrict__ dz, float* __restrict__ partial, Dims dims) {
-    dweight_one(x, dz, partial, dims);
+extern "C" __global__ void __launch_bounds__(128) dx_mma_bf16(const bf16* __restrict__ weight, const bf16* __restrict__ dz, bf16* __restrict__ dx, Dims dims) {
+    __shared__ alignas(128) Stage<TILE + 2> stages[2];
+    __shared__ unsigned source[TILE + 2];
+    if (dims.stride == 1) {
+        dx_mma_bf16_by<1>(weight, dz, dx, dims, stages, source);
+    } else {
+        dx_mma_bf16_by<2>(weight, dz, dx, dims, stages, source);
+    }
 }
 
-extern "C" __global__ void __launch_bounds__(64) dweight_naive_bf16(const bf16* __restrict__ x, const bf16* __restrict__ dz, float* __restrict__ partial, Dims dims) {
-    dweight_one(x, dz, partial, dims);
+// ── Beside the ladder: element by element, and the second passes ─────────────────────────────────────────────────────
+
+template <typename T>
+struct alignas(16) Run {
+    T x[16 / sizeof(T)];
+};
+
+template <typename T>
+__device__ void gelu_backward_run(const T* z, const T* dy, T* dz, const Dims& dims) {
+    constexpr int WIDTH = 16 / sizeof(T);
+    size_t count = size_t(dims.clips) * dims.frames_out * dims.width_out;
+    size_t first = (size_t(blockIdx.x) * 256 + threadIdx.x) * WIDTH;
+    if (first + WIDTH <= count) {
+        Run<T> value = *reinterpret_cast<const Run<T>*>(z + first);
+        Run<T> slope = *reinterpret_cast<const Run<T>*>(dy + first);
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++) {
+            round_to(slope.x[i], to_float(slope.x[i]) * gelu_slope(to_float(value.x[i])));
+        }
+        *reinterpret_cast<Run<T>*>(dz + first) = slope;
+    } else {
+#pragma unroll 1
+        for (size_t i = first; i < count; i++) {
+            round_to(dz[i], to_float(dy[i]) * gelu_slope(to_float(z[i])));
+        }
+    }
+}
+
+template <typename T>
+__device__ void dbias_part(const T* dz, float* partial, const Dims& dims) {
+    unsigned index = blockIdx.x * 64 + threadIdx.x;
+    if (index >= dims.parts * dims.width_out) {
+        return;
+    }
+    unsigned part = index / dims.width_out;
+    unsigned count = dims.clips * dims.frames_out;
+    unsigned per_part = (count + dims.parts - 1) / dims.parts;
+    unsigned end = min(count, (part + 1) * per_part);
+    float total = 0.0f;
+    for (unsigned m = part * per_part; m < end; m++) {
+        total += to_float(dz[size_t(m) * dims.width_out + index % dims.width_out]);
+    }
+    partial[size_t(dims.parts) * dims.width_out * 3 * dims.width_in + index] = total;
+}
+
+extern "C" __global__ void __launch_bounds__(256) gelu_backward(const float* __restrict__ z, const float* __restrict__ dy, float* __restrict__ dz, Dims dims) {
+    gelu_backward_run(z, dy, dz, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256) gelu_backward_bf16(const bf16* __restrict__ z, const bf16* __restrict__ dy, bf16* __restrict__ dz, Dims dims) {
+    gelu_backward_run(z, dy, dz, dims);
 }
 
 extern "C" __global__ void __launch_bounds__(64) dweight_finish(const float* __restrict__ partial, float* __restrict__ dweight, Dims dims) {
@@ -1060,26 +1099,4 @@ extern "C" __global__ void __launch_bounds__(64) dbias_finish(const float* __res
         total += sums[size_t(part) * dims.width_out + n];
     }
     dbias[n] += total;
-}
-
-extern "C" __global__ void __launch_bounds__(128) dx_tile(const float* __restrict__ weight, const float* __restrict__ dz, float* __restrict__ dx, Dims dims) {
-    dx_tile_f32(weight, dz, dx, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) dx_mma_bf16(const bf16* __restrict__ weight, const bf16* __restrict__ dz, bf16* __restrict__ dx, Dims dims) {
-    __shared__ alignas(128) Stage<TILE + 2> stages[2];
-    __shared__ unsigned source[TILE + 2];
-    if (dims.stride == 1) {
-        dx_mma_bf16_by<1>(weight, dz, dx, dims, stages, source);
-    } else {
-        dx_mma_bf16_by<2>(weight, dz, dx, dims, stages, source);
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(64) dx_naive(const float* __restrict__ weight, const float* __restrict__ dz, float* __restrict__ dx, Dims dims) {
-    dx_one(weight, dz, dx, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) dx_naive_bf16(const bf16* __restrict__ weight, const bf16* __restrict__ dz, bf16* __restrict__ dx, Dims dims) {
-    dx_one(weight, dz, dx, dims);
 }

@@ -48,6 +48,7 @@ constexpr unsigned BLOCK = 256;
 // Below every logit, and finite: the difference of two is a number.
 constexpr float LOWEST = -1e30f;
 
+// ┌ the same in cross_entropy.cu, qk_norm_rope.cu, rms_norm.cu, rope.cu, swiglu.cu: 16 bytes as floats
 __device__ __forceinline__ void unpack(float (&values)[4], uint4 bits) {
     values[0] = __uint_as_float(bits.x);
     values[1] = __uint_as_float(bits.y);
@@ -78,6 +79,7 @@ __device__ __forceinline__ uint4 pack(const float (&values)[8]) {
     }
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
+// └ the same up to here: 16 bytes as floats
 
 // eˣ for x ≤ 0 as 2^(x · log₂ e), within 2 + |x| ulp: where x is far from 0, the result is next to nothing.
 __device__ __forceinline__ float exponential(float x) {

@@ -9,12 +9,17 @@
 // only x[n] + x[400 − n] (cosines) and x[n] − x[400 − n] (sines) for n = 1..=200, and the basis is [200, 2·201], its last
 // row halved because n = 200 meets itself. That is half of the multiplications for one more staged tile.
 //
-// power_tile        block 64 or 256, TILE frames × columns, grid = ceil(C · F / TILE) · ceil(402 / TILE), TILE = 32 (_32) or 64 (_64): |DFT|² of each frame
+// The ladder of the transform, in the order of this file:
+//   rung 1: naive  power_naive reads two samples and two numbers of the basis for two multiplications.
+//   rung 2: tile   power_tile stages both in shared memory and uses each number 32 (64) times.
+//   beside it      mel_bank, clip_max and clamp_scale.
+//
+// power_naive       block 64, one bin of one frame per thread, grid = ceil(C · F · 201 / 64): |DFT|² of each frame
 //   0  waveform     [C, S]          f32   read
 //   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
 //   3  dims         by value
-// power_naive       block 64, one bin of one frame per thread, grid = ceil(C · F · 201 / 64): |DFT|² of each frame
+// power_tile        block 64 or 256, TILE frames × columns, grid = ceil(C · F / TILE) · ceil(402 / TILE), TILE = 32 (_32) or 64 (_64): |DFT|² of each frame
 //   0  waveform     [C, S]          f32   read
 //   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
@@ -35,9 +40,6 @@
 //   2  dims         by value
 //
 // `power_tile` is there twice: as `power_tile_32` (TILE = 32, block 64) and `power_tile_64` (TILE = 64, block 256).
-//
-// The ladder: `power_naive` reads two samples and two numbers of the basis for two multiplications; a tile stages both in shared
-// memory and uses each number 32 (64) times.
 // Precision: f32 sums in a fixed order, the same bits on every run; the tables come from f64.
 // Limits: S > 200, F = S / 160; every size and product < 2³¹.
 
@@ -61,6 +63,27 @@ __device__ __forceinline__ float sample(const float* __restrict__ waveform, cons
     const int at = abs(static_cast<int>(m % dims.frames * HOP + k) - static_cast<int>(N_FFT / 2));
     return waveform[m / dims.frames * dims.samples + (at > last ? 2 * last - at : at)];
 }
+
+// ── rung 1: naive: one bin of one frame per thread ───────────────────────────────────────────────────────────────────
+
+extern "C" __global__ void __launch_bounds__(64)
+power_naive(const float* __restrict__ waveform, const float* __restrict__ basis, float* __restrict__ power, const Dims dims) {
+    const unsigned index = blockIdx.x * 64 + threadIdx.x;
+    if (index >= dims.clips * dims.frames * BINS) {
+        return;
+    }
+    const unsigned m = index / BINS, bin = index % BINS;
+    float real = 0.0f, imaginary = 0.0f;
+    for (unsigned k = 0; k < HALF; ++k) {
+        const float left = sample(waveform, dims, m, k + 1);
+        const float right = sample(waveform, dims, m, N_FFT - 1 - k);
+        real = fmaf(left + right, basis[k * COLUMNS + 2 * bin], real);
+        imaginary = fmaf(left - right, basis[k * COLUMNS + 2 * bin + 1], imaginary);
+    }
+    power[index] = real * real + imaginary * imaginary;
+}
+
+// ── rung 2: tile: frames × columns in shared memory and registers ────────────────────────────────────────────────────
 
 template <unsigned TILE>
 __device__ __forceinline__ void power_tile(const float* __restrict__ waveform, const float* __restrict__ basis, float* __restrict__ power,
@@ -140,22 +163,7 @@ power_tile_64(const float* __restrict__ waveform, const float* __restrict__ basi
     power_tile<64>(waveform, basis, power, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(64)
-power_naive(const float* __restrict__ waveform, const float* __restrict__ basis, float* __restrict__ power, const Dims dims) {
-    const unsigned index = blockIdx.x * 64 + threadIdx.x;
-    if (index >= dims.clips * dims.frames * BINS) {
-        return;
-    }
-    const unsigned m = index / BINS, bin = index % BINS;
-    float real = 0.0f, imaginary = 0.0f;
-    for (unsigned k = 0; k < HALF; ++k) {
-        const float left = sample(waveform, dims, m, k + 1);
-        const float right = sample(waveform, dims, m, N_FFT - 1 - k);
-        real = fmaf(left + right, basis[k * COLUMNS + 2 * bin], real);
-        imaginary = fmaf(left - right, basis[k * COLUMNS + 2 * bin + 1], imaginary);
-    }
-    power[index] = real * real + imaginary * imaginary;
-}
+// ── Beside the ladder: mel bands, their maximum, and the scale ───────────────────────────────────────────────────────
 
 extern "C" __global__ void __launch_bounds__(64)
 mel_bank(const float* __restrict__ power, const float* __restrict__ bank, const int* __restrict__ range, float* __restrict__ mel,

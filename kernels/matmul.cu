@@ -12,12 +12,15 @@
 //   naive, mma:   _bf16: A and B bf16, all else f32     mma_nt_bf16 (a gradient that accumulates in f32)
 //                 _bf16_bf16: all bf16                  mma_nt_bf16_bf16 (activations)
 //
-// The ladder: `naive` (one thread per element of C) → `tile` (a block owns 128 × 128 of C, stages 8 of K in shared memory with k
-// as the row, a thread keeps 8 × 8 of C in registers) or `mma` (bf16: a block owns 128 × 128 of C, three stages of 32 of K are on
-// their way by cp.async, warps of tensor cores multiply 64 × 32) → `tile_small`, `mma_small` (64 × 64 of C with half the
-// threads: where 128 × 128 would leave multiprocessors idle) → the same with splits > 1, then `split_finish` (several blocks
-// share a tile of C, each with its own stretch of K; their partial tiles are added in order by a second pass, so that every run
-// has the same bits).
+// The ladder, in the order of this file, each rung one idea away from the last:
+//   rung 1: naive  one thread per element of C.
+//   rung 2: tile   f32: a block owns 128 × 128 of C, stages 8 of K in shared memory with k as the row, a thread keeps 8 × 8 of C
+//                  in registers.
+//   rung 3: mma    bf16: a block owns 128 × 128 of C, three stages of 32 of K are on their way by cp.async, warps of tensor cores
+//                  multiply 64 × 32.
+//   rung 4: small  tile_small, mma_small: 64 × 64 of C with half the threads, where 128 × 128 would leave multiprocessors idle.
+//   rung 5: split  rungs 2 to 4 with splits > 1, then split_finish: several blocks share a tile of C, each with its own stretch of
+//                  K; their partial tiles are added in order by a second pass, so that every run has the same bits.
 //
 // naive         block 64, one element of C per thread, grid = ceil(M · N / 64): C
 //   0  a         [M, K]  f32|bf16  read (_tn: [K, M])
@@ -33,19 +36,19 @@
 //   3  residual  [M, N]  f32  read (only if flags & 2)
 //   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)
 //   5  dims      by value
-// tile_small    block 128, 64 × 64 of C over one stretch of K, grid = splits · ceil(M / 64) · ceil(N / 64): C, or its parts
-//   0  a         [M, K]  f32  read (_tn: [K, M])
-//   1  b         [N, K]  f32  read (_nn, _tn: [K, N])
-//   2  bias      [N]     f32  read (only if flags & 1)
-//   3  residual  [M, N]  f32  read (only if flags & 2)
-//   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)
-//   5  dims      by value
 // mma           block 256, 128 × 128 of C over one stretch of K, grid = splits · ceil(M / 128) · ceil(N / 128): C, or its parts
 //   0  a         [M, K]  bf16  read (_tn: [K, M])
 //   1  b         [N, K]  bf16  read (_nn, _tn: [K, N])
 //   2  bias      [N]     f32|bf16  read (only if flags & 1; _bf16_bf16: bf16)
 //   3  residual  [M, N]  f32|bf16  read (only if flags & 2; _bf16_bf16: bf16)
 //   4  c         [splits, M, N]  f32|bf16  overwritten (accumulated if flags & 4; no flags where splits > 1; _bf16_bf16: bf16)
+//   5  dims      by value
+// tile_small    block 128, 64 × 64 of C over one stretch of K, grid = splits · ceil(M / 64) · ceil(N / 64): C, or its parts
+//   0  a         [M, K]  f32  read (_tn: [K, M])
+//   1  b         [N, K]  f32  read (_nn, _tn: [K, N])
+//   2  bias      [N]     f32  read (only if flags & 1)
+//   3  residual  [M, N]  f32  read (only if flags & 2)
+//   4  c         [splits, M, N]  f32  overwritten (accumulated if flags & 4; no flags where splits > 1)
 //   5  dims      by value
 // mma_small     block 128, 64 × 64 of C over one stretch of K, grid = splits · ceil(M / 64) · ceil(N / 64): C, or its parts
 //   0  a         [M, K]  bf16  read (_tn: [K, M])
@@ -83,10 +86,14 @@ struct Dims {
 
 enum Layout { NT, NN, TN };
 
+// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: f32 and bf16
 __device__ float to_float(float x) { return x; }
 __device__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ void round_to(float& to, float x) { to = x; }
 __device__ void round_to(bf16& to, float x) { to = __float2bfloat16_rn(x); }
+// └ the same up to here: f32 and bf16
+
+// ── What is added to the sums ────────────────────────────────────────────────────────────────────────────────────────
 
 // WIDTH neighbours in a row, one access.
 template <typename T, int WIDTH>
@@ -130,24 +137,7 @@ __device__ void finish_run(const Dims& dims, const T* bias, const T* residual, T
     *reinterpret_cast<Run<T, WIDTH>*>(c + at) = result;
 }
 
-// As finish_run, anywhere in the tile.
-template <int WIDTH, typename T>
-__device__ void finish(const Dims& dims, const T* bias, const T* residual, T* c, unsigned row, unsigned column, const float* sums) {
-    if (row >= dims.m || column >= dims.n) {
-        return;
-    }
-    if (dims.n % WIDTH == 0) {
-        finish_run<WIDTH>(dims, bias, residual, c, row, column, sums);
-        return;
-    }
-    // Rows are not aligned, and the last run of a row may be short.
-#pragma unroll 1
-    for (unsigned i = 0; i < WIDTH && column + i < dims.n; i++) {
-        finish_run<1>(dims, bias, residual, c, row, column + i, sums + i);
-    }
-}
-
-// ── naive: one thread per element ────────────────────────────────────────────────────────────────────────────────────
+// ── rung 1: naive: one thread per element of C ───────────────────────────────────────────────────────────────────────
 
 template <Layout LAYOUT, typename I, typename O>
 __device__ void one_element(const I* a, const I* b, const O* bias, const O* residual, O* c, const Dims& dims) {
@@ -167,7 +157,52 @@ __device__ void one_element(const I* a, const I* b, const O* bias, const O* resi
     finish_run<1>(dims, bias, residual, c, row, column, &sum);
 }
 
-// ── Which part of C a block owns ─────────────────────────────────────────────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(64) naive_nt(
+    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    one_element<NT>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) naive_nt_bf16(
+    const bf16* __restrict__ a, const bf16* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    one_element<NT>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) naive_nt_bf16_bf16(
+    const bf16* __restrict__ a, const bf16* __restrict__ b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* __restrict__ c, Dims dims) {
+    one_element<NT>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) naive_nn(
+    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    one_element<NN>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) naive_nn_bf16(
+    const bf16* __restrict__ a, const bf16* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    one_element<NN>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) naive_nn_bf16_bf16(
+    const bf16* __restrict__ a, const bf16* __restrict__ b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* __restrict__ c, Dims dims) {
+    one_element<NN>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) naive_tn(
+    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    one_element<TN>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) naive_tn_bf16(
+    const bf16* __restrict__ a, const bf16* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    one_element<TN>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) naive_tn_bf16_bf16(
+    const bf16* __restrict__ a, const bf16* __restrict__ b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* __restrict__ c, Dims dims) {
+    one_element<TN>(a, b, bias, residual, c, dims);
+}
+
+// ── What the other rungs share: which part of C a block owns, and how a thread writes into it ────────────────────────
 
 struct Part {
     unsigned split;
@@ -197,7 +232,24 @@ __device__ Part part_of_block(const Dims& dims) {
     return part;
 }
 
-// ── tile: f32, registers of C per thread ─────────────────────────────────────────────────────────────────────────────
+// As finish_run, anywhere in the tile.
+template <int WIDTH, typename T>
+__device__ void finish(const Dims& dims, const T* bias, const T* residual, T* c, unsigned row, unsigned column, const float* sums) {
+    if (row >= dims.m || column >= dims.n) {
+        return;
+    }
+    if (dims.n % WIDTH == 0) {
+        finish_run<WIDTH>(dims, bias, residual, c, row, column, sums);
+        return;
+    }
+    // Rows are not aligned, and the last run of a row may be short.
+#pragma unroll 1
+    for (unsigned i = 0; i < WIDTH && column + i < dims.n; i++) {
+        finish_run<1>(dims, bias, residual, c, row, column + i, sums + i);
+    }
+}
+
+// ── rung 2: tile: f32, registers of C per thread ─────────────────────────────────────────────────────────────────────
 
 // Four neighbours of a stored row, zeros outside [rows, columns). aligned: every quad in use is whole and lies at 16 bytes.
 __device__ float4 quad(const float* matrix, unsigned pitch, unsigned row, unsigned rows, unsigned column, unsigned columns, bool aligned) {
@@ -342,16 +394,32 @@ __device__ void tile_of_c(const float* a, const float* b, const float* bias, con
     }
 }
 
-// ── mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(256) tile_nt(
+    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    tile_of_c<NT, 128, 8, 8>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256) tile_nn(
+    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    tile_of_c<NN, 128, 8, 8>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256) tile_tn(
+    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    tile_of_c<TN, 128, 8, 8>(a, b, bias, residual, c, dims);
+}
+
+// ── rung 3: mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────
 
 constexpr int TILE_K = 32;
 constexpr int STAGES = 3;
 
+// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: tensor cores
 __device__ unsigned shared_address(const void* pointer) { return static_cast<unsigned>(__cvta_generic_to_shared(pointer)); }
 
 // 16 bytes from global to shared memory without passing through registers; zeros where there is nothing to copy.
-__device__ void copy_async(unsigned to, const void* from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
+__device__ void copy_async(void* to, const void* from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
 
 __device__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -364,18 +432,18 @@ __device__ void wait_copies() {
 
 // Four 8 × 8 matrices: lanes 8·i .. 8·i + 8 point to the rows of the i-th. A lane gets elements 2·(lane % 4) and the next of row
 // lane / 4 of each.
-__device__ void load_matrices(unsigned (&to)[4], unsigned from) {
+__device__ void load_matrices(unsigned (&to)[4], const bf16* from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(from)
+                 : "r"(shared_address(from))
                  : "memory");
 }
 
 // As load_matrices, each matrix transposed.
-__device__ void load_transposed(unsigned (&to)[4], unsigned from) {
+__device__ void load_transposed(unsigned (&to)[4], const bf16* from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(from)
+                 : "r"(shared_address(from))
                  : "memory");
 }
 
@@ -385,14 +453,17 @@ __device__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, u
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+// └ the same up to here: tensor cores
 
+// ┌ the same in conv1d.cu, matmul.cu: where a run lies in a tile
 // Where 8 neighbours (16 bytes) of a row of COLUMNS lie in a staged tile. Rows keep their order, their 16-byte chunks are
-// permuted by the row: the eight rows that one phase of ldmatrix reads are then in eight different groups of four banks.
+// permuted by the row: any eight consecutive rows, one phase of ldmatrix, are then in eight different groups of four banks.
 template <int COLUMNS>
 __device__ unsigned place(unsigned row, unsigned chunk) {
     unsigned turn = COLUMNS == 32 ? row / 2 % 4 : row % 8; // two rows of 32 fill the 128 bytes of all banks
     return row * COLUMNS + (chunk ^ turn) * 8;
 }
+// └ the same up to here: where a run lies in a tile
 
 // Stages [first_row .. + ROWS, first_column .. + COLUMNS] of a stored matrix, zeros outside [rows, columns).
 template <int ROWS, int COLUMNS, int THREADS>
@@ -407,7 +478,7 @@ __device__ void stage(bf16* tile, const bf16* matrix, unsigned pitch, unsigned f
         const bf16* from = matrix + size_t(row) * pitch + column;
         bool there = row < rows && column < columns;
         if (pitch % 8 == 0) {
-            copy_async(shared_address(to), there ? from : matrix, there);
+            copy_async(to, there ? from : matrix, there);
         } else {
             const unsigned short* bits = reinterpret_cast<const unsigned short*>(from);
             unsigned words[4];
@@ -436,9 +507,9 @@ __device__ void stage_operand(bf16* tile, const bf16* matrix, unsigned pitch, un
 template <bool ALONG_K, int TILE>
 __device__ void fragment_a(unsigned (&to)[4], const bf16* tile, unsigned row, unsigned k, unsigned lane) {
     if (ALONG_K) {
-        load_matrices(to, shared_address(tile + place<TILE_K>(row + lane % 16, k / 8 + lane / 16)));
+        load_matrices(to, tile + place<TILE_K>(row + lane % 16, k / 8 + lane / 16));
     } else {
-        load_transposed(to, shared_address(tile + place<TILE>(k + lane % 8 + lane / 16 * 8, row / 8 + lane / 8 % 2)));
+        load_transposed(to, tile + place<TILE>(k + lane % 8 + lane / 16 * 8, row / 8 + lane / 8 % 2));
     }
 }
 
@@ -446,9 +517,9 @@ __device__ void fragment_a(unsigned (&to)[4], const bf16* tile, unsigned row, un
 template <bool ALONG_K, int TILE>
 __device__ void fragments_b(unsigned (&to)[4], const bf16* tile, unsigned column, unsigned k, unsigned lane) {
     if (ALONG_K) {
-        load_matrices(to, shared_address(tile + place<TILE_K>(column + lane % 8 + lane / 16 * 8, k / 8 + lane / 8 % 2)));
+        load_matrices(to, tile + place<TILE_K>(column + lane % 8 + lane / 16 * 8, k / 8 + lane / 8 % 2));
     } else {
-        load_transposed(to, shared_address(tile + place<TILE>(k + lane % 16, column / 8 + lane / 16)));
+        load_transposed(to, tile + place<TILE>(k + lane % 16, column / 8 + lane / 16));
     }
 }
 
@@ -547,99 +618,6 @@ __device__ void mma_of_c(const bf16* a, const bf16* b, const O* bias, const O* r
     }
 }
 
-// ── split_finish: the partial tiles of all stretches, in order ───────────────────────────────────────────────────────
-
-template <typename T>
-__device__ void add_splits(const float* partial, const T* bias, const T* residual, T* c, const Dims& dims) {
-    size_t at = size_t(blockIdx.x) * 64 + threadIdx.x;
-    size_t elements = size_t(dims.m) * dims.n;
-    if (at >= elements) {
-        return;
-    }
-    float sum = 0.0f;
-    for (unsigned split = 0; split < dims.splits; split++) {
-        sum += partial[split * elements + at];
-    }
-    finish_run<1>(dims, bias, residual, c, at / dims.n, at % dims.n, &sum);
-}
-
-// ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-extern "C" __global__ void __launch_bounds__(64) naive_nt(
-    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    one_element<NT>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) naive_nt_bf16(
-    const bf16* __restrict__ a, const bf16* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    one_element<NT>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) naive_nt_bf16_bf16(
-    const bf16* __restrict__ a, const bf16* __restrict__ b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* __restrict__ c, Dims dims) {
-    one_element<NT>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) naive_nn(
-    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    one_element<NN>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) naive_nn_bf16(
-    const bf16* __restrict__ a, const bf16* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    one_element<NN>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) naive_nn_bf16_bf16(
-    const bf16* __restrict__ a, const bf16* __restrict__ b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* __restrict__ c, Dims dims) {
-    one_element<NN>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) naive_tn(
-    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    one_element<TN>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) naive_tn_bf16(
-    const bf16* __restrict__ a, const bf16* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    one_element<TN>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) naive_tn_bf16_bf16(
-    const bf16* __restrict__ a, const bf16* __restrict__ b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* __restrict__ c, Dims dims) {
-    one_element<TN>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) tile_nt(
-    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    tile_of_c<NT, 128, 8, 8>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) tile_nn(
-    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    tile_of_c<NN, 128, 8, 8>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) tile_tn(
-    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    tile_of_c<TN, 128, 8, 8>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) tile_small_nt(
-    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    tile_of_c<NT, 64, 16, 4>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) tile_small_nn(
-    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    tile_of_c<NN, 64, 16, 4>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) tile_small_tn(
-    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
-    tile_of_c<TN, 64, 16, 4>(a, b, bias, residual, c, dims);
-}
-
 extern "C" __global__ void __launch_bounds__(256) mma_nt_bf16(
     const bf16* __restrict__ a, const bf16* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
     mma_of_c<NT, 128, 2, 4>(a, b, bias, residual, c, dims);
@@ -670,6 +648,23 @@ extern "C" __global__ void __launch_bounds__(256) mma_tn_bf16_bf16(
     mma_of_c<TN, 128, 2, 4>(a, b, bias, residual, c, dims);
 }
 
+// ── rung 4: small: the same with 64 × 64 of C ────────────────────────────────────────────────────────────────────────
+
+extern "C" __global__ void __launch_bounds__(128) tile_small_nt(
+    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    tile_of_c<NT, 64, 16, 4>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) tile_small_nn(
+    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    tile_of_c<NN, 64, 16, 4>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) tile_small_tn(
+    const float* __restrict__ a, const float* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
+    tile_of_c<TN, 64, 16, 4>(a, b, bias, residual, c, dims);
+}
+
 extern "C" __global__ void __launch_bounds__(128) mma_small_nt_bf16(
     const bf16* __restrict__ a, const bf16* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ residual, float* __restrict__ c, Dims dims) {
     mma_of_c<NT, 64, 2, 2>(a, b, bias, residual, c, dims);
@@ -698,6 +693,22 @@ extern "C" __global__ void __launch_bounds__(128) mma_small_tn_bf16(
 extern "C" __global__ void __launch_bounds__(128) mma_small_tn_bf16_bf16(
     const bf16* __restrict__ a, const bf16* __restrict__ b, const bf16* __restrict__ bias, const bf16* __restrict__ residual, bf16* __restrict__ c, Dims dims) {
     mma_of_c<TN, 64, 2, 2>(a, b, bias, residual, c, dims);
+}
+
+// ── rung 5: split: the partial tiles of all stretches of K, in order ─────────────────────────────────────────────────
+
+template <typename T>
+__device__ void add_splits(const float* partial, const T* bias, const T* residual, T* c, const Dims& dims) {
+    size_t at = size_t(blockIdx.x) * 64 + threadIdx.x;
+    size_t elements = size_t(dims.m) * dims.n;
+    if (at >= elements) {
+        return;
+    }
+    float sum = 0.0f;
+    for (unsigned split = 0; split < dims.splits; split++) {
+        sum += partial[split * elements + at];
+    }
+    finish_run<1>(dims, bias, residual, c, at / dims.n, at % dims.n, &sum);
 }
 
 extern "C" __global__ void __launch_bounds__(64) split_finish(

@@ -9,12 +9,25 @@
 // The sums for b and position share one first pass: sums[p] = Σ_images g[image, p].
 //
 // Variants: none: all f32 (pixels u8 or f32); _bf16: weight, bias, position, y and dy bf16, pixels u8 or f32, sums, partials and
-// all gradients but dy f32. The ladder: `naive` (one result per thread) → `tile` (f32: a block owns 64 × 64 results, both operands
-// staged 16 deep with the summed index as the row, a thread keeps 4 × 8 results in registers) or `mma` (bf16, tensor cores: both
-// operands staged 64 deep; the picture is unfolded in registers on the way to shared memory, the other operand copied by
-// cp.async). A byte is exact there: 2 · byte − 255 is an integer that bf16 holds, and the sum is divided by 255. Real pixels are
-// normalised and then rounded to bf16.
+// all gradients but dy f32.
 //
+// The ladder, in the order of this file:
+//   rung 1: naive  one result per thread.
+//   rung 2: tile   f32: a block owns 64 × 64 results, both operands staged 16 deep with the summed index as the row, a thread keeps
+//                  4 × 8 results in registers.
+//   rung 3: mma    bf16: the same on tensor cores, both operands staged 64 deep; the picture is unfolded in registers on the way to
+//                  shared memory, the other operand copied by cp.async. A byte is exact there: 2 · byte − 255 is an integer that
+//                  bf16 holds, and the sum is divided by 255. Real pixels are normalised and then rounded to bf16.
+//   beside it      the sums for b and position, and the second pass of dW, which adds up parts.
+//
+// forward_naive     block 64, one result per thread, grid = ceil(M · D / 64): y
+//   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
+//   1  weight       [D, K]         f32|bf16   read
+//   2  bias         [D]            f32|bf16   read
+//   3  position     [G, 2, D]      f32|bf16   read
+//   4  row          [I, patches]   i32   read
+//   5  y            [N, D]         f32|bf16   overwritten (only the rows that are named)
+//   6  dims         by value
 // forward_tile      block 128, grid = ceil(M / 64) · ceil(D / 64): y
 //   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
 //   1  weight       [D, K]         f32   read
@@ -31,14 +44,12 @@
 //   4  row          [I, patches]   i32   read (outside 0..N: the patch is unused)
 //   5  y            [N, D]         bf16  overwritten (only the rows that are named)
 //   6  dims         by value
-// forward_naive     block 64, one result per thread, grid = ceil(M · D / 64): y
+// dweight_naive     block 64, one result per thread, grid = ceil(D · K / 64): dW
 //   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
-//   1  weight       [D, K]         f32|bf16   read
-//   2  bias         [D]            f32|bf16   read
-//   3  position     [G, 2, D]      f32|bf16   read
-//   4  row          [I, patches]   i32   read
-//   5  y            [N, D]         f32|bf16   overwritten (only the rows that are named)
-//   6  dims         by value
+//   1  row          [I, patches]   i32   read
+//   2  dy           [N, D]         f32|bf16   read
+//   3  partial      [D, K]         f32   accumulated (dweight itself: one part)
+//   4  dims         by value
 // dweight_tile      block 128, grid = parts · ceil(D / 64) · ceil(K / 64): parts of dW
 //   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
 //   1  row          [I, patches]   i32   read
@@ -55,12 +66,6 @@
 //   0  partial      [parts, D, K]  f32   read
 //   1  dweight      [D, K]         f32   accumulated
 //   2  dims         by value
-// dweight_naive     block 64, one result per thread, grid = ceil(D · K / 64): dW
-//   0  pixels       [I, H, W, 3]   f32|u8   read (is_u8: u8)
-//   1  row          [I, patches]   i32   read
-//   2  dy           [N, D]         f32|bf16   read
-//   3  partial      [D, K]         f32   accumulated (dweight itself: one part)
-//   4  dims         by value
 // position_sums     block 64, one result per thread, grid = ceil(patches · D / 64): Σ_images g
 //   0  row          [I, patches]   i32   read
 //   1  dy           [N, D]         f32|bf16   read
@@ -71,6 +76,12 @@
 //   1  dbias        [D]            f32   accumulated
 //   2  dposition    [G, 2, D]      f32   accumulated
 //   3  dims         by value
+// dpixels_naive     block 64, one result per thread, grid = ceil(M · K / 64): dpixels
+//   0  weight       [D, K]         f32|bf16   read
+//   1  row          [I, patches]   i32   read
+//   2  dy           [N, D]         f32|bf16   read
+//   3  dpixels      [I, H, W, 3]   f32   overwritten
+//   4  dims         by value
 // dpixels_tile      block 128, grid = ceil(M / 64) · ceil(K / 64): dpixels
 //   0  weight       [D, K]         f32   read
 //   1  row          [I, patches]   i32   read
@@ -81,12 +92,6 @@
 //   0  weight       [D, K]         bf16  read
 //   1  row          [I, patches]   i32   read
 //   2  dy           [N, D]         bf16  read
-//   3  dpixels      [I, H, W, 3]   f32   overwritten
-//   4  dims         by value
-// dpixels_naive     block 64, one result per thread, grid = ceil(M · K / 64): dpixels
-//   0  weight       [D, K]         f32|bf16   read
-//   1  row          [I, patches]   i32   read
-//   2  dy           [N, D]         f32|bf16   read
 //   3  dpixels      [I, H, W, 3]   f32   overwritten
 //   4  dims         by value
 // Precision: f32 sums in a fixed order, the same bits on every run; bf16 is rounded once, when it is stored.
@@ -115,10 +120,12 @@ struct Dims {
 
 constexpr unsigned NONE = 0xffffffffu;
 
+// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: f32 and bf16
 __device__ float to_float(float x) { return x; }
 __device__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ void round_to(float& to, float x) { to = x; }
 __device__ void round_to(bf16& to, float x) { to = __float2bfloat16_rn(x); }
+// └ the same up to here: f32 and bf16
 
 // The first element of patch m in the picture.
 __device__ unsigned patch_origin(unsigned m, const Dims& dims) {
@@ -151,7 +158,7 @@ __device__ float place_of(unsigned m, unsigned n, const T* bias, const T* positi
     return value + to_float(bias[n]) + (x + y);
 }
 
-// ── naive: one result per thread ─────────────────────────────────────────────────────────────────────────────────────
+// ── rung 1: naive: one result per thread ─────────────────────────────────────────────────────────────────────────────
 
 template <typename T>
 __device__ void forward_one(const void* pixels, const T* weight, const T* bias, const T* position, const int* row, T* y, const Dims& dims) {
@@ -212,28 +219,41 @@ __device__ void dpixels_one(const T* weight, const int* row, const T* dy, float*
     dpixels[patch_origin(m, dims) + patch_offset(k, dims)] = total * (1.0f / 127.5f);
 }
 
-// ── The sums for b and position ──────────────────────────────────────────────────────────────────────────────────────
-
-template <typename T>
-__device__ void sum_images(const int* row, const T* dy, float* sums, const Dims& dims) {
-    unsigned index = blockIdx.x * 64 + threadIdx.x;
-    if (index >= dims.patches * dims.depth) {
-        return;
-    }
-    unsigned p = index / dims.depth;
-    unsigned n = index % dims.depth;
-    float total = 0.0f;
-    for (unsigned image = 0; image < dims.images; image++) {
-        unsigned source = checked_row(row[size_t(image) * dims.patches + p], dims);
-        if (source != NONE) {
-            total += to_float(dy[size_t(source) * dims.depth + n]);
-        }
-    }
-    sums[size_t(dims.parts) * dims.depth * dims.inner + index] = total;
+extern "C" __global__ void __launch_bounds__(64) forward_naive(
+    const void* __restrict__ pixels, const float* __restrict__ weight, const float* __restrict__ bias, const float* __restrict__ position, const int* __restrict__ row,
+    float* __restrict__ y, Dims dims) {
+    forward_one(pixels, weight, bias, position, row, y, dims);
 }
 
-// ── tile: f32, 4 × 8 results in registers per thread ─────────────────────────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(64) forward_naive_bf16(
+    const void* __restrict__ pixels, const bf16* __restrict__ weight, const bf16* __restrict__ bias, const bf16* __restrict__ position, const int* __restrict__ row,
+    bf16* __restrict__ y, Dims dims) {
+    forward_one(pixels, weight, bias, position, row, y, dims);
+}
 
+extern "C" __global__ void __launch_bounds__(64) dweight_naive(
+    const void* __restrict__ pixels, const int* __restrict__ row, const float* __restrict__ dy, float* __restrict__ partial, Dims dims) {
+    dweight_one(pixels, row, dy, partial, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) dweight_naive_bf16(
+    const void* __restrict__ pixels, const int* __restrict__ row, const bf16* __restrict__ dy, float* __restrict__ partial, Dims dims) {
+    dweight_one(pixels, row, dy, partial, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) dpixels_naive(
+    const float* __restrict__ weight, const int* __restrict__ row, const float* __restrict__ dy, float* __restrict__ dpixels, Dims dims) {
+    dpixels_one(weight, row, dy, dpixels, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64) dpixels_naive_bf16(
+    const bf16* __restrict__ weight, const int* __restrict__ row, const bf16* __restrict__ dy, float* __restrict__ dpixels, Dims dims) {
+    dpixels_one(weight, row, dy, dpixels, dims);
+}
+
+// ── rung 2: tile: f32, 4 × 8 results in registers per thread ─────────────────────────────────────────────────────────
+
+// ┌ the same in conv1d.cu, patch_embed.cu: tiles of a product
 constexpr int TILE = 64;
 constexpr int TILE_K = 16;
 constexpr int THREADS = 128;
@@ -339,6 +359,7 @@ __device__ void write_tile(const Sums& sums, Tiles& tiles, Write write) {
         }
     }
 }
+// └ the same up to here: tiles of a product
 
 // Per row or column of the tile: where its elements start in the picture, and which row of the token matrix it is.
 struct Rows {
@@ -435,8 +456,25 @@ __device__ void dpixels_tile_f32(const float* weight, const int* row, const floa
     });
 }
 
-// ── mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(128) forward_tile(
+    const void* __restrict__ pixels, const float* __restrict__ weight, const float* __restrict__ bias, const float* __restrict__ position, const int* __restrict__ row,
+    float* __restrict__ y, Dims dims) {
+    forward_tile_f32(pixels, weight, bias, position, row, y, dims);
+}
 
+extern "C" __global__ void __launch_bounds__(128) dweight_tile(
+    const void* __restrict__ pixels, const int* __restrict__ row, const float* __restrict__ dy, float* __restrict__ partial, Dims dims) {
+    dweight_tile_f32(pixels, row, dy, partial, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(128) dpixels_tile(
+    const float* __restrict__ weight, const int* __restrict__ row, const float* __restrict__ dy, float* __restrict__ dpixels, Dims dims) {
+    dpixels_tile_f32(weight, row, dy, dpixels, dims);
+}
+
+// ── rung 3: mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────
+
+// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: tensor cores
 __device__ unsigned shared_address(const void* pointer) { return static_cast<unsigned>(__cvta_generic_to_shared(pointer)); }
 
 // 16 bytes from global to shared memory without passing through registers; zeros where there is nothing to copy.
@@ -475,6 +513,7 @@ __device__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, u
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+// └ the same up to here: tensor cores
 
 constexpr int DEEP = 64; // of the summed index, staged at a time: a stage is two tiles of 64 × 64
 
@@ -493,6 +532,7 @@ constexpr int RUNS = TILE * DEEP / 8 / THREADS;
 __device__ unsigned run_row(int i) { return threadIdx.x / 8 + i * (THREADS / 8); }
 __device__ unsigned run_chunk() { return threadIdx.x % 8; }
 
+// ┌ the same in conv1d.cu, patch_embed.cu: a run on its way to shared memory
 // Stages the 8 neighbours from `from` on, of which `count` exist (none: zeros). aligned: all of them or none, at 16 bytes.
 __device__ void stage_run(bf16* to, const bf16* from, const bf16* matrix, unsigned count, bool aligned) {
     if (aligned) {
@@ -509,7 +549,9 @@ __device__ void stage_run(bf16* to, const bf16* from, const bf16* matrix, unsign
     }
     *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
 }
+// └ the same up to here: a run on its way to shared memory
 
+// ┌ the same in conv1d.cu, patch_embed.cu: a division
 // n / by and n % by for n < 2³¹, without a division: 2³²/by from below errs by less than one.
 struct Divider {
     unsigned by, inverse;
@@ -523,6 +565,7 @@ struct Divider {
         }
     }
 };
+// └ the same up to here: a division
 
 // A matrix as an operand: its rows first .. + 64 of [rows, width], from column column on. It goes to shared memory by itself.
 struct Matrix {
@@ -651,6 +694,7 @@ __device__ float normalised_sum(float sum, const Dims& dims) {
     return fmaf(fmaf(-quotient, 255.0f, sum), 1.0f / 255.0f, quotient);
 }
 
+// ┌ the same in conv1d.cu, patch_embed.cu: the sums of a warp
 // The four warps of a block are two by two; each has 32 × 32 of the tile in pieces of 16 × 8, as mma leaves them.
 struct WarpSums {
     float of[2][4][4] = {};
@@ -658,6 +702,33 @@ struct WarpSums {
 
 __device__ unsigned warp_row() { return threadIdx.x / 64 * 32; }
 __device__ unsigned warp_column() { return threadIdx.x / 32 % 2 * 32; }
+
+// Hands the sums out: write(row, column, pair of neighbours), by way of a warp's own 16 rows of shared memory, so that a warp
+// writes two whole stretches of 64 bytes at a time and one small loop serves all. own: 16 · 40 floats per warp.
+constexpr int WARP_FLOATS = 16 * 40; // eight more per row: the four rows that half a warp writes are in different banks
+
+template <typename Write>
+__device__ void write_warp(const WarpSums& sums, float* own, Write write) {
+    unsigned lane = threadIdx.x % 32;
+    own += threadIdx.x / 32 * WARP_FLOATS;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            float* at = own + lane / 4 * 40 + j * 8 + lane % 4 * 2;
+            *reinterpret_cast<float2*>(at) = make_float2(sums.of[i][j][0], sums.of[i][j][1]);
+            *reinterpret_cast<float2*>(at + 8 * 40) = make_float2(sums.of[i][j][2], sums.of[i][j][3]);
+        }
+        __syncwarp();
+#pragma unroll 1
+        for (unsigned row = lane / 16; row < 16; row += 2) {
+            float2 pair = *reinterpret_cast<const float2*>(own + row * 40 + lane % 16 * 2);
+            write(warp_row() + i * 16 + row, warp_column() + lane % 16 * 2, pair);
+        }
+        __syncwarp();
+    }
+}
+// └ the same up to here: the sums of a warp
 
 // One stage: sums += a · b over its 64 of the summed index, which runs along the rows of a tile or down it.
 template <bool A_ALONG_K, bool B_ALONG_K>
@@ -728,32 +799,6 @@ __device__ void multiply_all(WarpSums& sums, Stage (&stages)[2], unsigned steps,
         }
     }
     __syncthreads(); // nobody multiplies any more
-}
-
-// Hands the sums out: write(row, column, pair of neighbours), by way of a warp's own 16 rows of shared memory, so that a warp
-// writes two whole stretches of 64 bytes at a time and one small loop serves all. own: 16 · 40 floats per warp.
-constexpr int WARP_FLOATS = 16 * 40; // eight more per row: the four rows that half a warp writes are in different banks
-
-template <typename Write>
-__device__ void write_warp(const WarpSums& sums, float* own, Write write) {
-    unsigned lane = threadIdx.x % 32;
-    own += threadIdx.x / 32 * WARP_FLOATS;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            float* at = own + lane / 4 * 40 + j * 8 + lane % 4 * 2;
-            *reinterpret_cast<float2*>(at) = make_float2(sums.of[i][j][0], sums.of[i][j][1]);
-            *reinterpret_cast<float2*>(at + 8 * 40) = make_float2(sums.of[i][j][2], sums.of[i][j][3]);
-        }
-        __syncwarp();
-#pragma unroll 1
-        for (unsigned row = lane / 16; row < 16; row += 2) {
-            float2 pair = *reinterpret_cast<const float2*>(own + row * 40 + lane % 16 * 2);
-            write(warp_row() + i * 16 + row, warp_column() + lane % 16 * 2, pair);
-        }
-        __syncwarp();
-    }
 }
 
 __device__ void forward_mma_tile(const void* pixels, const bf16* weight, const bf16* bias, const bf16* position, const int* row, bf16* y, const Dims& dims) {
@@ -870,35 +915,10 @@ __device__ void dpixels_mma_tile(const bf16* weight, const int* row, const bf16*
     });
 }
 
-// ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-extern "C" __global__ void __launch_bounds__(128) forward_tile(
-    const void* __restrict__ pixels, const float* __restrict__ weight, const float* __restrict__ bias, const float* __restrict__ position, const int* __restrict__ row,
-    float* __restrict__ y, Dims dims) {
-    forward_tile_f32(pixels, weight, bias, position, row, y, dims);
-}
-
 extern "C" __global__ void __launch_bounds__(128) forward_mma_bf16(
     const void* __restrict__ pixels, const bf16* __restrict__ weight, const bf16* __restrict__ bias, const bf16* __restrict__ position, const int* __restrict__ row,
     bf16* __restrict__ y, Dims dims) {
     forward_mma_tile(pixels, weight, bias, position, row, y, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) forward_naive(
-    const void* __restrict__ pixels, const float* __restrict__ weight, const float* __restrict__ bias, const float* __restrict__ position, const int* __restrict__ row,
-    float* __restrict__ y, Dims dims) {
-    forward_one(pixels, weight, bias, position, row, y, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) forward_naive_bf16(
-    const void* __restrict__ pixels, const bf16* __restrict__ weight, const bf16* __restrict__ bias, const bf16* __restrict__ position, const int* __restrict__ row,
-    bf16* __restrict__ y, Dims dims) {
-    forward_one(pixels, weight, bias, position, row, y, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) dweight_tile(
-    const void* __restrict__ pixels, const int* __restrict__ row, const float* __restrict__ dy, float* __restrict__ partial, Dims dims) {
-    dweight_tile_f32(pixels, row, dy, partial, dims);
 }
 
 extern "C" __global__ void __launch_bounds__(128) dweight_mma_bf16(
@@ -906,27 +926,29 @@ extern "C" __global__ void __launch_bounds__(128) dweight_mma_bf16(
     dweight_mma_tile(pixels, row, dy, partial, dims);
 }
 
-extern "C" __global__ void __launch_bounds__(64) dweight_finish(const float* __restrict__ partial, float* __restrict__ dweight, Dims dims) {
-    size_t index = size_t(blockIdx.x) * 64 + threadIdx.x;
-    size_t count = size_t(dims.depth) * dims.inner;
-    if (index >= count) {
+extern "C" __global__ void __launch_bounds__(128) dpixels_mma_bf16(
+    const bf16* __restrict__ weight, const int* __restrict__ row, const bf16* __restrict__ dy, float* __restrict__ dpixels, Dims dims) {
+    dpixels_mma_tile(weight, row, dy, dpixels, dims);
+}
+
+// ── Beside the ladder: the sums for b and position, and the second pass of dW ────────────────────────────────────────
+
+template <typename T>
+__device__ void sum_images(const int* row, const T* dy, float* sums, const Dims& dims) {
+    unsigned index = blockIdx.x * 64 + threadIdx.x;
+    if (index >= dims.patches * dims.depth) {
         return;
     }
+    unsigned p = index / dims.depth;
+    unsigned n = index % dims.depth;
     float total = 0.0f;
-    for (unsigned part = 0; part < dims.parts; part++) {
-        total += partial[part * count + index];
+    for (unsigned image = 0; image < dims.images; image++) {
+        unsigned source = checked_row(row[size_t(image) * dims.patches + p], dims);
+        if (source != NONE) {
+            total += to_float(dy[size_t(source) * dims.depth + n]);
+        }
     }
-    dweight[index] += total;
-}
-
-extern "C" __global__ void __launch_bounds__(64) dweight_naive(
-    const void* __restrict__ pixels, const int* __restrict__ row, const float* __restrict__ dy, float* __restrict__ partial, Dims dims) {
-    dweight_one(pixels, row, dy, partial, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) dweight_naive_bf16(
-    const void* __restrict__ pixels, const int* __restrict__ row, const bf16* __restrict__ dy, float* __restrict__ partial, Dims dims) {
-    dweight_one(pixels, row, dy, partial, dims);
+    sums[size_t(dims.parts) * dims.depth * dims.inner + index] = total;
 }
 
 extern "C" __global__ void __launch_bounds__(64) position_sums(const int* __restrict__ row, const float* __restrict__ dy, float* __restrict__ sums, Dims dims) {
@@ -972,22 +994,15 @@ extern "C" __global__ void __launch_bounds__(64) position_finish(
     }
 }
 
-extern "C" __global__ void __launch_bounds__(128) dpixels_tile(
-    const float* __restrict__ weight, const int* __restrict__ row, const float* __restrict__ dy, float* __restrict__ dpixels, Dims dims) {
-    dpixels_tile_f32(weight, row, dy, dpixels, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(128) dpixels_mma_bf16(
-    const bf16* __restrict__ weight, const int* __restrict__ row, const bf16* __restrict__ dy, float* __restrict__ dpixels, Dims dims) {
-    dpixels_mma_tile(weight, row, dy, dpixels, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) dpixels_naive(
-    const float* __restrict__ weight, const int* __restrict__ row, const float* __restrict__ dy, float* __restrict__ dpixels, Dims dims) {
-    dpixels_one(weight, row, dy, dpixels, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64) dpixels_naive_bf16(
-    const bf16* __restrict__ weight, const int* __restrict__ row, const bf16* __restrict__ dy, float* __restrict__ dpixels, Dims dims) {
-    dpixels_one(weight, row, dy, dpixels, dims);
+extern "C" __global__ void __launch_bounds__(64) dweight_finish(const float* __restrict__ partial, float* __restrict__ dweight, Dims dims) {
+    size_t index = size_t(blockIdx.x) * 64 + threadIdx.x;
+    size_t count = size_t(dims.depth) * dims.inner;
+    if (index >= count) {
+        return;
+    }
+    float total = 0.0f;
+    for (unsigned part = 0; part < dims.parts; part++) {
+        total += partial[part * count + index];
+    }
+    dweight[index] += total;
 }

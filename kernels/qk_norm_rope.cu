@@ -11,14 +11,11 @@
 //   dn[i + d/2] = dy[i + d/2] · cos − dy[i] · sin
 //   dx = r · (g − x · r² · mean(g · x)) with g = dn · w,   dw = Σ_heads dn · x · r
 //
-// forward         block 256, 256 / head_threads heads per block, grid = ceil(N · H · head_threads / 256), E = 4 (f32) or 8 (bf16): y and rstd
-//   0  x          [N, H, d]     f32|bf16  read
-//   1  weight     [d]           f32|bf16  read
-//   2  position   [N]           i32       read
-//   3  table      [P, d/2, 2]   f32       read (cos, sin; computed in f64 on the host)
-//   4  y          [N, H, d]     f32|bf16  overwritten
-//   5  rstd       [N, H]        f32       overwritten (backward needs it)
-//   6  dims       by value
+// The ladder, in the order of this file:
+//   rung 1: naive   one head per thread, one column after the other.
+//   rung 2: shared  forward and backward: head_threads threads share a head.
+//   beside it       dweight_finish adds up the parts of dw that either rung leaves.
+//
 // forward_naive   block 256, one head per thread, grid = ceil(N · H / 256): y and rstd
 //   0  x          [N, H, d]     f32|bf16  read
 //   1  weight     [d]           f32|bf16  read
@@ -27,15 +24,14 @@
 //   4  y          [N, H, d]     f32|bf16  overwritten
 //   5  rstd       [N, H]        f32       overwritten
 //   6  dims       by value
-// backward        block 256, one range of heads per block, 256 / head_threads at a time, grid = parts, E = 4 (f32) or 8 (bf16): dx and parts of dw
+// forward         block 256, 256 / head_threads heads per block, grid = ceil(N · H · head_threads / 256), E = 4 (f32) or 8 (bf16): y and rstd
 //   0  x          [N, H, d]     f32|bf16  read
 //   1  weight     [d]           f32|bf16  read
-//   2  rstd       [N, H]        f32       read
-//   3  position   [N]           i32       read
-//   4  table      [P, d/2, 2]   f32       read
-//   5  gradient   [N, H, d]     f32|bf16  in place: dy becomes dx
-//   6  partial    [parts, d]    f32       overwritten
-//   7  dims       by value
+//   2  position   [N]           i32       read
+//   3  table      [P, d/2, 2]   f32       read (cos, sin; computed in f64 on the host)
+//   4  y          [N, H, d]     f32|bf16  overwritten
+//   5  rstd       [N, H]        f32       overwritten (backward needs it)
+//   6  dims       by value
 // dweight_naive   block 64, one pair of columns of one range of heads per thread, grid = ceil(d/2 / 64) · parts: parts of dw
 //   0  x          [N, H, d]     f32|bf16  read
 //   1  rstd       [N, H]        f32       read
@@ -52,6 +48,15 @@
 //   4  table      [P, d/2, 2]   f32       read
 //   5  gradient   [N, H, d]     f32|bf16  in place: dy becomes dx
 //   6  dims       by value
+// backward        block 256, one range of heads per block, 256 / head_threads at a time, grid = parts, E = 4 (f32) or 8 (bf16): dx and parts of dw
+//   0  x          [N, H, d]     f32|bf16  read
+//   1  weight     [d]           f32|bf16  read
+//   2  rstd       [N, H]        f32       read
+//   3  position   [N]           i32       read
+//   4  table      [P, d/2, 2]   f32       read
+//   5  gradient   [N, H, d]     f32|bf16  in place: dy becomes dx
+//   6  partial    [parts, d]    f32       overwritten
+//   7  dims       by value
 // dweight_finish  block 256, 16 columns × 16 lanes over the parts, grid = ceil(d / 16): dw += Σ of its parts
 //   0  partial    [parts, d]    f32       read
 //   1  dweight    [d]           f32       accumulated
@@ -81,6 +86,139 @@ struct Dims {
 constexpr unsigned BLOCK = 256;
 constexpr unsigned FULL = 0xffffffffu; // all lanes of a warp
 
+__device__ __forceinline__ unsigned all_heads(const Dims& dims) { return dims.rows * dims.heads; }
+
+// The angles of a head: those of its row's position.
+__device__ __forceinline__ const float2* angles_of(const int* __restrict__ position, const float* __restrict__ table, unsigned head, const Dims& dims) {
+    const unsigned turn = min(max(position[head / dims.heads], 0), static_cast<int>(dims.positions) - 1);
+    return reinterpret_cast<const float2*>(table) + static_cast<size_t>(turn) * dims.half;
+}
+
+// ── rung 1: naive: one head per thread ───────────────────────────────────────────────────────────────────────────────
+
+template <typename T>
+__device__ __forceinline__ void forward_head(const T* __restrict__ x, const T* __restrict__ weight, const int* __restrict__ position,
+                                             const float* __restrict__ table, T* __restrict__ y, float* __restrict__ rstd, const Dims& dims) {
+    const unsigned head = blockIdx.x * BLOCK + threadIdx.x;
+    if (head >= all_heads(dims)) {
+        return;
+    }
+    const size_t base = static_cast<size_t>(head) * dims.head_dim;
+    float squares = 0.0f;
+    for (unsigned c = 0; c < dims.head_dim; ++c) {
+        const float value = static_cast<float>(x[base + c]);
+        squares = fmaf(value, value, squares);
+    }
+    const float r = rsqrtf(squares / static_cast<float>(dims.head_dim) + dims.eps);
+    const float2* angles = angles_of(position, table, head, dims);
+    for (unsigned i = 0; i < dims.half; ++i) {
+        const float cosine = angles[i].x, sine = angles[i].y;
+        const float a = static_cast<float>(x[base + i]) * r * static_cast<float>(weight[i]);
+        const float b = static_cast<float>(x[base + dims.half + i]) * r * static_cast<float>(weight[dims.half + i]);
+        y[base + i] = static_cast<T>(a * cosine - b * sine);
+        y[base + dims.half + i] = static_cast<T>(b * cosine + a * sine);
+    }
+    rstd[head] = r;
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+forward_naive(const float* __restrict__ x, const float* __restrict__ weight, const int* __restrict__ position, const float* __restrict__ table,
+              float* __restrict__ y, float* __restrict__ rstd, const Dims dims) {
+    forward_head(x, weight, position, table, y, rstd, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+forward_naive_bf16(const __nv_bfloat16* __restrict__ x, const __nv_bfloat16* __restrict__ weight, const int* __restrict__ position,
+                   const float* __restrict__ table, __nv_bfloat16* __restrict__ y, float* __restrict__ rstd, const Dims dims) {
+    forward_head(x, weight, position, table, y, rstd, dims);
+}
+
+template <typename T>
+__device__ __forceinline__ void dweight_pair(const T* __restrict__ x, const float* __restrict__ rstd, const int* __restrict__ position,
+                                             const float* __restrict__ table, const T* __restrict__ gradient, float* __restrict__ partial,
+                                             const Dims& dims) {
+    const unsigned column_groups = (dims.half + 63) / 64;
+    const unsigned part = blockIdx.x / column_groups;
+    const unsigned i = blockIdx.x % column_groups * 64 + threadIdx.x;
+    if (i >= dims.half) {
+        return;
+    }
+    const unsigned per_part = (all_heads(dims) + dims.parts - 1) / dims.parts;
+    const unsigned end = min(all_heads(dims), (part + 1) * per_part);
+    float low = 0.0f, high = 0.0f;
+    for (unsigned head = part * per_part; head < end; ++head) {
+        const size_t base = static_cast<size_t>(head) * dims.head_dim;
+        const float2 angle = angles_of(position, table, head, dims)[i];
+        const float a = static_cast<float>(gradient[base + i]);
+        const float b = static_cast<float>(gradient[base + dims.half + i]);
+        low = fmaf(a * angle.x + b * angle.y, static_cast<float>(x[base + i]) * rstd[head], low);
+        high = fmaf(b * angle.x - a * angle.y, static_cast<float>(x[base + dims.half + i]) * rstd[head], high);
+    }
+    const size_t to = static_cast<size_t>(part) * dims.head_dim;
+    partial[to + i] = low;
+    partial[to + dims.half + i] = high;
+}
+
+extern "C" __global__ void __launch_bounds__(64)
+dweight_naive(const float* __restrict__ x, const float* __restrict__ rstd, const int* __restrict__ position, const float* __restrict__ table,
+              const float* __restrict__ gradient, float* __restrict__ partial, const Dims dims) {
+    dweight_pair(x, rstd, position, table, gradient, partial, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(64)
+dweight_naive_bf16(const __nv_bfloat16* __restrict__ x, const float* __restrict__ rstd, const int* __restrict__ position,
+                   const float* __restrict__ table, const __nv_bfloat16* __restrict__ gradient, float* __restrict__ partial, const Dims dims) {
+    dweight_pair(x, rstd, position, table, gradient, partial, dims);
+}
+
+template <typename T>
+__device__ __forceinline__ void backward_head(const T* __restrict__ x, const T* __restrict__ weight, const float* __restrict__ rstd,
+                                              const int* __restrict__ position, const float* __restrict__ table, T* __restrict__ gradient,
+                                              const Dims& dims) {
+    const unsigned head = blockIdx.x * BLOCK + threadIdx.x;
+    if (head >= all_heads(dims)) {
+        return;
+    }
+    const T* s = x + static_cast<size_t>(head) * dims.head_dim;
+    T* d = gradient + static_cast<size_t>(head) * dims.head_dim;
+    const float2* angles = angles_of(position, table, head, dims);
+    // g of a pair of columns.
+    auto pair = [&](unsigned i, float& low, float& high) {
+        const float a = static_cast<float>(d[i]), b = static_cast<float>(d[dims.half + i]);
+        low = (a * angles[i].x + b * angles[i].y) * static_cast<float>(weight[i]);
+        high = (b * angles[i].x - a * angles[i].y) * static_cast<float>(weight[dims.half + i]);
+    };
+    float sum = 0.0f;
+    for (unsigned i = 0; i < dims.half; ++i) {
+        float low, high;
+        pair(i, low, high);
+        sum = fmaf(low, static_cast<float>(s[i]), fmaf(high, static_cast<float>(s[dims.half + i]), sum));
+    }
+    const float r = rstd[head];
+    const float slope = r * r * (sum / static_cast<float>(dims.head_dim));
+    for (unsigned i = 0; i < dims.half; ++i) {
+        float low, high;
+        pair(i, low, high);
+        d[i] = static_cast<T>(r * (low - static_cast<float>(s[i]) * slope));
+        d[dims.half + i] = static_cast<T>(r * (high - static_cast<float>(s[dims.half + i]) * slope));
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+backward_naive(const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ rstd, const int* __restrict__ position,
+               const float* __restrict__ table, float* __restrict__ gradient, const Dims dims) {
+    backward_head(x, weight, rstd, position, table, gradient, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+backward_naive_bf16(const __nv_bfloat16* __restrict__ x, const __nv_bfloat16* __restrict__ weight, const float* __restrict__ rstd,
+                    const int* __restrict__ position, const float* __restrict__ table, __nv_bfloat16* __restrict__ gradient, const Dims dims) {
+    backward_head(x, weight, rstd, position, table, gradient, dims);
+}
+
+// ── rung 2: shared: threads share a head ─────────────────────────────────────────────────────────────────────────────
+
+// ┌ the same in cross_entropy.cu, qk_norm_rope.cu, rms_norm.cu, rope.cu, swiglu.cu: 16 bytes as floats
 __device__ __forceinline__ void unpack(float (&values)[4], uint4 bits) {
     values[0] = __uint_as_float(bits.x);
     values[1] = __uint_as_float(bits.y);
@@ -111,14 +249,7 @@ __device__ __forceinline__ uint4 pack(const float (&values)[8]) {
     }
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
-
-__device__ __forceinline__ unsigned all_heads(const Dims& dims) { return dims.rows * dims.heads; }
-
-// The angles of a head: those of its row's position.
-__device__ __forceinline__ const float2* angles_of(const int* __restrict__ position, const float* __restrict__ table, unsigned head, const Dims& dims) {
-    const unsigned turn = min(max(position[head / dims.heads], 0), static_cast<int>(dims.positions) - 1);
-    return reinterpret_cast<const float2*>(table) + static_cast<size_t>(turn) * dims.half;
-}
+// └ the same up to here: 16 bytes as floats
 
 __device__ __forceinline__ void turn(float& low, float& high, float cosine, float sine) {
     const float a = low, b = high;
@@ -230,43 +361,6 @@ forward_bf16(const __nv_bfloat16* __restrict__ x, const __nv_bfloat16* __restric
 }
 
 template <typename T>
-__device__ __forceinline__ void forward_head(const T* __restrict__ x, const T* __restrict__ weight, const int* __restrict__ position,
-                                             const float* __restrict__ table, T* __restrict__ y, float* __restrict__ rstd, const Dims& dims) {
-    const unsigned head = blockIdx.x * BLOCK + threadIdx.x;
-    if (head >= all_heads(dims)) {
-        return;
-    }
-    const size_t base = static_cast<size_t>(head) * dims.head_dim;
-    float squares = 0.0f;
-    for (unsigned c = 0; c < dims.head_dim; ++c) {
-        const float value = static_cast<float>(x[base + c]);
-        squares = fmaf(value, value, squares);
-    }
-    const float r = rsqrtf(squares / static_cast<float>(dims.head_dim) + dims.eps);
-    const float2* angles = angles_of(position, table, head, dims);
-    for (unsigned i = 0; i < dims.half; ++i) {
-        const float cosine = angles[i].x, sine = angles[i].y;
-        const float a = static_cast<float>(x[base + i]) * r * static_cast<float>(weight[i]);
-        const float b = static_cast<float>(x[base + dims.half + i]) * r * static_cast<float>(weight[dims.half + i]);
-        y[base + i] = static_cast<T>(a * cosine - b * sine);
-        y[base + dims.half + i] = static_cast<T>(b * cosine + a * sine);
-    }
-    rstd[head] = r;
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-forward_naive(const float* __restrict__ x, const float* __restrict__ weight, const int* __restrict__ position, const float* __restrict__ table,
-              float* __restrict__ y, float* __restrict__ rstd, const Dims dims) {
-    forward_head(x, weight, position, table, y, rstd, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-forward_naive_bf16(const __nv_bfloat16* __restrict__ x, const __nv_bfloat16* __restrict__ weight, const int* __restrict__ position,
-                   const float* __restrict__ table, __nv_bfloat16* __restrict__ y, float* __restrict__ rstd, const Dims dims) {
-    forward_head(x, weight, position, table, y, rstd, dims);
-}
-
-template <typename T>
 __device__ __forceinline__ void backward_heads(const T* __restrict__ x, const T* __restrict__ weight, const float* __restrict__ rstd,
                                                const int* __restrict__ position, const float* __restrict__ table, T* __restrict__ gradient,
                                                float* __restrict__ partial, const Dims& dims) {
@@ -355,88 +449,7 @@ backward_bf16(const __nv_bfloat16* __restrict__ x, const __nv_bfloat16* __restri
     backward_heads(x, weight, rstd, position, table, gradient, partial, dims);
 }
 
-template <typename T>
-__device__ __forceinline__ void dweight_pair(const T* __restrict__ x, const float* __restrict__ rstd, const int* __restrict__ position,
-                                             const float* __restrict__ table, const T* __restrict__ gradient, float* __restrict__ partial,
-                                             const Dims& dims) {
-    const unsigned column_groups = (dims.half + 63) / 64;
-    const unsigned part = blockIdx.x / column_groups;
-    const unsigned i = blockIdx.x % column_groups * 64 + threadIdx.x;
-    if (i >= dims.half) {
-        return;
-    }
-    const unsigned per_part = (all_heads(dims) + dims.parts - 1) / dims.parts;
-    const unsigned end = min(all_heads(dims), (part + 1) * per_part);
-    float low = 0.0f, high = 0.0f;
-    for (unsigned head = part * per_part; head < end; ++head) {
-        const size_t base = static_cast<size_t>(head) * dims.head_dim;
-        const float2 angle = angles_of(position, table, head, dims)[i];
-        const float a = static_cast<float>(gradient[base + i]);
-        const float b = static_cast<float>(gradient[base + dims.half + i]);
-        low = fmaf(a * angle.x + b * angle.y, static_cast<float>(x[base + i]) * rstd[head], low);
-        high = fmaf(b * angle.x - a * angle.y, static_cast<float>(x[base + dims.half + i]) * rstd[head], high);
-    }
-    const size_t to = static_cast<size_t>(part) * dims.head_dim;
-    partial[to + i] = low;
-    partial[to + dims.half + i] = high;
-}
-
-extern "C" __global__ void __launch_bounds__(64)
-dweight_naive(const float* __restrict__ x, const float* __restrict__ rstd, const int* __restrict__ position, const float* __restrict__ table,
-              const float* __restrict__ gradient, float* __restrict__ partial, const Dims dims) {
-    dweight_pair(x, rstd, position, table, gradient, partial, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(64)
-dweight_naive_bf16(const __nv_bfloat16* __restrict__ x, const float* __restrict__ rstd, const int* __restrict__ position,
-                   const float* __restrict__ table, const __nv_bfloat16* __restrict__ gradient, float* __restrict__ partial, const Dims dims) {
-    dweight_pair(x, rstd, position, table, gradient, partial, dims);
-}
-
-template <typename T>
-__device__ __forceinline__ void backward_head(const T* __restrict__ x, const T* __restrict__ weight, const float* __restrict__ rstd,
-                                              const int* __restrict__ position, const float* __restrict__ table, T* __restrict__ gradient,
-                                              const Dims& dims) {
-    const unsigned head = blockIdx.x * BLOCK + threadIdx.x;
-    if (head >= all_heads(dims)) {
-        return;
-    }
-    const T* s = x + static_cast<size_t>(head) * dims.head_dim;
-    T* d = gradient + static_cast<size_t>(head) * dims.head_dim;
-    const float2* angles = angles_of(position, table, head, dims);
-    // g of a pair of columns.
-    auto pair = [&](unsigned i, float& low, float& high) {
-        const float a = static_cast<float>(d[i]), b = static_cast<float>(d[dims.half + i]);
-        low = (a * angles[i].x + b * angles[i].y) * static_cast<float>(weight[i]);
-        high = (b * angles[i].x - a * angles[i].y) * static_cast<float>(weight[dims.half + i]);
-    };
-    float sum = 0.0f;
-    for (unsigned i = 0; i < dims.half; ++i) {
-        float low, high;
-        pair(i, low, high);
-        sum = fmaf(low, static_cast<float>(s[i]), fmaf(high, static_cast<float>(s[dims.half + i]), sum));
-    }
-    const float r = rstd[head];
-    const float slope = r * r * (sum / static_cast<float>(dims.head_dim));
-    for (unsigned i = 0; i < dims.half; ++i) {
-        float low, high;
-        pair(i, low, high);
-        d[i] = static_cast<T>(r * (low - static_cast<float>(s[i]) * slope));
-        d[dims.half + i] = static_cast<T>(r * (high - static_cast<float>(s[dims.half + i]) * slope));
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-backward_naive(const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ rstd, const int* __restrict__ position,
-               const float* __restrict__ table, float* __restrict__ gradient, const Dims dims) {
-    backward_head(x, weight, rstd, position, table, gradient, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-backward_naive_bf16(const __nv_bfloat16* __restrict__ x, const __nv_bfloat16* __restrict__ weight, const float* __restrict__ rstd,
-                    const int* __restrict__ position, const float* __restrict__ table, __nv_bfloat16* __restrict__ gradient, const Dims dims) {
-    backward_head(x, weight, rstd, position, table, gradient, dims);
-}
+// ── Beside the ladder: the second pass of dw ─────────────────────────────────────────────────────────────────────────
 
 extern "C" __global__ void __launch_bounds__(256)
 dweight_finish(const float* __restrict__ partial, float* __restrict__ dweight, const Dims dims) {

@@ -53,6 +53,7 @@ struct Dims {
 constexpr unsigned BLOCK = 256;
 constexpr unsigned KEPT = 16; // values of a row that a thread keeps in registers
 
+// ┌ the same in cross_entropy.cu, qk_norm_rope.cu, rms_norm.cu, rope.cu, swiglu.cu: 16 bytes as floats
 __device__ __forceinline__ void unpack(float (&values)[4], uint4 bits) {
     values[0] = __uint_as_float(bits.x);
     values[1] = __uint_as_float(bits.y);
@@ -83,6 +84,7 @@ __device__ __forceinline__ uint4 pack(const float (&values)[8]) {
     }
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
+// └ the same up to here: 16 bytes as floats
 
 // The columns that a thread takes in one step along a row: as many as 16 bytes hold. WIDE: neighbours, in one access, where all
 // rows start at a multiple of 16 bytes; else every threads-th one, so that a warp still reads what lies together.

@@ -39,6 +39,7 @@ struct Dims {
 
 constexpr unsigned BLOCK = 256;
 
+// ┌ the same in cross_entropy.cu, qk_norm_rope.cu, rms_norm.cu, rope.cu, swiglu.cu: 16 bytes as floats
 __device__ __forceinline__ void unpack(float (&values)[4], uint4 bits) {
     values[0] = __uint_as_float(bits.x);
     values[1] = __uint_as_float(bits.y);
@@ -69,6 +70,7 @@ __device__ __forceinline__ uint4 pack(const float (&values)[8]) {
     }
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
+// └ the same up to here: 16 bytes as floats
 
 // The row of the table for a head: that of its row's position.
 __device__ __forceinline__ unsigned turn_of(const int* __restrict__ position, unsigned head, const Dims& dims) {

@@ -5,14 +5,13 @@
 // tile of keys rescales what is there by exp(m_old − m_new). lse = m + ln l is what backward recomputes p from
 // (attention_backward.wgsl). A row that sees nothing gets o = 0, lse = −1e30.
 //
-// forward        block 64, TILE_Q rows of one head per workgroup, grid = ceil(Nq / TILE_Q) · H: o and lse
-//   0  q           [Nq, H, d]        f32   read
-//   1  k           [Nk, Hkv, d]      f32   read
-//   2  v           [Nk, Hkv, d]      f32   read
-//   3  visible     [Nq, 2]           i32   read
-//   4  o           [Nq, H, d]        f32   overwritten
-//   5  lse         [Nq, H]           f32   overwritten (backward needs it)
-//   6  dims        uniform
+// The ladder, in the order of this file (the CUDA twin has a third rung, on tensor cores):
+//   rung 1: naive  forward_naive: a thread walks its row's keys one by one.
+//   rung 2: tile   forward: a workgroup owns TILE_Q rows and takes tiles of keys that its threads share; scores and outputs lie in
+//                  register tiles.
+//   beside it      weights writes what the others never hold: the rows p = exp(scale · q·k − lse) of those who want to look, 0
+//                  outside `visible`.
+//
 // forward_naive  block 64, one row of one head per thread, grid = ceil(Nq · H / 64): o and lse
 //   0  q           [Nq, H, d]        f32   read
 //   1  k           [Nk, Hkv, d]      f32   read
@@ -20,6 +19,14 @@
 //   3  visible     [Nq, 2]           i32   read
 //   4  o           [Nq, H, d]        f32   overwritten
 //   5  lse         [Nq, H]           f32   overwritten
+//   6  dims        uniform
+// forward        block 64, TILE_Q rows of one head per workgroup, grid = ceil(Nq / TILE_Q) · H: o and lse
+//   0  q           [Nq, H, d]        f32   read
+//   1  k           [Nk, Hkv, d]      f32   read
+//   2  v           [Nk, Hkv, d]      f32   read
+//   3  visible     [Nq, 2]           i32   read
+//   4  o           [Nq, H, d]        f32   overwritten
+//   5  lse         [Nq, H]           f32   overwritten (backward needs it)
 //   6  dims        uniform
 //
 // weights        block 64, one weight per thread, grid = ceil(R · H · Nk / 64): p = exp(scale · q·k − lse) of the rows asked for
@@ -30,8 +37,6 @@
 //   4  row         [R]               i32   read (rows of q; one outside 0..Nq gets zeros)
 //   5  p           [R, H, Nk]        f32   overwritten
 //   6  dims        uniform
-//
-// weights writes what the others never hold: the rows p = exp(scale · q·k − lse) of those who want to look, 0 outside `visible`.
 //
 // Constants: HEAD_DIM = head_dim: 1..128; TILE_Q: 16, 32, 64 (a multiple of 64 / THREADS_X); TILE_K:
 // 8, 16, 32; THREADS_X: 4, 8. What is shared must fit the workgroup memory that was asked for.
@@ -81,11 +86,7 @@ const PARTS: u32 = (D4 + THREADS_X - 1u) / THREADS_X;
 // Below every score; never an infinity, which WGSL may assume away.
 const LOW: f32 = -1e30;
 
-var<workgroup> q_tile: array<vec4<f32>, TILE_Q * STRIDE>;
-var<workgroup> kv_tile: array<vec4<f32>, TILE_K * STRIDE>;  // K, then V of the same keys
-var<workgroup> p_tile: array<f32, TILE_Q * (TILE_K + 1u)>;  // scores, then exponentials; + 1 against bank conflicts
-var<workgroup> factor: array<f32, TILE_Q>;                  // what a row's output is multiplied with
-
+// ┌ the same in attention.wgsl, attention_backward.wgsl: vec4s of a row
 // vec4 number c of a row of HEAD_DIM elements, with zeros behind the last.
 fn q4(row: u32, c: u32) -> vec4<f32> {
     let at = row * HEAD_DIM + c * 4u;
@@ -122,7 +123,9 @@ fn v4(row: u32, c: u32) -> vec4<f32> {
     }
     return x;
 }
+// └ the same up to here: vec4s of a row
 
+// ┌ the same in attention.wgsl, attention_backward.wgsl: the keys that a row sees
 // The keys that a row sees, inside those that there are; [0, 0) for a row that is not there.
 fn interval(row: u32) -> vec2<u32> {
     if row >= dims.queries {
@@ -131,6 +134,57 @@ fn interval(row: u32) -> vec2<u32> {
     let seen = clamp(visible[row], vec2<i32>(0, 0), vec2<i32>(i32(dims.keys)));
     return vec2<u32>(seen);
 }
+// └ the same up to here: the keys that a row sees
+
+// ── rung 1: naive: a thread walks its row's keys ─────────────────────────────────────────────────────────────────────
+
+// Nothing is shared. It teaches, and anchors the rung below.
+@compute @workgroup_size(BLOCK)
+fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * BLOCK + thread;
+    if index >= dims.queries * dims.heads {
+        return;
+    }
+    let row = index / dims.heads;
+    let kv_head = index % dims.heads / (dims.heads / dims.kv_heads);
+    let seen = interval(row);
+    var maximum = LOW;
+    var total = 0.0;
+    var out: array<vec4<f32>, D4>;
+    var query: array<vec4<f32>, D4>;
+    for (var c = 0u; c < D4; c++) {
+        query[c] = q4(index, c);
+    }
+    for (var key = seen.x; key < seen.y; key++) {
+        var score = 0.0;
+        for (var c = 0u; c < D4; c++) {
+            score += dot(query[c], k4(key * dims.kv_heads + kv_head, c));
+        }
+        score *= dims.scale;
+        let next = max(maximum, score);
+        let rescale = exp(maximum - next);
+        let p = exp(score - next);
+        for (var c = 0u; c < D4; c++) {
+            out[c] = out[c] * rescale + p * v4(key * dims.kv_heads + kv_head, c);
+        }
+        total = total * rescale + p;
+        maximum = next;
+    }
+    let sees = seen.x < seen.y;
+    let inverse = select(0.0, 1.0 / total, sees);
+    for (var i = 0u; i < HEAD_DIM; i++) {
+        o[index * HEAD_DIM + i] = out[i / 4u][i % 4u] * inverse;
+    }
+    lse[index] = select(LOW, maximum + log(total), sees);
+}
+
+// ── rung 2: tile: in shared memory and registers ─────────────────────────────────────────────────────────────────────
+
+var<workgroup> q_tile: array<vec4<f32>, TILE_Q * STRIDE>;
+var<workgroup> kv_tile: array<vec4<f32>, TILE_K * STRIDE>;  // K, then V of the same keys
+var<workgroup> p_tile: array<f32, TILE_Q * (TILE_K + 1u)>;  // scores, then exponentials; + 1 against bank conflicts
+var<workgroup> factor: array<f32, TILE_Q>;                  // what a row's output is multiplied with
 
 @compute @workgroup_size(BLOCK)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -286,46 +340,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     }
 }
 
-// The same with nothing shared: one thread walks its row's keys. It teaches, and anchors the rung above.
-@compute @workgroup_size(BLOCK)
-fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * BLOCK + thread;
-    if index >= dims.queries * dims.heads {
-        return;
-    }
-    let row = index / dims.heads;
-    let kv_head = index % dims.heads / (dims.heads / dims.kv_heads);
-    let seen = interval(row);
-    var maximum = LOW;
-    var total = 0.0;
-    var out: array<vec4<f32>, D4>;
-    var query: array<vec4<f32>, D4>;
-    for (var c = 0u; c < D4; c++) {
-        query[c] = q4(index, c);
-    }
-    for (var key = seen.x; key < seen.y; key++) {
-        var score = 0.0;
-        for (var c = 0u; c < D4; c++) {
-            score += dot(query[c], k4(key * dims.kv_heads + kv_head, c));
-        }
-        score *= dims.scale;
-        let next = max(maximum, score);
-        let rescale = exp(maximum - next);
-        let p = exp(score - next);
-        for (var c = 0u; c < D4; c++) {
-            out[c] = out[c] * rescale + p * v4(key * dims.kv_heads + kv_head, c);
-        }
-        total = total * rescale + p;
-        maximum = next;
-    }
-    let sees = seen.x < seen.y;
-    let inverse = select(0.0, 1.0 / total, sees);
-    for (var i = 0u; i < HEAD_DIM; i++) {
-        o[index * HEAD_DIM + i] = out[i / 4u][i % 4u] * inverse;
-    }
-    lse[index] = select(LOW, maximum + log(total), sees);
-}
+// ── Beside the ladder: weights to look at ────────────────────────────────────────────────────────────────────────────
 
 // One weight, recomputed from the row's lse. A negative row is a large number, and not there either.
 @compute @workgroup_size(BLOCK)

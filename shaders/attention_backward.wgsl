@@ -4,6 +4,10 @@
 //   p = exp(scale · q·kᵀ − lse),   dv = pᵀ·do,   dp = do·vᵀ,   delta = rowsum(do ∘ o),   ds = p ∘ (dp − delta) · scale,
 //   dq = ds·k,   dk = dsᵀ·q.   dk and dv of a KV head add up over the H / Hkv query heads that read it.
 //
+// In the order of this file, with attention.wgsl's name and number for the rung; none is naive here, and the CUDA twin has a third:
+//   delta          one pass over o and do, which gathers what dkv needs to know of a row.
+//   rung 2: tile   dkv and dq_rows, in shared memory and registers.
+//
 // delta    block 64, one row of one head per thread, grid = ceil(Nq · H / 64): delta = rowsum(do ∘ o)
 //   0  o           [Nq, H, d]        f32   read
 //   1  d_o         [Nq, H, d]        f32   read
@@ -120,7 +124,7 @@ fn delta(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
     r_stats[at + 3u] = seen.y;
 }
 
-// ── dkv and dq ───────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── rung 2: tile: dkv and dq_rows, in shared memory and registers ────────────────────────────────────────────────────
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
@@ -145,6 +149,7 @@ var<workgroup> p_tile: array<f32, OWN * (SWEEP + 1u)>;         // + 1 against ba
 var<workgroup> ds_tile: array<f32, OWN * (SWEEP + 1u)>;
 var<workgroup> row_stats: array<vec4<u32>, SWEEP>;             // dkv: lse, delta, start, end of the rows of a tile
 
+// ┌ the same in attention.wgsl, attention_backward.wgsl: vec4s of a row
 // vec4 number c of a row of HEAD_DIM elements, with zeros behind the last.
 fn q4(row: u32, c: u32) -> vec4<f32> {
     let at = row * HEAD_DIM + c * 4u;
@@ -181,6 +186,7 @@ fn v4(row: u32, c: u32) -> vec4<f32> {
     }
     return x;
 }
+// └ the same up to here: vec4s of a row
 
 fn d_o4(row: u32, c: u32) -> vec4<f32> {
     let at = row * HEAD_DIM + c * 4u;
@@ -328,6 +334,7 @@ fn dkv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups:
     }
 }
 
+// ┌ the same in attention.wgsl, attention_backward.wgsl: the keys that a row sees
 // The keys that a row sees, inside those that there are; [0, 0) for a row that is not there.
 fn interval(row: u32) -> vec2<u32> {
     if row >= dims.queries {
@@ -336,6 +343,7 @@ fn interval(row: u32) -> vec2<u32> {
     let seen = clamp(visible[row], vec2<i32>(0, 0), vec2<i32>(i32(dims.keys)));
     return vec2<u32>(seen);
 }
+// └ the same up to here: the keys that a row sees
 
 // As dkv with the roles of rows and keys exchanged.
 @compute @workgroup_size(BLOCK)

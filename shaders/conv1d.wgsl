@@ -9,16 +9,19 @@
 // With stride 2 an even frame meets only the middle tap and an odd frame the outer two: rows of the dx GEMM are ordered even
 // frames first, so that a tile skips the taps that none of its rows meets.
 //
-// Tiles: TILE × TILE results per workgroup, (TILE/4)² threads of 4 × 4 results, TILE_K deep, both operands staged as vec4.
+// The ladder, in the order of this file (the CUDA twin has a third rung, on tensor cores):
+//   rung 1: naive  one result per thread.
+//   rung 2: tile   TILE × TILE results per workgroup, (TILE/4)² threads of 4 × 4 results, TILE_K deep, both operands staged as vec4.
+//   beside it      what goes element by element, and the second passes, which add up parts.
 //
-// forward_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(out / TILE): z and y
+// forward_naive     block 64, one result per thread, grid = ceil(M · out / 64): z and y
 //   0  x            [C, F, in]      f32   read
 //   1  weight       [out, in, 3]    f32   read
 //   2  bias         [out]           f32   read
 //   3  z            [C, F', out]    f32   overwritten
 //   4  y            [C, F', out]    f32   overwritten
 //   5  dims         uniform
-// forward_naive     block 64, one result per thread, grid = ceil(M · out / 64): z and y
+// forward_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(out / TILE): z and y
 //   0  x            [C, F, in]      f32   read
 //   1  weight       [out, in, 3]    f32   read
 //   2  bias         [out]           f32   read
@@ -30,15 +33,15 @@
 //   1  g_dy         [C, F', out]    f32   read
 //   2  g_dz         [C, F', out]    f32   overwritten
 //   3  g_dims       uniform
-// dweight_tile      block (TILE/4)², grid = parts · ceil(out / TILE) · ceil(K / TILE): parts of dW
-//   0  w_x          [C, F, in]      f32   read
-//   1  w_dz         [C, F', out]    f32   read
-//   2  w_partial    [parts, out, K] f32   overwritten
-//   3  w_dims       uniform
 // dweight_naive     block 64, one result per thread, grid = ceil(out · K / 64): dW
 //   0  w_x          [C, F, in]      f32   read
 //   1  w_dz         [C, F', out]    f32   read
 //   2  w_partial    [out, in, 3]    f32   accumulated (dweight itself: one part)
+//   3  w_dims       uniform
+// dweight_tile      block (TILE/4)², grid = parts · ceil(out / TILE) · ceil(K / TILE): parts of dW
+//   0  w_x          [C, F, in]      f32   read
+//   1  w_dz         [C, F', out]    f32   read
+//   2  w_partial    [parts, out, K] f32   overwritten
 //   3  w_dims       uniform
 // dweight_finish    block 64, one result per thread, grid = ceil(out · K / 64): dW += Σ of its parts
 //   0  f_partial    [parts, out, K] f32   read
@@ -52,12 +55,12 @@
 //   0  e_partial    [parts, out]    f32   read (from element parts · out · K of the workspace)
 //   1  e_dbias      [out]           f32   accumulated
 //   2  e_dims       uniform
-// dx_tile           block (TILE/4)², grid = ceil(C · F / TILE) · ceil(in / TILE): dx
+// dx_naive          block 64, one result per thread, grid = ceil(C · F · in / 64): dx
 //   0  x_weight     [out, in, 3]    f32   read
 //   1  x_dz         [C, F', out]    f32   read
 //   2  dx           [C, F, in]      f32   overwritten
 //   3  x_dims       uniform
-// dx_naive          block 64, one result per thread, grid = ceil(C · F · in / 64): dx
+// dx_tile           block (TILE/4)², grid = ceil(C · F / TILE) · ceil(in / TILE): dx
 //   0  x_weight     [out, in, 3]    f32   read
 //   1  x_dz         [C, F', out]    f32   read
 //   2  dx           [C, F, in]      f32   overwritten
@@ -78,37 +81,7 @@ struct Dims {
     padding: u32,
 }
 
-const TILE: u32 = 32u;
-const TILE_K: u32 = 16u;
-const THREADS: u32 = (TILE / 4u) * (TILE / 4u);
-// vec4s from one k to the next; the odd one keeps neighbouring k in different banks.
-const STRIDE: u32 = TILE / 4u + 1u;
-const QUADS: u32 = TILE_K * (TILE / 4u);
 const NONE: u32 = 0xffffffffu;
-
-var<workgroup> a_tile: array<vec4<f32>, TILE_K * STRIDE>;
-var<workgroup> b_tile: array<vec4<f32>, TILE_K * STRIDE>;
-// Per row of the tile: its clip and its frame.
-var<workgroup> clip_of: array<u32, TILE>;
-var<workgroup> frame_of: array<u32, TILE>;
-
-struct Acc { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
-
-// One staged slice: acc[4, 4] += a[k, 4]ᵀ b[k, 4] for every k.
-fn multiply(start: Acc, thread: u32) -> Acc {
-    var acc = start;
-    let i = thread / (TILE / 4u);
-    let j = thread % (TILE / 4u);
-    for (var k = 0u; k < TILE_K; k++) {
-        let a = a_tile[k * STRIDE + i];
-        let b = b_tile[k * STRIDE + j];
-        acc.r0 = fma(vec4(a.x), b, acc.r0);
-        acc.r1 = fma(vec4(a.y), b, acc.r1);
-        acc.r2 = fma(vec4(a.z), b, acc.r2);
-        acc.r3 = fma(vec4(a.w), b, acc.r3);
-    }
-    return acc;
-}
 
 // The error function: the rational approximation that Eigen and XLA use, x·P(x²)/Q(x²) on [−4, 4]; absolute error < 5e-7.
 fn erf(value: f32) -> f32 {
@@ -146,6 +119,123 @@ fn gelu_slope(z: f32) -> f32 {
 @group(0) @binding(3) var<storage, read_write> z: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<uniform> dims: Dims;
+
+// ── rung 1: naive: one result per thread ─────────────────────────────────────────────────────────────────────────────
+
+@compute @workgroup_size(64)
+fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    if index >= dims.clips * dims.frames_out * dims.width_out {
+        return;
+    }
+    let m = index / dims.width_out;
+    let n = index % dims.width_out;
+    let clip = m / dims.frames_out;
+    let first = (m % dims.frames_out) * dims.stride;
+    var total = 0.0;
+    for (var i = 0u; i < dims.width_in; i++) {
+        for (var tap = 0u; tap < 3u; tap++) {
+            let frame = first + tap; // counted from the frame of zeros
+            if frame >= 1u && frame <= dims.frames {
+                total = fma(x[(clip * dims.frames + frame - 1u) * dims.width_in + i], weight[(n * dims.width_in + i) * 3u + tap], total);
+            }
+        }
+    }
+    total += bias[n];
+    z[index] = total;
+    y[index] = gelu(total);
+}
+
+@group(0) @binding(0) var<storage, read> w_x: array<f32>;
+@group(0) @binding(1) var<storage, read> w_dz: array<f32>;
+@group(0) @binding(2) var<storage, read_write> w_partial: array<f32>;
+@group(0) @binding(3) var<uniform> w_dims: Dims;
+
+@compute @workgroup_size(64)
+fn dweight_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    let inner = 3u * w_dims.width_in;
+    if index >= w_dims.width_out * inner {
+        return;
+    }
+    let n = index / inner;
+    let k = index % inner;
+    var total = 0.0;
+    for (var m = 0u; m < w_dims.clips * w_dims.frames_out; m++) {
+        let frame = (m % w_dims.frames_out) * w_dims.stride + k % 3u;
+        if frame >= 1u && frame <= w_dims.frames {
+            let source = ((m / w_dims.frames_out) * w_dims.frames + frame - 1u) * w_dims.width_in + k / 3u;
+            total = fma(w_dz[m * w_dims.width_out + n], w_x[source], total);
+        }
+    }
+    w_partial[index] += total;
+}
+
+@group(0) @binding(0) var<storage, read> x_weight: array<f32>;
+@group(0) @binding(1) var<storage, read> x_dz: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(3) var<uniform> x_dims: Dims;
+
+@compute @workgroup_size(64)
+fn dx_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+            @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    if index >= x_dims.clips * x_dims.frames * x_dims.width_in {
+        return;
+    }
+    let i = index % x_dims.width_in;
+    let frame = (index / x_dims.width_in) % x_dims.frames;
+    let clip = index / x_dims.width_in / x_dims.frames;
+    var total = 0.0;
+    for (var tap = 0u; tap < 3u; tap++) {
+        let at = frame + 1u - tap; // wraps for frame 0 and tap 2, and is then too large
+        let t = at / x_dims.stride;
+        if at % x_dims.stride == 0u && t < x_dims.frames_out {
+            for (var o = 0u; o < x_dims.width_out; o++) {
+                total = fma(x_dz[(clip * x_dims.frames_out + t) * x_dims.width_out + o], x_weight[(o * x_dims.width_in + i) * 3u + tap], total);
+            }
+        }
+    }
+    dx[index] = total;
+}
+
+// ── rung 2: tile: 4 × 4 results in registers per thread ──────────────────────────────────────────────────────────────
+
+// ┌ the same in conv1d.wgsl, patch_embed.wgsl: tiles of a product
+const TILE: u32 = 32u;
+const TILE_K: u32 = 16u;
+const THREADS: u32 = (TILE / 4u) * (TILE / 4u);
+// vec4s from one k to the next; the odd one keeps neighbouring k in different banks.
+const STRIDE: u32 = TILE / 4u + 1u;
+const QUADS: u32 = TILE_K * (TILE / 4u);
+
+var<workgroup> a_tile: array<vec4<f32>, TILE_K * STRIDE>;
+var<workgroup> b_tile: array<vec4<f32>, TILE_K * STRIDE>;
+
+struct Acc { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
+
+// One staged slice: acc[4, 4] += a[k, 4]ᵀ b[k, 4] for every k.
+fn multiply(start: Acc, thread: u32) -> Acc {
+    var acc = start;
+    let i = thread / (TILE / 4u);
+    let j = thread % (TILE / 4u);
+    for (var k = 0u; k < TILE_K; k++) {
+        let a = a_tile[k * STRIDE + i];
+        let b = b_tile[k * STRIDE + j];
+        acc.r0 = fma(vec4(a.x), b, acc.r0);
+        acc.r1 = fma(vec4(a.y), b, acc.r1);
+        acc.r2 = fma(vec4(a.z), b, acc.r2);
+        acc.r3 = fma(vec4(a.w), b, acc.r3);
+    }
+    return acc;
+}
+// └ the same up to here: tiles of a product
+
+// Per row of the tile: its clip and its frame.
+var<workgroup> clip_of: array<u32, TILE>;
+var<workgroup> frame_of: array<u32, TILE>;
 
 fn write_z4(m: u32, n: u32, values: vec4<f32>) {
     if m >= dims.clips * dims.frames_out {
@@ -219,51 +309,6 @@ fn forward_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     write_z4(m + 3u, n, acc.r3);
 }
 
-@compute @workgroup_size(64)
-fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    if index >= dims.clips * dims.frames_out * dims.width_out {
-        return;
-    }
-    let m = index / dims.width_out;
-    let n = index % dims.width_out;
-    let clip = m / dims.frames_out;
-    let first = (m % dims.frames_out) * dims.stride;
-    var total = 0.0;
-    for (var i = 0u; i < dims.width_in; i++) {
-        for (var tap = 0u; tap < 3u; tap++) {
-            let frame = first + tap;
-            if frame >= 1u && frame <= dims.frames {
-                total = fma(x[(clip * dims.frames + frame - 1u) * dims.width_in + i], weight[(n * dims.width_in + i) * 3u + tap], total);
-            }
-        }
-    }
-    total += bias[n];
-    z[index] = total;
-    y[index] = gelu(total);
-}
-
-@group(0) @binding(0) var<storage, read> g_z: array<f32>;
-@group(0) @binding(1) var<storage, read> g_dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> g_dz: array<f32>;
-@group(0) @binding(3) var<uniform> g_dims: Dims;
-
-@compute @workgroup_size(256)
-fn gelu_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 256u + thread;
-    if index >= g_dims.clips * g_dims.frames_out * g_dims.width_out {
-        return;
-    }
-    g_dz[index] = g_dy[index] * gelu_slope(g_z[index]);
-}
-
-@group(0) @binding(0) var<storage, read> w_x: array<f32>;
-@group(0) @binding(1) var<storage, read> w_dz: array<f32>;
-@group(0) @binding(2) var<storage, read_write> w_partial: array<f32>;
-@group(0) @binding(3) var<uniform> w_dims: Dims;
-
 fn write_partial4(part: u32, n: u32, k: u32, values: vec4<f32>) {
     if n >= w_dims.width_out {
         return;
@@ -316,6 +361,7 @@ fn dweight_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
                     }
                 }
             }
+            // ┌ the same in conv1d.wgsl, patch_embed.wgsl: a stage of dW, and its sums
             a_tile[(quad / (TILE / 4u)) * STRIDE + i] = a;
             b_tile[(quad / (TILE / 4u)) * STRIDE + i] = b;
         }
@@ -330,93 +376,8 @@ fn dweight_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     write_partial4(part, n + 1u, k, acc.r1);
     write_partial4(part, n + 2u, k, acc.r2);
     write_partial4(part, n + 3u, k, acc.r3);
+    // └ the same up to here: a stage of dW, and its sums
 }
-
-@compute @workgroup_size(64)
-fn dweight_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    let inner = 3u * w_dims.width_in;
-    if index >= w_dims.width_out * inner {
-        return;
-    }
-    let n = index / inner;
-    let k = index % inner;
-    var total = 0.0;
-    for (var m = 0u; m < w_dims.clips * w_dims.frames_out; m++) {
-        let frame = (m % w_dims.frames_out) * w_dims.stride + k % 3u;
-        if frame >= 1u && frame <= w_dims.frames {
-            let source = ((m / w_dims.frames_out) * w_dims.frames + frame - 1u) * w_dims.width_in + k / 3u;
-            total = fma(w_dz[m * w_dims.width_out + n], w_x[source], total);
-        }
-    }
-    w_partial[index] += total;
-}
-
-@group(0) @binding(0) var<storage, read> f_partial: array<f32>;
-@group(0) @binding(1) var<storage, read_write> f_dweight: array<f32>;
-@group(0) @binding(2) var<uniform> f_dims: Dims;
-
-@compute @workgroup_size(64)
-fn dweight_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                  @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    let count = f_dims.width_out * 3u * f_dims.width_in;
-    if index >= count {
-        return;
-    }
-    var total = 0.0;
-    for (var part = 0u; part < f_dims.parts; part++) {
-        total += f_partial[part * count + index];
-    }
-    f_dweight[index] += total;
-}
-
-@group(0) @binding(0) var<storage, read> b_dz: array<f32>;
-@group(0) @binding(1) var<storage, read_write> b_partial: array<f32>;
-@group(0) @binding(2) var<uniform> b_dims: Dims;
-
-@compute @workgroup_size(64)
-fn dbias_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    if index >= b_dims.parts * b_dims.width_out {
-        return;
-    }
-    let part = index / b_dims.width_out;
-    let count = b_dims.clips * b_dims.frames_out;
-    let per_part = (count + b_dims.parts - 1u) / b_dims.parts;
-    let end = min(count, (part + 1u) * per_part);
-    var total = 0.0;
-    for (var m = part * per_part; m < end; m++) {
-        total += b_dz[m * b_dims.width_out + index % b_dims.width_out];
-    }
-    b_partial[b_dims.parts * b_dims.width_out * 3u * b_dims.width_in + index] = total;
-}
-
-@group(0) @binding(0) var<storage, read> e_partial: array<f32>;
-@group(0) @binding(1) var<storage, read_write> e_dbias: array<f32>;
-@group(0) @binding(2) var<uniform> e_dims: Dims;
-
-@compute @workgroup_size(64)
-fn dbias_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                @builtin(local_invocation_index) thread: u32) {
-    let n = (group.x + group.y * groups.x) * 64u + thread;
-    if n >= e_dims.width_out {
-        return;
-    }
-    let base = e_dims.parts * e_dims.width_out * 3u * e_dims.width_in;
-    var total = 0.0;
-    for (var part = 0u; part < e_dims.parts; part++) {
-        total += e_partial[base + part * e_dims.width_out + n];
-    }
-    e_dbias[n] += total;
-}
-
-@group(0) @binding(0) var<storage, read> x_weight: array<f32>;
-@group(0) @binding(1) var<storage, read> x_dz: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(3) var<uniform> x_dims: Dims;
 
 fn write_dx4(row: u32, n: u32, values: vec4<f32>) {
     if frame_of[row] == NONE {
@@ -503,25 +464,79 @@ fn dx_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     write_dx4(i + 3u, n, acc.r3);
 }
 
-@compute @workgroup_size(64)
-fn dx_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-            @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    if index >= x_dims.clips * x_dims.frames * x_dims.width_in {
+// ── Beside the ladder: element by element, and the second passes ─────────────────────────────────────────────────────
+
+@group(0) @binding(0) var<storage, read> g_z: array<f32>;
+@group(0) @binding(1) var<storage, read> g_dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> g_dz: array<f32>;
+@group(0) @binding(3) var<uniform> g_dims: Dims;
+
+@compute @workgroup_size(256)
+fn gelu_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 256u + thread;
+    if index >= g_dims.clips * g_dims.frames_out * g_dims.width_out {
         return;
     }
-    let i = index % x_dims.width_in;
-    let frame = (index / x_dims.width_in) % x_dims.frames;
-    let clip = index / x_dims.width_in / x_dims.frames;
-    var total = 0.0;
-    for (var tap = 0u; tap < 3u; tap++) {
-        let at = frame + 1u - tap;
-        let t = at / x_dims.stride;
-        if at % x_dims.stride == 0u && t < x_dims.frames_out {
-            for (var o = 0u; o < x_dims.width_out; o++) {
-                total = fma(x_dz[(clip * x_dims.frames_out + t) * x_dims.width_out + o], x_weight[(o * x_dims.width_in + i) * 3u + tap], total);
-            }
-        }
+    g_dz[index] = g_dy[index] * gelu_slope(g_z[index]);
+}
+
+@group(0) @binding(0) var<storage, read> f_partial: array<f32>;
+@group(0) @binding(1) var<storage, read_write> f_dweight: array<f32>;
+@group(0) @binding(2) var<uniform> f_dims: Dims;
+
+@compute @workgroup_size(64)
+fn dweight_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                  @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    let count = f_dims.width_out * 3u * f_dims.width_in;
+    if index >= count {
+        return;
     }
-    dx[index] = total;
+    var total = 0.0;
+    for (var part = 0u; part < f_dims.parts; part++) {
+        total += f_partial[part * count + index];
+    }
+    f_dweight[index] += total;
+}
+
+@group(0) @binding(0) var<storage, read> b_dz: array<f32>;
+@group(0) @binding(1) var<storage, read_write> b_partial: array<f32>;
+@group(0) @binding(2) var<uniform> b_dims: Dims;
+
+@compute @workgroup_size(64)
+fn dbias_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    if index >= b_dims.parts * b_dims.width_out {
+        return;
+    }
+    let part = index / b_dims.width_out;
+    let count = b_dims.clips * b_dims.frames_out;
+    let per_part = (count + b_dims.parts - 1u) / b_dims.parts;
+    let end = min(count, (part + 1u) * per_part);
+    var total = 0.0;
+    for (var m = part * per_part; m < end; m++) {
+        total += b_dz[m * b_dims.width_out + index % b_dims.width_out];
+    }
+    b_partial[b_dims.parts * b_dims.width_out * 3u * b_dims.width_in + index] = total;
+}
+
+@group(0) @binding(0) var<storage, read> e_partial: array<f32>;
+@group(0) @binding(1) var<storage, read_write> e_dbias: array<f32>;
+@group(0) @binding(2) var<uniform> e_dims: Dims;
+
+@compute @workgroup_size(64)
+fn dbias_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                @builtin(local_invocation_index) thread: u32) {
+    let n = (group.x + group.y * groups.x) * 64u + thread;
+    if n >= e_dims.width_out {
+        return;
+    }
+    let base = e_dims.parts * e_dims.width_out * 3u * e_dims.width_in;
+    var total = 0.0;
+    for (var part = 0u; part < e_dims.parts; part++) {
+        total += e_partial[base + part * e_dims.width_out + n];
+    }
+    e_dbias[n] += total;
 }

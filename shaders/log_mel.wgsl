@@ -9,12 +9,17 @@
 // only x[n] + x[400 − n] (cosines) and x[n] − x[400 − n] (sines) for n = 1..=200, and the basis is [200, 2·201], its last
 // row halved because n = 200 meets itself. That is half of the multiplications for one more staged tile.
 //
-// power_tile        block (TILE/4)², grid = ceil(C · F / TILE) · ceil(402 / TILE): |DFT|² of each frame
+// The ladder of the transform, in the order of this file:
+//   rung 1: naive  power_naive reads two samples and two numbers of the basis for two multiplications.
+//   rung 2: tile   power_tile stages both in shared memory and uses each number 32 (64) times.
+//   beside it      mel_bank, clip_max and clamp_scale.
+//
+// power_naive       block 64, one bin of one frame per thread, grid = ceil(C · F · 201 / 64): |DFT|² of each frame
 //   0  waveform     [C, S]          f32   read
 //   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
 //   3  dims         uniform
-// power_naive       block 64, one bin of one frame per thread, grid = ceil(C · F · 201 / 64): |DFT|² of each frame
+// power_tile        block (TILE/4)², grid = ceil(C · F / TILE) · ceil(402 / TILE): |DFT|² of each frame
 //   0  waveform     [C, S]          f32   read
 //   1  basis        [200, 402]      f32   read
 //   2  power        [C · F, 201]    f32   overwritten (the workspace's first part)
@@ -51,6 +56,40 @@ const HOP: u32 = 160u;
 const BINS: u32 = 201u;
 const COLUMNS: u32 = 402u;
 
+@group(0) @binding(0) var<storage, read> waveform: array<f32>;
+@group(0) @binding(1) var<storage, read> basis: array<f32>;
+@group(0) @binding(2) var<storage, read_write> power: array<f32>;
+@group(0) @binding(3) var<uniform> dims: Dims;
+
+// Sample k of frame m, reflected at the ends of its clip.
+fn sample(m: u32, k: u32) -> f32 {
+    let last = i32(dims.samples) - 1;
+    let at = abs(i32((m % dims.frames) * HOP + k) - i32(N_FFT / 2u));
+    return waveform[(m / dims.frames) * dims.samples + u32(select(at, 2 * last - at, at > last))];
+}
+
+// ── rung 1: naive: one bin of one frame per thread ───────────────────────────────────────────────────────────────────
+
+@compute @workgroup_size(64)
+fn power_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+               @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    if index >= dims.clips * dims.frames * BINS {
+        return;
+    }
+    var real = 0.0;
+    var imaginary = 0.0;
+    for (var k = 0u; k < HALF; k++) {
+        let left = sample(index / BINS, k + 1u);
+        let right = sample(index / BINS, N_FFT - 1u - k);
+        real = fma(left + right, basis[k * COLUMNS + 2u * (index % BINS)], real);
+        imaginary = fma(left - right, basis[k * COLUMNS + 2u * (index % BINS) + 1u], imaginary);
+    }
+    power[index] = real * real + imaginary * imaginary;
+}
+
+// ── rung 2: tile: frames × columns in shared memory and registers ────────────────────────────────────────────────────
+
 const TILE: u32 = 32u;
 const TILE_K: u32 = 8u;    // divides HALF
 const THREADS: u32 = (TILE / 4u) * (TILE / 4u);
@@ -79,18 +118,6 @@ fn multiply(start: Acc, thread: u32) -> Acc {
         acc.r3 = fma(vec4(even.w, odd.w, even.w, odd.w), b, acc.r3);
     }
     return acc;
-}
-
-@group(0) @binding(0) var<storage, read> waveform: array<f32>;
-@group(0) @binding(1) var<storage, read> basis: array<f32>;
-@group(0) @binding(2) var<storage, read_write> power: array<f32>;
-@group(0) @binding(3) var<uniform> dims: Dims;
-
-// Sample k of frame m, reflected at the ends of its clip.
-fn sample(m: u32, k: u32) -> f32 {
-    let last = i32(dims.samples) - 1;
-    let at = abs(i32((m % dims.frames) * HOP + k) - i32(N_FFT / 2u));
-    return waveform[(m / dims.frames) * dims.samples + u32(select(at, 2 * last - at, at > last))];
 }
 
 fn write_power4(m: u32, n: u32, values: vec4<f32>) {
@@ -159,23 +186,7 @@ fn power_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
     write_power4(m + 3u, n, acc.r3);
 }
 
-@compute @workgroup_size(64)
-fn power_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-               @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    if index >= dims.clips * dims.frames * BINS {
-        return;
-    }
-    var real = 0.0;
-    var imaginary = 0.0;
-    for (var k = 0u; k < HALF; k++) {
-        let left = sample(index / BINS, k + 1u);
-        let right = sample(index / BINS, N_FFT - 1u - k);
-        real = fma(left + right, basis[k * COLUMNS + 2u * (index % BINS)], real);
-        imaginary = fma(left - right, basis[k * COLUMNS + 2u * (index % BINS) + 1u], imaginary);
-    }
-    power[index] = real * real + imaginary * imaginary;
-}
+// ── Beside the ladder: mel bands, their maximum, and the scale ───────────────────────────────────────────────────────
 
 @group(0) @binding(0) var<storage, read> m_power: array<f32>;
 @group(0) @binding(1) var<storage, read> m_bank: array<f32>;

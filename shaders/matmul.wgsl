@@ -7,10 +7,13 @@
 //
 // Backward.  With Y = X · Wᵀ:   dX = dY · W (NN),   dW = dYᵀ · X (TN).
 //
-// The ladder: `naive` (one thread per element of C) → `tile` (a workgroup owns TILE × TILE of C, stages TILE × 16 of A and B
-// in workgroup memory, a thread keeps 4 × 4 of C in registers; TILE = 64, or 32 where 64 would leave the GPU idle) → `tile`
-// with splits > 1, then `split_finish` (several workgroups share a tile of C, each with its own stretch of K; their partial
-// tiles are added in order by a second pass, so that every run has the same bits).
+// The ladder, in the order of this file, numbered as in the CUDA twin, whose rung 3 is for tensor cores:
+//   rung 1: naive  one thread per element of C.
+//   rung 2: tile   a workgroup owns TILE × TILE of C, stages TILE × 16 of A and B in workgroup memory, a thread keeps 4 × 4 of C in
+//                  registers.
+//   rung 4: small  the same code with a TILE of 32, where 64 would leave the GPU idle.
+//   rung 5: split  tile with splits > 1, then split_finish: several workgroups share a tile of C, each with its own stretch of K;
+//                  their partial tiles are added in order by a second pass, so that every run has the same bits.
 //
 // naive         block 64, grid = ceil(M · N / 64): C
 //   0  a         [M, K]   f32|bf16  read (LAYOUT 2: [K, M]; BF16: bf16)
@@ -98,6 +101,44 @@ fn b_element(i: u32) -> f32 {
     return bitcast<f32>(b[i / 4u][i % 4u]);
 }
 
+// Writes one element of C: its sum with what the flags add to it.
+fn finish(split: u32, row: u32, column: u32, sum: f32) {
+    let at = (split * dims.m + row) * dims.n + column;
+    var value = sum;
+    if (dims.flags & 1u) != 0u {
+        value += bias[column];
+    }
+    if (dims.flags & 2u) != 0u {
+        value += residual[at];
+    }
+    if (dims.flags & 4u) != 0u {
+        value += c[at];
+    }
+    c[at] = value;
+}
+
+// ── rung 1: naive: one thread per element of C ───────────────────────────────────────────────────────────────────────
+
+@compute @workgroup_size(64)
+fn naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+         @builtin(local_invocation_index) thread: u32) {
+    let at = (group.x + group.y * groups.x) * 64u + thread;
+    if at >= dims.m * dims.n {
+        return;
+    }
+    let row = at / dims.n;
+    let column = at % dims.n;
+    var sum = 0.0;
+    for (var k = 0u; k < dims.k; k++) {
+        let a_at = select(row * dims.k + k, k * dims.m + row, LAYOUT == 2u);
+        let b_at = select(k * dims.n + column, column * dims.k + k, LAYOUT == 0u);
+        sum = fma(a_element(a_at), b_element(b_at), sum);
+    }
+    finish(0u, row, column, sum);
+}
+
+// ── rung 2: tile: 4 × 4 of C in registers per thread ─────────────────────────────────────────────────────────────────
+
 // Four neighbours of a stored row of a: (row, column .. column + 4), zeros outside [rows, columns].
 fn a_quad(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
     var quad = vec4<f32>(0.0);
@@ -139,40 +180,6 @@ fn b_quad(row: u32, column: u32, rows: u32, columns: u32) -> vec4<f32> {
     if column + 2u < columns { quad.z = b_element(i + 2u); }
     if column + 3u < columns { quad.w = b_element(i + 3u); }
     return quad;
-}
-
-// Writes one element of C: its sum with what the flags add to it.
-fn finish(split: u32, row: u32, column: u32, sum: f32) {
-    let at = (split * dims.m + row) * dims.n + column;
-    var value = sum;
-    if (dims.flags & 1u) != 0u {
-        value += bias[column];
-    }
-    if (dims.flags & 2u) != 0u {
-        value += residual[at];
-    }
-    if (dims.flags & 4u) != 0u {
-        value += c[at];
-    }
-    c[at] = value;
-}
-
-@compute @workgroup_size(64)
-fn naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-         @builtin(local_invocation_index) thread: u32) {
-    let at = (group.x + group.y * groups.x) * 64u + thread;
-    if at >= dims.m * dims.n {
-        return;
-    }
-    let row = at / dims.n;
-    let column = at % dims.n;
-    var sum = 0.0;
-    for (var k = 0u; k < dims.k; k++) {
-        let a_at = select(row * dims.k + k, k * dims.m + row, LAYOUT == 2u);
-        let b_at = select(k * dims.n + column, column * dims.k + k, LAYOUT == 0u);
-        sum = fma(a_element(a_at), b_element(b_at), sum);
-    }
-    finish(0u, row, column, sum);
 }
 
 // Both staged with k as the row, four neighbours of C's row (column) to an element: a step of k is one read of each.
@@ -281,6 +288,8 @@ fn tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     finish_row(split, row + 2u, column, sum[2]);
     finish_row(split, row + 3u, column, sum[3]);
 }
+
+// ── rung 5: split: the partial tiles of all stretches of K, in order ─────────────────────────────────────────────────
 
 @group(0) @binding(0) var<storage, read> s_partial: array<f32>;
 @group(0) @binding(1) var<storage, read> s_bias: array<f32>;

@@ -8,16 +8,11 @@
 //   dpixels[m] = g[m] · W / 127.5.
 // The sums for b and position share one first pass: sums[p] = Σ_images g[image, p].
 //
-// Tiles: TILE × TILE results per workgroup, (TILE/4)² threads of 4 × 4 results, TILE_K deep, both operands staged as vec4.
+// The ladder, in the order of this file (the CUDA twin has a third rung, on tensor cores):
+//   rung 1: naive  one result per thread.
+//   rung 2: tile   TILE × TILE results per workgroup, (TILE/4)² threads of 4 × 4 results, TILE_K deep, both operands staged as vec4.
+//   beside it      the sums for b and position, and the second pass of dW, which adds up parts.
 //
-// forward_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(D / TILE): y
-//   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8; as words, four u8 to one)
-//   1  weight       [D, K]         f32   read
-//   2  bias         [D]            f32   read
-//   3  position     [G, 2, D]      f32   read
-//   4  row          [M]            i32   read (outside 0..N: the patch is unused)
-//   5  y            [N, D]         f32   overwritten (only the rows that are named)
-//   6  dims         uniform
 // forward_naive     block 64, one result per thread, grid = ceil(M · D / 64): y
 //   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8)
 //   1  weight       [D, K]         f32   read
@@ -26,6 +21,20 @@
 //   4  row          [M]            i32   read
 //   5  y            [N, D]         f32   overwritten (only the rows that are named)
 //   6  dims         uniform
+// forward_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(D / TILE): y
+//   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8; as words, four u8 to one)
+//   1  weight       [D, K]         f32   read
+//   2  bias         [D]            f32   read
+//   3  position     [G, 2, D]      f32   read
+//   4  row          [M]            i32   read (outside 0..N: the patch is unused)
+//   5  y            [N, D]         f32   overwritten (only the rows that are named)
+//   6  dims         uniform
+// dweight_naive     block 64, one result per thread, grid = ceil(D · K / 64): dW
+//   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8)
+//   1  w_row        [M]            i32   read
+//   2  w_dy         [N, D]         f32   read
+//   3  w_partial    [D, K]         f32   accumulated (dweight itself: one part)
+//   4  w_dims       uniform
 // dweight_tile      block (TILE/4)², grid = parts · ceil(D / TILE) · ceil(K / TILE): parts of dW
 //   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8)
 //   1  w_row        [M]            i32   read
@@ -36,12 +45,6 @@
 //   0  f_partial    [parts, D, K]  f32   read
 //   1  f_dweight    [D, K]         f32   accumulated
 //   2  f_dims       uniform
-// dweight_naive     block 64, one result per thread, grid = ceil(D · K / 64): dW
-//   0  pixels       [I, H, W, 3]   f32|u8     read (is_u8: u8)
-//   1  w_row        [M]            i32   read
-//   2  w_dy         [N, D]         f32   read
-//   3  w_partial    [D, K]         f32   accumulated (dweight itself: one part)
-//   4  w_dims       uniform
 // position_sums     block 64, one result per thread, grid = ceil(patches · D / 64): Σ_images g
 //   0  s_row        [M]            i32   read
 //   1  s_dy         [N, D]         f32   read
@@ -52,13 +55,13 @@
 //   1  t_dbias      [D]            f32   accumulated
 //   2  t_dposition  [G, 2, D]      f32   accumulated
 //   3  t_dims       uniform
-// dpixels_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(K / TILE): dpixels
+// dpixels_naive     block 64, one result per thread, grid = ceil(M · K / 64): dpixels
 //   0  x_weight     [D, K]         f32   read
 //   1  x_row        [M]            i32   read
 //   2  x_dy         [N, D]         f32   read
 //   3  dpixels      [I, H, W, 3]   f32   overwritten
 //   4  x_dims       uniform
-// dpixels_naive     block 64, one result per thread, grid = ceil(M · K / 64): dpixels
+// dpixels_tile      block (TILE/4)², grid = ceil(M / TILE) · ceil(K / TILE): dpixels
 //   0  x_weight     [D, K]         f32   read
 //   1  x_row        [M]            i32   read
 //   2  x_dy         [N, D]         f32   read
@@ -84,37 +87,7 @@ struct Dims {
     is_u8: u32,
 }
 
-const TILE: u32 = 32u;
-const TILE_K: u32 = 16u;
-const THREADS: u32 = (TILE / 4u) * (TILE / 4u);
-// vec4s from one k to the next; the odd one keeps neighbouring k in different banks.
-const STRIDE: u32 = TILE / 4u + 1u;
-const QUADS: u32 = TILE_K * (TILE / 4u);
 const NONE: u32 = 0xffffffffu;
-
-var<workgroup> a_tile: array<vec4<f32>, TILE_K * STRIDE>;
-var<workgroup> b_tile: array<vec4<f32>, TILE_K * STRIDE>;
-// Per row or column of the tile: where its elements start in the picture, and which row of the token matrix it is.
-var<workgroup> origin: array<u32, TILE>;
-var<workgroup> token: array<u32, TILE>;
-
-struct Acc { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
-
-// One staged slice: acc[4, 4] += a[k, 4]ᵀ b[k, 4] for every k.
-fn multiply(start: Acc, thread: u32) -> Acc {
-    var acc = start;
-    let i = thread / (TILE / 4u);
-    let j = thread % (TILE / 4u);
-    for (var k = 0u; k < TILE_K; k++) {
-        let a = a_tile[k * STRIDE + i];
-        let b = b_tile[k * STRIDE + j];
-        acc.r0 = fma(vec4(a.x), b, acc.r0);
-        acc.r1 = fma(vec4(a.y), b, acc.r1);
-        acc.r2 = fma(vec4(a.z), b, acc.r2);
-        acc.r3 = fma(vec4(a.w), b, acc.r3);
-    }
-    return acc;
-}
 
 // The first element of patch m in the picture.
 fn patch_origin(m: u32, d: Dims) -> u32 {
@@ -160,6 +133,114 @@ fn write_y(m: u32, to: u32, n: u32, value: f32) {
     let place = position[(p % dims.across) * 2u * dims.depth + n] + position[((p / dims.across) * 2u + 1u) * dims.depth + n];
     y[to * dims.depth + n] = value + bias[n] + place;
 }
+
+// ── rung 1: naive: one result per thread ─────────────────────────────────────────────────────────────────────────────
+
+@compute @workgroup_size(64)
+fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    if index >= dims.images * dims.patches * dims.depth {
+        return;
+    }
+    let m = index / dims.depth;
+    let n = index % dims.depth;
+    let to = checked_row(row[m], dims);
+    if to == NONE {
+        return;
+    }
+    let first = patch_origin(m, dims);
+    var total = 0.0;
+    for (var k = 0u; k < dims.inner; k++) {
+        total = fma(pixel(first + patch_offset(k, dims), dims.is_u8), weight[n * dims.inner + k], total);
+    }
+    write_y(m, to, n, total);
+}
+
+@group(0) @binding(1) var<storage, read> w_row: array<i32>;
+@group(0) @binding(2) var<storage, read> w_dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> w_partial: array<f32>;
+@group(0) @binding(4) var<uniform> w_dims: Dims;
+
+@compute @workgroup_size(64)
+fn dweight_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    if index >= w_dims.depth * w_dims.inner {
+        return;
+    }
+    let n = index / w_dims.inner;
+    let offset = patch_offset(index % w_dims.inner, w_dims);
+    var total = 0.0;
+    for (var m = 0u; m < w_dims.images * w_dims.patches; m++) {
+        let source = checked_row(w_row[m], w_dims);
+        if source != NONE {
+            total = fma(w_dy[source * w_dims.depth + n], pixel(patch_origin(m, w_dims) + offset, w_dims.is_u8), total);
+        }
+    }
+    w_partial[index] += total;
+}
+
+@group(0) @binding(0) var<storage, read> x_weight: array<f32>;
+@group(0) @binding(1) var<storage, read> x_row: array<i32>;
+@group(0) @binding(2) var<storage, read> x_dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dpixels: array<f32>;
+@group(0) @binding(4) var<uniform> x_dims: Dims;
+
+@compute @workgroup_size(64)
+fn dpixels_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    if index >= x_dims.images * x_dims.patches * x_dims.inner {
+        return;
+    }
+    let m = index / x_dims.inner;
+    let k = index % x_dims.inner;
+    let source = checked_row(x_row[m], x_dims);
+    var total = 0.0;
+    if source != NONE {
+        for (var n = 0u; n < x_dims.depth; n++) {
+            total = fma(x_dy[source * x_dims.depth + n], x_weight[n * x_dims.inner + k], total);
+        }
+    }
+    dpixels[patch_origin(m, x_dims) + patch_offset(k, x_dims)] = total * (1.0 / 127.5);
+}
+
+// ── rung 2: tile: 4 × 4 results in registers per thread ──────────────────────────────────────────────────────────────
+
+// ┌ the same in conv1d.wgsl, patch_embed.wgsl: tiles of a product
+const TILE: u32 = 32u;
+const TILE_K: u32 = 16u;
+const THREADS: u32 = (TILE / 4u) * (TILE / 4u);
+// vec4s from one k to the next; the odd one keeps neighbouring k in different banks.
+const STRIDE: u32 = TILE / 4u + 1u;
+const QUADS: u32 = TILE_K * (TILE / 4u);
+
+var<workgroup> a_tile: array<vec4<f32>, TILE_K * STRIDE>;
+var<workgroup> b_tile: array<vec4<f32>, TILE_K * STRIDE>;
+
+struct Acc { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
+
+// One staged slice: acc[4, 4] += a[k, 4]ᵀ b[k, 4] for every k.
+fn multiply(start: Acc, thread: u32) -> Acc {
+    var acc = start;
+    let i = thread / (TILE / 4u);
+    let j = thread % (TILE / 4u);
+    for (var k = 0u; k < TILE_K; k++) {
+        let a = a_tile[k * STRIDE + i];
+        let b = b_tile[k * STRIDE + j];
+        acc.r0 = fma(vec4(a.x), b, acc.r0);
+        acc.r1 = fma(vec4(a.y), b, acc.r1);
+        acc.r2 = fma(vec4(a.z), b, acc.r2);
+        acc.r3 = fma(vec4(a.w), b, acc.r3);
+    }
+    return acc;
+}
+// └ the same up to here: tiles of a product
+
+// Per row or column of the tile: where its elements start in the picture, and which row of the token matrix it is.
+var<workgroup> origin: array<u32, TILE>;
+var<workgroup> token: array<u32, TILE>;
 
 fn write_y4(m: u32, to: u32, n: u32, values: vec4<f32>) {
     if to == NONE {
@@ -230,32 +311,6 @@ fn forward_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     write_y4(m0 + i + 3u, token[i + 3u], n, acc.r3);
 }
 
-@compute @workgroup_size(64)
-fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    if index >= dims.images * dims.patches * dims.depth {
-        return;
-    }
-    let m = index / dims.depth;
-    let n = index % dims.depth;
-    let to = checked_row(row[m], dims);
-    if to == NONE {
-        return;
-    }
-    let first = patch_origin(m, dims);
-    var total = 0.0;
-    for (var k = 0u; k < dims.inner; k++) {
-        total = fma(pixel(first + patch_offset(k, dims), dims.is_u8), weight[n * dims.inner + k], total);
-    }
-    write_y(m, to, n, total);
-}
-
-@group(0) @binding(1) var<storage, read> w_row: array<i32>;
-@group(0) @binding(2) var<storage, read> w_dy: array<f32>;
-@group(0) @binding(3) var<storage, read_write> w_partial: array<f32>;
-@group(0) @binding(4) var<uniform> w_dims: Dims;
-
 fn write_partial4(part: u32, n: u32, k: u32, values: vec4<f32>) {
     if n >= w_dims.depth {
         return;
@@ -312,6 +367,7 @@ fn dweight_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
                     }
                 }
             }
+            // ┌ the same in conv1d.wgsl, patch_embed.wgsl: a stage of dW, and its sums
             a_tile[(quad / (TILE / 4u)) * STRIDE + i] = a;
             b_tile[(quad / (TILE / 4u)) * STRIDE + i] = b;
         }
@@ -326,118 +382,8 @@ fn dweight_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     write_partial4(part, n + 1u, k, acc.r1);
     write_partial4(part, n + 2u, k, acc.r2);
     write_partial4(part, n + 3u, k, acc.r3);
+    // └ the same up to here: a stage of dW, and its sums
 }
-
-@compute @workgroup_size(64)
-fn dweight_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    if index >= w_dims.depth * w_dims.inner {
-        return;
-    }
-    let n = index / w_dims.inner;
-    let offset = patch_offset(index % w_dims.inner, w_dims);
-    var total = 0.0;
-    for (var m = 0u; m < w_dims.images * w_dims.patches; m++) {
-        let source = checked_row(w_row[m], w_dims);
-        if source != NONE {
-            total = fma(w_dy[source * w_dims.depth + n], pixel(patch_origin(m, w_dims) + offset, w_dims.is_u8), total);
-        }
-    }
-    w_partial[index] += total;
-}
-
-@group(0) @binding(0) var<storage, read> f_partial: array<f32>;
-@group(0) @binding(1) var<storage, read_write> f_dweight: array<f32>;
-@group(0) @binding(2) var<uniform> f_dims: Dims;
-
-@compute @workgroup_size(64)
-fn dweight_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                  @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    let count = f_dims.depth * f_dims.inner;
-    if index >= count {
-        return;
-    }
-    var total = 0.0;
-    for (var part = 0u; part < f_dims.parts; part++) {
-        total += f_partial[part * count + index];
-    }
-    f_dweight[index] += total;
-}
-
-@group(0) @binding(0) var<storage, read> s_row: array<i32>;
-@group(0) @binding(1) var<storage, read> s_dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> s_sums: array<f32>;
-@group(0) @binding(3) var<uniform> s_dims: Dims;
-
-@compute @workgroup_size(64)
-fn position_sums(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    if index >= s_dims.patches * s_dims.depth {
-        return;
-    }
-    let p = index / s_dims.depth;
-    let n = index % s_dims.depth;
-    var total = 0.0;
-    for (var image = 0u; image < s_dims.images; image++) {
-        let source = checked_row(s_row[image * s_dims.patches + p], s_dims);
-        if source != NONE {
-            total += s_dy[source * s_dims.depth + n];
-        }
-    }
-    s_sums[s_dims.parts * s_dims.depth * s_dims.inner + index] = total;
-}
-
-@group(0) @binding(0) var<storage, read> t_sums: array<f32>;
-@group(0) @binding(1) var<storage, read_write> t_dbias: array<f32>;
-@group(0) @binding(2) var<storage, read_write> t_dposition: array<f32>;
-@group(0) @binding(3) var<uniform> t_dims: Dims;
-
-// Slots 0..2G are the rows of dposition (x and y by turns), slot 2G is the bias.
-@compute @workgroup_size(64)
-fn position_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                   @builtin(local_invocation_index) thread: u32) {
-    let index = (group.x + group.y * groups.x) * 64u + thread;
-    if index >= (2u * t_dims.grid + 1u) * t_dims.depth {
-        return;
-    }
-    let slot = index / t_dims.depth;
-    let n = index % t_dims.depth;
-    let down = t_dims.patches / t_dims.across;
-    // Patches first, first + step, …, `terms` of them.
-    var first = 0u;
-    var step = 1u;
-    var terms = t_dims.patches;
-    if slot < 2u * t_dims.grid {
-        let place = slot / 2u;
-        if slot % 2u == 0u {
-            first = place;
-            step = t_dims.across;
-            terms = select(0u, down, place < t_dims.across);
-        } else {
-            first = place * t_dims.across;
-            terms = select(0u, t_dims.across, place < down);
-        }
-    }
-    let base = t_dims.parts * t_dims.depth * t_dims.inner;
-    var total = 0.0;
-    for (var i = 0u; i < terms; i++) {
-        total += t_sums[base + (first + i * step) * t_dims.depth + n];
-    }
-    if slot == 2u * t_dims.grid {
-        t_dbias[n] += total;
-    } else {
-        t_dposition[slot * t_dims.depth + n] += total;
-    }
-}
-
-@group(0) @binding(0) var<storage, read> x_weight: array<f32>;
-@group(0) @binding(1) var<storage, read> x_row: array<i32>;
-@group(0) @binding(2) var<storage, read> x_dy: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dpixels: array<f32>;
-@group(0) @binding(4) var<uniform> x_dims: Dims;
 
 fn write_pixels4(first: u32, k: u32, values: vec4<f32>) {
     if first == NONE {
@@ -508,21 +454,90 @@ fn dpixels_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     write_pixels4(origin[i + 3u], k, acc.r3);
 }
 
+// ── Beside the ladder: the sums for b and position, and the second pass of dW ────────────────────────────────────────
+
+@group(0) @binding(0) var<storage, read> s_row: array<i32>;
+@group(0) @binding(1) var<storage, read> s_dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> s_sums: array<f32>;
+@group(0) @binding(3) var<uniform> s_dims: Dims;
+
 @compute @workgroup_size(64)
-fn dpixels_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+fn position_sums(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                  @builtin(local_invocation_index) thread: u32) {
     let index = (group.x + group.y * groups.x) * 64u + thread;
-    if index >= x_dims.images * x_dims.patches * x_dims.inner {
+    if index >= s_dims.patches * s_dims.depth {
         return;
     }
-    let m = index / x_dims.inner;
-    let k = index % x_dims.inner;
-    let source = checked_row(x_row[m], x_dims);
+    let p = index / s_dims.depth;
+    let n = index % s_dims.depth;
     var total = 0.0;
-    if source != NONE {
-        for (var n = 0u; n < x_dims.depth; n++) {
-            total = fma(x_dy[source * x_dims.depth + n], x_weight[n * x_dims.inner + k], total);
+    for (var image = 0u; image < s_dims.images; image++) {
+        let source = checked_row(s_row[image * s_dims.patches + p], s_dims);
+        if source != NONE {
+            total += s_dy[source * s_dims.depth + n];
         }
     }
-    dpixels[patch_origin(m, x_dims) + patch_offset(k, x_dims)] = total * (1.0 / 127.5);
+    s_sums[s_dims.parts * s_dims.depth * s_dims.inner + index] = total;
+}
+
+@group(0) @binding(0) var<storage, read> t_sums: array<f32>;
+@group(0) @binding(1) var<storage, read_write> t_dbias: array<f32>;
+@group(0) @binding(2) var<storage, read_write> t_dposition: array<f32>;
+@group(0) @binding(3) var<uniform> t_dims: Dims;
+
+// Slots 0..2G are the rows of dposition (x and y by turns), slot 2G is the bias.
+@compute @workgroup_size(64)
+fn position_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                   @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    if index >= (2u * t_dims.grid + 1u) * t_dims.depth {
+        return;
+    }
+    let slot = index / t_dims.depth;
+    let n = index % t_dims.depth;
+    let down = t_dims.patches / t_dims.across;
+    // Patches first, first + step, …, `terms` of them.
+    var first = 0u;
+    var step = 1u;
+    var terms = t_dims.patches;
+    if slot < 2u * t_dims.grid {
+        let place = slot / 2u;
+        if slot % 2u == 0u {
+            first = place;
+            step = t_dims.across;
+            terms = select(0u, down, place < t_dims.across);
+        } else {
+            first = place * t_dims.across;
+            terms = select(0u, t_dims.across, place < down);
+        }
+    }
+    let base = t_dims.parts * t_dims.depth * t_dims.inner;
+    var total = 0.0;
+    for (var i = 0u; i < terms; i++) {
+        total += t_sums[base + (first + i * step) * t_dims.depth + n];
+    }
+    if slot == 2u * t_dims.grid {
+        t_dbias[n] += total;
+    } else {
+        t_dposition[slot * t_dims.depth + n] += total;
+    }
+}
+
+@group(0) @binding(0) var<storage, read> f_partial: array<f32>;
+@group(0) @binding(1) var<storage, read_write> f_dweight: array<f32>;
+@group(0) @binding(2) var<uniform> f_dims: Dims;
+
+@compute @workgroup_size(64)
+fn dweight_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                  @builtin(local_invocation_index) thread: u32) {
+    let index = (group.x + group.y * groups.x) * 64u + thread;
+    let count = f_dims.depth * f_dims.inner;
+    if index >= count {
+        return;
+    }
+    var total = 0.0;
+    for (var part = 0u; part < f_dims.parts; part++) {
+        total += f_partial[part * count + index];
+    }
+    f_dweight[index] += total;
 }

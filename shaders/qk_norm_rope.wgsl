@@ -11,14 +11,11 @@
 //   dn[i + d/2] = dy[i + d/2] · cos − dy[i] · sin
 //   dx = r · (g − x · r² · mean(g · x)) with g = dn · w,   dw = Σ_heads dn · x · r
 //
-// forward         block 256, 256 / HEAD_THREADS heads per workgroup, grid = ceil(N · H · HEAD_THREADS / 256): y and rstd
-//   0  x          [N, H, d]     f32   read
-//   1  weight     [d]           f32   read
-//   2  position   [N]           i32   read
-//   3  table      [P, d/2, 2]   f32   read (cos, sin; computed in f64 on the host: WGSL's own are coarse)
-//   4  y          [N, H, d]     f32   overwritten
-//   5  rstd       [N, H]        f32   overwritten (backward needs it)
-//   6  dims       uniform
+// The ladder, in the order of this file:
+//   rung 1: naive   one head per thread, one column after the other.
+//   rung 2: shared  forward and backward: HEAD_THREADS threads share a head.
+//   beside it       dweight_finish adds up the parts of dw that either rung leaves.
+//
 // forward_naive   block 256, one head per thread, grid = ceil(N · H / 256): y and rstd
 //   0  x          [N, H, d]     f32   read
 //   1  weight     [d]           f32   read
@@ -27,15 +24,14 @@
 //   4  y          [N, H, d]     f32   overwritten
 //   5  rstd       [N, H]        f32   overwritten
 //   6  dims       uniform
-// backward        block 256, one range of heads per workgroup, 256 / HEAD_THREADS at a time, grid = parts: dx and parts of dw
+// forward         block 256, 256 / HEAD_THREADS heads per workgroup, grid = ceil(N · H · HEAD_THREADS / 256): y and rstd
 //   0  x          [N, H, d]     f32   read
 //   1  weight     [d]           f32   read
-//   2  rstd       [N, H]        f32   read
-//   3  position   [N]           i32   read
-//   4  table      [P, d/2, 2]   f32   read
-//   5  gradient   [N, H, d]     f32   in place: dy becomes dx
-//   6  partial    [parts, d]    f32   overwritten
-//   7  dims       uniform
+//   2  position   [N]           i32   read
+//   3  table      [P, d/2, 2]   f32   read (cos, sin; computed in f64 on the host: WGSL's own are coarse)
+//   4  y          [N, H, d]     f32   overwritten
+//   5  rstd       [N, H]        f32   overwritten (backward needs it)
+//   6  dims       uniform
 // dweight_naive   block 64, one pair of columns of one range of heads per thread, grid = ceil(d/2 / 64) · parts: parts of dw
 //   0  x          [N, H, d]     f32   read
 //   1  rstd       [N, H]        f32   read
@@ -52,6 +48,15 @@
 //   4  table      [P, d/2, 2]   f32   read
 //   5  gradient   [N, H, d]     f32   in place: dy becomes dx
 //   6  dims       uniform
+// backward        block 256, one range of heads per workgroup, 256 / HEAD_THREADS at a time, grid = parts: dx and parts of dw
+//   0  x          [N, H, d]     f32   read
+//   1  weight     [d]           f32   read
+//   2  rstd       [N, H]        f32   read
+//   3  position   [N]           i32   read
+//   4  table      [P, d/2, 2]   f32   read
+//   5  gradient   [N, H, d]     f32   in place: dy becomes dx
+//   6  partial    [parts, d]    f32   overwritten
+//   7  dims       uniform
 // dweight_finish  block 256, 16 columns × 16 lanes over the parts, grid = ceil(d / 16): dw += Σ of its parts
 //   0  partial    [parts, d]    f32   read
 //   1  dweight    [d]           f32   accumulated
@@ -78,6 +83,120 @@ struct Dims {
 const BLOCK: u32 = 256u;
 // Threads that share a head: a power of two.
 const HEAD_THREADS: u32 = 32u;
+
+// ── rung 1: naive: one head per thread ───────────────────────────────────────────────────────────────────────────────
+
+@group(0) @binding(0) var<storage, read> n_x: array<f32>;
+@group(0) @binding(1) var<storage, read> n_weight: array<f32>;
+@group(0) @binding(2) var<storage, read> n_position: array<i32>;
+@group(0) @binding(3) var<storage, read> n_table: array<vec2<f32>>;
+@group(0) @binding(4) var<storage, read_write> n_y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> n_rstd: array<f32>;
+@group(0) @binding(6) var<uniform> n_dims: Dims;
+
+@compute @workgroup_size(BLOCK)
+fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let head = (group.x + group.y * groups.x) * BLOCK + thread;
+    if head >= n_dims.rows * n_dims.heads {
+        return;
+    }
+    let half = n_dims.half;
+    let base = head * 2u * half;
+    var squares = 0.0;
+    for (var c = 0u; c < 2u * half; c++) {
+        squares = fma(n_x[base + c], n_x[base + c], squares);
+    }
+    let r = inverseSqrt(squares / f32(2u * half) + n_dims.eps);
+    let turn = u32(clamp(n_position[head / n_dims.heads], 0, i32(n_dims.positions) - 1));
+    for (var i = 0u; i < half; i++) {
+        let angle = n_table[turn * half + i];
+        let a = n_x[base + i] * r * n_weight[i];
+        let b = n_x[base + half + i] * r * n_weight[half + i];
+        n_y[base + i] = a * angle.x - b * angle.y;
+        n_y[base + half + i] = b * angle.x + a * angle.y;
+    }
+    n_rstd[head] = r;
+}
+
+@group(0) @binding(0) var<storage, read> w_x: array<f32>;
+@group(0) @binding(1) var<storage, read> w_rstd: array<f32>;
+@group(0) @binding(2) var<storage, read> w_position: array<i32>;
+@group(0) @binding(3) var<storage, read> w_table: array<vec2<f32>>;
+@group(0) @binding(4) var<storage, read> w_gradient: array<f32>;
+@group(0) @binding(5) var<storage, read_write> w_partial: array<f32>;
+@group(0) @binding(6) var<uniform> w_dims: Dims;
+
+@compute @workgroup_size(64)
+fn dweight_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                 @builtin(local_invocation_index) thread: u32) {
+    let index = group.x + group.y * groups.x;
+    let half = w_dims.half;
+    let column_groups = (half + 63u) / 64u;
+    let part = index / column_groups;
+    let i = index % column_groups * 64u + thread;
+    if i >= half || part >= w_dims.parts {
+        return;
+    }
+    let per_part = (w_dims.rows * w_dims.heads + w_dims.parts - 1u) / w_dims.parts;
+    let end = min(w_dims.rows * w_dims.heads, (part + 1u) * per_part);
+    var low = 0.0;
+    var high = 0.0;
+    for (var head = part * per_part; head < end; head++) {
+        let base = head * 2u * half;
+        let turn = u32(clamp(w_position[head / w_dims.heads], 0, i32(w_dims.positions) - 1));
+        let angle = w_table[turn * half + i];
+        let a = w_gradient[base + i];
+        let b = w_gradient[base + half + i];
+        low = fma(a * angle.x + b * angle.y, w_x[base + i] * w_rstd[head], low);
+        high = fma(b * angle.x - a * angle.y, w_x[base + half + i] * w_rstd[head], high);
+    }
+    w_partial[part * 2u * half + i] = low;
+    w_partial[part * 2u * half + half + i] = high;
+}
+
+@group(0) @binding(0) var<storage, read> d_x: array<f32>;
+@group(0) @binding(1) var<storage, read> d_weight: array<f32>;
+@group(0) @binding(2) var<storage, read> d_rstd: array<f32>;
+@group(0) @binding(3) var<storage, read> d_position: array<i32>;
+@group(0) @binding(4) var<storage, read> d_table: array<vec2<f32>>;
+@group(0) @binding(5) var<storage, read_write> d_gradient: array<f32>;
+@group(0) @binding(6) var<uniform> d_dims: Dims;
+
+// g of a pair of columns.
+fn pair(base: u32, turn: u32, i: u32) -> vec2<f32> {
+    let half = d_dims.half;
+    let angle = d_table[turn * half + i];
+    let a = d_gradient[base + i];
+    let b = d_gradient[base + half + i];
+    return vec2((a * angle.x + b * angle.y) * d_weight[i], (b * angle.x - a * angle.y) * d_weight[half + i]);
+}
+
+@compute @workgroup_size(BLOCK)
+fn backward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                  @builtin(local_invocation_index) thread: u32) {
+    let head = (group.x + group.y * groups.x) * BLOCK + thread;
+    if head >= d_dims.rows * d_dims.heads {
+        return;
+    }
+    let half = d_dims.half;
+    let base = head * 2u * half;
+    let turn = u32(clamp(d_position[head / d_dims.heads], 0, i32(d_dims.positions) - 1));
+    var sum = 0.0;
+    for (var i = 0u; i < half; i++) {
+        let g = pair(base, turn, i);
+        sum = fma(g.x, d_x[base + i], fma(g.y, d_x[base + half + i], sum));
+    }
+    let r = d_rstd[head];
+    let slope = r * r * (sum / f32(2u * half));
+    for (var i = 0u; i < half; i++) {
+        let g = pair(base, turn, i);
+        d_gradient[base + i] = r * (g.x - d_x[base + i] * slope);
+        d_gradient[base + half + i] = r * (g.y - d_x[base + half + i] * slope);
+    }
+}
+
+// ── rung 2: shared: threads share a head ─────────────────────────────────────────────────────────────────────────────
 
 var<workgroup> lanes: array<f32, BLOCK>;
 var<workgroup> low_sums: array<vec4<f32>, BLOCK>;
@@ -138,39 +257,6 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if quad == 0u {
         rstd[head] = r;
     }
-}
-
-@group(0) @binding(0) var<storage, read> n_x: array<f32>;
-@group(0) @binding(1) var<storage, read> n_weight: array<f32>;
-@group(0) @binding(2) var<storage, read> n_position: array<i32>;
-@group(0) @binding(3) var<storage, read> n_table: array<vec2<f32>>;
-@group(0) @binding(4) var<storage, read_write> n_y: array<f32>;
-@group(0) @binding(5) var<storage, read_write> n_rstd: array<f32>;
-@group(0) @binding(6) var<uniform> n_dims: Dims;
-
-@compute @workgroup_size(BLOCK)
-fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let head = (group.x + group.y * groups.x) * BLOCK + thread;
-    if head >= n_dims.rows * n_dims.heads {
-        return;
-    }
-    let half = n_dims.half;
-    let base = head * 2u * half;
-    var squares = 0.0;
-    for (var c = 0u; c < 2u * half; c++) {
-        squares = fma(n_x[base + c], n_x[base + c], squares);
-    }
-    let r = inverseSqrt(squares / f32(2u * half) + n_dims.eps);
-    let turn = u32(clamp(n_position[head / n_dims.heads], 0, i32(n_dims.positions) - 1));
-    for (var i = 0u; i < half; i++) {
-        let angle = n_table[turn * half + i];
-        let a = n_x[base + i] * r * n_weight[i];
-        let b = n_x[base + half + i] * r * n_weight[half + i];
-        n_y[base + i] = a * angle.x - b * angle.y;
-        n_y[base + half + i] = b * angle.x + a * angle.y;
-    }
-    n_rstd[head] = r;
 }
 
 @group(0) @binding(0) var<storage, read> b_x: array<vec4<f32>>;
@@ -250,82 +336,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     }
 }
 
-@group(0) @binding(0) var<storage, read> w_x: array<f32>;
-@group(0) @binding(1) var<storage, read> w_rstd: array<f32>;
-@group(0) @binding(2) var<storage, read> w_position: array<i32>;
-@group(0) @binding(3) var<storage, read> w_table: array<vec2<f32>>;
-@group(0) @binding(4) var<storage, read> w_gradient: array<f32>;
-@group(0) @binding(5) var<storage, read_write> w_partial: array<f32>;
-@group(0) @binding(6) var<uniform> w_dims: Dims;
-
-@compute @workgroup_size(64)
-fn dweight_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                 @builtin(local_invocation_index) thread: u32) {
-    let index = group.x + group.y * groups.x;
-    let half = w_dims.half;
-    let column_groups = (half + 63u) / 64u;
-    let part = index / column_groups;
-    let i = index % column_groups * 64u + thread;
-    if i >= half || part >= w_dims.parts {
-        return;
-    }
-    let per_part = (w_dims.rows * w_dims.heads + w_dims.parts - 1u) / w_dims.parts;
-    let end = min(w_dims.rows * w_dims.heads, (part + 1u) * per_part);
-    var low = 0.0;
-    var high = 0.0;
-    for (var head = part * per_part; head < end; head++) {
-        let base = head * 2u * half;
-        let turn = u32(clamp(w_position[head / w_dims.heads], 0, i32(w_dims.positions) - 1));
-        let angle = w_table[turn * half + i];
-        let a = w_gradient[base + i];
-        let b = w_gradient[base + half + i];
-        low = fma(a * angle.x + b * angle.y, w_x[base + i] * w_rstd[head], low);
-        high = fma(b * angle.x - a * angle.y, w_x[base + half + i] * w_rstd[head], high);
-    }
-    w_partial[part * 2u * half + i] = low;
-    w_partial[part * 2u * half + half + i] = high;
-}
-
-@group(0) @binding(0) var<storage, read> d_x: array<f32>;
-@group(0) @binding(1) var<storage, read> d_weight: array<f32>;
-@group(0) @binding(2) var<storage, read> d_rstd: array<f32>;
-@group(0) @binding(3) var<storage, read> d_position: array<i32>;
-@group(0) @binding(4) var<storage, read> d_table: array<vec2<f32>>;
-@group(0) @binding(5) var<storage, read_write> d_gradient: array<f32>;
-@group(0) @binding(6) var<uniform> d_dims: Dims;
-
-// g of a pair of columns.
-fn pair(base: u32, turn: u32, i: u32) -> vec2<f32> {
-    let half = d_dims.half;
-    let angle = d_table[turn * half + i];
-    let a = d_gradient[base + i];
-    let b = d_gradient[base + half + i];
-    return vec2((a * angle.x + b * angle.y) * d_weight[i], (b * angle.x - a * angle.y) * d_weight[half + i]);
-}
-
-@compute @workgroup_size(BLOCK)
-fn backward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                  @builtin(local_invocation_index) thread: u32) {
-    let head = (group.x + group.y * groups.x) * BLOCK + thread;
-    if head >= d_dims.rows * d_dims.heads {
-        return;
-    }
-    let half = d_dims.half;
-    let base = head * 2u * half;
-    let turn = u32(clamp(d_position[head / d_dims.heads], 0, i32(d_dims.positions) - 1));
-    var sum = 0.0;
-    for (var i = 0u; i < half; i++) {
-        let g = pair(base, turn, i);
-        sum = fma(g.x, d_x[base + i], fma(g.y, d_x[base + half + i], sum));
-    }
-    let r = d_rstd[head];
-    let slope = r * r * (sum / f32(2u * half));
-    for (var i = 0u; i < half; i++) {
-        let g = pair(base, turn, i);
-        d_gradient[base + i] = r * (g.x - d_x[base + i] * slope);
-        d_gradient[base + half + i] = r * (g.y - d_x[base + half + i] * slope);
-    }
-}
+// ── Beside the ladder: the second pass of dw ─────────────────────────────────────────────────────────────────────────
 
 @group(0) @binding(0) var<storage, read> f_partial: array<f32>;
 @group(0) @binding(1) var<storage, read_write> f_dweight: array<f32>;

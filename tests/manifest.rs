@@ -255,7 +255,9 @@ fn abi(file: &File) -> Value {
         serde_json::json!([e.name, e.block, e.grid, e.dynamic_shared, e.cluster, e.checks, e.buffers.iter().map(buffer).collect::<Vec<_>>()])
     };
     let fields: Vec<_> = file.dims.fields.iter().map(|f| (&f.name, &f.kind, f.offset)).collect();
-    serde_json::json!([fields, file.constants, file.checks, file.elements_below, file.entries.iter().map(entry).collect::<Vec<_>>()])
+    // By name, as a caller finds them: in which order a file has them is no part of it.
+    let entries: BTreeMap<&str, Value> = file.entries.iter().map(|e| (e.name.as_str(), entry(e))).collect();
+    serde_json::json!([fields, file.constants, file.checks, file.elements_below, entries])
 }
 
 fn versions_are_raised(old: &Catalog, new: &Catalog) {
@@ -269,13 +271,14 @@ fn versions_are_raised(old: &Catalog, new: &Catalog) {
     }
 }
 
-/// The test itself: an argument more is noticed, a comment more is not.
+/// The test itself: an argument less is noticed, a comment more or another order of the entries is not.
 #[test]
 fn a_changed_abi_asks_for_a_version() {
     let old = generated().clone();
     let mut new = old.clone();
     new.files[0].entries[0].buffers[0].note.push('!');
     new.files[0].sha256.clear();
+    new.files[0].entries.reverse();
     versions_are_raised(&old, &new);
     new.files[0].entries[0].buffers.pop();
     assert!(std::panic::catch_unwind(|| versions_are_raised(&old, &new)).is_err());

@@ -5,13 +5,13 @@
 // 2018, arXiv 1805.02867): per row a running maximum m and sum l; a new tile of keys rescales what is there by exp(m_old − m_new).
 // lse = m + ln l is what backward recomputes p from (attention_backward.cu). A row that sees nothing gets o = 0, lse = −1e30.
 //
-// The ladder, after the portable ../attention.cu. Both rungs give the orders to TMA from one warp and compute with 64 rows per warp
+// The ladder, in the order of this file, after the portable ../attention.cu. Both rungs give the orders to TMA from one warp and compute with 64 rows per warp
 // group; S and O stay in registers from the first product to the end, K and V go straight from shared memory into wgmma.
-//   forward_wgmma_d64, _d128        per tile of 128 keys: S = Q·Kᵀ, softmax, O += P·V, each after the other.
-//   forward_overlapped_d64, _d128   the tensor cores never wait for exponentials: a warp group starts the S of a tile before the P·V
-//                                   of the one before, and takes the softmax of the first while the second runs; and the warp groups
-//                                   take turns in starting their products, so that one's softmax falls into the others' products
-//                                   (FlashAttention-3: Shah et al. 2024, arXiv 2407.08608).
+//   rung 1: wgmma       forward_wgmma_d64, _d128: per tile of 128 keys: S = Q·Kᵀ, softmax, O += P·V, each after the other.
+//   rung 2: overlapped  forward_overlapped_d64, _d128: the tensor cores never wait for exponentials: a warp group starts the S of a
+//                       tile before the P·V of the one before, and takes the softmax of the first while the second runs; and the
+//                       warp groups take turns in starting their products, so that one's softmax falls into the others' products
+//                       (FlashAttention-3: Shah et al. 2024, arXiv 2407.08608).
 // Not measured yet: no Hopper GPU was within reach when this was written.
 //
 // forward_wgmma       block 384, 128 rows of one head per block, dynamic shared memory d64 82,048, d128 163,968 bytes,
@@ -60,13 +60,16 @@ constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LN2 = 0.6931471805599453f;
 constexpr unsigned ALL = 0xffffffffu;
 
+// ┌ the same in attention.cu, attention_backward.cu, hopper/attention.cu, hopper/attention_backward.cu: powers of two
 // 2ˣ within 2 ulp, in one instruction; 0 from x = −126 down.
 __device__ inline float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+// └ the same up to here: powers of two
 
+// ┌ the same in attention.cu, hopper/attention.cu: the keys that rows see
 // The keys that a row sees, inside those that there are; [0, 0) if there are none, or no such row.
 __device__ inline uint2 interval(const int2* __restrict__ visible, unsigned row, const Dims& dims) {
     if (row >= dims.queries) {
@@ -90,6 +93,7 @@ template <unsigned COUNT> __device__ inline uint2 seen_by(const int2* __restrict
     }
     return make_uint2(__reduce_min_sync(ALL, low), __reduce_max_sync(ALL, high));
 }
+// └ the same up to here: the keys that rows see
 
 // ── What both rungs do ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -320,7 +324,7 @@ __device__ inline void finish(float (&out)[D / 2], Rows& rows, unsigned boxes, c
     }
 }
 
-// ── Rung 1: one after the other ──────────────────────────────────────────────────────────────────────────────────────
+// ── rung 1: wgmma: one after the other ───────────────────────────────────────────────────────────────────────────────
 
 template <int D>
 __device__ inline void forward_simple(const TensorMap& q, const TensorMap& k, const TensorMap& v, const TensorMap& o, const int2* __restrict__ visible,
@@ -385,7 +389,19 @@ __device__ inline void forward_simple(const TensorMap& q, const TensorMap& k, co
     finish<D>(out, rows, own, o, lse, work, group, 1 + group, dims);
 }
 
-// ── Rung 2: two tiles at a time, and warp groups by turns ────────────────────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(384, 1) forward_wgmma_d64_bf16(
+    const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap o,
+    const int2* __restrict__ visible, float* __restrict__ lse, Dims dims) {
+    forward_simple<64>(q, k, v, o, visible, lse, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(384, 1) forward_wgmma_d128_bf16(
+    const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap o,
+    const int2* __restrict__ visible, float* __restrict__ lse, Dims dims) {
+    forward_simple<128>(q, k, v, o, visible, lse, dims);
+}
+
+// ── rung 2: overlapped: two tiles at a time, and warp groups by turns ────────────────────────────────────────────────
 
 template <int D, int GROUPS>
 __device__ inline void forward_two_tiles(const TensorMap& q, const TensorMap& k, const TensorMap& v, const TensorMap& o, const int2* __restrict__ visible,
@@ -476,20 +492,6 @@ __device__ inline void forward_two_tiles(const TensorMap& q, const TensorMap& k,
         hold(out);
     }
     finish<D>(out, rows, own, o, lse, work, group, 1 + group, dims);
-}
-
-// ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-extern "C" __global__ void __launch_bounds__(384, 1) forward_wgmma_d64_bf16(
-    const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap o,
-    const int2* __restrict__ visible, float* __restrict__ lse, Dims dims) {
-    forward_simple<64>(q, k, v, o, visible, lse, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(384, 1) forward_wgmma_d128_bf16(
-    const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap o,
-    const int2* __restrict__ visible, float* __restrict__ lse, Dims dims) {
-    forward_simple<128>(q, k, v, o, visible, lse, dims);
 }
 
 extern "C" __global__ void __launch_bounds__(512, 1) forward_overlapped_d64_bf16(

@@ -63,13 +63,16 @@ constexpr unsigned BOX = 64 * 128;  // bytes of 64 rows and 64 elements
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr unsigned ALL = 0xffffffffu;
 
+// ┌ the same in attention.cu, attention_backward.cu, hopper/attention.cu, hopper/attention_backward.cu: powers of two
 // 2ˣ within 2 ulp, in one instruction; 0 from x = −126 down.
 __device__ inline float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+// └ the same up to here: powers of two
 
+// ┌ the same in attention_backward.cu, hopper/attention_backward.cu: what intervals hold
 // An interval inside [0, limit), as it should be: [0, 0) if it is empty.
 __device__ inline uint2 clamped(int2 seen, unsigned limit) {
     const unsigned start = max(seen.x, 0);
@@ -77,10 +80,10 @@ __device__ inline uint2 clamped(int2 seen, unsigned limit) {
     return start < end ? make_uint2(start, end) : make_uint2(0, 0);
 }
 
-// From the first that one of OWN intervals holds to behind the last: no other tile is touched. Every warp finds the same.
-__device__ inline uint2 union_of(const int2* __restrict__ intervals, unsigned first, unsigned rows, unsigned limit) {
+// From the first that one of COUNT intervals holds to behind the last: no other tile is touched. Every warp finds the same.
+template <unsigned COUNT> __device__ inline uint2 union_of(const int2* __restrict__ intervals, unsigned first, unsigned rows, unsigned limit) {
     unsigned low = limit, high = 0;
-    for (unsigned r = threadIdx.x % 32; r < OWN; r += 32) {
+    for (unsigned r = threadIdx.x % 32; r < COUNT; r += 32) {
         if (first + r < rows) {
             const uint2 seen = clamped(intervals[first + r], limit);
             if (seen.x < seen.y) {
@@ -91,6 +94,7 @@ __device__ inline uint2 union_of(const int2* __restrict__ intervals, unsigned fi
     }
     return make_uint2(__reduce_min_sync(ALL, low), __reduce_max_sync(ALL, high));
 }
+// └ the same up to here: what intervals hold
 
 // ── What both passes do ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -219,7 +223,7 @@ __device__ inline void dkv_sweep(const TensorMap& q, const TensorMap& k, const T
     // 1. From the first row that may see one of the keys to the last, for each of the heads that read this KV head.
     const unsigned kv_head = blockIdx.x % dims.kv_heads;
     const unsigned first = blockIdx.x / dims.kv_heads * OWN;
-    const uint2 rows = union_of(visible_by, first, dims.keys, dims.queries);
+    const uint2 rows = union_of<OWN>(visible_by, first, dims.keys, dims.queries);
     const unsigned per = dims.heads / dims.kv_heads;
     const unsigned tiles = rows.x < rows.y ? (rows.y - rows.x + SWEEP - 1) / SWEEP : 0;
 
@@ -369,7 +373,7 @@ __device__ inline void dq_sweep(const TensorMap& q, const TensorMap& k, const Te
     const unsigned head = blockIdx.x % dims.heads;
     const unsigned kv_head = head / (dims.heads / dims.kv_heads);
     const unsigned first = (gridDim.x - 1 - blockIdx.x) / dims.heads * OWN;
-    const uint2 keys = union_of(visible, first, dims.queries, dims.keys);
+    const uint2 keys = union_of<OWN>(visible, first, dims.queries, dims.keys);
     const unsigned tiles = keys.x < keys.y ? (keys.y - keys.x + SWEEP - 1) / SWEEP : 0;
     const int begin = int(keys.y) - int(tiles * SWEEP);
 

@@ -9,14 +9,15 @@
 //
 // Every entry has a variant per layout and per type of C, bias and residual: _bf16 (they are f32), _bf16_bf16 (all bf16).
 //
-// The ladder, after the portable ../matmul.cu. Each rung is one idea away from the last:
-//   wgmma             TMA brings boxes of A and B to four stages of shared memory, two warp groups multiply 64 × 128 each
-//                     straight from there. Nothing is copied by threads; but all threads wait for each other at every step.
-//   specialised       one warp only gives orders to TMA, two warp groups only multiply (64 × 256 of C each, in registers that the
-//                     first warp group gave up), mbarriers between them; C leaves through shared memory by TMA.
-//   specialised_small the same with 128 × 128 of C: where 128 × 256 would leave multiprocessors idle.
-//   persistent        the same with as many blocks as multiprocessors, each of which walks over tiles: the next tile's operands come
-//                     in while this one's results go out. Two blocks are a cluster, share a tile of B, and fetch half of it each.
+// The ladder, in the order of this file, after the portable ../matmul.cu. Each rung is one idea away from the last:
+//   rung 1: wgmma              TMA brings boxes of A and B to four stages of shared memory, two warp groups multiply 64 × 128 each
+//                              straight from there. Nothing is copied by threads; but all threads wait for each other at every step.
+//   rung 2: specialised        one warp only gives orders to TMA, two warp groups only multiply (64 × 256 of C each, in registers
+//                              that the first warp group gave up), mbarriers between them; C leaves through shared memory by TMA.
+//   rung 3: specialised_small  the same with 128 × 128 of C: where 128 × 256 would leave multiprocessors idle.
+//   rung 4: persistent         the same with as many blocks as multiprocessors, each of which walks over tiles: the next tile's
+//                              operands come in while this one's results go out. Two blocks are a cluster, share a tile of B, and
+//                              fetch half of it each.
 // Not measured yet: no Hopper GPU was within reach when this was written.
 //
 // wgmma              block 256, 128 × 128 of C, dynamic shared memory 131,136 bytes, grid = ceil(M / 128) · ceil(N / 128): C
@@ -175,7 +176,7 @@ __device__ inline void add_extras(float* d, unsigned which, const O* bias, const
 __device__ inline void put_pair(float* to, float x, float y) { *reinterpret_cast<float2*>(to) = make_float2(x, y); }
 __device__ inline void put_pair(bf16* to, float x, float y) { *reinterpret_cast<unsigned*>(to) = pack(x, y); }
 
-// ── wgmma: the tensor cores read what TMA wrote ──────────────────────────────────────────────────────────────────────
+// ── rung 1: wgmma: the tensor cores read what TMA wrote ──────────────────────────────────────────────────────────────
 
 template <Layout LAYOUT, typename O>
 __device__ inline void simple_product(const TensorMap& a, const TensorMap& b, const O* bias, const O* residual, O* c, const Dims& dims) {
@@ -240,7 +241,43 @@ __device__ inline void simple_product(const TensorMap& a, const TensorMap& b, co
     }
 }
 
-// ── specialised, persistent: one warp orders, two warp groups multiply ───────────────────────────────────────────────
+extern "C" __global__ void __launch_bounds__(256) wgmma_nt_bf16(
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias,
+    const float* __restrict__ residual, float* c, Dims dims) {
+    simple_product<NT>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256) wgmma_nt_bf16_bf16(
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias,
+    const bf16* __restrict__ residual, bf16* c, Dims dims) {
+    simple_product<NT>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256) wgmma_nn_bf16(
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias,
+    const float* __restrict__ residual, float* c, Dims dims) {
+    simple_product<NN>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256) wgmma_nn_bf16_bf16(
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias,
+    const bf16* __restrict__ residual, bf16* c, Dims dims) {
+    simple_product<NN>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256) wgmma_tn_bf16(
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias,
+    const float* __restrict__ residual, float* c, Dims dims) {
+    simple_product<TN>(a, b, bias, residual, c, dims);
+}
+
+extern "C" __global__ void __launch_bounds__(256) wgmma_tn_bf16_bf16(
+    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias,
+    const bf16* __restrict__ residual, bf16* c, Dims dims) {
+    simple_product<TN>(a, b, bias, residual, c, dims);
+}
+
+// ── rung 2: specialised: one warp orders, two warp groups multiply ───────────────────────────────────────────────────
 
 // A warp's 16 rows of a piece of C (128 bytes wide) into a box with 128-byte swizzle. d: its registers of those columns.
 __device__ inline void put_piece(unsigned box, const float* d, unsigned warp, unsigned lane, bf16) {
@@ -403,44 +440,6 @@ __device__ inline void specialised_product(const TensorMap& a, const TensorMap& 
     }
 }
 
-// ── Entries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-extern "C" __global__ void __launch_bounds__(256) wgmma_nt_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias,
-    const float* __restrict__ residual, float* c, Dims dims) {
-    simple_product<NT>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) wgmma_nt_bf16_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias,
-    const bf16* __restrict__ residual, bf16* c, Dims dims) {
-    simple_product<NT>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) wgmma_nn_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias,
-    const float* __restrict__ residual, float* c, Dims dims) {
-    simple_product<NN>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) wgmma_nn_bf16_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias,
-    const bf16* __restrict__ residual, bf16* c, Dims dims) {
-    simple_product<NN>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) wgmma_tn_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const float* __restrict__ bias,
-    const float* __restrict__ residual, float* c, Dims dims) {
-    simple_product<TN>(a, b, bias, residual, c, dims);
-}
-
-extern "C" __global__ void __launch_bounds__(256) wgmma_tn_bf16_bf16(
-    const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const bf16* __restrict__ bias,
-    const bf16* __restrict__ residual, bf16* c, Dims dims) {
-    simple_product<TN>(a, b, bias, residual, c, dims);
-}
-
 extern "C" __global__ void __launch_bounds__(384, 1) specialised_nt_bf16(
     const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c, const float* __restrict__ bias,
     const float* __restrict__ residual, const float* before, Dims dims) {
@@ -477,6 +476,8 @@ extern "C" __global__ void __launch_bounds__(384, 1) specialised_tn_bf16_bf16(
     specialised_product<TN, 256, 1>(a, b, c, bias, residual, before, dims);
 }
 
+// ── rung 3: specialised_small: the same with 128 × 128 of C ──────────────────────────────────────────────────────────
+
 extern "C" __global__ void __launch_bounds__(384, 1) specialised_small_nt_bf16(
     const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c, const float* __restrict__ bias,
     const float* __restrict__ residual, const float* before, Dims dims) {
@@ -512,6 +513,8 @@ extern "C" __global__ void __launch_bounds__(384, 1) specialised_small_tn_bf16_b
     const bf16* __restrict__ residual, const bf16* before, Dims dims) {
     specialised_product<TN, 128, 1>(a, b, c, bias, residual, before, dims);
 }
+
+// ── rung 4: persistent: the same with as many blocks as multiprocessors, in clusters of two ──────────────────────────
 
 extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(384, 1) persistent_nt_bf16(
     const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c, const float* __restrict__ bias,
