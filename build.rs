@@ -1,10 +1,11 @@
-//! Validates every shader and every PTX file at build time and writes the embedded kernel tables.
+//! Writes the embedded kernel tables.
 //!
-//! What lies in `shaders/` and `kernels/ptx/` is the whole registry. For each `*.wgsl` file, naga parses and validates it (an
-//! error stops the build with file and line), and its entry points, workgroup sizes and bindings become a Rust table that
-//! `src/device/wgpu/kernel.rs` includes. Each `*.ptx` file goes through the emulator's own parser and becomes a line of the
+//! What lies in `shaders/` and `kernels/ptx/` is the whole registry. The entry points and bindings of each `*.wgsl` file become a Rust
+//! table that `src/device/shader.rs` includes. (Whether it is valid WGSL, naga says with file and line before the first kernel runs:
+//! in `tests/kernel_headers.rs`, and where `src/device/wgpu` opens an adapter. Here naga would be compiled a second time.) Each `*.ptx` file goes through the emulator's own parser and becomes a line of the
 //! table that `src/device/ptx/mod.rs` includes, beside the CUDA C++ that it was compiled from. Nothing is registered by hand.
 
+use kernel_contract::wgsl;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
@@ -80,45 +81,17 @@ fn ptx_entry(root: &Path, path: &Path) -> Result<String, String> {
     ))
 }
 
-/// One `Shader { … }` expression of the table, or why the file is not valid WGSL.
+/// One `Shader { … }` expression of the table, or why the file is not a shader of ours.
 fn shader_entry(path: &Path) -> Result<String, String> {
     let name = path.display().to_string();
     let source = fs::read_to_string(path).map_err(|e| format!("{name}: {e}"))?;
-    let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string_with_path(&source, &name))?;
-    let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::SUBGROUP)
-        .validate(&module)
-        .map_err(|e| e.emit_to_string_with_path(&source, &name))?;
-
+    let entries = wgsl::entry_points(&source).map_err(|e| format!("{name}: {e}"))?;
     let stem = path.file_stem().expect("a .wgsl file has a name").to_string_lossy();
     let mut text = format!("Shader {{ stem: {stem:?}, source: include_str!({name:?}), entries: &[\n");
-    for (index, entry) in module.entry_points.iter().enumerate() {
-        let [x, y, z] = entry.workgroup_size;
-        let mut bindings = Vec::new();
-        for (handle, variable) in module.global_variables.iter() {
-            if info.get_entry_point(index)[handle].is_empty() {
-                continue;
-            }
-            let Some(binding) = &variable.binding else { continue };
-            if binding.group != 0 {
-                return Err(format!("{name}: `{}` uses @group({}): our kernels use group 0 only", entry.name, binding.group));
-            }
-            let access = match variable.space {
-                naga::AddressSpace::Uniform => "Uniform",
-                naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => "ReadWrite",
-                naga::AddressSpace::Storage { .. } => "Read",
-                other => return Err(format!("{name}: `{}`: address space {other:?} is not used here", entry.name)),
-            };
-            bindings.push((binding.binding, variable.name.clone().unwrap_or_default(), access));
-        }
-        bindings.sort();
-        for (expected, (found, binding, _)) in bindings.iter().enumerate() {
-            if expected as u32 != *found {
-                return Err(format!("{name}: `{}`: bindings must count up from 0 without a gap: expected {expected}, found {found} (`{binding}`)", entry.name));
-            }
-        }
-        write!(text, "  Entry {{ name: {:?}, workgroup: [{x}, {y}, {z}], bindings: &[", entry.name).unwrap();
-        for (_, binding, access) in bindings {
-            write!(text, "Binding {{ name: {binding:?}, access: Access::{access} }}, ").unwrap();
+    for entry in entries {
+        write!(text, "  Entry {{ name: {:?}, bindings: &[", entry.name).unwrap();
+        for wgsl::Binding { name, space } in entry.bindings {
+            write!(text, "Binding {{ name: {name:?}, access: Access::{space:?} }}, ").unwrap();
         }
         text.push_str("] },\n");
     }

@@ -61,7 +61,7 @@ pub mod describe;
 #[cfg(feature = "cli")]
 pub mod golden;
 #[cfg(feature = "data")]
-pub mod inside;
+pub mod interpret;
 
 // What is written for people.
 #[cfg(feature = "data")]

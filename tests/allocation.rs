@@ -1,12 +1,12 @@
 //! Running out of memory: whichever allocation of setting up a trainer and taking a step fails, the caller gets an error that says
 //! so, nothing stays allocated, and a smaller batch then works.
-#![cfg(debug_assertions)] // allocations are rationed and counted only then
+#![cfg(debug_assertions)] // allocations are limited and counted only then
 
 mod common;
 
 use common::small;
 use trimodal::check::{drawn_batch, test_devices};
-use trimodal::device::ration::Rationed;
+use trimodal::device::alloc_limit::AllocLimit;
 use trimodal::model::batch::{Batch, Capacity};
 use trimodal::model::{Config, Parameters};
 use trimodal::train::{Options, Schedule, Trainer};
@@ -23,29 +23,29 @@ fn set_up_and_step(config: &Config, device: &Device, options: Options, batch: &B
 fn every_allocation_may_fail(device: &Device, options: Options) {
     let config = small();
     let (large, smaller) = (drawn_batch(&config, "large", 40), drawn_batch(&config, "smaller", 2));
-    let rationed = Rationed::new(usize::MAX, u64::MAX);
+    let limited = AllocLimit::new(usize::MAX, u64::MAX);
     let expected = set_up_and_step(&config, device, options, &large).unwrap();
-    let allocations = rationed.asked();
-    assert_eq!(rationed.live(), 0, "{device}: a trainer that is gone holds memory");
-    drop(rationed);
+    let allocations = limited.asked();
+    assert_eq!(limited.live(), 0, "{device}: a trainer that is gone holds memory");
+    drop(limited);
     assert!(allocations > 100, "{device}: {allocations} allocations are not all");
     for n in 0..allocations {
-        let rationed = Rationed::new(n, u64::MAX);
+        let limited = AllocLimit::new(n, u64::MAX);
         match set_up_and_step(&config, device, options, &large) {
             Err(Error::OutOfMemory { device: named, .. }) => assert_eq!(named, device.to_string()),
             other => panic!("{device}: allocation {n} of {allocations} failed, and the step came to {other:?}"),
         }
-        assert_eq!((rationed.asked(), rationed.live()), (n + 1, 0), "{device}: (allocations asked for, still live) where number {n} failed");
-        drop(rationed);
+        assert_eq!((limited.asked(), limited.live()), (n + 1, 0), "{device}: (allocations asked for, still live) where number {n} failed");
+        drop(limited);
         if n % 50 == 0 {
             set_up_and_step(&config, device, options, &smaller).unwrap();
         }
     }
     // Where large tensors do not fit, smaller ones do: with the same limit, after the failure.
-    let rationed = Rationed::new(usize::MAX, largest_of(&config, device, options, &smaller));
+    let limited = AllocLimit::new(usize::MAX, largest_of(&config, device, options, &smaller));
     assert!(matches!(set_up_and_step(&config, device, options, &large), Err(Error::OutOfMemory { .. })), "{device}");
     set_up_and_step(&config, device, options, &smaller).unwrap();
-    drop(rationed);
+    drop(limited);
     assert_eq!(set_up_and_step(&config, device, options, &large).unwrap(), expected, "{device}: another loss than before all the failures");
 }
 
@@ -54,7 +54,7 @@ fn largest_of(config: &Config, device: &Device, options: Options, batch: &Batch)
     let (mut fails, mut works) = (0, 1 << 20);
     while works - fails > 1 {
         let middle = (works + fails) / 2;
-        let _rationed = Rationed::new(usize::MAX, middle);
+        let _rationed = AllocLimit::new(usize::MAX, middle);
         let outcome = Parameters::init(config, device, DType::F32, 7)
             .and_then(|parameters| Trainer::with_options(options, config, parameters, Schedule::meadow(2), Capacity::of(batch)));
         if outcome.is_ok() { works = middle } else { fails = middle }

@@ -43,7 +43,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 /// In bytes: the longest list of ten bad rows, each of which quotes at most so much of what was found.
-const MOST_WORDS: usize = 15_000;
+const MAX_WORDS: usize = 15_000;
 
 /// What many readings came to.
 #[derive(Default)]
@@ -103,7 +103,7 @@ impl Tally {
         let Some(rest) = sentence.strip_prefix(&*path.to_string_lossy()).or_else(|| sentence.strip_prefix(&*folder)) else {
             return Some(format!("refused without the file's name: {sentence}"));
         };
-        if sentence.len() > MOST_WORDS || sentence.contains('\n') {
+        if sentence.len() > MAX_WORDS || sentence.contains('\n') {
             return Some(format!("refused in more than a sentence: {sentence}"));
         }
         // `, line 3`, `, byte 128` and `(read up to byte 128 of 300)` are ours, ` at line 3 column 5` is what other people's parsers say.

@@ -8,7 +8,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use std::sync::OnceLock;
-use trimodal::device::ration::Rationed;
+use trimodal::device::alloc_limit::AllocLimit;
 use trimodal::model::batch::{Capacity, Inputs};
 use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::parameters::Layout;
@@ -74,7 +74,7 @@ fn refused<T>(result: Result<T>) -> std::result::Result<Option<T>, TestCaseError
 #[test]
 fn tensors_are_what_they_say_or_refused() {
     run((device(), shape(), dtype(), size(), shape()), |(device, shape, dtype, rows, other)| {
-        let _rationed = Rationed::new(usize::MAX, LARGEST);
+        let _rationed = AllocLimit::new(usize::MAX, LARGEST);
         let expected = elements(&shape);
         let made = Tensor::zeros(&device, &shape[..], dtype);
         match (&made, expected) {
@@ -131,7 +131,7 @@ fn operations_refuse_what_does_not_fit() {
         }
         let operands: Vec<_> = case.inputs.iter().chain(case.outputs.iter().map(|o| &o.before)).collect();
         let mut tensors = operands.iter().map(|o| o.tensor(&device, DType::F32)).collect::<Result<Vec<_>>>().unwrap();
-        let _rationed = Rationed::new(usize::MAX, LARGEST);
+        let _rationed = AllocLimit::new(usize::MAX, LARGEST);
         for (index, mut shape, dtype, keep) in replaced {
             let index = index.index(tensors.len());
             let own = operands[index].shape;
@@ -165,7 +165,7 @@ fn workspaces_do_not_wrap() {
         prop_assert!(matmul::split_workspace(a, b, c) >= a.saturating_mul(b));
         prop_assert!(matmul::workspace(layout, a, b, c) <= matmul::split_workspace(a, b, c));
         prop_assert!(conv1d::frames_out(a, b) <= a && log_mel::frames(a) <= a);
-        let _rationed = Rationed::new(usize::MAX, LARGEST);
+        let _rationed = AllocLimit::new(usize::MAX, LARGEST);
         prop_assert!(refused(rope::Table::new(&Device::Cpu, DType::F32, a, b, 1e4))?.is_none_or(|t| t.positions() == a));
         Ok(())
     });
@@ -252,7 +252,7 @@ fn configs_and_capacities_do_not_wrap() {
         } else if capacity.rows >= 1 << 31 {
             prop_assert_eq!(announced, u64::MAX);
         }
-        let _rationed = Rationed::new(1 << 12, LARGEST);
+        let _rationed = AllocLimit::new(1 << 12, LARGEST);
         refused(Parameters::init(&config, &Device::Cpu, DType::F32, 1).map(drop))?;
         Ok(())
     });

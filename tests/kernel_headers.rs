@@ -7,6 +7,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Handle, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
 use std::fs;
 use std::path::PathBuf;
+use trimodal::contract::wgsl::{Binding, Space, entry_points, workgroup_size};
 use trimodal::contract::{Access, Entry, Expression, Header};
 
 /// WebGPU's default limits: what any adapter grants.
@@ -39,7 +40,7 @@ fn check(file: &str, source: &str) -> Vec<String> {
     }
     for (index, point) in module.entry_points.iter().enumerate() {
         match header.entries.iter().filter(|e| e.name == point.name).collect::<Vec<_>>().as_slice() {
-            [entry] => check_entry(file, &header, &module, &info, index, entry, &mut wrong),
+            [entry] => check_entry(file, source, &header, &module, &info, index, entry, &mut wrong),
             [] => wrong.push(format!("{file}: the header does not document the entry `{}` (a line `// {}  block …, grid = …`)", point.name, point.name)),
             [_, second, ..] => wrong.push(format!("{file}:{}: `{}` is documented twice", second.line, point.name)),
         }
@@ -55,11 +56,14 @@ fn check(file: &str, source: &str) -> Vec<String> {
     wrong
 }
 
-fn check_entry(file: &str, header: &Header, module: &Module, info: &ModuleInfo, index: usize, entry: &Entry, wrong: &mut Vec<String>) {
+fn check_entry(file: &str, source: &str, header: &Header, module: &Module, info: &ModuleInfo, index: usize, entry: &Entry, wrong: &mut Vec<String>) {
     let point = &module.entry_points[index];
     let mut say = |line: usize, what: String| wrong.push(format!("{file}:{line}: `{}`: {what}", entry.name));
 
     let threads: u32 = point.workgroup_size.iter().product();
+    if workgroup_size(source, &entry.name, &[]) != Some(threads as u64) {
+        say(entry.line, format!("@workgroup_size is {:?}, but {:?} is read from the text", point.workgroup_size, workgroup_size(source, &entry.name, &[])));
+    }
     match block(entry, header) {
         Ok(documented) if documented == threads as u64 => {}
         Ok(documented) => say(entry.line, format!("block {documented}, but @workgroup_size is {:?}", point.workgroup_size)),
@@ -82,6 +86,12 @@ fn check_entry(file: &str, header: &Header, module: &Module, info: &ModuleInfo, 
 
     let mut bound: Vec<&GlobalVariable> = used.iter().map(|(_, v)| *v).filter(|v| v.binding.is_some()).collect();
     bound.sort_by_key(|v| v.binding.as_ref().map(|b| b.binding));
+    // What the build writes into the table of shaders is read from the text, without naga.
+    let read = entry_points(source).map(|entries| entries.into_iter().find(|e| e.name == entry.name).map(|e| e.bindings));
+    let reflected: Vec<Binding> = bound.iter().map(|v| Binding { name: v.name.clone().unwrap_or_default(), space: space(v) }).collect();
+    if read.as_ref().is_ok_and(|read| read.as_ref() != Some(&reflected)) || read.is_err() {
+        say(entry.line, format!("binds {reflected:?}, but {read:?} is read from the text"));
+    }
     let storage = bound.iter().filter(|v| matches!(v.space, AddressSpace::Storage { .. })).count();
     if storage > MAX_STORAGE_BUFFERS {
         say(entry.line, format!("{storage} storage buffers, more than the {MAX_STORAGE_BUFFERS} that every adapter grants"));
@@ -133,6 +143,14 @@ fn check_entry(file: &str, header: &Header, module: &Module, info: &ModuleInfo, 
         } else if !kinds.contains(&kind) {
             wrong.push(say(format!("documented as {}, but its elements are {kind:?}", documented.dtypes.join("|"))));
         }
+    }
+}
+
+fn space(variable: &GlobalVariable) -> Space {
+    match variable.space {
+        AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => Space::ReadWrite,
+        AddressSpace::Storage { .. } => Space::Read,
+        _ => Space::Uniform,
     }
 }
 

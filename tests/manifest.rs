@@ -331,8 +331,8 @@ fn every_expression_can_be_worked_out() {
 /// What the program carries is what it says.
 #[test]
 fn the_embedded_manifest_is_this_one() {
-    assert_eq!(contract::shipped(), &serde_json::from_str::<Catalog>(&read("kernels.json")).unwrap());
-    let file = contract::shipped().file("kernels/ptx/sm_80/rope.ptx").unwrap();
+    assert_eq!(trimodal::contract::shipped(), &serde_json::from_str::<Catalog>(&read("kernels.json")).unwrap());
+    let file = trimodal::contract::shipped().file("kernels/ptx/sm_80/rope.ptx").unwrap();
     assert_eq!((file.file.as_str(), file.entry("rotate_bf16").unwrap().buffers.len()), ("kernels/rope.cu", 4));
     assert!(file.entries.iter().flat_map(|e| &e.buffers).all(|b| [Access::Read.name(), Access::Overwrite.name()].contains(&b.access.as_str())));
 }

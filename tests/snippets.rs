@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use trimodal::contract::catalog::{Catalog, Entry, File};
+use trimodal::contract::catalog::{Entry, File};
 use trimodal::device::Language;
 use trimodal::vendor::snippet::{self, Host};
 use vectors::{Launched, dims, launches_by_entry};
@@ -32,7 +32,7 @@ struct Called {
 fn called(language: Language) -> Vec<Called> {
     let mut found = launches_by_entry(language);
     let wanted = if language == Language::Wgsl { "wgsl" } else { "cuda" };
-    let files = contract::shipped().files.iter().filter(|file| file.language == wanted);
+    let files = trimodal::contract::shipped().files.iter().filter(|file| file.language == wanted);
     let entries = files.flat_map(|file| file.entries.iter().map(move |entry| (file, entry)));
     let called: Vec<Called> = entries
         .map(|(file, entry)| {
@@ -186,7 +186,7 @@ print('all are right')
 }
 
 fn code(file: &str, entry: &str) -> String {
-    let file = contract::shipped().file(file).unwrap();
+    let file = trimodal::contract::shipped().file(file).unwrap();
     serde_json::to_string(&snippet::contract(file, file.entry(entry).unwrap(), Host::Python)).unwrap()
 }
 
@@ -278,7 +278,7 @@ fn in_rust_every_launch_compiles() {
     fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
     let mut source = String::from("#![allow(dead_code, unused_parens)]\n#![deny(warnings)]\n");
     let mut count = 0;
-    for (file, entry) in contract::shipped().files.iter().flat_map(|file| file.entries.iter().map(move |entry| (file, entry))) {
+    for (file, entry) in trimodal::contract::shipped().files.iter().flat_map(|file| file.entries.iter().map(move |entry| (file, entry))) {
         let (host, [mutable, operand], context) = match file.language.as_str() {
             "wgsl" => (Host::Wgpu, ["", "&wgpu::Buffer"], "device: &wgpu::Device, queue: &wgpu::Queue, pass: &mut wgpu::ComputePass"),
             _ => (

@@ -40,7 +40,7 @@ fn a_copy_is_whole() {
     };
     ["shaders/rms_norm.wgsl", "LICENSE-MIT", "LICENSE-APACHE"].into_iter().for_each(same);
     let part: Catalog = serde_json::from_str(&fs::read_to_string(folder.join("kernels.json")).unwrap()).unwrap();
-    assert_eq!(part.files, [contract::shipped().file("shaders/rms_norm.wgsl").unwrap().clone()]);
+    assert_eq!(part.files, [trimodal::contract::shipped().file("shaders/rms_norm.wgsl").unwrap().clone()]);
     for path in ["NOTICE", "golden/golden.json", "self_test/wgpu/src/main.rs", "self_test/wgpu/src/vendored/contract.rs", "self_test/web/index.html"] {
         assert!(folder.join(path).exists(), "{path}");
     }

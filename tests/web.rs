@@ -15,7 +15,6 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
-use trimodal::contract::catalog::Catalog;
 use trimodal::device::Language;
 use trimodal::vendor::snippet::{self, Host};
 
@@ -328,7 +327,7 @@ fn what_vendor_prints_for_a_browser_runs_in_it() {
         let constants = if launch["constants"].is_null() { json!({}) } else { launch["constants"].clone() };
         json!({ "dims_hex": launch["dims_hex"], "constants": constants, "sizes": sizes, "groups": launch["groups"] })
     };
-    let files = contract::shipped().files.iter().filter(|file| file.language == "wgsl");
+    let files = trimodal::contract::shipped().files.iter().filter(|file| file.language == "wgsl");
     let printed: Vec<Value> = files
         .flat_map(|file| file.entries.iter().map(move |entry| (file, entry)))
         .map(|(file, entry)| {

@@ -83,8 +83,8 @@ fn copy(device: &Device, gpu: &Gpu, timer: &Timer, elements: usize) -> Result<f6
 
 /// What an entry does per second that does `work` per thread and round.
 fn rounds(device: &Device, gpu: &Gpu, timer: &Timer, entry: &'static str, work: f64) -> Result<f64> {
-    const MOST_GROUPS: usize = 4096;
-    let y = Tensor::zeros(device, [MOST_GROUPS * 256], DType::F32)?;
+    const MAX_GROUPS: usize = 4096;
+    let y = Tensor::zeros(device, [MAX_GROUPS * 256], DType::F32)?;
     let (mut groups, mut rounds) = (16, 16);
     let run = |groups: usize, rounds: u32| timer.time(|| launch(gpu, entry, &[&y], Dims { n: 256 * groups as u32, rounds, scale: 0.5, shift: 1.0 }, groups));
     run(groups, rounds)?; // compiles
@@ -92,7 +92,7 @@ fn rounds(device: &Device, gpu: &Gpu, timer: &Timer, entry: &'static str, work: 
     // The best of a few: a pause that the system makes is not work.
     let best_of = |runs: usize, groups: usize, rounds: u32| (0..runs).try_fold(f64::INFINITY, |best, _| run(groups, rounds).map(|time| time.min(best)));
     while best_of(3, groups, rounds)? < LONG && rounds < 1 << 24 {
-        if groups < MOST_GROUPS { groups *= 4 } else { rounds *= 2 }
+        if groups < MAX_GROUPS { groups *= 4 } else { rounds *= 2 }
     }
     let best = best_of(RUNS, groups, rounds)?;
     Ok(256.0 * groups as f64 * rounds as f64 * work / best)

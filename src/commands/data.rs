@@ -1,6 +1,6 @@
 //! `trimodal data`: what is in a data set, before anyone trains on it.
 
-use super::live::{advance, progress};
+use super::progress::{advance, progress};
 use super::terminal::{Paint, line, thousands};
 use clap::Args;
 use std::path::{Path, PathBuf};

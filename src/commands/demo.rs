@@ -1,7 +1,7 @@
 //! `trimodal demo`: draws a data set, trains on it, and shows what was learned.
 
 use super::eval::{described, scores_table};
-use super::live::{self, advance, progress};
+use super::progress::{self, advance, progress};
 use super::report::{self as page, Learned};
 use super::terminal::{Paint, line};
 use super::{DeviceArguments, PrecisionArguments};
@@ -91,7 +91,7 @@ impl Demo {
             std::fs::remove_dir_all(&model).map_err(Error::io(&model, "replace"))?;
         }
         let mut run = Run::start(self.settings(&data, scale.steps)?, &model)?;
-        let trained = live::train(&mut run)?;
+        let trained = progress::train(&mut run)?;
         if trained.ended == Ended::Stopped {
             return Ok(ExitCode::from(130));
         }

@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use trimodal::data::{Content, Limits};
 pub(super) use trimodal::describe::example;
 use trimodal::describe::{Answer, Describer};
-use trimodal::inside::explain::explain;
+use trimodal::interpret::explain::explain;
 use trimodal::model::generate::Sampling;
 use trimodal::report::page::Page;
 use trimodal::train::ModelFolder;

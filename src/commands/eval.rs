@@ -1,7 +1,7 @@
 //! `trimodal eval`: what a model gets right on a data set, and what it uses for it.
 
 use super::DeviceArguments;
-use super::live::{advance, load, progress};
+use super::progress::{advance, load, progress};
 use super::terminal::line;
 use clap::Args;
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! `trimodal experiment`: many small runs that answer one question, with a control.
 
 use super::terminal::{line, stop_flag};
-use super::{DeviceArguments, live};
+use super::{DeviceArguments, progress};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::ops::ControlFlow;
@@ -138,16 +138,16 @@ type Watch<'a> = dyn FnMut(&Progress) -> ControlFlow<()> + 'a;
 
 /// Runs an experiment under a bar; ctrl-C stops it, and the finished runs are kept.
 fn watched<T>(out: &Path, run: impl FnOnce(&mut Watch) -> Result<T>) -> Result<T> {
-    let (bar, stop, begin) = (live::progress("starting"), stop_flag(), Instant::now());
-    let outcome = run(&mut |progress: &Progress| {
-        let (done, all) = progress.steps;
-        bar.set_message(format!("{}, loss {:.3}", progress.run, progress.loss));
-        if let Some(finished) = progress.finished {
+    let (bar, stop, begin) = (progress::progress("starting"), stop_flag(), Instant::now());
+    let outcome = run(&mut |at: &Progress| {
+        let (done, all) = at.steps;
+        bar.set_message(format!("{}, loss {:.3}", at.run, at.loss));
+        if let Some(finished) = at.finished {
             let left = begin.elapsed().as_secs_f64() / done.max(1) as f64 * (all - done.min(all)) as f64;
             let left = if done < all { format!("; about {:.0} min left", (left / 60.0).ceil()) } else { String::new() };
             bar.suspend(|| eprintln!("{finished}{left}"));
         }
-        live::advance(&bar, done, all)
+        progress::advance(&bar, done, all)
     });
     bar.finish_and_clear();
     if let (Err(Error::Interrupted { .. }), true) = (&outcome, stop.load(Ordering::Relaxed)) {

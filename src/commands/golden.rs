@@ -1,6 +1,6 @@
 //! `trimodal golden`: inputs and expected outputs of every kernel, for those who copied one.
 
-use super::live::advance;
+use super::progress::advance;
 use super::terminal::{bytes, line, stop_flag, thousands};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};

@@ -1,6 +1,6 @@
 //! `trimodal meadow`: writes the generated data set.
 
-use super::live::advance;
+use super::progress::advance;
 use super::terminal::{line, stop_flag, thousands};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -6,7 +6,7 @@ use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::files::write_file_atomic;
-use trimodal::inside::probe::{Asked, Axis, Seen, probe};
+use trimodal::interpret::probe::{Asked, Axis, Seen, probe};
 use trimodal::train::ModelFolder;
 use trimodal::{DType, Error, Result, report};
 
@@ -69,7 +69,7 @@ pub struct Probe {
 }
 
 /// Levels that a table has room for.
-const MOST_LEVELS: usize = 8;
+const MAX_LEVELS: usize = 8;
 
 impl Probe {
     pub fn run(self) -> Result<ExitCode> {
@@ -96,8 +96,8 @@ impl Probe {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn tables(&self, found: &trimodal::inside::probe::Probe) {
-        let levels = report::some_levels(found.levels, MOST_LEVELS);
+    fn tables(&self, found: &trimodal::interpret::probe::Probe) {
+        let levels = report::some_levels(found.levels, MAX_LEVELS);
         let names: Vec<String> = levels.iter().map(|&level| format!("level {level}")).collect();
         let header = |first: &'static str| std::iter::once(first).chain(names.iter().map(String::as_str)).collect::<Vec<_>>();
         for (what, place, seen) in [("picture", "patch", &found.picture), ("sound", "time", &found.sound), ("word", "", &found.word)] {
@@ -129,7 +129,7 @@ impl Probe {
 
 /// A line for each row, the nearest word at each level with its probability.
 fn nearest(seen: &Seen, levels: &[usize]) -> Vec<Vec<String>> {
-    let cell = |near: &trimodal::inside::probe::Near| format!("{} {:.0} %", near.word, 100.0 * near.probability);
+    let cell = |near: &trimodal::interpret::probe::Near| format!("{} {:.0} %", near.word, 100.0 * near.probability);
     let row = |(place, row): (&String, &Vec<Vec<_>>)| std::iter::once(place.clone()).chain(levels.iter().map(|&level| cell(&row[level][0]))).collect();
     seen.places.iter().zip(&seen.rows).map(row).collect()
 }

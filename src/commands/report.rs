@@ -2,7 +2,7 @@
 
 use super::DeviceArguments;
 use super::eval::measured;
-use super::live::{advance, progress};
+use super::progress::{advance, progress};
 use super::terminal::{Paint, bytes, line, thousands};
 use clap::Args;
 use std::path::{Path, PathBuf};

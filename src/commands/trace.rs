@@ -1,6 +1,6 @@
 //! `trimodal trace`: one training step, launch by launch.
 
-use super::live::load;
+use super::progress::load;
 use super::terminal::{self, bytes, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;

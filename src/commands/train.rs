@@ -1,7 +1,7 @@
 //! `trimodal train`: trains a model on pictures, sounds and captions.
 
 use super::terminal::{line, thousands};
-use super::{PrecisionName, live, report};
+use super::{PrecisionName, progress, report};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -96,7 +96,7 @@ impl Train {
             (None, None, _) => return Err(Error::Usage("nothing to train on: expected DATA and --out RUN, or --resume RUN".into())),
             (None, Some(_), None) => return Err(Error::Usage("expected --out RUN: the folder to write the run to, which must not hold a run yet".into())),
         };
-        let trained = live::train(&mut run)?;
+        let trained = progress::train(&mut run)?;
         let folder = run.folder.display();
         if trained.ended == Ended::Finished {
             let path = checkpoint::latest(&run.folder)?;

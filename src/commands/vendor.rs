@@ -1,6 +1,6 @@
 //! `trimodal vendor`: copies one kernel, with its contract, golden vectors and a self-test.
 
-use super::live::advance;
+use super::progress::advance;
 use super::terminal::{Paint, line, print, stop_flag};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};

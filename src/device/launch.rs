@@ -79,13 +79,13 @@ impl Launch<'_> {
 pub(crate) struct Hopper<'a> {
     /// Its first arguments, before the buffers.
     pub maps: &'a [TensorMap<'a>],
-    /// Bytes of dynamic shared memory per block: up to [`Hopper::MOST_SHARED`].
+    /// Bytes of dynamic shared memory per block: up to [`Hopper::MAX_SHARED`].
     pub shared: usize,
 }
 
 impl Hopper<'_> {
     /// Shared memory that a block of a GPU of compute capability 9.0 can have.
-    pub const MOST_SHARED: usize = 227 << 10;
+    pub const MAX_SHARED: usize = 227 << 10;
 }
 
 /// The two languages that the kernels are written in.

@@ -4,6 +4,8 @@
 //! that a device that an operation does not serve does not compile. A GPU takes a [`Launch`]: the WGSL and the CUDA twin of a
 //! kernel have the same entries, buffers and `Dims`, and the emulator takes what CUDA takes.
 
+#[doc(hidden)]
+pub mod alloc_limit;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -13,17 +15,15 @@ pub mod emulator;
 mod gpu;
 mod launch;
 pub mod ptx;
-#[doc(hidden)]
-pub mod ration;
 pub mod shader;
 mod tensor_map;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
+pub(crate) use alloc_limit::Held;
 pub use gpu::Gpu;
 pub use launch::Language;
 pub(crate) use launch::{Hopper, Launch, View, variant};
-pub(crate) use ration::Held;
 pub(crate) use tensor_map::{MapDim, TensorMap};
 
 use crate::dtype::DType;
@@ -220,7 +220,7 @@ impl Device {
     }
 
     pub(crate) fn allocate(&self, elements: usize, dtype: DType) -> Result<(Buffer, Held)> {
-        let held = ration::ask(self, || format!("a tensor of {elements} {dtype}"), elements as u64 * dtype.size() as u64)?;
+        let held = alloc_limit::ask(self, || format!("a tensor of {elements} {dtype}"), elements as u64 * dtype.size() as u64)?;
         let buffer = match self {
             Device::Cpu => Buffer::Cpu(cpu::CpuBuffer::zeros(elements, dtype)?),
             Device::Gpu(gpu) => gpu.allocate(elements, dtype)?,
@@ -252,7 +252,7 @@ impl Device {
             }
             #[cfg(feature = "wgpu")]
             Buffer::Wgpu(buffer) => {
-                let _held = ration::ask(self, || "reading a result back".into(), bytes.len() as u64)?;
+                let _held = alloc_limit::ask(self, || "reading a result back".into(), bytes.len() as u64)?;
                 buffer.gpu().download(buffer, bytes)
             }
             #[cfg(feature = "cuda")]

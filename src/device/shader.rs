@@ -18,8 +18,6 @@ pub struct Shader {
 pub struct Entry {
     /// The function's name.
     pub name: &'static str,
-    /// Threads of one workgroup, as the file is written (a variant may override the `const` that says it).
-    pub workgroup: [u32; 3],
     /// What it binds in group 0, by binding number. The last one is the uniform `dims`.
     pub bindings: &'static [Binding],
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const SETTINGS: &str = "experiment.json";
 const RUNS: &str = "runs";
 /// A longer record is refused: ours have a few kilobytes.
-const MOST: u64 = 16 << 20;
+const MAX: u64 = 16 << 20;
 
 /// An experiment's folder.
 pub struct Store(PathBuf);
@@ -72,7 +72,7 @@ pub fn write(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = read::text(path, MOST)?;
+    let text = read::text(path, MAX)?;
     serde_json::from_str(&text).map_err(|e| {
         let what = format!("expected what `trimodal experiment` wrote, found something else ({e}); remove the file, and the run will be repeated");
         Error::file(path, what)

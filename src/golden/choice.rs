@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Bytes of a file, about, that counts as small.
 const SMALL: usize = 48 << 10;
 /// Bytes of a file beyond which a case is not even looked at.
-const MOST: usize = 2 << 20;
+const MAX: usize = 2 << 20;
 
 /// Files whose kernels are in no case, and why.
 pub const EXCEPTIONS: &[(&str, &str)] = &[("ceiling", "measures what a GPU does at best; its results mean nothing")];
@@ -89,7 +89,7 @@ fn candidates(op: &Op, language: Language) -> Result<Vec<Candidate>> {
         }
         for activation in precisions(&case, &device) {
             let bytes = file_bytes(&case, activation);
-            if bytes > MOST {
+            if bytes > MAX {
                 continue;
             }
             let zeros = |operand: &Operand| Tensor::zeros(&device, operand.shape, operand.kind.dtype(activation));

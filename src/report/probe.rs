@@ -1,11 +1,11 @@
 //! A probe as a drawing: the nearest words laid over patches and frames, level by level, and lines for cosines and the axis.
 
-use crate::inside::probe::{Axis, Near, Probe, Said, Seen};
+use crate::interpret::probe::{Axis, Near, Probe, Said, Seen};
 use crate::markup;
 use std::fmt::Write as _;
 
 /// The most levels that are drawn.
-const MOST_LEVELS: usize = 6;
+const MAX_LEVELS: usize = 6;
 const MARGIN: f64 = 24.0;
 /// A cell that has room for a word.
 const CELL: [f64; 2] = [62.0, 26.0];
@@ -33,7 +33,7 @@ pub fn in_its_own_words(said: &Said, axis: &Axis) -> String {
 
 /// The drawing. Words are written out; shade says how sure the lens is of them.
 pub fn probe_svg(probe: &Probe) -> String {
-    let levels = some_levels(probe.levels, MOST_LEVELS);
+    let levels = some_levels(probe.levels, MAX_LEVELS);
     let mut drawing = Drawing { body: String::new(), width: 0.0, y: MARGIN };
     for (what, seen) in [("picture", &probe.picture), ("sound", &probe.sound), ("word", &probe.word)] {
         if let Some(seen) = seen {
@@ -142,7 +142,7 @@ impl Drawing {
         for value in marks {
             self.text(left - 6.0, y(value) + 4.0, " text-anchor=\"end\"", &format!("{value:.1}").replace('-', "−"));
         }
-        for level in some_levels(levels, MOST_LEVELS) {
+        for level in some_levels(levels, MAX_LEVELS) {
             self.text(x(level), top + height + 18.0, " text-anchor=\"middle\"", &level.to_string());
         }
         // Names at the right end, pushed apart where lines end close to each other.
@@ -179,7 +179,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inside::probe::{Axis, Cosine, Position, Positions, VECTORS};
+    use crate::interpret::probe::{Axis, Cosine, Position, Positions, VECTORS};
 
     #[test]
     fn levels_are_chosen_evenly_with_both_ends() {

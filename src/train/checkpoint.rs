@@ -30,7 +30,7 @@ const STATE: &str = "trainer_state.json";
 /// The names of AdamW's moments are those of the parameters after these.
 const MOMENTS: [&str; 2] = ["first.", "second."];
 /// A longer `latest` or `trainer_state.json` is not one of ours.
-const MOST_TEXT: u64 = 1 << 20;
+const MAX_TEXT: u64 = 1 << 20;
 
 /// `trainer_state.json`: what a run continues from, beside parameters and moments. Random numbers are drawn from streams keyed by
 /// the seed and the place in the data, so that these two are all of the generators' state.
@@ -133,7 +133,7 @@ pub fn sweep(run: &Path) {
 /// [`Error::Io`] or [`Error::File`] with the line; as [`expect_version`].
 pub fn read_state(checkpoint: &Path) -> Result<State> {
     let path = checkpoint.join(STATE);
-    let text = read::text(&path, MOST_TEXT)?;
+    let text = read::text(&path, MAX_TEXT)?;
     compatible(&path, &text)?;
     serde_json::from_str(&text)
         .map_err(|e| Error::file_at(&path, format!("line {}, column {}", e.line(), e.column()), format!("not the state of a training run: {e}")))
@@ -146,7 +146,7 @@ pub fn read_state(checkpoint: &Path) -> Result<State> {
 /// [`Error::File`] that names both versions.
 pub fn expect_version(checkpoint: &Path) -> Result<()> {
     let path = checkpoint.join(STATE);
-    if path.exists() { compatible(&path, &read::text(&path, MOST_TEXT)?) } else { Ok(()) }
+    if path.exists() { compatible(&path, &read::text(&path, MAX_TEXT)?) } else { Ok(()) }
 }
 
 fn compatible(path: &Path, text: &str) -> Result<()> {
@@ -327,7 +327,7 @@ fn named(run: &Path, file: &str) -> Result<Option<String>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = read::text(&path, MOST_TEXT)?;
+    let text = read::text(&path, MAX_TEXT)?;
     let name = text.trim();
     if parse(name).is_none() {
         return Err(Error::file(&path, format!("expected the name of a checkpoint, such as step-00000100, found {name:?}")));

@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// The table of an 8 B model has 30 KB.
-const MOST_INDEX: u64 = 16 << 20;
+const MAX_INDEX: u64 = 16 << 20;
 /// Shards of one model.
-const MOST_SHARDS: usize = 1024;
+const MAX_SHARDS: usize = 1024;
 
 /// What was read from a folder.
 pub struct Start {
@@ -86,7 +86,7 @@ pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Sta
 /// Newer versions of `transformers` write the rotary base into `rope_parameters`. Scaled frequencies are refused: they would
 /// be read as if they were not scaled.
 fn rotation(path: &Path, config: &mut Config) -> Result<()> {
-    let json: serde_json::Value = serde_json::from_slice(&contents(path, MOST_INDEX)?).map_err(|e| Error::file(path, e))?;
+    let json: serde_json::Value = serde_json::from_slice(&contents(path, MAX_INDEX)?).map_err(|e| Error::file(path, e))?;
     for key in ["rope_scaling", "rope_parameters"] {
         let rope = &json[key];
         let kind = rope["rope_type"].as_str().or(rope["type"].as_str()).unwrap_or("default");
@@ -147,12 +147,12 @@ impl Files {
             if !index.exists() {
                 return Err(Error::file(folder, format!("expected {SINGLE}, or {INDEX} and its shards, found neither")));
             }
-            let read: Index = serde_json::from_slice(&contents(&index, MOST_INDEX)?)
+            let read: Index = serde_json::from_slice(&contents(&index, MAX_INDEX)?)
                 .map_err(|e| Error::file_at(&index, format!("line {}, column {}", e.line(), e.column()), e))?;
             names = read.weight_map.values().cloned().collect();
             map = Some(read.weight_map);
-            if names.len() > MOST_SHARDS {
-                return Err(Error::file(&index, format!("expected at most {MOST_SHARDS} shards, found {}", names.len())));
+            if names.len() > MAX_SHARDS {
+                return Err(Error::file(&index, format!("expected at most {MAX_SHARDS} shards, found {}", names.len())));
             }
             if let Some(name) = names.iter().find(|name| Path::new(name).file_name().is_none_or(|file| file != name.as_str())) {
                 return Err(Error::file(&index, format!("{name:?}: expected the name of a file in the same folder")));

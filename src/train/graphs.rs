@@ -9,7 +9,7 @@ use crate::model::batch::Size;
 use std::collections::HashMap;
 
 /// How many shapes are recorded at most; the launches of other shapes go to the driver one by one.
-const MOST: usize = 64;
+const MAX: usize = 64;
 
 /// Which launches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl Graphs {
         let known = self.recorded.len();
         match self.recorded.get_mut(&shape) {
             None => {
-                if known < MOST {
+                if known < MAX {
                     self.recorded.insert(shape, None);
                 }
                 launch()

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 /// Connections at a time; a browser opens six.
-const MOST_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 
 /// The headers that every answer has besides its type.
 const HEADERS: [(&str, &str); 4] =
@@ -26,7 +26,7 @@ const HEADERS: [(&str, &str); 4] =
 pub fn spawn(site: Arc<Site>, port: u16) -> Result<SocketAddr> {
     // `oxhttp` does not say which port it got: this one finds it, and says what is wrong with it.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr()).map_err(|error| refused(port, &error))?;
-    let server = Server::new(move |request| answer(&site, request, address.port())).bind(address).with_max_concurrent_connections(MOST_CONNECTIONS);
+    let server = Server::new(move |request| answer(&site, request, address.port())).bind(address).with_max_concurrent_connections(MAX_CONNECTIONS);
     server.spawn().map_err(|error| refused(address.port(), &error))?;
     Ok(address)
 }

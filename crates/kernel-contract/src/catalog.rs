@@ -1,7 +1,6 @@
 //! `kernels.json`: the contract of every entry of every file, for machines. `tests/manifest.rs` writes it from the headers and from
 //! what naga and the PTX say, and fails where it has gone stale; `docs/kernels.schema.json` describes it.
 
-use super::Expression;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -285,12 +284,4 @@ impl File {
         let overridden = constants.iter().find(|c| c.0 == name).map(|c| c.1);
         overridden.or_else(|| self.constants.iter().find(|c| c.name == name).map(|c| c.default)).map(u64::from)
     }
-}
-
-/// The value of an expression of `kernels.json`.
-///
-/// # Errors
-/// What is wrong with it, or the name that `value` does not know.
-pub fn evaluate(expression: &str, value: &impl Fn(&str) -> Option<u64>) -> Result<u64, String> {
-    Expression::parse(expression)?.evaluate(value)
 }

@@ -244,6 +244,14 @@ impl Parser<'_> {
     }
 }
 
+/// The value of an expression of `kernels.json`.
+///
+/// # Errors
+/// What is wrong with it, or the name that `value` does not know.
+pub fn evaluate(expression: &str, value: &impl Fn(&str) -> Option<u64>) -> Result<u64, String> {
+    Expression::parse(expression)?.evaluate(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,15 +8,18 @@
 #![warn(missing_docs)]
 
 mod buffer;
+#[cfg(feature = "json")]
 pub mod catalog;
 mod check;
 mod condition;
 mod expression;
 mod header;
+pub mod wgsl;
 
 pub use buffer::{Access, Alternative, Buffer, When};
-pub use catalog::{Catalog, evaluate};
+#[cfg(feature = "json")]
+pub use catalog::Catalog;
 pub use check::{Check, Relation, elements_below, rows_of_16_bytes};
 pub use condition::{Atom, Condition};
-pub use expression::{Expression, Operator};
+pub use expression::{Expression, Operator, evaluate};
 pub use header::{Constant, Definition, Entry, Field, Header, Values, selects};

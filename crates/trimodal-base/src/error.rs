@@ -131,26 +131,26 @@ pub enum Error {
 
 /// `, in the batch of a.png, b.png and 7 more`: ten names at most.
 fn in_samples(samples: &[String]) -> String {
-    const MOST: usize = 10;
+    const MAX: usize = 10;
     let named: Vec<&str> = samples.iter().map(|name| if name.is_empty() { "a sample without a name" } else { name }).collect();
     match named.as_slice() {
         [] => String::new(),
-        all if all.len() <= MOST => format!(", in the batch of {}", all.join(", ")),
-        all => format!(", in the batch of {} and {} more", all[..MOST].join(", "), all.len() - MOST),
+        all if all.len() <= MAX => format!(", in the batch of {}", all.join(", ")),
+        all => format!(", in the batch of {} and {} more", all[..MAX].join(", "), all.len() - MAX),
     }
 }
 
 /// Other people's parsers quote what they found, megabytes of it, and some messages have line breaks: this makes one line, and leaves
 /// out the middle of a long one.
 fn sentence(what: impl ToString) -> String {
-    const MOST: usize = 1_000;
+    const MAX: usize = 1_000;
     let what = what.to_string();
     let what = if what.contains(['\n', '\r']) { what.split_whitespace().collect::<Vec<_>>().join(" ") } else { what };
-    if what.len() <= MOST {
+    if what.len() <= MAX {
         return what;
     }
     let boundary = |at: usize| (0..=at).rev().find(|at| what.is_char_boundary(*at)).unwrap_or(0);
-    format!("{} … {}", &what[..boundary(MOST / 2)], &what[boundary(what.len() - MOST / 4)..])
+    format!("{} … {}", &what[..boundary(MAX / 2)], &what[boundary(what.len() - MAX / 4)..])
 }
 
 impl Error {

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub(super) const FOREIGN: [&str; 12] = ["gif", "webp", "bmp", "tif", "tiff", "avif", "heic", "mp3", "flac", "ogg", "opus", "m4a"];
 
 /// A pattern that means more files than this is a typing mistake.
-const MOST_SHARDS: u64 = 100_000;
+const MAX_SHARDS: u64 = 100_000;
 
 /// The files that `shard-{000000..000012}.tar` means; `None` where there is no such pattern in the path.
 pub(super) fn expand(path: &Path) -> Option<Result<Vec<PathBuf>>> {
@@ -27,8 +27,8 @@ pub(super) fn expand(path: &Path) -> Option<Result<Vec<PathBuf>>> {
     let number = |digits: &str| if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse::<u64>().ok() } else { None };
     let bad = |what: &str| Some(Err(Error::Usage(format!("{text}: {what}"))));
     let (Some(from), Some(to)) = (number(first), number(last)) else { return bad("expected two numbers as in {000000..000012}") };
-    if from > to || to - from >= MOST_SHARDS {
-        return bad(&format!("expected a rising range of at most {MOST_SHARDS} shards"));
+    if from > to || to - from >= MAX_SHARDS {
+        return bad(&format!("expected a rising range of at most {MAX_SHARDS} shards"));
     }
     if after.contains('{') {
         return bad("expected one range in braces, found several");

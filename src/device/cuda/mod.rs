@@ -392,7 +392,7 @@ impl Context {
         let raw = unsafe { result::module::get_function(module, name) }.map_err(|e| failed(e, "looking for"))?;
         let read = ptx::module(compiled);
         if hopper.is_some() {
-            let room = Hopper::MOST_SHARED - read.signatures().find(|s| s.name == *entry).map_or(0, |s| s.shared);
+            let room = Hopper::MAX_SHARED - read.signatures().find(|s| s.name == *entry).map_or(0, |s| s.shared);
             let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function has just been found.
             unsafe { sys::cuFuncSetAttribute(raw, most, room as i32) }.result().map_err(|e| failed(e, "making room in shared memory for"))?;

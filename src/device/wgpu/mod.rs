@@ -92,6 +92,7 @@ impl Context {
 
     /// Opens one adapter of [`adapters`].
     pub fn open_listed(adapter: &Adapter, options: Options) -> Result<Context> {
+        replaced::all_valid()?;
         let fail = |what: String| Error::Device { device: adapter.name.clone(), what };
         let wanted = ::wgpu::Features::SUBGROUP | ::wgpu::Features::SHADER_F16 | ::wgpu::Features::TIMESTAMP_QUERY;
         let (device, queue) = pollster::block_on(adapter.raw.request_device(&::wgpu::DeviceDescriptor {

@@ -4,8 +4,10 @@ use super::{SHADERS, Shader};
 use crate::error::{Error, Result};
 use crate::files::read::text;
 use ::wgpu::naga;
+use rayon::prelude::*;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The largest file that is read, in bytes: forty times the largest of the crate's.
 const LIMIT: u64 = 1 << 20;
@@ -27,18 +29,44 @@ impl Replaced {
     /// A file that cannot be read, is not valid WGSL (with the line), or takes the place of none of the crate's shaders.
     pub fn read(path: &Path) -> Result<Self> {
         let source = text(path, LIMIT)?;
-        let module = naga::front::wgsl::parse_str(&source).map_err(|error| {
-            let at = error.location(&source).map_or(1, |place| place.line_number);
-            Error::file_at(path, format!("line {at}"), format!("not valid WGSL: {}", error.message()))
-        })?;
-        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::SUBGROUP).validate(&module).map_err(|error| {
-            let at = error.location(&source).map_or(1, |place| place.line_number);
-            let causes = std::iter::successors(std::error::Error::source(error.as_inner()), |error| error.source()).map(|cause| format!(": {cause}"));
-            Error::file_at(path, format!("line {at}"), format!("not valid WGSL: {}{}", error.as_inner(), causes.collect::<String>()))
-        })?;
+        let module = valid(path, &source)?;
         let stem = place_of(SHADERS, &module).map_err(|what| Error::file(path, what))?;
         Ok(Replaced { stem, source })
     }
+}
+
+/// A shader's module, if it is valid.
+///
+/// # Errors
+/// [`Error::File`] with the line.
+fn valid(path: &Path, source: &str) -> Result<naga::Module> {
+    let wrong = |line: Option<u32>, what: String| Error::file_at(path, format!("line {}", line.unwrap_or(1)), format!("not valid WGSL: {what}"));
+    let module =
+        naga::front::wgsl::parse_str(source).map_err(|error| wrong(error.location(source).map(|place| place.line_number), error.message().to_string()))?;
+    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::SUBGROUP).validate(&module).map_err(|error| {
+        let causes = std::iter::successors(std::error::Error::source(error.as_inner()), |error| error.source()).map(|cause| format!(": {cause}"));
+        wrong(error.location(source).map(|place| place.line_number), format!("{}{}", error.as_inner(), causes.collect::<String>()))
+    })?;
+    Ok(module)
+}
+
+/// Holds every shader of the crate to the rules of WGSL, once, before any of them runs: whoever edits one is told file and line.
+///
+/// # Errors
+/// [`Error::File`] of the first one that is not valid.
+pub(super) fn all_valid() -> Result<()> {
+    static WRONG: OnceLock<Option<(PathBuf, String)>> = OnceLock::new();
+    let wrong = WRONG.get_or_init(|| {
+        SHADERS.par_iter().find_map_first(|shader| {
+            let path = PathBuf::from(format!("shaders/{}.wgsl", shader.stem));
+            match valid(&path, shader.source) {
+                Err(Error::File { at, what, .. }) => Some((path, at.map_or(String::new(), |at| at + ": ") + &what)),
+                Err(other) => Some((path, other.to_string())),
+                Ok(_) => None,
+            }
+        })
+    });
+    wrong.as_ref().map_or(Ok(()), |(path, what)| Err(Error::file(path, what)))
 }
 
 /// The stem of the shader that a module may replace, or what was expected of it.
@@ -89,7 +117,7 @@ mod tests {
     #[test]
     fn files_with_the_same_entries_are_known_by_what_they_bind() {
         const fn forward(bindings: &'static [Binding]) -> Entry {
-            Entry { name: "forward", workgroup: [1; 3], bindings }
+            Entry { name: "forward", bindings }
         }
         const X: Binding = Binding { name: "x", access: Access::Read };
         const Y: Binding = Binding { name: "y", access: Access::Read };

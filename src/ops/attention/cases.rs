@@ -1,6 +1,6 @@
 //! The cases of attention: the masks of the design page, packed, on many shapes.
 
-use super::weights::weights_cases;
+use super::probabilities::probabilities_cases;
 use super::{EMPTY, LEAST_WORKGROUP_BYTES, OP, Rung, WORKGROUP_BYTES, backward_rung, forward, forward_rung};
 use crate::device::Device;
 use crate::device::cpu::Real;
@@ -310,7 +310,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Every entry on one set of sizes.
 fn all_cases(shape: &Shape) -> Vec<Case> {
-    [forward_cases(shape), backward_cases(shape), weights_cases(shape)].into_iter().flatten().collect()
+    [forward_cases(shape), backward_cases(shape), probabilities_cases(shape)].into_iter().flatten().collect()
 }
 
 fn cases_of(shapes: &[Shape]) -> Vec<Case> {

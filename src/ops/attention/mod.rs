@@ -20,10 +20,10 @@ mod cases;
 mod cpu;
 mod hopper;
 mod tile;
-mod weights;
+mod probabilities;
 
 pub use cases::{cases, gradients, sized};
-pub use weights::weights;
+pub use probabilities::probabilities;
 
 use super::{activation, expect, expect_len, on_real, size, statistic, views};
 use crate::device::cpu::Real;

@@ -19,7 +19,7 @@ const APART: i32 = 15;
 const LOGARITHMIC_FROM: f64 = 20.0;
 
 /// The most points that are drawn of a line: a chart of a million points is too large for a page.
-const MOST_POINTS: usize = 600;
+const MAX_POINTS: usize = 600;
 
 /// One line of a chart.
 pub struct Line<'a> {
@@ -145,10 +145,10 @@ pub(in crate::report) fn thousands(value: f64) -> String {
     format!("{sign}{}{rest}", groups.join(","))
 }
 
-/// The finite points, or the means of as many as make [`MOST_POINTS`] of them.
+/// The finite points, or the means of as many as make [`MAX_POINTS`] of them.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let finite: Vec<(f64, f64)> = points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
-    let group = finite.len().div_ceil(MOST_POINTS).max(1);
+    let group = finite.len().div_ceil(MAX_POINTS).max(1);
     let mean = |of: &[(f64, f64)], part: fn(&(f64, f64)) -> f64| of.iter().map(part).sum::<f64>() / of.len() as f64;
     finite.chunks(group).map(|chunk| (mean(chunk, |p| p.0), mean(chunk, |p| p.1))).collect()
 }
@@ -165,7 +165,7 @@ mod tests {
             let svg = curve_svg(&Curve { title: "loss", unit: "nats", lines: &lines, from_zero: false }).unwrap();
             assert!(svg.contains("loss, nats") && !svg.contains("NaN") && svg.len() < 100_000, "{}", svg.len());
         }
-        assert!(thinned(&falling).len() <= MOST_POINTS);
+        assert!(thinned(&falling).len() <= MAX_POINTS);
     }
 
     #[test]

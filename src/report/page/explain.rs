@@ -4,7 +4,7 @@
 use super::table::{Cell, percent};
 use super::{Page, data_uri, escape, picture_png, spectrogram_png};
 use crate::error::Result;
-use crate::inside::explain::{Explanation, Word};
+use crate::interpret::explain::{Explanation, Word};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -153,7 +153,7 @@ fn packed(values: &[f32], runs: usize, range: f32) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inside::explain::{Picture, Shares};
+    use crate::interpret::explain::{Picture, Shares};
 
     #[test]
     fn numbers_survive_as_bytes() {

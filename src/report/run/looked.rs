@@ -3,7 +3,7 @@
 use super::super::page::{Heat, overlay, picture_png, spectrogram};
 use crate::data::Tokenizer;
 use crate::error::Result;
-use crate::inside::Inside;
+use crate::interpret::Inside;
 use crate::model::batch::Row;
 use crate::model::generate::prompt_of;
 use crate::model::{Config, Parameters};

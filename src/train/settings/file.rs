@@ -8,7 +8,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// A longer file is not a settings file.
-const MOST: u64 = 1 << 20;
+const MAX: u64 = 1 << 20;
 
 impl Settings {
     /// The settings of a preset by name, of a `.toml` file, or the sizes of a model's `config.json` in the preset `meadow`.
@@ -41,9 +41,9 @@ impl Settings {
             return Err(Error::file(path, "expected a settings file, found a folder, pipe or device"));
         }
         let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
-        file.take(MOST + 1).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-        if bytes.len() as u64 > MOST {
-            return Err(Error::file(path, format!("longer than {MOST} bytes: this is not a settings file")));
+        file.take(MAX + 1).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+        if bytes.len() as u64 > MAX {
+            return Err(Error::file(path, format!("longer than {MAX} bytes: this is not a settings file")));
         }
         let text = std::str::from_utf8(&bytes).map_err(|e| Error::file_at(path, format!("byte {}", e.valid_up_to()), "not UTF-8"))?;
         Self::from_toml(text).map_err(|(at, what)| Error::file_at(path, format!("line {}", 1 + text[..at].matches('\n').count()), what))

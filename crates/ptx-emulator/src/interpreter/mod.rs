@@ -237,7 +237,7 @@ pub enum Error {
 }
 
 /// What a block can have on sm_90.
-const MOST_SHARED: usize = 227 << 10;
+const MAX_SHARED: usize = 227 << 10;
 
 /// Runs `entry` with `grid` blocks of exactly the threads that it declares.
 pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], options: &Options) -> Result<Report, Error> {
@@ -255,8 +255,8 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
         return shape(format!("blocks in multiples of {}, its cluster", kernel.cluster), grid as usize);
     }
     let shared_bytes = kernel.shared_bytes + options.dynamic_shared;
-    if shared_bytes > MOST_SHARED.max(kernel.shared_bytes) {
-        return shape(format!("at most {MOST_SHARED} bytes of shared memory"), shared_bytes);
+    if shared_bytes > MAX_SHARED.max(kernel.shared_bytes) {
+        return shape(format!("at most {MAX_SHARED} bytes of shared memory"), shared_bytes);
     }
     let mut params = vec![0u8; entry.params.last().map_or(0, |p| p.offset + p.size)];
     let (mut buffers, mut maps) = (Vec::new(), Vec::new());

@@ -101,8 +101,8 @@ impl TensorMap {
         if let Some(size) = self.box_sizes.iter().find(|&&s| !(1..=256).contains(&s)) {
             return Err(format!("a box of 1 to 256 elements along every dimension, got {size}"));
         }
-        if self.box_bytes() > super::MOST_SHARED {
-            return Err(format!("a box of at most {} bytes, got {}", super::MOST_SHARED, self.box_bytes()));
+        if self.box_bytes() > super::MAX_SHARED {
+            return Err(format!("a box of at most {} bytes, got {}", super::MAX_SHARED, self.box_bytes()));
         }
         let row = self.box_sizes[0] as usize * self.dtype.bytes();
         if !row.is_multiple_of(16) || row > self.swizzle.span() {

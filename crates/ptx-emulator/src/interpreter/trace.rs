@@ -7,7 +7,7 @@ use super::parse::{Entry, Module, Operand, line_of};
 use std::fmt;
 
 /// A trace stops here: nobody reads a longer one.
-const MOST: usize = 1 << 20;
+const MAX: usize = 1 << 20;
 
 /// One instruction that the thread ran.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +67,7 @@ impl Tracer {
         self.close(kernel, registers, lane);
         let instruction = kernel.source[pc as usize];
         // An instruction of several steps is shown once.
-        if mask >> lane & 1 == 0 || self.lines.len() >= MOST || (pc > 0 && kernel.source[pc as usize - 1] == instruction) {
+        if mask >> lane & 1 == 0 || self.lines.len() >= MAX || (pc > 0 && kernel.source[pc as usize - 1] == instruction) {
             return;
         }
         let value = |&r: &u32| (r, registers.lane(kernel.registers[r as usize], lane), 0);

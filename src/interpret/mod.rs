@@ -4,7 +4,7 @@
 //! - [`probe`]: which words lie near each row, layer by layer, and where pictures, sounds and words lie among each other.
 //!
 //! There is no second model here: the rows, the log-sum-exp and the gradients are those of [`crate::model::forward`] and
-//! [`crate::model::backward`], the weights come from [`attention::weights`].
+//! [`crate::model::backward`], the weights come from [`attention::probabilities`].
 
 pub mod explain;
 pub mod probe;
@@ -115,7 +115,7 @@ impl<'m> Inside<'m> {
         let shape = [rows.len(), self.config.num_attention_heads, self.batch.rows()];
         let mut p = Tensor::zeros(row.device(), shape, kept.log_sum_exp.dtype())?;
         let (q, k, visible) = (&kept.q_rotated, &kept.k_rotated, &self.activations.inputs.visible);
-        attention::weights(q, k, &kept.log_sum_exp, visible, &row, attention_scale(self.config), &mut p)?;
+        attention::probabilities(q, k, &kept.log_sum_exp, visible, &row, attention_scale(self.config), &mut p)?;
         p.read_f64()
     }
 

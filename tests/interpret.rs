@@ -14,9 +14,9 @@ use trimodal::check::{drawn_sequence, test_devices};
 use trimodal::data::Tokenizer;
 use trimodal::data::meadow::{self, words};
 use trimodal::describe::Describer;
-use trimodal::inside::Inside;
-use trimodal::inside::explain::{Explanation, explain};
-use trimodal::inside::probe::{Asked, Axis, probe, single_token};
+use trimodal::interpret::Inside;
+use trimodal::interpret::explain::{Explanation, explain};
+use trimodal::interpret::probe::{Asked, Axis, probe, single_token};
 use trimodal::model::batch::{Capacity, Packer, Placeholders, Row, Sequence};
 use trimodal::model::generate::Sampling;
 use trimodal::model::{Config, Parameters};
@@ -75,7 +75,7 @@ fn rows_of_weights_are_those_of_the_fused_kernel() {
             attention::forward(&q, &k, &v, &visible, scale, &mut o, &mut lse).unwrap();
             let row = Tensor::from_slice(device, [rows], &asked).unwrap();
             let mut p = Tensor::zeros(device, [rows, heads, rows], wide).unwrap();
-            attention::weights(&q, &k, &lse, &visible, &row, scale, &mut p).unwrap();
+            attention::probabilities(&q, &k, &lse, &visible, &row, scale, &mut p).unwrap();
             (p.read_f64().unwrap(), o.read_f64().unwrap(), v.read_f64().unwrap())
         };
         for (device, dtype) in devices() {

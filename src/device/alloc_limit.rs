@@ -1,4 +1,4 @@
-//! Running out of memory on purpose, and counting what is allocated: for tests. Where debug assertions are off, nothing is rationed
+//! Running out of memory on purpose, and counting what is allocated: for tests. Where debug assertions are off, nothing is limited
 //! or counted, and it costs nothing.
 
 use super::Device;
@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 #[cfg(debug_assertions)]
 thread_local! {
-    static RATION: RefCell<Option<Rc<Ration>>> = const { RefCell::new(None) };
+    static LIMIT: RefCell<Option<Rc<Limit>>> = const { RefCell::new(None) };
 }
 
 /// What this thread may allocate on devices.
 #[cfg(debug_assertions)]
-struct Ration {
+struct Limit {
     /// Allocations that succeed; all later ones fail.
     allocations: usize,
     /// Bytes of the largest one that succeeds.
@@ -30,17 +30,17 @@ struct Ration {
     held: Arc<()>,
 }
 
-/// A ration that holds for this thread until it is dropped.
+/// A limit that holds for this thread until it is dropped.
 #[cfg(debug_assertions)]
-pub struct Rationed(Rc<Ration>);
+pub struct AllocLimit(Rc<Limit>);
 
 #[cfg(debug_assertions)]
-impl Rationed {
+impl AllocLimit {
     /// From now on `allocations` allocations of at most `largest` bytes each succeed; all others are an [`Error::OutOfMemory`].
     pub fn new(allocations: usize, largest: u64) -> Self {
-        let ration = Rc::new(Ration { allocations, largest, asked: Cell::new(0), held: Arc::new(()) });
-        RATION.set(Some(ration.clone()));
-        Rationed(ration)
+        let limit = Rc::new(Limit { allocations, largest, asked: Cell::new(0), held: Arc::new(()) });
+        LIMIT.set(Some(limit.clone()));
+        AllocLimit(limit)
     }
 
     /// Allocations that were asked for since.
@@ -55,30 +55,30 @@ impl Rationed {
 }
 
 #[cfg(debug_assertions)]
-impl Drop for Rationed {
+impl Drop for AllocLimit {
     fn drop(&mut self) {
-        RATION.set(None);
+        LIMIT.set(None);
     }
 }
 
-/// Held by what was allocated on a ration, until it is freed.
+/// Held by what was allocated under a limit, until it is freed.
 #[derive(Clone, Default)]
 pub(crate) struct Held {
     #[cfg(debug_assertions)]
     _by: Option<Arc<()>>,
 }
 
-/// Asks this thread's ration for an allocation of so many bytes, if there is one.
+/// Asks this thread's limit for an allocation of so many bytes, if there is one.
 #[cfg_attr(not(debug_assertions), allow(unused_variables))]
 #[inline]
 pub(crate) fn ask(device: &Device, what: impl FnOnce() -> String, bytes: u64) -> Result<Held> {
     #[cfg(debug_assertions)]
-    if let Some(ration) = RATION.with_borrow(|ration| ration.clone()) {
-        ration.asked.set(ration.asked.get() + 1);
-        if ration.asked.get() > ration.allocations || bytes > ration.largest {
-            return Err(Error::OutOfMemory { device: device.to_string(), what: what() + " (a test's ration)", asked: bytes, free: None });
+    if let Some(limit) = LIMIT.with_borrow(|limit| limit.clone()) {
+        limit.asked.set(limit.asked.get() + 1);
+        if limit.asked.get() > limit.allocations || bytes > limit.largest {
+            return Err(Error::OutOfMemory { device: device.to_string(), what: what() + " (a test's limit)", asked: bytes, free: None });
         }
-        return Ok(Held { _by: Some(ration.held.clone()) });
+        return Ok(Held { _by: Some(limit.held.clone()) });
     }
     Ok(Held::default())
 }

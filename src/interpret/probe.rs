@@ -429,12 +429,12 @@ fn positions(things: &[Thing], vectors: &[Vec<Vec<f64>>], main: usize, [positive
 }
 
 /// The most words of a description: the place that is looked for is somewhere in it.
-const MOST_WORDS: usize = 64;
+const MAX_WORDS: usize = 64;
 
 fn in_its_own_words(model: &ModelFolder, of: &'static str, image: Option<&Path>, audio: Option<&Path>, [positive, negative]: &[Vec<u32>; 2]) -> Result<Said> {
     let mut describer = Describer::new(model, 1);
     let question = describer.question(image, audio, "")?;
-    let answer = describer.answer(std::slice::from_ref(&question), Sampling::default(), MOST_WORDS, |_, _| ())?.remove(0);
+    let answer = describer.answer(std::slice::from_ref(&question), Sampling::default(), MAX_WORDS, |_, _| ())?.remove(0);
     // Each word, and the end, was made from the row before it; a last word that the model's length cut off has no row.
     let mut sample = question.prompt().clone();
     let first = sample.rows.len() - 1;

@@ -23,7 +23,7 @@ use std::ops::Range;
 ///
 /// # Errors
 /// [`crate::Error::Mismatch`] where a shape, dtype or device does not fit, [`crate::Error::TooLarge`] for 2³¹ weights and more.
-pub fn weights(q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Tensor, scale: f32, p: &mut Tensor) -> Result<()> {
+pub fn probabilities(q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Tensor, scale: f32, p: &mut Tensor) -> Result<()> {
     let Checked { dims, dtype, device } = Checked::without_values(q, k, visible, scale)?;
     let (queries, keys, heads) = (dims.queries as usize, dims.keys as usize, dims.heads as usize);
     expect_len(OP, "lse", lse, [queries, heads], statistic(dtype), &device)?;
@@ -32,7 +32,7 @@ pub fn weights(q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Ten
     size(OP, "weights (rows · heads · keys)", p.len())?;
     let dims = Dims { rows: size(OP, "rows to look at", row.len())?, ..dims };
     match &device {
-        Device::Cpu => on_real!(dtype, weights_cpu::<T>(&dims, q, k, lse, visible, row, p)),
+        Device::Cpu => on_real!(dtype, probabilities_cpu::<T>(&dims, q, k, lse, visible, row, p)),
         Device::Gpu(gpu) => {
             let buffers = views([Some(q), Some(k), Some(lse), Some(visible), Some(row), Some(&*p)]);
             let head_dim = [("HEAD_DIM", dims.head_dim)];
@@ -49,7 +49,7 @@ pub fn weights(q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Ten
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn weights_cpu<T: Real>(dims: &Dims, q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Tensor, p: &mut Tensor) {
+fn probabilities_cpu<T: Real>(dims: &Dims, q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Tensor, p: &mut Tensor) {
     let (q, k, lse, visible, row) = (q.cpu::<T>(), k.cpu::<T>(), lse.cpu::<T>(), visible.cpu::<i32>(), row.cpu::<i32>());
     let (heads, hd) = (dims.heads as usize, dims.head_dim as usize);
     let (kv_heads, keys, scale) = (dims.kv_heads as usize, dims.keys as usize, T::of(dims.scale as f64));
@@ -78,7 +78,7 @@ fn interval(visible: &[i32], row: usize, keys: usize) -> Range<usize> {
 const ASKED: usize = 5;
 
 /// A few rows in no order, one of them twice, one outside.
-pub(super) fn weights_cases(shape: &Shape) -> Vec<Case> {
+pub(super) fn probabilities_cases(shape: &Shape) -> Vec<Case> {
     let shape = *shape;
     let Shape { queries, keys, heads, head_dim, .. } = shape;
     let (mut operands, visible) = inputs(&shape);
@@ -104,17 +104,17 @@ pub(super) fn weights_cases(shape: &Shape) -> Vec<Case> {
     let read = [lse, visible, Operand::ints("row", [rows], asked)];
     let outputs = vec![Output::overwritten("p", [rows, heads, keys], Kind::Real)];
     let case = Case::new("weights", shape.label(), operands.into_iter().chain(read).collect(), outputs, Compare::Reduction(EXP_ULP), move |i, o| {
-        weights(&i[0], &i[1], &i[2], &i[3], &i[4], shape.scale(), &mut o[0])
+        probabilities(&i[0], &i[1], &i[2], &i[3], &i[4], shape.scale(), &mut o[0])
     })
     .naive(move |i, o| {
-        on_real!(i[0].dtype(), naive_weights::<T>(i, shape.scale(), &mut o[0]));
+        on_real!(i[0].dtype(), naive_probabilities::<T>(i, shape.scale(), &mut o[0]));
         Ok(())
     });
     vec![case.flops(2 * pairs * (heads * head_dim) as u64)]
 }
 
 /// The definition, read the other way round: every key of every head, and whether the row sees it. inputs: q, k, lse, visible, row.
-fn naive_weights<T: Real>(inputs: &[Tensor], scale: f32, p: &mut Tensor) {
+fn naive_probabilities<T: Real>(inputs: &[Tensor], scale: f32, p: &mut Tensor) {
     let [q, k, lse] = [0, 1, 2].map(|i| inputs[i].cpu::<T>());
     let [visible, row] = [3, 4].map(|i| inputs[i].cpu::<i32>());
     let (queries, keys, heads, kv_heads, hd) = (inputs[0].rows(), inputs[1].rows(), inputs[0].dim(1), inputs[1].dim(1), inputs[0].dim(2));
@@ -150,10 +150,10 @@ mod tests {
         let (q, k, visible) = (zeros(&[3, 1, 4]), zeros(&[4, 1, 4]), ints(&[3, 2], &[1, 3, 0, 4, 2, 2]));
         let lse = Tensor::from_slice(&Device::Cpu, [3, 1], &[2f32.ln(), 4f32.ln(), EMPTY]).unwrap();
         let mut p = zeros(&[4, 1, 4]);
-        weights(&q, &k, &lse, &visible, &ints(&[4], &[2, 0, 9, -1]), 1.0, &mut p).unwrap();
+        probabilities(&q, &k, &lse, &visible, &ints(&[4], &[2, 0, 9, -1]), 1.0, &mut p).unwrap();
         let expected = [[0.0; 4], [0.0, 0.5, 0.5, 0.0], [0.0; 4], [0.0; 4]].concat();
         assert!(p.read::<f32>().unwrap().iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-6), "{p:?}");
-        let error = weights(&q, &k, &lse, &visible, &ints(&[2], &[0, 1]), 1.0, &mut p).unwrap_err().to_string();
+        let error = probabilities(&q, &k, &lse, &visible, &ints(&[2], &[0, 1]), 1.0, &mut p).unwrap_err().to_string();
         assert_eq!(error, "attention: p: expected [2, 1, 4], found [4, 1, 4]");
     }
 }
