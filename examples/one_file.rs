@@ -383,7 +383,8 @@ fn learning_rate(step: usize, steps: usize) -> f64 {
     if step <= warmup {
         return peak * step as f64 / warmup as f64;
     }
-    peak * (0.5 * (1.0 + (PI * (step - warmup) as f64 / (steps - warmup) as f64).cos()))
+    let progress = (step - warmup) as f64 / (steps - warmup) as f64;
+    peak * (0.5 * (1.0 + (PI * progress).cos()))
 }
 
 /// Random numbers of their own for each purpose and index, whatever was drawn before.
