@@ -4,13 +4,11 @@
 //!
 //! FOLDER is one that `trimodal meadow FOLDER` wrote; without it this program draws its own. Every operation of a step is launched
 //! here, in the order in which it happens: data → tensors → forward → backward → update → describe. An operation writes into tensors
-//! that it is given; its formulas stand at the top of `src/ops/NAME.rs`.
+//! that it is given; its formulas stand at the top of `src/ops/NAME.rs`. The trainer (`src/train/step.rs`) computes the same, to the
+//! last bit; it allocates once instead of in every step, decodes ahead, judges and saves.
 //!
 //! `x` is the token matrix `[N, D]`: N rows of D numbers, one for each word, each patch of a picture and each frame of a sound. Once
 //! something is a row, no layer asks where it came from: that is all that "multimodal" means.
-//!
-//! The trainer (`src/train/step.rs`) computes the same to the last bit, which `tests/one_file.rs` holds. It allocates once, not in
-//! every step, decodes samples ahead, judges, saves and continues; here is only what learning needs.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -126,11 +124,6 @@ fn ints(device: &Device, values: &[i32]) -> Result<Tensor> {
     Tensor::from_slice(device, [values.len()], values)
 }
 
-/// 0, 1, 2, …: as many as these.
-fn count(of: &Tensor) -> Result<Tensor> {
-    ints(of.device(), &(0..of.len() as i32).collect::<Vec<_>>())
-}
-
 // Where each tensor lies in the list of all. Parameters, gradients and AdamW's two moments are four such lists.
 const EMBED: usize = 0; // then eleven for each layer
 const NORM: usize = 1 + 11 * LAYERS;
@@ -158,8 +151,7 @@ fn parameters(v: usize) -> Vec<(Vec<usize>, f64, f64)> {
         ]);
     }
     all.push((vec![D], 1.0, 0.0)); // NORM
-    let pixels = PATCH * PATCH * 3;
-    all.extend([(vec![D, pixels], 0.0, even(pixels)), (vec![D], 0.0, 0.0)]); // PATCH_EMBED: weight and bias …
+    all.extend([(vec![D, PATCH * PATCH * 3], 0.0, even(PATCH * PATCH * 3)), (vec![D], 0.0, 0.0)]); // PATCH_EMBED: weight and bias …
     all.push((vec![IMAGE / PATCH, 2, D], 0.0, 0.02)); // … and what is added by a patch's column and row
     for channels in [MELS, D, D] {
         all.extend([(vec![D, channels, 3], 0.0, even(channels * 3)), (vec![D], 0.0, 0.0)]); // STEM: weight and bias, three times
@@ -198,35 +190,34 @@ fn forward(p: &[Tensor], rope: &rope::Table, b: &Batch) -> Result<Kept> {
         conv1d::forward(stem.last().map_or(&mel, |[_, y]| y), &w[0], &w[1], STRIDE[i], &mut z, &mut y)?;
         stem.push([z, y]);
     }
-    embedding::forward(&stem[2][1], &count(&frame_row)?, Some(&frame_row), &mut x)?;
+    embedding::forward(&stem[2][1], &ints(device, &Vec::from_iter(0..frame_row.len() as i32))?, Some(&frame_row), &mut x)?;
     // The layers. Each reads the rows brought to one size, and adds to the rows themselves.
     rms_norm::forward(&x, None, &p[1], EPS, &mut normed, &mut rstd)?;
     let mut layers = Vec::new();
     for (i, w) in p[1..NORM].chunks_exact(11).enumerate() {
         let [_, wq, wk, wv, q_norm, k_norm, wo, norm_2, w_gate, w_up, w_down] = w else { unreachable!("eleven") };
-        let [mut q, mut k, mut v, mut q_turned, mut k_turned, mut found] = zeros(device, &[n, HEADS, HEAD])?;
-        let [mut q_rstd, mut k_rstd, mut lse] = zeros(device, &[n, HEADS])?;
+        let [mut q, mut k, mut v, mut q_rotated, mut k_rotated, mut attended] = zeros(device, &[n, HEADS, HEAD])?;
+        let [mut rstd_q, mut rstd_k, mut log_sum_exp] = zeros(device, &[n, HEADS])?;
         let [mut gate, mut up, mut gated] = zeros(device, &[n, F])?;
-        let [mut added, mut middle, mut normed_2, mut next, mut next_normed] = zeros(device, &[n, D])?;
-        let [mut rstd_2, mut next_rstd] = zeros(device, &[n])?;
-        // Attention: a row takes from the rows that it sees, most from those whose key matches its query. Both are turned by their
-        // positions, so that a match depends on how far apart they are.
+        let [mut delta, mut middle, mut normed_mlp, mut next, mut next_normed] = zeros(device, &[n, D])?;
+        let [mut rstd_mlp, mut next_rstd] = zeros(device, &[n])?;
+        // Attention: a row takes from the rows that it sees, most where query and key match. Both are turned by position: distance counts.
         linear(&normed, wq, &mut q)?;
         linear(&normed, wk, &mut k)?;
         linear(&normed, wv, &mut v)?;
-        qk_norm_rope::forward(&q, q_norm, &position, rope, EPS, &mut q_turned, &mut q_rstd)?;
-        qk_norm_rope::forward(&k, k_norm, &position, rope, EPS, &mut k_turned, &mut k_rstd)?;
-        attention::forward(&q_turned, &k_turned, &v, &visible, SCALE, &mut found, &mut lse)?;
-        linear(&found, wo, &mut added)?;
-        // MLP: each row by itself. The norm first adds what attention made: middle = x + added.
-        rms_norm::forward(&x, Some((&added, &mut middle)), norm_2, EPS, &mut normed_2, &mut rstd_2)?;
-        linear(&normed_2, w_gate, &mut gate)?;
-        linear(&normed_2, w_up, &mut up)?;
+        qk_norm_rope::forward(&q, q_norm, &position, rope, EPS, &mut q_rotated, &mut rstd_q)?;
+        qk_norm_rope::forward(&k, k_norm, &position, rope, EPS, &mut k_rotated, &mut rstd_k)?;
+        attention::forward(&q_rotated, &k_rotated, &v, &visible, SCALE, &mut attended, &mut log_sum_exp)?;
+        linear(&attended, wo, &mut delta)?;
+        // MLP: each row by itself. The norm first adds what attention made: middle = x + delta.
+        rms_norm::forward(&x, Some((&delta, &mut middle)), norm_2, EPS, &mut normed_mlp, &mut rstd_mlp)?;
+        linear(&normed_mlp, w_gate, &mut gate)?;
+        linear(&normed_mlp, w_up, &mut up)?;
         swiglu::forward(&gate, &up, &mut gated)?;
-        linear(&gated, w_down, &mut added)?;
+        linear(&gated, w_down, &mut delta)?;
         // And so does the norm of whoever reads next: the next layer's norm_1 or, behind the last, NORM.
-        rms_norm::forward(&middle, Some((&added, &mut next)), &p[1 + 11 * (i + 1)], EPS, &mut next_normed, &mut next_rstd)?;
-        layers.push([x, rstd, normed, q, k, v, q_rstd, k_rstd, q_turned, k_turned, lse, found, middle, rstd_2, normed_2, gate, up, gated]);
+        rms_norm::forward(&middle, Some((&delta, &mut next)), &p[1 + 11 * (i + 1)], EPS, &mut next_normed, &mut next_rstd)?;
+        layers.push([x, rstd, normed, q, k, v, rstd_q, rstd_k, q_rotated, k_rotated, log_sum_exp, attended, middle, rstd_mlp, normed_mlp, gate, up, gated]);
         (x, rstd, normed) = (next, next_rstd, next_normed);
     }
     Ok(Kept { inputs: [position, visible, visible_by, pixels, patch_row, mel, frame_row], stem, layers, last: [x, rstd, normed] })
@@ -254,34 +245,33 @@ fn backward(p: &[Tensor], g: &mut [Tensor], rope: &rope::Table, b: &Batch, kept:
     let (device, n, clips) = (ws.device().clone(), b.id.len(), mel.rows());
     let [mut dx, mut dmiddle, mut dnormed] = zeros(&device, &[n, D])?;
     let [mut dgate, mut dup, mut dgated] = zeros(&device, &[n, F])?;
-    let [mut dfound, mut dq, mut dk, mut dv] = zeros(&device, &[n, HEADS, HEAD])?;
+    let [mut dattended, mut dq, mut dk, mut dv] = zeros(&device, &[n, HEADS, HEAD])?;
     let ([mut delta], [mut dpicked]) = (zeros(&device, &[n, HEADS])?, zeros(&device, &[guess.len(), D])?);
     linear_backward(dlogits, picked, &p[EMBED], &mut dpicked, false, &mut g[EMBED])?;
-    embedding::forward(&dpicked, &count(guess)?, Some(guess), &mut dnormed)?; // back to where they were picked; 0 elsewhere
-    let [x, rstd, _] = &kept.last;
-    rms_norm::backward(&dnormed, x, &p[NORM], rstd, None, &mut dx, &mut g[NORM], ws)?;
+    embedding::forward(&dpicked, &ints(&device, &Vec::from_iter(0..guess.len() as i32))?, Some(guess), &mut dnormed)?;
+    rms_norm::backward(&dnormed, &kept.last[0], &p[NORM], &kept.last[1], None, &mut dx, &mut g[NORM], ws)?;
     for (i, kept) in kept.layers.iter().enumerate().rev() {
         let layer = 1 + 11 * i..1 + 11 * (i + 1);
         let [norm_1, wq, wk, wv, q_norm, k_norm, wo, norm_2, w_gate, w_up, w_down] = &p[layer.clone()] else { unreachable!("eleven") };
         let [dnorm_1, dwq, dwk, dwv, dq_norm, dk_norm, dwo, dnorm_2, dw_gate, dw_up, dw_down] = &mut g[layer] else { unreachable!("eleven") };
-        let [x, rstd, normed, q, k, v, q_rstd, k_rstd, q_turned, k_turned, lse, found, middle, rstd_2, normed_2, gate, up, gated] = kept;
+        let [x, rstd, normed, q, k, v, rstd_q, rstd_k, q_rotated, k_rotated, log_sum_exp, attended, middle, rstd_mlp, normed_mlp, gate, up, gated] = kept;
         // dx is the gradient of what left the layer, and of both things whose sum that was: middle, and what the MLP added.
         linear_backward(&dx, gated, w_down, &mut dgated, false, dw_down)?;
         swiglu::backward(gate, up, &dgated, &mut dgate, &mut dup)?;
-        linear_backward(&dgate, normed_2, w_gate, &mut dnormed, false, dw_gate)?;
-        linear_backward(&dup, normed_2, w_up, &mut dnormed, true, dw_up)?;
-        rms_norm::backward(&dnormed, middle, norm_2, rstd_2, Some(&dx), &mut dmiddle, dnorm_2, ws)?;
-        linear_backward(&dmiddle, found, wo, &mut dfound, false, dwo)?;
-        attention::backward(q_turned, k_turned, v, found, lse, &dfound, visible, visible_by, SCALE, &mut delta, &mut dq, &mut dk, &mut dv)?;
-        qk_norm_rope::backward(q, q_norm, q_rstd, position, rope, &mut dq, dq_norm, ws)?; // in place, turned back
-        qk_norm_rope::backward(k, k_norm, k_rstd, position, rope, &mut dk, dk_norm, ws)?;
+        linear_backward(&dgate, normed_mlp, w_gate, &mut dnormed, false, dw_gate)?;
+        linear_backward(&dup, normed_mlp, w_up, &mut dnormed, true, dw_up)?;
+        rms_norm::backward(&dnormed, middle, norm_2, rstd_mlp, Some(&dx), &mut dmiddle, dnorm_2, ws)?;
+        linear_backward(&dmiddle, attended, wo, &mut dattended, false, dwo)?;
+        attention::backward(q_rotated, k_rotated, v, attended, log_sum_exp, &dattended, visible, visible_by, SCALE, &mut delta, &mut dq, &mut dk, &mut dv)?;
+        qk_norm_rope::backward(q, q_norm, rstd_q, position, rope, &mut dq, dq_norm, ws)?; // in place, turned back
+        qk_norm_rope::backward(k, k_norm, rstd_k, position, rope, &mut dk, dk_norm, ws)?;
         linear_backward(&dq, normed, wq, &mut dnormed, false, dwq)?;
         linear_backward(&dk, normed, wk, &mut dnormed, true, dwk)?;
         linear_backward(&dv, normed, wv, &mut dnormed, true, dwv)?;
         rms_norm::backward(&dnormed, x, norm_1, rstd, Some(&dmiddle), &mut dx, dnorm_1, ws)?;
     }
     // The token matrix. A word gets the sum over the rows that it is in, added up in their order: so the rows are sorted by word.
-    let (by_word, starts) = embedding::plan(&b.id, &(0..n as i32).collect::<Vec<_>>(), p[EMBED].rows());
+    let (by_word, starts) = embedding::plan(&b.id, &Vec::from_iter(0..n as i32), p[EMBED].rows());
     embedding::backward(&dx, &ints(&device, &by_word)?, &ints(&device, &starts)?, &mut g[EMBED])?;
     let [dweight, dbias, dplace] = &mut g[PATCH_EMBED..STEM] else { unreachable!("three") };
     patch_embed::backward(pixels, &p[PATCH_EMBED], patch_row, &dx, dweight, dbias, dplace, None, ws)?;
@@ -302,65 +292,58 @@ fn backward(p: &[Tensor], g: &mut [Tensor], rope: &rope::Table, b: &Batch, kept:
 /// Trains for so many steps and describes a picture. Prints both, and returns the losses.
 pub fn train(folder: &Path, device: &Device, steps: usize, seed: u64) -> Result<Vec<f32>> {
     let dataset = Dataset::open(folder, &Limits::default())?;
-    let rows = dataset.rows();
-    let read = |row: usize| dataset.sample(&rows[row], &Sizes { picture: IMAGE, fit: Fit::Crop, sample_rate: 16_000, samples: SAMPLES });
-    let (learned, others): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|&row| rows[row].split.as_deref() == Some("train"));
-    let tokenizer = Tokenizer::train(learned.iter().filter_map(|&row| rows[row].text.as_deref()), 1024)?;
+    let read = |row: usize| dataset.sample(&dataset.rows()[row], &Sizes { picture: IMAGE, fit: Fit::Crop, sample_rate: 16_000, samples: SAMPLES });
+    let (learned, others): (Vec<usize>, Vec<usize>) = (0..dataset.rows().len()).partition(|&row| dataset.rows()[row].split.as_deref() == Some("train"));
+    let tokenizer = Tokenizer::train(learned.iter().filter_map(|&row| dataset.rows()[row].text.as_deref()), 1024)?;
     let bands = log_mel::Tables::new(&Device::Cpu, DType::F32, 16_000, MELS)?;
     let rope = rope::Table::new(device, DType::F32, LONGEST, HEAD, 10_000.0)?;
-    let (mut p, mut g, mut m, mut v) = (vec![], vec![], vec![], vec![]);
-    for (i, (shape, mean, deviation)) in parameters(tokenizer.vocabulary()).iter().enumerate() {
+    // Parameters, their gradients, and AdamW's two moments: running means of the gradients and of their squares.
+    let list = parameters(tokenizer.vocabulary());
+    let none = || list.iter().map(|(shape, ..)| Tensor::zeros(device, &shape[..], DType::F32)).collect::<Result<Vec<_>>>();
+    let (mut p, mut g, mut m, mut v) = (none()?, none()?, none()?, none()?);
+    for (i, (p, (_, mean, deviation))) in p.iter_mut().zip(&list).enumerate() {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(i as u64);
         let mut uniform = || (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let mut normal = || (-2.0 * (1.0 - uniform()).ln()).sqrt() * (TAU * uniform()).cos(); // Box and Muller
-        let values: Vec<f64> = (0..shape.iter().product()).map(|_| mean + deviation * normal()).collect();
-        p.push(Tensor::from_f64(device, &shape[..], DType::F32, &values)?);
-        for list in [&mut g, &mut m, &mut v] {
-            list.push(Tensor::zeros(device, &shape[..], DType::F32)?);
-        }
+        p.write_f64(&Vec::from_iter((0..p.len()).map(|_| mean + deviation * normal())))?;
     }
-    // Memory for sums inside the operations: as much as any of them needs.
-    let lengths: Vec<usize> = p.iter().map(Tensor::len).collect();
-    let norms = rms_norm::workspace(ROWS, D).max(qk_norm_rope::workspace(ROWS, HEADS, HEAD)).max(adamw::workspace(&lengths));
-    let patches = patch_embed::workspace(ROWS / PATCHES, IMAGE, IMAGE, PATCH, D);
-    let [mut ws] = zeros(device, &[norms.max(patches).max(conv1d::workspace(ROWS / FRAMES[3], FRAMES[0], D, D, 1))])?;
-
-    // An epoch visits every sample once, in an order of its own (Fisher and Yates). The next one is the last of the list.
-    let shuffled = |epoch: u64| {
-        let (mut order, mut random) = (learned.clone(), stream(seed, 1, epoch));
-        (1..order.len()).rev().for_each(|i| order.swap(i, ((random.next_u32() as u64 * (i as u64 + 1)) >> 32) as usize));
-        order.reverse();
-        order
-    };
-    let (mut losses, mut order, mut epoch, begin) = (Vec::new(), shuffled(0), 0, Instant::now());
+    let [mut ws] = zeros(device, &[1 << 19])?; // memory for sums inside the operations: more than any of them asks for
+    let (mut losses, mut order, mut epoch, begin) = (Vec::new(), Vec::new(), 0, Instant::now());
     for step in 1..=steps {
+        if order.is_empty() {
+            // An epoch visits every sample once, in an order of its own (Fisher and Yates). The last of the list is the next.
+            let mut random = stream(seed, 1, epoch);
+            order = learned.clone();
+            (1..order.len()).rev().for_each(|i| order.swap(i, ((random.next_u32() as u64 * (i as u64 + 1)) >> 32) as usize));
+            order.reverse();
+            epoch += 1;
+        }
         let mut batch = Batch::default();
         while let Some(&row) = order.last() {
-            let mut random = stream(seed, 2 + epoch, row as u64);
+            let mut random = stream(seed, 1 + epoch, row as u64);
             if !add(&mut batch, &read(row)?, &tokenizer, &bands, true, || (random.next_u32() >> 8) as f32 / (1 << 24) as f32)? {
                 break; // it comes first in the next batch
             }
             order.pop();
-        }
-        if order.is_empty() {
-            epoch += 1;
-            order = shuffled(epoch);
         }
         // Forward, and the loss: how surprising the true words are, on average.
         let kept = forward(&p, &rope, &batch)?;
         let (guess, target) = (ints(device, &batch.guess)?, ints(device, &batch.target)?);
         let weight = Tensor::from_slice(device, [1], &[1.0 / target.len() as f32])?;
         let [picked, mut logits] = guesses(&p, &kept, &guess)?;
-        let ([mut row_loss, mut lse], [mut loss, mut norm]) = (zeros(device, &[target.len()])?, zeros(device, &[1])?);
-        cross_entropy::forward(&logits, &target, &weight, &mut row_loss, &mut lse, &mut loss, false)?;
+        let ([mut row_loss, mut log_sum_exp], [mut loss, mut norm]) = (zeros(device, &[target.len()])?, zeros(device, &[1])?);
+        cross_entropy::forward(&logits, &target, &weight, &mut row_loss, &mut log_sum_exp, &mut loss, false)?;
         // Backward. The logits become their own gradient.
         g.iter_mut().try_for_each(Tensor::fill_zero)?;
-        cross_entropy::backward(&mut logits, &target, &lse, &weight)?;
+        cross_entropy::backward(&mut logits, &target, &log_sum_exp, &weight)?;
         backward(&p, &mut g, &rope, &batch, &kept, [&picked, &logits, &guess], &mut ws)?;
-        // Update. Gradients that are too large together are made smaller together; matrices also shrink a little, norms and biases do not.
-        adamw::global_norm(&g.iter().collect::<Vec<_>>(), &mut norm, &mut ws)?;
-        let lr = learning_rate(step, steps);
+        // Update. The learning rate rises in a line, then falls along half a cosine: careful, bold, fine. Gradients that are too large
+        // together are made smaller together. Matrices also shrink a little; norms and biases do not.
+        let warmup = (0.04 * steps as f64).round().max(1.0);
+        let progress = (step as f64 - warmup) / (steps as f64 - warmup);
+        let lr = if progress > 0.0 { 4e-3 * (0.5 * (1.0 + (PI * progress).cos())) } else { 4e-3 * step as f64 / warmup };
+        adamw::global_norm(&Vec::from_iter(&g), &mut norm, &mut ws)?;
         let hyper = adamw::Hyper { lr, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.3, max_norm: 1.0, step };
         let coefficients = Tensor::from_f64(device, [adamw::COEFFICIENTS], DType::F32, &hyper.coefficients()?)?;
         for (((p, g), m), v) in p.iter_mut().zip(&g).zip(&mut m).zip(&mut v) {
@@ -377,16 +360,6 @@ pub fn train(folder: &Path, device: &Device, steps: usize, seed: u64) -> Result<
     Ok(losses)
 }
 
-/// The learning rate rises in a line to its peak, then falls along half a cosine: careful, bold, fine.
-fn learning_rate(step: usize, steps: usize) -> f64 {
-    let (peak, warmup) = (4e-3, (0.04 * steps as f64).round().max(1.0) as usize);
-    if step <= warmup {
-        return peak * step as f64 / warmup as f64;
-    }
-    let progress = (step - warmup) as f64 / (steps - warmup) as f64;
-    peak * (0.5 * (1.0 + (PI * progress).cos()))
-}
-
 /// Random numbers of their own for each purpose and index, whatever was drawn before.
 fn stream(seed: u64, purpose: u64, index: u64) -> ChaCha8Rng {
     let key = [seed, purpose, index, u64::from_be_bytes(*b"trimodal")];
@@ -395,29 +368,26 @@ fn stream(seed: u64, purpose: u64, index: u64) -> ChaCha8Rng {
 
 // ── Describe: one word after the other ───────────────────────────────────────────────────────────────────────────────────────────
 
-/// The likeliest next word, again and again, until it is `<eos>`. (Each time all rows go through once more; `src/model/generate.rs`
-/// keeps the keys and values of those that went through before.)
+/// The likeliest next word, again and again, until it is `<eos>`. (All rows go through each time; `src/model/generate.rs` spares that.)
 fn describe(p: &[Tensor], rope: &rope::Table, tokenizer: &Tokenizer, bands: &log_mel::Tables, sample: &Sample) -> Result<String> {
     let (device, mut batch, mut said) = (p[EMBED].device(), Batch::default(), Vec::new());
     add(&mut batch, sample, tokenizer, bands, false, || 0.5)?; // 0.5: the light as it is
     let ([random], mut word) = (zeros(device, &[1])?, ints(device, &[0])?);
-    while batch.id.len() < LONGEST {
+    loop {
         let rows = batch.id.len() as i32;
         let [_, logits] = guesses(p, &forward(p, rope, &batch)?, &ints(device, &[rows - 1])?)?;
         sample::forward(&logits, 0.0, 0, 1.0, &random, &mut word)?; // temperature 0: nothing is left to chance
         let next = word.read::<i32>()?[0];
-        if next == tokenizer.special().eos as i32 {
-            break;
+        if next == tokenizer.special().eos as i32 || batch.id.len() == LONGEST {
+            return tokenizer.decode(&said);
         }
         said.push(next as u32);
         batch.id.push(next);
         batch.position.push(rows);
         batch.visible.extend([0, rows + 1]);
     }
-    tokenizer.decode(&said)
 }
 
-#[allow(dead_code)] // the test has a main of its own
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let folder = arguments.first().map_or_else(|| std::env::temp_dir().join("trimodal-one-file"), PathBuf::from);
@@ -426,6 +396,5 @@ fn main() -> Result<()> {
         println!("drawing 4,000 animals into {}", folder.display());
         meadow::write(&folder, &meadow::Options { samples: 4_000, test_samples: 4, ..Default::default() }, &mut |_, _| ControlFlow::Continue(()))?;
     }
-    train(&folder, &Device::open("auto", None)?, steps, 1)?;
-    Ok(())
+    train(&folder, &Device::open("auto", None)?, steps, 1).map(drop)
 }
