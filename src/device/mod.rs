@@ -9,6 +9,7 @@ pub mod alloc_limit;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg_attr(not(feature = "cli"), allow(dead_code))] // golden vectors are made with it
 pub mod dry;
 #[cfg(feature = "emulator")]
 pub mod emulator;
