@@ -77,7 +77,8 @@ fn ptx_entry(root: &Path, path: &Path) -> Result<String, String> {
     let path = path.display().to_string();
     let source = source.display().to_string();
     Ok(format!(
-        "Compiled {{ stem: {stem:?}, architecture: {architecture:?}, file: {file:?}, text: include_str!({path:?}), source: include_str!({source:?}) }},\n"
+        "Compiled {{ stem: {stem:?}, architecture: {architecture:?}, file: {file:?}, source: include_str!({source:?}), text: {{\n  \
+         #[inline(never)]\n  fn text() -> &'static str {{\n    include_str!({path:?})\n  }}\n  text\n}} }},\n"
     ))
 }
 

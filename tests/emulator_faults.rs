@@ -147,7 +147,7 @@ fn users(cases: &[Case]) -> Users {
 
 /// How a fault is caught by an entry's cases (a few small ones, a few large ones): the finding's kind, or `oracle`.
 fn caught(fault: &Fault, compiled: &Compiled, cases: &[Case], users: &[(usize, DType)]) -> Option<(String, String)> {
-    let (seeded, line) = fault.seed(compiled.text)?;
+    let (seeded, line) = fault.seed(compiled.text())?;
     let (machine, device) = machine();
     if machine.replace(compiled.stem, &seeded).is_err() {
         return None; // not a program any more

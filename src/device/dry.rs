@@ -154,7 +154,7 @@ impl Recorder {
             stem,
             entry: signature.name.clone(),
             file: compiled.file.into(),
-            text: compiled.text,
+            text: compiled.text(),
             source: compiled.source,
             architecture: Some(compiled.architecture),
             constants: Vec::new(),

@@ -139,7 +139,7 @@ impl Machine {
         if let Some(program) = programs.get(compiled.file) {
             return Ok(program.clone());
         }
-        let program = Program::new(compiled.file, compiled.text).map_err(|e| Error::Device { device: "emulator".into(), what: e.to_string() })?;
+        let program = Program::new(compiled.file, compiled.text()).map_err(|e| Error::Device { device: "emulator".into(), what: e.to_string() })?;
         Ok(programs.entry(compiled.file).or_insert(Arc::new(program)).clone())
     }
 }

@@ -85,7 +85,7 @@ fn source(path: &str) -> Option<&'static str> {
     let compiled = |found: &&Compiled| {
         found.file == path || found.stem == stem && path.ends_with(".cu") && (found.architecture == "sm_90a") == path.starts_with("kernels/hopper/")
     };
-    ptx::COMPILED.iter().find(compiled).map(|c| if path.ends_with(".cu") { c.source } else { c.text })
+    ptx::COMPILED.iter().find(compiled).map(|c| if path.ends_with(".cu") { c.source } else { c.text() })
 }
 
 /// Copies an operation (or all of them) into `folder`. A folder that holds anything is refused, unless `force` says that an earlier copy

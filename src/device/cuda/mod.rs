@@ -407,7 +407,7 @@ impl Context {
         if let Some(module) = modules.get(compiled.file) {
             return Ok(*module);
         }
-        let text = CString::new(compiled.text).expect("PTX is text without zeros");
+        let text = CString::new(compiled.text()).expect("PTX is text without zeros");
         // SAFETY: the image is a string that ends with a zero, which is how the driver takes PTX.
         let module = unsafe { result::module::load_data(text.as_ptr().cast()) }.map_err(|e| self.failed(e, &format!("loading {}", compiled.file)))?;
         modules.insert(compiled.file, module);

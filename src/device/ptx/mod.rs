@@ -20,8 +20,9 @@ pub struct Compiled {
     pub architecture: &'static str,
     /// The PTX file's path in the repository.
     pub file: &'static str,
-    /// The PTX.
-    pub text: &'static str,
+    /// See [`Compiled::text`]. A function, and never inlined: 16 MB of PTX as constants would be copied into what the compiler tells
+    /// every crate above about this one.
+    text: fn() -> &'static str,
     /// The CUDA C++ that it was compiled from.
     pub source: &'static str,
 }
@@ -36,6 +37,11 @@ const HOPPER: &str = "sm_90a";
 pub const OLDEST: u32 = 80;
 
 impl Compiled {
+    /// The PTX.
+    pub fn text(&self) -> &'static str {
+        (self.text)()
+    }
+
     /// The file of a stem that runs on any GPU from [`OLDEST`] on.
     pub fn portable(stem: &str) -> Option<&'static Compiled> {
         COMPILED.iter().find(|c| c.stem == stem && c.architecture != HOPPER)
@@ -55,7 +61,7 @@ impl Compiled {
 
     /// The ISA version that a driver must know, as `.version` says: (8, 4).
     pub fn isa(&self) -> Option<(u32, u32)> {
-        let line = self.text.lines().find_map(|l| l.strip_prefix(".version "))?;
+        let line = self.text().lines().find_map(|l| l.strip_prefix(".version "))?;
         let (major, minor) = line.trim().split_once('.')?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     }
@@ -98,7 +104,7 @@ pub fn module(compiled: &'static Compiled) -> &'static Module {
 
 impl Module {
     fn read(compiled: &'static Compiled) -> Module {
-        let parsed = parse::parse(compiled.file, compiled.text).expect("build.rs has parsed it");
+        let parsed = parse::parse(compiled.file, compiled.text()).expect("build.rs has parsed it");
         let signatures = parsed
             .entries
             .iter()
