@@ -14,6 +14,7 @@ mod check;
 mod condition;
 mod expression;
 mod header;
+mod text;
 pub mod wgsl;
 
 pub use buffer::{Access, Alternative, Buffer, When};
@@ -22,4 +23,5 @@ pub use catalog::Catalog;
 pub use check::{Check, Relation, elements_below, rows_of_16_bytes};
 pub use condition::{Atom, Condition};
 pub use expression::{Expression, Operator, evaluate};
-pub use header::{Constant, Definition, Entry, Field, Header, Values, selects};
+pub use header::{Constant, Definition, Entry, Field, Header, Values};
+pub use text::selects;
