@@ -1,7 +1,7 @@
 //! What can follow what in a kernel, and two questions that are answered by following it: which registers may be read
 //! before anything is put into them, and which registers can share a slot.
 
-use super::decode::Kernel;
+use super::kernel::{Kernel, Uses};
 use super::ops::{File, Left, Op, Slot, Step, Use};
 use std::collections::HashMap;
 
@@ -41,16 +41,6 @@ fn blocks(steps: &[Step]) -> Vec<Block> {
         next.iter().filter_map(|s| index.get(s).copied()).collect()
     };
     starts.iter().zip(ends).map(|(&from, to)| Block { from, to, next: next(to) }).collect()
-}
-
-/// What one step does with slots.
-#[derive(Clone, Debug, Default)]
-pub struct Uses {
-    pub reads: Vec<Slot>,
-    pub writes: Vec<Slot>,
-    /// Undefined sources matter here and now: an address, a stored value, what other lanes see. Elsewhere they make the
-    /// result undefined, which may never matter.
-    pub sink: bool,
 }
 
 fn uses(step: &Step) -> Uses {

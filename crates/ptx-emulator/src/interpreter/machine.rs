@@ -1,69 +1,24 @@
 //! The memory of a block while it runs: where an address leads, what is loaded, what is stored.
 
-use super::buffer::Buffer;
-use super::decode::{Kernel, LOCAL, MODULE, PARAM, SHARED};
+use super::cluster::Cluster;
 use super::finding::{Kind, Note, Place};
-use super::global::Record;
-use super::lanes::{FULL, Registers, lanes};
-use super::ops::{Access, File, Memory};
-use super::order::Order;
-use super::phases::Cluster;
-use super::shared::Shared;
+use super::group::{Group, Shape, within};
+use super::happens_before::Order;
+use super::in_flight::{Flights, Stores};
+use super::kernel::{LOCAL, MODULE, PARAM, SHARED};
+use super::lanes::{Registers, lanes};
+use super::launch::Launch;
+use super::ops::{Address, File, Memory};
+use super::shadow::{Record, Shared};
 use super::stats::Step as Count;
-use super::tensor_map::TensorMap;
 use super::trace::Tracer;
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 mod bulk;
 mod checks;
 mod copies;
-mod tensor;
 mod transfer;
-
-pub use bulk::Stores;
-
-/// A buffer as an argument.
-pub struct Bound<'a> {
-    pub buffer: &'a Buffer,
-    /// Bytes in use.
-    pub bytes: usize,
-    pub name: &'a str,
-    /// The first argument that is the same buffer.
-    pub same: u16,
-    /// What a record of it needs: nothing if the kernel does not write it.
-    pub granule: Option<u32>,
-    /// The smallest access to it in bytes, and how much of it a record must hold, under all its names.
-    pub least: u32,
-    pub bytes_recorded: usize,
-}
-
-/// What all blocks of a launch share.
-pub struct Launch<'a> {
-    pub kernel: &'a Kernel,
-    pub grid: u32,
-    /// By argument: buffer i is at `(i + 1) << 40`.
-    pub buffers: Vec<Option<Bound<'a>>>,
-    /// By argument: the tensor maps.
-    pub maps: Vec<Option<TensorMap>>,
-    /// Bytes of shared memory of a block, and how many of them the launch added.
-    pub shared_bytes: usize,
-    pub dynamic: u32,
-    /// The block of parameters.
-    pub params: Vec<u32>,
-    pub params_bytes: usize,
-    /// Variables of the module.
-    pub module: Vec<u32>,
-    pub module_bytes: usize,
-    pub budget: u64,
-    pub trace: Option<super::Trace>,
-    /// Whether instructions and traffic are counted.
-    pub counted: bool,
-    /// The registers that each instruction names, if a thread is traced.
-    pub names: Vec<Vec<u32>>,
-    /// 64-bit atomics take two words: one at a time.
-    pub wide: Mutex<()>,
-}
+mod wgmma;
 
 /// Notes, each kind once per instruction, the rest counted.
 #[derive(Default)]
@@ -87,28 +42,6 @@ impl Notes {
     }
 }
 
-/// How the lanes' addresses lie to each other. The first two are most of what kernels do, and quick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// All the same.
-    Uniform,
-    /// All 32 lanes, one after the other without gaps.
-    Row,
-    Any,
-}
-
-/// Where the lanes of an access lead.
-struct Group {
-    place: Place,
-    shape: Shape,
-    /// Byte offsets; lanes that are not in `mask` have the offset of one that is.
-    offsets: [u32; 32],
-    /// Lanes whose access is allowed.
-    mask: u32,
-    /// Lanes that this group answers for, allowed or not.
-    taken: u32,
-}
-
 /// What is known of the last full-warp load from shared memory at some instruction: in loops over tiles the addresses are
 /// the same again and again.
 #[derive(Clone)]
@@ -121,25 +54,6 @@ struct Known {
     written: u32,
     /// When it went into the log of reads, and into which.
     logged: (u32, u32),
-}
-
-/// A `cp.async` on its way.
-#[derive(Clone, Copy)]
-struct Flight {
-    lane: u8,
-    bytes: u8,
-    group: u32,
-    to: u32,
-    pc: u32,
-    data: [u32; 4],
-}
-
-/// The `cp.async`s of a warp.
-#[derive(Default, Clone)]
-pub struct Flights {
-    list: Vec<Flight>,
-    /// Groups that each lane has committed.
-    committed: [u32; 32],
 }
 
 /// One block's memory and its progress.
@@ -238,7 +152,7 @@ impl<'a> Machine<'a> {
     }
 
     #[inline(always)]
-    fn addresses(&self, registers: &Registers, access: &Access) -> [u64; 32] {
+    fn addresses(&self, registers: &Registers, access: &Address) -> [u64; 32] {
         let mut addresses = [0; 32];
         match access.base {
             (File::Long, slot) => {
@@ -355,25 +269,4 @@ impl<'a> Machine<'a> {
             group.shape = Shape::Any;
         }
     }
-}
-
-/// The group of lanes whose offsets are all in bounds and aligned.
-#[inline(always)]
-fn within(offsets: &[u32; 32], mask: u32, size: u32, align: u32, place: Place, limit: u64) -> Option<Group> {
-    let (mut bits, mut least, mut most, mut gaps) = (0u32, u32::MAX, 0u32, 0u32);
-    for i in 0..32 {
-        bits |= offsets[i];
-        least = least.min(offsets[i]);
-        most = most.max(offsets[i]);
-        gaps |= offsets[i].wrapping_sub(offsets[0]) ^ (i as u32 * size);
-    }
-    if bits & (align - 1) != 0 || most as u64 + size as u64 > limit {
-        return None;
-    }
-    let shape = match (least == most, gaps == 0 && mask == FULL) {
-        (true, _) => Shape::Uniform,
-        (_, true) => Shape::Row,
-        _ => Shape::Any,
-    };
-    Some(Group { place, shape, offsets: *offsets, mask, taken: mask })
 }

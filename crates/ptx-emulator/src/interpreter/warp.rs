@@ -5,12 +5,12 @@
 //! threads have ended or wait for the block.
 
 use super::approx::{exp2, flush, log2};
-use super::arith::{Round, compares};
+use super::arith::{bf16, compares};
 use super::finding::{Kind, Note, Other, Place};
-use super::lanes::{FULL, Registers, lanes};
+use super::lanes::{FULL, Registers, Value, lanes};
 use super::machine::Machine;
 use super::mma::mma;
-use super::ops::{Op, Phase, Reduction, VoteMode};
+use super::ops::{Compare, Op, Phase, Reduction, Round, VoteMode};
 use multiversion::multiversion;
 
 mod exchange;
@@ -580,20 +580,14 @@ fn extreme(a: u32, b: u32, first: bool, second: bool, equal: u32) -> u32 {
     }
 }
 
-/// The nearest bf16, ties to even; a NaN becomes 0x7FFF.
-#[inline(always)]
-pub fn bf16(a: u32) -> u32 {
-    if f(a).is_nan() { 0x7FFF } else { (a + 0x7FFF + (a >> 16 & 1)) >> 16 }
-}
-
 impl Registers {
     /// A comparison after a cast.
     ///
     /// # Safety
     /// As for `compare`.
     #[inline(always)]
-    unsafe fn order<T: super::lanes::Value, U: PartialOrd>(&mut self, how: super::ops::Compare, s: &[u16; 3], mask: u32, cast: impl Fn(T) -> U + Copy) {
-        use super::ops::Compare::*;
+    unsafe fn order<T: Value, U: PartialOrd>(&mut self, how: Compare, s: &[u16; 3], mask: u32, cast: impl Fn(T) -> U + Copy) {
+        use Compare::*;
         // One loop per relation: each is a vector comparison.
         // SAFETY: the caller's promise.
         unsafe {

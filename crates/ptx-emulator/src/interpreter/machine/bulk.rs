@@ -1,35 +1,18 @@
 //! mbarriers, bulk copies, and the barriers on which threads arrive without waiting.
 
-use super::super::cells::{Asker, Stamp};
-use super::super::decode::{PARAM, SHARED};
+use super::super::arith::bf16;
+use super::super::cluster::{Mbarrier, Remote, Source, Transfer};
 use super::super::finding::{Kind, Note, Other, Place};
+use super::super::group::{Group, Shape};
+use super::super::in_flight::Outgoing;
+use super::super::kernel::{PARAM, SHARED};
 use super::super::lanes::{Registers, lanes};
-use super::super::ops::{Access, Bulk, File, Mbarrier as Operation, Memory, Phase, Way};
-use super::super::phases::{Mbarrier, Remote, Source, Transfer};
-use super::super::shared::Wrong;
+use super::super::launch::Launch;
+use super::super::ops::{Address, Bulk, File, Mbarrier as Operation, Memory, Phase, Way};
+use super::super::shadow::{AgentStamp, Asker, Wrong};
 use super::super::tensor_map::{MapType, Swizzle, TensorMap};
-use super::{Launch, Machine};
+use super::Machine;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// A bulk store that a thread has issued.
-#[derive(Clone)]
-pub struct Outgoing {
-    lane: u8,
-    group: u32,
-    to: Source,
-    from: u32,
-    bytes: u32,
-    add: bool,
-    pc: u32,
-}
-
-/// The bulk stores of a warp.
-#[derive(Clone, Default)]
-pub struct Stores {
-    list: Vec<Outgoing>,
-    /// Groups that each lane has committed.
-    committed: [u32; 32],
-}
 
 /// How a wait at an mbarrier ends.
 pub struct Answer {
@@ -107,7 +90,7 @@ impl Machine<'_> {
     }
 
     /// Where a lane's address in shared memory leads: the block in the cluster, and the offset there.
-    fn shared_place(&mut self, registers: &Registers, at: &Access, lane: usize, size: u32, align: u32) -> Option<(usize, u32)> {
+    fn shared_place(&mut self, registers: &Registers, at: &Address, lane: usize, size: u32, align: u32) -> Option<(usize, u32)> {
         let address = match at.base.0 {
             File::Long => registers.longs(at.base.1)[lane].wrapping_add(at.offset as u64),
             _ => registers.words(at.base.1)[lane].wrapping_add(at.offset as u32) as u64,
@@ -389,7 +372,7 @@ impl Machine<'_> {
         let stores = &mut self.stores[self.warp as usize];
         let group = stores.committed[lane];
         let agent = self.order.vectors.as_ref().map_or(0, |v| v.stores(asker.warp)) as u16;
-        let stamp = Stamp { time: group + 1, pc: self.pc, agent, thread: thread as u16 };
+        let stamp = AgentStamp { time: group + 1, pc: self.pc, agent, thread: thread as u16 };
         // What is outside of the tensor is read all the same.
         let found = (offset..offset + bytes).step_by(16).find_map(|at| cluster.cells[rank].reads_later(&self.order, asker, stamp, at).map(|w| (at, w)));
         stores.list.push(Outgoing { lane: lane as u8, group, to: remote, from: offset, bytes, add: op.way == Way::Reduce, pc: self.pc });
@@ -402,7 +385,7 @@ impl Machine<'_> {
 
     /// What is wrong with one lane's access to shared memory.
     pub fn note_at(&mut self, lane: usize, offset: u32, size: u32, write: bool, wrong: Wrong) {
-        let group = super::Group { place: Place::Shared, shape: super::Shape::Uniform, offsets: [offset; 32], mask: 1 << lane, taken: 1 << lane };
+        let group = Group { place: Place::Shared, shape: Shape::Uniform, offsets: [offset; 32], mask: 1 << lane, taken: 1 << lane };
         self.note_wrong(&group, size, write, vec![(lane, wrong)]);
     }
 
@@ -424,7 +407,7 @@ impl Machine<'_> {
         });
         if let Some((argument, offset, size, wrong)) = found {
             let place = Place::Buffer(argument as u16);
-            let group = super::Group { place, shape: super::Shape::Uniform, offsets: [offset as u32; 32], mask: 1 << lane, taken: 1 << lane };
+            let group = Group { place, shape: Shape::Uniform, offsets: [offset as u32; 32], mask: 1 << lane, taken: 1 << lane };
             self.note_wrong(&group, size, way != Way::Load, vec![(lane, wrong)]);
         }
     }
@@ -512,7 +495,7 @@ impl Machine<'_> {
                     MapType::F32 => (f32::from_bits(old) + f32::from_bits(value)).to_bits(),
                     MapType::Bf16 => {
                         let f = |bits: u32| f32::from_bits(bits << 16);
-                        (old & !mask) | super::super::warp::bf16((f(old >> shift & 0xFFFF) + f(value & 0xFFFF)).to_bits()) << shift
+                        (old & !mask) | bf16((f(old >> shift & 0xFFFF) + f(value & 0xFFFF)).to_bits()) << shift
                     }
                 };
                 // The closure always gives a value: this cannot fail.

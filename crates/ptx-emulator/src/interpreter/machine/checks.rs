@@ -2,10 +2,12 @@
 
 use super::super::buffer::{Buffer, ranges};
 use super::super::finding::{Kind, Note, Other, Place};
+use super::super::group::{Group, Shape};
+use super::super::happens_before::thread_and_pc;
+use super::super::in_flight::Flight;
 use super::super::lanes::lanes;
-use super::super::order::thread_and_pc;
-use super::super::shared::Wrong;
-use super::{Flight, Group, Machine, Shape};
+use super::super::shadow::Wrong;
+use super::Machine;
 
 impl Machine<'_> {
     /// Puts what the shadow of shared memory found into notes.

@@ -1,9 +1,10 @@
 //! `cp.async`, from its start to its landing, and `ldmatrix`.
 
 use super::super::finding::{Kind, Place};
+use super::super::in_flight::Flight;
 use super::super::lanes::{FULL, Registers, lanes};
 use super::super::ops::{CpAsync, LdMatrix, Memory};
-use super::{Flight, Machine};
+use super::Machine;
 
 impl Machine<'_> {
     pub fn cp_async(&mut self, registers: &Registers, copy: &CpAsync, mask: u32) {

@@ -1,7 +1,7 @@
 //! The `wgmma`s of a warp: which are on their way, which registers they use meanwhile, and what they compute in the end.
 
-use super::super::decode::Kernel;
 use super::super::finding::Kind;
+use super::super::kernel::Kernel;
 use super::super::lanes::{FULL, Registers};
 use super::super::machine::Machine;
 use super::super::ops::{Left, Op, Step, Use, Wgmma};

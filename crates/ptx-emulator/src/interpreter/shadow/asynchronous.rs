@@ -2,12 +2,13 @@
 //! a bulk copy to it is in flight.
 //!
 //! Here no barrier orders everybody. A stamp names an agent and its time; whether it comes before an access is a question to
-//! the vector clocks of [`super::order::Vectors`]. Agents are warps, and what works on their behalf: bulk copies, `wgmma`.
+//! the vector clocks of [`super::super::vector_clock::Vectors`]. Agents are warps, and what works on their behalf: bulk copies, `wgmma`.
 
-use super::lanes::lanes;
-use super::ops::Step;
-use super::order::{Conflict, Order};
-use super::shared::Wrong;
+use super::super::buffer::ranges;
+use super::super::happens_before::{Conflict, Order};
+use super::super::lanes::lanes;
+use super::super::ops::Step;
+use super::wrong::Wrong;
 use std::collections::HashMap;
 
 /// A line is one swizzled row of a tile. What a bulk copy wrote whole has one cell until somebody else touches a part of it.
@@ -17,7 +18,7 @@ const SEVERAL: u16 = u16::MAX;
 
 /// Who did something, and when; a time of 0 is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Stamp {
+pub struct AgentStamp {
     pub time: u32,
     pub pc: u32,
     /// A slot of the vector clocks.
@@ -37,8 +38,8 @@ pub struct Asker {
 
 #[derive(Clone, Copy, Default)]
 struct Cell {
-    writer: Stamp,
-    reader: Stamp,
+    writer: AgentStamp,
+    reader: AgentStamp,
 }
 
 /// The shadow of one block's shared memory.
@@ -53,13 +54,13 @@ pub struct Cells {
     /// By 16 bytes: bulk copies in flight to them.
     flying: Vec<u32>,
     in_flight: u32,
-    sets: Vec<Vec<Stamp>>,
-    numbers: HashMap<Vec<Stamp>, u32>,
+    sets: Vec<Vec<AgentStamp>>,
+    numbers: HashMap<Vec<AgentStamp>, u32>,
     /// The last readers that were put together: before, added, together.
-    last: [Stamp; 3],
+    last: [AgentStamp; 3],
 }
 
-fn ordered(order: &Order, asker: Asker, stamp: Stamp) -> bool {
+fn ordered(order: &Order, asker: Asker, stamp: AgentStamp) -> bool {
     if stamp.time == 0 {
         return true;
     }
@@ -69,7 +70,7 @@ fn ordered(order: &Order, asker: Asker, stamp: Stamp) -> bool {
     order.vectors.as_ref().is_none_or(|v| v.knows(asker.warp, stamp.agent as usize, stamp.time))
 }
 
-fn conflict(stamp: Stamp, write: bool) -> Conflict {
+fn conflict(stamp: AgentStamp, write: bool) -> Conflict {
     Conflict { stamp: [stamp.time, stamp.pc << 11 | stamp.thread as u32], write }
 }
 
@@ -86,7 +87,7 @@ impl Cells {
             in_flight: 0,
             sets: Vec::new(),
             numbers: HashMap::new(),
-            last: [Stamp::default(); 3],
+            last: [AgentStamp::default(); 3],
         }
     }
 
@@ -99,7 +100,7 @@ impl Cells {
         self.in_flight = 0;
         self.sets.clear();
         self.numbers.clear();
-        self.last = [Stamp::default(); 3];
+        self.last = [AgentStamp::default(); 3];
     }
 
     /// The cells of a part of a line, which gets cells of its own if it has none.
@@ -128,14 +129,14 @@ impl Cells {
     }
 
     /// Who reads a cell after another reader was added.
-    fn with(&mut self, order: &Order, asker: Asker, old: Stamp, new: Stamp) -> Stamp {
+    fn with(&mut self, order: &Order, asker: Asker, old: AgentStamp, new: AgentStamp) -> AgentStamp {
         if self.last[0] == old && self.last[1] == new {
             return self.last[2];
         }
         let single = [old];
-        let before: &[Stamp] = if old.agent == SEVERAL { &self.sets[old.time as usize] } else { &single };
+        let before: &[AgentStamp] = if old.agent == SEVERAL { &self.sets[old.time as usize] } else { &single };
         let mut new = new;
-        let mut together: Vec<Stamp> = Vec::with_capacity(before.len() + 1);
+        let mut together: Vec<AgentStamp> = Vec::with_capacity(before.len() + 1);
         for &stamp in before {
             if stamp.agent == new.agent {
                 // Of one agent the last is kept; of a warp, that it was more than one of its threads.
@@ -161,7 +162,7 @@ impl Cells {
                     number
                 }
             };
-            Stamp { time: number, agent: SEVERAL, ..Stamp::default() }
+            AgentStamp { time: number, agent: SEVERAL, ..AgentStamp::default() }
         };
         self.last = [old_key[0], old_key[1], result];
         result
@@ -190,7 +191,7 @@ impl Cells {
                 wrong(lane, Wrong::Unwritten);
             }
             let asker = Asker { warp: base + warp as usize, thread: Some(thread) };
-            let stamp = Stamp { time: order.time, pc, agent: asker.warp as u16, thread: thread as u16 };
+            let stamp = AgentStamp { time: order.time, pc, agent: asker.warp as u16, thread: thread as u16 };
             let mut found = None;
             for i in self.range(offset, size) {
                 let cell = self.fine[i];
@@ -210,11 +211,11 @@ impl Cells {
         for lane in lanes(mask) {
             let (offset, thread) = (offsets[lane], warp * 32 + lane as u32);
             let asker = Asker { warp: base + warp as usize, thread: Some(thread) };
-            let stamp = Stamp { time: order.time, pc, agent: asker.warp as u16, thread: thread as u16 };
+            let stamp = AgentStamp { time: order.time, pc, agent: asker.warp as u16, thread: thread as u16 };
             let mut found = None;
             for i in self.range(offset, size) {
                 found = found.or(self.against(order, asker, &self.fine[i]));
-                self.fine[i] = Cell { writer: stamp, reader: Stamp::default() };
+                self.fine[i] = Cell { writer: stamp, reader: AgentStamp::default() };
             }
             if let Some(conflict) = found {
                 wrong(lane, Wrong::Race(conflict));
@@ -230,14 +231,14 @@ impl Cells {
     pub fn atomic(&mut self, order: &Order, steps: &[Step], base: usize, who: u32, offset: u32, size: u32) -> Option<Wrong> {
         let thread = who & 2047;
         let asker = Asker { warp: base + thread as usize / 32, thread: Some(thread) };
-        let stamp = Stamp { time: order.time, pc: who >> 11, agent: asker.warp as u16, thread: thread as u16 };
+        let stamp = AgentStamp { time: order.time, pc: who >> 11, agent: asker.warp as u16, thread: thread as u16 };
         let mut found = None;
         for i in self.range(offset, size) {
             let cell = self.fine[i];
             let conflict = self.against(order, asker, &cell);
             let is_atomic = cell.writer.time != 0 && steps[cell.writer.pc as usize].op.is_atomic();
             found = found.or(conflict.filter(|c| !(c.write && is_atomic)));
-            self.fine[i] = Cell { writer: stamp, reader: Stamp::default() };
+            self.fine[i] = Cell { writer: stamp, reader: AgentStamp::default() };
         }
         if self.is_flying(offset, size) {
             return Some(Wrong::Flying);
@@ -249,7 +250,7 @@ impl Cells {
     }
 
     /// A bulk copy or a `wgmma` that the asker issues reads 16 bytes, at a time that the asker does not see.
-    pub fn reads_later(&mut self, order: &Order, asker: Asker, stamp: Stamp, offset: u32) -> Option<Wrong> {
+    pub fn reads_later(&mut self, order: &Order, asker: Asker, stamp: AgentStamp, offset: u32) -> Option<Wrong> {
         if self.is_flying(offset, 16) {
             return Some(Wrong::Flying);
         }
@@ -272,7 +273,7 @@ impl Cells {
     }
 
     /// Whether what was written can be seen by an asynchronous read that the asker issues.
-    fn visible(&self, order: &Order, asker: Asker, writer: Stamp) -> Option<Wrong> {
+    fn visible(&self, order: &Order, asker: Asker, writer: AgentStamp) -> Option<Wrong> {
         if !ordered(order, asker, writer) {
             return Some(Wrong::Race(conflict(writer, true)));
         }
@@ -301,8 +302,8 @@ impl Cells {
     }
 
     /// It has landed.
-    pub fn lands(&mut self, stamp: Stamp, offset: u32, bytes: u32) {
-        let cell = Cell { writer: stamp, reader: Stamp::default() };
+    pub fn lands(&mut self, stamp: AgentStamp, offset: u32, bytes: u32) {
+        let cell = Cell { writer: stamp, reader: AgentStamp::default() };
         let mut at = offset;
         while at < offset + bytes {
             let whole = (at as usize).is_multiple_of(LINE) && offset + bytes - at >= LINE as u32;
@@ -315,7 +316,7 @@ impl Cells {
             }
             self.flying[at as usize / 16..(at + size) as usize / 16].iter_mut().for_each(|f| *f -= 1);
             self.in_flight -= size / 16;
-            super::buffer::ranges(at as usize, size as usize).for_each(|(word, bits)| self.written[word] |= bits);
+            ranges(at as usize, size as usize).for_each(|(word, bits)| self.written[word] |= bits);
             at += size;
         }
     }

@@ -5,10 +5,12 @@
 //! log, with the addresses as they are; the log is worked off when someone writes to lines that were read, and thrown
 //! away at the barrier.
 
-use super::buffer::ranges;
-use super::lanes::lanes;
-use super::machine::Shape;
-use super::order::{Cell, Conflict, Order};
+use super::super::buffer::ranges;
+use super::super::group::Shape;
+use super::super::happens_before::{Cell, Order};
+use super::super::lanes::lanes;
+use super::super::ops::Step;
+use super::wrong::Wrong;
 
 /// Bytes of a line, the grain of the quick tests.
 const LINE: usize = 64;
@@ -44,15 +46,6 @@ pub struct Shared {
     flying_counts: Vec<u16>,
     /// Changes whenever the log is emptied.
     pub serial: u32,
-}
-
-/// What is wrong with an access of one lane.
-pub enum Wrong {
-    Unwritten,
-    Flying,
-    Race(Conflict),
-    /// Written by a store, read by what does not see stores without `fence.proxy.async`.
-    Proxy(Conflict),
 }
 
 /// The bytes from the first to the last that lanes touch.
@@ -252,7 +245,7 @@ impl Shared {
     }
 
     /// One lane's atomic.
-    pub fn atomic(&mut self, order: &Order, steps: &[super::ops::Step], who: u32, offset: u32, size: u32) -> Option<Wrong> {
+    pub fn atomic(&mut self, order: &Order, steps: &[Step], who: u32, offset: u32, size: u32) -> Option<Wrong> {
         let hull = (offset as usize, (offset + size) as usize);
         if any(&self.read, hull) {
             self.work_off(order);

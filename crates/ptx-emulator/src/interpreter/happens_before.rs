@@ -6,7 +6,9 @@
 //!
 //! In asynchronous kernels no barrier is for everybody: there each warp has a clock of what it knows of all others.
 
+use super::lanes::lanes;
 use super::ops::Step;
+use super::vector_clock::Vectors;
 
 /// Thread numbers below this are threads; then come 32 that mean "several threads of this warp".
 const THREADS: u32 = 1024;
@@ -48,84 +50,6 @@ pub struct Order {
     clocks: Vec<Clock>,
     /// Of an asynchronous kernel, while one of its warps runs.
     pub vectors: Option<Box<Vectors>>,
-}
-
-/// mbarriers of a cluster that are told apart; more would share their slots, and some mistakes would go unseen.
-const MBARRIERS: usize = 256;
-
-/// What each warp of a cluster knows of every agent: its time up to which the warp comes after it. Whoever releases hands
-/// over what it knows, with its own time; whoever acquires adds that to what it knows.
-///
-/// Agents are the warps; each warp once more, for `fence.proxy.async`; the `wgmma`s of each warpgroup, whose time is the
-/// number of their group; each warp's bulk stores, likewise; and the copies that each mbarrier counts.
-pub struct Vectors {
-    warps: usize,
-    /// The first warp of the block that runs.
-    pub base: usize,
-    slots: usize,
-    known: Vec<u32>,
-}
-
-impl Vectors {
-    pub fn new(warps: usize) -> Vectors {
-        let slots = 4 * warps + MBARRIERS;
-        Vectors { warps, base: 0, slots, known: vec![0; warps * slots] }
-    }
-
-    pub fn start(&mut self) {
-        self.known.fill(0);
-    }
-
-    /// A clock that knows nothing.
-    pub fn nothing(&self) -> Vec<u32> {
-        vec![0; self.slots]
-    }
-
-    pub fn proxy(&self, warp: usize) -> usize {
-        self.warps + warp
-    }
-
-    /// Of the warpgroup of a warp of the block that runs.
-    pub fn tensor(&self, warp: u32) -> usize {
-        2 * self.warps + self.base + warp as usize / 4 * 4
-    }
-
-    pub fn stores(&self, warp: usize) -> usize {
-        3 * self.warps + warp
-    }
-
-    pub fn mbarrier(&self, number: usize) -> usize {
-        4 * self.warps + number % MBARRIERS
-    }
-
-    /// Whether an agent is something else than a warp.
-    pub fn is_async(&self, agent: usize) -> bool {
-        agent >= self.warps
-    }
-
-    #[inline(always)]
-    pub fn knows(&self, warp: usize, agent: usize, time: u32) -> bool {
-        self.known[warp * self.slots + agent] > time
-    }
-
-    /// The warp comes after what that agent did before `time`.
-    pub fn learn(&mut self, warp: usize, agent: usize, time: u32) {
-        let known = &mut self.known[warp * self.slots + agent];
-        *known = time.max(*known);
-    }
-
-    pub fn acquire(&mut self, warp: usize, clock: &[u32]) {
-        join(&mut self.known[warp * self.slots..][..self.slots], clock);
-    }
-
-    pub fn release(&self, warp: usize, clock: &mut [u32]) {
-        join(clock, &self.known[warp * self.slots..][..self.slots]);
-    }
-}
-
-/// What either clock knows.
-pub fn join(into: &mut [u32], from: &[u32]) {
-    into.iter_mut().zip(from).for_each(|(a, b)| *a = (*a).max(*b));
 }
 
 impl Order {
@@ -189,13 +113,13 @@ impl Order {
         }
         let part = clock.part.get_or_insert_with(|| Box::new([[0; 32]; 32]));
         let mut known = [0; 32];
-        for lane in super::lanes::lanes(members) {
+        for lane in lanes(members) {
             known = std::array::from_fn(|i| known[i].max(part[lane][i]));
         }
-        for lane in super::lanes::lanes(members) {
+        for lane in lanes(members) {
             known[lane] = self.time;
         }
-        super::lanes::lanes(members).for_each(|lane| part[lane] = known);
+        lanes(members).for_each(|lane| part[lane] = known);
     }
 
     /// The block in which a stamp was made.

@@ -1,9 +1,9 @@
 //! What `wgmma` reads from shared memory, and `stmatrix`.
 
-use super::super::cells::{Asker, Stamp};
 use super::super::finding::{Kind, Place};
 use super::super::lanes::{FULL, Registers};
 use super::super::ops::LdMatrix;
+use super::super::shadow::{AgentStamp, Asker};
 use super::super::wgmma::Matrix;
 use super::Machine;
 
@@ -16,7 +16,7 @@ impl Machine<'_> {
         let asker = Asker { warp: self.global_warp(), thread: None };
         let Some(mut cluster) = self.cluster.take() else { return };
         let agent = self.order.vectors.as_ref().map_or(0, |v| v.tensor(self.warp)) as u16;
-        let stamp = Stamp { time: group + 1, pc: self.pc, agent, thread: (1024 + self.warp) as u16 };
+        let stamp = AgentStamp { time: group + 1, pc: self.pc, agent, thread: (1024 + self.warp) as u16 };
         let bytes = self.launch.shared_bytes as u32;
         let (mut beyond, mut found) = (None, None);
         let cells = &mut cluster.cells[self.rank];

@@ -3,8 +3,9 @@
 //! Every worker keeps its own record, so that nothing in it is shared while blocks run; the records of different
 //! workers, whose blocks nothing orders, are compared at the end.
 
-use super::lanes::lanes;
-use super::order::{Cell, Conflict, Order, Stamp, thread_and_pc};
+use super::super::happens_before::{Cell, Conflict, Order, Stamp, thread_and_pc};
+use super::super::lanes::lanes;
+use super::super::ops::Step;
 
 /// Cells of a page: only pages that were touched are compared.
 const PAGE: usize = 1024;
@@ -65,7 +66,7 @@ impl Record {
     }
 
     /// One lane's atomic.
-    pub fn atomic(&mut self, order: &Order, steps: &[super::ops::Step], who: u32, offset: u32, size: u32) -> Option<Conflict> {
+    pub fn atomic(&mut self, order: &Order, steps: &[Step], who: u32, offset: u32, size: u32) -> Option<Conflict> {
         let range = self.granules(offset, size);
         self.touch(range.start);
         let mut conflict = None;
@@ -76,7 +77,7 @@ impl Record {
     }
 
     /// One thread reads or writes a range, by a bulk copy.
-    pub fn bulk(&mut self, order: &Order, steps: &[super::ops::Step], who: u32, offset: u32, size: u32, write: bool, atomic: bool) -> Option<Conflict> {
+    pub fn bulk(&mut self, order: &Order, steps: &[Step], who: u32, offset: u32, size: u32, write: bool, atomic: bool) -> Option<Conflict> {
         let mut conflict = None;
         for cell in self.granules(offset, size) {
             self.touch(cell);
@@ -93,7 +94,7 @@ impl Record {
 
     /// Calls `found` with the offset and the two sides of every race between this worker's blocks and another's, and
     /// whether the first side is this worker's.
-    pub fn compare(&self, other: &Record, steps: &[super::ops::Step], mut found: impl FnMut(u32, (Stamp, bool), (Stamp, bool), bool)) {
+    pub fn compare(&self, other: &Record, steps: &[Step], mut found: impl FnMut(u32, (Stamp, bool), (Stamp, bool), bool)) {
         let is_atomic = |s: Stamp| steps[thread_and_pc(s).1 as usize].op.is_atomic();
         for (word, (&a, &b)) in self.pages.iter().zip(&other.pages).enumerate() {
             for page in (0..64).filter(|i| a & b >> i & 1 == 1 && a >> i & 1 == 1) {
