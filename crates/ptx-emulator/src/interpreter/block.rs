@@ -4,7 +4,7 @@ use super::finding::{Kind, Note, Other};
 use super::lanes::{Registers, lanes};
 use super::launch::Launch;
 use super::machine::Machine;
-use super::warp::{Fragment, State, Tensor, Warp};
+use super::warp::{Scoreboard, State, Warp, WarpSplit};
 
 /// Runs blocks, or the blocks of one rank of clusters.
 pub struct Worker<'a> {
@@ -20,7 +20,7 @@ impl<'a> Worker<'a> {
         let warps = (0..threads.div_ceil(32)).map(|w| {
             let mut registers = Registers::new(launch.kernel);
             registers.specials(launch.kernel, w, launch.grid, launch.dynamic);
-            Warp { registers, fragments: Vec::new(), exited: Vec::new(), budget: 0, expired: 0, tensor: Tensor::new(launch.kernel) }
+            Warp { registers, splits: Vec::new(), exited: Vec::new(), budget: 0, expired: 0, scoreboard: Scoreboard::new(launch.kernel) }
         });
         let warps = warps.collect();
         Worker { launch, machine: Machine::new(launch), warps, threads }
@@ -35,11 +35,11 @@ impl<'a> Worker<'a> {
             let threads = (self.threads - 32 * w as u32).min(32);
             warp.registers.start(kernel);
             warp.registers.block(kernel, block);
-            warp.fragments.clear();
-            warp.fragments.push(Fragment { pc: 0, mask: u32::MAX >> (32 - threads), state: State::Ready });
+            warp.splits.clear();
+            warp.splits.push(WarpSplit { pc: 0, mask: u32::MAX >> (32 - threads), state: State::Ready });
             warp.exited.clear();
             warp.budget = self.launch.budget.min(i64::MAX as u64) as i64 / warps;
-            warp.tensor.start();
+            warp.scoreboard.start();
         }
     }
 
@@ -54,13 +54,13 @@ impl<'a> Worker<'a> {
         self.start(block);
         loop {
             for w in 0..self.warps.len() {
-                if self.warps[w].fragments.iter().any(|f| f.state == State::Ready) {
+                if self.warps[w].splits.iter().any(|f| f.state == State::Ready) {
                     self.machine.warp = w as u32;
                     self.machine.traced = self.traced(w);
                     self.warps[w].run(&mut self.machine)?;
                 }
             }
-            if self.warps.iter().all(|w| w.fragments.is_empty()) {
+            if self.warps.iter().all(|w| w.splits.is_empty()) {
                 return Ok(());
             }
             self.release();
@@ -70,12 +70,12 @@ impl<'a> Worker<'a> {
     /// Every thread that has not ended waits at a barrier: opens those that are complete, or notes that none ever is.
     fn release(&mut self) {
         let waiting = |number: Option<u32>| {
-            let of = self.warps.iter().flat_map(|w| &w.fragments);
+            let of = self.warps.iter().flat_map(|w| &w.splits);
             of.filter(|f| matches!(f.state, State::Block(n, _) if number.is_none_or(|x| x == n))).map(|f| f.mask.count_ones()).sum::<u32>()
         };
         let mut complete = Vec::new();
-        for fragment in self.warps.iter().flat_map(|w| &w.fragments) {
-            let State::Block(number, count) = fragment.state else { continue };
+        for split in self.warps.iter().flat_map(|w| &w.splits) {
+            let State::Block(number, count) = split.state else { continue };
             let needed = if count == 0 { self.threads } else { count };
             if !complete.contains(&number) && waiting(Some(number)) >= needed {
                 complete.push(number);
@@ -85,10 +85,10 @@ impl<'a> Worker<'a> {
         if all {
             self.note_stuck();
         }
-        for fragment in self.warps.iter_mut().flat_map(|w| &mut w.fragments) {
-            let State::Block(number, _) = fragment.state else { continue };
+        for split in self.warps.iter_mut().flat_map(|w| &mut w.splits) {
+            let State::Block(number, _) = split.state else { continue };
             if all || complete.contains(&number) {
-                (fragment.pc, fragment.state) = (fragment.pc + 1, State::Ready);
+                (split.pc, split.state) = (split.pc + 1, State::Ready);
             }
         }
         self.machine.block_barrier();
@@ -98,7 +98,7 @@ impl<'a> Worker<'a> {
     pub fn note_stuck(&mut self) {
         let block = self.machine.block;
         let first = |w: usize, mask: u32| w as u32 * 32 + lanes(mask).next().unwrap_or(0) as u32;
-        let mut waits = self.warps.iter().enumerate().flat_map(|(w, warp)| warp.fragments.iter().map(move |f| (first(w, f.mask), f.pc, f.state)));
+        let mut waits = self.warps.iter().enumerate().flat_map(|(w, warp)| warp.splits.iter().map(move |f| (first(w, f.mask), f.pc, f.state)));
         let Some((thread, pc, state)) = waits.next() else { return };
         let elsewhere = waits.find(|x| x.2 != state).map(|(thread, pc, _)| Other { block, thread, pc, write: true });
         let mut ended = self

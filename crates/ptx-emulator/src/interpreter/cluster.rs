@@ -1,8 +1,8 @@
 //! What the blocks of a cluster share while they run: mbarriers, copies on their way, and who has arrived where.
 
 use super::launch::Launch;
-use super::shadow::Cells;
-use super::vector_clock::{Vectors, join};
+use super::shadow::AsyncShadow;
+use super::vector_clock::{VectorClocks, join};
 use std::collections::{HashMap, VecDeque};
 
 /// An mbarrier.
@@ -91,7 +91,7 @@ pub struct Remote {
 
 /// A barrier of a block or of the cluster on which threads may arrive without waiting.
 #[derive(Clone, Default)]
-pub struct Meeting {
+pub struct SplitBarrier {
     pub arrived: u32,
     /// The threads that it is for, as the last arrival said.
     pub count: u32,
@@ -109,11 +109,11 @@ pub struct Cluster {
     pub transfers: VecDeque<Transfer>,
     pub remote: Vec<Remote>,
     /// By rank.
-    pub cells: Vec<Cells>,
+    pub shadows: Vec<AsyncShadow>,
     /// By rank and number.
-    pub named: Vec<[Meeting; 16]>,
-    pub meeting: Meeting,
-    /// By warp of the cluster: the meeting at which it arrived last.
+    pub named: Vec<[SplitBarrier; 16]>,
+    pub barrier: SplitBarrier,
+    /// By warp of the cluster: the barrier at which it arrived last.
     pub arrived_at: Vec<u32>,
     /// By rank: whether all its threads have ended, and what they knew then.
     pub ended: Vec<Option<Vec<u32>>>,
@@ -129,9 +129,9 @@ impl Cluster {
             mbarriers: HashMap::new(),
             transfers: VecDeque::new(),
             remote: Vec::new(),
-            cells: (0..n).map(|_| Cells::new(launch.shared_bytes, launch.kernel.shared_granule)).collect(),
+            shadows: (0..n).map(|_| AsyncShadow::new(launch.shared_bytes, launch.kernel.shared_granule)).collect(),
             named: vec![Default::default(); n],
-            meeting: Meeting::default(),
+            barrier: SplitBarrier::default(),
             arrived_at: vec![0; warps],
             ended: vec![None; n],
             events: 0,
@@ -139,20 +139,20 @@ impl Cluster {
     }
 
     /// Blocks start.
-    pub fn start(&mut self, vectors: &Vectors) {
+    pub fn start(&mut self, vectors: &VectorClocks) {
         self.mbarriers.clear();
         self.transfers.clear();
         self.remote.clear();
-        self.cells.iter_mut().for_each(Cells::start);
-        let fresh = Meeting { clock: vectors.nothing(), over: vectors.nothing(), ..Meeting::default() };
+        self.shadows.iter_mut().for_each(AsyncShadow::start);
+        let fresh = SplitBarrier { clock: vectors.nothing(), over: vectors.nothing(), ..SplitBarrier::default() };
         self.named.iter_mut().flatten().for_each(|m| *m = fresh.clone());
-        self.meeting = fresh;
+        self.barrier = fresh;
         self.arrived_at.fill(0);
         self.ended.fill(None);
     }
 }
 
-impl Meeting {
+impl SplitBarrier {
     /// Everybody has come.
     pub fn end(&mut self) {
         self.over.copy_from_slice(&self.clock);

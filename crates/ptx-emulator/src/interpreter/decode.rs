@@ -137,7 +137,7 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
     let mut kernel = Kernel {
         cluster,
         asynchronous: cluster > 1 || decoder.steps.iter().any(|s| s.op.is_asynchronous()),
-        tensor: Vec::new(),
+        wgmma_slots: Vec::new(),
         touches: Vec::new(),
         shared_granule: 0,
         shared_loads: 0,

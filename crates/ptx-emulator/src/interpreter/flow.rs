@@ -205,8 +205,8 @@ fn tensor(steps: &[Step]) -> Vec<u16> {
 
 /// Finds where other instructions touch the registers of `wgmma`s.
 pub fn touches(kernel: &mut Kernel) {
-    kernel.tensor = tensor(&kernel.steps);
-    if kernel.tensor.is_empty() {
+    kernel.wgmma_slots = tensor(&kernel.steps);
+    if kernel.wgmma_slots.is_empty() {
         return;
     }
     let constants: std::collections::HashSet<Slot> = kernel.constants.iter().map(|c| c.0).collect();
@@ -215,7 +215,7 @@ pub fn touches(kernel: &mut Kernel) {
         let counts = !matches!(step.op, Op::Mov32([_, s]) if constants.contains(&(File::Word, s)));
         if !matches!(step.op, Op::Wgmma(_)) {
             step.op.clone().slots(&mut |how, file, slot| {
-                if file == File::Word && kernel.tensor.binary_search(slot).is_ok() {
+                if file == File::Word && kernel.wgmma_slots.binary_search(slot).is_ok() {
                     list.push((how, *slot, counts));
                 }
             });

@@ -5,7 +5,7 @@ use super::finding::{Kind, Note, Other, Place};
 use super::happens_before::thread_and_pc;
 use super::launch::Launch;
 use super::machine::{Machine, Notes};
-use super::scheduler::Group;
+use super::scheduler::Scheduler;
 use super::stats::Step as Count;
 use super::trace::Tracer;
 use rayon::prelude::*;
@@ -26,14 +26,14 @@ pub fn run(launch: &Launch) -> Result<Outcome, (u32, u32)> {
     let (next, few) = (AtomicU32::new(0), (clusters / (workers as u32 * 16)).clamp(1, 64));
     let work = |_| {
         let blocks = (0..launch.kernel.cluster).map(|_| Worker::new(launch)).collect();
-        let mut group = Group::new(launch, blocks);
+        let mut scheduler = Scheduler::new(launch, blocks);
         loop {
             let first = next.fetch_add(few, Relaxed);
             if first >= clusters {
-                return Ok(group.machines());
+                return Ok(scheduler.machines());
             }
             for cluster in first..(first + few).min(clusters) {
-                group.run(cluster * launch.kernel.cluster).inspect_err(|_| next.store(clusters, Relaxed))?;
+                scheduler.run(cluster * launch.kernel.cluster).inspect_err(|_| next.store(clusters, Relaxed))?;
             }
         }
     };
@@ -58,13 +58,13 @@ pub fn run(launch: &Launch) -> Result<Outcome, (u32, u32)> {
 
 /// Races between blocks of different workers.
 fn compare(launch: &Launch, a: &Machine, b: &Machine, notes: &mut Notes) {
-    for (i, pair) in a.records.iter().zip(&b.records).enumerate() {
+    for (i, pair) in a.global_shadows.iter().zip(&b.global_shadows).enumerate() {
         let (Some(ra), Some(rb)) = pair else { continue };
         let size = 1 << launch.buffers[i].as_ref().and_then(|b| b.granule).unwrap_or(0);
         ra.compare(rb, &launch.kernel.steps, |offset, (x, x_writes), (y, y_writes), own| {
-            let side = |machine: &Machine, stamp, write| {
-                let (thread, pc) = thread_and_pc(stamp);
-                Other { block: machine.order.block_of(stamp), thread, pc, write }
+            let side = |machine: &Machine, epoch, write| {
+                let (thread, pc) = thread_and_pc(epoch);
+                Other { block: machine.order.block_of(epoch), thread, pc, write }
             };
             let (mx, my) = if own { (a, b) } else { (b, a) };
             let (x, y) = (side(mx, x, x_writes), side(my, y, y_writes));

@@ -4,7 +4,7 @@ use super::cluster::Source;
 
 /// A `cp.async` on its way.
 #[derive(Clone, Copy)]
-pub struct Flight {
+pub struct AsyncCopy {
     pub lane: u8,
     pub bytes: u8,
     pub group: u32,
@@ -15,15 +15,15 @@ pub struct Flight {
 
 /// The `cp.async`s of a warp.
 #[derive(Default, Clone)]
-pub struct Flights {
-    pub list: Vec<Flight>,
+pub struct AsyncCopies {
+    pub list: Vec<AsyncCopy>,
     /// Groups that each lane has committed.
     pub committed: [u32; 32],
 }
 
 /// A bulk store that a thread has issued.
 #[derive(Clone)]
-pub struct Outgoing {
+pub struct BulkStore {
     pub lane: u8,
     pub group: u32,
     pub to: Source,
@@ -35,8 +35,8 @@ pub struct Outgoing {
 
 /// The bulk stores of a warp.
 #[derive(Clone, Default)]
-pub struct Stores {
-    pub list: Vec<Outgoing>,
+pub struct BulkStores {
+    pub list: Vec<BulkStore>,
     /// Groups that each lane has committed.
     pub committed: [u32; 32],
 }

@@ -66,7 +66,7 @@ pub struct Kernel {
     pub asynchronous: bool,
     /// Word slots that are accumulators or register operands of a `wgmma`; by step, those that other instructions touch, and
     /// whether `wgmma.fence` must follow: a constant may be put into them at any time.
-    pub tensor: Vec<u16>,
+    pub wgmma_slots: Vec<u16>,
     pub touches: Vec<Box<[(Use, u16, bool)]>>,
     /// Log2 of the smallest access to shared memory.
     pub shared_granule: u32,

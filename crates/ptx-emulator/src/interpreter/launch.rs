@@ -14,11 +14,11 @@ pub struct Bound<'a> {
     pub name: &'a str,
     /// The first argument that is the same buffer.
     pub same: u16,
-    /// What a record of it needs: nothing if the kernel does not write it.
+    /// Log2 of the bytes of a cell of its shadow: none if the kernel does not write it.
     pub granule: Option<u32>,
-    /// The smallest access to it in bytes, and how much of it a record must hold, under all its names.
+    /// The smallest access to it in bytes, and how much of it a shadow must hold, under all its names.
     pub least: u32,
-    pub bytes_recorded: usize,
+    pub shadow_bytes: usize,
 }
 
 /// What all blocks of a launch share.

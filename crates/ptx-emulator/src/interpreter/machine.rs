@@ -3,13 +3,13 @@
 use super::cluster::Cluster;
 use super::finding::{Kind, Note, Place};
 use super::group::{Group, Shape, within};
-use super::happens_before::Order;
-use super::in_flight::{Flights, Stores};
+use super::happens_before::HappensBefore;
+use super::in_flight::{AsyncCopies, BulkStores};
 use super::kernel::{LOCAL, MODULE, PARAM, SHARED};
 use super::lanes::{Registers, lanes};
 use super::launch::Launch;
 use super::ops::{Address, File, Memory};
-use super::shadow::{Record, Shared};
+use super::shadow::{GlobalShadow, SharedShadow};
 use super::stats::Step as Count;
 use super::trace::Tracer;
 use std::collections::HashMap;
@@ -64,22 +64,22 @@ pub struct Machine<'a> {
     pub rank: usize,
     pub cluster: Option<Box<Cluster>>,
     /// Bulk stores, by warp.
-    stores: Vec<Stores>,
+    stores: Vec<BulkStores>,
     pub warp: u32,
     pub pc: u32,
     pub shared: Vec<u32>,
     local: Vec<u32>,
     /// Words of local memory per thread.
     local_words: usize,
-    flights: Vec<Flights>,
+    copies: Vec<AsyncCopies>,
     /// One bit per byte of local memory: it was written.
     local_written: Vec<u32>,
-    shadow: Shared,
+    shared_shadow: SharedShadow,
     /// By warp and number of the load.
     known: Vec<Known>,
     /// By argument, for buffers that the kernel writes.
-    pub records: Vec<Option<Record>>,
-    pub order: Order,
+    pub global_shadows: Vec<Option<GlobalShadow>>,
+    pub order: HappensBefore,
     pub notes: Notes,
     /// A warp-wide instruction whose lanes never come runs without them.
     pub forced: bool,
@@ -100,19 +100,23 @@ impl<'a> Machine<'a> {
             block: 0,
             rank: 0,
             cluster: None,
-            stores: vec![Stores::default(); if kernel.asynchronous { threads.div_ceil(32) } else { 0 }],
+            stores: vec![BulkStores::default(); if kernel.asynchronous { threads.div_ceil(32) } else { 0 }],
             warp: 0,
             pc: 0,
             shared: vec![0; launch.shared_bytes.div_ceil(4)],
             local: vec![0; local_words * threads.next_multiple_of(32)],
             local_words,
-            flights: vec![Flights::default(); threads.div_ceil(32)],
+            copies: vec![AsyncCopies::default(); threads.div_ceil(32)],
             local_written: vec![0; (local_words * threads.next_multiple_of(32)).div_ceil(8)],
             known: vec![Known { offsets: [0; 32], shape: Shape::Any, hull: (0, 0), written: 0, logged: (0, 0) }; threads.div_ceil(32) * kernel.shared_loads],
             // Asynchronous kernels have other shadows, in what a cluster shares.
-            shadow: Shared::new(if kernel.asynchronous { 0 } else { launch.shared_bytes }, kernel.shared_granule),
-            records: launch.buffers.iter().map(|b| b.as_ref().and_then(|b| b.granule.map(|g| Record::new(b.bytes_recorded.next_multiple_of(4), g)))).collect(),
-            order: Order::new(threads.div_ceil(32)),
+            shared_shadow: SharedShadow::new(if kernel.asynchronous { 0 } else { launch.shared_bytes }, kernel.shared_granule),
+            global_shadows: launch
+                .buffers
+                .iter()
+                .map(|b| b.as_ref().and_then(|b| b.granule.map(|g| GlobalShadow::new(b.shadow_bytes.next_multiple_of(4), g))))
+                .collect(),
+            order: HappensBefore::new(threads.div_ceil(32)),
             notes: Notes::default(),
             forced: false,
             tracer: Tracer::default(),
@@ -125,19 +129,19 @@ impl<'a> Machine<'a> {
     pub fn start(&mut self, block: u32) {
         self.block = block;
         self.order.block(block);
-        self.shadow.start();
+        self.shared_shadow.start();
         self.local_written.fill(0);
-        self.flights.iter_mut().for_each(|f| {
+        self.copies.iter_mut().for_each(|f| {
             f.list.clear();
             f.committed = [0; 32];
         });
-        self.stores.fill(Stores::default());
+        self.stores.fill(BulkStores::default());
     }
 
     /// A barrier orders everything in the block.
     pub fn block_barrier(&mut self) {
         self.order.barrier();
-        self.shadow.barrier();
+        self.shared_shadow.barrier();
     }
 
     /// `bar.warp.sync` orders what its members did.

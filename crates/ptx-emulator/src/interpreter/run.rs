@@ -167,7 +167,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
                 if bytes > buffer.bytes() || bytes > u32::MAX as usize || map.address.saturating_add(map.extent()) > bytes as u64 {
                     return wrong(format!("a tensor inside of the {bytes} bytes in use of `{name}`"), format!("{} bytes at {}", map.extent(), map.address));
                 }
-                bound = Some(Bound { buffer, bytes, name, same: i as u16, granule: None, least: 0, bytes_recorded: 0 });
+                bound = Some(Bound { buffer, bytes, name, same: i as u16, granule: None, least: 0, shadow_bytes: 0 });
                 encoded = TensorMap { address: ((i as u64 + 1) << 40) + map.address, ..map.clone() }.encode();
                 found = Some(map.clone());
                 &encoded
@@ -177,7 +177,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
                 if bytes > buffer.bytes() || bytes > u32::MAX as usize {
                     return wrong(format!("at most {} bytes in use of `{name}`", buffer.bytes().min(u32::MAX as usize)), format!("{bytes}"));
                 }
-                bound = Some(Bound { buffer, bytes, name, same: i as u16, granule: None, least: 0, bytes_recorded: 0 });
+                bound = Some(Bound { buffer, bytes, name, same: i as u16, granule: None, least: 0, shadow_bytes: 0 });
                 &address
             }
             Argument::Null => &[0; 8],
@@ -236,7 +236,7 @@ pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], op
     Ok(Report { findings, more, trace: tracer.lines(module, entry, kernel), stats: stats::stats(entry, kernel, &counts) })
 }
 
-/// Which buffers need a record of who touched them: those that the kernel may write, under whatever name.
+/// Which buffers need a shadow: those that the kernel may write, under whatever name.
 fn share(buffers: &mut [Option<Bound>], access: &[Access]) {
     for i in 0..buffers.len() {
         let Some(bound) = &buffers[i] else { continue };
@@ -246,7 +246,7 @@ fn share(buffers: &mut [Option<Bound>], access: &[Access]) {
         let granule = access[i].writes.then_some(least);
         buffers[i].as_mut().expect("just looked").same = same as u16;
         let first = buffers[same].as_mut().expect("it is the same buffer");
-        first.bytes_recorded = first.bytes_recorded.max(bytes);
+        first.shadow_bytes = first.shadow_bytes.max(bytes);
         first.least = if first.least == 0 { least } else { first.least.min(if least == 0 { 4 } else { least }) };
         first.granule = first.granule.or(granule);
     }

@@ -9,28 +9,28 @@ use super::finding::{Kind, Note};
 use super::lanes::lanes;
 use super::launch::Launch;
 use super::machine::Machine;
-use super::shadow::AgentStamp;
-use super::vector_clock::Vectors;
-use super::warp::{Fragment, State};
+use super::shadow::AgentEpoch;
+use super::vector_clock::VectorClocks;
+use super::warp::{State, WarpSplit};
 
 /// The blocks of a cluster, one cluster after the other.
-pub struct Group<'a> {
+pub struct Scheduler<'a> {
     blocks: Vec<Worker<'a>>,
     /// With the block that runs, else here. None of a kernel that is not asynchronous.
     cluster: Option<Box<Cluster>>,
-    vectors: Option<Box<Vectors>>,
+    vectors: Option<Box<VectorClocks>>,
     /// What waited when time limits last expired, and the events until then.
     expired: (Vec<(usize, usize, u32, u32)>, u64),
 }
 
-impl<'a> Group<'a> {
-    pub fn new(launch: &'a Launch<'a>, mut blocks: Vec<Worker<'a>>) -> Group<'a> {
+impl<'a> Scheduler<'a> {
+    pub fn new(launch: &'a Launch<'a>, mut blocks: Vec<Worker<'a>>) -> Scheduler<'a> {
         let warps: usize = blocks.iter().map(|b| b.warps.len()).sum();
         blocks.iter_mut().enumerate().for_each(|(rank, b)| b.machine.rank = rank);
         let asynchronous = launch.kernel.asynchronous;
         let cluster = asynchronous.then(|| Box::new(Cluster::new(launch, warps)));
-        let vectors = asynchronous.then(|| Box::new(Vectors::new(warps)));
-        Group { blocks, cluster, vectors, expired: Default::default() }
+        let vectors = asynchronous.then(|| Box::new(VectorClocks::new(warps)));
+        Scheduler { blocks, cluster, vectors, expired: Default::default() }
     }
 
     pub fn machines(self) -> Vec<Machine<'a>> {
@@ -77,7 +77,7 @@ impl<'a> Group<'a> {
             let mut ran = false;
             for rank in 0..self.blocks.len() {
                 for w in 0..self.blocks[rank].warps.len() {
-                    if self.blocks[rank].warps[w].fragments.iter().any(|f| f.state == State::Ready) {
+                    if self.blocks[rank].warps[w].splits.iter().any(|f| f.state == State::Ready) {
                         ran = true;
                         self.step(rank, w).map_err(|pc| (first + rank as u32, pc))?;
                     }
@@ -86,7 +86,7 @@ impl<'a> Group<'a> {
             if self.settle() || ran {
                 continue;
             }
-            if self.blocks.iter().all(|b| b.warps.iter().all(|w| w.fragments.is_empty())) {
+            if self.blocks.iter().all(|b| b.warps.iter().all(|w| w.splits.is_empty())) {
                 break;
             }
             if self.deliver() || self.expire() {
@@ -106,8 +106,8 @@ impl<'a> Group<'a> {
         block.machine.warp = w as u32;
         block.machine.traced = block.traced(w);
         let result = block.warps[w].run(&mut block.machine);
-        let has_ended = block.warps[w].fragments.is_empty();
-        let all = block.warps.iter().all(|w| w.fragments.is_empty());
+        let has_ended = block.warps[w].splits.is_empty();
+        let all = block.warps.iter().all(|w| w.splits.is_empty());
         self.leave(rank);
         if has_ended {
             let per = self.blocks[rank].warps.len();
@@ -135,14 +135,14 @@ impl<'a> Group<'a> {
     }
 
     fn settle_cluster(&mut self) -> bool {
-        let live: u32 = self.blocks.iter().flat_map(|b| &b.warps).flat_map(|w| &w.fragments).map(|f| f.mask.count_ones()).sum();
-        let meeting = &mut self.cluster().meeting;
-        if meeting.arrived == 0 || meeting.arrived < live {
+        let live: u32 = self.blocks.iter().flat_map(|b| &b.warps).flat_map(|w| &w.splits).map(|f| f.mask.count_ones()).sum();
+        let barrier = &mut self.cluster().barrier;
+        if barrier.arrived == 0 || barrier.arrived < live {
             return false;
         }
-        meeting.end();
-        for fragment in self.blocks.iter_mut().flat_map(|b| &mut b.warps).flat_map(|w| &mut w.fragments).filter(|f| f.state == State::Cluster) {
-            fragment.state = State::Ready;
+        barrier.end();
+        for split in self.blocks.iter_mut().flat_map(|b| &mut b.warps).flat_map(|w| &mut w.splits).filter(|f| f.state == State::Cluster) {
+            split.state = State::Ready;
         }
         true
     }
@@ -173,8 +173,8 @@ impl<'a> Group<'a> {
                     }
                 }
             }
-            let stamp = AgentStamp { time, pc: transfer.pc, agent: agent as u16, thread: transfer.thread as u16 };
-            cluster.cells[rank].lands(stamp, transfer.to, transfer.bytes);
+            let epoch = AgentEpoch { time, pc: transfer.pc, agent: agent as u16, thread: transfer.thread as u16 };
+            cluster.shadows[rank].lands(epoch, transfer.to, transfer.bytes);
             cluster.events += 1;
             machine.cluster = Some(cluster);
             if let Some(text) = text {
@@ -190,8 +190,8 @@ impl<'a> Group<'a> {
         let mut waits = Vec::new();
         for (rank, block) in self.blocks.iter_mut().enumerate() {
             for (w, warp) in block.warps.iter_mut().enumerate() {
-                for fragment in warp.fragments.iter().filter(|f| matches!(f.state, State::Phase(..))) {
-                    waits.push((rank, w, fragment.pc, fragment.mask));
+                for split in warp.splits.iter().filter(|f| matches!(f.state, State::Phase(..))) {
+                    waits.push((rank, w, split.pc, split.mask));
                 }
             }
         }
@@ -201,9 +201,9 @@ impl<'a> Group<'a> {
         }
         self.expired = now;
         for warp in self.blocks.iter_mut().flat_map(|b| &mut b.warps) {
-            for fragment in warp.fragments.iter_mut().filter(|f| matches!(f.state, State::Phase(..))) {
-                warp.expired |= fragment.mask;
-                fragment.state = State::Ready;
+            for split in warp.splits.iter_mut().filter(|f| matches!(f.state, State::Phase(..))) {
+                warp.expired |= split.mask;
+                split.state = State::Ready;
             }
         }
         true
@@ -218,7 +218,7 @@ impl<'a> Group<'a> {
             let block = &self.blocks[rank];
             let cluster = block.machine.cluster.as_ref().expect("just entered");
             for (w, warp) in block.warps.iter().enumerate() {
-                for f in &warp.fragments {
+                for f in &warp.splits {
                     let thread = w as u32 * 32 + f.mask.trailing_zeros();
                     first = first.or(Some((rank, f.pc, thread)));
                     let who = if self.blocks.len() > 1 { format!("warp {w} of the block of rank {rank}") } else { format!("warp {w}") };
@@ -265,8 +265,8 @@ fn note(machine: &mut Machine, kind: Kind, pc: u32, thread: u32, list: Vec<(u32,
     machine.notes.add(Note { list, ..Note::new(kind, pc, machine.block, thread) });
 }
 
-/// What a fragment waits for, in words.
-fn waits_for(block: &Worker, cluster: &Cluster, rank: usize, f: &Fragment) -> String {
+/// What a split waits for, in words.
+fn waits_for(block: &Worker, cluster: &Cluster, rank: usize, f: &WarpSplit) -> String {
     match f.state {
         State::Phase(at, parity, value) => {
             let which = if parity { format!("the phase of parity {}", value & 1) } else { format!("phase {value}") };
@@ -283,8 +283,8 @@ fn waits_for(block: &Worker, cluster: &Cluster, rank: usize, f: &Fragment) -> St
             let needed = if count == 0 { block.threads } else { count };
             format!("barrier {number} of {needed} threads")
         }
-        State::Tensor(_) => "the other warps of its warpgroup to start the same wgmmas".into(),
-        State::Cluster => format!("the cluster, of which {} threads have arrived", cluster.meeting.arrived),
+        State::Wgmma(_) => "the other warps of its warpgroup to start the same wgmmas".into(),
+        State::Cluster => format!("the cluster, of which {} threads have arrived", cluster.barrier.arrived),
         State::Ready | State::Lanes => "other lanes of its warp".into(),
     }
 }
@@ -293,30 +293,30 @@ fn waits_for(block: &Worker, cluster: &Cluster, rank: usize, f: &Fragment) -> St
 fn settle_barriers(block: &mut Worker) -> bool {
     let mut any = false;
     for number in 0..16u32 {
-        let waiting = |f: &&Fragment| matches!(f.state, State::Block(n, _) if n % 16 == number);
-        let all = || block.warps.iter().enumerate().flat_map(|(w, warp)| warp.fragments.iter().map(move |f| (w, f)));
+        let waiting = |f: &&WarpSplit| matches!(f.state, State::Block(n, _) if n % 16 == number);
+        let all = || block.warps.iter().enumerate().flat_map(|(w, warp)| warp.splits.iter().map(move |f| (w, f)));
         let threads: u32 = all().filter(|(_, f)| waiting(f)).map(|(_, f)| f.mask.count_ones()).sum();
         let mut cluster = block.machine.cluster.take().expect("just entered");
         let rank = block.machine.rank;
-        let meeting = &mut cluster.named[rank][number as usize];
+        let barrier = &mut cluster.named[rank][number as usize];
         let asked = all().find(|(_, f)| waiting(f)).map(|(_, f)| if let State::Block(_, n) = f.state { n } else { 0 });
-        let needed = match asked.unwrap_or(meeting.count) {
+        let needed = match asked.unwrap_or(barrier.count) {
             0 => block.threads,
             count => count,
         };
-        if threads + meeting.arrived < needed || threads + meeting.arrived == 0 {
+        if threads + barrier.arrived < needed || threads + barrier.arrived == 0 {
             block.machine.cluster = Some(cluster);
             continue;
         }
         any = true;
         cluster.events += 1;
         let warps: Vec<usize> = all().filter(|(_, f)| waiting(f)).map(|(w, _)| w).collect();
-        warps.iter().for_each(|&w| block.machine.order.release(w as u32, &mut meeting.clock));
-        meeting.end();
+        warps.iter().for_each(|&w| block.machine.order.release(w as u32, &mut barrier.clock));
+        barrier.end();
         for &w in &warps {
-            block.machine.order.acquire(w as u32, &meeting.over);
+            block.machine.order.acquire(w as u32, &barrier.over);
             block.machine.order.meet(w as u32);
-            for f in block.warps[w].fragments.iter_mut().filter(|f| matches!(f.state, State::Block(n, _) if n % 16 == number)) {
+            for f in block.warps[w].splits.iter_mut().filter(|f| matches!(f.state, State::Block(n, _) if n % 16 == number)) {
                 (f.pc, f.state) = (f.pc + 1, State::Ready);
             }
         }
@@ -331,7 +331,7 @@ fn settle_waits(block: &mut Worker) -> bool {
     let kernel = block.machine.launch.kernel;
     let mut ready = Vec::new();
     for (w, warp) in block.warps.iter_mut().enumerate() {
-        for f in &mut warp.fragments {
+        for f in &mut warp.splits {
             match f.state {
                 State::Phase(at, parity, value) => {
                     let cluster = block.machine.cluster.as_ref().expect("just entered");
@@ -340,7 +340,7 @@ fn settle_waits(block: &mut Worker) -> bool {
                         (f.state, any) = (State::Ready, true);
                     }
                 }
-                State::Tensor(groups) => ready.push((w, groups)),
+                State::Wgmma(groups) => ready.push((w, groups)),
                 _ => {}
             }
         }
@@ -348,19 +348,19 @@ fn settle_waits(block: &mut Worker) -> bool {
     for (w, groups) in ready {
         let first = w / 4 * 4;
         let of = first..(first + 4).min(block.warps.len());
-        if block.warps[of.clone()].iter().any(|warp| warp.tensor.committed < groups) {
+        if block.warps[of.clone()].iter().any(|warp| warp.scoreboard.committed < groups) {
             continue;
         }
         any = true;
         let mut decoded = Default::default();
         for (quarter, warp) in block.warps[of].iter_mut().enumerate() {
-            warp.tensor.compute(&mut warp.registers, kernel, &block.machine.shared, quarter as u32, groups, &mut decoded);
+            warp.scoreboard.compute(&mut warp.registers, kernel, &block.machine.shared, quarter as u32, groups, &mut decoded);
         }
         let warp = &mut block.warps[w];
-        warp.tensor.retire(groups, kernel);
-        warp.fragments.iter_mut().filter(|f| matches!(f.state, State::Tensor(_))).for_each(|f| (f.pc, f.state) = (f.pc + 1, State::Ready));
+        warp.scoreboard.retire(groups, kernel);
+        warp.splits.iter_mut().filter(|f| matches!(f.state, State::Wgmma(_))).for_each(|f| (f.pc, f.state) = (f.pc + 1, State::Ready));
         if let Some(vectors) = &mut block.machine.order.vectors {
-            let (me, slot) = (vectors.base + w, vectors.tensor(w as u32));
+            let (me, slot) = (vectors.base + w, vectors.wgmma(w as u32));
             vectors.learn(me, slot, groups + 1);
         }
     }

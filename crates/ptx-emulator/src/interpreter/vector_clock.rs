@@ -8,7 +8,7 @@ const MBARRIERS: usize = 256;
 ///
 /// Agents are the warps; each warp once more, for `fence.proxy.async`; the `wgmma`s of each warpgroup, whose time is the
 /// number of their group; each warp's bulk stores, likewise; and the copies that each mbarrier counts.
-pub struct Vectors {
+pub struct VectorClocks {
     warps: usize,
     /// The first warp of the block that runs.
     pub base: usize,
@@ -16,10 +16,10 @@ pub struct Vectors {
     known: Vec<u32>,
 }
 
-impl Vectors {
-    pub fn new(warps: usize) -> Vectors {
+impl VectorClocks {
+    pub fn new(warps: usize) -> VectorClocks {
         let slots = 4 * warps + MBARRIERS;
-        Vectors { warps, base: 0, slots, known: vec![0; warps * slots] }
+        VectorClocks { warps, base: 0, slots, known: vec![0; warps * slots] }
     }
 
     pub fn start(&mut self) {
@@ -36,7 +36,7 @@ impl Vectors {
     }
 
     /// Of the warpgroup of a warp of the block that runs.
-    pub fn tensor(&self, warp: u32) -> usize {
+    pub fn wgmma(&self, warp: u32) -> usize {
         2 * self.warps + self.base + warp as usize / 4 * 4
     }
 

@@ -4,12 +4,12 @@ use super::super::arith::bf16;
 use super::super::cluster::{Mbarrier, Remote, Source, Transfer};
 use super::super::finding::{Kind, Note, Other, Place};
 use super::super::group::{Group, Shape};
-use super::super::in_flight::Outgoing;
+use super::super::in_flight::BulkStore;
 use super::super::kernel::{PARAM, SHARED};
 use super::super::lanes::{Registers, lanes};
 use super::super::launch::Launch;
 use super::super::ops::{Address, Bulk, File, Mbarrier as Operation, Memory, Phase, Way};
-use super::super::shadow::{AgentStamp, Asker, Wrong};
+use super::super::shadow::{Accessor, AgentEpoch, Violation};
 use super::super::tensor_map::{MapType, Swizzle, TensorMap};
 use super::Machine;
 use std::sync::atomic::Ordering::Relaxed;
@@ -257,10 +257,10 @@ impl Machine<'_> {
     pub fn named_arrive(&mut self, number: u32, count: u32, mask: u32) {
         let mut cluster = self.cluster.take().expect("`bar.arrive` is the mark of an asynchronous kernel");
         cluster.events += 1;
-        let meeting = &mut cluster.named[self.rank][number as usize % 16];
-        meeting.arrived += mask.count_ones();
-        meeting.count = count;
-        self.order.release(self.warp, &mut meeting.clock);
+        let barrier = &mut cluster.named[self.rank][number as usize % 16];
+        barrier.arrived += mask.count_ones();
+        barrier.count = count;
+        self.order.release(self.warp, &mut barrier.clock);
         self.cluster = Some(cluster);
     }
 
@@ -269,19 +269,19 @@ impl Machine<'_> {
         let me = self.global_warp();
         let mut cluster = self.cluster.take().expect("a cluster barrier is the mark of an asynchronous kernel");
         cluster.events += 1;
-        cluster.meeting.arrived += mask.count_ones();
-        cluster.arrived_at[me] = cluster.meeting.generation;
-        self.order.release(self.warp, &mut cluster.meeting.clock);
+        cluster.barrier.arrived += mask.count_ones();
+        cluster.arrived_at[me] = cluster.barrier.generation;
+        self.order.release(self.warp, &mut cluster.barrier.clock);
         self.cluster = Some(cluster);
     }
 
-    /// Whether the meeting at which the warp arrived is over.
+    /// Whether the barrier at which the warp arrived is over.
     pub fn cluster_met(&mut self) -> bool {
         let me = self.global_warp();
         let Some(cluster) = &self.cluster else { return true };
-        let over = cluster.meeting.generation > cluster.arrived_at[me];
+        let over = cluster.barrier.generation > cluster.arrived_at[me];
         if over {
-            let clock = cluster.meeting.over.clone();
+            let clock = cluster.barrier.over.clone();
             self.order.acquire(self.warp, &clock);
         }
         over
@@ -346,7 +346,7 @@ impl Machine<'_> {
         if rank != self.rank {
             return self.say(Kind::OutOfBounds, lane, "a bulk copy into another block's shared memory: only a multicast is supported".into());
         }
-        let asker = Asker { warp: self.global_warp(), thread: Some(thread) };
+        let accessor = Accessor { warp: self.global_warp(), thread: Some(thread) };
         self.bulk_global(lane, &remote, bytes, op.way);
         if let Some(at) = &op.barrier {
             let Some((_, barrier)) = self.shared_place(registers, at, lane, 8, 8) else { return };
@@ -358,7 +358,7 @@ impl Machine<'_> {
             let mut cluster = self.cluster.take().expect("a bulk copy is the mark of an asynchronous kernel");
             let mut found = Vec::new();
             for rank in lanes(ranks) {
-                if let Some(wrong) = cluster.cells[rank].launches(&self.order, asker, offset, bytes) {
+                if let Some(wrong) = cluster.shadows[rank].launches(&self.order, accessor, offset, bytes) {
                     found.push(wrong);
                 }
             }
@@ -371,11 +371,11 @@ impl Machine<'_> {
         let mut cluster = self.cluster.take().expect("a bulk copy is the mark of an asynchronous kernel");
         let stores = &mut self.stores[self.warp as usize];
         let group = stores.committed[lane];
-        let agent = self.order.vectors.as_ref().map_or(0, |v| v.stores(asker.warp)) as u16;
-        let stamp = AgentStamp { time: group + 1, pc: self.pc, agent, thread: thread as u16 };
+        let agent = self.order.vectors.as_ref().map_or(0, |v| v.stores(accessor.warp)) as u16;
+        let epoch = AgentEpoch { time: group + 1, pc: self.pc, agent, thread: thread as u16 };
         // What is outside of the tensor is read all the same.
-        let found = (offset..offset + bytes).step_by(16).find_map(|at| cluster.cells[rank].reads_later(&self.order, asker, stamp, at).map(|w| (at, w)));
-        stores.list.push(Outgoing { lane: lane as u8, group, to: remote, from: offset, bytes, add: op.way == Way::Reduce, pc: self.pc });
+        let found = (offset..offset + bytes).step_by(16).find_map(|at| cluster.shadows[rank].reads_later(&self.order, accessor, epoch, at).map(|w| (at, w)));
+        stores.list.push(BulkStore { lane: lane as u8, group, to: remote, from: offset, bytes, add: op.way == Way::Reduce, pc: self.pc });
         cluster.events += 1;
         self.cluster = Some(cluster);
         if let Some((at, wrong)) = found {
@@ -384,7 +384,7 @@ impl Machine<'_> {
     }
 
     /// What is wrong with one lane's access to shared memory.
-    pub fn note_at(&mut self, lane: usize, offset: u32, size: u32, write: bool, wrong: Wrong) {
+    pub fn note_at(&mut self, lane: usize, offset: u32, size: u32, write: bool, wrong: Violation) {
         let group = Group { place: Place::Shared, shape: Shape::Uniform, offsets: [offset; 32], mask: 1 << lane, taken: 1 << lane };
         self.note_wrong(&group, size, write, vec![(lane, wrong)]);
     }
@@ -397,12 +397,12 @@ impl Machine<'_> {
         launch.rows_of(remote, bytes, |argument, row| {
             let bound = launch.buffers[argument].as_ref().expect("a copy goes through a buffer");
             if way != Way::Store && !bound.buffer.is_written(row.offset, row.bytes as usize) {
-                found = found.take().or(Some((argument, row.offset, row.bytes, Wrong::Unwritten)));
+                found = found.take().or(Some((argument, row.offset, row.bytes, Violation::Unwritten)));
             }
-            if let Some(record) = &mut self.records[bound.same as usize]
-                && let Some(conflict) = record.bulk(&self.order, steps, who, row.offset as u32, row.bytes, way != Way::Load, way == Way::Reduce)
+            if let Some(shadow) = &mut self.global_shadows[bound.same as usize]
+                && let Some(conflict) = shadow.bulk(&self.order, steps, who, row.offset as u32, row.bytes, way != Way::Load, way == Way::Reduce)
             {
-                found = found.take().or(Some((argument, row.offset, row.bytes, Wrong::Race(conflict))));
+                found = found.take().or(Some((argument, row.offset, row.bytes, Violation::Race(conflict))));
             }
         });
         if let Some((argument, offset, size, wrong)) = found {
@@ -473,7 +473,7 @@ impl Machine<'_> {
     }
 
     /// A bulk store reads shared memory and writes global memory.
-    fn send(&mut self, store: &Outgoing) {
+    fn send(&mut self, store: &BulkStore) {
         let (launch, swizzle, shared) = (self.launch, self.launch.swizzle(&store.to), &self.shared);
         let dtype = match &store.to {
             Source::Box(argument, _) => launch.map(*argument).dtype,

@@ -81,16 +81,16 @@ impl Machine<'_> {
         }
         let known = &mut self.known[at];
         if known.written != self.order.start {
-            if !self.shadow.all_written(&known.offsets, known.shape, size) {
+            if !self.shared_shadow.all_written(&known.offsets, known.shape, size) {
                 return false;
             }
             known.written = self.order.start;
         }
-        let now = (self.order.time, self.shadow.serial);
-        if self.shadow.is_quiet(known.hull) {
+        let now = (self.order.time, self.shared_shadow.serial);
+        if self.shared_shadow.is_quiet(known.hull) {
             if known.logged != now {
-                self.shadow.log(&self.order, self.warp, self.pc, &known.offsets, FULL, size, known.hull);
-                known.logged = (self.order.time, self.shadow.serial);
+                self.shared_shadow.log(&self.order, self.warp, self.pc, &known.offsets, FULL, size, known.hull);
+                known.logged = (self.order.time, self.shared_shadow.serial);
             }
             let group = Group { place: Place::Shared, shape: known.shape, offsets: known.offsets, mask: FULL, taken: FULL };
             self.gather_shared(registers, access, &group);

@@ -4,9 +4,9 @@
 mod asynchronous;
 mod global;
 mod shared;
-mod wrong;
+mod violation;
 
-pub use asynchronous::{AgentStamp, Asker, Cells};
-pub use global::Record;
-pub use shared::{Shared, hull};
-pub use wrong::Wrong;
+pub use asynchronous::{Accessor, AgentEpoch, AsyncShadow};
+pub use global::GlobalShadow;
+pub use shared::{SharedShadow, hull};
+pub use violation::Violation;

@@ -3,9 +3,9 @@
 use super::super::happens_before::Conflict;
 
 /// What is wrong with an access of one lane.
-pub enum Wrong {
+pub enum Violation {
     Unwritten,
-    Flying,
+    InFlight,
     Race(Conflict),
     /// Written by a store, read by what does not see stores without `fence.proxy.async`.
     Proxy(Conflict),
