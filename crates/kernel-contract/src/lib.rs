@@ -5,6 +5,7 @@
 //!
 //! It knows no kernel: `trimodal` embeds the files and their `kernels.json`.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![warn(missing_docs)]
 
 mod buffer;

@@ -10,13 +10,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let program = Program::new(&file, &std::fs::read_to_string(&file)?)?;
     let entry = program.module().entries.first().ok_or("expected an entry in the file")?;
     // Every pointer gets 64 KiB of zeros of its own, every number is zero.
-    let (buffers, zeros): (Vec<_>, _) = (entry.params.iter().map(|_| Buffer::new(1 << 16)).collect(), [0; 4096]);
-    let argument = |(p, buffer)| match entry.params[p].kind {
-        Pointer => Argument::Buffer { buffer, bytes: 1 << 16, name: &entry.params[p].name },
-        Bytes => Argument::Bytes(&zeros[..entry.params[p].size]),
-    };
-    let arguments: Vec<Argument> = buffers.iter().enumerate().map(argument).collect();
-    let report = run(&program, &entry.name, 1, &arguments, &Options::default())?;
+    let buffers: Vec<Buffer> = entry.params.iter().map(|_| Buffer::new(1 << 16)).collect();
+    let arguments = entry.params.iter().zip(&buffers).map(|(param, buffer)| match param.kind {
+        Pointer => Argument::Buffer { buffer, bytes: 1 << 16, name: &param.name },
+        Bytes => Argument::Bytes(&[0; 4096][..param.size]),
+    });
+    let report = run(&program, &entry.name, 1, &arguments.collect::<Vec<_>>(), &Options::default())?;
     report.findings.iter().for_each(|finding| println!("{finding}"));
     println!("{} findings in {}", report.findings.len() as u64 + report.more, entry.name);
     Ok(())

@@ -2,6 +2,8 @@
 //!
 //! - [`folder`]: the data set: which rows there are, and one row decoded. Beneath it: a row (`row`), tables (`table`), folders
 //!   without one (`walk`), shards (`shards` over `tar`), `safe`, which opens files of the folder and no others, and `parallel`.
+//! - `limits`, `sizes`, `sample`, `bad`: what a data set may ask of this machine, what samples are brought to, what they are, and
+//!   those that cannot be read.
 //! - [`loader`]: samples in the order of a seed ([`order`]), decoded ahead on several threads.
 //! - [`picture`]: PNG and JPEG files to square RGB pixels.
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
@@ -10,6 +12,7 @@
 //! - [`inspect`]: what is in a data set, before anyone trains on it.
 //! - [`meadow`]: the generated data set that the demo trains on, written as an ordinary folder.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![warn(missing_docs)]
 
 mod bad;

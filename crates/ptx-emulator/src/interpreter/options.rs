@@ -10,6 +10,13 @@ pub struct Trace {
 }
 
 /// How to run.
+///
+/// ```
+/// use ptx_emulator::{Options, Trace};
+/// // Counts instructions and traffic, and records what thread 7 of block 0 does.
+/// let options = Options { stats: true, trace: Some(Trace { block: 0, thread: 7 }), ..Options::default() };
+/// # assert_eq!(options.most_findings, 8);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Record the instructions of one thread.

@@ -6,6 +6,14 @@ use crate::parse::{self, Error as ParseError, Module};
 use std::sync::OnceLock;
 
 /// A parsed and decoded PTX file.
+///
+/// ```
+/// let text = ".version 8.4\n.target sm_80\n.visible .entry nothing(.param .u64 x)\n.maxntid 32\n{\nret;\n}\n";
+/// let program = ptx_emulator::Program::new("nothing.ptx", text)?;
+/// assert_eq!(program.module().entries[0].name, "nothing");
+/// assert!(!program.access("nothing").expect("has this entry")[0].writes);
+/// # Ok::<(), ptx_emulator::ParseError>(())
+/// ```
 pub struct Program {
     pub(super) module: Module,
     kernels: Vec<Kernel>,

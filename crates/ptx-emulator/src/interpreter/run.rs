@@ -129,6 +129,45 @@ pub enum Error {
 }
 
 /// Runs `entry` with `grid` blocks of exactly the threads that it declares.
+///
+/// Arguments are given in the order of the parameters, one each. What is wrong with the *kernel* is in the [`Report`]; an error is
+/// about the *call*.
+///
+/// ```
+/// use ptx_emulator::{Argument, Buffer, Kind, Options, Program, run};
+///
+/// // y[t] = x[t], of 64 threads; but y has room for 63.
+/// let text = "
+///     .version 8.4
+///     .target sm_80
+///     .address_size 64
+///     .visible .entry copy(.param .u64 x, .param .u64 y)
+///     .maxntid 64, 1, 1
+///     {
+///         .reg .b32 %r<3>;
+///         .reg .b64 %rd<6>;
+///         ld.param.u64 %rd1, [x];
+///         ld.param.u64 %rd2, [y];
+///         mov.u32 %r1, %tid.x;
+///         mul.wide.u32 %rd3, %r1, 4;
+///         add.s64 %rd4, %rd1, %rd3;
+///         add.s64 %rd5, %rd2, %rd3;
+///         ld.global.u32 %r2, [%rd4];
+///         st.global.u32 [%rd5], %r2;
+///         ret;
+///     }";
+/// let program = Program::new("copy.ptx", text)?;
+/// let (x, y) = (Buffer::new(256), Buffer::new(252));
+/// let arguments = [Argument::Buffer { buffer: &x, bytes: 256, name: "x" }, Argument::Buffer { buffer: &y, bytes: 252, name: "y" }];
+/// let report = run(&program, "copy", 1, &arguments, &Options::default())?;
+/// assert_eq!(report.findings[0].kind, Kind::OutOfBounds);
+/// assert_eq!((report.findings[0].line, report.findings[0].thread), (17, 63));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// No such entry, arguments that do not fit its parameters, blocks that do not fill its clusters, too much shared memory, or a
+/// block that does not end within [`Options::budget`].
 pub fn run(program: &Program, entry: &str, grid: u32, arguments: &[Argument], options: &Options) -> Result<Report, Error> {
     let module = &program.module;
     let Some(index) = module.entries.iter().position(|e| e.name == entry) else {
