@@ -11,13 +11,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// What is wrong, a line each. Every pointer gets 64 KiB of zeros of its own, every number is zero.
-fn findings(file: &str) -> Result<String, Box<dyn std::error::Error>> {
+pub fn findings(file: &str) -> Result<String, Box<dyn std::error::Error>> {
     let program = Program::new(file, &std::fs::read_to_string(file)?)?;
     let entry = program.module().entries.first().ok_or("expected an entry in the file")?;
     let buffers: Vec<Buffer> = entry.params.iter().map(|_| Buffer::new(1 << 16)).collect();
     let arguments = entry.params.iter().zip(&buffers).map(|(param, buffer)| match param.kind {
         Pointer => Argument::Buffer { buffer, bytes: 1 << 16, name: &param.name },
-        Bytes => Argument::Bytes(&[0; 4096][..param.size]),
+        Bytes => Argument::Bytes(&[0; 1 << 15][..param.size]),
     });
     let report = run(&program, &entry.name, 1, &arguments.collect::<Vec<_>>(), &Options::default())?;
     let lines: String = report.findings.iter().map(|finding| format!("{finding}\n")).collect();
