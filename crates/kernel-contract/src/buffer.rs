@@ -1,7 +1,7 @@
 //! One buffer's line of a header: `0  x  [rows, C]  f32|bf16  read (only if has_residual)`.
 
 use super::expression::Expression;
-use super::header::{pieces, selects};
+use super::text::{pieces, selects};
 use std::collections::HashMap;
 
 /// A buffer as a header documents it.

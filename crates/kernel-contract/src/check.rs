@@ -1,7 +1,7 @@
 //! What a header's limits require of sizes, where a machine can check a call: `V ≥ 1, M · V < 2³¹`, `d a multiple of 8`.
 
 use super::expression::Expression;
-use super::header::{Entry, Header, pieces};
+use super::text::pieces;
 use std::fmt;
 
 /// A comparison of two sizes.
@@ -101,17 +101,6 @@ impl Check {
     /// What it is about: `t` in `256 % t == 0`.
     fn subject(&self) -> &Expression {
         if matches!(self.left, Expression::Number(_)) { &self.right } else { &self.left }
-    }
-
-    /// The same in fields of `Dims` and constants; `None` where it has other names, or requires more of a float than its sign.
-    pub fn resolved(&self, header: &Header, entry: &Entry, suffix: &str) -> Option<Check> {
-        let side = |side: &Expression| header.resolved(side, entry, suffix).ok();
-        let check = Check { left: side(&self.left)?, relation: self.relation, right: side(&self.right)? };
-        let whole = |name: &str| header.fields.iter().all(|f| f.name != name || f.kind == "u32");
-        let all_whole = check.left.names().union(&check.right.names()).all(|name| whole(name));
-        let sign = check.relation == AtLeast && check.right == Expression::Number(0);
-        // Whole numbers have none, and of a float nothing else is asked.
-        (all_whole != sign && (all_whole || matches!(check.left, Expression::Name(_)))).then_some(check)
     }
 
     /// Whether it holds.

@@ -20,8 +20,9 @@
 //! ```
 
 use super::buffer::Buffer;
-use super::check::Check;
+use super::check::{Check, Relation};
 use super::expression::Expression;
+use super::text::{pieces, selects};
 use std::collections::HashMap;
 
 /// The header of one file.
@@ -383,30 +384,16 @@ fn sentence(text: &str) -> (&str, &str) {
     (list.trim().trim_end_matches('.'), rest.trim())
 }
 
-/// The text between separators, except those in brackets.
-pub(super) fn pieces(text: &str, separator: char) -> Vec<&str> {
-    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' | '[' => depth += 1,
-            ')' | ']' => depth -= 1,
-            _ if c == separator && depth == 0 => {
-                found.push(text[start..at].trim());
-                start = at + c.len_utf8();
-            }
-            _ => {}
-        }
-    }
-    found.push(text[start..].trim());
-    found
-}
-
-/// Whether a variant's suffix is one that a word names: `bf16`, `f32` (no `bf16`), `d64`, `_nn`, `_bf16_bf16`.
-pub fn selects(word: &str, suffix: &str) -> bool {
-    match word {
-        "f32" => !suffix.contains("_bf16"),
-        "_bf16_bf16" => suffix.ends_with(word),
-        _ => suffix.split('_').any(|part| part == word.trim_start_matches('_')),
+impl Check {
+    /// The same in fields of `Dims` and constants; `None` where it has other names, or requires more of a float than its sign.
+    pub fn resolved(&self, header: &Header, entry: &Entry, suffix: &str) -> Option<Check> {
+        let side = |side: &Expression| header.resolved(side, entry, suffix).ok();
+        let check = Check { left: side(&self.left)?, relation: self.relation, right: side(&self.right)? };
+        let whole = |name: &str| header.fields.iter().all(|f| f.name != name || f.kind == "u32");
+        let all_whole = check.left.names().union(&check.right.names()).all(|name| whole(name));
+        let sign = check.relation == Relation::AtLeast && check.right == Expression::Number(0);
+        // Whole numbers have none, and of a float nothing else is asked.
+        (all_whole != sign && (all_whole || matches!(check.left, Expression::Name(_)))).then_some(check)
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! It knows no kernel: `trimodal` embeds the files and their `kernels.json`.
 
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![warn(missing_docs)]
 
 mod buffer;
@@ -14,6 +15,7 @@ mod check;
 mod condition;
 mod expression;
 mod header;
+mod text;
 pub mod wgsl;
 
 pub use buffer::{Access, Alternative, Buffer, When};
@@ -22,4 +24,5 @@ pub use catalog::Catalog;
 pub use check::{Check, Relation, elements_below, rows_of_16_bytes};
 pub use condition::{Atom, Condition};
 pub use expression::{Expression, Operator, evaluate};
-pub use header::{Constant, Definition, Entry, Field, Header, Values, selects};
+pub use header::{Constant, Definition, Entry, Field, Header, Values};
+pub use text::selects;

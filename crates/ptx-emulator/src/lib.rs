@@ -4,8 +4,9 @@
 //! - With the feature `interpreter` (a default): [`Program`] decodes opcodes and registers into dense operations, [`run`] launches an
 //!   entry, and what it saw is a [`Report`]: findings ([`Kind`] lists them), counts, and the trace of a thread.
 //!
-//! `examples/race.rs` runs somebody's PTX file in ten lines; the README shows what it prints.
+//! What it runs, what it finds and what it does not know is in the README. `examples/race.rs` runs somebody's PTX file in ten lines.
 
+#![cfg_attr(all(doctest, feature = "interpreter"), doc = include_str!("../README.md"))]
 #![warn(missing_docs)]
 
 mod lex;

@@ -16,43 +16,23 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 pub use super::row::{Origin, Part, Row};
+pub use super::sizes::{Fit, Sizes};
 
-use super::loader::{Bad, LISTED};
+use super::bad::Bad;
+use super::limits::Limits;
 use super::parallel::parallel;
+use super::picture::Picture;
 use super::safe::Folder;
-use super::{Content, Limits, Picture, Sample, picture, shards, sound, table, walk};
-use crate::{Error, Result};
+use super::sample::{Content, Sample};
+use super::{picture, shards, sound, table, walk};
 use trimodal_base::read::regular;
+use trimodal_base::{Error, Result};
 
 /// The name of the table inside a data folder.
 pub const METADATA: &str = "metadata.jsonl";
 
 /// The tables that are read.
 const TABLES: [&str; 2] = [METADATA, "metadata.csv"];
-
-/// What does not fit into the square of a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fit {
-    /// Is cropped: the centre stays.
-    #[default]
-    Crop,
-    /// Is kept: white bars fill the square.
-    Pad,
-}
-
-/// The sizes that pictures and sounds are brought to: the model's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// Width and height of a picture, in pixels.
-    pub picture: usize,
-    /// How a picture that is not square becomes one.
-    pub fit: Fit,
-    /// Samples per second of a sound.
-    pub sample_rate: u32,
-    /// Samples of a clip (`sample_rate · clip_seconds`).
-    pub samples: usize,
-}
 
 /// What the files of a row held before they were brought to the model's sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -407,16 +387,6 @@ pub const NO_TEXT: &str = "the row has no `text`; training needs a caption (in a
 struct Decoded {
     picture: Option<(Picture, (u32, u32))>,
     sound: Option<(Vec<f32>, sound::Measure)>,
-}
-
-impl Bad {
-    /// Counts a bad row; the first ten are kept.
-    pub(super) fn add(&mut self, error: Error) {
-        self.count += 1;
-        if self.first.len() < LISTED {
-            self.first.push(error.to_string());
-        }
-    }
 }
 
 /// The files and folders in a folder, sorted, without hidden ones and those whose names are not UTF-8.

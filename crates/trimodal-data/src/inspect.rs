@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
+use super::bad::Bad;
 use super::folder::{Dataset, Measure, NO_TEXT};
-use super::loader::Bad;
 use super::parallel::parallel;
-use super::{Sizes, Tokenizer};
-use crate::Result;
+use super::sizes::Sizes;
+use super::tokenizer::Tokenizer;
+use trimodal_base::Result;
 
 /// Rows that a sample takes in a batch, besides its words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

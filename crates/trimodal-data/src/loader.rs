@@ -17,13 +17,14 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use super::contained::said;
-use super::folder::Sizes;
-use super::{Dataset, Sample, order};
-use crate::{Error, Result};
+pub use super::bad::{Bad, LISTED};
 
-/// Bad samples whose messages are kept.
-pub const LISTED: usize = 10;
+use super::contained::said;
+use super::folder::Dataset;
+use super::order;
+use super::sample::Sample;
+use super::sizes::Sizes;
+use trimodal_base::{Error, Result};
 
 /// Rows that are looked at after a bad one, so that the message can list more of them.
 const LOOK_ON: usize = 1000;
@@ -85,15 +86,6 @@ pub struct Visit<T> {
     pub after: Position,
     /// Whether the next visit belongs to another epoch.
     pub last_of_epoch: bool,
-}
-
-/// The bad samples met so far, each row counted once. Those that the data set left out when it was opened come first.
-#[derive(serde::Serialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bad {
-    /// How many.
-    pub count: u64,
-    /// The first ten: where, and what is wrong.
-    pub first: Vec<String>,
 }
 
 /// What a worker does with a row.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use crate::{Error, Result};
+use trimodal_base::{Error, Result};
 
 /// Computes `work(0..total)` on all threads, in order; stops early at the first error or when `progress` says so.
 ///

@@ -8,12 +8,12 @@ use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, RgbImage, imageops};
 
-use super::Limits;
 use super::contained::contained;
-use super::folder::Fit;
+use super::limits::Limits;
+use super::sizes::Fit;
 use super::watched::Watched;
-use crate::{Error, Result};
 use trimodal_base::read::regular;
+use trimodal_base::{Error, Result};
 
 /// A decoded picture.
 #[derive(Clone, Debug, PartialEq, Eq)]

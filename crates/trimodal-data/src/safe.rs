@@ -1,11 +1,11 @@
 //! Opening the files of a data folder, and no others.
 
 use super::row::check_path;
-use crate::{Error, Result};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use trimodal_base::read::regular;
+use trimodal_base::{Error, Result};
 
 /// A folder out of which files are opened by name.
 #[derive(Clone, Debug)]

@@ -6,10 +6,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::Limits;
+use super::limits::Limits;
 use super::row::{Origin, Part, Row, is_picture, is_sound};
 use super::tar::{BadMember, Member, Scanner};
-use crate::{Error, Result};
+use trimodal_base::{Error, Result};
 
 /// Suffixes of files that people put into data sets and that we do not decode: leaving them out silently would train on less
 /// than is there.

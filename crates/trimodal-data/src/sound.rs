@@ -8,11 +8,11 @@ use hound::{SampleFormat, WavReader};
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction};
 
-use super::Limits;
 use super::contained::contained;
+use super::limits::Limits;
 use super::watched::Watched;
-use crate::{Error, Result};
 use trimodal_base::read::regular;
+use trimodal_base::{Error, Result};
 
 /// What a sound file held.
 #[derive(Clone, Copy, Debug, PartialEq)]

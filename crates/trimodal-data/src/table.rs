@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::Limits;
+use super::limits::Limits;
 use super::row::{COLUMNS, Columns, Row, check_column};
 
 /// What is wrong with a line.

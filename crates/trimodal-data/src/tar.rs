@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use tar::{EntryType, Header, PaxExtensions};
 
-use super::Limits;
+use super::limits::Limits;
 use super::row::check_path;
 
 const BLOCK: u64 = 512;

@@ -8,8 +8,8 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizedString, Normalizer, TokenizerBuilder};
 
 use super::contained::contained;
-use crate::{Error, Result};
 use trimodal_base::read::contents;
+use trimodal_base::{Error, Result};
 
 /// The special tokens, in the order of their ids (0, 1, …) in a tokenizer that [`Tokenizer::train`] made.
 pub const SPECIAL: [&str; 9] = ["<bos>", "<eos>", "<boi>", "<eoi>", "<boa>", "<eoa>", "<image>", "<audio>", "<hide>"];

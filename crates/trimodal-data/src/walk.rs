@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Limits;
+use super::limits::Limits;
 use super::row::{Origin, Part, Row, is_picture, is_sound};
 use super::safe::Folder;
 use super::shards::FOREIGN;

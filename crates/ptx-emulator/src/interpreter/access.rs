@@ -3,21 +3,10 @@
 //! Every register gets the set of parameters that its value may come from, whatever path was taken. What cannot be
 //! followed counts as everything. So an answer of "not written" is certain, and "written" is not.
 
-use super::decode::{Kernel, MODULE, PARAM, SHARED};
-use super::ops::{Access as At, File, Memory, Op, Slot, Use, Way};
-use super::parse::{Entry, ParamKind};
+use super::kernel::{Access, Kernel, MODULE, PARAM, SHARED};
+use super::ops::{Address as At, File, Memory, Op, Slot, Use, Way};
 use super::tensor_map::is_map;
-
-/// What a kernel does with the buffer of a parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Access {
-    /// It may read it.
-    pub reads: bool,
-    /// It may write it.
-    pub writes: bool,
-    /// The smallest access in bytes, at most 4; 0 if there is none.
-    pub(super) least: u32,
-}
+use crate::parse::{Entry, ParamKind};
 
 /// An address in shared or local memory, or in the module's constants.
 const WINDOW: u128 = 1 << 127;
@@ -52,7 +41,7 @@ pub fn access(entry: &Entry, kernel: &Kernel) -> Vec<Access> {
                     let offset = constant(at.base).map(|base| base as i128 + at.offset as i128);
                     value = match offset {
                         Some(offset) => {
-                            let inside = |p: &super::parse::Param| {
+                            let inside = |p: &crate::parse::Param| {
                                 p.kind == ParamKind::Pointer && (p.offset as i128) < offset + at.bytes() as i128 && offset < (p.offset + p.size) as i128
                             };
                             entry.params.iter().enumerate().filter(|(_, p)| inside(p)).fold(0, |set, (i, _)| set | bit(i))

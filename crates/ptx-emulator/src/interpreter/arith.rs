@@ -3,7 +3,7 @@
 //! Every floating-point result is computed in f64, rounded to odd (so that a second rounding is right in every mode)
 //! and then rounded once to its format. That makes f16, bf16 and f32 in all rounding modes the same few lines.
 
-use super::ops::{Compare, Lane};
+use super::ops::{Compare, Lane, Round};
 use std::sync::Arc;
 
 /// A PTX type.
@@ -74,16 +74,6 @@ pub fn signed(v: u64, bits: u32) -> i64 {
 /// `bits` low bits of `v`.
 pub fn cut(v: u64, bits: u32) -> u64 {
     if bits >= 64 { v } else { v & ((1 << bits) - 1) }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Round {
-    Nearest,
-    Zero,
-    Down,
-    Up,
-    /// `rna`: ties away from zero (tf32).
-    Away,
 }
 
 /// Rounds to `precision` bits with exponents `least..=most`, exactly as IEEE 754 says.
@@ -391,4 +381,10 @@ fn clamp_integer(v: i128, to: Type) -> i128 {
         Type::Signed(_) => v.clamp(-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
         _ => v.clamp(0, (1i128 << bits) - 1),
     }
+}
+
+/// The nearest bf16, ties to even; a NaN becomes 0x7FFF.
+#[inline(always)]
+pub fn bf16(a: u32) -> u32 {
+    if f32::from_bits(a).is_nan() { 0x7FFF } else { (a + 0x7FFF + (a >> 16 & 1)) >> 16 }
 }

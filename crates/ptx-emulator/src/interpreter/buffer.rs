@@ -8,6 +8,16 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 /// A wrong kernel may race on it from two blocks, which run on two threads here. So that this stays a finding and does
 /// not become undefined behaviour of ours, all data are relaxed atomics of one size, 32 bits; on the machines we know
 /// they cost what plain loads and stores cost.
+///
+/// A new buffer is zeros that count as written. After [`Buffer::forget`] nothing does, until the host or a kernel writes it.
+///
+/// ```
+/// let buffer = ptx_emulator::Buffer::new(16);
+/// buffer.write(4, &1.5f32.to_le_bytes());
+/// let mut word = [0; 4];
+/// buffer.read(4, &mut word);
+/// assert_eq!(f32::from_le_bytes(word), 1.5);
+/// ```
 #[derive(Debug)]
 pub struct Buffer {
     words: Box<[AtomicU32]>,

@@ -2,9 +2,11 @@
 //!
 //! Everything that the emulator does not know is refused here, with file, line and text, before anything runs.
 
-use super::arith::Type;
+use super::arith::{Type, cut};
+use super::kernel::*;
 use super::ops::*;
-use super::parse::{Entry, Error, Instruction, Module, Operand, Space, line_of};
+use super::{access, flow};
+use crate::parse::{Entry, Error, Instruction, Module, Operand, Space, line_of};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,88 +15,6 @@ mod memory;
 mod opcodes;
 mod values;
 mod warps;
-
-/// Where generic addresses of each space start: bits 40 and up. Buffers are 1, 2, 3, …
-pub const SHARED: u64 = 0xF1 << 40;
-/// Local memory.
-pub const LOCAL: u64 = 0xF2 << 40;
-/// Parameters.
-pub const PARAM: u64 = 0xF3 << 40;
-/// `.global` and `.const` variables of the module.
-pub const MODULE: u64 = 0xF4 << 40;
-
-/// A register whose value the machine provides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Special {
-    ThreadX,
-    ThreadY,
-    ThreadZ,
-    BlockX,
-    SizeX,
-    SizeY,
-    SizeZ,
-    GridX,
-    Lane,
-    Warp,
-    Warps,
-    MaskEq,
-    MaskLt,
-    MaskLe,
-    MaskGt,
-    MaskGe,
-    /// Place in the cluster, blocks of a cluster, the cluster, how many clusters.
-    ClusterRank,
-    ClusterSize,
-    Cluster,
-    Clusters,
-    DynamicShared,
-}
-
-/// A decoded kernel.
-#[derive(Clone)]
-pub struct Kernel {
-    pub name: String,
-    pub steps: Vec<Step>,
-    /// Step → index of its instruction in the entry.
-    pub source: Vec<u32>,
-    /// How many slots each file has.
-    pub words: usize,
-    pub longs: usize,
-    pub bits: usize,
-    /// Slots that never change.
-    pub constants: Vec<(Slot, u64)>,
-    /// Slots that the machine fills.
-    pub specials: Vec<(u16, Special)>,
-    /// The slots of declared registers, for traces: step order is lost when slots are reused, so by instruction.
-    pub registers: Vec<Slot>,
-    /// Of variables whose size is known; where the others start is aligned.
-    pub shared_bytes: usize,
-    /// Blocks of a cluster.
-    pub cluster: u32,
-    /// Whether it has bulk copies, `wgmma`, mbarriers, clusters: it runs under a scheduler, with a clock per warp.
-    pub asynchronous: bool,
-    /// Word slots that are accumulators or register operands of a `wgmma`; by step, those that other instructions touch, and
-    /// whether `wgmma.fence` must follow: a constant may be put into them at any time.
-    pub tensor: Vec<u16>,
-    pub touches: Vec<Box<[(Use, u16, bool)]>>,
-    /// Log2 of the smallest access to shared memory.
-    pub shared_granule: u32,
-    /// How many loads from shared memory have a number.
-    pub shared_loads: usize,
-    /// What each step uses, if a register may be read before anything was put into it.
-    pub uses: Option<Vec<Option<Box<super::flow::Uses>>>>,
-    /// The registers of which it is watched.
-    pub watched: Vec<Slot>,
-    /// What it does with the buffer of each parameter.
-    pub access: Vec<super::access::Access>,
-    pub local_bytes: usize,
-    pub block: [u32; 3],
-    /// Where each parameter is, and constants that are such places.
-    pub parameters: Vec<usize>,
-    pub addresses: Vec<(Slot, u64)>,
-    /// Where each variable of shared memory is: for messages.
-    pub shared_variables: Vec<(String, usize, usize)>,
-}
 
 /// The bytes of the module's `.global` and `.const` variables, and where each starts.
 pub fn module_data(module: &Module) -> (Vec<u8>, HashMap<&str, u64>) {
@@ -217,7 +137,7 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
     let mut kernel = Kernel {
         cluster,
         asynchronous: cluster > 1 || decoder.steps.iter().any(|s| s.op.is_asynchronous()),
-        tensor: Vec::new(),
+        wgmma_slots: Vec::new(),
         touches: Vec::new(),
         shared_granule: 0,
         shared_loads: 0,
@@ -258,11 +178,11 @@ pub fn decode(module: &Module, entry: &Entry) -> Result<Kernel, Error> {
 /// What takes longer than decoding and is needed only to run: the flow of values through the kernel.
 pub fn prepare(entry: &Entry, kernel: &Kernel) -> Kernel {
     let mut kernel = kernel.clone();
-    kernel.shared_granule = super::access::shared_granule(&kernel);
-    kernel.access = super::access::access(entry, &kernel);
-    super::flow::undefined(&mut kernel);
-    super::flow::share_slots(&mut kernel);
-    super::flow::touches(&mut kernel);
+    kernel.shared_granule = access::shared_granule(&kernel);
+    kernel.access = access::access(entry, &kernel);
+    flow::undefined(&mut kernel);
+    flow::share_slots(&mut kernel);
+    flow::touches(&mut kernel);
     kernel
 }
 
@@ -346,9 +266,7 @@ impl Decoder<'_> {
                 _ => Err(format!("expected a source of {} bits, found {}", kind.bits(), self.name(*r))),
             },
             Operand::Integer(n) if kind == Type::Predicate => Ok(self.constant(File::Bit, (*n != 0) as u64)),
-            Operand::Integer(n) if !kind.is_float() || matches!(kind, Type::F16x2 | Type::Bf16x2) => {
-                Ok(self.constant(want, super::arith::cut(*n as u64, kind.bits())))
-            }
+            Operand::Integer(n) if !kind.is_float() || matches!(kind, Type::F16x2 | Type::Bf16x2) => Ok(self.constant(want, cut(*n as u64, kind.bits()))),
             // `mul.f32 %f1, %f2, 0f…` is the rule; a bare integer in a float's place is not PTX.
             Operand::F32(bits) if kind.bits() == 32 => Ok(self.constant(want, *bits as u64)),
             Operand::F64(bits) if kind.bits() == 64 => Ok(self.constant(want, *bits)),

@@ -1,8 +1,8 @@
 //! What the emulator found wrong, in words.
 
-use super::decode::Kernel;
+use super::kernel::Kernel;
 use super::ops::Op;
-use super::parse::{Entry, Module};
+use crate::parse::{Entry, Module};
 use std::fmt;
 
 /// What is wrong.

@@ -1,7 +1,7 @@
 //! What can follow what in a kernel, and two questions that are answered by following it: which registers may be read
 //! before anything is put into them, and which registers can share a slot.
 
-use super::decode::Kernel;
+use super::kernel::{Kernel, Uses};
 use super::ops::{File, Left, Op, Slot, Step, Use};
 use std::collections::HashMap;
 
@@ -41,16 +41,6 @@ fn blocks(steps: &[Step]) -> Vec<Block> {
         next.iter().filter_map(|s| index.get(s).copied()).collect()
     };
     starts.iter().zip(ends).map(|(&from, to)| Block { from, to, next: next(to) }).collect()
-}
-
-/// What one step does with slots.
-#[derive(Clone, Debug, Default)]
-pub struct Uses {
-    pub reads: Vec<Slot>,
-    pub writes: Vec<Slot>,
-    /// Undefined sources matter here and now: an address, a stored value, what other lanes see. Elsewhere they make the
-    /// result undefined, which may never matter.
-    pub sink: bool,
 }
 
 fn uses(step: &Step) -> Uses {
@@ -215,8 +205,8 @@ fn tensor(steps: &[Step]) -> Vec<u16> {
 
 /// Finds where other instructions touch the registers of `wgmma`s.
 pub fn touches(kernel: &mut Kernel) {
-    kernel.tensor = tensor(&kernel.steps);
-    if kernel.tensor.is_empty() {
+    kernel.wgmma_slots = tensor(&kernel.steps);
+    if kernel.wgmma_slots.is_empty() {
         return;
     }
     let constants: std::collections::HashSet<Slot> = kernel.constants.iter().map(|c| c.0).collect();
@@ -225,7 +215,7 @@ pub fn touches(kernel: &mut Kernel) {
         let counts = !matches!(step.op, Op::Mov32([_, s]) if constants.contains(&(File::Word, s)));
         if !matches!(step.op, Op::Wgmma(_)) {
             step.op.clone().slots(&mut |how, file, slot| {
-                if file == File::Word && kernel.tensor.binary_search(slot).is_ok() {
+                if file == File::Word && kernel.wgmma_slots.binary_search(slot).is_ok() {
                     list.push((how, *slot, counts));
                 }
             });

@@ -3,7 +3,7 @@
 //! Everything here is inlined into the interpreter's loop, which is compiled for AVX2 and FMA as well: eight lanes are
 //! one vector. Every chunk is read before it is written, so that a destination may be one of the sources.
 
-use super::decode::{Kernel, Special};
+use super::kernel::{Kernel, Special};
 use super::ops::{File, Op, Slot};
 
 /// All lanes.

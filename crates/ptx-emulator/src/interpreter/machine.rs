@@ -1,69 +1,24 @@
 //! The memory of a block while it runs: where an address leads, what is loaded, what is stored.
 
-use super::buffer::Buffer;
-use super::decode::{Kernel, LOCAL, MODULE, PARAM, SHARED};
+use super::cluster::Cluster;
 use super::finding::{Kind, Note, Place};
-use super::global::Record;
-use super::lanes::{FULL, Registers, lanes};
-use super::ops::{Access, File, Memory};
-use super::order::Order;
-use super::phases::Cluster;
-use super::shared::Shared;
+use super::group::{Group, Shape, within};
+use super::happens_before::HappensBefore;
+use super::in_flight::{AsyncCopies, BulkStores};
+use super::kernel::{LOCAL, MODULE, PARAM, SHARED};
+use super::lanes::{Registers, lanes};
+use super::launch::Launch;
+use super::ops::{Address, File, Memory};
+use super::shadow::{GlobalShadow, SharedShadow};
 use super::stats::Step as Count;
-use super::tensor_map::TensorMap;
 use super::trace::Tracer;
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 mod bulk;
 mod checks;
 mod copies;
-mod tensor;
 mod transfer;
-
-pub use bulk::Stores;
-
-/// A buffer as an argument.
-pub struct Bound<'a> {
-    pub buffer: &'a Buffer,
-    /// Bytes in use.
-    pub bytes: usize,
-    pub name: &'a str,
-    /// The first argument that is the same buffer.
-    pub same: u16,
-    /// What a record of it needs: nothing if the kernel does not write it.
-    pub granule: Option<u32>,
-    /// The smallest access to it in bytes, and how much of it a record must hold, under all its names.
-    pub least: u32,
-    pub bytes_recorded: usize,
-}
-
-/// What all blocks of a launch share.
-pub struct Launch<'a> {
-    pub kernel: &'a Kernel,
-    pub grid: u32,
-    /// By argument: buffer i is at `(i + 1) << 40`.
-    pub buffers: Vec<Option<Bound<'a>>>,
-    /// By argument: the tensor maps.
-    pub maps: Vec<Option<TensorMap>>,
-    /// Bytes of shared memory of a block, and how many of them the launch added.
-    pub shared_bytes: usize,
-    pub dynamic: u32,
-    /// The block of parameters.
-    pub params: Vec<u32>,
-    pub params_bytes: usize,
-    /// Variables of the module.
-    pub module: Vec<u32>,
-    pub module_bytes: usize,
-    pub budget: u64,
-    pub trace: Option<super::Trace>,
-    /// Whether instructions and traffic are counted.
-    pub counted: bool,
-    /// The registers that each instruction names, if a thread is traced.
-    pub names: Vec<Vec<u32>>,
-    /// 64-bit atomics take two words: one at a time.
-    pub wide: Mutex<()>,
-}
+mod wgmma;
 
 /// Notes, each kind once per instruction, the rest counted.
 #[derive(Default)]
@@ -87,28 +42,6 @@ impl Notes {
     }
 }
 
-/// How the lanes' addresses lie to each other. The first two are most of what kernels do, and quick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// All the same.
-    Uniform,
-    /// All 32 lanes, one after the other without gaps.
-    Row,
-    Any,
-}
-
-/// Where the lanes of an access lead.
-struct Group {
-    place: Place,
-    shape: Shape,
-    /// Byte offsets; lanes that are not in `mask` have the offset of one that is.
-    offsets: [u32; 32],
-    /// Lanes whose access is allowed.
-    mask: u32,
-    /// Lanes that this group answers for, allowed or not.
-    taken: u32,
-}
-
 /// What is known of the last full-warp load from shared memory at some instruction: in loops over tiles the addresses are
 /// the same again and again.
 #[derive(Clone)]
@@ -123,25 +56,6 @@ struct Known {
     logged: (u32, u32),
 }
 
-/// A `cp.async` on its way.
-#[derive(Clone, Copy)]
-struct Flight {
-    lane: u8,
-    bytes: u8,
-    group: u32,
-    to: u32,
-    pc: u32,
-    data: [u32; 4],
-}
-
-/// The `cp.async`s of a warp.
-#[derive(Default, Clone)]
-pub struct Flights {
-    list: Vec<Flight>,
-    /// Groups that each lane has committed.
-    committed: [u32; 32],
-}
-
 /// One block's memory and its progress.
 pub struct Machine<'a> {
     pub launch: &'a Launch<'a>,
@@ -150,22 +64,22 @@ pub struct Machine<'a> {
     pub rank: usize,
     pub cluster: Option<Box<Cluster>>,
     /// Bulk stores, by warp.
-    stores: Vec<Stores>,
+    stores: Vec<BulkStores>,
     pub warp: u32,
     pub pc: u32,
     pub shared: Vec<u32>,
     local: Vec<u32>,
     /// Words of local memory per thread.
     local_words: usize,
-    flights: Vec<Flights>,
+    copies: Vec<AsyncCopies>,
     /// One bit per byte of local memory: it was written.
     local_written: Vec<u32>,
-    shadow: Shared,
+    shared_shadow: SharedShadow,
     /// By warp and number of the load.
     known: Vec<Known>,
     /// By argument, for buffers that the kernel writes.
-    pub records: Vec<Option<Record>>,
-    pub order: Order,
+    pub global_shadows: Vec<Option<GlobalShadow>>,
+    pub order: HappensBefore,
     pub notes: Notes,
     /// A warp-wide instruction whose lanes never come runs without them.
     pub forced: bool,
@@ -186,19 +100,23 @@ impl<'a> Machine<'a> {
             block: 0,
             rank: 0,
             cluster: None,
-            stores: vec![Stores::default(); if kernel.asynchronous { threads.div_ceil(32) } else { 0 }],
+            stores: vec![BulkStores::default(); if kernel.asynchronous { threads.div_ceil(32) } else { 0 }],
             warp: 0,
             pc: 0,
             shared: vec![0; launch.shared_bytes.div_ceil(4)],
             local: vec![0; local_words * threads.next_multiple_of(32)],
             local_words,
-            flights: vec![Flights::default(); threads.div_ceil(32)],
+            copies: vec![AsyncCopies::default(); threads.div_ceil(32)],
             local_written: vec![0; (local_words * threads.next_multiple_of(32)).div_ceil(8)],
             known: vec![Known { offsets: [0; 32], shape: Shape::Any, hull: (0, 0), written: 0, logged: (0, 0) }; threads.div_ceil(32) * kernel.shared_loads],
             // Asynchronous kernels have other shadows, in what a cluster shares.
-            shadow: Shared::new(if kernel.asynchronous { 0 } else { launch.shared_bytes }, kernel.shared_granule),
-            records: launch.buffers.iter().map(|b| b.as_ref().and_then(|b| b.granule.map(|g| Record::new(b.bytes_recorded.next_multiple_of(4), g)))).collect(),
-            order: Order::new(threads.div_ceil(32)),
+            shared_shadow: SharedShadow::new(if kernel.asynchronous { 0 } else { launch.shared_bytes }, kernel.shared_granule),
+            global_shadows: launch
+                .buffers
+                .iter()
+                .map(|b| b.as_ref().and_then(|b| b.granule.map(|g| GlobalShadow::new(b.shadow_bytes.next_multiple_of(4), g))))
+                .collect(),
+            order: HappensBefore::new(threads.div_ceil(32)),
             notes: Notes::default(),
             forced: false,
             tracer: Tracer::default(),
@@ -211,19 +129,19 @@ impl<'a> Machine<'a> {
     pub fn start(&mut self, block: u32) {
         self.block = block;
         self.order.block(block);
-        self.shadow.start();
+        self.shared_shadow.start();
         self.local_written.fill(0);
-        self.flights.iter_mut().for_each(|f| {
+        self.copies.iter_mut().for_each(|f| {
             f.list.clear();
             f.committed = [0; 32];
         });
-        self.stores.fill(Stores::default());
+        self.stores.fill(BulkStores::default());
     }
 
     /// A barrier orders everything in the block.
     pub fn block_barrier(&mut self) {
         self.order.barrier();
-        self.shadow.barrier();
+        self.shared_shadow.barrier();
     }
 
     /// `bar.warp.sync` orders what its members did.
@@ -238,7 +156,7 @@ impl<'a> Machine<'a> {
     }
 
     #[inline(always)]
-    fn addresses(&self, registers: &Registers, access: &Access) -> [u64; 32] {
+    fn addresses(&self, registers: &Registers, access: &Address) -> [u64; 32] {
         let mut addresses = [0; 32];
         match access.base {
             (File::Long, slot) => {
@@ -355,25 +273,4 @@ impl<'a> Machine<'a> {
             group.shape = Shape::Any;
         }
     }
-}
-
-/// The group of lanes whose offsets are all in bounds and aligned.
-#[inline(always)]
-fn within(offsets: &[u32; 32], mask: u32, size: u32, align: u32, place: Place, limit: u64) -> Option<Group> {
-    let (mut bits, mut least, mut most, mut gaps) = (0u32, u32::MAX, 0u32, 0u32);
-    for i in 0..32 {
-        bits |= offsets[i];
-        least = least.min(offsets[i]);
-        most = most.max(offsets[i]);
-        gaps |= offsets[i].wrapping_sub(offsets[0]) ^ (i as u32 * size);
-    }
-    if bits & (align - 1) != 0 || most as u64 + size as u64 > limit {
-        return None;
-    }
-    let shape = match (least == most, gaps == 0 && mask == FULL) {
-        (true, _) => Shape::Uniform,
-        (_, true) => Shape::Row,
-        _ => Shape::Any,
-    };
-    Some(Group { place, shape, offsets: *offsets, mask, taken: mask })
 }

@@ -6,9 +6,9 @@
 //! Products are exact, and so is their sum over up to eight k in f64, near enough: one rounding to f32 per eight k. Real
 //! tensor cores add the products of a step aligned to the largest and cut off below; no specification says how.
 
-use super::arith::{Round, Type, decode, encode};
-use super::lanes::Registers;
-use super::ops::{Element, Mma};
+use super::arith::{Type, decode, encode};
+use super::lanes::{FULL, Registers};
+use super::ops::{Element, Mma, Round};
 
 /// Runs one `mma` for a full warp.
 #[inline(always)]
@@ -83,12 +83,12 @@ pub fn mma(registers: &mut Registers, m: &Mma) {
                 let bits = |x: f32| encode(x as f64, Type::F16, Round::Nearest) as u32;
                 bits(c[row][column]) | bits(c[row][column + 1]) << 16
             });
-            registers.set_words(slot, super::lanes::FULL, &words);
+            registers.set_words(slot, FULL, &words);
         }
     } else {
         for (register, &slot) in m.d.iter().enumerate() {
             let words = std::array::from_fn(|lane| c[lane / 4 + 8 * (register / 2)][2 * (lane % 4) + register % 2].to_bits());
-            registers.set_words(slot, super::lanes::FULL, &words);
+            registers.set_words(slot, FULL, &words);
         }
     }
 }

@@ -41,6 +41,17 @@ pub enum Compare {
     Nan,
 }
 
+/// How a result is rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    Nearest,
+    Zero,
+    Down,
+    Up,
+    /// `rna`: ties away from zero (tf32).
+    Away,
+}
+
 /// Which memory an instruction names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Memory {
@@ -54,7 +65,7 @@ pub enum Memory {
 
 /// A load, a store, or the address of another memory operation.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct Address {
     pub memory: Memory,
     pub base: Slot,
     pub offset: i64,
@@ -71,7 +82,7 @@ pub struct Access {
     pub number: Option<u16>,
 }
 
-impl Access {
+impl Address {
     /// Bytes that one lane touches.
     pub fn bytes(&self) -> usize {
         self.width as usize * self.count as usize
@@ -81,7 +92,7 @@ impl Access {
 /// An integer atomic.
 #[derive(Clone)]
 pub struct Atomic {
-    pub at: Access,
+    pub at: Address,
     /// Old value, operands → new value.
     pub update: Lane,
     pub a: Slot,
@@ -92,8 +103,8 @@ pub struct Atomic {
 
 #[derive(Clone, Debug)]
 pub struct CpAsync {
-    pub to: Access,
-    pub from: Access,
+    pub to: Address,
+    pub from: Address,
     pub bytes: u8,
     /// Bytes to read, the rest is zero.
     pub source_bytes: Option<u16>,
@@ -103,7 +114,7 @@ pub struct CpAsync {
 
 #[derive(Clone, Debug)]
 pub struct LdMatrix {
-    pub at: Access,
+    pub at: Address,
     pub count: u8,
     pub transposed: bool,
     pub slots: [u16; 4],
@@ -151,7 +162,7 @@ pub enum Phase {
 #[derive(Clone, Debug)]
 pub struct Mbarrier {
     pub what: Phase,
-    pub at: Access,
+    pub at: Address,
     /// `.relaxed`: nothing that came before is made visible.
     pub relaxed: bool,
     /// A count, bytes or a parity, in a word; a state in a long.
@@ -173,14 +184,14 @@ pub enum Way {
 #[derive(Clone, Debug)]
 pub struct Bulk {
     pub way: Way,
-    pub shared: Access,
+    pub shared: Address,
     /// The address in global memory, or that of the tensor map.
-    pub global: Access,
+    pub global: Address,
     /// Of the element, innermost first; none for a copy without a tensor map.
     pub coordinates: Vec<u16>,
     /// How many, for a copy without a tensor map.
     pub bytes: Option<u16>,
-    pub barrier: Option<Access>,
+    pub barrier: Option<Address>,
     /// The blocks of the cluster that get the data.
     pub multicast: Option<u16>,
 }
@@ -262,8 +273,8 @@ pub enum Op {
     Ex2F([u16; 2], bool),
     RcpFtz([u16; 2]),
     Lg2F([u16; 2]),
-    RoundF([u16; 2], super::arith::Round),
-    S32FromF([u16; 2], super::arith::Round),
+    RoundF([u16; 2], Round),
+    S32FromF([u16; 2], Round),
     FFromS32([u16; 2]),
     FFromU32([u16; 2]),
     Low16([u16; 2]),
@@ -328,8 +339,8 @@ pub enum Op {
     XorBit([u16; 3]),
     /// Everything else that computes lane by lane: destination, three sources.
     Each(Box<(Slot, [Slot; 3], Lane)>),
-    Load(Box<Access>),
-    Store(Box<Access>),
+    Load(Box<Address>),
+    Store(Box<Address>),
     Atomic(Box<Atomic>),
     CpAsync(Box<CpAsync>),
     CpCommit,

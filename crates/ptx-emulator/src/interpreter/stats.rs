@@ -1,9 +1,9 @@
 //! What a launch did, counted: instructions by class, traffic, bank conflicts, arithmetic.
 
-use super::decode::Kernel;
+use super::kernel::Kernel;
 use super::lanes::lanes;
-use super::ops::Op;
-use super::parse::Entry;
+use super::ops::{Op, Way};
+use crate::parse::Entry;
 use std::fmt;
 
 /// The class of an instruction.
@@ -213,11 +213,8 @@ pub fn stats(entry: &Entry, kernel: &Kernel, counts: &[Step]) -> Stats {
             Op::Mma(m) => stats.tensor_flops += count.warps * 2 * 16 * 8 * m.k as u64,
             _ => stats.flops += count.threads * flops(&instruction.opcode),
         }
-        let traffic = if matches!(&step.op, Op::Store(_)) || matches!(&step.op, Op::Bulk(b) if b.way != super::ops::Way::Load) {
-            &mut stats.stores
-        } else {
-            &mut stats.loads
-        };
+        let traffic =
+            if matches!(&step.op, Op::Store(_)) || matches!(&step.op, Op::Bulk(b) if b.way != Way::Load) { &mut stats.stores } else { &mut stats.loads };
         traffic.bytes += count.bytes;
         traffic.sectors += count.sectors;
         stats.banks.accesses += count.accesses;

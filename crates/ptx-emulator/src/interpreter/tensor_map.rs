@@ -1,6 +1,7 @@
 //! Tensor maps: how a tensor is laid out in global memory and which box of it one bulk copy moves.
 
-use super::parse::{Param, ParamKind};
+use super::kernel::MAX_SHARED;
+use crate::parse::{Param, ParamKind};
 
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl Swizzle {
 /// What `cuTensorMapEncodeTiled` is told: element strides of 1, no interleaving, zeros outside of the tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorMap {
-    /// Where the tensor starts: bytes from the start of the buffer in [`super::Argument::Map`], an address in the 128 bytes.
+    /// Where the tensor starts: bytes from the start of the buffer in [`Argument::Map`](crate::Argument::Map), an address in the 128 bytes.
     pub address: u64,
     /// The type of its elements.
     pub dtype: MapType,
@@ -101,8 +102,8 @@ impl TensorMap {
         if let Some(size) = self.box_sizes.iter().find(|&&s| !(1..=256).contains(&s)) {
             return Err(format!("a box of 1 to 256 elements along every dimension, got {size}"));
         }
-        if self.box_bytes() > super::MAX_SHARED {
-            return Err(format!("a box of at most {} bytes, got {}", super::MAX_SHARED, self.box_bytes()));
+        if self.box_bytes() > MAX_SHARED {
+            return Err(format!("a box of at most {} bytes, got {}", MAX_SHARED, self.box_bytes()));
         }
         let row = self.box_sizes[0] as usize * self.dtype.bytes();
         if !row.is_multiple_of(16) || row > self.swizzle.span() {

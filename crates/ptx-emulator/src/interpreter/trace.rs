@@ -1,9 +1,9 @@
 //! The instructions of one thread, with the values that went in and came out.
 
-use super::decode::Kernel;
+use super::kernel::Kernel;
 use super::lanes::Registers;
 use super::ops::File;
-use super::parse::{Entry, Module, Operand, line_of};
+use crate::parse::{Entry, Module, Operand, line_of};
 use std::fmt;
 
 /// A trace stops here: nobody reads a longer one.
@@ -112,7 +112,7 @@ pub fn names(entry: &Entry) -> Vec<Vec<u32>> {
             _ => {}
         }
     }
-    let of = |i: &super::parse::Instruction| {
+    let of = |i: &crate::parse::Instruction| {
         let mut list = Vec::new();
         i.operands.iter().for_each(|o| collect(o, &mut list));
         list.extend(i.guard.map(|g| g.1));

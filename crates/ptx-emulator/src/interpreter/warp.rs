@@ -1,24 +1,24 @@
 //! A warp: 32 threads, their places in the program, and the loop that runs them.
 //!
-//! Threads that diverged are fragments: a place and a mask. The fragment with the lowest place runs, and fragments that
+//! Threads that diverged are splits: a place and a mask. The split with the lowest place runs, and splits that
 //! meet become one; so threads come together again where the compiler laid the code for it. A warp runs until all of its
 //! threads have ended or wait for the block.
 
 use super::approx::{exp2, flush, log2};
-use super::arith::{Round, compares};
+use super::arith::{bf16, compares};
 use super::finding::{Kind, Note, Other, Place};
-use super::lanes::{FULL, Registers, lanes};
+use super::lanes::{FULL, Registers, Value, lanes};
 use super::machine::Machine;
 use super::mma::mma;
-use super::ops::{Op, Phase, Reduction, VoteMode};
+use super::ops::{Compare, Op, Phase, Reduction, Round, VoteMode};
 use multiversion::multiversion;
 
 mod exchange;
-mod tensor;
+mod scoreboard;
 use exchange::{groups, shuffle};
-pub use tensor::Tensor;
+pub use scoreboard::Scoreboard;
 
-/// What a fragment waits for.
+/// What a split waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Ready,
@@ -29,7 +29,7 @@ pub enum State {
     /// For a phase of the mbarrier at this place: of this parity, or (false) with this number.
     Phase(u32, bool, u64),
     /// For the `wgmma`s of the warpgroup, so many groups of them.
-    Tensor(u32),
+    Wgmma(u32),
     /// For the cluster.
     Cluster,
 }
@@ -43,7 +43,7 @@ impl State {
 
 /// Threads of a warp that are at the same place.
 #[derive(Clone, Copy, Debug)]
-pub struct Fragment {
+pub struct WarpSplit {
     pub pc: u32,
     pub mask: u32,
     pub state: State,
@@ -52,19 +52,19 @@ pub struct Fragment {
 /// A warp of a block.
 pub struct Warp {
     pub registers: Registers,
-    pub fragments: Vec<Fragment>,
+    pub splits: Vec<WarpSplit>,
     /// Lanes that have ended, and where.
     pub exited: Vec<(u32, u32)>,
     /// Thread instructions left before the block counts as endless.
     pub budget: i64,
     /// Lanes whose wait at an mbarrier has reached its time limit.
     pub expired: u32,
-    pub tensor: Tensor,
+    pub scoreboard: Scoreboard,
 }
 
 /// Why the loop returned.
 enum Stop {
-    /// Another fragment may have to run now.
+    /// Another split may have to run now.
     Switch,
     /// The budget is used up.
     Endless,
@@ -75,20 +75,20 @@ impl Warp {
     pub fn run(&mut self, machine: &mut Machine) -> Result<(), u32> {
         while let Some((current, limit)) = self.next(machine) {
             if let Stop::Endless = interpret(self, machine, current, limit) {
-                return Err(self.fragments[current].pc);
+                return Err(self.splits[current].pc);
             }
         }
         Ok(())
     }
 
-    /// Merges fragments that met; the ready one with the lowest place, and the nearest place beyond it at which another
-    /// one stands. When only fragments are left that wait for lanes which cannot come any more, that is noted and
+    /// Merges splits that met; the ready one with the lowest place, and the nearest place beyond it at which another
+    /// one stands. When only splits are left that wait for lanes which cannot come any more, that is noted and
     /// they continue.
     fn next(&mut self, machine: &mut Machine) -> Option<(usize, u32)> {
-        let fragments = &mut self.fragments;
-        if fragments.len() > 1 {
-            fragments.sort_by_key(|f| f.pc);
-            fragments.dedup_by(|b, a| {
+        let splits = &mut self.splits;
+        if splits.len() > 1 {
+            splits.sort_by_key(|f| f.pc);
+            splits.dedup_by(|b, a| {
                 let met = a.pc == b.pc && (a.state == b.state || !(a.state.is_parked() || b.state.is_parked()));
                 if met {
                     a.mask |= b.mask;
@@ -97,14 +97,14 @@ impl Warp {
                 met
             });
         }
-        let current = match fragments.iter().position(|f| f.state == State::Ready) {
+        let current = match splits.iter().position(|f| f.state == State::Ready) {
             Some(i) => i,
             // Lanes of asynchronous kernels wait for one that waits for something else.
-            None if machine.cluster.is_some() && fragments.iter().any(|f| f.state.is_parked()) => return None,
+            None if machine.cluster.is_some() && splits.iter().any(|f| f.state.is_parked()) => return None,
             None => {
-                let i = fragments.iter().position(|f| f.state == State::Lanes)?;
-                let (pc, mask) = (fragments[i].pc, fragments[i].mask);
-                let other = fragments.iter().find(|f| f.pc != pc).map(|f| Other {
+                let i = splits.iter().position(|f| f.state == State::Lanes)?;
+                let (pc, mask) = (splits[i].pc, splits[i].mask);
+                let other = splits.iter().find(|f| f.pc != pc).map(|f| Other {
                     block: machine.block,
                     thread: machine.warp * 32 + f.mask.trailing_zeros(),
                     pc: f.pc,
@@ -117,27 +117,27 @@ impl Warp {
                 i
             }
         };
-        fragments[current].state = State::Ready;
-        let pc = fragments[current].pc;
-        let limit = fragments.iter().map(|f| f.pc).filter(|&p| p > pc).min().unwrap_or(u32::MAX);
+        splits[current].state = State::Ready;
+        let pc = splits[current].pc;
+        let limit = splits.iter().map(|f| f.pc).filter(|&p| p > pc).min().unwrap_or(u32::MAX);
         Some((current, limit))
     }
 
     /// Lanes of the warp that have not ended.
     fn live(&self) -> u32 {
-        self.fragments.iter().fold(0, |mask, f| mask | f.mask)
+        self.splits.iter().fold(0, |mask, f| mask | f.mask)
     }
 
-    /// Ends lanes of the current fragment.
+    /// Ends lanes of the current split.
     fn exit(&mut self, current: usize, pc: u32, mask: u32) {
         self.exited.push((pc, mask));
-        self.fragments[current].mask &= !mask;
-        self.fragments[current].pc = pc + 1;
-        if self.fragments[current].mask == 0 {
-            self.fragments.remove(current);
+        self.splits[current].mask &= !mask;
+        self.splits[current].pc = pc + 1;
+        if self.splits[current].mask == 0 {
+            self.splits.remove(current);
         }
         // Who waited for these lanes need not any more.
-        self.fragments.iter_mut().filter(|f| f.state == State::Lanes).for_each(|f| f.state = State::Ready);
+        self.splits.iter_mut().filter(|f| f.state == State::Lanes).for_each(|f| f.state = State::Ready);
     }
 }
 
@@ -156,18 +156,18 @@ fn gathered(machine: &mut Machine, live: u32, active: u32, members: u32, own: bo
     if members & live & !active == 0 || std::mem::take(&mut machine.forced) { Sync::Run } else { Sync::Wait }
 }
 
-/// Runs one fragment from its place until it ends, waits, splits or reaches `limit`.
+/// Runs one split from its place until it ends, waits, splits or reaches `limit`.
 #[multiversion(targets("x86_64+avx2+fma+bmi1+bmi2+lzcnt+popcnt"))]
 fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32) -> Stop {
     let kernel = machine.launch.kernel;
     let steps = &kernel.steps[..];
-    let active = warp.fragments[current].mask;
-    let mut pc = warp.fragments[current].pc;
-    let alone = warp.fragments.len() == 1;
+    let active = warp.splits[current].mask;
+    let mut pc = warp.splits[current].pc;
+    let alone = warp.splits.len() == 1;
     let tracked = kernel.uses.is_some();
     loop {
         if pc >= limit {
-            warp.fragments[current].pc = pc;
+            warp.splits[current].pc = pc;
             return Stop::Switch;
         }
         let step = &steps[pc as usize];
@@ -195,7 +195,7 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
         }
         if let Some(list) = kernel.touches.get(pc as usize)
             && !list.is_empty()
-            && warp.tensor.touches(machine, step, list, mask)
+            && warp.scoreboard.touches(machine, step, list, mask)
         {
             pc += 1;
             continue;
@@ -205,14 +205,14 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
             ($members:expr, $own:expr) => {
                 let live = warp.live();
                 if mask != active {
-                    warp.fragments[current].mask = mask;
-                    warp.fragments[current].pc = pc;
-                    warp.fragments.push(Fragment { pc: pc + 1, mask: active & !mask, state: State::Ready });
+                    warp.splits[current].mask = mask;
+                    warp.splits[current].pc = pc;
+                    warp.splits.push(WarpSplit { pc: pc + 1, mask: active & !mask, state: State::Ready });
                     return Stop::Switch;
                 }
                 if let Sync::Wait = gathered(machine, live, mask, $members, $own) {
-                    warp.fragments[current].pc = pc;
-                    warp.fragments[current].state = State::Lanes;
+                    warp.splits[current].pc = pc;
+                    warp.splits[current].state = State::Lanes;
                     return Stop::Switch;
                 }
             };
@@ -404,24 +404,24 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                     let lane = mask.trailing_zeros() as usize;
                     let state = State::Block(registers.words(*a)[lane], registers.words(*b)[lane]);
                     if mask != active {
-                        warp.fragments.push(Fragment { pc: pc + 1, mask: active & !mask, state: State::Ready });
+                        warp.splits.push(WarpSplit { pc: pc + 1, mask: active & !mask, state: State::Ready });
                     }
-                    let fragment = &mut warp.fragments[current];
-                    (fragment.pc, fragment.mask, fragment.state) = (pc, mask, state);
+                    let split = &mut warp.splits[current];
+                    (split.pc, split.mask, split.state) = (pc, mask, state);
                     return Stop::Switch;
                 }
                 Op::WarpBarrier(slot) => {
                     let (members, own) = members!(*slot);
                     // Other lanes may be at another `bar.warp.sync` with the same members: it is the mask that counts.
                     let there =
-                        warp.fragments.iter().filter(|f| f.state == State::Lanes && is_warp_barrier(&steps[f.pc as usize].op)).fold(mask, |m, f| m | f.mask);
+                        warp.splits.iter().filter(|f| f.state == State::Lanes && is_warp_barrier(&steps[f.pc as usize].op)).fold(mask, |m, f| m | f.mask);
                     if members & there & !mask != 0 && members & warp.live() & !there == 0 && mask == active {
-                        for f in &mut warp.fragments {
+                        for f in &mut warp.splits {
                             if f.state == State::Lanes && f.mask & members != 0 && is_warp_barrier(&steps[f.pc as usize].op) {
                                 (f.pc, f.state) = (f.pc + 1, State::Ready);
                             }
                         }
-                        warp.fragments[current].pc = pc + 1;
+                        warp.splits[current].pc = pc + 1;
                         machine.warp_barrier(members, warp.live());
                         return Stop::Switch;
                     }
@@ -436,7 +436,7 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                 Op::Mbarrier(m) if !matches!(m.what, Phase::WaitParity | Phase::WaitState) => machine.mbarrier(registers, m, mask),
                 Op::Mbarrier(m) => {
                     if warp.budget < 0 {
-                        warp.fragments[current].pc = pc;
+                        warp.splits[current].pc = pc;
                         return Stop::Endless;
                     }
                     let answer = machine.mbarrier_wait(registers, m, mask, warp.expired);
@@ -445,9 +445,9 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                         let others = mask & !answer.waiting & !answer.over;
                         let rest = active & !answer.waiting & !others;
                         let parked = State::Phase(answer.at, m.what == Phase::WaitParity, answer.value);
-                        warp.fragments[current] = Fragment { pc, mask: answer.waiting, state: parked };
+                        warp.splits[current] = WarpSplit { pc, mask: answer.waiting, state: parked };
                         for (pc, mask) in [(pc, others), (pc + 1, rest)].into_iter().filter(|f| f.1 != 0) {
-                            warp.fragments.push(Fragment { pc, mask, state: State::Ready });
+                            warp.splits.push(WarpSplit { pc, mask, state: State::Ready });
                         }
                         return Stop::Switch;
                     }
@@ -458,14 +458,14 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                 Op::ProxyFence => machine.order.proxy(machine.warp),
                 Op::Wgmma(w) => {
                     together!(FULL, true);
-                    warp.tensor.issue(machine, &warp.registers, w, pc);
+                    warp.scoreboard.issue(machine, &warp.registers, w, pc);
                 }
-                Op::WgmmaFence => warp.tensor.fence(),
-                Op::WgmmaCommit => warp.tensor.commit(),
+                Op::WgmmaFence => warp.scoreboard.fence(),
+                Op::WgmmaCommit => warp.scoreboard.commit(),
                 Op::WgmmaWait(most) => {
                     together!(FULL, true);
-                    if let Some(groups) = warp.tensor.wait(*most) {
-                        warp.fragments[current] = Fragment { pc, mask, state: State::Tensor(groups) };
+                    if let Some(groups) = warp.scoreboard.wait(*most) {
+                        warp.splits[current] = WarpSplit { pc, mask, state: State::Wgmma(groups) };
                         return Stop::Switch;
                     }
                 }
@@ -477,9 +477,9 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                 Op::ClusterWait => {
                     if !machine.cluster_met() {
                         if mask != active {
-                            warp.fragments.push(Fragment { pc: pc + 1, mask: active & !mask, state: State::Ready });
+                            warp.splits.push(WarpSplit { pc: pc + 1, mask: active & !mask, state: State::Ready });
                         }
-                        warp.fragments[current] = Fragment { pc, mask, state: State::Cluster };
+                        warp.splits[current] = WarpSplit { pc, mask, state: State::Cluster };
                         return Stop::Switch;
                     }
                 }
@@ -496,7 +496,7 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                 }
                 Op::Branch(target) => {
                     if warp.budget < 0 {
-                        warp.fragments[current].pc = pc;
+                        warp.splits[current].pc = pc;
                         return Stop::Endless;
                     }
                     if mask == active {
@@ -504,33 +504,33 @@ fn interpret(warp: &mut Warp, machine: &mut Machine, current: usize, limit: u32)
                         if alone {
                             continue;
                         }
-                        warp.fragments[current].pc = pc;
+                        warp.splits[current].pc = pc;
                         return Stop::Switch;
                     }
-                    warp.fragments[current].pc = pc + 1;
-                    warp.fragments[current].mask = active & !mask;
-                    warp.fragments.push(Fragment { pc: *target, mask, state: State::Ready });
+                    warp.splits[current].pc = pc + 1;
+                    warp.splits[current].mask = active & !mask;
+                    warp.splits.push(WarpSplit { pc: *target, mask, state: State::Ready });
                     return Stop::Switch;
                 }
                 Op::BranchIndex(index, targets) => {
                     if warp.budget < 0 {
-                        warp.fragments[current].pc = pc;
+                        warp.splits[current].pc = pc;
                         return Stop::Endless;
                     }
                     let words = *registers.words(*index);
-                    warp.fragments[current].mask = active & !mask;
-                    warp.fragments[current].pc = pc + 1;
+                    warp.splits[current].mask = active & !mask;
+                    warp.splits[current].pc = pc + 1;
                     for lane in lanes(mask) {
                         match targets.get(words[lane] as usize) {
-                            Some(&pc) => warp.fragments.push(Fragment { pc, mask: 1 << lane, state: State::Ready }),
+                            Some(&pc) => warp.splits.push(WarpSplit { pc, mask: 1 << lane, state: State::Ready }),
                             None => {
                                 machine.note(Kind::OutOfBounds, lane, Place::None, words[lane] as u64, 0, 0, false);
                                 warp.exited.push((pc, 1 << lane));
                             }
                         }
                     }
-                    if warp.fragments[current].mask == 0 {
-                        warp.fragments.remove(current);
+                    if warp.splits[current].mask == 0 {
+                        warp.splits.remove(current);
                     }
                     return Stop::Switch;
                 }
@@ -580,20 +580,14 @@ fn extreme(a: u32, b: u32, first: bool, second: bool, equal: u32) -> u32 {
     }
 }
 
-/// The nearest bf16, ties to even; a NaN becomes 0x7FFF.
-#[inline(always)]
-pub fn bf16(a: u32) -> u32 {
-    if f(a).is_nan() { 0x7FFF } else { (a + 0x7FFF + (a >> 16 & 1)) >> 16 }
-}
-
 impl Registers {
     /// A comparison after a cast.
     ///
     /// # Safety
     /// As for `compare`.
     #[inline(always)]
-    unsafe fn order<T: super::lanes::Value, U: PartialOrd>(&mut self, how: super::ops::Compare, s: &[u16; 3], mask: u32, cast: impl Fn(T) -> U + Copy) {
-        use super::ops::Compare::*;
+    unsafe fn order<T: Value, U: PartialOrd>(&mut self, how: Compare, s: &[u16; 3], mask: u32, cast: impl Fn(T) -> U + Copy) {
+        use Compare::*;
         // One loop per relation: each is a vector comparison.
         // SAFETY: the caller's promise.
         unsafe {

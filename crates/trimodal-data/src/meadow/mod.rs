@@ -36,8 +36,9 @@ pub use words::{ATTRIBUTE, Attributes, HEADLINE};
 use self::random::{Purpose, Random};
 use super::folder::METADATA;
 use super::parallel::parallel;
-use super::{Picture, Sample};
-use crate::{Error, Result};
+use super::picture::Picture;
+use super::sample::Sample;
+use trimodal_base::{Error, Result};
 
 /// Width and height of Meadow's pictures.
 pub const PICTURE: usize = raster::SIDE;

@@ -1,23 +1,24 @@
 //! What came with sm_90: mbarriers, bulk copies, `wgmma`, clusters.
 
 use super::super::arith::Type;
+use super::super::kernel::PARAM;
 use super::super::ops::*;
-use super::super::parse::Operand;
 use super::opcodes::{NO_OPERANDS, Parts};
-use super::{Decoded, Decoder, PARAM};
+use super::{Decoded, Decoder};
+use crate::parse::Operand;
 use std::sync::Arc;
 
 const WORD: Type = Type::Bits(32);
 const LONG: Type = Type::Bits(64);
 
 /// An address of `width` bytes without registers for data.
-fn access(memory: Memory, (base, offset): (Slot, i64), width: u8) -> Access {
-    Access { memory, base, offset, width, count: 1, sign: 0, slots: [(File::Bit, 0); 4], fixed: None, number: None }
+fn access(memory: Memory, (base, offset): (Slot, i64), width: u8) -> Address {
+    Address { memory, base, offset, width, count: 1, sign: 0, slots: [(File::Bit, 0); 4], fixed: None, number: None }
 }
 
 impl Decoder<'_> {
     /// An address in shared memory, of this block or of another one in the cluster.
-    fn shared(&mut self, operand: &Operand, memory: Memory, width: u8) -> Decoded<Access> {
+    fn shared(&mut self, operand: &Operand, memory: Memory, width: u8) -> Decoded<Address> {
         Ok(access(memory, self.address(operand, memory)?, width))
     }
 

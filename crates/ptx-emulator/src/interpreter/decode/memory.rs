@@ -3,9 +3,9 @@
 use super::super::arith::Type;
 use super::super::integer;
 use super::super::ops::*;
-use super::super::parse::Operand;
 use super::opcodes::{NO_OPERANDS, Parts};
 use super::{Decoded, Decoder, file};
+use crate::parse::Operand;
 
 impl Decoder<'_> {
     pub(super) fn load_store(&mut self, store: bool, mut p: Parts, o: &[Operand]) -> Decoded<()> {
@@ -44,7 +44,7 @@ impl Decoder<'_> {
             _ => None,
         };
         let sign = if let Type::Signed(n @ (8 | 16)) = kind { n as u8 } else { 0 };
-        let mut access = Access {
+        let mut access = Address {
             memory,
             base,
             offset,
@@ -102,7 +102,7 @@ impl Decoder<'_> {
             _ => return Err(NO_OPERANDS.into()),
         };
         let (base, offset) = self.address(address, memory)?;
-        let at = Access { memory, base, offset, width: (kind.bits() / 8) as u8, count: 1, sign: 0, slots: [(file(kind), a); 4], fixed: None, number: None };
+        let at = Address { memory, base, offset, width: (kind.bits() / 8) as u8, count: 1, sign: 0, slots: [(file(kind), a); 4], fixed: None, number: None };
         self.push(Op::Atomic(Box::new(Atomic { at, update, a: (file(kind), a), b: b.map_or((File::Bit, 0), |b| (file(kind), b)), old })));
         Ok(())
     }
@@ -127,7 +127,7 @@ impl Decoder<'_> {
         p.done()?;
         let [to, from, Operand::Integer(bytes @ (4 | 8 | 16)), rest @ ..] = o else { return Err("expected two addresses and 4, 8 or 16 bytes".into()) };
         let (base, offset) = self.address(to, Memory::Shared)?;
-        let access = |memory, base, offset| Access {
+        let access = |memory, base, offset| Address {
             memory,
             base,
             offset,
@@ -184,7 +184,7 @@ impl Decoder<'_> {
         for (slot, part) in slots.iter_mut().zip(parts) {
             *slot = self.to(part, File::Word)?;
         }
-        let at = Access { memory, base, offset, width: 16, count: 1, sign: 0, slots: [(File::Bit, 0); 4], fixed: None, number: None };
+        let at = Address { memory, base, offset, width: 16, count: 1, sign: 0, slots: [(File::Bit, 0); 4], fixed: None, number: None };
         self.push(Op::LdMatrix(Box::new(LdMatrix { at, count, transposed, slots })));
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Opcode by opcode: what `ld.global.nc.v4.f32` and its like mean.
 
-use super::super::arith::{Float, How, Round, Type, float_lane};
+use super::super::arith::{Float, How, Type, float_lane};
 use super::super::integer;
 use super::super::ops::*;
-use super::super::parse::{Instruction, Operand};
 use super::{Decoded, Decoder, LOCAL, PARAM, SHARED, file};
+use crate::parse::{Instruction, Operand};
 use std::sync::Arc;
 
 /// The parts of an opcode, taken one by one; what is left over at the end is not known.

@@ -1,10 +1,10 @@
 //! Comparisons, selections, conversions and moves.
 
-use super::super::arith::{self, Convert, Round, Type, compare_lane};
+use super::super::arith::{self, Convert, Type, compare_lane};
 use super::super::ops::*;
-use super::super::parse::Operand;
 use super::opcodes::{NO_OPERANDS, Parts, compare};
 use super::{Decoded, Decoder, LOCAL, PARAM, SHARED, file};
+use crate::parse::Operand;
 use std::sync::Arc;
 
 impl Decoder<'_> {

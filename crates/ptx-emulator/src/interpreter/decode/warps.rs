@@ -2,9 +2,9 @@
 
 use super::super::arith::Type;
 use super::super::ops::*;
-use super::super::parse::Operand;
 use super::opcodes::{NO_OPERANDS, Parts};
 use super::{Decoded, Decoder, file};
+use crate::parse::Operand;
 
 impl Decoder<'_> {
     pub(super) fn barrier(&mut self, name: &str, mut p: Parts, o: &[Operand]) -> Decoded<()> {

@@ -1,35 +1,18 @@
 //! mbarriers, bulk copies, and the barriers on which threads arrive without waiting.
 
-use super::super::cells::{Asker, Stamp};
-use super::super::decode::{PARAM, SHARED};
+use super::super::arith::bf16;
+use super::super::cluster::{Mbarrier, Remote, Source, Transfer};
 use super::super::finding::{Kind, Note, Other, Place};
+use super::super::group::{Group, Shape};
+use super::super::in_flight::BulkStore;
+use super::super::kernel::{PARAM, SHARED};
 use super::super::lanes::{Registers, lanes};
-use super::super::ops::{Access, Bulk, File, Mbarrier as Operation, Memory, Phase, Way};
-use super::super::phases::{Mbarrier, Remote, Source, Transfer};
-use super::super::shared::Wrong;
+use super::super::launch::Launch;
+use super::super::ops::{Address, Bulk, File, Mbarrier as Operation, Memory, Phase, Way};
+use super::super::shadow::{Accessor, AgentEpoch, Violation};
 use super::super::tensor_map::{MapType, Swizzle, TensorMap};
-use super::{Launch, Machine};
+use super::Machine;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// A bulk store that a thread has issued.
-#[derive(Clone)]
-pub struct Outgoing {
-    lane: u8,
-    group: u32,
-    to: Source,
-    from: u32,
-    bytes: u32,
-    add: bool,
-    pc: u32,
-}
-
-/// The bulk stores of a warp.
-#[derive(Clone, Default)]
-pub struct Stores {
-    list: Vec<Outgoing>,
-    /// Groups that each lane has committed.
-    committed: [u32; 32],
-}
 
 /// How a wait at an mbarrier ends.
 pub struct Answer {
@@ -107,7 +90,7 @@ impl Machine<'_> {
     }
 
     /// Where a lane's address in shared memory leads: the block in the cluster, and the offset there.
-    fn shared_place(&mut self, registers: &Registers, at: &Access, lane: usize, size: u32, align: u32) -> Option<(usize, u32)> {
+    fn shared_place(&mut self, registers: &Registers, at: &Address, lane: usize, size: u32, align: u32) -> Option<(usize, u32)> {
         let address = match at.base.0 {
             File::Long => registers.longs(at.base.1)[lane].wrapping_add(at.offset as u64),
             _ => registers.words(at.base.1)[lane].wrapping_add(at.offset as u32) as u64,
@@ -274,10 +257,10 @@ impl Machine<'_> {
     pub fn named_arrive(&mut self, number: u32, count: u32, mask: u32) {
         let mut cluster = self.cluster.take().expect("`bar.arrive` is the mark of an asynchronous kernel");
         cluster.events += 1;
-        let meeting = &mut cluster.named[self.rank][number as usize % 16];
-        meeting.arrived += mask.count_ones();
-        meeting.count = count;
-        self.order.release(self.warp, &mut meeting.clock);
+        let barrier = &mut cluster.named[self.rank][number as usize % 16];
+        barrier.arrived += mask.count_ones();
+        barrier.count = count;
+        self.order.release(self.warp, &mut barrier.clock);
         self.cluster = Some(cluster);
     }
 
@@ -286,19 +269,19 @@ impl Machine<'_> {
         let me = self.global_warp();
         let mut cluster = self.cluster.take().expect("a cluster barrier is the mark of an asynchronous kernel");
         cluster.events += 1;
-        cluster.meeting.arrived += mask.count_ones();
-        cluster.arrived_at[me] = cluster.meeting.generation;
-        self.order.release(self.warp, &mut cluster.meeting.clock);
+        cluster.barrier.arrived += mask.count_ones();
+        cluster.arrived_at[me] = cluster.barrier.generation;
+        self.order.release(self.warp, &mut cluster.barrier.clock);
         self.cluster = Some(cluster);
     }
 
-    /// Whether the meeting at which the warp arrived is over.
+    /// Whether the barrier at which the warp arrived is over.
     pub fn cluster_met(&mut self) -> bool {
         let me = self.global_warp();
         let Some(cluster) = &self.cluster else { return true };
-        let over = cluster.meeting.generation > cluster.arrived_at[me];
+        let over = cluster.barrier.generation > cluster.arrived_at[me];
         if over {
-            let clock = cluster.meeting.over.clone();
+            let clock = cluster.barrier.over.clone();
             self.order.acquire(self.warp, &clock);
         }
         over
@@ -363,7 +346,7 @@ impl Machine<'_> {
         if rank != self.rank {
             return self.say(Kind::OutOfBounds, lane, "a bulk copy into another block's shared memory: only a multicast is supported".into());
         }
-        let asker = Asker { warp: self.global_warp(), thread: Some(thread) };
+        let accessor = Accessor { warp: self.global_warp(), thread: Some(thread) };
         self.bulk_global(lane, &remote, bytes, op.way);
         if let Some(at) = &op.barrier {
             let Some((_, barrier)) = self.shared_place(registers, at, lane, 8, 8) else { return };
@@ -375,7 +358,7 @@ impl Machine<'_> {
             let mut cluster = self.cluster.take().expect("a bulk copy is the mark of an asynchronous kernel");
             let mut found = Vec::new();
             for rank in lanes(ranks) {
-                if let Some(wrong) = cluster.cells[rank].launches(&self.order, asker, offset, bytes) {
+                if let Some(wrong) = cluster.shadows[rank].launches(&self.order, accessor, offset, bytes) {
                     found.push(wrong);
                 }
             }
@@ -388,11 +371,11 @@ impl Machine<'_> {
         let mut cluster = self.cluster.take().expect("a bulk copy is the mark of an asynchronous kernel");
         let stores = &mut self.stores[self.warp as usize];
         let group = stores.committed[lane];
-        let agent = self.order.vectors.as_ref().map_or(0, |v| v.stores(asker.warp)) as u16;
-        let stamp = Stamp { time: group + 1, pc: self.pc, agent, thread: thread as u16 };
+        let agent = self.order.vectors.as_ref().map_or(0, |v| v.stores(accessor.warp)) as u16;
+        let epoch = AgentEpoch { time: group + 1, pc: self.pc, agent, thread: thread as u16 };
         // What is outside of the tensor is read all the same.
-        let found = (offset..offset + bytes).step_by(16).find_map(|at| cluster.cells[rank].reads_later(&self.order, asker, stamp, at).map(|w| (at, w)));
-        stores.list.push(Outgoing { lane: lane as u8, group, to: remote, from: offset, bytes, add: op.way == Way::Reduce, pc: self.pc });
+        let found = (offset..offset + bytes).step_by(16).find_map(|at| cluster.shadows[rank].reads_later(&self.order, accessor, epoch, at).map(|w| (at, w)));
+        stores.list.push(BulkStore { lane: lane as u8, group, to: remote, from: offset, bytes, add: op.way == Way::Reduce, pc: self.pc });
         cluster.events += 1;
         self.cluster = Some(cluster);
         if let Some((at, wrong)) = found {
@@ -401,8 +384,8 @@ impl Machine<'_> {
     }
 
     /// What is wrong with one lane's access to shared memory.
-    pub fn note_at(&mut self, lane: usize, offset: u32, size: u32, write: bool, wrong: Wrong) {
-        let group = super::Group { place: Place::Shared, shape: super::Shape::Uniform, offsets: [offset; 32], mask: 1 << lane, taken: 1 << lane };
+    pub fn note_at(&mut self, lane: usize, offset: u32, size: u32, write: bool, wrong: Violation) {
+        let group = Group { place: Place::Shared, shape: Shape::Uniform, offsets: [offset; 32], mask: 1 << lane, taken: 1 << lane };
         self.note_wrong(&group, size, write, vec![(lane, wrong)]);
     }
 
@@ -414,17 +397,17 @@ impl Machine<'_> {
         launch.rows_of(remote, bytes, |argument, row| {
             let bound = launch.buffers[argument].as_ref().expect("a copy goes through a buffer");
             if way != Way::Store && !bound.buffer.is_written(row.offset, row.bytes as usize) {
-                found = found.take().or(Some((argument, row.offset, row.bytes, Wrong::Unwritten)));
+                found = found.take().or(Some((argument, row.offset, row.bytes, Violation::Unwritten)));
             }
-            if let Some(record) = &mut self.records[bound.same as usize]
-                && let Some(conflict) = record.bulk(&self.order, steps, who, row.offset as u32, row.bytes, way != Way::Load, way == Way::Reduce)
+            if let Some(shadow) = &mut self.global_shadows[bound.same as usize]
+                && let Some(conflict) = shadow.bulk(&self.order, steps, who, row.offset as u32, row.bytes, way != Way::Load, way == Way::Reduce)
             {
-                found = found.take().or(Some((argument, row.offset, row.bytes, Wrong::Race(conflict))));
+                found = found.take().or(Some((argument, row.offset, row.bytes, Violation::Race(conflict))));
             }
         });
         if let Some((argument, offset, size, wrong)) = found {
             let place = Place::Buffer(argument as u16);
-            let group = super::Group { place, shape: super::Shape::Uniform, offsets: [offset as u32; 32], mask: 1 << lane, taken: 1 << lane };
+            let group = Group { place, shape: Shape::Uniform, offsets: [offset as u32; 32], mask: 1 << lane, taken: 1 << lane };
             self.note_wrong(&group, size, way != Way::Load, vec![(lane, wrong)]);
         }
     }
@@ -490,7 +473,7 @@ impl Machine<'_> {
     }
 
     /// A bulk store reads shared memory and writes global memory.
-    fn send(&mut self, store: &Outgoing) {
+    fn send(&mut self, store: &BulkStore) {
         let (launch, swizzle, shared) = (self.launch, self.launch.swizzle(&store.to), &self.shared);
         let dtype = match &store.to {
             Source::Box(argument, _) => launch.map(*argument).dtype,
@@ -512,7 +495,7 @@ impl Machine<'_> {
                     MapType::F32 => (f32::from_bits(old) + f32::from_bits(value)).to_bits(),
                     MapType::Bf16 => {
                         let f = |bits: u32| f32::from_bits(bits << 16);
-                        (old & !mask) | super::super::warp::bf16((f(old >> shift & 0xFFFF) + f(value & 0xFFFF)).to_bits()) << shift
+                        (old & !mask) | bf16((f(old >> shift & 0xFFFF) + f(value & 0xFFFF)).to_bits()) << shift
                     }
                 };
                 // The closure always gives a value: this cannot fail.

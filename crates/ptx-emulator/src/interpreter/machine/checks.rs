@@ -2,33 +2,35 @@
 
 use super::super::buffer::{Buffer, ranges};
 use super::super::finding::{Kind, Note, Other, Place};
+use super::super::group::{Group, Shape};
+use super::super::happens_before::thread_and_pc;
+use super::super::in_flight::AsyncCopy;
 use super::super::lanes::lanes;
-use super::super::order::thread_and_pc;
-use super::super::shared::Wrong;
-use super::{Flight, Group, Machine, Shape};
+use super::super::shadow::Violation;
+use super::Machine;
 
 impl Machine<'_> {
     /// Puts what the shadow of shared memory found into notes.
     #[cold]
-    pub(super) fn note_wrong(&mut self, group: &Group, size: u32, write: bool, list: Vec<(usize, Wrong)>) {
+    pub(super) fn note_wrong(&mut self, group: &Group, size: u32, write: bool, list: Vec<(usize, Violation)>) {
         for (lane, wrong) in list {
             let offset = group.offsets[lane];
             let (kind, other) = match wrong {
-                Wrong::Unwritten => (Kind::Unwritten, None),
-                Wrong::Race(conflict) => {
-                    let (thread, pc) = thread_and_pc(conflict.stamp);
-                    // Only stamps of global memory are from other blocks.
-                    let block = if matches!(group.place, Place::Buffer(_)) { self.order.block_of(conflict.stamp) } else { self.block };
+                Violation::Unwritten => (Kind::Unwritten, None),
+                Violation::Race(conflict) => {
+                    let (thread, pc) = thread_and_pc(conflict.epoch);
+                    // Only epochs of global memory are from other blocks.
+                    let block = if matches!(group.place, Place::Buffer(_)) { self.order.block_of(conflict.epoch) } else { self.block };
                     (Kind::Race, Some(Other { block, thread, pc, write: conflict.write }))
                 }
-                Wrong::Proxy(conflict) => {
-                    let (thread, pc) = thread_and_pc(conflict.stamp);
+                Violation::Proxy(conflict) => {
+                    let (thread, pc) = thread_and_pc(conflict.epoch);
                     (Kind::Proxy, Some(Other { block: self.block, thread, pc, write: true }))
                 }
-                Wrong::Flying if self.cluster.is_some() => (Kind::MissingWait, self.transfer_to(offset, size)),
-                Wrong::Flying => {
-                    let over = |f: &Flight| f.to < offset + size && offset < f.to + f.bytes as u32;
-                    let all = self.flights.iter().enumerate().flat_map(|(w, f)| f.list.iter().map(move |f| (w, f)));
+                Violation::InFlight if self.cluster.is_some() => (Kind::MissingWait, self.transfer_to(offset, size)),
+                Violation::InFlight => {
+                    let over = |f: &AsyncCopy| f.to < offset + size && offset < f.to + f.bytes as u32;
+                    let all = self.copies.iter().enumerate().flat_map(|(w, f)| f.list.iter().map(move |f| (w, f)));
                     let of = all
                         .filter(|(_, f)| over(f))
                         .map(|(w, f)| Other { block: self.block, thread: w as u32 * 32 + f.lane as u32, pc: f.pc, write: true })
@@ -62,12 +64,12 @@ impl Machine<'_> {
             Place::Shared if self.cluster.is_some() => {
                 let base = self.order.vectors.as_ref().map_or(0, |v| v.base);
                 if let Some(cluster) = &mut self.cluster {
-                    cluster.cells[self.rank]
+                    cluster.shadows[self.rank]
                         .reads(&self.order, base, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong)));
                 }
             }
             Place::Shared => {
-                self.shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.shape, group.mask, size, |lane, wrong| list.push((lane, wrong)))
+                self.shared_shadow.reads(&self.order, self.warp, self.pc, &group.offsets, group.shape, group.mask, size, |lane, wrong| list.push((lane, wrong)))
             }
             Place::Buffer(i) => {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
@@ -76,12 +78,12 @@ impl Machine<'_> {
                     list.extend(
                         lanes(group.mask)
                             .filter(|&lane| !bound.buffer.is_written(group.offsets[lane] as usize, size as usize))
-                            .map(|lane| (lane, Wrong::Unwritten)),
+                            .map(|lane| (lane, Violation::Unwritten)),
                     );
                 }
-                if let Some(record) = &mut self.records[bound.same as usize] {
-                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, false, |lane, conflict| {
-                        list.push((lane, Wrong::Race(conflict)))
+                if let Some(shadow) = &mut self.global_shadows[bound.same as usize] {
+                    shadow.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, false, |lane, conflict| {
+                        list.push((lane, Violation::Race(conflict)))
                     });
                 }
             }
@@ -89,7 +91,7 @@ impl Machine<'_> {
                 for lane in lanes(group.mask) {
                     let at = (self.warp as usize * 32 + lane) * self.local_words * 4 + group.offsets[lane] as usize;
                     if ranges(at, size as usize).any(|(word, bits)| self.local_written[word] & bits != bits) {
-                        list.push((lane, Wrong::Unwritten));
+                        list.push((lane, Violation::Unwritten));
                     }
                 }
             }
@@ -108,17 +110,19 @@ impl Machine<'_> {
             Place::Shared if self.cluster.is_some() => {
                 let base = self.order.vectors.as_ref().map_or(0, |v| v.base);
                 if let Some(cluster) = &mut self.cluster {
-                    cluster.cells[self.rank]
+                    cluster.shadows[self.rank]
                         .writes(&self.order, base, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong)));
                 }
             }
-            Place::Shared => self.shadow.writes(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong))),
+            Place::Shared => {
+                self.shared_shadow.writes(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, |lane, wrong| list.push((lane, wrong)))
+            }
             Place::Buffer(i) => {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
                 mark(bound.buffer, group, size);
-                if let Some(record) = &mut self.records[bound.same as usize] {
-                    record.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, true, |lane, conflict| {
-                        list.push((lane, Wrong::Race(conflict)))
+                if let Some(shadow) = &mut self.global_shadows[bound.same as usize] {
+                    shadow.access(&self.order, self.warp, self.pc, &group.offsets, group.mask, size, true, |lane, conflict| {
+                        list.push((lane, Violation::Race(conflict)))
                     });
                 }
             }
@@ -142,15 +146,15 @@ impl Machine<'_> {
             Place::Shared => match &mut self.cluster {
                 Some(cluster) => {
                     let base = self.order.vectors.as_ref().map_or(0, |v| v.base);
-                    cluster.cells[self.rank].atomic(&self.order, steps, base, who, offset, size)
+                    cluster.shadows[self.rank].atomic(&self.order, steps, base, who, offset, size)
                 }
-                None => self.shadow.atomic(&self.order, steps, who, offset, size),
+                None => self.shared_shadow.atomic(&self.order, steps, who, offset, size),
             },
             Place::Buffer(i) => {
                 let bound = self.launch.buffers[i as usize].as_ref().expect("resolve found it");
                 let unwritten = !bound.buffer.is_written(offset as usize, size as usize);
-                let conflict = self.records[bound.same as usize].as_mut().and_then(|r| r.atomic(&self.order, steps, who, offset, size));
-                if unwritten { Some(Wrong::Unwritten) } else { conflict.map(Wrong::Race) }
+                let conflict = self.global_shadows[bound.same as usize].as_mut().and_then(|r| r.atomic(&self.order, steps, who, offset, size));
+                if unwritten { Some(Violation::Unwritten) } else { conflict.map(Violation::Race) }
             }
             _ => None,
         };

@@ -1,9 +1,10 @@
 //! `cp.async`, from its start to its landing, and `ldmatrix`.
 
 use super::super::finding::{Kind, Place};
+use super::super::in_flight::AsyncCopy;
 use super::super::lanes::{FULL, Registers, lanes};
 use super::super::ops::{CpAsync, LdMatrix, Memory};
-use super::{Flight, Machine};
+use super::Machine;
 
 impl Machine<'_> {
     pub fn cp_async(&mut self, registers: &Registers, copy: &CpAsync, mask: u32) {
@@ -35,12 +36,12 @@ impl Machine<'_> {
                 }
             }
             let thread = self.warp * 32 + lane as u32;
-            if let Some(wrong) = self.shadow.launches(&self.order, thread, to.offsets[lane], bytes) {
+            if let Some(wrong) = self.shared_shadow.launches(&self.order, thread, to.offsets[lane], bytes) {
                 self.note_wrong(&to, bytes, true, vec![(lane, wrong)]);
             }
             let pc = self.pc;
-            let flights = &mut self.flights[self.warp as usize];
-            flights.list.push(Flight { pc, lane: lane as u8, bytes: copy.bytes, group: flights.committed[lane], to: to.offsets[lane], data });
+            let copies = &mut self.copies[self.warp as usize];
+            copies.list.push(AsyncCopy { pc, lane: lane as u8, bytes: copy.bytes, group: copies.committed[lane], to: to.offsets[lane], data });
         }
         if let Some(count) = self.counts.get_mut(self.pc as usize) {
             count.global(&sources, copied, bytes);
@@ -49,26 +50,26 @@ impl Machine<'_> {
 
     /// Ends the group of copies of each lane.
     pub fn cp_commit(&mut self, mask: u32) {
-        let flights = &mut self.flights[self.warp as usize];
-        lanes(mask).for_each(|lane| flights.committed[lane] += 1);
+        let copies = &mut self.copies[self.warp as usize];
+        lanes(mask).for_each(|lane| copies.committed[lane] += 1);
     }
 
     /// Lands copies until at most `most` groups are in flight; everything if `None`.
     pub fn cp_wait(&mut self, mask: u32, most: Option<u32>) {
-        let mut flights = std::mem::take(&mut self.flights[self.warp as usize]);
-        let committed = flights.committed;
-        flights.list.retain(|flight| {
-            let lane = flight.lane as usize;
-            let lands = mask >> lane & 1 == 1 && most.is_none_or(|most| flight.group as u64 + (most as u64) < committed[lane] as u64);
+        let mut copies = std::mem::take(&mut self.copies[self.warp as usize]);
+        let committed = copies.committed;
+        copies.list.retain(|copy| {
+            let lane = copy.lane as usize;
+            let lands = mask >> lane & 1 == 1 && most.is_none_or(|most| copy.group as u64 + (most as u64) < committed[lane] as u64);
             if lands {
-                let words = flight.bytes as usize / 4;
-                let at = flight.to as usize / 4;
-                self.shared[at..at + words].copy_from_slice(&flight.data[..words]);
-                self.shadow.lands(&self.order, flight.pc << 11 | (self.warp * 32 + flight.lane as u32), flight.to, flight.bytes as u32);
+                let words = copy.bytes as usize / 4;
+                let at = copy.to as usize / 4;
+                self.shared[at..at + words].copy_from_slice(&copy.data[..words]);
+                self.shared_shadow.lands(&self.order, copy.pc << 11 | (self.warp * 32 + copy.lane as u32), copy.to, copy.bytes as u32);
             }
             !lands
         });
-        self.flights[self.warp as usize] = flights;
+        self.copies[self.warp as usize] = copies;
     }
 
     pub fn ldmatrix(&mut self, registers: &mut Registers, load: &LdMatrix, mask: u32) {

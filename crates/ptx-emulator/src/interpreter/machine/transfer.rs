@@ -1,13 +1,16 @@
 //! Loads, stores and atomics: between the registers of a warp and the memory that its addresses lead to.
 
+use super::super::arith::signed;
 use super::super::finding::{Kind, Place};
+use super::super::group::{Group, Shape, within};
 use super::super::lanes::{FULL, Registers, lanes};
-use super::super::ops::{Access, Atomic, File, Memory};
-use super::{Group, Known, Machine, Shape, within};
+use super::super::ops::{Address, Atomic, File, Memory};
+use super::super::shadow::hull;
+use super::{Known, Machine};
 
 impl Machine<'_> {
     #[inline(always)]
-    pub fn load(&mut self, registers: &mut Registers, access: &Access, mask: u32) {
+    pub fn load(&mut self, registers: &mut Registers, access: &Address, mask: u32) {
         if let Some(at) = access.fixed.map(|at| at as usize)
             && at % access.bytes() == 0
             && at + access.bytes() <= self.launch.params_bytes
@@ -64,7 +67,7 @@ impl Machine<'_> {
     /// A load of a full warp from shared memory by 32-bit addresses. What was found out about its addresses the last time
     /// still holds if they are the same: bounds, alignment, and that the bytes were written. False if something is wrong.
     #[inline(always)]
-    pub(super) fn load_known(&mut self, registers: &mut Registers, access: &Access, number: usize) -> bool {
+    pub(super) fn load_known(&mut self, registers: &mut Registers, access: &Address, number: usize) -> bool {
         let at = self.warp as usize * self.launch.kernel.shared_loads + number;
         let (base, size) = (registers.words(access.base.1), access.bytes() as u32);
         let (mut offsets, mut differs) = ([0; 32], 0);
@@ -74,20 +77,20 @@ impl Machine<'_> {
         }
         if differs != 0 || self.known[at].hull.1 == 0 {
             let Some(group) = within(&offsets, FULL, size, size, Place::Shared, self.launch.shared_bytes as u64) else { return false };
-            self.known[at] = Known { offsets, shape: group.shape, hull: super::super::shared::hull(&offsets, size), written: 0, logged: (0, 0) };
+            self.known[at] = Known { offsets, shape: group.shape, hull: hull(&offsets, size), written: 0, logged: (0, 0) };
         }
         let known = &mut self.known[at];
         if known.written != self.order.start {
-            if !self.shadow.all_written(&known.offsets, known.shape, size) {
+            if !self.shared_shadow.all_written(&known.offsets, known.shape, size) {
                 return false;
             }
             known.written = self.order.start;
         }
-        let now = (self.order.time, self.shadow.serial);
-        if self.shadow.is_quiet(known.hull) {
+        let now = (self.order.time, self.shared_shadow.serial);
+        if self.shared_shadow.is_quiet(known.hull) {
             if known.logged != now {
-                self.shadow.log(&self.order, self.warp, self.pc, &known.offsets, FULL, size, known.hull);
-                known.logged = (self.order.time, self.shadow.serial);
+                self.shared_shadow.log(&self.order, self.warp, self.pc, &known.offsets, FULL, size, known.hull);
+                known.logged = (self.order.time, self.shared_shadow.serial);
             }
             let group = Group { place: Place::Shared, shape: known.shape, offsets: known.offsets, mask: FULL, taken: FULL };
             self.gather_shared(registers, access, &group);
@@ -99,7 +102,7 @@ impl Machine<'_> {
     /// The lanes of a 32-bit address in shared memory, if nothing is wrong with them: no 64-bit arithmetic for the most
     /// frequent access of all.
     #[inline(always)]
-    pub(super) fn shared_words(&self, registers: &Registers, access: &Access, mask: u32) -> Option<Group> {
+    pub(super) fn shared_words(&self, registers: &Registers, access: &Address, mask: u32) -> Option<Group> {
         if access.memory != Memory::Shared || access.base.0 != File::Word {
             return None;
         }
@@ -114,7 +117,7 @@ impl Machine<'_> {
     }
 
     #[inline(always)]
-    pub(super) fn gather_shared(&self, registers: &mut Registers, access: &Access, group: &Group) {
+    pub(super) fn gather_shared(&self, registers: &mut Registers, access: &Address, group: &Group) {
         let words = &self.shared;
         debug_assert!(group.offsets.iter().all(|&o| (o as usize + access.bytes()).div_ceil(4) <= words.len()));
         // SAFETY: `within` checked every offset, plus the bytes of the access, against the size of shared memory.
@@ -122,7 +125,7 @@ impl Machine<'_> {
     }
 
     #[inline(always)]
-    pub fn store(&mut self, registers: &Registers, access: &Access, mask: u32) {
+    pub fn store(&mut self, registers: &Registers, access: &Address, mask: u32) {
         if let Some(group) = self.shared_words(registers, access, mask) {
             self.count(&group, access.bytes() as u32);
             self.check_write(&group, access.bytes() as u32);
@@ -214,7 +217,7 @@ impl Machine<'_> {
 
 /// Loads: the words of every lane to the registers of the access.
 #[inline(always)]
-fn gather(registers: &mut Registers, access: &Access, group: &Group, get: impl Fn(usize) -> u32) {
+fn gather(registers: &mut Registers, access: &Address, group: &Group, get: impl Fn(usize) -> u32) {
     let offsets = &group.offsets;
     for (element, &(file, slot)) in access.slots[..access.count as usize].iter().enumerate() {
         match (access.width, file) {
@@ -248,7 +251,7 @@ fn gather(registers: &mut Registers, access: &Access, group: &Group, get: impl F
                         0 => v,
                         // The last bit of `sign` says that the register is 16 bits wide.
                         sign => {
-                            let v = super::super::arith::signed(v, sign as u32 & !1) as u64;
+                            let v = signed(v, sign as u32 & !1) as u64;
                             if sign & 1 == 1 { v & 0xFFFF } else { v }
                         }
                     };
@@ -265,7 +268,7 @@ fn gather(registers: &mut Registers, access: &Access, group: &Group, get: impl F
 
 /// Stores: the registers of the access to the words of every lane, lanes in order.
 #[inline(always)]
-fn scatter(registers: &Registers, access: &Access, group: &Group, mut set: impl FnMut(usize, u32, u32)) {
+fn scatter(registers: &Registers, access: &Address, group: &Group, mut set: impl FnMut(usize, u32, u32)) {
     let slots = &access.slots[..access.count as usize];
     if access.width == 4 && access.slots[0].0 == File::Word {
         for (element, &(_, slot)) in slots.iter().enumerate() {

@@ -5,10 +5,12 @@
 //! log, with the addresses as they are; the log is worked off when someone writes to lines that were read, and thrown
 //! away at the barrier.
 
-use super::buffer::ranges;
-use super::lanes::lanes;
-use super::machine::Shape;
-use super::order::{Cell, Conflict, Order};
+use super::super::buffer::ranges;
+use super::super::group::Shape;
+use super::super::happens_before::{Cell, HappensBefore};
+use super::super::lanes::lanes;
+use super::super::ops::Step;
+use super::violation::Violation;
 
 /// Bytes of a line, the grain of the quick tests.
 const LINE: usize = 64;
@@ -25,7 +27,7 @@ struct Read {
 }
 
 /// The shadow of shared memory.
-pub struct Shared {
+pub struct SharedShadow {
     bytes: usize,
     /// A granule is `1 << granule` bytes: the smallest access of the kernel, at most 4.
     granule: u32,
@@ -37,22 +39,13 @@ pub struct Shared {
     read: Vec<u64>,
     log: Vec<Read>,
     /// One bit per 4 bytes: a `cp.async` is in flight to them.
-    flying: Vec<u32>,
+    in_flight: Vec<u32>,
     /// How many are in flight, and to which lines, counted.
-    in_flight: u32,
-    flying_lines: Vec<u64>,
-    flying_counts: Vec<u16>,
+    in_flight_count: u32,
+    in_flight_lines: Vec<u64>,
+    in_flight_counts: Vec<u16>,
     /// Changes whenever the log is emptied.
     pub serial: u32,
-}
-
-/// What is wrong with an access of one lane.
-pub enum Wrong {
-    Unwritten,
-    Flying,
-    Race(Conflict),
-    /// Written by a store, read by what does not see stores without `fence.proxy.async`.
-    Proxy(Conflict),
 }
 
 /// The bytes from the first to the last that lanes touch.
@@ -90,10 +83,10 @@ fn set(lines: &mut [u64], (from, to): (usize, usize)) {
     lines[from / 64 + 1..last / 64].fill(u64::MAX);
 }
 
-impl Shared {
-    pub fn new(bytes: usize, granule: u32) -> Shared {
+impl SharedShadow {
+    pub fn new(bytes: usize, granule: u32) -> SharedShadow {
         let lines = bytes.div_ceil(LINE * 64);
-        Shared {
+        SharedShadow {
             bytes,
             granule,
             cells: vec![[[0; 2]; 2]; bytes.div_ceil(1 << granule)],
@@ -101,10 +94,10 @@ impl Shared {
             wrote: vec![0; lines],
             read: vec![0; lines],
             log: Vec::new(),
-            flying: vec![0; bytes.div_ceil(4 * 32)],
-            in_flight: 0,
-            flying_lines: vec![0; lines],
-            flying_counts: vec![0; lines * 64],
+            in_flight: vec![0; bytes.div_ceil(4 * 32)],
+            in_flight_count: 0,
+            in_flight_lines: vec![0; lines],
+            in_flight_counts: vec![0; lines * 64],
             serial: 0,
         }
     }
@@ -112,10 +105,10 @@ impl Shared {
     /// A block starts: nothing is written, nothing in flight.
     pub fn start(&mut self) {
         self.written.fill(0);
-        self.flying.fill(0);
-        self.in_flight = 0;
-        self.flying_lines.fill(0);
-        self.flying_counts.fill(0);
+        self.in_flight.fill(0);
+        self.in_flight_count = 0;
+        self.in_flight_lines.fill(0);
+        self.in_flight_counts.fill(0);
         self.barrier();
     }
 
@@ -138,13 +131,23 @@ impl Shared {
         self.written[offset as usize / 32] & bits == bits
     }
 
-    fn is_flying(&self, offset: u32, size: u32) -> bool {
-        (offset / 4..(offset + size).div_ceil(4)).any(|w| self.flying[w as usize / 32] >> (w % 32) & 1 == 1)
+    fn is_in_flight(&self, offset: u32, size: u32) -> bool {
+        (offset / 4..(offset + size).div_ceil(4)).any(|w| self.in_flight[w as usize / 32] >> (w % 32) & 1 == 1)
     }
 
     /// Lanes of `mask` read `size` bytes each; lanes that are not in it have the offset of one that is.
     #[inline(always)]
-    pub fn reads(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], shape: Shape, mask: u32, size: u32, wrong: impl FnMut(usize, Wrong)) {
+    pub fn reads(
+        &mut self,
+        order: &HappensBefore,
+        warp: u32,
+        pc: u32,
+        offsets: &[u32; 32],
+        shape: Shape,
+        mask: u32,
+        size: u32,
+        wrong: impl FnMut(usize, Violation),
+    ) {
         debug_assert!(offsets.iter().all(|&o| (o + size) as usize <= self.bytes));
         let hull = hull(offsets, size);
         if !self.is_quiet(hull) || !self.all_written(offsets, shape, size) {
@@ -156,7 +159,7 @@ impl Shared {
     /// Whether nobody wrote there since the last barrier and nothing is in flight.
     #[inline(always)]
     pub fn is_quiet(&self, hull: (usize, usize)) -> bool {
-        (self.in_flight == 0 || !any(&self.flying_lines, hull)) && !any(&self.wrote, hull)
+        (self.in_flight_count == 0 || !any(&self.in_flight_lines, hull)) && !any(&self.wrote, hull)
     }
 
     /// Whether all bytes of an access were written.
@@ -181,7 +184,7 @@ impl Shared {
 
     /// Notes a read for whoever writes there before the next barrier.
     #[inline(always)]
-    pub fn log(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, hull: (usize, usize)) {
+    pub fn log(&mut self, order: &HappensBefore, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, hull: (usize, usize)) {
         if self.log.len() >= LOG {
             self.work_off(order);
         }
@@ -190,22 +193,22 @@ impl Shared {
     }
 
     #[inline(never)]
-    fn check_reads(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, mut wrong: impl FnMut(usize, Wrong)) {
+    fn check_reads(&mut self, order: &HappensBefore, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, mut wrong: impl FnMut(usize, Violation)) {
         let hull = hull(offsets, size);
         let wrote = any(&self.wrote, hull);
         for lane in lanes(mask) {
-            if self.in_flight != 0 && self.is_flying(offsets[lane], size) {
-                wrong(lane, Wrong::Flying);
+            if self.in_flight_count != 0 && self.is_in_flight(offsets[lane], size) {
+                wrong(lane, Violation::InFlight);
                 continue;
             }
             if !self.is_written(offsets[lane], size) {
-                wrong(lane, Wrong::Unwritten);
+                wrong(lane, Violation::Unwritten);
             }
             if wrote {
                 let who = pc << 11 | (warp * 32 + lane as u32);
                 for i in self.granules(offsets[lane], size) {
                     if let Some(conflict) = order.read(&mut self.cells[i].clone(), who, false) {
-                        wrong(lane, Wrong::Race(conflict));
+                        wrong(lane, Violation::Race(conflict));
                         break;
                     }
                 }
@@ -215,7 +218,7 @@ impl Shared {
 
     /// Puts the readers of the log into the cells.
     #[inline(never)]
-    fn work_off(&mut self, order: &Order) {
+    fn work_off(&mut self, order: &HappensBefore) {
         for read in std::mem::take(&mut self.log).iter() {
             for lane in lanes(read.mask) {
                 let who = read.pc << 11 | (read.warp * 32 + lane as u32);
@@ -230,7 +233,7 @@ impl Shared {
 
     /// Lanes of `mask` write `size` bytes each.
     #[inline(always)]
-    pub fn writes(&mut self, order: &Order, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, mut wrong: impl FnMut(usize, Wrong)) {
+    pub fn writes(&mut self, order: &HappensBefore, warp: u32, pc: u32, offsets: &[u32; 32], mask: u32, size: u32, mut wrong: impl FnMut(usize, Violation)) {
         debug_assert!(offsets.iter().all(|&o| (o + size) as usize <= self.bytes));
         let hull = hull(offsets, size);
         if any(&self.read, hull) {
@@ -241,18 +244,18 @@ impl Shared {
             let who = pc << 11 | (warp * 32 + lane as u32);
             for i in self.granules(offsets[lane], size) {
                 if let Some(conflict) = order.write(&mut self.cells[i], who, false) {
-                    wrong(lane, Wrong::Race(conflict));
+                    wrong(lane, Violation::Race(conflict));
                 }
             }
-            if self.in_flight != 0 && self.is_flying(offsets[lane], size) {
-                wrong(lane, Wrong::Flying);
+            if self.in_flight_count != 0 && self.is_in_flight(offsets[lane], size) {
+                wrong(lane, Violation::InFlight);
             }
             self.written[offsets[lane] as usize / 32] |= (((1u64 << size) - 1) as u32) << (offsets[lane] % 32);
         }
     }
 
     /// One lane's atomic.
-    pub fn atomic(&mut self, order: &Order, steps: &[super::ops::Step], who: u32, offset: u32, size: u32) -> Option<Wrong> {
+    pub fn atomic(&mut self, order: &HappensBefore, steps: &[Step], who: u32, offset: u32, size: u32) -> Option<Violation> {
         let hull = (offset as usize, (offset + size) as usize);
         if any(&self.read, hull) {
             self.work_off(order);
@@ -262,43 +265,43 @@ impl Shared {
         for i in self.granules(offset, size) {
             conflict = conflict.or(order.atomic(&mut self.cells[i], who, false, steps));
         }
-        if self.in_flight != 0 && self.is_flying(offset, size) {
-            return Some(Wrong::Flying);
+        if self.in_flight_count != 0 && self.is_in_flight(offset, size) {
+            return Some(Violation::InFlight);
         }
         if !self.is_written(offset, size) {
-            return Some(Wrong::Unwritten);
+            return Some(Violation::Unwritten);
         }
-        conflict.map(Wrong::Race)
+        conflict.map(Violation::Race)
     }
 
     /// A `cp.async` of one lane starts: it may write at once, so it races with what is not ordered before it.
-    pub fn launches(&mut self, order: &Order, thread: u32, offset: u32, size: u32) -> Option<Wrong> {
+    pub fn launches(&mut self, order: &HappensBefore, thread: u32, offset: u32, size: u32) -> Option<Violation> {
         if any(&self.read, (offset as usize, (offset + size) as usize)) {
             self.work_off(order);
         }
         let conflict = self.granules(offset, size).find_map(|i| order.check_write(&self.cells[i], thread, false));
-        let flying = self.is_flying(offset, size);
+        let in_flight = self.is_in_flight(offset, size);
         for w in offset / 4..(offset + size) / 4 {
-            self.flying[w as usize / 32] |= 1 << (w % 32);
+            self.in_flight[w as usize / 32] |= 1 << (w % 32);
         }
-        self.in_flight += 1;
+        self.in_flight_count += 1;
         // A copy is aligned to its size: it lies in one line.
         let line = offset as usize / LINE;
-        self.flying_counts[line] += 1;
-        self.flying_lines[line / 64] |= 1 << (line % 64);
-        if flying { Some(Wrong::Flying) } else { conflict.map(Wrong::Race) }
+        self.in_flight_counts[line] += 1;
+        self.in_flight_lines[line / 64] |= 1 << (line % 64);
+        if in_flight { Some(Violation::InFlight) } else { conflict.map(Violation::Race) }
     }
 
     /// It has landed: written by that thread, now.
-    pub fn lands(&mut self, order: &Order, who: u32, offset: u32, size: u32) {
+    pub fn lands(&mut self, order: &HappensBefore, who: u32, offset: u32, size: u32) {
         for w in offset / 4..(offset + size) / 4 {
-            self.flying[w as usize / 32] &= !(1 << (w % 32));
+            self.in_flight[w as usize / 32] &= !(1 << (w % 32));
         }
-        self.in_flight -= 1;
+        self.in_flight_count -= 1;
         let line = offset as usize / LINE;
-        self.flying_counts[line] -= 1;
-        if self.flying_counts[line] == 0 {
-            self.flying_lines[line / 64] &= !(1 << (line % 64));
+        self.in_flight_counts[line] -= 1;
+        if self.in_flight_counts[line] == 0 {
+            self.in_flight_lines[line / 64] &= !(1 << (line % 64));
         }
         for i in self.granules(offset, size) {
             self.cells[i][0] = [order.time, who];

@@ -1,7 +1,7 @@
 //! The `wgmma`s of a warp: which are on their way, which registers they use meanwhile, and what they compute in the end.
 
-use super::super::decode::Kernel;
 use super::super::finding::Kind;
+use super::super::kernel::Kernel;
 use super::super::lanes::{FULL, Registers};
 use super::super::machine::Machine;
 use super::super::ops::{Left, Op, Step, Use, Wgmma};
@@ -31,7 +31,7 @@ enum Pending {
 }
 
 /// The state of a warp.
-pub struct Tensor {
+pub struct Scoreboard {
     /// The kernel's registers that `wgmma`s use, and by register what for.
     slots: Vec<u16>,
     marks: Vec<u8>,
@@ -46,10 +46,10 @@ pub struct Tensor {
 /// B as f32, for all that use it.
 pub type Decoded = HashMap<(Matrix, usize, bool), Vec<f32>>;
 
-impl Tensor {
-    pub fn new(kernel: &Kernel) -> Tensor {
-        let slots = kernel.tensor.clone();
-        Tensor { marks: vec![0; slots.len()], slots, fenced: false, pending: VecDeque::new(), committed: 0, retired: 0 }
+impl Scoreboard {
+    pub fn new(kernel: &Kernel) -> Scoreboard {
+        let slots = kernel.wgmma_slots.clone();
+        Scoreboard { marks: vec![0; slots.len()], slots, fenced: false, pending: VecDeque::new(), committed: 0, retired: 0 }
     }
 
     /// A block starts.

@@ -1,9 +1,9 @@
 //! What `wgmma` reads from shared memory, and `stmatrix`.
 
-use super::super::cells::{Asker, Stamp};
 use super::super::finding::{Kind, Place};
 use super::super::lanes::{FULL, Registers};
 use super::super::ops::LdMatrix;
+use super::super::shadow::{Accessor, AgentEpoch};
 use super::super::wgmma::Matrix;
 use super::Machine;
 
@@ -13,17 +13,17 @@ impl Machine<'_> {
         if let Some(text) = matrix.misplaced() {
             self.note_text(Kind::Misaligned, 0, vec![(self.pc, text)]);
         }
-        let asker = Asker { warp: self.global_warp(), thread: None };
+        let accessor = Accessor { warp: self.global_warp(), thread: None };
         let Some(mut cluster) = self.cluster.take() else { return };
-        let agent = self.order.vectors.as_ref().map_or(0, |v| v.tensor(self.warp)) as u16;
-        let stamp = Stamp { time: group + 1, pc: self.pc, agent, thread: (1024 + self.warp) as u16 };
+        let agent = self.order.vectors.as_ref().map_or(0, |v| v.wgmma(self.warp)) as u16;
+        let epoch = AgentEpoch { time: group + 1, pc: self.pc, agent, thread: (1024 + self.warp) as u16 };
         let bytes = self.launch.shared_bytes as u32;
         let (mut beyond, mut found) = (None, None);
-        let cells = &mut cluster.cells[self.rank];
+        let shadow = &mut cluster.shadows[self.rank];
         matrix.pieces(from, to, |at| {
             if at > bytes || bytes - at < 16 {
                 beyond = Some(at);
-            } else if let Some(wrong) = cells.reads_later(&self.order, asker, stamp, at) {
+            } else if let Some(wrong) = shadow.reads_later(&self.order, accessor, epoch, at) {
                 found = found.take().or(Some((at, wrong)));
             }
         });

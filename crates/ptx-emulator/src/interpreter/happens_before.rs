@@ -6,23 +6,26 @@
 //!
 //! In asynchronous kernels no barrier is for everybody: there each warp has a clock of what it knows of all others.
 
+use super::lanes::lanes;
 use super::ops::Step;
+use super::vector_clock::VectorClocks;
 
 /// Thread numbers below this are threads; then come 32 that mean "several threads of this warp".
 const THREADS: u32 = 1024;
 /// Threads of more than one warp.
 const SEVERAL: u32 = 2047;
 
-/// Who touched a granule of memory last: when, and `pc << 11 | thread`. A time of 0 is never.
-pub type Stamp = [u32; 2];
+/// Who touched a granule of memory last: when, and `pc << 11 | thread`; an epoch c@t as in FastTrack (Flanagan and Freund, 2009).
+/// A time of 0 is never.
+pub type Epoch = [u32; 2];
 
 /// A granule: its last writer and its readers.
-pub type Cell = [Stamp; 2];
+pub type Cell = [Epoch; 2];
 
 /// What an access conflicts with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conflict {
-    pub stamp: Stamp,
+    pub epoch: Epoch,
     pub write: bool,
 }
 
@@ -36,99 +39,21 @@ struct Clock {
 }
 
 /// The order of events in a worker, one block after the other.
-pub struct Order {
+pub struct HappensBefore {
     /// Barriers so far.
     pub time: u32,
     /// When the block last met.
-    pub fence: u32,
+    pub last_barrier: u32,
     /// When the block started.
     pub start: u32,
     /// When each block of this worker started.
     blocks: Vec<(u32, u32)>,
     clocks: Vec<Clock>,
     /// Of an asynchronous kernel, while one of its warps runs.
-    pub vectors: Option<Box<Vectors>>,
+    pub vectors: Option<Box<VectorClocks>>,
 }
 
-/// mbarriers of a cluster that are told apart; more would share their slots, and some mistakes would go unseen.
-const MBARRIERS: usize = 256;
-
-/// What each warp of a cluster knows of every agent: its time up to which the warp comes after it. Whoever releases hands
-/// over what it knows, with its own time; whoever acquires adds that to what it knows.
-///
-/// Agents are the warps; each warp once more, for `fence.proxy.async`; the `wgmma`s of each warpgroup, whose time is the
-/// number of their group; each warp's bulk stores, likewise; and the copies that each mbarrier counts.
-pub struct Vectors {
-    warps: usize,
-    /// The first warp of the block that runs.
-    pub base: usize,
-    slots: usize,
-    known: Vec<u32>,
-}
-
-impl Vectors {
-    pub fn new(warps: usize) -> Vectors {
-        let slots = 4 * warps + MBARRIERS;
-        Vectors { warps, base: 0, slots, known: vec![0; warps * slots] }
-    }
-
-    pub fn start(&mut self) {
-        self.known.fill(0);
-    }
-
-    /// A clock that knows nothing.
-    pub fn nothing(&self) -> Vec<u32> {
-        vec![0; self.slots]
-    }
-
-    pub fn proxy(&self, warp: usize) -> usize {
-        self.warps + warp
-    }
-
-    /// Of the warpgroup of a warp of the block that runs.
-    pub fn tensor(&self, warp: u32) -> usize {
-        2 * self.warps + self.base + warp as usize / 4 * 4
-    }
-
-    pub fn stores(&self, warp: usize) -> usize {
-        3 * self.warps + warp
-    }
-
-    pub fn mbarrier(&self, number: usize) -> usize {
-        4 * self.warps + number % MBARRIERS
-    }
-
-    /// Whether an agent is something else than a warp.
-    pub fn is_async(&self, agent: usize) -> bool {
-        agent >= self.warps
-    }
-
-    #[inline(always)]
-    pub fn knows(&self, warp: usize, agent: usize, time: u32) -> bool {
-        self.known[warp * self.slots + agent] > time
-    }
-
-    /// The warp comes after what that agent did before `time`.
-    pub fn learn(&mut self, warp: usize, agent: usize, time: u32) {
-        let known = &mut self.known[warp * self.slots + agent];
-        *known = time.max(*known);
-    }
-
-    pub fn acquire(&mut self, warp: usize, clock: &[u32]) {
-        join(&mut self.known[warp * self.slots..][..self.slots], clock);
-    }
-
-    pub fn release(&self, warp: usize, clock: &mut [u32]) {
-        join(clock, &self.known[warp * self.slots..][..self.slots]);
-    }
-}
-
-/// What either clock knows.
-pub fn join(into: &mut [u32], from: &[u32]) {
-    into.iter_mut().zip(from).for_each(|(a, b)| *a = (*a).max(*b));
-}
-
-impl Order {
+impl HappensBefore {
     /// A warp of the block that runs hands over what it knows and did.
     pub fn release(&mut self, warp: u32, clock: &mut [u32]) {
         let Some(vectors) = &mut self.vectors else { return };
@@ -161,8 +86,8 @@ impl Order {
         vectors.learn(warp, slot, self.time);
     }
 
-    pub fn new(warps: usize) -> Order {
-        Order { time: 0, fence: 0, start: 0, blocks: Vec::new(), clocks: vec![Clock { full: 0, part: None }; warps], vectors: None }
+    pub fn new(warps: usize) -> HappensBefore {
+        HappensBefore { time: 0, last_barrier: 0, start: 0, blocks: Vec::new(), clocks: vec![Clock { full: 0, part: None }; warps], vectors: None }
     }
 
     /// A block starts.
@@ -175,7 +100,7 @@ impl Order {
     /// The block meets.
     pub fn barrier(&mut self) {
         self.time += 1;
-        self.fence = self.time;
+        self.last_barrier = self.time;
         self.clocks.iter_mut().for_each(|c| c.part = None);
     }
 
@@ -189,29 +114,29 @@ impl Order {
         }
         let part = clock.part.get_or_insert_with(|| Box::new([[0; 32]; 32]));
         let mut known = [0; 32];
-        for lane in super::lanes::lanes(members) {
+        for lane in lanes(members) {
             known = std::array::from_fn(|i| known[i].max(part[lane][i]));
         }
-        for lane in super::lanes::lanes(members) {
+        for lane in lanes(members) {
             known[lane] = self.time;
         }
-        super::lanes::lanes(members).for_each(|lane| part[lane] = known);
+        lanes(members).for_each(|lane| part[lane] = known);
     }
 
-    /// The block in which a stamp was made.
-    pub fn block_of(&self, stamp: Stamp) -> u32 {
-        let after = self.blocks.partition_point(|&(start, _)| start <= stamp[0]);
+    /// The block in which an epoch was made.
+    pub fn block_of(&self, epoch: Epoch) -> u32 {
+        let after = self.blocks.partition_point(|&(start, _)| start <= epoch[0]);
         self.blocks[after.saturating_sub(1)].1
     }
 
-    /// Whether a stamp of this block comes before what `thread` does now.
+    /// Whether an epoch of this block comes before what `thread` does now.
     #[inline(always)]
-    pub fn before(&self, stamp: Stamp, thread: u32) -> bool {
-        stamp[0] < self.fence || stamp[1] & 2047 == thread || self.before_in_warp(stamp, thread)
+    pub fn before(&self, epoch: Epoch, thread: u32) -> bool {
+        epoch[0] < self.last_barrier || epoch[1] & 2047 == thread || self.before_in_warp(epoch, thread)
     }
 
     #[inline(never)]
-    fn before_in_warp(&self, [time, who]: Stamp, thread: u32) -> bool {
+    fn before_in_warp(&self, [time, who]: Epoch, thread: u32) -> bool {
         let (who, lane) = (who & 2047, thread as usize % 32);
         let warp = if who < THREADS { who / 32 } else { who - THREADS };
         if let Some(vectors) = self.vectors.as_ref().filter(|_| who == SEVERAL || warp != thread / 32) {
@@ -230,7 +155,7 @@ impl Order {
     /// A thread reads a granule.
     #[inline(always)]
     pub fn read(&self, cell: &mut Cell, who: u32, global: bool) -> Option<Conflict> {
-        let conflict = self.against(cell[0], who & 2047, global).then_some(Conflict { stamp: cell[0], write: true });
+        let conflict = self.against(cell[0], who & 2047, global).then_some(Conflict { epoch: cell[0], write: true });
         self.add_reader(cell, who, self.time, global);
         conflict
     }
@@ -239,7 +164,7 @@ impl Order {
     #[inline(always)]
     pub fn add_reader(&self, cell: &mut Cell, who: u32, time: u32, global: bool) {
         let old = cell[1];
-        if old[0] < self.fence {
+        if old[0] < self.last_barrier {
             // A reader of another block stays: whoever writes races with it, whatever this block reads.
             if !global || old[0] == 0 || old[0] >= self.start {
                 cell[1] = [time, who];
@@ -261,27 +186,27 @@ impl Order {
     #[inline(always)]
     pub fn check_write(&self, cell: &Cell, thread: u32, global: bool) -> Option<Conflict> {
         if self.against(cell[0], thread, global) {
-            return Some(Conflict { stamp: cell[0], write: true });
+            return Some(Conflict { epoch: cell[0], write: true });
         }
-        self.against(cell[1], thread, global).then_some(Conflict { stamp: cell[1], write: false })
+        self.against(cell[1], thread, global).then_some(Conflict { epoch: cell[1], write: false })
     }
 
     /// An atomic: races with everything but other atomics.
     pub fn atomic(&self, cell: &mut Cell, who: u32, global: bool, steps: &[Step]) -> Option<Conflict> {
-        let is_atomic = |stamp: Stamp| stamp[0] != 0 && steps[(stamp[1] >> 11) as usize].op.is_atomic();
+        let is_atomic = |epoch: Epoch| epoch[0] != 0 && steps[(epoch[1] >> 11) as usize].op.is_atomic();
         let mut conflict = self.check_write(cell, who & 2047, global);
-        if conflict.is_some_and(|c| c.write && is_atomic(c.stamp)) {
-            conflict = self.against(cell[1], who & 2047, global).then_some(Conflict { stamp: cell[1], write: false });
+        if conflict.is_some_and(|c| c.write && is_atomic(c.epoch)) {
+            conflict = self.against(cell[1], who & 2047, global).then_some(Conflict { epoch: cell[1], write: false });
         }
         let old = cell[0];
-        let thread = if old[0] >= self.fence && is_atomic(old) { both(old[1] & 2047, who & 2047) } else { who & 2047 };
+        let thread = if old[0] >= self.last_barrier && is_atomic(old) { both(old[1] & 2047, who & 2047) } else { who & 2047 };
         cell[0] = [self.time, who & !2047 | thread];
         conflict
     }
 
     #[inline(always)]
-    fn against(&self, stamp: Stamp, thread: u32, global: bool) -> bool {
-        if global && stamp[0] < self.start { stamp[0] != 0 } else { !self.before(stamp, thread) }
+    fn against(&self, epoch: Epoch, thread: u32, global: bool) -> bool {
+        if global && epoch[0] < self.start { epoch[0] != 0 } else { !self.before(epoch, thread) }
     }
 }
 
@@ -298,8 +223,8 @@ fn both(a: u32, b: u32) -> u32 {
     }
 }
 
-/// The thread of a stamp, `u32::MAX` for several, and its pc.
-pub fn thread_and_pc(stamp: Stamp) -> (u32, u32) {
-    let who = stamp[1] & 2047;
-    (if who < THREADS { who } else { u32::MAX }, stamp[1] >> 11)
+/// The thread of an epoch, `u32::MAX` for several, and its pc.
+pub fn thread_and_pc(epoch: Epoch) -> (u32, u32) {
+    let who = epoch[1] & 2047;
+    (if who < THREADS { who } else { u32::MAX }, epoch[1] >> 11)
 }

@@ -1,0 +1,41 @@
+//! One row in memory.
+
+use super::picture::Picture;
+
+/// What a file that is neither text nor table holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// A PNG or JPEG picture.
+    Picture,
+    /// A WAV sound.
+    Sound,
+}
+
+impl Content {
+    /// Told by the first twelve bytes of a file, not by its name.
+    pub fn of(start: &[u8]) -> Option<Self> {
+        if start.starts_with(b"\x89PNG\r\n\x1a\n") || start.starts_with(b"\xff\xd8\xff") {
+            return Some(Content::Picture);
+        }
+        (start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WAVE")).then_some(Content::Sound)
+    }
+}
+
+/// One row of a data set, decoded to the model's sizes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// What people call it: the first file's name as the table writes it, a shard's key, or `line N`.
+    pub name: String,
+    /// Where it is written down: `metadata.jsonl, line 3`, `shard-000001.tar, byte 5120`.
+    pub origin: String,
+    /// The picture, if the row has one.
+    pub picture: Option<Picture>,
+    /// The sound, if the row has one: mono samples in −1 … 1 at the model's rate, padded or cropped to the model's clip.
+    pub sound: Option<Vec<f32>>,
+    /// The caption.
+    pub text: String,
+    /// Words before the caption, which are read and not learned.
+    pub prompt: Option<String>,
+    /// The split that the row names, if any.
+    pub split: Option<String>,
+}
