@@ -14,7 +14,7 @@ mod step;
 mod table;
 mod timer;
 
-pub use card::{About, Card, Ceilings, LeftOut, Method, Peer, Row, SCHEMA, Seconds};
+pub use card::{About, Card, Ceilings, LeftOut, Method, Peer, BenchRow, SCHEMA, Seconds};
 pub use table::{readme, table};
 
 use crate::device::{Device, Gpu};
@@ -49,7 +49,7 @@ pub const STEP: &str = "step";
 
 /// What to time.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct BenchOptions {
     /// Only this operation, or [`STEP`].
     pub op: Option<String>,
     /// Only sizes that contain this text.
@@ -144,7 +144,7 @@ pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: 
 /// # Errors
 /// [`Error::Usage`] for the emulator, which has no time to measure, for an unknown set of sizes, and where nothing is left to time;
 /// [`Error::Device`] where the ceilings cannot be measured.
-pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Card> {
+pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Card> {
     if device.is_emulator() {
         return Err(Error::Usage(
             "the emulator counts instructions, and its times say nothing about a GPU: `trimodal emulate OP` shows its counts; \
@@ -272,7 +272,7 @@ fn free_memory(device: &Device) -> u64 {
     told.map_or(MEMORY, |kib| kib << 10)
 }
 
-fn chosen_sets(options: &Options, slow: bool) -> Result<Vec<Sizes>> {
+fn chosen_sets(options: &BenchOptions, slow: bool) -> Result<Vec<Sizes>> {
     if options.sets.is_empty() {
         return Ok(vec![if slow { Sizes::DEMO } else { Sizes::SMALL }]);
     }
@@ -285,7 +285,7 @@ fn chosen_sets(options: &Options, slow: bool) -> Result<Vec<Sizes>> {
 }
 
 /// Everything that the options ask for, and what of it the device has no kernel for.
-fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>, Vec<LeftOut>)> {
+fn plan(device: &Device, options: &BenchOptions, sets: &[Sizes]) -> Result<(Vec<Item>, Vec<LeftOut>)> {
     if let Some(op) = options.op.as_deref().filter(|op| *op != STEP && OPS.iter().all(|o| o.name != *op)) {
         return Err(ops::unknown(op, Some(STEP)));
     }
@@ -386,7 +386,7 @@ fn pass(entry: &str) -> &str {
 
 enum Measured {
     /// The row, and why the vendor is not beside it.
-    Row(Box<Row>, Option<String>),
+    Row(Box<BenchRow>, Option<String>),
     LeftOut(String),
 }
 
@@ -466,8 +466,8 @@ impl Bench<'_> {
         }
     }
 
-    fn row(&self, item: &Item, taken: Taken, buffers: usize, flops: u64, bytes: Option<u64>) -> Row {
-        Row {
+    fn row(&self, item: &Item, taken: Taken, buffers: usize, flops: u64, bytes: Option<u64>) -> BenchRow {
+        BenchRow {
             op: item.op().into(),
             pass: pass(&item.entry).into(),
             entry: item.entry.clone(),

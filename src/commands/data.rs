@@ -5,7 +5,7 @@ use super::terminal::{Paint, line, thousands};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use trimodal::data::inspect::{Counts, Report, RowsOf, Spread, inspect};
+use trimodal::data::inspect::{Counts, DatasetReport, RowsOf, Spread, inspect};
 use trimodal::data::{Dataset, Sizes, Tokenizer};
 use trimodal::files::write_file_atomic;
 use trimodal::report::{Cell, contact_sheet};
@@ -119,7 +119,7 @@ fn sounds(count: usize) -> String {
 }
 
 /// The report for people.
-fn summary(path: &Path, found: &Report, rows: RowsOf, config: &str) -> String {
+fn summary(path: &Path, found: &DatasetReport, rows: RowsOf, config: &str) -> String {
     let row = |name: &str, counts: &Counts| {
         let numbers = [counts.samples, counts.pictures, counts.sounds, counts.both, counts.texts, counts.prompts];
         std::iter::once(name.to_string()).chain(numbers.map(thousands)).collect::<Vec<_>>()

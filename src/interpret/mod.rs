@@ -11,7 +11,7 @@ pub mod probe;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::activations::Options;
+use crate::model::activations::ActivationOptions;
 use crate::model::backward::{InputGradients, backward_to_inputs};
 use crate::model::batch::{Capacity, Packer, Placeholders, Size};
 use crate::model::forward::{attention_scale, hidden, linear, loss, rope_table};
@@ -64,7 +64,7 @@ impl<'m> Inside<'m> {
         let (device, real) = (parameters.norm.device(), parameters.norm.dtype());
         let own = Capacity::of(&batch);
         let capacity = Capacity { logits: own.logits.max(1), chunk: own.chunk.max(1), ..own };
-        let mut activations = Activations::build(config, capacity, Options::new(real), &mut |shape, dtype| Tensor::zeros(device, shape, dtype))?;
+        let mut activations = Activations::build(config, capacity, ActivationOptions::new(real), &mut |shape, dtype| Tensor::zeros(device, shape, dtype))?;
         activations.inputs.number_rows()?;
         // The weight of a word is 1: the loss is −log p, not a mean.
         activations.inputs.load(config, &batch, Size::of(&batch), 1, false)?;

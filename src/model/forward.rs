@@ -6,7 +6,7 @@ use super::config::Config;
 use super::parameters::{Layer, Parameters};
 use crate::device::Device;
 use crate::error::Result;
-use crate::observe::{self, Part, Phase};
+use crate::observe::{self, ModelPart, Phase};
 use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, qk_norm_rope, rms_norm, rope, swiglu};
 use crate::tensor::{DType, Tensor};
@@ -37,13 +37,13 @@ pub fn forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Act
 pub fn hidden(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
     let (n, clips) = (a.inputs.embed_id.rows(), a.inputs.mel.rows());
     a.fit(n, clips)?;
-    let scope = observe::scope(Phase::Forward, Part::Rows);
+    let scope = observe::scope(Phase::Forward, ModelPart::Rows);
     embed(config, p, a)?;
     let Stream { x, rstd, normed } = &mut a.streams[0];
     rms_norm::forward(x, None, &p.layers[0].input_layernorm, config.rms_norm_eps, normed, rstd)?;
     drop(scope);
     for (i, w) in p.layers.iter().enumerate() {
-        let _scope = observe::scope(Phase::Forward, Part::Layer(i));
+        let _scope = observe::scope(Phase::Forward, ModelPart::Layer(i));
         layer(config, w, table, a, i)?;
         // What leaves the layer: the residual stream and what the MLP adds to it, normalised for what reads it next.
         let slot = a.slot(i);
@@ -72,7 +72,7 @@ pub(super) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Act
 /// The logits of one chunk, and its part of the loss, which is added to `a.loss`. Only where a word is predicted: most rows are
 /// patches and frames. Returns whether there was anything to do.
 pub(crate) fn loss(p: &Parameters, a: &mut Activations, chunk: usize) -> Result<bool> {
-    let _scope = observe::scope(Phase::Loss, Part::Output);
+    let _scope = observe::scope(Phase::Loss, ModelPart::Output);
     a.fit_chunk(chunk)?;
     let of = &a.inputs.chunks[chunk];
     if chunk > 0 && of.row.is_empty() {

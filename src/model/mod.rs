@@ -16,7 +16,7 @@ pub mod parameters;
 pub mod score;
 
 pub use activations::Activations;
-pub use batch::{Batch, Packer, Row, Sequence};
+pub use batch::{Batch, Packer, TokenRow, Sequence};
 pub use config::Config;
 pub use flops::flops;
 pub use parameters::Parameters;

@@ -4,7 +4,7 @@ use super::page::{Card, Cell, Item, Page, picture_png, spectrogram_png};
 use super::trace_shapes;
 use crate::data::sound::wav;
 use crate::error::Result;
-use crate::trace::{Access, Kind, Part, Phase, Span, twins};
+use crate::trace::{Access, SpanKind, ModelPart, Phase, Span, twins};
 use crate::train::walk::{Modality, Walk};
 use std::fmt::Write;
 
@@ -39,10 +39,10 @@ pub fn walk_page(walk: &Walk) -> Result<Page> {
             _ => "The update",
         });
         for (_, part, spans) in walk.step.groups().into_iter().filter(|(of, ..)| *of == phase) {
-            let kernels: Vec<&Span> = spans.into_iter().filter(|s| s.kind == Kind::Kernel && touches(s)).collect();
+            let kernels: Vec<&Span> = spans.into_iter().filter(|s| s.kind == SpanKind::Kernel && touches(s)).collect();
             let items: Vec<Item> = kernels.iter().map(|span| item(span)).collect();
             let caption = format!("{phase}, {part}: {} launches", kernels.len());
-            if matches!(part, Part::Rows | Part::Output | Part::Layer(0)) {
+            if matches!(part, ModelPart::Rows | ModelPart::Output | ModelPart::Layer(0)) {
                 page.heading(&caption);
                 page.items(&items);
             } else {

@@ -1,9 +1,9 @@
 //! What a step is fed: samples in a shuffled order, with words hidden, packed into batches.
 
-use super::examples::{Example, Preparer, placeholders};
+use super::examples::{Example, Preprocessor, placeholders};
 use super::schedule::Schedule;
-use super::step::{Options, Trainer};
-use crate::data::loader::{self, Bad, Loader, Position, Visit};
+use super::step::{ActivationOptions, Trainer};
+use crate::data::loader::{BadSamples, DataPosition, LoadedSample, Loader, LoaderOptions};
 use crate::data::order::stream;
 use crate::data::tokenizer::Special;
 use crate::data::{Dataset, Tokenizer};
@@ -75,7 +75,7 @@ pub struct Batches {
     special: Special,
     recipe: Recipe,
     /// A sample that did not fit into the last batch.
-    held: Option<Visit<Example>>,
+    held: Option<LoadedSample<Example>>,
 }
 
 /// A batch, and where a run continues that has trained on it.
@@ -83,7 +83,7 @@ pub struct Drawn {
     /// The batch.
     pub batch: Batch,
     /// The place in the data after its last sample.
-    pub after: Position,
+    pub after: DataPosition,
 }
 
 impl Batches {
@@ -97,10 +97,10 @@ impl Batches {
         config: &Config,
         tokenizer: &Tokenizer,
         recipe: Recipe,
-        options: loader::Options,
-        from: Position,
+        options: LoaderOptions,
+        from: DataPosition,
     ) -> Result<Self> {
-        let preparer = Preparer::new(config, tokenizer)?;
+        let preparer = Preprocessor::new(config, tokenizer)?;
         let limit = recipe.rows.min(config.max_position_embeddings);
         let make = move |sample| {
             let example = preparer.example(sample)?;
@@ -121,7 +121,7 @@ impl Batches {
     /// [`Error::Usage`] where there is no sample.
     pub fn of(examples: Arc<Vec<Example>>, config: &Config, tokenizer: &Tokenizer, recipe: Recipe) -> Result<Self> {
         // A sample is copied, not decoded: one thread suffices, and nothing is worth a cache.
-        let options = loader::Options { seed: recipe.seed, workers: 1, queue: 64, cache_bytes: 0, ..loader::Options::default() };
+        let options = LoaderOptions { seed: recipe.seed, workers: 1, queue: 64, cache_bytes: 0, ..LoaderOptions::default() };
         let loader = Loader::of(examples.len(), options, move |i| Ok(examples[i].clone()), Example::bytes)?;
         Ok(Batches { loader, config: config.clone(), special: tokenizer.special(), recipe, held: None })
     }
@@ -132,7 +132,7 @@ impl Batches {
     /// As [`Loader::next`].
     pub fn draw(&mut self) -> Result<Drawn> {
         let packer = Packer { config: &self.config, budget: self.recipe.rows, placeholders: placeholders(&self.special) };
-        let mut drawn = Drawn { batch: Batch::default(), after: Position::default() };
+        let mut drawn = Drawn { batch: Batch::default(), after: DataPosition::default() };
         loop {
             let visit = match self.held.take() {
                 Some(visit) => visit,
@@ -158,7 +158,7 @@ impl Batches {
     }
 
     /// The bad samples that were skipped.
-    pub fn bad(&self) -> Bad {
+    pub fn bad(&self) -> BadSamples {
         self.loader.bad()
     }
 }
@@ -166,9 +166,9 @@ impl Batches {
 /// A trainer for a recipe, with fresh parameters on a device.
 pub fn start(config: &Config, recipe: &Recipe, device: &crate::Device) -> Result<Trainer> {
     let capacity = Capacity::for_budget(config, recipe.rows);
-    device.expect_memory(Trainer::bytes(config, capacity, Options::new(recipe.precision.dtype())), "a training step")?;
+    device.expect_memory(Trainer::bytes(config, capacity, ActivationOptions::new(recipe.precision.dtype())), "a training step")?;
     let parameters = Parameters::init(config, device, DType::F32, recipe.seed)?;
-    Trainer::with_options(Options::new(recipe.precision.dtype()), config, parameters, recipe.schedule, capacity)
+    Trainer::with_options(ActivationOptions::new(recipe.precision.dtype()), config, parameters, recipe.schedule, capacity)
 }
 
 /// Scales the three colour channels.

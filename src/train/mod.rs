@@ -24,4 +24,4 @@ pub use folder::ModelFolder;
 pub use run::Run;
 pub use schedule::Schedule;
 pub use settings::Settings;
-pub use step::{Options, Trainer};
+pub use step::{ActivationOptions, Trainer};

@@ -20,7 +20,7 @@
 //! # Ok::<(), trimodal::Error>(())
 //! ```
 
-use super::checkpoint::{self, Best, State};
+use super::checkpoint::{self, Best, TrainerState};
 use super::evaluate;
 use super::examples::{self, Example};
 use super::fit::Batches;
@@ -28,9 +28,9 @@ use super::folder::ModelFolder;
 use super::log::{LOG, Log};
 use super::settings::Settings;
 use super::setup::{self, Split};
-use super::step::{Ready, Report, Trainer};
-use crate::data::folder::Row;
-use crate::data::loader::{Bad, LISTED, Position};
+use super::step::{Ready, StepReport, Trainer};
+use crate::data::folder::TableRow;
+use crate::data::loader::{BadSamples, LISTED, DataPosition};
 use crate::data::{Dataset, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::write_file_atomic;
@@ -59,16 +59,16 @@ pub struct Run {
     /// Its data set.
     pub dataset: Arc<Dataset>,
     /// What will be saved beside them.
-    pub state: State,
+    pub state: TrainerState,
     /// Bytes that the trainer allocates.
     pub memory: u64,
     batches: Batches,
     /// Rows that could not be read when the data set was opened.
-    bad_rows: Bad,
+    bad_rows: BadSamples,
     /// The next batch, on its way to the device, and the place in the data after it.
-    ahead: Option<(Ready, Position)>,
+    ahead: Option<(Ready, DataPosition)>,
     /// A copy of it, where it may be needed again.
-    copy: Option<(Batch, Position)>,
+    copy: Option<(Batch, DataPosition)>,
     held_out: Vec<Example>,
     log: Log,
     begin: Instant,
@@ -93,7 +93,7 @@ pub enum Event<'a> {
 /// A step that was taken.
 pub struct Step {
     /// Loss, gradient norm, learning rate.
-    pub report: Report,
+    pub report: StepReport,
     /// Rows of the token matrix, in all its batches.
     pub rows: usize,
     /// Floating-point operations of its products. See [`flops`].
@@ -140,7 +140,7 @@ impl Run {
         // A folder that cannot be made is found now, not when there is something to save.
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
-        Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, State::default())
+        Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, TrainerState::default())
     }
 
     /// Continues a run from its latest checkpoint. `change` may change its settings, from those that it had.
@@ -178,7 +178,7 @@ impl Run {
         tokenizer: Tokenizer,
         memory: u64,
         dataset: Arc<Dataset>,
-        mut state: State,
+        mut state: TrainerState,
     ) -> Result<Self> {
         let config = &trainer.config;
         let split = Split::new(&settings, &dataset);
@@ -193,7 +193,7 @@ impl Run {
         }
         state.data_rows = rows.len() as u64;
         let left = Cell::new(settings.evaluation.eval_samples);
-        let taken = |row: &Row| split.judges(row) && left.get() > 0 && left.replace(left.get() - 1) > 0;
+        let taken = |row: &TableRow| split.judges(row) && left.get() > 0 && left.replace(left.get() - 1) > 0;
         let held_out = examples::load(&dataset, config, &tokenizer, trainer.device(), taken, &mut |_, _| ControlFlow::Continue(()))?;
         if split.wanted() && held_out.is_empty() {
             let what =
@@ -234,7 +234,7 @@ impl Run {
     }
 
     /// The samples that were skipped because they are bad.
-    pub fn bad(&self) -> Bad {
+    pub fn bad(&self) -> BadSamples {
         let mut bad = self.bad_rows.clone();
         let decoded = self.batches.bad();
         bad.count += decoded.count;
@@ -341,7 +341,7 @@ impl Run {
         }
         let Run { trainer, batches, settings, ahead, copy, .. } = self;
         let steps = settings.training.steps;
-        let mut keep = |last: bool, copy: &mut Option<(Batch, Position)>| -> Result<(Batch, Position)> {
+        let mut keep = |last: bool, copy: &mut Option<(Batch, DataPosition)>| -> Result<(Batch, DataPosition)> {
             let drawn = batches.draw()?;
             // The last batch is not followed by another, and one after a step that is skipped must not be lost.
             *copy = (last || settings.training.skip_nonfinite > 0).then(|| (drawn.batch.clone(), drawn.after));
@@ -381,7 +381,7 @@ impl Run {
         }
     }
 
-    fn taken(&self, report: Report, batches: &[Batch]) -> Step {
+    fn taken(&self, report: StepReport, batches: &[Batch]) -> Step {
         let flops = batches.iter().map(|batch| flops(&self.trainer.config, batch)).sum();
         Step { report, rows: batches.iter().map(Batch::rows).sum(), flops }
     }

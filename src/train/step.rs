@@ -4,16 +4,16 @@
 //! and the weights that the kernels read are bf16; the parameters themselves, their gradients, the moments, statistics and sums
 //! stay f32, and AdamW writes both the parameters and their rounded copy.
 
-use super::graphs::{Graphs, Kind, Shape};
+use super::graphs::{Graphs, GraphKind, GraphShape};
 use super::schedule::Schedule;
 use crate::device::Device;
 use crate::error::{Error, Result};
-pub use crate::model::activations::Options;
+pub use crate::model::activations::ActivationOptions;
 use crate::model::activations::{Activations, bytes};
-use crate::model::batch::{Batch, Capacity, Inputs, Size};
+use crate::model::batch::{Batch, Capacity, Inputs, PaddedSize};
 use crate::model::parameters::Layout;
 use crate::model::{Config, Parameters, backward, forward, nonfinite};
-use crate::observe::{self, Part, Phase};
+use crate::observe::{self, ModelPart, Phase};
 use crate::ops::adamw::{self, Hyper};
 use crate::ops::rope;
 use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
@@ -63,11 +63,11 @@ struct Whole {
 }
 
 /// A batch whose inputs are on the device, or on their way. See [`Trainer::ready`].
-pub struct Ready(Batch, Size);
+pub struct Ready(Batch, PaddedSize);
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug)]
-pub struct Report {
+pub struct StepReport {
     /// Mean cross-entropy over the counted rows, in nats.
     pub loss: f32,
     /// The gradient's norm before clipping.
@@ -82,7 +82,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::with_options`].
     pub fn new(config: &Config, parameters: Parameters, schedule: Schedule, capacity: Capacity) -> Result<Self> {
-        let options = Options::new(parameters.norm.dtype());
+        let options = ActivationOptions::new(parameters.norm.dtype());
         Self::with_options(options, config, parameters, schedule, capacity)
     }
 
@@ -90,7 +90,7 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Device`] where the device has no bf16, [`Error::OutOfMemory`] where its memory does not suffice.
-    pub fn with_options(options: Options, config: &Config, parameters: Parameters, schedule: Schedule, capacity: Capacity) -> Result<Self> {
+    pub fn with_options(options: ActivationOptions, config: &Config, parameters: Parameters, schedule: Schedule, capacity: Capacity) -> Result<Self> {
         let (device, dtype, activation) = (parameters.norm.device().clone(), parameters.norm.dtype(), options.activation);
         if activation != dtype && !(activation == DType::Bf16 && dtype == DType::F32 && device.has_bf16()) {
             let what = format!("{activation} activations beside {dtype} parameters: mixed precision is bf16 beside f32, on cuda and emulator");
@@ -168,7 +168,7 @@ impl Trainer {
     }
 
     /// Bytes that a trainer with these options allocates. See [`bytes`].
-    pub fn bytes(config: &Config, capacity: Capacity, options: Options) -> u64 {
+    pub fn bytes(config: &Config, capacity: Capacity, options: ActivationOptions) -> u64 {
         bytes(config, capacity, options)
     }
 
@@ -183,7 +183,7 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::NonFinite`] where the loss or the gradient is not a number: the parameters are then as before the step.
-    pub fn step(&mut self, batch: &Batch) -> Result<Report> {
+    pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let size = self.size(batch);
         self.load(batch, size, batch.counted())?;
         self.launch_step(batch, size)?;
@@ -196,7 +196,7 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Mismatch`] for no batch at all.
-    pub fn step_accumulated(&mut self, batches: &[Batch]) -> Result<Report> {
+    pub fn step_accumulated(&mut self, batches: &[Batch]) -> Result<StepReport> {
         if let [batch] = batches {
             return self.step(batch);
         }
@@ -209,7 +209,7 @@ impl Trainer {
         for batch in batches {
             let size = self.size(batch);
             self.load(batch, size, counted)?;
-            self.replay(Kind::Gradients, batch, size, Self::launch_gradients)?;
+            self.replay(GraphKind::Gradients, batch, size, Self::launch_gradients)?;
         }
         self.launch_update()?;
         self.finish_step(batches)
@@ -227,7 +227,7 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`], and those of `draw`.
-    pub fn step_ready(&mut self, Ready(batch, size): Ready, draw: impl FnOnce() -> Result<Batch>) -> Result<(Report, Batch, Ready)> {
+    pub fn step_ready(&mut self, Ready(batch, size): Ready, draw: impl FnOnce() -> Result<Batch>) -> Result<(StepReport, Batch, Ready)> {
         // Copied, not swapped: a recorded step reads its batch where it was when it was recorded. The upload of the next batch waits
         // for the copy, not for the step.
         self.activations.inputs.take(&self.next_inputs)?;
@@ -238,16 +238,16 @@ impl Trainer {
     }
 
     /// Where steps are recorded, batches are padded so that few recordings serve all of them.
-    fn size(&self, batch: &Batch) -> Size {
-        if self.graphs.is_some() && !observe::on() { Size::of_few(batch, self.capacity) } else { Size::of(batch) }
+    fn size(&self, batch: &Batch) -> PaddedSize {
+        if self.graphs.is_some() && !observe::on() { PaddedSize::of_few(batch, self.capacity) } else { PaddedSize::of(batch) }
     }
 
     /// Uploads a batch.
-    fn load(&mut self, batch: &Batch, size: Size, counted: usize) -> Result<()> {
+    fn load(&mut self, batch: &Batch, size: PaddedSize, counted: usize) -> Result<()> {
         if observe::on() {
             self.tell_trace(batch);
         }
-        let _scope = observe::scope(Phase::Load, Part::Whole);
+        let _scope = observe::scope(Phase::Load, ModelPart::Whole);
         self.activations.inputs.load(&self.config, batch, size, counted, false)
     }
 
@@ -280,9 +280,9 @@ impl Trainer {
     }
 
     /// The whole step on the loaded inputs, without waiting for it.
-    fn launch_step(&mut self, batch: &Batch, size: Size) -> Result<()> {
+    fn launch_step(&mut self, batch: &Batch, size: PaddedSize) -> Result<()> {
         self.write_coefficients()?;
-        self.replay(Kind::Step, batch, size, |trainer| {
+        self.replay(GraphKind::Step, batch, size, |trainer| {
             trainer.clear_sums()?;
             trainer.launch_gradients()?;
             trainer.launch_update()
@@ -292,14 +292,14 @@ impl Trainer {
     /// Runs launches on the loaded inputs, from their recording where there is one.
     ///
     /// During a trace, every launch is made one by one.
-    fn replay(&mut self, kind: Kind, batch: &Batch, size: Size, launch: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
+    fn replay(&mut self, kind: GraphKind, batch: &Batch, size: PaddedSize, launch: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
         if observe::on() {
             return launch(self);
         }
         match self.graphs.take() {
             None => launch(self),
             Some(mut graphs) => {
-                let (device, shape) = (self.device().clone(), Shape { kind, size, images: batch.images, clips: batch.clips });
+                let (device, shape) = (self.device().clone(), GraphShape { kind, size, images: batch.images, clips: batch.clips });
                 let launched = graphs.run(&device, shape, || launch(self));
                 self.graphs = Some(graphs);
                 launched
@@ -318,13 +318,13 @@ impl Trainer {
             max_norm: self.schedule.max_norm,
             step: self.step + 1,
         };
-        let _scope = observe::scope(Phase::Load, Part::Whole);
+        let _scope = observe::scope(Phase::Load, ModelPart::Whole);
         self.coefficients.write_f64(&hyper.coefficients()?)
     }
 
     /// Clears what batches add to: the loss and the gradients.
     fn clear_sums(&mut self) -> Result<()> {
-        let _scope = observe::scope(Phase::Clear, Part::Whole);
+        let _scope = observe::scope(Phase::Clear, ModelPart::Whole);
         self.activations.loss.fill_zero()?;
         match &mut self.whole {
             Some(whole) => whole.gradients.fill_zero(),
@@ -341,7 +341,7 @@ impl Trainer {
 
     /// The gradient's norm and the update, which leaves everything as it is where the loss or the norm is not a number.
     fn launch_update(&mut self) -> Result<()> {
-        let _scope = observe::scope(Phase::Update, Part::Whole);
+        let _scope = observe::scope(Phase::Update, ModelPart::Whole);
         // Where some are frozen, the whole is no longer one thing: its parts are updated one by one.
         let whole = self.whole.as_mut().filter(|_| self.frozen.is_empty());
         let learning = |i: usize| !self.frozen.get(i).copied().unwrap_or(false);
@@ -369,20 +369,20 @@ impl Trainer {
     }
 
     /// Waits for the step and says what it came to.
-    fn finish_step(&mut self, batches: &[Batch]) -> Result<Report> {
-        let _scope = observe::scope(Phase::Report, Part::Whole);
+    fn finish_step(&mut self, batches: &[Batch]) -> Result<StepReport> {
+        let _scope = observe::scope(Phase::Report, ModelPart::Whole);
         let loss = self.activations.loss.read_f64()?[0] as f32;
         let gradient_norm = self.norm.read_f64()?[0] as f32;
         if !loss.is_finite() || !gradient_norm.is_finite() {
             return Err(self.not_finite(batches, if loss.is_finite() { "the gradient's norm" } else { "the loss" }));
         }
         self.step += 1;
-        Ok(Report { loss, gradient_norm, learning_rate: self.schedule.learning_rate(self.step) })
+        Ok(StepReport { loss, gradient_norm, learning_rate: self.schedule.learning_rate(self.step) })
     }
 
     /// The loss of a batch and its gradients, without an update.
     pub fn loss_and_gradients(&mut self, batch: &Batch) -> Result<f32> {
-        self.activations.inputs.load(&self.config, batch, Size::of(batch), batch.counted(), false)?;
+        self.activations.inputs.load(&self.config, batch, PaddedSize::of(batch), batch.counted(), false)?;
         self.clear_sums()?;
         self.launch_gradients()?;
         Ok(self.activations.loss.read_f64()?[0] as f32)
@@ -390,7 +390,7 @@ impl Trainer {
 
     /// The forward pass alone; the activations can then be read.
     pub fn forward(&mut self, batch: &Batch) -> Result<&Activations> {
-        self.activations.inputs.load(&self.config, batch, Size::of(batch), batch.counted(), false)?;
+        self.activations.inputs.load(&self.config, batch, PaddedSize::of(batch), batch.counted(), false)?;
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
         forward::forward(&self.config, weights, &self.table, &mut self.activations)?;
         Ok(&self.activations)
@@ -417,7 +417,7 @@ impl Trainer {
         if let Some(found) = nonfinite::in_parameters(&self.parameters)? {
             return Ok(Some(found));
         }
-        self.activations.inputs.load(&self.config, batch, Size::of(batch), counted, false)?;
+        self.activations.inputs.load(&self.config, batch, PaddedSize::of(batch), counted, false)?;
         let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
         if let Some(found) = nonfinite::in_forward(&self.config, weights, &self.table, &mut self.activations, batch)? {
             return Ok(Some(found));
@@ -482,7 +482,7 @@ mod tests {
         let config = Config { num_hidden_layers: 1, ..Config::meadow(50) };
         let batch = drawn_batch(&config, "padded", 3);
         let own = Capacity::of(&batch);
-        let padded = Size { rows: own.rows + 20, logits: own.logits + 11 };
+        let padded = PaddedSize { rows: own.rows + 20, logits: own.logits + 11 };
         let capacity = Capacity { rows: padded.rows, logits: padded.logits, chunk: padded.logits, ..own };
         let parameters = Parameters::init(&config, &Device::Cpu, DType::F64, 7).unwrap();
         let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), capacity).unwrap();
@@ -493,7 +493,7 @@ mod tests {
             let gradients: Vec<f64> = trainer.gradients.each().iter().flat_map(|g| g.read_f64().unwrap()).collect();
             (trainer.activations.loss.read_f64().unwrap()[0], gradients)
         };
-        let (expected, found) = (run(Size::of(&batch)), run(padded));
+        let (expected, found) = (run(PaddedSize::of(&batch)), run(padded));
         assert!((found.0 - expected.0).abs() < 1e-13, "{} {}", found.0, expected.0);
         let largest = expected.1.iter().fold(0f64, |most, g| most.max(g.abs()));
         for (f, e) in found.1.iter().zip(&expected.1) {

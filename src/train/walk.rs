@@ -1,13 +1,13 @@
 //! One sample, walked through one training step: what it was in its files, what it became row by row, and what every launch made of it.
 
-use super::examples::{Ears, example, placeholders, sizes};
+use super::examples::{AudioFrontend, example, placeholders, sizes};
 use super::folder::ModelFolder;
 use super::schedule::Schedule;
-use super::step::{Report, Trainer};
+use super::step::{StepReport, Trainer};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::model::batch::{Batch, Capacity, Packer, Row, Sequence};
+use crate::model::batch::{Batch, Capacity, Packer, TokenRow, Sequence};
 use crate::tensor::DType;
 use crate::trace::{self, Trace};
 
@@ -86,7 +86,7 @@ pub struct Walk {
     /// The step.
     pub step: Trace,
     /// What it came to.
-    pub report: Report,
+    pub report: StepReport,
 }
 
 impl Walk {
@@ -120,7 +120,7 @@ impl Walk {
 /// fit the model.
 pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) -> Result<Walk> {
     let ModelFolder { config, parameters, tokenizer, .. } = model;
-    let (device, options) = (parameters.norm.device().clone(), trace::Options { values });
+    let (device, options) = (parameters.norm.device().clone(), trace::TraceOptions { values });
     let rows = dataset.rows();
     let row = rows.get(index).ok_or_else(|| match rows.len() {
         0 => Error::file(dataset.dir(), "the data set has no rows: there is nothing to walk through"),
@@ -128,7 +128,7 @@ pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) 
     })?;
     let sample = dataset.sample(row, &sizes(&config))?;
     let (origin, waveform) = (sample.origin.clone(), sample.sound.clone());
-    let ears = config.audio_config.as_ref().map(|audio| Ears::new(audio, &device, DType::F32)).transpose()?;
+    let ears = config.audio_config.as_ref().map(|audio| AudioFrontend::new(audio, &device, DType::F32)).transpose()?;
     let heard = ears.as_ref().zip(waveform.as_deref()).map(|(ears, sound)| trace::record(&device, options, || ears.frames(&[sound]))).transpose()?;
     let (frames, hearing) = heard.unzip();
     let example = example(sample, frames.and_then(|mut frames| frames.pop()), &config, &tokenizer).map_err(|e| dataset.error(row, e))?;
@@ -161,18 +161,18 @@ pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) 
 }
 
 fn shown(sequence: &Sequence, batch: &Batch, losses: &[f64], token: impl Fn(u32) -> String) -> Vec<Shown> {
-    let modality = |row: &Row| match *row {
-        Row::Patch => Modality::Patch,
-        Row::Frame => Modality::Frame,
-        Row::Token { learned: true, .. } => Modality::Word,
-        Row::Token { id, .. } if token(id).starts_with('<') => Modality::Mark,
-        Row::Token { .. } => Modality::Read,
+    let modality = |row: &TokenRow| match *row {
+        TokenRow::Patch => Modality::Patch,
+        TokenRow::Frame => Modality::Frame,
+        TokenRow::Token { learned: true, .. } => Modality::Word,
+        TokenRow::Token { id, .. } if token(id).starts_with('<') => Modality::Mark,
+        TokenRow::Token { .. } => Modality::Read,
     };
     let mut rows: Vec<Shown> = sequence
         .rows
         .iter()
         .map(|row| {
-            let token = if let Row::Token { id, .. } = row { token(*id) } else { String::new() };
+            let token = if let TokenRow::Token { id, .. } = row { token(*id) } else { String::new() };
             Shown { modality: modality(row), token, predicts: None }
         })
         .collect();

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::folder::{Dataset, Measure, NO_TEXT};
-use super::loader::Bad;
+use super::folder::{Dataset, MediaInfo, NO_TEXT};
+use super::loader::BadSamples;
 use super::parallel::parallel;
 use super::{Sizes, Tokenizer};
 use crate::Result;
@@ -75,7 +75,7 @@ impl Counts {
 
 /// What [`inspect`] found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct DatasetReport {
     /// `table`, `shards` or `folders`.
     pub kind: &'static str,
     /// Good samples, all splits together.
@@ -83,7 +83,7 @@ pub struct Report {
     /// Good samples by split; those without one under `""`.
     pub splits: BTreeMap<String, Counts>,
     /// Rows that cannot be trained on, and the first ten messages: lines and members that are not rows come first, then files.
-    pub bad: Bad,
+    pub bad: BadSamples,
     /// Pictures' width, in pixels.
     pub picture_width: Option<Spread>,
     /// Pictures' height, in pixels.
@@ -109,7 +109,7 @@ pub struct Report {
 
 /// What is known of one good row.
 struct Fact {
-    measure: Measure,
+    measure: MediaInfo,
     words: Option<usize>,
     tokens: usize,
     prompt: bool,
@@ -125,7 +125,7 @@ pub fn inspect(
     rows: RowsOf,
     tokenizer: &Tokenizer,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Report> {
+) -> Result<DatasetReport> {
     let look = |i: usize| -> Result<Fact> {
         let row = &dataset.rows()[i];
         let (sample, measure) = dataset.measured_sample(row, sizes)?;
@@ -166,7 +166,7 @@ pub fn inspect(
         words.extend(fact.words.map(|words| words as f64));
         tokens.push(fact.tokens as f64);
     }
-    Ok(Report {
+    Ok(DatasetReport {
         kind: dataset.kind(),
         all,
         splits,

@@ -254,7 +254,7 @@ mod tests {
             settings.set(key, value).unwrap();
         }
         assert_eq!((settings.training.learning_rate, settings.training.steps, settings.training.recompute), (1e-3, 10_000, true));
-        assert_eq!((settings.training.schedule, settings.data.path.as_str()), (super::super::Shape::Linear, "a b"));
+        assert_eq!((settings.training.schedule, settings.data.path.as_str()), (super::super::ScheduleShape::Linear, "a b"));
         let wrong = |key: &str, value: &str| settings.clone().set(key, value).unwrap_err().to_string();
         assert!(wrong("steps", "many").contains("training.steps: expected a number, found \"many\""));
         assert!(wrong("steps", "-1").contains("training.steps = -1") && wrong("steps", "1.5").contains("1.5"));

@@ -5,9 +5,9 @@ pub mod file;
 pub mod keys;
 
 use super::fit::{Precision, Recipe};
-use super::schedule::{Schedule, Shape};
+use super::schedule::{Schedule, ScheduleShape};
 use crate::data::folder::Fit;
-use crate::data::loader::{self, OnBadSample};
+use crate::data::loader::{LoaderOptions, OnBadSample};
 use crate::data::{Limits, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ pub struct Training {
     pub accumulate: usize,
     pub recompute: bool,
     pub learning_rate: f64,
-    pub schedule: Shape,
+    pub schedule: ScheduleShape,
     pub warmup: f64,
     pub floor: f64,
     pub beta1: f64,
@@ -173,7 +173,7 @@ impl From<Precision> for PrecisionChoice {
 impl Settings {
     /// The demo's: 48 × 48 pictures, half a second of sound, samples of up to 128 rows.
     fn meadow() -> Self {
-        let (limits, loader) = (Limits::default(), loader::Options::default());
+        let (limits, loader) = (Limits::default(), LoaderOptions::default());
         let Recipe { rows, hide, light, schedule, .. } = Recipe::meadow(2000, 0);
         Settings {
             model: Model {
@@ -358,10 +358,10 @@ impl Settings {
     }
 
     /// How samples are loaded.
-    pub fn loading(&self) -> loader::Options {
+    pub fn loading(&self) -> LoaderOptions {
         let d = &self.data;
-        let automatic = loader::Options::default();
-        loader::Options {
+        let automatic = LoaderOptions::default();
+        LoaderOptions {
             seed: self.training.seed,
             workers: if d.workers == 0 { automatic.workers } else { d.workers },
             queue: d.queue,
