@@ -17,7 +17,7 @@ use crate::data::{Limits, picture, sound};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::model::batch::{Packer, TokenRow, Sequence};
+use crate::model::batch::{Packer, Sequence, TokenRow};
 use crate::model::generate::{Generator, Sampling, prompt_of};
 use crate::tensor::DType;
 use crate::train::examples::{AudioFrontend, placeholders, sizes};

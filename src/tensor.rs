@@ -7,7 +7,7 @@
 use crate::device::{Buffer, Device, Held, View};
 use crate::dtype::product;
 use crate::error::{Error, Result};
-use crate::observe::{self, Access, SpanKind, Operand, TensorId};
+use crate::observe::{self, Access, Operand, SpanKind, TensorId};
 use half::{bf16, f16};
 use std::fmt;
 

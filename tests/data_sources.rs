@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tar::{Builder, EntryType, Header};
-use trimodal::data::loader::{Loader, OnBadSample, LoaderOptions, DataPosition};
+use trimodal::data::loader::{DataPosition, Loader, LoaderOptions, OnBadSample};
 use trimodal::data::{Dataset, Fit, Limits, Picture, Sample, Sizes, meadow};
 use trimodal::{Error, Result};
 

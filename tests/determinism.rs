@@ -10,7 +10,7 @@ use trimodal::check::{drawn_batch, repeat_training, test_devices};
 use trimodal::model::batch::{Batch, Capacity};
 use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::{Config, Parameters};
-use trimodal::train::fit::Precision;
+use trimodal::train::recipe::Precision;
 use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device};
 

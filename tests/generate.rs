@@ -4,7 +4,7 @@ mod common;
 
 use common::{sequences, tiny};
 use trimodal::check::test_devices;
-use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, TokenRow, Sequence};
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::generate::{Generator, Sampling, prompt_of};
 use trimodal::model::score::Scorer;
 use trimodal::model::{Config, Parameters};

@@ -7,10 +7,10 @@
 use safetensors::{Dtype, SafeTensors};
 use std::path::PathBuf;
 use trimodal::check::test_devices;
-use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, TokenRow, Sequence};
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::{conv1d, log_mel, patch_embed};
-use trimodal::train::folder::read_parameters;
+use trimodal::train::model_folder::read_parameters;
 use trimodal::train::{Schedule, Trainer};
 use trimodal::{DType, Device, Tensor};
 

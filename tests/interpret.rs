@@ -17,7 +17,7 @@ use trimodal::describe::Describer;
 use trimodal::interpret::Inside;
 use trimodal::interpret::explain::{Explanation, explain};
 use trimodal::interpret::probe::{Asked, Axis, probe, single_token};
-use trimodal::model::batch::{Capacity, Packer, Placeholders, TokenRow, Sequence};
+use trimodal::model::batch::{Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::generate::Sampling;
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::attention;

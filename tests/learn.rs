@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use trimodal::bench::{Card, BenchRow};
+use trimodal::bench::{BenchRow, Card};
 use trimodal::learn::{self, CHAPTERS};
 
 fn root() -> PathBuf {

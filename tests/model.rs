@@ -4,7 +4,7 @@ mod common;
 
 use common::{sequences, tiny};
 use trimodal::check::{drawn_sequence, test_devices};
-use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, TokenRow, Sequence};
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::case::Draw;
 use trimodal::train::{Schedule, Trainer};

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use trimodal::bench::{About, Card, Ceilings, LeftOut, Method, Peer, BenchRow, SCHEMA, Seconds, readme};
+use trimodal::bench::{About, BenchRow, Card, Ceilings, LeftOut, Method, Peer, SCHEMA, Seconds, readme};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -9,8 +9,8 @@ use trimodal::check::{drawn_batch, test_devices};
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, Config, Parameters, flops};
 use trimodal::ops::Sizes;
-use trimodal::trace::{self, Access, SpanKind, ModelPart, Phase, Trace};
-use trimodal::train::fit::Precision;
+use trimodal::trace::{self, Access, ModelPart, Phase, SpanKind, Trace};
+use trimodal::train::recipe::Precision;
 use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device};
 

@@ -14,7 +14,7 @@ mod step;
 mod table;
 mod timer;
 
-pub use card::{About, Card, Ceilings, LeftOut, Method, Peer, BenchRow, SCHEMA, Seconds};
+pub use card::{About, BenchRow, Card, Ceilings, LeftOut, Method, Peer, SCHEMA, Seconds};
 pub use table::{readme, table};
 
 use crate::device::{Device, Gpu};
@@ -24,7 +24,7 @@ use crate::ops::case::{Case, Kind};
 use crate::ops::{self, OPS, Sizes};
 use crate::tensor::DType;
 use crate::train::Trainer;
-use crate::train::fit::Precision;
+use crate::train::recipe::Precision;
 use operands::{Set, footprint};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};

@@ -3,12 +3,12 @@
 use super::operands::normals;
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::batch::{Batch, Capacity, Packer, Placeholders, TokenRow, Sequence};
+use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use crate::model::config::{AudioConfig, Config, VisionConfig};
 use crate::ops::Sizes;
 use crate::ops::case::Draw;
 use crate::train::Recipe;
-use crate::train::fit::{Precision, start};
+use crate::train::recipe::{self, Precision};
 use crate::train::{ActivationOptions, Trainer};
 
 /// Far more steps than are measured, so that the learning rate stays as it is in training.
@@ -73,7 +73,7 @@ impl Step {
     pub(super) fn new(s: &Sizes, most: usize, device: &Device, precision: Precision) -> Result<Step> {
         let config = config(s);
         let recipe = Recipe { rows: s.rows, precision, ..Recipe::meadow(STEPS, 1) };
-        let trainer = start(&config, &recipe, device)?;
+        let trainer = recipe::trainer(&config, &recipe, device)?;
         Ok(Step { trainer, batch: batch(s, &config, most)? })
     }
 

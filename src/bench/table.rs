@@ -1,7 +1,7 @@
 //! A card as text: for a terminal of 100 columns, and as the tables of `benches/results/README.md`.
 
 use super::Seconds;
-use super::card::{Card, BenchRow};
+use super::card::{BenchRow, Card};
 
 /// Three significant digits and a unit in steps of a thousand: `47.5 µs`, `1.02 GB`.
 fn unit(value: f64, units: &[(f64, &str)]) -> String {

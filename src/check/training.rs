@@ -3,11 +3,11 @@
 use super::Failure;
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::batch::{Batch, Capacity, Packer, Placeholders, TokenRow, Sequence};
+use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use crate::model::{Config, Parameters};
 use crate::ops::case::Draw;
 use crate::tensor::{DType, Tensor};
-use crate::train::fit::Precision;
+use crate::train::recipe::Precision;
 use crate::train::{ActivationOptions, Schedule, Trainer};
 
 /// Tokens before the words of a drawn sample's vocabulary: those for a beginning, a patch, a frame.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use trimodal::bench::{self, Card, BenchOptions};
+use trimodal::bench::{self, BenchOptions, Card};
 use trimodal::{DType, Error, Result, report};
 
 const EXAMPLES: &str = "\

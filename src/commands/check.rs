@@ -7,9 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use trimodal::check::{self, Effort, CheckReport};
+use trimodal::check::{self, CheckReport, Effort};
 use trimodal::files::write_file_atomic;
-use trimodal::train::fit::Precision;
+use trimodal::train::recipe::Precision;
 use trimodal::{Device, Result, learn, report};
 
 const EXAMPLES: &str = "\

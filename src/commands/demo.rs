@@ -15,7 +15,7 @@ use trimodal::data::{Dataset, Limits};
 use trimodal::files::write_file_atomic;
 use trimodal::report::run::{Judged, REPORT};
 use trimodal::train::evaluate::{Ablation, Scores, chance};
-use trimodal::train::fit::Precision;
+use trimodal::train::recipe::Precision;
 use trimodal::train::run::Ended;
 use trimodal::train::settings::PrecisionChoice;
 use trimodal::train::setup::EvaluationSplit;

@@ -27,7 +27,7 @@ mod web;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
 use trimodal::data::contained;
-use trimodal::train::fit::Precision;
+use trimodal::train::recipe::Precision;
 use trimodal::{Device, Error, Result};
 
 const EXAMPLES: &str = "\

@@ -157,7 +157,7 @@ impl Told<'_> {
         out: &Path,
         begin: Instant,
     ) -> Result<()> {
-        let report = run::Report {
+        let report = run::RunReport {
             folder: self.folder,
             config: self.config,
             parameters: self.parameters,
@@ -177,7 +177,7 @@ impl Told<'_> {
 
 /// Everything that a run can be judged on; what is taken away is taken from the first part.
 fn judge_all<'d>(learned: &Learned, settings: &Settings, dataset: &'d Dataset, most: u32) -> Result<Vec<Judged<'d>>> {
-    let parts = setup::parts(settings, dataset);
+    let parts = setup::evaluation_splits(settings, dataset);
     parts.into_iter().enumerate().map(|(i, part)| learned.judge(dataset, part, most, if i == 0 { &Ablation::ALL } else { &[] })).collect()
 }
 

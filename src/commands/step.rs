@@ -7,9 +7,9 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::{Dataset, Limits};
-use trimodal::trace::{Access, SpanKind, ModelPart, Phase, Span, Trace};
+use trimodal::trace::{Access, ModelPart, Phase, Span, SpanKind, Trace};
 use trimodal::train::ModelFolder;
-use trimodal::train::walk::{Modality, Walk, walk};
+use trimodal::train::walkthrough::{Modality, Walkthrough, walk_through};
 use trimodal::{DType, Result, report};
 
 const EXAMPLES: &str = "\
@@ -60,9 +60,9 @@ impl Step {
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.run, &device, DType::F32)?;
         let dataset = Dataset::open(&self.data, &Limits::default())?;
-        let walked = walk(model, &dataset, self.sample, self.values.max(1))?;
+        let walked = walk_through(model, &dataset, self.sample, self.values.max(1))?;
         if let Some(path) = &self.html {
-            report::walk_page(&walked)?.write(path)?;
+            report::step_page(&walked)?.write(path)?;
             line(format!("wrote {}: open it in a browser", path.display()));
             return Ok(ExitCode::SUCCESS);
         }
@@ -75,7 +75,7 @@ impl Step {
 /// What is printed.
 struct Page<'a> {
     paint: Paint,
-    walk: &'a Walk,
+    walk: &'a Walkthrough,
     values: usize,
     all: bool,
 }

@@ -15,7 +15,7 @@ use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, flops};
 use trimodal::ops::Sizes;
 use trimodal::trace::{self, Trace};
-use trimodal::train::{ModelFolder, ActivationOptions, Schedule, Trainer, examples};
+use trimodal::train::{ActivationOptions, ModelFolder, Schedule, Trainer, examples};
 use trimodal::{DType, Device, Error, Result, bench, report};
 
 const EXAMPLES: &str = "\
@@ -173,7 +173,8 @@ impl TraceCommand {
         let examples = load(&dataset, &model.config, &model.tokenizer, device, "decoding", some)?;
         let batch = examples::batch(&examples, &model.config, &model.tokenizer.special(), most)?;
         let activation = self.precision.get().dtype();
-        let trainer = Trainer::with_options(ActivationOptions::new(activation), &model.config, model.parameters, Schedule::meadow(1_000), Capacity::of(&batch))?;
+        let trainer =
+            Trainer::with_options(ActivationOptions::new(activation), &model.config, model.parameters, Schedule::meadow(1_000), Capacity::of(&batch))?;
         Ok((trainer, batch))
     }
 }

@@ -8,9 +8,10 @@ use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Capacity};
 use crate::model::{Config, Parameters};
 use crate::tensor::DType;
+use crate::train::batches::Batches;
 use crate::train::examples::Preprocessor;
-use crate::train::fit::{Batches, Precision, Recipe};
-use crate::train::{Example, ActivationOptions, Schedule, Settings, Trainer};
+use crate::train::recipe::{Precision, Recipe};
+use crate::train::{ActivationOptions, Example, Schedule, Settings, Trainer};
 use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -44,11 +45,11 @@ pub(super) fn examples(
     count: usize,
     draw: impl Fn(usize) -> (Sample, Option<String>) + Send + Sync,
 ) -> Result<Arc<Vec<Example>>> {
-    let preparer = Preprocessor::new(config, tokenizer)?;
+    let preprocessor = Preprocessor::new(config, tokenizer)?;
     let make = |i: usize| {
         let (sample, question) = draw(i);
         let question = question.map_or(Ok(Vec::new()), |question| tokenizer.encode(&question))?;
-        Ok(Example { question, ..preparer.example(sample)? })
+        Ok(Example { question, ..preprocessor.example(sample)? })
     };
     (0..count).into_par_iter().map(make).collect::<Result<Vec<_>>>().map(Arc::new)
 }

@@ -122,7 +122,7 @@ fn train(runs: &mut Runs, budget: &Budget, variant: Variant, world: World) -> Re
     let parameters = Parameters::init(&config, &runs.device, DType::F32, world.seed)?;
     let count = parameters.count();
     let mut trainer = study::trainer(budget, &config, parameters, budget.steps)?;
-    let stage = runs.stage("captions, facts and questions", &mut trainer, count, |_| Ok(batches.draw()?.batch))?;
+    let stage = runs.stage("captions, facts and questions", &mut trainer, count, |_| Ok(batches.draw()?.0))?;
     let judge = Judge { config: &config, parameters: &trainer.parameters, tokenizer: &tokenizer, variant, world };
     let answers = FactKind::ALL.into_iter().map(|kind| Ok((kind, judge.answers(kind, budget.test_samples)?))).collect::<Result<_>>()?;
     Ok(Run { variant, seed: world.seed, flipped: world.flipped, stage, answers })

@@ -24,7 +24,7 @@ use super::Inside;
 use crate::data::tokenizer::Tokenizer;
 use crate::describe::{Answer, Question};
 use crate::error::{Error, Result};
-use crate::model::batch::{TokenRow, Sequence};
+use crate::model::batch::{Sequence, TokenRow};
 use crate::model::{Config, Parameters};
 use crate::train::ModelFolder;
 use crate::train::examples::placeholders;

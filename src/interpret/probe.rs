@@ -20,7 +20,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::describe::{Describer, example};
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::model::batch::{TokenRow, Sequence};
+use crate::model::batch::{Sequence, TokenRow};
 use crate::model::config::HOP;
 use crate::model::generate::{Sampling, prompt_of};
 use crate::train::ModelFolder;

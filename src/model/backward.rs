@@ -1,5 +1,5 @@
-//! The backward pass: [`super::forward`], read from the end. It begins with the output layer's loss, whose logits exist one chunk
-//! at a time.
+//! The loss and the backward pass: [`super::forward`], read from the end. Logits exist one chunk of rows at a time, so the output layer's
+//! loss is computed here, chunk by chunk, each followed by its gradient.
 
 use super::activations::Activations;
 use super::config::Config;
@@ -26,14 +26,14 @@ pub struct InputGradients {
     pub mel: Option<Tensor>,
 }
 
-/// The loss of the loaded batch, which is added to `a.loss`, and its gradient, which is added to `g`. [`super::forward::hidden`] has
+/// The loss of the loaded batch, which is added to `a.loss`, and its gradient, which is added to `g`. [`super::forward::hidden_states`] has
 /// just run.
-pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, g: &mut Parameters) -> Result<()> {
-    backward_to_inputs(config, p, table, a, g, &mut InputGradients::default())
+pub fn loss_and_backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, g: &mut Parameters) -> Result<()> {
+    loss_and_backward_to_inputs(config, p, table, a, g, &mut InputGradients::default())
 }
 
-/// As [`backward`], down to what the model was shown.
-pub fn backward_to_inputs(
+/// As [`loss_and_backward`], down to what the model was shown.
+pub fn loss_and_backward_to_inputs(
     config: &Config,
     p: &Parameters,
     table: &rope::Table,

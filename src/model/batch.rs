@@ -142,7 +142,8 @@ impl Packer<'_> {
             return Err(Error::Usage(format!("a cut at row {at} from row {from}: expected one after picture and sound, from a row before it")));
         }
         let vocabulary = self.config.vocab_size as u32;
-        if let Some(TokenRow::Token { id, truth, .. }) = rows.iter().find(|r| matches!(r, TokenRow::Token { id, truth, .. } if *id >= vocabulary || *truth >= vocabulary))
+        if let Some(TokenRow::Token { id, truth, .. }) =
+            rows.iter().find(|r| matches!(r, TokenRow::Token { id, truth, .. } if *id >= vocabulary || *truth >= vocabulary))
         {
             return Err(Error::Usage(format!("token {}: the vocabulary has {vocabulary}", id.max(truth))));
         }

@@ -29,12 +29,12 @@ pub(crate) fn attention_scale(config: &Config) -> f32 {
 /// Runs the loaded batch through the model: afterwards `a.loss` holds the mean over the counted rows.
 pub fn forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
     a.loss.fill_zero()?;
-    hidden(config, p, table, a)?;
+    hidden_states(config, p, table, a)?;
     (0..a.inputs.chunks.len()).try_for_each(|chunk| loss(p, a, chunk).map(drop))
 }
 
-/// The part of the forward pass below the output layer: afterwards everything that [`super::backward::backward`] needs is saved.
-pub fn hidden(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
+/// The part of the forward pass below the output layer: afterwards everything that [`super::backward::loss_and_backward`] needs is saved.
+pub fn hidden_states(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
     let (n, clips) = (a.inputs.embed_id.rows(), a.inputs.mel.rows());
     a.fit(n, clips)?;
     let scope = observe::scope(Phase::Forward, ModelPart::Rows);
@@ -57,7 +57,7 @@ pub fn hidden(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Acti
 
 /// One decoder layer, from the normalised stream that enters it to what the down projection reads. The backward pass calls it once
 /// more where its results were not kept.
-pub(super) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Activations, i: usize) -> Result<()> {
+pub(crate) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Activations, i: usize) -> Result<()> {
     let slot = a.slot(i);
     let (Inputs { position, visible, .. }, Stream { x, normed, .. }, layer) = (&a.inputs, &a.streams[i], &mut a.layers[slot]);
     project(config, w, table, position, normed, layer)?;

@@ -3,7 +3,7 @@
 //! Every sample owns a stretch of the cache; `visible` intervals point into it. The prompt (picture, sound, words) goes
 //! through in one pass, then one row per sample and word. It is the same operations in the same order as in training.
 
-use super::batch::{Batch, Packer, TokenRow, Sequence};
+use super::batch::{Batch, Packer, Sequence, TokenRow};
 use super::config::Config;
 use super::forward::{attention_scale, linear, rope_table};
 use super::parameters::Parameters;

@@ -2,7 +2,7 @@
 //!
 //! Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", Communications of the ACM 52 (4), 2009.
 
-use crate::bench::{Card, Ceilings, BenchRow};
+use crate::bench::{BenchRow, Card, Ceilings};
 use crate::error::{Error, Result};
 use crate::files::write_file_atomic;
 use plotters::coord::Shift;

@@ -1,7 +1,7 @@
 //! A trace as text.
 
 use super::table;
-use crate::trace::{Access, SpanKind, Operand, Span, Trace};
+use crate::trace::{Access, Operand, Span, SpanKind, Trace};
 
 /// Operands whose shapes a line shows.
 const SHOWN: usize = 3;
@@ -15,7 +15,10 @@ pub fn trace_table(trace: &Trace, summary: bool) -> String {
         rows.push(line(trace, &format!("{phase}: {part}"), "", count(&spans), &spans));
         if !summary {
             rows.extend(
-                spans.iter().filter(|s| s.kind == SpanKind::Kernel).map(|span| line(trace, &format!("  {}", span.name), &span.what, trace_shapes(span), &[span])),
+                spans
+                    .iter()
+                    .filter(|s| s.kind == SpanKind::Kernel)
+                    .map(|span| line(trace, &format!("  {}", span.name), &span.what, trace_shapes(span), &[span])),
             );
         }
     }

@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::recorder::{RawCall, Recorder};
-use super::{Access, SpanKind, Operand, Phase, Span, Trace, live, source};
+use super::{Access, Operand, Phase, Span, SpanKind, Trace, live, source};
 use crate::contract::{self, Header};
 use crate::device::ptx::{self, Compiled};
 use crate::device::{Device, Language};

@@ -1,7 +1,7 @@
 //! The step as a flame graph: time from left to right, the step above its phases, those above their parts, those above the launches.
 
 use super::perfetto::runs;
-use super::{SpanKind, Span, Trace};
+use super::{Span, SpanKind, Trace};
 use crate::markup::escape;
 use std::fmt::Write;
 

@@ -46,7 +46,7 @@ pub(super) fn fill(spans: &mut [Span]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{SpanKind, Operand, ModelPart, Phase};
+    use super::super::{ModelPart, Operand, Phase, SpanKind};
     use super::*;
 
     fn span(operands: &[(usize, Access)]) -> Span {

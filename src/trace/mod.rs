@@ -34,7 +34,7 @@ mod perfetto;
 mod recorder;
 mod source;
 
-pub use crate::observe::{Access, SpanKind, ModelPart, Phase, TensorId, Values};
+pub use crate::observe::{Access, ModelPart, Phase, SpanKind, TensorId, Values};
 pub use source::twins;
 
 use crate::device::Device;

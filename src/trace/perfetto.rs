@@ -1,6 +1,6 @@
 //! The trace in the event format of Chrome's tracing, which Perfetto reads too ("Trace Event Format", Google, 2016).
 
-use super::{SpanKind, Span, Trace};
+use super::{Span, SpanKind, Trace};
 use serde_json::{Value, json};
 
 /// One process, one track: phases hold parts, parts hold launches, because events that lie within others are drawn below them.

@@ -1,7 +1,7 @@
 //! The recorder: the observer that keeps what it is told, with the time that it took.
 
 use super::clock::{Clock, Reading};
-use super::{SpanKind, TraceOptions, ModelPart, Phase, Trace, finish};
+use super::{ModelPart, Phase, SpanKind, Trace, TraceOptions, finish};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::observe::{self, Call, Event, Launched, Observer, Operand, TensorId, Work};

@@ -6,8 +6,8 @@
 //! what is no longer kept is removed last: so `latest` never names a checkpoint that does not exist. A crash may leave one `.partial-…`,
 //! which the next start or save removes.
 
-use super::settings::Settings;
-use super::step::Trainer;
+use super::settings::{Settings, keys};
+use super::trainer::Trainer;
 use crate::data::loader::DataPosition;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -135,6 +135,7 @@ pub fn read_state(checkpoint: &Path) -> Result<TrainerState> {
     let path = checkpoint.join(STATE);
     let text = read::text(&path, MAX_TEXT)?;
     compatible(&path, &text)?;
+    keys::RENAMED.into_iter().filter(|(_, old, _)| text.contains(&format!("\"{old}\":"))).for_each(|(_, old, new)| keys::say_renamed(old, new));
     serde_json::from_str(&text)
         .map_err(|e| Error::file_at(&path, format!("line {}, column {}", e.line(), e.column()), format!("not the state of a training run: {e}")))
 }
@@ -360,7 +361,7 @@ mod tests {
     use crate::device::Device;
     use crate::model::Config;
     use crate::model::batch::Capacity;
-    use crate::train::folder::{ModelFolder, read_parameters};
+    use crate::train::model_folder::{ModelFolder, read_parameters};
     use crate::train::schedule::Schedule;
 
     fn trainer(seed: u64) -> (Trainer, Tokenizer) {

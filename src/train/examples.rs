@@ -1,11 +1,11 @@
 //! From a data folder to sequences of rows: pictures at the model's size, sounds as mel frames, captions as ids.
 
 use crate::data::Sample;
-use crate::data::folder::{Dataset, NO_TEXT, TableRow, Sizes};
+use crate::data::folder::{Dataset, NO_TEXT, Sizes, TableRow};
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::batch::{Batch, Cut, Packer, Placeholders, TokenRow, Sequence};
+use crate::model::batch::{Batch, Cut, Packer, Placeholders, Sequence, TokenRow};
 use crate::model::config::{AudioConfig, Config};
 use crate::ops::log_mel;
 use crate::tensor::{DType, Tensor};
@@ -37,7 +37,7 @@ pub struct Example {
     pub mel: Option<Vec<f32>>,
 }
 
-/// Turns pictures and sounds into what the model takes.
+/// Turns waveforms into mel frames, the sound that the model takes.
 pub struct AudioFrontend {
     tables: log_mel::Tables,
     audio: AudioConfig,
@@ -78,20 +78,20 @@ pub fn sizes(config: &Config) -> Sizes {
     }
 }
 
-/// Turns decoded samples into examples, on any thread: sounds go through the CPU's log-mel code, so that a GPU that trains is not
-/// asked in between.
+/// Turns decoded samples into examples, on any thread: words become ids, sounds go through the CPU's log-mel code, so that a GPU that
+/// trains is not asked in between.
 pub struct Preprocessor {
     /// The model's config.
     pub config: Config,
     tokenizer: Tokenizer,
-    ears: Option<AudioFrontend>,
+    frontend: Option<AudioFrontend>,
 }
 
 impl Preprocessor {
     /// For a model and its tokenizer.
     pub fn new(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
-        let ears = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, &Device::Cpu, DType::F32)).transpose()?;
-        Ok(Preprocessor { config: config.clone(), tokenizer: tokenizer.clone(), ears })
+        let frontend = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, &Device::Cpu, DType::F32)).transpose()?;
+        Ok(Preprocessor { config: config.clone(), tokenizer: tokenizer.clone(), frontend })
     }
 
     /// An example from a sample.
@@ -99,8 +99,8 @@ impl Preprocessor {
     /// # Errors
     /// A picture for a model without eyes, a sound for one without ears, a missing caption or one that cannot be encoded.
     pub fn example(&self, sample: Sample) -> Result<Example> {
-        let mel = match (&self.ears, &sample.sound) {
-            (Some(ears), Some(sound)) => ears.frames(&[sound])?.pop(),
+        let mel = match (&self.frontend, &sample.sound) {
+            (Some(frontend), Some(sound)) => frontend.frames(&[sound])?.pop(),
             _ => None,
         };
         example(sample, mel, &self.config, &self.tokenizer)
@@ -161,7 +161,7 @@ pub fn load_rows(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Example>> {
     let sizes = sizes(config);
-    let ears = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, device, DType::F32)).transpose()?;
+    let frontend = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, device, DType::F32)).transpose()?;
     let mut examples = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
         if progress(examples.len(), rows.len()).is_break() {
@@ -169,8 +169,8 @@ pub fn load_rows(
         }
         let samples = chunk.par_iter().map(|row| dataset.sample(row, &sizes)).collect::<Result<Vec<_>>>()?;
         let waveforms: Vec<&[f32]> = samples.iter().filter_map(|s| s.sound.as_deref()).collect();
-        let mut frames = match &ears {
-            Some(ears) => ears.frames(&waveforms)?,
+        let mut frames = match &frontend {
+            Some(frontend) => frontend.frames(&waveforms)?,
             None => Vec::new(),
         }
         .into_iter();

@@ -1,9 +1,9 @@
 //! The parts of a run that its settings name: which rows, which model, which trainer.
 
-use super::fit::Recipe;
-use super::from;
+use super::pretrained::{self, Pretrained};
+use super::recipe::Recipe;
 use super::settings::Settings;
-use super::step::{ActivationOptions, Trainer};
+use super::trainer::{ActivationOptions, Trainer};
 use crate::data::folder::TableRow;
 use crate::data::loader::OnBadSample;
 use crate::data::{Dataset, Tokenizer};
@@ -65,23 +65,24 @@ pub struct EvaluationSplit<'d> {
 
 /// What a run can be judged on: the split that its settings evaluate or the rows that they hold out, then every other named split that it does not
 /// train on. If there are none, the rows that it trains on.
-pub fn parts<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<EvaluationSplit<'d>> {
+pub fn evaluation_splits<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<EvaluationSplit<'d>> {
     let split = Split::new(settings, dataset);
     let rows = |keep: &dyn Fn(&TableRow) -> bool| dataset.rows().iter().filter(|row| row.text.is_some() && keep(row)).collect::<Vec<_>>();
     let evaluated = settings.evaluation.eval_split.as_str();
     let first = if evaluated.is_empty() { "held out" } else { evaluated };
-    let mut parts = vec![EvaluationSplit { name: first.into(), rows: rows(&|row| split.wanted() && split.judges(row)), trained_on: first == settings.data.train_split }];
+    let mut splits =
+        vec![EvaluationSplit { name: first.into(), rows: rows(&|row| split.wanted() && split.judges(row)), trained_on: first == settings.data.train_split }];
     for (name, _) in dataset.splits() {
         if !name.is_empty() && name != evaluated && name != settings.data.train_split {
             let rows = rows(&|row| row.split.as_deref() == Some(&name));
-            parts.push(EvaluationSplit { name, rows, trained_on: false });
+            splits.push(EvaluationSplit { name, rows, trained_on: false });
         }
     }
-    parts.retain(|part| !part.rows.is_empty());
-    if parts.is_empty() {
-        parts.push(EvaluationSplit { name: "trained on".into(), rows: rows(&|row| split.trains(row)), trained_on: true });
+    splits.retain(|split| !split.rows.is_empty());
+    if splits.is_empty() {
+        splits.push(EvaluationSplit { name: "trained on".into(), rows: rows(&|row| split.trains(row)), trained_on: true });
     }
-    parts
+    splits
 }
 
 /// The data set that settings name.
@@ -103,14 +104,14 @@ pub fn open(settings: &Settings) -> Result<Dataset> {
 pub(super) fn recipe(settings: &Settings) -> Recipe {
     let (t, d) = (&settings.training, &settings.data);
     let precision = t.precision.resolved();
-    Recipe { rows: t.rows, schedule: settings.optimiser(), hide: d.hide as f32, light: d.light as f32, seed: t.seed, precision }
+    Recipe { rows: t.rows, schedule: settings.optimiser(), word_dropout: d.word_dropout as f32, color_jitter: d.color_jitter as f32, seed: t.seed, precision }
 }
 
 /// The model, its tokenizer and its parameters at the beginning.
 pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters)> {
     if !settings.model.from.is_empty() {
         let path = PathBuf::from(&settings.model.from);
-        let from::Start { config, tokenizer, parameters, .. } = from::open(&path, settings, device)?;
+        let Pretrained { config, tokenizer, parameters, .. } = pretrained::open(&path, settings, device)?;
         return Ok((config, tokenizer, parameters));
     }
     let tokenizer = if !settings.data.tokenizer.is_empty() {

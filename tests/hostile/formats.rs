@@ -9,7 +9,7 @@ use trimodal::data::{Dataset, Fit, Limits, Picture, Tokenizer, meadow, picture, 
 use trimodal::files::safetensors::save_safetensors;
 use trimodal::model::{Config, Parameters};
 use trimodal::train::checkpoint::{Best, TrainerState, read_state};
-use trimodal::train::folder::read_parameters;
+use trimodal::train::model_folder::read_parameters;
 use trimodal::train::settings::Settings;
 use trimodal::{DType, Device, Result};
 

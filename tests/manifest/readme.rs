@@ -2,7 +2,7 @@
 
 use crate::{generated, read, root};
 use std::collections::BTreeMap;
-use trimodal::bench::{Card, BenchRow};
+use trimodal::bench::{BenchRow, Card};
 use trimodal::contract::catalog::{Entry, File};
 
 /// The case of a score card that launches one entry and nothing else; whole calls of several launches stand below the table.

@@ -15,7 +15,7 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-pub use super::row::{Origin, MediaSource, TableRow};
+pub use super::row::{MediaSource, Origin, TableRow};
 
 use super::loader::{BadSamples, LISTED};
 use super::parallel::parallel;

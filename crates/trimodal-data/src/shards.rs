@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Limits;
-use super::row::{Origin, MediaSource, TableRow, is_picture, is_sound};
+use super::row::{MediaSource, Origin, TableRow, is_picture, is_sound};
 use super::tar::{BadMember, Member, Scanner};
 use crate::{Error, Result};
 
@@ -38,7 +38,14 @@ pub(super) fn expand(path: &Path) -> Option<Result<Vec<PathBuf>>> {
 }
 
 /// Reads the headers of a shard, and its texts. `row` takes every sample, or what is wrong at which byte.
-pub(super) fn index(file: File, length: u64, shard: usize, split: Option<&str>, limits: &Limits, mut row: impl FnMut(std::result::Result<TableRow, BadMember>)) {
+pub(super) fn index(
+    file: File,
+    length: u64,
+    shard: usize,
+    split: Option<&str>,
+    limits: &Limits,
+    mut row: impl FnMut(std::result::Result<TableRow, BadMember>),
+) {
     let mut scanner = Scanner::new(file, length, limits);
     let mut sample: Option<Group> = None;
     while let Some(member) = scanner.next() {

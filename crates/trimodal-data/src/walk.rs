@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Limits;
-use super::row::{Origin, MediaSource, TableRow, is_picture, is_sound};
+use super::row::{MediaSource, Origin, TableRow, is_picture, is_sound};
 use super::safe::Folder;
 use super::shards::FOREIGN;
 

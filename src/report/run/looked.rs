@@ -48,7 +48,11 @@ pub fn looked(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, e
                     .map(|((rgb, width, height), columns)| picture_png(&overlay(rgb, *width, *height, &weights, *columns)?, *width, *height))
                     .transpose()
             };
-            Ok(Heat { word: tokenizer.decode(&[id])?.trim().to_string(), picture: over(&picture, TokenRow::Patch)?, spectrogram: over(&sound, TokenRow::Frame)? })
+            Ok(Heat {
+                word: tokenizer.decode(&[id])?.trim().to_string(),
+                picture: over(&picture, TokenRow::Patch)?,
+                spectrogram: over(&sound, TokenRow::Frame)?,
+            })
         })
         .collect()
 }
