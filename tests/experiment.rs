@@ -125,7 +125,7 @@ fn transfer_has_its_flip_control() {
         }
     }
     for variant in transfer::Variant::ALL {
-        for kind in transfer::Kind::ALL {
+        for kind in transfer::FactKind::ALL {
             assert_eq!((same.use_of_facts(variant, kind).mean, same.turned(variant, kind).mean), (0.5, 0.0));
         }
     }

@@ -13,7 +13,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::activations::ActivationOptions;
 use crate::model::backward::{InputGradients, loss_and_backward_to_inputs};
-use crate::model::batch::{Capacity, Packer, Placeholders, PaddedSize};
+use crate::model::batch::{Capacity, Packer, PaddedSize, Placeholders};
 use crate::model::forward::{attention_scale, hidden_states, linear, loss, rope_table};
 use crate::model::{Activations, Batch, Config, Parameters, Sequence};
 use crate::ops::{attention, embedding, rms_norm, rope};
