@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use trimodal::data::folder::{Fit, Sizes};
+use trimodal::data::folder::{Fit, MediaSizes};
 use trimodal::data::meadow::{self, HEADLINE, MeadowOptions};
 use trimodal::data::{Dataset, Limits, Sample, Tokenizer, picture, sound};
 use trimodal::{Error, Result};
 
-const SIZES: Sizes = Sizes { picture: 48, fit: Fit::Crop, sample_rate: 16_000, samples: 8_000 };
+const SIZES: MediaSizes = MediaSizes { picture: 48, fit: Fit::Crop, sample_rate: 16_000, samples: 8_000 };
 
 fn go_on(_: usize, _: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())

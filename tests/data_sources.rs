@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use tar::{Builder, EntryType, Header};
 use trimodal::data::loader::{DataPosition, Loader, LoaderOptions, OnBadSample};
-use trimodal::data::{Dataset, Fit, Limits, Picture, Sample, Sizes, meadow};
+use trimodal::data::{Dataset, Fit, Limits, MediaSizes, Picture, Sample, meadow};
 use trimodal::{Error, Result};
 
-const SIZES: Sizes = Sizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 800 };
+const SIZES: MediaSizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 800 };
 
 fn png(shade: u8) -> Vec<u8> {
     meadow::png(&Picture { width: 8, height: 8, rgb: vec![shade; 192] }).unwrap()

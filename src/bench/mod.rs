@@ -28,7 +28,7 @@ use crate::train::recipe::Precision;
 use operands::{Set, footprint};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
-use step::Step;
+use step::BenchStep;
 use timer::Timer;
 
 /// The fewest samples of a row.
@@ -136,7 +136,7 @@ pub fn ceilings(device: &Device) -> Result<Option<Ceilings>> {
 /// # Errors
 /// Where memory does not suffice.
 pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: Precision) -> Result<(Trainer, Batch)> {
-    Step::new(sizes, samples, device, precision).map(Step::into_parts)
+    BenchStep::new(sizes, samples, device, precision).map(BenchStep::into_parts)
 }
 
 /// Times what `options` ask for. `progress` is told before every row, and may end the run: the card then has what there is.
@@ -453,9 +453,9 @@ impl Bench<'_> {
         if let Some(reason) = self.no_time(flops as f64 / self.peak(precision.dtype())).or_else(|| self.no_room(step::bytes(sizes, precision))) {
             return Ok(Measured::LeftOut(reason));
         }
-        let mut step = [Step::new(sizes, usize::MAX, self.device, precision)?];
+        let mut step = [BenchStep::new(sizes, usize::MAX, self.device, precision)?];
         let clock = Timer::Clock(self.device.clone());
-        match self.sample(&clock, &mut step, Step::run)? {
+        match self.sample(&clock, &mut step, BenchStep::run)? {
             Err(reason) => Ok(Measured::LeftOut(reason)),
             Ok(taken) => {
                 let mut row = self.row(item, taken, 1, flops, None);

@@ -60,21 +60,21 @@ pub(super) fn batch(s: &Sizes, config: &Config, most: usize) -> Result<Batch> {
 }
 
 /// A model in training and its batch.
-pub(super) struct Step {
+pub(super) struct BenchStep {
     trainer: Trainer,
     batch: Batch,
 }
 
-impl Step {
+impl BenchStep {
     /// Allocates everything.
     ///
     /// # Errors
     /// Where memory does not suffice.
-    pub(super) fn new(s: &Sizes, most: usize, device: &Device, precision: Precision) -> Result<Step> {
+    pub(super) fn new(s: &Sizes, most: usize, device: &Device, precision: Precision) -> Result<BenchStep> {
         let config = config(s);
         let recipe = Recipe { rows: s.rows, precision, ..Recipe::meadow(STEPS, 1) };
         let trainer = recipe::trainer(&config, &recipe, device)?;
-        Ok(Step { trainer, batch: batch(s, &config, most)? })
+        Ok(BenchStep { trainer, batch: batch(s, &config, most)? })
     }
 
     /// The model in training and its batch.
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_step_runs() {
         let s = Sizes { rows: 150, ..Sizes::DEMO };
-        let mut step = Step::new(&s, usize::MAX, &Device::Cpu, Precision::F32).unwrap();
+        let mut step = BenchStep::new(&s, usize::MAX, &Device::Cpu, Precision::F32).unwrap();
         step.run().unwrap();
         assert_eq!(step.batch.samples, 2);
     }

@@ -1,7 +1,7 @@
 //! From a data folder to sequences of rows: pictures at the model's size, sounds as mel frames, captions as ids.
 
 use crate::data::Sample;
-use crate::data::folder::{Dataset, NO_TEXT, Sizes, TableRow};
+use crate::data::folder::{Dataset, MediaSizes, NO_TEXT, TableRow};
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -69,8 +69,8 @@ impl AudioFrontend {
 }
 
 /// The sizes that a data folder's files are brought to for a model.
-pub fn sizes(config: &Config) -> Sizes {
-    Sizes {
+pub fn sizes(config: &Config) -> MediaSizes {
+    MediaSizes {
         picture: config.vision_config.as_ref().map_or(1, |v| v.image_size),
         fit: config.picture_fit,
         sample_rate: config.audio_config.as_ref().map_or(16_000, |a| a.sample_rate as u32),

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use trimodal::data::folder::Sizes;
+use trimodal::data::folder::MediaSizes;
 use trimodal::data::{Dataset, Fit, Limits, Picture, Tokenizer, meadow, picture, sound};
 use trimodal::files::safetensors::save_safetensors;
 use trimodal::model::{Config, Parameters};
@@ -401,7 +401,7 @@ impl Format {
             }
             Format::Jsonl | Format::Csv | Format::Tar => {
                 let data = Dataset::open(if self == Format::Tar { path } else { path.parent().expect("a folder") }, &limits)?;
-                let sizes = Sizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
+                let sizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
                 data.rows().iter().take(4).try_for_each(|row| data.sample(row, &sizes).map(drop))
             }
             Format::Config => {

@@ -44,7 +44,7 @@ pub enum Fit {
 
 /// The sizes that pictures and sounds are brought to: the model's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub struct MediaSizes {
     /// Width and height of a picture, in pixels.
     pub picture: usize,
     /// How a picture that is not square becomes one.
@@ -271,7 +271,7 @@ impl Dataset {
     /// # Errors
     /// The bad file that was met first, in the order of the data set among those tried; a row without a caption, with its
     /// place; [`Error::Interrupted`] if `progress` stopped the work.
-    pub fn load(&self, sizes: &Sizes, keep: impl Fn(&TableRow) -> bool, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Vec<Sample>> {
+    pub fn load(&self, sizes: &MediaSizes, keep: impl Fn(&TableRow) -> bool, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Vec<Sample>> {
         let rows: Vec<&TableRow> = self.rows.iter().filter(|row| keep(row)).collect();
         if let Some(row) = rows.iter().find(|row| row.text.is_none()) {
             return Err(self.error(row, NO_TEXT));
@@ -283,7 +283,7 @@ impl Dataset {
     ///
     /// # Errors
     /// What is wrong with a file of the row, with the row's place.
-    pub fn sample(&self, row: &TableRow, sizes: &Sizes) -> Result<Sample> {
+    pub fn sample(&self, row: &TableRow, sizes: &MediaSizes) -> Result<Sample> {
         self.measured_sample(row, sizes).map(|(sample, _)| sample)
     }
 
@@ -291,7 +291,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Dataset::sample`].
-    pub fn measured_sample(&self, row: &TableRow, sizes: &Sizes) -> Result<(Sample, MediaInfo)> {
+    pub fn measured_sample(&self, row: &TableRow, sizes: &MediaSizes) -> Result<(Sample, MediaInfo)> {
         let mut decoded = Decoded::default();
         for (part, expected) in [(&row.file, None), (&row.picture, Some(Content::Picture)), (&row.sound, Some(Content::Sound))] {
             if let Some(part) = part {
@@ -356,7 +356,7 @@ impl Dataset {
     }
 
     /// Opens a picture or sound, finds out which it is, and decodes it.
-    fn decode(&self, row: &TableRow, part: &MediaSource, expected: Option<Content>, sizes: &Sizes, into: &mut Decoded) -> std::result::Result<(), String> {
+    fn decode(&self, row: &TableRow, part: &MediaSource, expected: Option<Content>, sizes: &MediaSizes, into: &mut Decoded) -> std::result::Result<(), String> {
         let (file, bytes, start) = self.open_part(row, part)?;
         let kind = Content::of(&start).or(expected);
         let rest = file.take(bytes - start.len() as u64);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::folder::{Dataset, MediaInfo, NO_TEXT};
 use super::loader::BadSamples;
 use super::parallel::parallel;
-use super::{Sizes, Tokenizer};
+use super::{MediaSizes, Tokenizer};
 use crate::Result;
 
 /// Rows that a sample takes in a batch, besides its words.
@@ -121,7 +121,7 @@ struct Fact {
 /// [`crate::Error::Interrupted`] where `progress(done, total)` says so. Bad rows are part of the report.
 pub fn inspect(
     dataset: &Dataset,
-    sizes: &Sizes,
+    sizes: &MediaSizes,
     rows: RowsOf,
     tokenizer: &Tokenizer,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,

@@ -32,7 +32,7 @@ mod watched;
 
 pub use trimodal_base::{Error, Result};
 
-pub use folder::{Dataset, Fit, Sizes, TableRow};
+pub use folder::{Dataset, Fit, MediaSizes, TableRow};
 pub use picture::Picture;
 pub use tokenizer::Tokenizer;
 

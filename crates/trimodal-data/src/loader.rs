@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 use super::contained::said;
-use super::folder::Sizes;
+use super::folder::MediaSizes;
 use super::{Dataset, Sample, order};
 use crate::{Error, Result};
 
@@ -146,7 +146,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
     pub fn start(
         dataset: Arc<Dataset>,
         rows: Vec<usize>,
-        sizes: Sizes,
+        sizes: MediaSizes,
         options: LoaderOptions,
         from: DataPosition,
         make: impl Fn(Sample) -> Result<T> + Send + Sync + 'static,
