@@ -16,7 +16,7 @@ use std::f64::consts::{PI, TAU};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use trimodal::data::{Dataset, Fit, Limits, Sample, MediaSizes, Tokenizer, meadow};
+use trimodal::data::{Dataset, Fit, Limits, MediaSizes, Sample, Tokenizer, meadow};
 use trimodal::ops::matmul::{self, Epilogue, Layout};
 use trimodal::ops::{adamw, attention, conv1d, cross_entropy, embedding, log_mel, patch_embed, qk_norm_rope, rms_norm, rope, sample, swiglu};
 use trimodal::{DType, Device, Error, Result, Tensor};

@@ -32,6 +32,7 @@ mod nonfinite;
 pub mod prefetch;
 pub mod pretrained;
 pub mod recipe;
+mod record;
 pub mod run;
 pub mod schedule;
 pub mod settings;

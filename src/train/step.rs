@@ -1,8 +1,9 @@
 //! One training step, on one screen: batch → forward → loss and backward → optimiser.
 //!
 //! What it works in is allocated by [`super::trainer`]; the passes themselves are [`crate::model::forward`] and
-//! [`crate::model::backward`]. Beside it: [`super::prefetch`] uploads the next batch meanwhile, `graphs` records launches and replays
-//! them, `freeze` leaves tensors as they are, `nonfinite` looks for the first bad number, `names` tells a trace what is what.
+//! [`crate::model::backward`]. Beside it: [`super::prefetch`] uploads the next batch meanwhile, `record` replays the launches of a step
+//! where a device has recorded them (`graphs`), `freeze` leaves tensors as they are, `nonfinite` looks for the first bad number, `names`
+//! tells a trace which tensor is what.
 
 use super::graphs::GraphKind;
 use super::trainer::{FlatParameters, Trainer};
