@@ -131,7 +131,7 @@ pub(super) fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, to
     })
 }
 
-/// Decodes the rows that `keep` accepts. Sounds go through the device's log-mel kernel, [`CHUNK`] at a time.
+/// Decodes the rows that `keep` accepts. Sounds go through the device's log-mel kernel, `CHUNK` at a time.
 ///
 /// # Errors
 /// The first bad file, a picture for a model without eyes, a caption that cannot be encoded;
