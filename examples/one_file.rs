@@ -16,7 +16,7 @@ use std::f64::consts::{PI, TAU};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use trimodal::data::{Dataset, Fit, Limits, Sample, Sizes, Tokenizer, meadow};
+use trimodal::data::{Dataset, Fit, Limits, MediaSizes, Sample, Tokenizer, meadow};
 use trimodal::ops::matmul::{self, Epilogue, Layout};
 use trimodal::ops::{adamw, attention, conv1d, cross_entropy, embedding, log_mel, patch_embed, qk_norm_rope, rms_norm, rope, sample, swiglu};
 use trimodal::{DType, Device, Error, Result, Tensor};
@@ -292,7 +292,7 @@ fn backward(p: &[Tensor], g: &mut [Tensor], rope: &rope::Table, b: &Batch, kept:
 /// Trains for so many steps and describes a picture. Prints both, and returns the losses.
 pub fn train(folder: &Path, device: &Device, steps: usize, seed: u64) -> Result<Vec<f32>> {
     let dataset = Dataset::open(folder, &Limits::default())?;
-    let read = |row: usize| dataset.sample(&dataset.rows()[row], &Sizes { picture: IMAGE, fit: Fit::Crop, sample_rate: 16_000, samples: SAMPLES });
+    let read = |row: usize| dataset.sample(&dataset.rows()[row], &MediaSizes { picture: IMAGE, fit: Fit::Crop, sample_rate: 16_000, samples: SAMPLES });
     let (learned, others): (Vec<usize>, Vec<usize>) = (0..dataset.rows().len()).partition(|&row| dataset.rows()[row].split.as_deref() == Some("train"));
     let tokenizer = Tokenizer::train(learned.iter().filter_map(|&row| dataset.rows()[row].text.as_deref()), 1024)?;
     let bands = log_mel::Tables::new(&Device::Cpu, DType::F32, 16_000, MELS)?;
@@ -394,7 +394,7 @@ fn main() -> Result<()> {
     let steps = arguments.get(1).map_or(Ok(1000), |steps| steps.parse()).map_err(|_| Error::Usage("expected: one_file FOLDER STEPS".into()))?;
     if arguments.is_empty() && !folder.join("metadata.jsonl").exists() {
         println!("drawing 4,000 animals into {}", folder.display());
-        meadow::write(&folder, &meadow::Options { samples: 4_000, test_samples: 4, ..Default::default() }, &mut |_, _| ControlFlow::Continue(()))?;
+        meadow::write(&folder, &meadow::MeadowOptions { samples: 4_000, test_samples: 4, ..Default::default() }, &mut |_, _| ControlFlow::Continue(()))?;
     }
     train(&folder, &Device::open("auto", None)?, steps, 1).map(drop)
 }

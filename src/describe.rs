@@ -17,10 +17,10 @@ use crate::data::{Limits, picture, sound};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::model::batch::{Packer, Row, Sequence};
+use crate::model::batch::{Packer, Sequence, TokenRow};
 use crate::model::generate::{Generator, Sampling, prompt_of};
 use crate::tensor::DType;
-use crate::train::examples::{Ears, placeholders, sizes};
+use crate::train::examples::{AudioFrontend, placeholders, sizes};
 use crate::train::{Example, ModelFolder};
 use std::path::Path;
 
@@ -78,7 +78,7 @@ impl<'m> Describer<'m> {
         let example = example(config, tokenizer, &self.device, picture, sound, "")?;
         let mut prompt = prompt_of(&example.sequence(config, &tokenizer.special(), || false));
         let given = if words.is_empty() { Vec::new() } else { tokenizer.encode(words)? };
-        prompt.rows.extend(given.iter().map(|&id| Row::Token { id, truth: id, learned: false }));
+        prompt.rows.extend(given.iter().map(|&id| TokenRow::Token { id, truth: id, learned: false }));
         Ok(Question { prompt, given })
     }
 
@@ -184,7 +184,7 @@ pub fn example(config: &Config, tokenizer: &Tokenizer, device: &Device, image: O
         (Some(_), None) => return Err(Error::Usage("this model has no ears (its config.json has no audio_config): leave the sound out".into())),
         (Some(path), Some(audio)) => {
             let waveform = sound::load(path, sizes.sample_rate, sizes.samples, &limits)?;
-            Ears::new(audio, device, DType::F32)?.frames(&[&waveform])?.pop()
+            AudioFrontend::new(audio, device, DType::F32)?.frames(&[&waveform])?.pop()
         }
     };
     Ok(Example { name: "example".into(), words: tokenizer.encode(text)?, text: text.into(), pixels, mel, ..Example::default() })

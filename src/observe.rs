@@ -15,11 +15,11 @@ use std::time::Instant;
 
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
-    static SCOPE: Cell<(Phase, Part)> = const { Cell::new(NOWHERE) };
+    static SCOPE: Cell<(Phase, ModelPart)> = const { Cell::new(NOWHERE) };
     static OBSERVER: RefCell<Option<Rc<dyn Observer>>> = const { RefCell::new(None) };
 }
 
-const NOWHERE: (Phase, Part) = (Phase::Other, Part::Whole);
+const NOWHERE: (Phase, ModelPart) = (Phase::Other, ModelPart::Whole);
 
 /// Which tensor something is about: a number that no other tensor of this process has. (An address would come back: another tensor gets
 /// the memory of one that was freed.)
@@ -76,7 +76,7 @@ impl fmt::Display for Phase {
 
 /// The part of the model that something belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Part {
+pub enum ModelPart {
     /// What makes the rows of the token matrix: the embedding table, the patch embedding, the convolutions over the sound.
     Rows,
     /// A decoder layer, from 0. The norm of what leaves it belongs to it.
@@ -87,18 +87,18 @@ pub enum Part {
     Whole,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for ModelPart {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Part::Rows => f.write_str("rows"),
-            Part::Layer(i) => write!(f, "layer {i}"),
-            Part::Output => f.write_str("output"),
-            Part::Whole => f.write_str("whole model"),
+            ModelPart::Rows => f.write_str("rows"),
+            ModelPart::Layer(i) => write!(f, "layer {i}"),
+            ModelPart::Output => f.write_str("output"),
+            ModelPart::Whole => f.write_str("whole model"),
         }
     }
 }
 
-impl Serialize for Part {
+impl Serialize for ModelPart {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -107,7 +107,7 @@ impl Serialize for Part {
 /// What a span is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum SpanKind {
     /// A kernel launch; on the CPU a call of an operation.
     Kernel,
     /// A tensor becomes zero.
@@ -190,8 +190,8 @@ pub(crate) struct Launched {
 
 /// Something that takes time: a launch, or a movement of memory.
 pub(crate) struct Event {
-    pub(crate) kind: Kind,
-    pub(crate) scope: (Phase, Part),
+    pub(crate) kind: SpanKind,
+    pub(crate) scope: (Phase, ModelPart),
     /// Of a kernel on a GPU.
     pub(crate) launch: Option<Launched>,
     /// Of a movement of memory.
@@ -205,7 +205,7 @@ pub(crate) trait Observer {
     /// A call of an operation begins; its number.
     fn call(&self, call: Call) -> usize;
     /// It ended then, and has written this.
-    fn call_ended(&self, number: usize, scope: (Phase, Part), ended: Instant, written: Vec<Operand>);
+    fn call_ended(&self, number: usize, scope: (Phase, ModelPart), ended: Instant, written: Vec<Operand>);
     /// It has ended with an error.
     fn call_failed(&self, number: usize);
     /// Something runs that takes time: `run` is called once.
@@ -300,31 +300,31 @@ pub(crate) fn launch(launched: impl FnOnce() -> Launched, run: impl FnOnce() -> 
     if !on() {
         return run();
     }
-    event(Kind::Kernel, Some(launched()), Vec::new(), run)
+    event(SpanKind::Kernel, Some(launched()), Vec::new(), run)
 }
 
 /// Memory moves. `operands` is asked only while somebody observes.
 #[inline]
-pub(crate) fn memory(kind: Kind, operands: impl FnOnce() -> Vec<Operand>, run: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn memory(kind: SpanKind, operands: impl FnOnce() -> Vec<Operand>, run: impl FnOnce() -> Result<()>) -> Result<()> {
     if !on() {
         return run();
     }
     event(kind, None, operands(), run)
 }
 
-fn event(kind: Kind, launch: Option<Launched>, operands: Vec<Operand>, run: impl FnOnce() -> Result<()>) -> Result<()> {
+fn event(kind: SpanKind, launch: Option<Launched>, operands: Vec<Operand>, run: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut run = Some(run);
     observer().event(Event { kind, scope: SCOPE.get(), launch, operands }, &mut || run.take().map_or(Ok(()), |run| run()))
 }
 
 /// Says what the following launches are for, until the result is dropped.
 #[must_use]
-pub(crate) fn scope(phase: Phase, part: Part) -> Scope {
+pub(crate) fn scope(phase: Phase, part: ModelPart) -> Scope {
     Scope(on().then(|| SCOPE.replace((phase, part))))
 }
 
 /// See [`scope`].
-pub(crate) struct Scope(Option<(Phase, Part)>);
+pub(crate) struct Scope(Option<(Phase, ModelPart)>);
 
 impl Drop for Scope {
     fn drop(&mut self) {

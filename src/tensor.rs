@@ -7,7 +7,7 @@
 use crate::device::{Buffer, Device, Held, View};
 use crate::dtype::product;
 use crate::error::{Error, Result};
-use crate::observe::{self, Access, Kind, Operand, TensorId};
+use crate::observe::{self, Access, Operand, SpanKind, TensorId};
 use half::{bf16, f16};
 use std::fmt;
 
@@ -245,7 +245,7 @@ impl Tensor {
     fn upload(&mut self, bytes: &[u8]) -> Result<()> {
         let device = self.device.clone();
         let to = self.operand("to", Access::Write);
-        observe::memory(Kind::Upload, || vec![to], || device.upload(&mut self.buffer, bytes))
+        observe::memory(SpanKind::Upload, || vec![to], || device.upload(&mut self.buffer, bytes))
     }
 
     /// Copies the elements to the host.
@@ -263,7 +263,7 @@ impl Tensor {
     fn read_elements<T: Element>(&self, count: usize) -> Result<Vec<T>> {
         let mut data = vec![T::zeroed(); count];
         let from = self.operand("from", Access::Read);
-        observe::memory(Kind::Download, || vec![from], || self.device.download(&self.buffer, bytemuck::cast_slice_mut(&mut data)))?;
+        observe::memory(SpanKind::Download, || vec![from], || self.device.download(&self.buffer, bytemuck::cast_slice_mut(&mut data)))?;
         Ok(data)
     }
 
@@ -310,7 +310,7 @@ impl Tensor {
     pub fn fill_zero(&mut self) -> Result<()> {
         let device = self.device.clone();
         let to = self.operand("to", Access::Write);
-        observe::memory(Kind::Clear, || vec![to], || device.clear(&mut self.buffer))
+        observe::memory(SpanKind::Clear, || vec![to], || device.clear(&mut self.buffer))
     }
 
     /// Copies `from` (same dtype, length and device) into this tensor.
@@ -322,7 +322,7 @@ impl Tensor {
         let bytes = self.len() * self.dtype.size();
         let device = self.device.clone();
         let operands = [from.operand("from", Access::Read), self.operand("to", Access::Write)];
-        observe::memory(Kind::Copy, || operands.into(), || device.copy(&from.buffer, &mut self.buffer, bytes))
+        observe::memory(SpanKind::Copy, || operands.into(), || device.copy(&from.buffer, &mut self.buffer, bytes))
     }
 
     /// The elements in use, for the CPU device's kernels.

@@ -9,18 +9,18 @@ use trimodal::check::{drawn_batch, test_devices};
 use trimodal::device::alloc_limit::AllocLimit;
 use trimodal::model::batch::{Batch, Capacity};
 use trimodal::model::{Config, Parameters};
-use trimodal::train::{Options, Schedule, Trainer};
+use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device, Error, Result, Tensor};
 
 /// From nothing to a step's loss.
-fn set_up_and_step(config: &Config, device: &Device, options: Options, batch: &Batch) -> Result<f32> {
+fn set_up_and_step(config: &Config, device: &Device, options: ActivationOptions, batch: &Batch) -> Result<f32> {
     let parameters = Parameters::init(config, device, DType::F32, 7)?;
     let schedule = Schedule { warmup: 1, ..Schedule::meadow(2) };
     let mut trainer = Trainer::with_options(options, config, parameters, schedule, Capacity::of(batch))?;
     trainer.step_accumulated(&[batch.clone(), batch.clone()]).map(|report| report.loss)
 }
 
-fn every_allocation_may_fail(device: &Device, options: Options) {
+fn every_allocation_may_fail(device: &Device, options: ActivationOptions) {
     let config = small();
     let (large, smaller) = (drawn_batch(&config, "large", 40), drawn_batch(&config, "smaller", 2));
     let limited = AllocLimit::new(usize::MAX, u64::MAX);
@@ -50,7 +50,7 @@ fn every_allocation_may_fail(device: &Device, options: Options) {
 }
 
 /// Bytes of the largest allocation that a step on this batch makes, by bisection.
-fn largest_of(config: &Config, device: &Device, options: Options, batch: &Batch) -> u64 {
+fn largest_of(config: &Config, device: &Device, options: ActivationOptions, batch: &Batch) -> u64 {
     let (mut fails, mut works) = (0, 1 << 20);
     while works - fails > 1 {
         let middle = (works + fails) / 2;
@@ -65,15 +65,15 @@ fn largest_of(config: &Config, device: &Device, options: Options, batch: &Batch)
 #[test]
 fn whichever_allocation_fails_a_smaller_batch_then_works() {
     for device in test_devices() {
-        every_allocation_may_fail(&device, Options::new(DType::F32));
+        every_allocation_may_fail(&device, ActivationOptions::new(DType::F32));
     }
-    every_allocation_may_fail(&Device::Cpu, Options { activation: DType::F32, recompute: true });
+    every_allocation_may_fail(&Device::Cpu, ActivationOptions { activation: DType::F32, recompute: true });
 }
 
 #[test]
 fn whichever_allocation_fails_a_smaller_batch_then_works_in_ptx() {
     let emulator = Device::open("emulator", None).unwrap();
-    every_allocation_may_fail(&emulator, Options { activation: DType::Bf16, recompute: true });
+    every_allocation_may_fail(&emulator, ActivationOptions { activation: DType::Bf16, recompute: true });
 }
 
 /// What nobody can have is refused, not attempted.

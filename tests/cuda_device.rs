@@ -101,7 +101,7 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
     use trimodal::check::drawn_batch;
     use trimodal::model::Parameters;
     use trimodal::model::batch::Capacity;
-    use trimodal::train::{Options, Schedule, Trainer};
+    use trimodal::train::{ActivationOptions, Schedule, Trainer};
     use trimodal::{DType, Device};
     const STEPS: usize = 10;
     let Some(out) = std::env::var_os("TRAINED") else {
@@ -139,12 +139,12 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
     for dtype in [DType::F32, DType::Bf16] {
         let parameters = Parameters::init(&config, &device, DType::F32, 7).unwrap();
         let schedule = Schedule { warmup: 3, ..Schedule::meadow(STEPS) };
-        let mut trainer = Trainer::with_options(Options::new(dtype), &config, parameters, schedule, Capacity::for_budget(&config, rows)).unwrap();
+        let mut trainer = Trainer::with_options(ActivationOptions::new(dtype), &config, parameters, schedule, Capacity::for_budget(&config, rows)).unwrap();
         let mut rest = batches.iter().skip(1).cloned();
-        let mut ready = trainer.ready(batches[0].clone()).unwrap();
+        let mut prefetched = trainer.prefetch(batches[0].clone()).unwrap();
         for _ in 0..STEPS {
-            let (report, _, next) = trainer.step_ready(ready, || Ok(rest.next().unwrap_or_else(|| batches[0].clone()))).unwrap();
-            ready = next;
+            let (report, _, next) = trainer.step_prefetched(prefetched, || Ok(rest.next().unwrap_or_else(|| batches[0].clone()))).unwrap();
+            prefetched = next;
             bytes.extend_from_slice(&report.loss.to_le_bytes());
             bytes.extend_from_slice(&report.gradient_norm.to_le_bytes());
         }

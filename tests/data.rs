@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use trimodal::data::folder::{Fit, Sizes};
-use trimodal::data::meadow::{self, HEADLINE, Options};
+use trimodal::data::folder::{Fit, MediaSizes};
+use trimodal::data::meadow::{self, HEADLINE, MeadowOptions};
 use trimodal::data::{Dataset, Limits, Sample, Tokenizer, picture, sound};
 use trimodal::{Error, Result};
 
-const SIZES: Sizes = Sizes { picture: 48, fit: Fit::Crop, sample_rate: 16_000, samples: 8_000 };
+const SIZES: MediaSizes = MediaSizes { picture: 48, fit: Fit::Crop, sample_rate: 16_000, samples: 8_000 };
 
 fn go_on(_: usize, _: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -106,7 +106,7 @@ const EXPECTED: [&str; 5] = [
 #[test]
 fn meadow_is_an_ordinary_folder_and_comes_back_unchanged() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { samples: 60, test_samples: 10, seed: 11, ..Options::default() };
+    let options = MeadowOptions { samples: 60, test_samples: 10, seed: 11, ..MeadowOptions::default() };
     let mut reported = Vec::new();
     let mut progress = |done: usize, total: usize| {
         reported.push((done, total));
@@ -148,9 +148,9 @@ fn meadow_is_an_ordinary_folder_and_comes_back_unchanged() {
 #[test]
 fn meadow_writes_the_same_files_twice_and_spares_foreign_ones() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let options = Options { samples: 12, test_samples: 2, seed: 5, ..Options::default() };
+    let options = MeadowOptions { samples: 12, test_samples: 2, seed: 5, ..MeadowOptions::default() };
     meadow::write(one.path(), &options, &mut go_on).unwrap();
-    meadow::write(two.path(), &Options { samples: 3, ..options.clone() }, &mut go_on).unwrap();
+    meadow::write(two.path(), &MeadowOptions { samples: 3, ..options.clone() }, &mut go_on).unwrap();
     meadow::write(two.path(), &options, &mut go_on).unwrap();
     for name in ["metadata.jsonl", "meadow.json", "images/iid-000001.png", "audio/iid-000001.wav"] {
         assert_eq!(fs::read(one.path().join(name)).unwrap(), fs::read(two.path().join(name)).unwrap(), "{name}");
@@ -160,7 +160,7 @@ fn meadow_writes_the_same_files_twice_and_spares_foreign_ones() {
     assert_eq!(fs::read_to_string(mine.path().join("metadata.jsonl")).unwrap(), "{\"text\": \"mine\"}\n");
     // Stopped half-way: not a data set.
     let stopped = tempfile::tempdir().unwrap();
-    let many = Options { samples: 20_000, ..options };
+    let many = MeadowOptions { samples: 20_000, ..options };
     assert!(matches!(meadow::write(stopped.path(), &many, &mut |_, _| ControlFlow::Break(())), Err(Error::Interrupted { .. })));
     assert!(!stopped.path().join("metadata.jsonl").exists());
 }
@@ -437,7 +437,7 @@ fn values_that_are_not_numbers_are_refused_with_their_place() {
 #[test]
 fn one_bad_file_among_many_stops_the_loading() {
     let dir = tempfile::tempdir().unwrap();
-    meadow::write(dir.path(), &Options { samples: 0, test_samples: 50, seed: 1, ..Options::default() }, &mut go_on).unwrap();
+    meadow::write(dir.path(), &MeadowOptions { samples: 0, test_samples: 50, seed: 1, ..MeadowOptions::default() }, &mut go_on).unwrap();
     let path = dir.path().join("images/iid-000030.png");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();

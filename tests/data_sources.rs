@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tar::{Builder, EntryType, Header};
-use trimodal::data::loader::{Loader, OnBadSample, Options, Position};
-use trimodal::data::{Dataset, Fit, Limits, Picture, Sample, Sizes, meadow};
+use trimodal::data::loader::{DataPosition, Loader, LoaderOptions, OnBadSample};
+use trimodal::data::{Dataset, Fit, Limits, MediaSizes, Picture, Sample, meadow};
 use trimodal::{Error, Result};
 
-const SIZES: Sizes = Sizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 800 };
+const SIZES: MediaSizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 800 };
 
 fn png(shade: u8) -> Vec<u8> {
     meadow::png(&Picture { width: 8, height: 8, rgb: vec![shade; 192] }).unwrap()
@@ -529,28 +529,28 @@ fn sets() -> Vec<(tempfile::TempDir, PathBuf)> {
         .into()
 }
 
-fn start(path: &Path, options: Options, from: Position) -> Result<Loader<Sample>> {
+fn start(path: &Path, options: LoaderOptions, from: DataPosition) -> Result<Loader<Sample>> {
     let data = Arc::new(Dataset::open_skipping(path, &Limits::default())?);
     let rows = (0..data.rows().len()).collect();
     Loader::start(data, rows, SIZES, options, from, Ok, |sample| sample.picture.as_ref().map_or(0, |p| p.rgb.len() as u64))
 }
 
-fn take(loader: &mut Loader<Sample>, n: usize) -> Vec<(String, Position, bool)> {
+fn take(loader: &mut Loader<Sample>, n: usize) -> Vec<(String, DataPosition, bool)> {
     (0..n).map(|_| loader.next().map(|visit| (visit.item.text.clone(), visit.after, visit.last_of_epoch)).unwrap()).collect()
 }
 
 #[test]
 fn one_worker_or_eight_and_every_resumption_give_the_same_samples() {
-    let options = Options { seed: 9, workers: 1, queue: 4, shuffle_buffer: 5, cache_bytes: 0, on_bad_sample: OnBadSample::Stop };
+    let options = LoaderOptions { seed: 9, workers: 1, queue: 4, shuffle_buffer: 5, cache_bytes: 0, on_bad_sample: OnBadSample::Stop };
     let mut orders = Vec::new();
     for (_dir, path) in sets() {
-        let whole = take(&mut start(&path, options, Position::default()).unwrap(), 60);
+        let whole = take(&mut start(&path, options, DataPosition::default()).unwrap(), 60);
         for (workers, cache_bytes) in [(8, 0), (3, 192 * 10), (8, 1 << 20)] {
-            let options = Options { workers, queue: 16, cache_bytes, ..options };
-            assert_eq!(take(&mut start(&path, options, Position::default()).unwrap(), 60), whole);
+            let options = LoaderOptions { workers, queue: 16, cache_bytes, ..options };
+            assert_eq!(take(&mut start(&path, options, DataPosition::default()).unwrap(), 60), whole);
         }
         for i in 0..46 {
-            let again = take(&mut start(&path, Options { workers: 2, ..options }, whole[i].1).unwrap(), 59 - i);
+            let again = take(&mut start(&path, LoaderOptions { workers: 2, ..options }, whole[i].1).unwrap(), 59 - i);
             assert_eq!(again, whole[i + 1..], "{i}");
         }
         let mut epoch: Vec<usize> = whole[..23].iter().map(|(text, ..)| text.parse().unwrap()).collect();
@@ -563,21 +563,21 @@ fn one_worker_or_eight_and_every_resumption_give_the_same_samples() {
 
 #[test]
 fn bad_samples_stop_with_a_list_or_are_skipped_and_counted() {
-    let options = Options { seed: 2, workers: 2, queue: 4, shuffle_buffer: 5, cache_bytes: 0, on_bad_sample: OnBadSample::Stop };
+    let options = LoaderOptions { seed: 2, workers: 2, queue: 4, shuffle_buffer: 5, cache_bytes: 0, on_bad_sample: OnBadSample::Stop };
     let (_dir, path) = sets().remove(0);
     fs::write(path.join("4.png"), &png(4)[..20]).unwrap();
     fs::remove_file(path.join("7.png")).unwrap();
-    let mut stops = start(&path, options, Position::default()).unwrap();
+    let mut stops = start(&path, options, DataPosition::default()).unwrap();
     let error = (0..23).find_map(|_| stops.next().err()).unwrap();
     says::<()>(Err(error), &["2 bad samples", "metadata.jsonl, line 5", "4.png", "cut off", "line 8", "7.png"]);
-    let skip = Options { on_bad_sample: OnBadSample::Skip, ..options };
-    let mut skips = start(&path, skip, Position::default()).unwrap();
+    let skip = LoaderOptions { on_bad_sample: OnBadSample::Skip, ..options };
+    let mut skips = start(&path, skip, DataPosition::default()).unwrap();
     let seen = take(&mut skips, 42);
     assert_eq!((skips.bad().count, seen[20].2, seen[41].2), (2, true, true));
     assert!(seen.iter().all(|(text, ..)| text != "4" && text != "7"));
     // A line that is no row: the data set leaves it out, and the loader counts it.
     fs::write(path.join("metadata.jsonl"), "{\"text\": \"fine\"}\n{\"text\": 3}\n").unwrap();
-    assert!(matches!(start(&path, options, Position::default()), Err(Error::BadSamples { count: 1, .. })));
-    assert_eq!(start(&path, skip, Position::default()).unwrap().bad().count, 1);
+    assert!(matches!(start(&path, options, DataPosition::default()), Err(Error::BadSamples { count: 1, .. })));
+    assert_eq!(start(&path, skip, DataPosition::default()).unwrap().bad().count, 1);
     assert!(matches!(Dataset::open(&path, &Limits::default()), Err(Error::BadSamples { count: 1, .. })));
 }

@@ -10,8 +10,8 @@ use trimodal::check::{drawn_batch, repeat_training, test_devices};
 use trimodal::model::batch::{Batch, Capacity};
 use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::{Config, Parameters};
-use trimodal::train::fit::Precision;
-use trimodal::train::{Options, Schedule, Trainer};
+use trimodal::train::recipe::Precision;
+use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device};
 
 const STEPS: usize = 20;
@@ -37,7 +37,7 @@ fn config() -> Config {
 }
 
 /// Every bit of parameters and optimiser state after so many steps, every third of which adds up two batches.
-fn train(device: &Device, options: Options, steps: usize) -> Vec<u32> {
+fn train(device: &Device, options: ActivationOptions, steps: usize) -> Vec<u32> {
     let config = config();
     let batches: Vec<Batch> = [3, 9, 5].iter().map(|&words| drawn_batch(&config, &format!("{words} words"), words)).collect();
     let capacity = Capacity::for_budget(&config, batches.iter().map(Batch::rows).max().unwrap());
@@ -54,7 +54,7 @@ fn train(device: &Device, options: Options, steps: usize) -> Vec<u32> {
 }
 
 fn repeat(device: &Device, activation: DType, runs: usize, steps: usize) {
-    let run = |recompute| train(device, Options { activation, recompute }, steps);
+    let run = |recompute| train(device, ActivationOptions { activation, recompute }, steps);
     let first = run(false);
     for i in 1..runs.max(2) {
         assert!(run(i % 2 == 1) == first, "{device} {activation}: run {i} ends with other bits than the first");

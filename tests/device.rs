@@ -2,7 +2,7 @@
 
 use trimodal::check::{Effort, run_with, test_devices};
 use trimodal::device::Gpu;
-use trimodal::device::wgpu::{Context, Options};
+use trimodal::device::wgpu::{Context, ContextOptions};
 use trimodal::ops::Sizes;
 use trimodal::{DType, Device, Error, Tensor};
 
@@ -67,7 +67,8 @@ fn kernels_pass_with_bounds_checks_too() {
     if test_devices().len() < 2 {
         return; // test_devices has said so, loudly
     }
-    let checked = Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(Context::open(None, Options { bounds_checks: true, ..Options::default() }).unwrap())));
+    let checked =
+        Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(Context::open(None, ContextOptions { bounds_checks: true, ..ContextOptions::default() }).unwrap())));
     let report = run_with(&checked, None, Effort { every: 12, repeats: 2, large: false }, |_| ()).unwrap();
     let failures: Vec<_> = report.ops.iter().flat_map(|row| &row.failures).collect();
     assert!(failures.is_empty(), "{failures:?}");
@@ -91,7 +92,9 @@ fn devices_do_not_mix() {
 #[ignore = "a measurement"]
 fn bounds_checks_cost() {
     use std::time::{Duration, Instant};
-    let open = |bounds_checks| Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(Context::open(None, Options { bounds_checks, ..Options::default() }).unwrap())));
+    let open = |bounds_checks| {
+        Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(Context::open(None, ContextOptions { bounds_checks, ..ContextOptions::default() }).unwrap())))
+    };
     let devices = [open(false), open(true)];
     for (name, entry) in [("matmul", "forward"), ("attention", "backward"), ("rms_norm", "forward")] {
         let op = trimodal::ops::OPS.iter().find(|op| op.name == name).unwrap();

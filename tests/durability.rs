@@ -40,7 +40,7 @@ fn stamp(trainer: &mut Trainer, step: usize) {
 }
 
 fn save(run: &Path, trainer: &Trainer, tokenizer: &Tokenizer) -> Result<()> {
-    checkpoint::save(run, trainer, tokenizer, &checkpoint::State::default(), 2).map(drop)
+    checkpoint::save(run, trainer, tokenizer, &checkpoint::TrainerState::default(), 2).map(drop)
 }
 
 /// The step of the newest checkpoint, if every file of it is whole and of that step.

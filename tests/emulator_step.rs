@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use trimodal::check::drawn_batch;
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Config, Parameters};
-use trimodal::train::{Options, Schedule, Trainer};
+use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device};
 
 struct Step {
@@ -19,7 +19,7 @@ fn step(device: &Device, activation: DType) -> Step {
     let batch = drawn_batch(&config, "a small batch of the demo", 11);
     let parameters = Parameters::init(&config, device, DType::F32, 7).unwrap();
     let schedule = Schedule { warmup: 1, ..Schedule::meadow(10) };
-    let mut trainer = Trainer::with_options(Options::new(activation), &config, parameters, schedule, Capacity::of(&batch)).unwrap();
+    let mut trainer = Trainer::with_options(ActivationOptions::new(activation), &config, parameters, schedule, Capacity::of(&batch)).unwrap();
     let loss = trainer.loss_and_gradients(&batch).unwrap() as f64;
     let gradients = trainer.gradients.named().into_iter().map(|(name, g)| (name, g.read_f64().unwrap())).collect();
     let report = trainer.step(&batch).unwrap();

@@ -7,7 +7,7 @@ use trimodal::data::meadow::{self, senses};
 use trimodal::data::{Dataset, Limits, Tokenizer};
 use trimodal::experiment::fusion::{Arm, SPLITS};
 use trimodal::experiment::{Budget, fusion, transfer};
-use trimodal::model::batch::{Batch, Packer, Row};
+use trimodal::model::batch::{Batch, Packer, TokenRow};
 use trimodal::model::generate::{Generator, Sampling, prompt_of};
 use trimodal::model::score::Scorer;
 use trimodal::model::{Config, Parameters};
@@ -125,7 +125,7 @@ fn transfer_has_its_flip_control() {
         }
     }
     for variant in transfer::Variant::ALL {
-        for kind in transfer::Kind::ALL {
+        for kind in transfer::FactKind::ALL {
             assert_eq!((same.use_of_facts(variant, kind).mean, same.turned(variant, kind).mean), (0.5, 0.0));
         }
     }
@@ -169,7 +169,7 @@ fn a_question_that_is_cut_off_does_not_see_the_picture() {
     let said = generator.run(&parameters, &packer, &prompts, special.eos, 6, Sampling::default(), |_, _| ()).unwrap();
     let mut rows = prompts[0].rows.clone();
     for &id in &said[0] {
-        rows.push(Row::Token { id, truth: id, learned: true });
+        rows.push(TokenRow::Token { id, truth: id, learned: true });
         let batch = packer.pack([&trimodal::model::batch::Sequence { rows: rows.clone(), ..sequence.clone() }]).unwrap();
         assert_eq!(scorer.run(&parameters, &batch).unwrap().last().unwrap().best, id);
     }
@@ -186,7 +186,7 @@ fn self_descriptions_claim_what_the_data_has() {
     let samples = 3 * senses::EVERY + 50;
     let said = |pictures: bool, sounds: bool| {
         let folder = tempfile::tempdir().unwrap();
-        let options = meadow::Options { samples, test_samples: 2, seed: 4, pictures, sounds };
+        let options = meadow::MeadowOptions { samples, test_samples: 2, seed: 4, pictures, sounds };
         meadow::write(folder.path(), &options, &mut |_, _| ControlFlow::Continue(())).unwrap();
         let table = std::fs::read_to_string(folder.path().join("metadata.jsonl")).unwrap();
         let data = Dataset::open(folder.path(), &Limits::default()).unwrap();
@@ -213,7 +213,7 @@ fn self_descriptions_claim_what_the_data_has() {
     let (blind, rows) = said(false, true);
     assert!(!blind.contains("pictures") && !blind.contains("images/"));
     assert!(rows.iter().filter(|row| row.prompt.is_none()).all(|row| row.text.as_deref().unwrap().starts_with("something ")));
-    let neither = meadow::Options { pictures: false, sounds: false, ..Default::default() };
+    let neither = meadow::MeadowOptions { pictures: false, sounds: false, ..Default::default() };
     let folder = tempfile::tempdir().unwrap();
     assert!(meadow::write(folder.path(), &neither, &mut |_, _| ControlFlow::Continue(())).unwrap_err().to_string().contains("nothing to describe"));
 }

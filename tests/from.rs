@@ -8,7 +8,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
 use trimodal::files::safetensors::save_safetensors;
 use trimodal::model::{Config, Parameters};
-use trimodal::train::{Settings, from};
+use trimodal::train::{Settings, pretrained};
 use trimodal::{DType, Device};
 
 /// Byte-level BPE as text models have it: of our special tokens it has none.
@@ -84,9 +84,9 @@ fn write(folder: &Path, tied: bool, dtype: DType, shards: usize, padding: usize)
     Written { config, tensors, tokens }
 }
 
-fn open(folder: &Path) -> trimodal::Result<(from::Start, Settings)> {
+fn open(folder: &Path) -> trimodal::Result<(pretrained::Pretrained, Settings)> {
     let mut settings = Settings::preset("meadow")?;
-    let start = from::open(folder, &mut settings, &Device::Cpu)?;
+    let start = pretrained::open(folder, &mut settings, &Device::Cpu)?;
     Ok((start, settings))
 }
 

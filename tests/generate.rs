@@ -4,7 +4,7 @@ mod common;
 
 use common::{sequences, tiny};
 use trimodal::check::test_devices;
-use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Row, Sequence};
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::generate::{Generator, Sampling, prompt_of};
 use trimodal::model::score::Scorer;
 use trimodal::model::{Config, Parameters};
@@ -68,7 +68,7 @@ fn the_cache_changes_nothing() {
         for (prompt, words) in prompts.iter().zip(&words) {
             assert_eq!(words.len(), 8);
             let mut whole = prompt.clone();
-            whole.rows.extend(words.iter().map(|&id| Row::Token { id, truth: id, learned: true }));
+            whole.rows.extend(words.iter().map(|&id| TokenRow::Token { id, truth: id, learned: true }));
             let batch = packer(&config).pack([&whole]).unwrap();
             let scored = Scorer::new(&config, &p, batch.rows()).unwrap().run(&p, &batch).unwrap();
             assert_eq!(scored.iter().map(|s| s.best).collect::<Vec<_>>(), *words, "{device}");

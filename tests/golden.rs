@@ -7,10 +7,10 @@
 use safetensors::{Dtype, SafeTensors};
 use std::path::PathBuf;
 use trimodal::check::test_devices;
-use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Row, Sequence};
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::{conv1d, log_mel, patch_embed};
-use trimodal::train::folder::read_parameters;
+use trimodal::train::model_folder::read_parameters;
 use trimodal::train::{Schedule, Trainer};
 use trimodal::{DType, Device, Tensor};
 
@@ -184,15 +184,15 @@ fn model(folder: &str, device: &Device, real: DType) -> (Config, Parameters, Bat
     let mut pictures = pixels.chunks_exact(vision.image_size * vision.image_size * 3);
     let mut sounds = mel.chunks_exact(audio.frames() * audio.num_mel_bins);
     let sequences = SAMPLES.map(|(picture, sound, words)| {
-        let token = |id, learned| Row::Token { id, truth: id, learned };
+        let token = |id, learned| TokenRow::Token { id, truth: id, learned };
         let mut rows = vec![token(0, false)];
         let mut sequence = Sequence::default();
         if picture {
-            rows.extend(vec![Row::Patch; vision.patches()]);
+            rows.extend(vec![TokenRow::Patch; vision.patches()]);
             sequence.pixels = pictures.next().map(<[u8]>::to_vec);
         }
         if sound {
-            rows.extend(vec![Row::Frame; audio.rows()]);
+            rows.extend(vec![TokenRow::Frame; audio.rows()]);
             sequence.mel = sounds.next().map(<[f32]>::to_vec);
         }
         rows.extend(words.iter().map(|&id| token(id, true)));

@@ -15,7 +15,7 @@ use trimodal::model::parameters::Layout;
 use trimodal::model::{Activations, Config, Parameters};
 use trimodal::ops::case::Case;
 use trimodal::ops::{OPS, adamw, conv1d, log_mel, matmul, patch_embed, rms_norm, rope};
-use trimodal::train::{Options, Trainer};
+use trimodal::train::{ActivationOptions, Trainer};
 use trimodal::{DType, Device, Error, Result, Tensor};
 
 /// Larger allocations are refused: what is checked here is checked before memory is asked for.
@@ -224,7 +224,7 @@ fn configs_and_capacities_do_not_wrap() {
             return Ok(());
         }
         valid.set(valid.get() + 1);
-        let options = Options { activation: DType::F32, recompute };
+        let options = ActivationOptions { activation: DType::F32, recompute };
         let [rows, logits, chunk, images, clips] = sizes;
         let capacity = match given {
             true => Capacity { rows, logits, chunk: chunk.max(logits / 4096), images, clips },
@@ -236,7 +236,7 @@ fn configs_and_capacities_do_not_wrap() {
         let layout = Layout::new(&config);
         prop_assert!(layout.decayed <= layout.elements);
         let announced = Trainer::bytes(&config, capacity, options);
-        let kept = Trainer::bytes(&config, capacity, Options::new(DType::F32));
+        let kept = Trainer::bytes(&config, capacity, ActivationOptions::new(DType::F32));
         prop_assert!(announced <= kept);
         if [rows, logits, chunk, images, clips, budget].into_iter().all(|size| size < 1 << 31) {
             let mut listed = 0u128;

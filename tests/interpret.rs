@@ -17,7 +17,7 @@ use trimodal::describe::Describer;
 use trimodal::interpret::Inside;
 use trimodal::interpret::explain::{Explanation, explain};
 use trimodal::interpret::probe::{Asked, Axis, probe, single_token};
-use trimodal::model::batch::{Capacity, Packer, Placeholders, Row, Sequence};
+use trimodal::model::batch::{Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::generate::Sampling;
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::attention;
@@ -108,7 +108,7 @@ fn sample(config: &Config) -> (Sequence, Vec<(usize, u32)>) {
     sequence.pixels.iter_mut().flatten().for_each(|x| *x = (*x).clamp(3, 252));
     sequence.mel.iter_mut().flatten().for_each(|x| *x = (*x * 1024.0).round() / 1024.0);
     let words = sequence.rows.iter().enumerate().filter_map(|(i, row)| match row {
-        Row::Token { truth, learned: true, .. } => Some((i - 1, *truth)),
+        TokenRow::Token { truth, learned: true, .. } => Some((i - 1, *truth)),
         _ => None,
     });
     (sequence.clone(), words.collect())
@@ -193,7 +193,7 @@ fn devices_agree_about_what_is_inside() {
             assert!(worst <= 1e-4 * scale, "{device}: number {i} is off by {worst}, of {scale}");
         }
     }
-    let blind = Sequence { rows: sequence.rows.iter().copied().filter(|r| *r != Row::Patch).collect(), pixels: None, ..sequence };
+    let blind = Sequence { rows: sequence.rows.iter().copied().filter(|r| *r != TokenRow::Patch).collect(), pixels: None, ..sequence };
     let p = parameters(&config, &Device::Cpu, DType::F32);
     let mut inside = Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&blind), &[]).unwrap();
     let gradient = inside.gradient(blind.rows.len() - 1, 3).unwrap();

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use trimodal::bench::{Card, Row};
+use trimodal::bench::{BenchRow, Card};
 use trimodal::learn::{self, CHAPTERS};
 
 fn root() -> PathBuf {
@@ -88,7 +88,7 @@ fn rungs(argument: &str) -> String {
     };
     for pass in passes {
         // Of all sizes, the one that most rungs have been measured at on any device.
-        let mut sizes: BTreeMap<&str, Vec<(usize, &Row)>> = BTreeMap::new();
+        let mut sizes: BTreeMap<&str, Vec<(usize, &BenchRow)>> = BTreeMap::new();
         for (device, (_, card)) in cards.iter().enumerate() {
             for row in card.rows.iter().filter(|row| row.op == op && row.pass == pass) {
                 sizes.entry(&row.shape).or_default().push((device, row));
@@ -120,7 +120,7 @@ fn rungs(argument: &str) -> String {
     text
 }
 
-fn milliseconds(row: &Row) -> String {
+fn milliseconds(row: &BenchRow) -> String {
     let ms = 1e3 * row.seconds.median;
     if ms < 0.1 {
         format!("{:.0} µs", 1e3 * ms)
@@ -203,7 +203,7 @@ fn exercises_fail_until_they_are_solved() {
         fs::write(path, source).unwrap();
         let replaced = wgpu::Replaced::read(path).unwrap_or_else(|e| panic!("exercise {number}: {e}"));
         assert_eq!(replaced.stem, chapter.stem);
-        let options = wgpu::Options { replaced: Some(replaced), ..Default::default() };
+        let options = wgpu::ContextOptions { replaced: Some(replaced), ..Default::default() };
         let context = wgpu::Context::open(None, options).ok()?;
         let report = check::run_with(&Device::Gpu(Gpu::Wgpu(Arc::new(context))), Some(learn::judged_by(chapter.stem)), Effort::quick(), |_| ()).unwrap();
         Some((report.cases.executed, report.cases.failed))

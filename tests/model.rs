@@ -4,7 +4,7 @@ mod common;
 
 use common::{sequences, tiny};
 use trimodal::check::{drawn_sequence, test_devices};
-use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Row, Sequence};
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::case::Draw;
 use trimodal::train::{Schedule, Trainer};
@@ -181,10 +181,10 @@ fn what_does_not_fit_is_refused() {
             .to_string();
         assert!(error.contains(part), "{error}");
     };
-    refused(|s| s.rows.push(Row::Patch), "expected 9 placeholder rows, one for each embedded row, found 10");
+    refused(|s| s.rows.push(TokenRow::Patch), "expected 9 placeholder rows, one for each embedded row, found 10");
     refused(|s| s.pixels.as_mut().unwrap().truncate(5), "picture: expected 432 values, found 5");
     refused(|s| s.mel = None, "sound: expected 0 placeholder rows");
-    refused(|s| s.rows.push(Row::Token { id: 99, truth: 0, learned: true }), "token 99: the vocabulary has 23");
+    refused(|s| s.rows.push(TokenRow::Token { id: 99, truth: 0, learned: true }), "token 99: the vocabulary has 23");
     refused(|s| s.rows.extend(vec![s.rows[0]; 100]), "too long");
 }
 

@@ -12,7 +12,7 @@ use trimodal::train::run::Event;
 use trimodal::train::{Run, Settings};
 
 fn draw(folder: &Path, samples: usize) {
-    let options = meadow::Options { samples, test_samples: 1, seed: 5, ..meadow::Options::default() };
+    let options = meadow::MeadowOptions { samples, test_samples: 1, seed: 5, ..meadow::MeadowOptions::default() };
     meadow::write(folder, &options, &mut |_, _| ControlFlow::Continue(())).expect("a data set");
 }
 

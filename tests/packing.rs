@@ -21,7 +21,7 @@ use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence};
 use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::case::Draw;
-use trimodal::train::{Options, Schedule, Trainer};
+use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device};
 
 const WORDS: usize = 4;
@@ -63,7 +63,7 @@ struct Computed {
 
 fn compute(config: &Config, device: &Device, real: DType, activation: DType, batch: &Batch) -> Computed {
     let parameters = Parameters::init(config, device, real, 7).unwrap();
-    let mut trainer = Trainer::with_options(Options::new(activation), config, parameters, Schedule::meadow(1), Capacity::of(batch)).unwrap();
+    let mut trainer = Trainer::with_options(ActivationOptions::new(activation), config, parameters, Schedule::meadow(1), Capacity::of(batch)).unwrap();
     let forward = trainer.forward(batch).unwrap();
     let (logits, losses) = (forward.logits().read_f64().unwrap(), forward.row_losses().read_f64().unwrap());
     trainer.loss_and_gradients(batch).unwrap();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use trimodal::bench::{About, Card, Ceilings, LeftOut, Method, Peer, Row, SCHEMA, Seconds, readme};
+use trimodal::bench::{About, BenchRow, Card, Ceilings, LeftOut, Method, Peer, SCHEMA, Seconds, readme};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -35,7 +35,7 @@ fn full() -> Card {
             bf16_flops_per_second: Some(1.0),
             shared_bytes_per_second: Some(1.0),
         },
-        rows: vec![Row {
+        rows: vec![BenchRow {
             op: "x".into(),
             entry: "x".into(),
             pass: "x".into(),

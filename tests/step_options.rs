@@ -6,7 +6,7 @@ use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence};
 use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::case::Draw;
-use trimodal::train::{Options, Schedule, Trainer};
+use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device, Error};
 
 /// Everything at once, in sizes that the emulator has time for.
@@ -47,7 +47,7 @@ fn precisions() -> Vec<(Device, DType, DType)> {
     all
 }
 
-fn trainer(config: &Config, device: &Device, real: DType, options: Options, capacity: Capacity) -> Trainer {
+fn trainer(config: &Config, device: &Device, real: DType, options: ActivationOptions, capacity: Capacity) -> Trainer {
     let parameters = Parameters::init(config, device, real, 7).unwrap();
     Trainer::with_options(options, config, parameters, Schedule { warmup: 1, ..Schedule::meadow(9) }, capacity).unwrap()
 }
@@ -82,7 +82,7 @@ fn batches_added_up_are_one_large_batch() {
         for chunk in [usize::MAX, 3] {
             let whole = Capacity::of(&large);
             let capacity = Capacity { chunk: whole.logits.min(chunk), ..whole };
-            let new = || trainer(&config, &device, real, Options::new(activation), capacity);
+            let new = || trainer(&config, &device, real, ActivationOptions::new(activation), capacity);
             let (mut at_once, mut added, mut alone) = (new(), new(), new());
             for step in 0..2 {
                 let (expected, found) = (at_once.step(&large).unwrap(), added.step_accumulated(&parts).unwrap());
@@ -112,7 +112,7 @@ fn one_bad_batch_of_several_spoils_the_step_and_is_named() {
     let parts: Vec<Batch> = [&all[..2], &all[2..4], &all[4..]].iter().map(|part| pack(&config, part)).collect();
     let capacity = Capacity { rows: 400, logits: 400, chunk: 400, images: 5, clips: 5 };
     for (device, real, activation) in precisions() {
-        let mut trainer = trainer(&config, &device, real, Options { activation, recompute: true }, capacity);
+        let mut trainer = trainer(&config, &device, real, ActivationOptions { activation, recompute: true }, capacity);
         let state = |trainer: &Trainer| {
             let kinds = [&trainer.parameters, &trainer.moments[0], &trainer.moments[1]];
             kinds.iter().flat_map(|p| p.each()).flat_map(|t| t.read_f64().unwrap()).map(f64::to_bits).collect::<Vec<_>>()
@@ -140,7 +140,7 @@ fn activations_computed_again_give_the_same_bits() {
     let (large, other) = (pack(&config, &all), pack(&config, &all[1..3]));
     for (device, real, activation) in precisions() {
         let run = |recompute: bool| {
-            let mut trainer = trainer(&config, &device, real, Options { activation, recompute }, Capacity::of(&large));
+            let mut trainer = trainer(&config, &device, real, ActivationOptions { activation, recompute }, Capacity::of(&large));
             let mut losses = vec![trainer.step(&large).unwrap().loss, trainer.step(&other).unwrap().loss];
             losses.push(trainer.step_accumulated(&[large.clone(), other.clone()]).unwrap().loss);
             losses.push(trainer.forward(&large).unwrap().loss().read_f64().unwrap()[0] as f32);
@@ -174,7 +174,7 @@ fn the_announced_memory_is_what_is_allocated() {
             [(Device::Cpu, DType::F64, DType::F64), (Device::Cpu, DType::F32, DType::F32), (emulator.clone(), DType::F32, DType::Bf16)]
         {
             let [kept, again] = [false, true].map(|recompute| {
-                let options = Options { activation, recompute };
+                let options = ActivationOptions { activation, recompute };
                 let (announced, allocated) = (Trainer::bytes(config, capacity, options), trainer(config, &device, real, options, capacity).allocated_bytes());
                 assert_eq!(announced, allocated, "{activation} {options:?}");
                 announced
@@ -185,6 +185,6 @@ fn the_announced_memory_is_what_is_allocated() {
     // Most of what a deep model keeps is in its layers.
     let deep = Config { num_hidden_layers: 24, ..demo };
     let capacity = Capacity::for_budget(&deep, 1 << 16);
-    let [kept, again] = [false, true].map(|recompute| Trainer::bytes(&deep, capacity, Options { activation: DType::F32, recompute }));
+    let [kept, again] = [false, true].map(|recompute| Trainer::bytes(&deep, capacity, ActivationOptions { activation: DType::F32, recompute }));
     assert!(3 * again < kept, "{again} of {kept}");
 }

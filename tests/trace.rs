@@ -9,21 +9,21 @@ use trimodal::check::{drawn_batch, test_devices};
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, Config, Parameters, flops};
 use trimodal::ops::Sizes;
-use trimodal::trace::{self, Access, Kind, Part, Phase, Trace};
-use trimodal::train::fit::Precision;
-use trimodal::train::{Options, Schedule, Trainer};
+use trimodal::trace::{self, Access, ModelPart, Phase, SpanKind, Trace};
+use trimodal::train::recipe::Precision;
+use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device};
 
-fn trainer(config: &Config, batch: &Batch, device: &Device, options: Options) -> Trainer {
+fn trainer(config: &Config, batch: &Batch, device: &Device, options: ActivationOptions) -> Trainer {
     let parameters = Parameters::init(config, device, DType::F32, 7).unwrap();
     let schedule = Schedule { warmup: 1, ..Schedule::meadow(10) };
     Trainer::with_options(options, config, parameters, schedule, Capacity::of(batch)).unwrap()
 }
 
-fn traced(config: &Config, batch: &Batch, device: &Device, options: Options) -> Trace {
+fn traced(config: &Config, batch: &Batch, device: &Device, options: ActivationOptions) -> Trace {
     let mut trainer = trainer(config, batch, device, options);
     trainer.step(batch).unwrap(); // compiles
-    trace::record(device, trace::Options::default(), || trainer.step(batch)).unwrap().1
+    trace::record(device, trace::TraceOptions::default(), || trainer.step(batch)).unwrap().1
 }
 
 /// The CPU, wgpu where there is an adapter, and the emulator.
@@ -34,8 +34,8 @@ fn devices() -> Vec<Device> {
 /// One step of a tiny model on every device, in f32 everywhere and in bf16 on the emulator.
 fn traces(config: &Config, batch: &Batch) -> Vec<Trace> {
     let all = devices();
-    let mut traces: Vec<Trace> = all.iter().map(|device| traced(config, batch, device, Options::new(DType::F32))).collect();
-    traces.push(traced(config, batch, &all[all.len() - 1], Options::new(DType::Bf16)));
+    let mut traces: Vec<Trace> = all.iter().map(|device| traced(config, batch, device, ActivationOptions::new(DType::F32))).collect();
+    traces.push(traced(config, batch, &all[all.len() - 1], ActivationOptions::new(DType::Bf16)));
     traces
 }
 
@@ -77,7 +77,7 @@ fn recomputation_is_seen_and_not_counted() {
     let config = common::small();
     let batch = drawn_batch(&config, "again", 5);
     for device in devices() {
-        let trace = traced(&config, &batch, &device, Options { recompute: true, ..Options::new(DType::F32) });
+        let trace = traced(&config, &batch, &device, ActivationOptions { recompute: true, ..ActivationOptions::new(DType::F32) });
         let again: u64 = trace.spans.iter().filter(|s| s.phase == Phase::Recompute).map(|s| s.products).sum();
         assert!(again > 0, "{device}");
         assert!((trace.products() as f64 / flops(&config, &batch) as f64 - 1.0).abs() < 0.02, "{device}");
@@ -98,7 +98,7 @@ fn every_span_has_a_name_a_purpose_and_a_place() {
             end = span.start + span.seconds;
             assert!(!span.operands.is_empty() && span.operands.iter().all(|o| o.tensor.is_some()), "{about}: {:?}", span.operands);
             assert!(span.operands.iter().all(|o| !o.name.starts_with("buffer")), "{about}: the header does not name {:?}", span.operands);
-            if span.kind == Kind::Kernel {
+            if span.kind == SpanKind::Kernel {
                 let (file, line) = span.source.rsplit_once(':').unwrap_or_else(|| panic!("{about}: {:?}", span.source));
                 let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{about}: {file}: {e}"));
                 let code = text.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap();
@@ -109,11 +109,11 @@ fn every_span_has_a_name_a_purpose_and_a_place() {
         }
         for layer in 0..config.num_hidden_layers {
             for phase in [Phase::Forward, Phase::Backward] {
-                assert!(trace.spans.iter().any(|s| (s.phase, s.part) == (phase, Part::Layer(layer))), "{}: {phase} {layer}", trace.device);
+                assert!(trace.spans.iter().any(|s| (s.phase, s.part) == (phase, ModelPart::Layer(layer))), "{}: {phase} {layer}", trace.device);
             }
         }
         // The seven products of a layer, each known by its weight.
-        let whats: Vec<&str> = trace.spans.iter().filter(|s| (s.phase, s.part) == (Phase::Forward, Part::Layer(0))).map(|s| s.what.as_str()).collect();
+        let whats: Vec<&str> = trace.spans.iter().filter(|s| (s.phase, s.part) == (Phase::Forward, ModelPart::Layer(0))).map(|s| s.what.as_str()).collect();
         for what in ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "q_norm", "post_attention_layernorm"] {
             assert!(whats.contains(&what), "{}: {whats:?}", trace.device);
         }
@@ -128,8 +128,8 @@ fn live_memory_rises_and_falls() {
     let config = common::small();
     let batch = drawn_batch(&config, "live", 5);
     for device in devices() {
-        let mut trainer = trainer(&config, &batch, &device, Options::new(DType::F32));
-        let (_, trace) = trace::record(&device, trace::Options::default(), || trainer.step(&batch)).unwrap();
+        let mut trainer = trainer(&config, &batch, &device, ActivationOptions::new(DType::F32));
+        let (_, trace) = trace::record(&device, trace::TraceOptions::default(), || trainer.step(&batch)).unwrap();
         let mut live = 0i64;
         for span in &trace.spans {
             live += span.made_live as i64 - span.freed as i64;
@@ -149,10 +149,10 @@ fn a_traced_step_has_the_same_bits() {
     let batch = drawn_batch(&config, "bits", 5);
     for device in devices() {
         let run = |traced: bool| {
-            let mut trainer = trainer(&config, &batch, &device, Options::new(DType::F32));
+            let mut trainer = trainer(&config, &batch, &device, ActivationOptions::new(DType::F32));
             let step = |trainer: &mut Trainer| trainer.step(&batch);
             let report =
-                if traced { trace::record(&device, trace::Options { values: 3 }, || step(&mut trainer)).unwrap().0 } else { step(&mut trainer).unwrap() };
+                if traced { trace::record(&device, trace::TraceOptions { values: 3 }, || step(&mut trainer)).unwrap().0 } else { step(&mut trainer).unwrap() };
             let parameters: Vec<u64> = trainer.parameters.each().iter().flat_map(|p| p.read_f64().unwrap()).map(f64::to_bits).collect();
             (report.loss.to_bits(), parameters)
         };
@@ -171,7 +171,7 @@ fn the_times_add_up_to_the_step() {
         let (mut trainer, batch) = if device.to_string().contains("emulator") {
             let config = common::small();
             let batch = drawn_batch(&config, "a batch", 11);
-            (trainer(&config, &batch, &device, Options::new(DType::F32)), batch)
+            (trainer(&config, &batch, &device, ActivationOptions::new(DType::F32)), batch)
         } else {
             let sizes = if hardware { Sizes::SMALL } else { Sizes::DEMO };
             trimodal::bench::training_step(&sizes, usize::MAX, &device, Precision::F32).unwrap()
@@ -179,7 +179,7 @@ fn the_times_add_up_to_the_step() {
         trainer.step(&batch).unwrap();
         // The best of a few: what the system does in between is a gap.
         let best = (0..5)
-            .map(|_| trace::record(&device, trace::Options::default(), || trainer.step(&batch)).unwrap().1)
+            .map(|_| trace::record(&device, trace::TraceOptions::default(), || trainer.step(&batch)).unwrap().1)
             .map(|trace| (trace.busy() / trace.wall, trace))
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .unwrap();
@@ -206,7 +206,7 @@ fn a_perfetto_file_nests_and_a_flame_is_an_image() {
         let events = timeline["traceEvents"].as_array().unwrap();
         let slices: Vec<_> = events.iter().filter(|e| e["ph"] == "X").collect();
         let launches = slices.iter().filter(|e| e["cat"] == "kernel").count();
-        assert_eq!(launches, trace.spans.iter().filter(|s| s.kind == Kind::Kernel).count());
+        assert_eq!(launches, trace.spans.iter().filter(|s| s.kind == SpanKind::Kernel).count());
         // Events of one track lie within each other or apart.
         let mut open: Vec<f64> = Vec::new();
         for slice in &slices {
@@ -234,8 +234,8 @@ fn values_are_read_behind_every_call() {
     let config = common::tiny();
     let batch = drawn_batch(&config, "values", 5);
     for device in devices() {
-        let mut trainer = trainer(&config, &batch, &device, Options::new(DType::F32));
-        let (report, trace) = trace::record(&device, trace::Options { values: 4 }, || trainer.step(&batch)).unwrap();
+        let mut trainer = trainer(&config, &batch, &device, ActivationOptions::new(DType::F32));
+        let (report, trace) = trace::record(&device, trace::TraceOptions { values: 4 }, || trainer.step(&batch)).unwrap();
         let loss = trace.spans.iter().rfind(|s| s.op == "cross_entropy" && s.operands.iter().any(|o| o.name == "loss")).unwrap();
         let values = loss.operands.iter().find(|o| o.name == "loss").unwrap().values.as_ref().unwrap();
         assert_eq!(values.first, [report.loss as f64], "{device}");

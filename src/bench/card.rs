@@ -25,7 +25,7 @@ pub struct Card {
     /// What the device does at best, measured in the same run.
     pub ceilings: Ceilings,
     /// One per entry, shape and dtype.
-    pub rows: Vec<Row>,
+    pub rows: Vec<BenchRow>,
     /// What was asked for and not measured, each with its reason.
     pub left_out: Vec<LeftOut>,
     /// Whether ctrl-C ended the run before its last row.
@@ -77,7 +77,7 @@ pub struct Method {
 
 /// One timed call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Row {
+pub struct BenchRow {
     /// The operation; `step` is a whole training step.
     pub op: String,
     /// The entry with its rung: `forward`, `forward:naive`.
@@ -175,7 +175,7 @@ impl Seconds {
     }
 }
 
-impl Row {
+impl BenchRow {
     /// Fills in what follows from the median, the counts and the ceilings.
     pub fn rate(&mut self, ceilings: &Ceilings) {
         let time = self.seconds.median;
@@ -262,8 +262,8 @@ pub(super) fn utc(seconds: u64) -> String {
 pub(super) mod tests {
     use super::*;
 
-    pub fn row(op: &str, entry: &str, shape: &str, median: f64) -> Row {
-        Row {
+    pub fn row(op: &str, entry: &str, shape: &str, median: f64) -> BenchRow {
+        BenchRow {
             op: op.into(),
             entry: entry.into(),
             pass: entry.split(':').next().unwrap_or_default().into(),
@@ -286,7 +286,7 @@ pub(super) mod tests {
         }
     }
 
-    pub fn card(rows: Vec<Row>) -> Card {
+    pub fn card(rows: Vec<BenchRow>) -> Card {
         Card {
             schema: SCHEMA.into(),
             tool: "trimodal 0.0.0".into(),
@@ -330,7 +330,7 @@ pub(super) mod tests {
         let mut memory = row("swiglu", "forward", "x", 200e-6);
         memory.rate(&ceilings);
         assert_eq!((memory.bound.as_deref(), memory.percent.map(f64::round)), (Some("memory"), Some(50.0)));
-        let mut compute = Row { flops: 200_000_000, ..memory };
+        let mut compute = BenchRow { flops: 200_000_000, ..memory };
         compute.rate(&ceilings);
         assert_eq!(compute.bound.as_deref(), Some("compute"));
     }

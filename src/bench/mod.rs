@@ -14,7 +14,7 @@ mod step;
 mod table;
 mod timer;
 
-pub use card::{About, Card, Ceilings, LeftOut, Method, Peer, Row, SCHEMA, Seconds};
+pub use card::{About, BenchRow, Card, Ceilings, LeftOut, Method, Peer, SCHEMA, Seconds};
 pub use table::{readme, table};
 
 use crate::device::Device;
@@ -26,11 +26,11 @@ use crate::ops::case::{Case, Kind};
 use crate::ops::{self, OPS, Sizes};
 use crate::tensor::DType;
 use crate::train::Trainer;
-use crate::train::fit::Precision;
+use crate::train::recipe::Precision;
 use operands::{Set, footprint};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
-use step::Step;
+use step::BenchStep;
 use timer::Timer;
 
 /// The fewest samples of a row.
@@ -51,7 +51,7 @@ pub const STEP: &str = "step";
 
 /// What to time.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct BenchOptions {
     /// Only this operation, or [`STEP`].
     pub op: Option<String>,
     /// Only sizes that contain this text.
@@ -138,7 +138,7 @@ pub fn ceilings(device: &Device) -> Result<Option<Ceilings>> {
 /// # Errors
 /// Where memory does not suffice.
 pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: Precision) -> Result<(Trainer, Batch)> {
-    Step::new(sizes, samples, device, precision).map(Step::into_parts)
+    BenchStep::new(sizes, samples, device, precision).map(BenchStep::into_parts)
 }
 
 /// Times what `options` ask for. `progress` is told before every row, and may end the run: the card then has what there is.
@@ -146,7 +146,7 @@ pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: 
 /// # Errors
 /// [`Error::Usage`] for the emulator, which has no time to measure, for an unknown set of sizes, and where nothing is left to time;
 /// [`Error::Device`] where the ceilings cannot be measured.
-pub fn run(device: &Device, options: &Options, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Card> {
+pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Card> {
     if device.is_emulator() {
         return Err(Error::Usage(
             "the emulator counts instructions, and its times say nothing about a GPU: `trimodal emulate OP` shows its counts; \
@@ -274,7 +274,7 @@ fn free_memory(device: &Device) -> u64 {
     told.map_or(MEMORY, |kib| kib << 10)
 }
 
-fn chosen_sets(options: &Options, slow: bool) -> Result<Vec<Sizes>> {
+fn chosen_sets(options: &BenchOptions, slow: bool) -> Result<Vec<Sizes>> {
     if options.sets.is_empty() {
         return Ok(vec![if slow { Sizes::DEMO } else { Sizes::SMALL }]);
     }
@@ -287,7 +287,7 @@ fn chosen_sets(options: &Options, slow: bool) -> Result<Vec<Sizes>> {
 }
 
 /// Everything that the options ask for, and what of it the device has no kernel for.
-fn plan(device: &Device, options: &Options, sets: &[Sizes]) -> Result<(Vec<Item>, Vec<LeftOut>)> {
+fn plan(device: &Device, options: &BenchOptions, sets: &[Sizes]) -> Result<(Vec<Item>, Vec<LeftOut>)> {
     if let Some(op) = options.op.as_deref().filter(|op| *op != STEP && OPS.iter().all(|o| o.name != *op)) {
         return Err(ops::unknown(op, Some(STEP)));
     }
@@ -388,7 +388,7 @@ fn pass(entry: &str) -> &str {
 
 enum Measured {
     /// The row, and why the vendor is not beside it.
-    Row(Box<Row>, Option<String>),
+    Row(Box<BenchRow>, Option<String>),
     LeftOut(String),
 }
 
@@ -455,9 +455,9 @@ impl Bench<'_> {
         if let Some(reason) = self.no_time(flops as f64 / self.peak(precision.dtype())).or_else(|| self.no_room(step::bytes(sizes, precision))) {
             return Ok(Measured::LeftOut(reason));
         }
-        let mut step = [Step::new(sizes, usize::MAX, self.device, precision)?];
+        let mut step = [BenchStep::new(sizes, usize::MAX, self.device, precision)?];
         let clock = Timer::Clock(self.device.clone());
-        match self.sample(&clock, &mut step, Step::run)? {
+        match self.sample(&clock, &mut step, BenchStep::run)? {
             Err(reason) => Ok(Measured::LeftOut(reason)),
             Ok(taken) => {
                 let mut row = self.row(item, taken, 1, flops, None);
@@ -468,8 +468,8 @@ impl Bench<'_> {
         }
     }
 
-    fn row(&self, item: &Item, taken: Taken, buffers: usize, flops: u64, bytes: Option<u64>) -> Row {
-        Row {
+    fn row(&self, item: &Item, taken: Taken, buffers: usize, flops: u64, bytes: Option<u64>) -> BenchRow {
+        BenchRow {
             op: item.op().into(),
             pass: pass(&item.entry).into(),
             entry: item.entry.clone(),

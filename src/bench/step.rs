@@ -3,13 +3,13 @@
 use super::operands::normals;
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Row, Sequence};
+use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use crate::model::config::{AudioConfig, Config, VisionConfig};
 use crate::ops::Sizes;
 use crate::ops::case::Draw;
 use crate::train::Recipe;
-use crate::train::fit::{Precision, start};
-use crate::train::{Options, Trainer};
+use crate::train::recipe::{self, Precision};
+use crate::train::{ActivationOptions, Trainer};
 
 /// Far more steps than are measured, so that the learning rate stays as it is in training.
 const STEPS: usize = 100_000;
@@ -37,17 +37,17 @@ pub(super) fn batch(s: &Sizes, config: &Config, most: usize) -> Result<Batch> {
     let mut draw = Draw::new("a batch");
     let mut batch = Batch::default();
     for sample in 0..most {
-        let mut rows: Vec<Row> = Vec::new();
-        let mut token = |rows: &mut Vec<Row>, learned| {
+        let mut rows: Vec<TokenRow> = Vec::new();
+        let mut token = |rows: &mut Vec<TokenRow>, learned| {
             let id = draw.below(s.vocabulary) as u32;
-            rows.push(Row::Token { id, truth: id, learned });
+            rows.push(TokenRow::Token { id, truth: id, learned });
         };
         token(&mut rows, false);
         token(&mut rows, false);
-        rows.extend(std::iter::repeat_n(Row::Patch, vision.patches()));
+        rows.extend(std::iter::repeat_n(TokenRow::Patch, vision.patches()));
         token(&mut rows, false);
         token(&mut rows, false);
-        rows.extend(std::iter::repeat_n(Row::Frame, audio.rows()));
+        rows.extend(std::iter::repeat_n(TokenRow::Frame, audio.rows()));
         token(&mut rows, false);
         (0..s.words + 1).for_each(|_| token(&mut rows, true));
         let pixels = (0..s.image * s.image * 3).map(|_| draw.below(256) as u8).collect();
@@ -60,21 +60,21 @@ pub(super) fn batch(s: &Sizes, config: &Config, most: usize) -> Result<Batch> {
 }
 
 /// A model in training and its batch.
-pub(super) struct Step {
+pub(super) struct BenchStep {
     trainer: Trainer,
     batch: Batch,
 }
 
-impl Step {
+impl BenchStep {
     /// Allocates everything.
     ///
     /// # Errors
     /// Where memory does not suffice.
-    pub(super) fn new(s: &Sizes, most: usize, device: &Device, precision: Precision) -> Result<Step> {
+    pub(super) fn new(s: &Sizes, most: usize, device: &Device, precision: Precision) -> Result<BenchStep> {
         let config = config(s);
         let recipe = Recipe { rows: s.rows, precision, ..Recipe::meadow(STEPS, 1) };
-        let trainer = start(&config, &recipe, device)?;
-        Ok(Step { trainer, batch: batch(s, &config, most)? })
+        let trainer = recipe::trainer(&config, &recipe, device)?;
+        Ok(BenchStep { trainer, batch: batch(s, &config, most)? })
     }
 
     /// The model in training and its batch.
@@ -94,7 +94,7 @@ impl Step {
 /// Bytes that a step needs.
 pub(super) fn bytes(s: &Sizes, precision: Precision) -> u64 {
     let config = config(s);
-    Trainer::bytes(&config, Capacity::for_budget(&config, s.rows), Options::new(precision.dtype()))
+    Trainer::bytes(&config, Capacity::for_budget(&config, s.rows), ActivationOptions::new(precision.dtype()))
 }
 
 /// `N=1904 samples=28 M=392 D=64 layers=3 V=450`
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_step_runs() {
         let s = Sizes { rows: 150, ..Sizes::DEMO };
-        let mut step = Step::new(&s, usize::MAX, &Device::Cpu, Precision::F32).unwrap();
+        let mut step = BenchStep::new(&s, usize::MAX, &Device::Cpu, Precision::F32).unwrap();
         step.run().unwrap();
         assert_eq!(step.batch.samples, 2);
     }

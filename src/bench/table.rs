@@ -1,7 +1,7 @@
 //! A card as text: for a terminal of 100 columns, and as the tables of `benches/results/README.md`.
 
 use super::Seconds;
-use super::card::{Card, Row};
+use super::card::{BenchRow, Card};
 
 /// Three significant digits and a unit in steps of a thousand: `47.5 µs`, `1.02 GB`.
 fn unit(value: f64, units: &[(f64, &str)]) -> String {
@@ -29,7 +29,7 @@ fn count(n: f64, what: &str) -> String {
     if what.is_empty() { text.trim_end().into() } else { text + what }
 }
 
-fn percent(row: &Row) -> String {
+fn percent(row: &BenchRow) -> String {
     match (row.percent, row.bound.as_deref()) {
         (Some(percent), Some(bound)) => format!("{percent:.0}% {}", if bound == "memory" { "mem" } else { "flop" }),
         _ => "–".into(),
@@ -73,7 +73,7 @@ pub fn table(card: &Card) -> String {
     let (prefix, scale) = prefix(card);
     let header = HEADER.map(|h| if h == "FLOP/s" { format!("{prefix}{h}") } else { h.to_string() });
     let several = card.rows.iter().any(|row| row.dtype != card.rows[0].dtype);
-    let cells = |row: &Row| -> [String; 11] {
+    let cells = |row: &BenchRow| -> [String; 11] {
         let Seconds { median, min, max, .. } = row.seconds;
         let optional = |value: Option<f64>| value.map_or("–".into(), digits);
         [

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn options() -> Options {
-    Options { op: None, shape: None, dtype: None, sets: vec!["demo".into()], quick: true, compare: false }
+fn options() -> BenchOptions {
+    BenchOptions { op: None, shape: None, dtype: None, sets: vec!["demo".into()], quick: true, compare: false }
 }
 
 fn quiet(_: Progress) -> ControlFlow<()> {
@@ -12,7 +12,7 @@ fn quiet(_: Progress) -> ControlFlow<()> {
 
 #[test]
 fn a_run_measures_what_it_was_asked_for() {
-    let options = Options { op: Some("rms_norm".into()), shape: Some("rows=1920 C=64".into()), ..options() };
+    let options = BenchOptions { op: Some("rms_norm".into()), shape: Some("rows=1920 C=64".into()), ..options() };
     let card = run(&Device::Cpu, &options, &mut quiet).unwrap();
     assert_eq!((card.schema.as_str(), card.interrupted, card.left_out.len()), (SCHEMA, false, 0));
     let entries: Vec<&str> = card.rows.iter().map(|r| r.entry.as_str()).collect();
@@ -30,7 +30,7 @@ fn a_run_measures_what_it_was_asked_for() {
 
 #[test]
 fn the_training_step_is_a_row() {
-    let card = run(&Device::Cpu, &Options { op: Some(STEP.into()), ..options() }, &mut quiet).unwrap();
+    let card = run(&Device::Cpu, &BenchOptions { op: Some(STEP.into()), ..options() }, &mut quiet).unwrap();
     let [row] = &card.rows[..] else { panic!("{:?}", card.left_out) };
     assert!(row.tokens_per_second.is_some_and(|t| t > 0.0) && row.bytes.is_none() && row.bound.as_deref() == Some("compute"));
 }
@@ -38,7 +38,7 @@ fn the_training_step_is_a_row() {
 #[test]
 fn an_interrupted_run_has_what_there_is() {
     let mut rows = 0;
-    let options = Options { op: Some("swiglu".into()), ..options() };
+    let options = BenchOptions { op: Some("swiglu".into()), ..options() };
     let card = run(&Device::Cpu, &options, &mut |p| {
         rows = p.total;
         if p.done == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -49,7 +49,7 @@ fn an_interrupted_run_has_what_there_is() {
 
 #[test]
 fn what_has_no_time_is_left_out_by_name() {
-    let options = Options { op: Some("matmul".into()), shape: Some("Nt M=8192".into()), sets: vec!["large".into()], ..options() };
+    let options = BenchOptions { op: Some("matmul".into()), shape: Some("Nt M=8192".into()), sets: vec!["large".into()], ..options() };
     let card = run(&Device::Cpu, &options, &mut quiet).unwrap();
     let (rows, left_out) = (&card.rows, &card.left_out);
     assert!(
@@ -60,11 +60,11 @@ fn what_has_no_time_is_left_out_by_name() {
 
 #[test]
 fn a_filter_that_matches_nothing_says_what_there_is() {
-    let say = |options: Options| run(&Device::Cpu, &options, &mut quiet).unwrap_err().to_string();
-    assert!(say(Options { op: Some("matmull".into()), ..options() }).contains("expected one of embedding, patch_embed"));
-    assert!(say(Options { sets: vec!["huge".into()], ..options() }).contains("expected one of demo, small, large"));
-    assert!(say(Options { op: Some("swiglu".into()), shape: Some("N=7".into()), ..options() }).contains("there are \"N=1920 F=176\""));
-    assert!(say(Options { dtype: Some(DType::Bf16), ..options() }).contains("no bf16 kernels"));
+    let say = |options: BenchOptions| run(&Device::Cpu, &options, &mut quiet).unwrap_err().to_string();
+    assert!(say(BenchOptions { op: Some("matmull".into()), ..options() }).contains("expected one of embedding, patch_embed"));
+    assert!(say(BenchOptions { sets: vec!["huge".into()], ..options() }).contains("expected one of demo, small, large"));
+    assert!(say(BenchOptions { op: Some("swiglu".into()), shape: Some("N=7".into()), ..options() }).contains("there are \"N=1920 F=176\""));
+    assert!(say(BenchOptions { dtype: Some(DType::Bf16), ..options() }).contains("no bf16 kernels"));
     let emulator = Device::open("emulator", None).unwrap();
     assert!(run(&emulator, &options(), &mut quiet).unwrap_err().to_string().contains("counts instructions"));
 }

@@ -187,16 +187,16 @@ pub fn run_gradient(case: &GradientCase) -> std::result::Result<Outcome, Failure
 
 /// The result of a whole check, as `--json` writes it.
 #[derive(Serialize, Debug)]
-pub struct Report {
+pub struct CheckReport {
     /// The device.
     pub device: String,
     /// Totals.
     pub cases: Totals,
     /// One row per operation and entry.
-    pub ops: Vec<Row>,
+    pub ops: Vec<CheckRow>,
 }
 
-/// Totals of a [`Report`].
+/// Totals of a [`CheckReport`].
 #[derive(Serialize, Debug, Default)]
 pub struct Totals {
     /// Cases that ran.
@@ -218,9 +218,9 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// One operation's entry in a [`Report`].
+/// One operation's entry in a [`CheckReport`].
 #[derive(Serialize, Debug)]
-pub struct Row {
+pub struct CheckRow {
     /// The operation.
     pub op: &'static str,
     /// The entry and its rung; `gradient` for the central differences.
@@ -269,14 +269,14 @@ impl Effort {
 ///
 /// # Errors
 /// [`crate::Error::Usage`] for an unknown operation.
-pub fn run(device: &Device, only: Option<&str>, progress: impl FnMut(&str)) -> Result<Report> {
+pub fn run(device: &Device, only: Option<&str>, progress: impl FnMut(&str)) -> Result<CheckReport> {
     run_with(device, only, Effort::whole(device), progress)
 }
 
 /// As [`run`], more or less thorough.
-pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progress: impl FnMut(&str)) -> Result<Report> {
+pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progress: impl FnMut(&str)) -> Result<CheckReport> {
     let ops = ops::named(only)?;
-    let mut report = Report { device: device.to_string(), cases: Totals::default(), ops: Vec::new() };
+    let mut report = CheckReport { device: device.to_string(), cases: Totals::default(), ops: Vec::new() };
     let mut repeated = std::collections::HashSet::new();
     for op in ops {
         for case in (op.cases)().into_iter().step_by(effort.every) {
@@ -315,11 +315,11 @@ pub(crate) fn precisions(case: &Case, device: &Device) -> impl Iterator<Item = D
     (!case.only_mixed).then_some(DType::F32).into_iter().chain((device.has_bf16() && case.is_mixed()).then_some(DType::Bf16))
 }
 
-impl Report {
+impl CheckReport {
     fn count(&mut self, op: &'static str, entry: &'static str, dtype: DType, label: &str, outcome: std::result::Result<Outcome, Failure>, start: Instant) {
         let dtype = dtype.to_string();
         let index = self.ops.iter().position(|r| r.op == op && r.entry == entry && r.dtype == dtype).unwrap_or_else(|| {
-            self.ops.push(Row { op, entry, dtype, executed: 0, failed: 0, worst: 0.0, seconds: 0.0, failures: Vec::new() });
+            self.ops.push(CheckRow { op, entry, dtype, executed: 0, failed: 0, worst: 0.0, seconds: 0.0, failures: Vec::new() });
             self.ops.len() - 1
         });
         let row = &mut self.ops[index];

@@ -3,31 +3,31 @@
 use super::Failure;
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Row, Sequence};
+use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use crate::model::{Config, Parameters};
 use crate::ops::case::Draw;
 use crate::tensor::{DType, Tensor};
-use crate::train::fit::Precision;
-use crate::train::{Options, Schedule, Trainer};
+use crate::train::recipe::Precision;
+use crate::train::{ActivationOptions, Schedule, Trainer};
 
 /// Tokens before the words of a drawn sample's vocabulary: those for a beginning, a patch, a frame.
 const RESERVED: usize = 4;
 
 /// A sample of random pixels, frames and words, where the config has eyes and ears for them.
 pub fn drawn_sequence(config: &Config, draw: &mut Draw, picture: bool, sound: bool, words: usize) -> Sequence {
-    let mut rows = vec![Row::Token { id: 3, truth: 3, learned: false }];
+    let mut rows = vec![TokenRow::Token { id: 3, truth: 3, learned: false }];
     let mut sequence = Sequence::default();
     if let (true, Some(vision)) = (picture, &config.vision_config) {
-        rows.extend(std::iter::repeat_n(Row::Patch, vision.patches()));
+        rows.extend(std::iter::repeat_n(TokenRow::Patch, vision.patches()));
         sequence.pixels = Some((0..vision.image_size * vision.image_size * 3).map(|_| draw.below(256) as u8).collect());
     }
     if let (true, Some(audio)) = (sound, &config.audio_config) {
-        rows.extend(std::iter::repeat_n(Row::Frame, audio.rows()));
+        rows.extend(std::iter::repeat_n(TokenRow::Frame, audio.rows()));
         sequence.mel = Some((0..audio.frames() * audio.num_mel_bins).map(|_| draw.normal() as f32).collect());
     }
     for _ in 0..words {
         let id = (RESERVED + draw.below(config.vocab_size - RESERVED)) as u32;
-        rows.push(Row::Token { id, truth: id, learned: true });
+        rows.push(TokenRow::Token { id, truth: id, learned: true });
     }
     sequence.rows = rows;
     sequence
@@ -63,7 +63,7 @@ pub fn repeat_training(
     let run = || -> Result<Vec<u64>> {
         let parameters = Parameters::init(&config, device, DType::F32, 7)?;
         let schedule = Schedule { warmup: 1, ..Schedule::meadow(steps) };
-        let mut trainer = Trainer::with_options(Options::new(precision.dtype()), &config, parameters, schedule, Capacity::for_budget(&config, rows))?;
+        let mut trainer = Trainer::with_options(ActivationOptions::new(precision.dtype()), &config, parameters, schedule, Capacity::for_budget(&config, rows))?;
         for step in 0..steps {
             trainer.step(&batches[step % batches.len()])?;
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use trimodal::bench::{self, Card, Options};
+use trimodal::bench::{self, BenchOptions, Card};
 use trimodal::{DType, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -110,7 +110,7 @@ impl Bench {
     fn measure(&self) -> Result<Card> {
         let device = self.device.open()?;
         let stop = terminal::stop_flag();
-        let options = Options {
+        let options = BenchOptions {
             op: self.op.clone(),
             shape: self.shape.clone(),
             dtype: self.dtype.map(|d| if d == Dtype::F32 { DType::F32 } else { DType::Bf16 }),

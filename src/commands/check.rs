@@ -7,9 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use trimodal::check::{self, Effort, Report};
+use trimodal::check::{self, CheckReport, Effort};
 use trimodal::files::write_file_atomic;
-use trimodal::train::fit::Precision;
+use trimodal::train::recipe::Precision;
 use trimodal::{Device, Result, learn, report};
 
 const EXAMPLES: &str = "\
@@ -119,7 +119,7 @@ fn repeat_training(device: &Device, precision: Precision, times: usize) -> Resul
     })
 }
 
-fn print(report: &Report, time: Duration) {
+fn print(report: &CheckReport, time: Duration) {
     let paint = Paint::stdout();
     let rows: Vec<Vec<String>> = report
         .ops

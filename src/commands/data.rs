@@ -5,8 +5,8 @@ use super::terminal::{Paint, line, thousands};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use trimodal::data::inspect::{Counts, Report, RowsOf, Spread, inspect};
-use trimodal::data::{Dataset, Sizes, Tokenizer};
+use trimodal::data::inspect::{Counts, DatasetReport, RowsOf, Spread, inspect};
+use trimodal::data::{Dataset, MediaSizes, Tokenizer};
 use trimodal::files::write_file_atomic;
 use trimodal::report::{Cell, contact_sheet};
 use trimodal::train::Settings;
@@ -119,7 +119,7 @@ fn sounds(count: usize) -> String {
 }
 
 /// The report for people.
-fn summary(path: &Path, found: &Report, rows: RowsOf, config: &str) -> String {
+fn summary(path: &Path, found: &DatasetReport, rows: RowsOf, config: &str) -> String {
     let row = |name: &str, counts: &Counts| {
         let numbers = [counts.samples, counts.pictures, counts.sounds, counts.both, counts.texts, counts.prompts];
         std::iter::once(name.to_string()).chain(numbers.map(thousands)).collect::<Vec<_>>()
@@ -165,8 +165,8 @@ fn summary(path: &Path, found: &Report, rows: RowsOf, config: &str) -> String {
 }
 
 /// Draws samples that are evenly spaced through the data set.
-fn sheet(path: &Path, dataset: &Dataset, good: &[usize], sizes: &Sizes, most: usize) -> Result<()> {
-    let sizes = Sizes { picture: SHEET_SIDE, ..*sizes };
+fn sheet(path: &Path, dataset: &Dataset, good: &[usize], sizes: &MediaSizes, most: usize) -> Result<()> {
+    let sizes = MediaSizes { picture: SHEET_SIDE, ..*sizes };
     let count = most.min(good.len());
     let samples: Vec<_> = (0..count).map(|i| dataset.sample(&dataset.rows()[good[i * good.len() / count]], &sizes)).collect::<Result<_>>()?;
     let cells: Vec<Cell> = samples

@@ -15,10 +15,10 @@ use trimodal::data::{Dataset, Limits};
 use trimodal::files::write_file_atomic;
 use trimodal::report::run::{Judged, REPORT};
 use trimodal::train::evaluate::{Ablation, Scores, chance};
-use trimodal::train::fit::Precision;
+use trimodal::train::recipe::Precision;
 use trimodal::train::run::Ended;
 use trimodal::train::settings::PrecisionChoice;
-use trimodal::train::setup::Part;
+use trimodal::train::setup::EvaluationSplit;
 use trimodal::train::{Run, Settings, checkpoint};
 use trimodal::{Error, Result, report};
 
@@ -73,7 +73,7 @@ impl Demo {
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out, "create"))?;
         let data = self.out.join("data");
         let bar = progress("drawing");
-        let options = meadow::Options { samples: scale.samples, test_samples: scale.test, seed: self.seed, ..Default::default() };
+        let options = meadow::MeadowOptions { samples: scale.samples, test_samples: scale.test, seed: self.seed, ..Default::default() };
         let written = meadow::write(&data, &options, &mut |done, total| advance(&bar, done, total));
         bar.finish_and_clear();
         written?;
@@ -107,7 +107,7 @@ impl Demo {
         for split in SPLITS {
             let rows = dataset.rows().iter().filter(|row| row.split.as_deref() == Some(split)).collect();
             let ablations: &[Ablation] = if judged.is_empty() { &Ablation::ALL } else { &[] };
-            judged.push(learned.judge(&dataset, Part { name: split.into(), rows, trained_on: false }, u32::MAX, ablations)?);
+            judged.push(learned.judge(&dataset, EvaluationSplit { name: split.into(), rows, trained_on: false }, u32::MAX, ablations)?);
         }
         let splits: BTreeMap<&str, &Scores> = judged.iter().map(|j| (j.name.as_str(), &j.scores)).collect();
         let shuffled = [("shuffled_pictures", Ablation::ShuffledPictures), ("shuffled_sounds", Ablation::ShuffledSounds)];

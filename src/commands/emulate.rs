@@ -11,7 +11,7 @@ use trimodal::device::{Gpu, ptx};
 use trimodal::emulator::{Options, Trace};
 use trimodal::ops;
 use trimodal::ops::case::Case;
-use trimodal::train::fit::Precision;
+use trimodal::train::recipe::Precision;
 use trimodal::{Device, Error, Result, report};
 
 const EXAMPLES: &str = "\

@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::data::meadow::{self, Options, SPLITS};
+use trimodal::data::meadow::{self, MeadowOptions, SPLITS};
 use trimodal::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -34,13 +34,13 @@ pub struct Meadow {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Samples of the split `train`
-    #[arg(long, value_name = "N", default_value_t = Options::default().samples)]
+    #[arg(long, value_name = "N", default_value_t = MeadowOptions::default().samples)]
     samples: usize,
     /// Samples of each of the four test splits [default: a fortieth of N, but 16 to 400]
     #[arg(long, value_name = "N")]
     test_samples: Option<usize>,
     /// The seed of every picture and sound
-    #[arg(long, value_name = "S", default_value_t = Options::default().seed)]
+    #[arg(long, value_name = "S", default_value_t = MeadowOptions::default().seed)]
     seed: u64,
     /// Leave out all pictures, or all sounds
     #[arg(long, value_name = "WHAT", value_parser = ["pictures", "sounds"])]
@@ -59,7 +59,7 @@ impl Meadow {
         stop_flag(); // from here on ctrl-C ends it after the sample at hand
         let bar =
             ProgressBar::new(0).with_style(ProgressStyle::with_template("drawing {bar:40} {human_pos} of {human_len}, {eta} left").expect("a fixed template"));
-        let options = Options {
+        let options = MeadowOptions {
             samples: self.samples,
             test_samples,
             seed: self.seed,

@@ -27,7 +27,7 @@ mod web;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
 use trimodal::data::contained;
-use trimodal::train::fit::Precision;
+use trimodal::train::recipe::Precision;
 use trimodal::{Device, Error, Result};
 
 const EXAMPLES: &str = "\
@@ -114,7 +114,7 @@ impl DeviceArguments {
         }
         let replaced = wgpu::Replaced::read(path)?;
         let stem = replaced.stem;
-        let options = wgpu::Options { replaced: Some(replaced), ..Default::default() };
+        let options = wgpu::ContextOptions { replaced: Some(replaced), ..Default::default() };
         Ok((Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(wgpu::Context::open(self.adapter.as_deref(), options)?))), stem))
     }
 

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use trimodal::data::folder::Row;
+use trimodal::data::folder::TableRow;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::model::Config;
 use trimodal::train::run::{Ended, Evaluation, Event};
@@ -19,7 +19,7 @@ pub(super) fn load(
     tokenizer: &Tokenizer,
     device: &Device,
     doing: &str,
-    keep: impl Fn(&Row) -> bool,
+    keep: impl Fn(&TableRow) -> bool,
 ) -> Result<Vec<Example>> {
     let bar = progress(doing);
     let loaded = examples::load(dataset, config, tokenizer, device, keep, &mut |done, total| advance(&bar, done, total));

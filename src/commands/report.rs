@@ -11,9 +11,9 @@ use std::time::Instant;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::model::{Config, Parameters};
 use trimodal::report::run::{self, Judged, Kernels, REPORT};
-use trimodal::train::checkpoint::{self, State};
+use trimodal::train::checkpoint::{self, TrainerState};
 use trimodal::train::evaluate::{self, Ablation};
-use trimodal::train::setup::{self, Part};
+use trimodal::train::setup::{self, EvaluationSplit};
 use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples};
 use trimodal::{DType, Device, Error, Result, bench, trace};
 
@@ -105,7 +105,7 @@ pub(super) struct Learned<'a> {
 
 impl Learned<'_> {
     /// What it makes of some rows, and of the same ones with things taken away, under progress bars; ctrl-C stops it.
-    pub(super) fn judge<'d>(&self, dataset: &'d Dataset, mut part: Part<'d>, most: u32, ablations: &[Ablation]) -> Result<Judged<'d>> {
+    pub(super) fn judge<'d>(&self, dataset: &'d Dataset, mut part: EvaluationSplit<'d>, most: u32, ablations: &[Ablation]) -> Result<Judged<'d>> {
         part.rows.truncate(most as usize);
         let Learned { config, parameters, tokenizer, device } = *self;
         let bar = progress("decoding");
@@ -137,7 +137,7 @@ impl Learned<'_> {
 struct Told<'a> {
     folder: &'a Path,
     settings: &'a Settings,
-    state: &'a State,
+    state: &'a TrainerState,
     config: &'a Config,
     parameters: usize,
     device: &'a Device,
@@ -157,7 +157,7 @@ impl Told<'_> {
         out: &Path,
         begin: Instant,
     ) -> Result<()> {
-        let report = run::Report {
+        let report = run::RunReport {
             folder: self.folder,
             config: self.config,
             parameters: self.parameters,
@@ -177,7 +177,7 @@ impl Told<'_> {
 
 /// Everything that a run can be judged on; what is taken away is taken from the first part.
 fn judge_all<'d>(learned: &Learned, settings: &Settings, dataset: &'d Dataset, most: u32) -> Result<Vec<Judged<'d>>> {
-    let parts = setup::parts(settings, dataset);
+    let parts = setup::evaluation_splits(settings, dataset);
     parts.into_iter().enumerate().map(|(i, part)| learned.judge(dataset, part, most, if i == 0 { &Ablation::ALL } else { &[] })).collect()
 }
 
@@ -212,7 +212,7 @@ fn time_step(trainer: &mut Trainer, tokenizer: &Tokenizer, judged: &[Judged], ro
             trainer.step(&batch)?;
             continue;
         }
-        let (_, traced) = trace::record(&device, trace::Options::default(), || trainer.step(&batch))?;
+        let (_, traced) = trace::record(&device, trace::TraceOptions::default(), || trainer.step(&batch))?;
         if quickest.as_ref().is_none_or(|quickest| traced.wall < quickest.wall) {
             quickest = Some(traced);
         }

@@ -7,9 +7,9 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::{Dataset, Limits};
-use trimodal::trace::{Access, Kind, Part, Phase, Span, Trace};
+use trimodal::trace::{Access, ModelPart, Phase, Span, SpanKind, Trace};
 use trimodal::train::ModelFolder;
-use trimodal::train::walk::{Modality, Walk, walk};
+use trimodal::train::walkthrough::{Modality, Walkthrough, walk_through};
 use trimodal::{DType, Result, report};
 
 const EXAMPLES: &str = "\
@@ -60,9 +60,9 @@ impl Step {
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.run, &device, DType::F32)?;
         let dataset = Dataset::open(&self.data, &Limits::default())?;
-        let walked = walk(model, &dataset, self.sample, self.values.max(1))?;
+        let walked = walk_through(model, &dataset, self.sample, self.values.max(1))?;
         if let Some(path) = &self.html {
-            report::walk_page(&walked)?.write(path)?;
+            report::step_page(&walked)?.write(path)?;
             line(format!("wrote {}: open it in a browser", path.display()));
             return Ok(ExitCode::SUCCESS);
         }
@@ -75,7 +75,7 @@ impl Step {
 /// What is printed.
 struct Page<'a> {
     paint: Paint,
-    walk: &'a Walk,
+    walk: &'a Walkthrough,
     values: usize,
     all: bool,
 }
@@ -162,7 +162,7 @@ impl Page<'_> {
         let _ = writeln!(text, "{frames} frames of {mels} mel bands (low below, time to the right), the first {}", report::digits(&some));
         let _ = writeln!(text, "{} convolutions, each with a GELU → {} rows of {}", audio.layers, audio.rows(), self.walk.config.hidden_size);
         if let Some(hearing) = &self.walk.hearing {
-            hearing.spans.iter().filter(|s| s.kind == Kind::Kernel).for_each(|span| text += &self.span(span));
+            hearing.spans.iter().filter(|s| s.kind == SpanKind::Kernel).for_each(|span| text += &self.span(span));
         }
         text
     }
@@ -211,19 +211,19 @@ impl Page<'_> {
                 continue;
             }
             text += &self.head(&format!("{phase}: {part}"));
-            let hidden = matches!(part, Part::Layer(i) if i > 0) && !self.all;
+            let hidden = matches!(part, ModelPart::Layer(i) if i > 0) && !self.all;
             if phase == Phase::Load {
                 spans.iter().for_each(|span| text += &format!("  upload  {}\n", moved(span)));
                 continue;
             }
             if hidden {
-                let kernels = spans.iter().filter(|s| s.kind == Kind::Kernel).count();
+                let kernels = spans.iter().filter(|s| s.kind == SpanKind::Kernel).count();
                 let _ = writeln!(text, "  {kernels} launches as in layer 0, with other numbers (--all shows them)");
                 continue;
             }
             let update = phase == Phase::Update && !self.all;
             let mut seen: Vec<&str> = Vec::new();
-            for span in spans.iter().filter(|s| s.kind == Kind::Kernel && report::touches(s)) {
+            for span in spans.iter().filter(|s| s.kind == SpanKind::Kernel && report::touches(s)) {
                 // One update is like the other.
                 if update && seen.contains(&span.name.as_str()) {
                     continue;
@@ -232,7 +232,7 @@ impl Page<'_> {
                 text += &self.span(span);
             }
             if update {
-                let kernels = spans.iter().filter(|s| s.kind == Kind::Kernel).count();
+                let kernels = spans.iter().filter(|s| s.kind == SpanKind::Kernel).count();
                 let _ = writeln!(text, "  {kernels} launches in all, one of each kind is shown (--all shows them)");
             }
         }
@@ -272,7 +272,7 @@ impl Page<'_> {
     fn end(&self) -> String {
         let Trace { formula, .. } = self.walk.step;
         let report = self.walk.report;
-        let launches = self.walk.step.spans.iter().filter(|s| s.kind == Kind::Kernel).count();
+        let launches = self.walk.step.spans.iter().filter(|s| s.kind == SpanKind::Kernel).count();
         format!(
             "\nloss {:.4} (the mean), gradient norm {:.4}, learning rate {:.2e}; {launches} launches, {:.3} GFLOP in products ({:.3} by formula)\n",
             report.loss,

@@ -15,7 +15,7 @@ use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, flops};
 use trimodal::ops::Sizes;
 use trimodal::trace::{self, Trace};
-use trimodal::train::{ModelFolder, Options, Schedule, Trainer, examples};
+use trimodal::train::{ActivationOptions, ModelFolder, Schedule, Trainer, examples};
 use trimodal::{DType, Device, Error, Result, bench, report};
 
 const EXAMPLES: &str = "\
@@ -115,7 +115,7 @@ impl TraceCommand {
         }
         let mut quickest: Option<Trace> = None;
         for _ in 0..steps {
-            let (_, trace) = trace::record(&device, trace::Options::default(), || trainer.step(&batch))?;
+            let (_, trace) = trace::record(&device, trace::TraceOptions::default(), || trainer.step(&batch))?;
             if quickest.as_ref().is_none_or(|q| trace.wall < q.wall) {
                 quickest = Some(trace);
             }
@@ -173,7 +173,8 @@ impl TraceCommand {
         let examples = load(&dataset, &model.config, &model.tokenizer, device, "decoding", some)?;
         let batch = examples::batch(&examples, &model.config, &model.tokenizer.special(), most)?;
         let activation = self.precision.get().dtype();
-        let trainer = Trainer::with_options(Options::new(activation), &model.config, model.parameters, Schedule::meadow(1_000), Capacity::of(&batch))?;
+        let trainer =
+            Trainer::with_options(ActivationOptions::new(activation), &model.config, model.parameters, Schedule::meadow(1_000), Capacity::of(&batch))?;
         Ok((trainer, batch))
     }
 }

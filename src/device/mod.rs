@@ -100,7 +100,7 @@ impl Device {
 
     #[cfg(feature = "wgpu")]
     fn open_wgpu(adapter: Option<&str>) -> Result<Device> {
-        Ok(Device::Gpu(Gpu::Wgpu(Arc::new(wgpu::Context::open(adapter, wgpu::Options::default())?))))
+        Ok(Device::Gpu(Gpu::Wgpu(Arc::new(wgpu::Context::open(adapter, wgpu::ContextOptions::default())?))))
     }
 
     #[cfg(not(feature = "wgpu"))]
@@ -135,7 +135,7 @@ impl Device {
         }
         #[cfg(feature = "wgpu")]
         if let Some(found) = wgpu::adapters().iter().find(|a| a.is_hardware()) {
-            return Ok(Device::Gpu(Gpu::Wgpu(Arc::new(wgpu::Context::open_listed(found, wgpu::Options::default())?))));
+            return Ok(Device::Gpu(Gpu::Wgpu(Arc::new(wgpu::Context::open_listed(found, wgpu::ContextOptions::default())?))));
         }
         Ok(Device::Cpu)
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// What facts are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum FactKind {
     /// Animals, which pictures show: "a cat is a pet".
     Pet,
     /// Actions, which sounds let one hear: "purring is not loud".
@@ -29,39 +29,39 @@ const LOUD: [bool; 6] = [false, false, true, true, true, false];
 /// Pairs to hold out, one for each answer; seeds take turns. Each subject is in one of them.
 const HELD: [[[usize; 2]; 2]; 3] = [[[0, 5], [1, 2]], [[1, 3], [0, 3]], [[4, 2], [5, 4]]];
 
-impl Kind {
+impl FactKind {
     /// Both.
-    pub const ALL: [Kind; 2] = [Kind::Pet, Kind::Loud];
+    pub const ALL: [FactKind; 2] = [FactKind::Pet, FactKind::Loud];
 
     /// What it is asked about.
     pub fn organ(self) -> &'static str {
         match self {
-            Kind::Pet => "pictures",
-            Kind::Loud => "sounds",
+            FactKind::Pet => "pictures",
+            FactKind::Loud => "sounds",
         }
     }
 
     /// The question.
     pub fn question(self) -> &'static str {
         match self {
-            Kind::Pet => "is it a pet?",
-            Kind::Loud => "is it loud?",
+            FactKind::Pet => "is it a pet?",
+            FactKind::Loud => "is it loud?",
         }
     }
 
     /// The word of a subject.
     pub fn subject(self, subject: usize) -> &'static str {
         match self {
-            Kind::Pet => SPECIES[subject],
-            Kind::Loud => ACTION[subject],
+            FactKind::Pet => SPECIES[subject],
+            FactKind::Loud => ACTION[subject],
         }
     }
 
     /// The subject of some attributes.
     pub fn of(self, attributes: &Attributes) -> usize {
         match self {
-            Kind::Pet => attributes.species,
-            Kind::Loud => attributes.action,
+            FactKind::Pet => attributes.species,
+            FactKind::Loud => attributes.action,
         }
     }
 }
@@ -124,7 +124,7 @@ pub struct Drawn {
     /// What it is for.
     pub role: Role,
     /// For all but captions: what kind of fact, about which subject.
-    pub about: Option<(Kind, usize)>,
+    pub about: Option<(FactKind, usize)>,
 }
 
 /// The facts of a seed.
@@ -138,35 +138,35 @@ pub struct World {
 
 impl World {
     /// The two subjects of a kind that are held out.
-    pub fn held_out(&self, kind: Kind) -> [usize; 2] {
+    pub fn held_out(&self, kind: FactKind) -> [usize; 2] {
         HELD[(self.seed % HELD.len() as u64) as usize][kind as usize]
     }
 
     /// Whether it is so, as the text of this world says.
-    pub fn fact(&self, kind: Kind, subject: usize) -> bool {
-        let usual = if kind == Kind::Pet { PET[subject] } else { LOUD[subject] };
+    pub fn fact(&self, kind: FactKind, subject: usize) -> bool {
+        let usual = if kind == FactKind::Pet { PET[subject] } else { LOUD[subject] };
         usual ^ (self.flipped && self.held_out(kind).contains(&subject))
     }
 
     /// `yes` or `no`.
-    pub fn answer(&self, kind: Kind, subject: usize) -> &'static str {
+    pub fn answer(&self, kind: FactKind, subject: usize) -> &'static str {
         if self.fact(kind, subject) { "yes" } else { "no" }
     }
 
     /// The fact as a sentence in two parts, "a cat is" and "a pet", "purring is" and "not loud": the first is read, the second learned
     /// (the words of what is learned may be hidden from the model, those of what is read never are).
-    pub fn sentence(&self, kind: Kind, subject: usize) -> (String, String) {
+    pub fn sentence(&self, kind: FactKind, subject: usize) -> (String, String) {
         let (word, not) = (kind.subject(subject), if self.fact(kind, subject) { "" } else { "not " });
         match kind {
-            Kind::Pet => (format!("{} {word} is", if word == "owl" { "an" } else { "a" }), format!("{not}a pet")),
-            Kind::Loud => (format!("{word} is"), format!("{not}loud")),
+            FactKind::Pet => (format!("{} {word} is", if word == "owl" { "an" } else { "a" }), format!("{not}a pet")),
+            FactKind::Loud => (format!("{word} is"), format!("{not}loud")),
         }
     }
 
     /// Sample `index` of the training data. Of twenty, ten are captions, two (without text-only questions, six) are facts, four are
     /// questions about a picture or a sound, and four are questions about text; the two kinds take turns.
     pub fn train(&self, variant: Variant, index: usize) -> Drawn {
-        let kind = Kind::ALL[index / 20 % 2];
+        let kind = FactKind::ALL[index / 20 % 2];
         match index % 20 {
             0..10 => {
                 let plan = meadow::plan(self.seed, 0, index);
@@ -192,11 +192,11 @@ impl World {
 
     /// Test sample `index`: the question about a picture or a sound of a subject that is held out (or, to see whether the question was
     /// learned at all, of one that is not), the subjects of either answer taking turns. Its prompt holds no caption yet.
-    pub fn test(&self, kind: Kind, held_out: bool, index: usize) -> (Plan, Sample) {
+    pub fn test(&self, kind: FactKind, held_out: bool, index: usize) -> (Plan, Sample) {
         let held = self.held_out(kind);
         let subjects: Vec<usize> = (0..6).filter(|s| held.contains(s) == held_out).collect();
         let plan = self.plan(1, index, |a| kind.of(a) == subjects[index % subjects.len()]);
-        let plan = Plan { picture: kind == Kind::Pet, sound: kind == Kind::Loud, ..plan };
+        let plan = Plan { picture: kind == FactKind::Pet, sound: kind == FactKind::Loud, ..plan };
         let sample = meadow::sample(&plan, self.seed, 1, index);
         (plan, Sample { text: self.answer(kind, kind.of(&plan.attributes)).into(), ..sample })
     }
@@ -207,8 +207,8 @@ impl World {
         (0..).map(|i| meadow::plan(self.seed, split, index + 1_000_000 * i)).find(|plan| accept(&plan.attributes)).expect("there are endless plans")
     }
 
-    fn asked(&self, variant: Variant, kind: Kind, plan: &Plan, split: usize, index: usize, perceived: bool) -> Drawn {
-        let plan = Plan { picture: kind == Kind::Pet, sound: kind == Kind::Loud, ..*plan };
+    fn asked(&self, variant: Variant, kind: FactKind, plan: &Plan, split: usize, index: usize, perceived: bool) -> Drawn {
+        let plan = Plan { picture: kind == FactKind::Pet, sound: kind == FactKind::Loud, ..*plan };
         let subject = kind.of(&plan.attributes);
         let sample = match perceived {
             true => meadow::sample(&plan, self.seed, split, index),
@@ -221,7 +221,7 @@ impl World {
 }
 
 /// What comes before the answer: the part that sees everything, and the part that is cut off.
-pub fn prompt(variant: Variant, kind: Kind, caption: &str) -> (String, Option<String>) {
+pub fn prompt(variant: Variant, kind: FactKind, caption: &str) -> (String, Option<String>) {
     match variant {
         Variant::Plain => (kind.question().into(), None),
         Variant::Seen => (format!("{caption} {}", kind.question()), None),
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn each_seed_holds_out_one_of_either_answer_and_three_seeds_all() {
-        for kind in Kind::ALL {
+        for kind in FactKind::ALL {
             let all: HashSet<usize> = WORLDS.iter().flat_map(|world| world.held_out(kind)).collect();
             assert_eq!(all.len(), 6);
             for world in WORLDS {
@@ -251,8 +251,8 @@ mod tests {
                 assert_ne!(world.fact(kind, one), world.fact(kind, other));
             }
         }
-        assert_eq!(WORLDS[0].sentence(Kind::Pet, 5), ("an owl is".into(), "not a pet".into()));
-        assert_eq!(WORLDS[0].sentence(Kind::Loud, 2), ("calling is".into(), "loud".into()));
+        assert_eq!(WORLDS[0].sentence(FactKind::Pet, 5), ("an owl is".into(), "not a pet".into()));
+        assert_eq!(WORLDS[0].sentence(FactKind::Loud, 2), ("calling is".into(), "loud".into()));
     }
 
     /// The flip reverses every statement about what is held out, and changes nothing else, not a byte.
@@ -270,7 +270,7 @@ mod tests {
                 reversed += usize::from(held);
             }
             assert!(reversed > 20, "{variant:?}: {reversed}");
-            for kind in Kind::ALL {
+            for kind in FactKind::ALL {
                 for index in 0..20 {
                     let ((_, usual), (_, turned)) = (world.test(kind, true, index), flipped.test(kind, true, index));
                     assert!(usual.text != turned.text && usual.picture == turned.picture && usual.sound == turned.sound);
@@ -291,12 +291,12 @@ mod tests {
                 assert_eq!(perceived, matches!(role, Role::Caption | Role::Question), "{index}");
                 let Some((kind, subject)) = about else {
                     let [species, .., action] = parse(&sample.text);
-                    shown.extend(species.map(|s| (Kind::Pet, s)).into_iter().chain(action.map(|a| (Kind::Loud, a))));
+                    shown.extend(species.map(|s| (FactKind::Pet, s)).into_iter().chain(action.map(|a| (FactKind::Loud, a))));
                     continue;
                 };
                 if perceived {
                     assert!(!world.held_out(kind).contains(&subject), "{index}: {}", sample.text);
-                    assert_eq!((sample.picture.is_some(), sample.sound.is_some()), (kind == Kind::Pet, kind == Kind::Loud));
+                    assert_eq!((sample.picture.is_some(), sample.sound.is_some()), (kind == FactKind::Pet, kind == FactKind::Loud));
                     asked.insert((kind, subject));
                 } else {
                     stated.insert((kind, subject));

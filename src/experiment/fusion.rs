@@ -193,19 +193,19 @@ impl Material {
                 let turns = arm == Arm::Equal;
                 stages.push(runs.stage(on, &mut trainer, everything, |step| {
                     let source = if turns && step.is_multiple_of(2) { &mut text } else { &mut whole };
-                    Ok(source.draw()?.batch)
+                    Ok(source.draw()?.0)
                 })?);
                 trainer.parameters
             }
             Arm::Frozen | Arm::Late => {
                 let mut trainer = study::trainer(budget, &self.config, parameters, half)?;
-                stages.push(runs.stage("captions alone", &mut trainer, everything, |_| Ok(text.draw()?.batch))?);
+                stages.push(runs.stage("captions alone", &mut trainer, everything, |_| Ok(text.draw()?.0))?);
                 let mut trainer = study::trainer(budget, &self.config, trainer.parameters, half)?;
                 let (on, learning) = match arm {
                     Arm::Frozen => ("pictures, sounds and words, decoder frozen", trainer.freeze(is_decoder)?),
                     _ => ("pictures, sounds and words", everything),
                 };
-                stages.push(runs.stage(on, &mut trainer, learning, |_| Ok(whole.draw()?.batch))?);
+                stages.push(runs.stage(on, &mut trainer, learning, |_| Ok(whole.draw()?.0))?);
                 trainer.parameters
             }
         };

@@ -8,9 +8,10 @@ use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Capacity};
 use crate::model::{Config, Parameters};
 use crate::tensor::DType;
-use crate::train::examples::Preparer;
-use crate::train::fit::{Batches, Precision, Recipe};
-use crate::train::{Example, Options, Schedule, Settings, Trainer};
+use crate::train::batches::Batches;
+use crate::train::examples::Preprocessor;
+use crate::train::recipe::{Precision, Recipe};
+use crate::train::{ActivationOptions, Example, Schedule, Settings, Trainer};
 use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -44,11 +45,11 @@ pub(super) fn examples(
     count: usize,
     draw: impl Fn(usize) -> (Sample, Option<String>) + Send + Sync,
 ) -> Result<Arc<Vec<Example>>> {
-    let preparer = Preparer::new(config, tokenizer)?;
+    let preprocessor = Preprocessor::new(config, tokenizer)?;
     let make = |i: usize| {
         let (sample, question) = draw(i);
         let question = question.map_or(Ok(Vec::new()), |question| tokenizer.encode(&question))?;
-        Ok(Example { question, ..preparer.example(sample)? })
+        Ok(Example { question, ..preprocessor.example(sample)? })
     };
     (0..count).into_par_iter().map(make).collect::<Result<Vec<_>>>().map(Arc::new)
 }
@@ -66,7 +67,7 @@ pub(super) fn batches(budget: &Budget, seed: u64, config: &Config, tokenizer: &T
 
 /// A trainer for one stage, with its own warm-up and decay: fresh moments around parameters that may have learned before.
 pub(super) fn trainer(budget: &Budget, config: &Config, parameters: Parameters, steps: usize) -> Result<Trainer> {
-    Trainer::with_options(Options::new(DType::F32), config, parameters, Schedule::meadow(steps), Capacity::for_budget(config, budget.rows))
+    Trainer::with_options(ActivationOptions::new(DType::F32), config, parameters, Schedule::meadow(steps), Capacity::for_budget(config, budget.rows))
 }
 
 /// All runs of an experiment: those that the store has, and the others, trained one after the other.

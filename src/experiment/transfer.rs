@@ -9,7 +9,7 @@
 //! uses them is right in both. That mean is the result ([`Transfer::use_of_facts`]); the share that is right in one run alone is not a result.
 
 use super::facts::{self, World};
-pub use super::facts::{Kind, Variant};
+pub use super::facts::{FactKind, Variant};
 use super::store::Store;
 use super::study::{self, Runs, Stage};
 use super::{Budget, Progress, Spread};
@@ -60,7 +60,7 @@ pub struct Run {
     /// What it was trained on.
     pub stage: Stage,
     /// What it answered.
-    pub answers: BTreeMap<Kind, Answers>,
+    pub answers: BTreeMap<FactKind, Answers>,
 }
 
 /// All runs.
@@ -107,7 +107,7 @@ fn train(runs: &mut Runs, budget: &Budget, variant: Variant, world: World) -> Re
         let plan = crate::data::meadow::plan(world.seed, 0, i);
         [plan.attributes.caption(true, true), "something".into()]
     });
-    let kinds = Kind::ALL.into_iter();
+    let kinds = FactKind::ALL.into_iter();
     let facts = kinds.flat_map(|kind| {
         (0..6).map(move |s| world.sentence(kind, s)).map(|(read, learned)| format!("{read} {learned}")).chain([format!("{} yes no not", kind.question())])
     });
@@ -122,9 +122,9 @@ fn train(runs: &mut Runs, budget: &Budget, variant: Variant, world: World) -> Re
     let parameters = Parameters::init(&config, &runs.device, DType::F32, world.seed)?;
     let count = parameters.count();
     let mut trainer = study::trainer(budget, &config, parameters, budget.steps)?;
-    let stage = runs.stage("captions, facts and questions", &mut trainer, count, |_| Ok(batches.draw()?.batch))?;
+    let stage = runs.stage("captions, facts and questions", &mut trainer, count, |_| Ok(batches.draw()?.0))?;
     let judge = Judge { config: &config, parameters: &trainer.parameters, tokenizer: &tokenizer, variant, world };
-    let answers = Kind::ALL.into_iter().map(|kind| Ok((kind, judge.answers(kind, budget.test_samples)?))).collect::<Result<_>>()?;
+    let answers = FactKind::ALL.into_iter().map(|kind| Ok((kind, judge.answers(kind, budget.test_samples)?))).collect::<Result<_>>()?;
     Ok(Run { variant, seed: world.seed, flipped: world.flipped, stage, answers })
 }
 
@@ -137,7 +137,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn answers(&self, kind: Kind, tests: usize) -> Result<Answers> {
+    fn answers(&self, kind: FactKind, tests: usize) -> Result<Answers> {
         let (learned, _, _) = self.asked(kind, false, tests)?;
         let (held_out, said, named) = self.asked(kind, true, tests)?;
         let text = if self.variant == Variant::Plain { None } else { Some(self.in_text(kind, tests)?) };
@@ -146,13 +146,13 @@ impl Judge<'_> {
     }
 
     /// The share of right answers about pictures or sounds, the answers, and how often its caption names the subject.
-    fn asked(&self, kind: Kind, held_out: bool, tests: usize) -> Result<(f64, Vec<bool>, f64)> {
+    fn asked(&self, kind: FactKind, held_out: bool, tests: usize) -> Result<(f64, Vec<bool>, f64)> {
         let plans: Vec<_> = (0..tests).map(|i| self.world.test(kind, held_out, i).0).collect();
         let bare = study::examples(self.config, self.tokenizer, tests, |i| (self.world.test(kind, held_out, i).1, None))?;
         let bare = Arc::unwrap_or_clone(bare);
         let captions = evaluate::describe(self.config, self.parameters, self.tokenizer, &bare, &mut |_, _| ControlFlow::Continue(()))?;
         let subjects: Vec<usize> = plans.iter().map(|plan| kind.of(&plan.attributes)).collect();
-        let told = |caption: &str| if kind == Kind::Pet { parse(caption)[0] } else { parse(caption)[5] };
+        let told = |caption: &str| if kind == FactKind::Pet { parse(caption)[0] } else { parse(caption)[5] };
         let named = subjects.iter().zip(&captions).filter(|(subject, caption)| told(caption) == Some(**subject)).count();
         let asked = bare.into_iter().zip(&captions).map(|(example, caption)| self.with_question(example, kind, caption)).collect::<Result<Vec<_>>>()?;
         let (right, said) = self.judged(kind, &asked, &subjects)?;
@@ -160,21 +160,21 @@ impl Judge<'_> {
     }
 
     /// The share of right answers about captions of what is held out, without picture or sound.
-    fn in_text(&self, kind: Kind, tests: usize) -> Result<f64> {
+    fn in_text(&self, kind: FactKind, tests: usize) -> Result<f64> {
         let plans: Vec<_> = (0..tests).map(|i| self.world.test(kind, true, i).0).collect();
         let asked = plans.iter().map(|plan| self.with_question(Example::default(), kind, &plan.attributes.caption(plan.picture, plan.sound)));
         let subjects: Vec<usize> = plans.iter().map(|plan| kind.of(&plan.attributes)).collect();
         Ok(self.judged(kind, &asked.collect::<Result<Vec<_>>>()?, &subjects)?.0)
     }
 
-    fn with_question(&self, example: Example, kind: Kind, caption: &str) -> Result<Example> {
+    fn with_question(&self, example: Example, kind: FactKind, caption: &str) -> Result<Example> {
         let (prompt, question) = facts::prompt(self.variant, kind, caption);
         let question = question.map_or(Ok(Vec::new()), |question| self.tokenizer.encode(&question))?;
         Ok(Example { prompt: self.tokenizer.encode(&prompt)?, question, ..example })
     }
 
     /// Which of "yes" and "no" it finds likelier, and how often that is what its facts say.
-    fn judged(&self, kind: Kind, asked: &[Example], subjects: &[usize]) -> Result<(f64, Vec<bool>)> {
+    fn judged(&self, kind: FactKind, asked: &[Example], subjects: &[usize]) -> Result<(f64, Vec<bool>)> {
         let [yes, no] = ["yes", "no"].map(|word| self.losses(asked, word));
         let said: Vec<bool> = yes?.iter().zip(no?).map(|(yes, no)| *yes < no).collect();
         let right = said.iter().zip(subjects).filter(|(yes, subject)| **yes == self.world.fact(kind, **subject)).count();
@@ -204,22 +204,22 @@ impl Transfer {
         of(false).filter_map(|usual| Some((usual, of(true).find(|run| run.seed == usual.seed)?))).collect()
     }
 
-    fn spread(&self, variant: Variant, kind: Kind, value: impl Fn(&Answers, &Answers) -> f64) -> Spread {
+    fn spread(&self, variant: Variant, kind: FactKind, value: impl Fn(&Answers, &Answers) -> f64) -> Spread {
         Spread::of(&self.values(variant, kind, value))
     }
 
-    fn values(&self, variant: Variant, kind: Kind, value: impl Fn(&Answers, &Answers) -> f64) -> Vec<f64> {
+    fn values(&self, variant: Variant, kind: FactKind, value: impl Fn(&Answers, &Answers) -> f64) -> Vec<f64> {
         let both = |(usual, turned): (&Run, &Run)| Some(value(usual.answers.get(&kind)?, turned.answers.get(&kind)?));
         self.pairs(variant).into_iter().filter_map(both).collect()
     }
 
     /// The mean of the shares that are right as told and with the facts reversed, over the seeds: 0.5 means that it makes no use of the facts.
-    pub fn use_of_facts(&self, variant: Variant, kind: Kind) -> Spread {
+    pub fn use_of_facts(&self, variant: Variant, kind: FactKind) -> Spread {
         self.spread(variant, kind, |usual, turned| (usual.held_out + turned.held_out) / 2.0)
     }
 
     /// The share of answers that turned round with the facts.
-    pub fn turned(&self, variant: Variant, kind: Kind) -> Spread {
+    pub fn turned(&self, variant: Variant, kind: FactKind) -> Spread {
         self.spread(variant, kind, |usual, turned| {
             let pairs = usual.said.chars().zip(turned.said.chars());
             pairs.filter(|(a, b)| a != b).count() as f64 / usual.said.len().max(1) as f64
@@ -236,7 +236,7 @@ impl Transfer {
         let header = ["", "asked about", "use of facts", "as told", "reversed", "turned round", "learned on", "in text", "named right"];
         let mut rows = Vec::new();
         for variant in Variant::ALL {
-            for kind in Kind::ALL {
+            for kind in FactKind::ALL {
                 let mean = |of: fn(&Answers) -> f64| self.spread(variant, kind, |usual, turned| (of(usual) + of(turned)) / 2.0).percent();
                 let text = if variant == Variant::Plain { "–".into() } else { mean(|a| a.text.unwrap_or(0.0)) };
                 rows.push(vec![
@@ -260,7 +260,7 @@ impl Transfer {
 
     /// What follows, in sentences.
     pub fn findings(&self) -> Vec<String> {
-        let each = Variant::ALL.into_iter().flat_map(|variant| Kind::ALL.map(|kind| (variant, kind)));
+        let each = Variant::ALL.into_iter().flat_map(|variant| FactKind::ALL.map(|kind| (variant, kind)));
         each.map(|(variant, kind)| {
             let uses = self.use_of_facts(variant, kind);
             let verdict = match uses {
@@ -279,18 +279,18 @@ impl Transfer {
     /// Where it cannot be drawn.
     #[cfg(feature = "cli")]
     pub fn svg(&self) -> Result<String> {
-        let uses = |variant: Variant, kind: Kind| self.values(variant, kind, |usual, turned| (usual.held_out + turned.held_out) / 2.0);
-        let learned = |variant: Variant, kind: Kind| self.values(variant, kind, |usual, turned| (usual.learned + turned.learned) / 2.0);
+        let uses = |variant: Variant, kind: FactKind| self.values(variant, kind, |usual, turned| (usual.held_out + turned.held_out) / 2.0);
+        let learned = |variant: Variant, kind: FactKind| self.values(variant, kind, |usual, turned| (usual.learned + turned.learned) / 2.0);
         let groups = |of: &dyn Fn(Variant) -> Vec<f64>| Variant::ALL.iter().map(|variant| of(*variant)).collect();
         super::chart::bars(&super::chart::Bars {
             title: format!("Does knowledge cross? {} steps each, seeds: {}, both runs", self.budget.steps, self.seeds()),
             y: "answers right, facts as told and reversed".into(),
             groups: Variant::ALL.map(|variant| variant.name().into()).into(),
             series: vec![
-                ("pictures, known from text only".into(), groups(&|v| uses(v, Kind::Pet))),
-                ("pictures, learned on".into(), groups(&|v| learned(v, Kind::Pet))),
-                ("sounds, known from text only".into(), groups(&|v| uses(v, Kind::Loud))),
-                ("sounds, learned on".into(), groups(&|v| learned(v, Kind::Loud))),
+                ("pictures, known from text only".into(), groups(&|v| uses(v, FactKind::Pet))),
+                ("pictures, learned on".into(), groups(&|v| learned(v, FactKind::Pet))),
+                ("sounds, known from text only".into(), groups(&|v| uses(v, FactKind::Loud))),
+                ("sounds, learned on".into(), groups(&|v| learned(v, FactKind::Loud))),
             ],
             chance: 0.5,
         })

@@ -24,7 +24,7 @@ use super::Inside;
 use crate::data::tokenizer::Tokenizer;
 use crate::describe::{Answer, Question};
 use crate::error::{Error, Result};
-use crate::model::batch::{Row, Sequence};
+use crate::model::batch::{Sequence, TokenRow};
 use crate::model::{Config, Parameters};
 use crate::train::ModelFolder;
 use crate::train::examples::placeholders;
@@ -133,10 +133,10 @@ fn words(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt
     let (layers, heads) = (config.num_hidden_layers, config.num_attention_heads);
     // The last word has no row: nothing was made after it.
     let mut sample = prompt.clone();
-    sample.rows.extend(ids[..ids.len() - 1].iter().map(|&id| Row::Token { id, truth: id, learned: false }));
+    sample.rows.extend(ids[..ids.len() - 1].iter().map(|&id| TokenRow::Token { id, truth: id, learned: false }));
     let rows: Vec<usize> = (0..ids.len()).map(|i| prompt.rows.len() - 1 + i).collect();
     let predicted: Vec<(usize, u32)> = rows.iter().copied().zip(ids.iter().copied()).collect();
-    let kinds: Vec<Row> = sample.rows.clone();
+    let kinds: Vec<TokenRow> = sample.rows.clone();
     let mut inside = Inside::new(config, parameters, placeholders(&tokenizer.special()), &[sample], &predicted)?;
 
     let mut words: Vec<Word> = Vec::with_capacity(ids.len());
@@ -158,10 +158,10 @@ fn words(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt
         let weights = inside.weights(layer, &rows)?;
         for (word, heads) in words.iter_mut().zip(weights.chunks_exact(heads * kinds.len())) {
             for weights in heads.chunks_exact(kinds.len()) {
-                let of = |kind: Row| weights.iter().zip(&kinds).filter(move |(_, k)| **k == kind).map(|(w, _)| *w as f32);
-                word.picture.extend(of(Row::Patch));
-                word.sound.extend(of(Row::Frame));
-                let (seen, heard): (f32, f32) = (of(Row::Patch).sum(), of(Row::Frame).sum());
+                let of = |kind: TokenRow| weights.iter().zip(&kinds).filter(move |(_, k)| **k == kind).map(|(w, _)| *w as f32);
+                word.picture.extend(of(TokenRow::Patch));
+                word.sound.extend(of(TokenRow::Frame));
+                let (seen, heard): (f32, f32) = (of(TokenRow::Patch).sum(), of(TokenRow::Frame).sum());
                 word.on.each.push([seen, heard, weights.iter().sum::<f64>() as f32 - seen - heard]);
             }
         }

@@ -11,10 +11,10 @@ pub mod probe;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::activations::Options;
-use crate::model::backward::{InputGradients, backward_to_inputs};
-use crate::model::batch::{Capacity, Packer, Placeholders, Size};
-use crate::model::forward::{attention_scale, hidden, linear, loss, rope_table};
+use crate::model::activations::ActivationOptions;
+use crate::model::backward::{InputGradients, loss_and_backward_to_inputs};
+use crate::model::batch::{Capacity, Packer, PaddedSize, Placeholders};
+use crate::model::forward::{attention_scale, hidden_states, linear, loss, rope_table};
 use crate::model::{Activations, Batch, Config, Parameters, Sequence};
 use crate::ops::{attention, embedding, rms_norm, rope};
 use crate::tensor::Tensor;
@@ -64,12 +64,12 @@ impl<'m> Inside<'m> {
         let (device, real) = (parameters.norm.device(), parameters.norm.dtype());
         let own = Capacity::of(&batch);
         let capacity = Capacity { logits: own.logits.max(1), chunk: own.chunk.max(1), ..own };
-        let mut activations = Activations::build(config, capacity, Options::new(real), &mut |shape, dtype| Tensor::zeros(device, shape, dtype))?;
+        let mut activations = Activations::build(config, capacity, ActivationOptions::new(real), &mut |shape, dtype| Tensor::zeros(device, shape, dtype))?;
         activations.inputs.number_rows()?;
         // The weight of a word is 1: the loss is −log p, not a mean.
-        activations.inputs.load(config, &batch, Size::of(&batch), 1, false)?;
+        activations.inputs.load(config, &batch, PaddedSize::of(&batch), 1, false)?;
         let table = rope_table(config, device, real)?;
-        hidden(config, parameters, &table, &mut activations)?;
+        hidden_states(config, parameters, &table, &mut activations)?;
         Ok(Inside { config, parameters, table, batch, activations, gradients: None })
     }
 
@@ -133,7 +133,7 @@ impl<'m> Inside<'m> {
             Some(made) => made,
             None => self.room_for_gradients()?,
         };
-        backward_to_inputs(self.config, self.parameters, &self.table, &mut self.activations, &mut parameters, &mut inputs)?;
+        loss_and_backward_to_inputs(self.config, self.parameters, &self.table, &mut self.activations, &mut parameters, &mut inputs)?;
         // Of the loss, which is −log p.
         let negated = |tensor: &Option<Tensor>| tensor.as_ref().map_or(Ok(Vec::new()), |t| Ok(t.read_f64()?.into_iter().map(|g| -g).collect()));
         let (pixels, mel) = (negated(&inputs.pixels)?, negated(&inputs.mel)?);

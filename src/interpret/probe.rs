@@ -20,7 +20,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::describe::{Describer, example};
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::model::batch::{Row, Sequence};
+use crate::model::batch::{Sequence, TokenRow};
 use crate::model::config::HOP;
 use crate::model::generate::{Sampling, prompt_of};
 use crate::train::ModelFolder;
@@ -199,7 +199,7 @@ pub fn probe(model: &ModelFolder, asked: &Asked) -> Result<Probe> {
             let (image, audio) = if is_picture { (Some(path), None) } else { (None, Some(path)) };
             let example = example(&model.config, tokenizer, model.parameters.norm.device(), image, audio, "")?;
             let sample = prompt_of(&example.sequence(&model.config, &tokenizer.special(), || false));
-            let row = if is_picture { Row::Patch } else { Row::Frame };
+            let row = if is_picture { TokenRow::Patch } else { TokenRow::Frame };
             let rows: Vec<usize> = (0..sample.rows.len()).filter(|&i| sample.rows[i] == row).collect();
             things.push(Thing { kind, name: name.into(), file: path.display().to_string(), sample, rows });
         }
@@ -283,7 +283,7 @@ fn places(config: &Config, thing: &Thing) -> (usize, Vec<String>) {
 
 /// `<bos> word`
 fn after_bos(tokenizer: &Tokenizer, id: u32) -> Sequence {
-    let rows = [tokenizer.special().bos, id].map(|id| Row::Token { id, truth: id, learned: false });
+    let rows = [tokenizer.special().bos, id].map(|id| TokenRow::Token { id, truth: id, learned: false });
     Sequence { rows: rows.into(), ..Sequence::default() }
 }
 
@@ -439,7 +439,7 @@ fn in_its_own_words(model: &ModelFolder, of: &'static str, image: Option<&Path>,
     let mut sample = question.prompt().clone();
     let first = sample.rows.len() - 1;
     let room = model.config.max_position_embeddings - sample.rows.len();
-    sample.rows.extend(answer.ids.iter().take(room).map(|&id| Row::Token { id, truth: id, learned: false }));
+    sample.rows.extend(answer.ids.iter().take(room).map(|&id| TokenRow::Token { id, truth: id, learned: false }));
     let rows: Vec<usize> = (first..sample.rows.len()).collect();
     let inside = Inside::new(&model.config, &model.parameters, placeholders(&model.tokenizer.special()), &[sample], &[])?;
     let logits = inside.lens(inside.levels() - 1, &rows)?;

@@ -10,7 +10,7 @@ use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
 
 /// How a training step uses memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
+pub struct ActivationOptions {
     /// The dtype of activations: the parameters' own, or bf16 beside f32 parameters for mixed precision.
     pub activation: DType,
     /// Keeps only what enters each layer, and computes the rest again in the backward pass (Chen et al. 2016, arXiv 1604.06174):
@@ -18,10 +18,10 @@ pub struct Options {
     pub recompute: bool,
 }
 
-impl Options {
+impl ActivationOptions {
     /// Everything kept.
     pub fn new(activation: DType) -> Self {
-        Options { activation, recompute: false }
+        ActivationOptions { activation, recompute: false }
     }
 }
 
@@ -115,7 +115,7 @@ pub struct Activations<T = Tensor> {
 impl<T> Activations<T> {
     /// Builds the listing: `make(shape, dtype)` once per tensor. Activations and their gradients have the dtype of the options;
     /// statistics, the loss and sums stay f32 where that is bf16.
-    pub fn build(config: &Config, capacity: Capacity, options: Options, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
+    pub fn build(config: &Config, capacity: Capacity, options: ActivationOptions, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
         let real = options.activation;
         let inputs = Inputs::build(config, capacity, real, make)?;
         let wide = crate::ops::statistic(real);
@@ -389,7 +389,7 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
 /// runs), the rotary table and two tensors of a few numbers; in mixed precision (bf16) also the weights that the kernels read.
 /// Exactly what [`crate::train::Trainer`] allocates, except for what a device rounds each tensor up to; `u64::MAX` where it is more than
 /// that. Allocates nothing.
-pub fn bytes(config: &Config, capacity: Capacity, options: Options) -> u64 {
+pub fn bytes(config: &Config, capacity: Capacity, options: ActivationOptions) -> u64 {
     let Capacity { rows, logits, chunk, images, clips } = capacity;
     if [rows, logits, chunk, images, clips].into_iter().any(|size| size > MAX_ELEMENTS) {
         return u64::MAX; // no tensor has so many rows

@@ -1,12 +1,12 @@
-//! The backward pass: [`super::forward`], read from the end. It begins with the output layer's loss, whose logits exist one chunk
-//! at a time.
+//! The loss and the backward pass: [`super::forward`], read from the end. Logits exist one chunk of rows at a time, so the output layer's
+//! loss is computed here, chunk by chunk, each followed by its gradient.
 
 use super::activations::Activations;
 use super::config::Config;
 use super::forward::{self, attention_scale, loss};
 use super::parameters::Parameters;
 use crate::error::Result;
-use crate::observe::{self, Part, Phase};
+use crate::observe::{self, ModelPart, Phase};
 use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, qk_norm_rope, rms_norm, rope, swiglu};
 use crate::tensor::Tensor;
@@ -26,14 +26,14 @@ pub struct InputGradients {
     pub mel: Option<Tensor>,
 }
 
-/// The loss of the loaded batch, which is added to `a.loss`, and its gradient, which is added to `g`. [`super::forward::hidden`] has
+/// The loss of the loaded batch, which is added to `a.loss`, and its gradient, which is added to `g`. [`super::forward::hidden_states`] has
 /// just run.
-pub fn backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, g: &mut Parameters) -> Result<()> {
-    backward_to_inputs(config, p, table, a, g, &mut InputGradients::default())
+pub fn loss_and_backward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, g: &mut Parameters) -> Result<()> {
+    loss_and_backward_to_inputs(config, p, table, a, g, &mut InputGradients::default())
 }
 
-/// As [`backward`], down to what the model was shown.
-pub fn backward_to_inputs(
+/// As [`loss_and_backward`], down to what the model was shown.
+pub fn loss_and_backward_to_inputs(
     config: &Config,
     p: &Parameters,
     table: &rope::Table,
@@ -41,7 +41,7 @@ pub fn backward_to_inputs(
     g: &mut Parameters,
     inputs: &mut InputGradients,
 ) -> Result<()> {
-    let scope = observe::scope(Phase::Backward, Part::Output);
+    let scope = observe::scope(Phase::Backward, ModelPart::Output);
     // Rows without logits get no gradient from the loss.
     a.dnormed.fill_zero()?;
     for chunk in 0..a.inputs.chunks.len() {
@@ -64,10 +64,10 @@ pub fn backward_to_inputs(
     for (i, w) in p.layers.iter().enumerate().rev() {
         // Where there is one set of activations for all layers, it holds those of the last.
         if a.layers.len() == 1 && i + 1 < p.layers.len() {
-            let _scope = observe::scope(Phase::Recompute, Part::Layer(i));
+            let _scope = observe::scope(Phase::Recompute, ModelPart::Layer(i));
             forward::layer(config, w, table, a, i)?;
         }
-        let _scope = observe::scope(Phase::Backward, Part::Layer(i));
+        let _scope = observe::scope(Phase::Backward, ModelPart::Layer(i));
         let (stream, layer, dw, ws) = (&a.streams[i], &a.layers[a.slot(i)], &mut g.layers[i], &mut a.workspace);
         linear(&a.dx, &layer.gated, &w.down_proj, &mut a.dgated, false, &mut dw.down_proj, ws)?;
         swiglu::backward(&layer.gate, &layer.up, &a.dgated, &mut a.dgate, &mut a.dup)?;
@@ -108,7 +108,7 @@ pub fn backward_to_inputs(
         linear(&a.dv, &stream.normed, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
         rms_norm::backward(&a.dnormed, &stream.x, &w.input_layernorm, &stream.rstd, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;
     }
-    let _scope = observe::scope(Phase::Backward, Part::Rows);
+    let _scope = observe::scope(Phase::Backward, ModelPart::Rows);
     embed(config, p, a, g, inputs)
 }
 

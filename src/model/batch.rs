@@ -7,7 +7,7 @@ use crate::tensor::{DType, Tensor};
 
 /// Where one row of the token matrix comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Row {
+pub enum TokenRow {
     /// A token; `learned` if predicting it counts in the loss.
     Token {
         /// What is fed. May be a placeholder for the true word.
@@ -29,7 +29,7 @@ pub struct Sequence {
     /// The sample's name in its data set, for messages.
     pub name: String,
     /// The rows in order. Patches are consecutive, and so are frames.
-    pub rows: Vec<Row>,
+    pub rows: Vec<TokenRow>,
     /// The picture, if there are patches: `[image_size, image_size, 3]`.
     pub pixels: Option<Vec<u8>>,
     /// The mel frames, if there are frames: `[frames, mels]`.
@@ -120,8 +120,8 @@ impl Packer<'_> {
         if start + rows.len() > self.budget {
             return Ok(false);
         }
-        let patches = rows.iter().filter(|r| **r == Row::Patch).count();
-        let frames = rows.iter().filter(|r| **r == Row::Frame).count();
+        let patches = rows.iter().filter(|r| **r == TokenRow::Patch).count();
+        let frames = rows.iter().filter(|r| **r == TokenRow::Frame).count();
         let (patch_rows, pixel_count) = self.config.vision_config.as_ref().map_or((0, 0), |v| (v.patches(), v.image_size * v.image_size * 3));
         let (frame_rows, mel_count) = self.config.audio_config.as_ref().map_or((0, 0), |a| (a.rows(), a.frames() * a.num_mel_bins));
         let check = |what: &str, placeholders: usize, embedded: usize, given: Option<usize>, values: usize| {
@@ -137,30 +137,31 @@ impl Packer<'_> {
         check("picture", patches, patch_rows, sequence.pixels.as_ref().map(Vec::len), pixel_count)?;
         check("sound", frames, frame_rows, sequence.mel.as_ref().map(Vec::len), mel_count)?;
         if let Some(Cut { at, from }) = sequence.cut
-            && (from > at || rows.iter().rposition(|r| !matches!(r, Row::Token { .. })).is_some_and(|last| at <= last))
+            && (from > at || rows.iter().rposition(|r| !matches!(r, TokenRow::Token { .. })).is_some_and(|last| at <= last))
         {
             return Err(Error::Usage(format!("a cut at row {at} from row {from}: expected one after picture and sound, from a row before it")));
         }
         let vocabulary = self.config.vocab_size as u32;
-        if let Some(Row::Token { id, truth, .. }) = rows.iter().find(|r| matches!(r, Row::Token { id, truth, .. } if *id >= vocabulary || *truth >= vocabulary))
+        if let Some(TokenRow::Token { id, truth, .. }) =
+            rows.iter().find(|r| matches!(r, TokenRow::Token { id, truth, .. } if *id >= vocabulary || *truth >= vocabulary))
         {
             return Err(Error::Usage(format!("token {}: the vocabulary has {vocabulary}", id.max(truth))));
         }
 
         let bidirectional = self.config.vision_config.as_ref().is_some_and(|v| v.bidirectional);
-        let first_patch = rows.iter().position(|r| *r == Row::Patch).unwrap_or(0);
+        let first_patch = rows.iter().position(|r| *r == TokenRow::Patch).unwrap_or(0);
         let end = start + rows.len();
         for (offset, row) in rows.iter().enumerate() {
             let here = start + offset;
             let (token, embedded) = match row {
-                Row::Token { id, .. } => (*id, *id as i32),
-                Row::Patch => (self.placeholders.image, -1),
-                Row::Frame => (self.placeholders.audio, -1),
+                TokenRow::Token { id, .. } => (*id, *id as i32),
+                TokenRow::Patch => (self.placeholders.image, -1),
+                TokenRow::Frame => (self.placeholders.audio, -1),
             };
             batch.token_id.push(token as i32);
             batch.embed_id.push(embedded);
             batch.position.push(offset as i32);
-            let in_picture = *row == Row::Patch && bidirectional;
+            let in_picture = *row == TokenRow::Patch && bidirectional;
             let sees_to = if in_picture { start + first_patch + patches } else { here + 1 };
             let seen_from = if in_picture { start + first_patch } else { here };
             let sees_from = sequence.cut.filter(|cut| offset >= cut.at).map_or(start, |cut| start + cut.from);
@@ -168,12 +169,12 @@ impl Packer<'_> {
             batch.visible.push([sees_from as i32, sees_to as i32]);
             batch.visible_by.push([seen_from as i32, seen_to as i32]);
             match row {
-                Row::Patch => batch.patch_row.push(here as i32),
-                Row::Frame => batch.frame_row.push(here as i32),
-                Row::Token { .. } => {}
+                TokenRow::Patch => batch.patch_row.push(here as i32),
+                TokenRow::Frame => batch.frame_row.push(here as i32),
+                TokenRow::Token { .. } => {}
             }
             let target = match rows.get(offset + 1) {
-                Some(Row::Token { truth, learned: true, .. }) => *truth as i32,
+                Some(TokenRow::Token { truth, learned: true, .. }) => *truth as i32,
                 _ => -1,
             };
             batch.target.push(target);
@@ -287,17 +288,17 @@ impl Capacity {
 
 /// What a batch is padded to with rows that do not count.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Size {
+pub struct PaddedSize {
     /// Rows of the token matrix. Unused ones see only themselves.
     pub rows: usize,
     /// Rows with logits, as many as there are rows at most. Unused ones have the target −1.
     pub logits: usize,
 }
 
-impl Size {
+impl PaddedSize {
     /// The batch's own: no padding.
     pub fn of(batch: &Batch) -> Self {
-        Size { rows: batch.rows(), logits: batch.logit_row.len() }
+        PaddedSize { rows: batch.rows(), logits: batch.logit_row.len() }
     }
 
     /// One of a few sizes, so that the batches of a run have few shapes: rows in steps of an eighth of the capacity, rows with
@@ -305,7 +306,7 @@ impl Size {
     pub fn of_few(batch: &Batch, capacity: Capacity) -> Self {
         let rows = batch.rows().next_multiple_of(capacity.rows.div_ceil(8).max(1)).min(capacity.rows.max(batch.rows()));
         let (own, most) = (batch.logit_row.len(), capacity.logits.min(rows));
-        Size { rows, logits: own.next_multiple_of(128).min(most.max(own)) }
+        PaddedSize { rows, logits: own.next_multiple_of(128).min(most.max(own)) }
     }
 
     /// The rows with logits and their targets: the batch's, then rows that have none.
@@ -384,7 +385,7 @@ impl Inputs {
     ///
     /// # Errors
     /// [`Error::TooLarge`] where it has more rows, pictures or sounds than were allocated.
-    pub fn load(&mut self, config: &Config, batch: &Batch, size: Size, counted: usize, ahead: bool) -> Result<()> {
+    pub fn load(&mut self, config: &Config, batch: &Batch, size: PaddedSize, counted: usize, ahead: bool) -> Result<()> {
         fn write<T: crate::tensor::Element>(tensor: &mut Tensor, data: &[T], ahead: bool) -> Result<()> {
             if ahead { tensor.write_ahead(data) } else { tensor.write(data) }
         }
@@ -499,11 +500,11 @@ mod tests {
     #[test]
     fn padding_takes_rows_that_do_not_count() {
         let batch = Batch { token_id: vec![5; 6], logit_row: vec![0, 2, 5], logit_target: vec![7, 8, 9], ..Batch::default() };
-        let (row, target) = Size { rows: 8, logits: 7 }.logits(&batch);
+        let (row, target) = PaddedSize { rows: 8, logits: 7 }.logits(&batch);
         assert_eq!(row, [0, 2, 5, 1, 3, 4, 6]);
         assert_eq!(target, [7, 8, 9, -1, -1, -1, -1]);
         let capacity = Capacity { rows: 1920, logits: 1920, chunk: 1920, images: 0, clips: 0 };
-        assert_eq!(Size::of_few(&batch, capacity), Size { rows: 240, logits: 128 });
-        assert_eq!(Size::of_few(&batch, Capacity { rows: 7, logits: 5, ..capacity }), Size { rows: 6, logits: 5 });
+        assert_eq!(PaddedSize::of_few(&batch, capacity), PaddedSize { rows: 240, logits: 128 });
+        assert_eq!(PaddedSize::of_few(&batch, Capacity { rows: 7, logits: 5, ..capacity }), PaddedSize { rows: 6, logits: 5 });
     }
 }

@@ -6,7 +6,7 @@ use super::config::Config;
 use super::parameters::{Layer, Parameters};
 use crate::device::Device;
 use crate::error::Result;
-use crate::observe::{self, Part, Phase};
+use crate::observe::{self, ModelPart, Phase};
 use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, qk_norm_rope, rms_norm, rope, swiglu};
 use crate::tensor::{DType, Tensor};
@@ -29,21 +29,21 @@ pub(crate) fn attention_scale(config: &Config) -> f32 {
 /// Runs the loaded batch through the model: afterwards `a.loss` holds the mean over the counted rows.
 pub fn forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
     a.loss.fill_zero()?;
-    hidden(config, p, table, a)?;
+    hidden_states(config, p, table, a)?;
     (0..a.inputs.chunks.len()).try_for_each(|chunk| loss(p, a, chunk).map(drop))
 }
 
-/// The part of the forward pass below the output layer: afterwards everything that [`super::backward::backward`] needs is saved.
-pub fn hidden(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
+/// The part of the forward pass below the output layer: afterwards everything that [`super::backward::loss_and_backward`] needs is saved.
+pub fn hidden_states(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
     let (n, clips) = (a.inputs.embed_id.rows(), a.inputs.mel.rows());
     a.fit(n, clips)?;
-    let scope = observe::scope(Phase::Forward, Part::Rows);
+    let scope = observe::scope(Phase::Forward, ModelPart::Rows);
     embed(config, p, a)?;
     let Stream { x, rstd, normed } = &mut a.streams[0];
     rms_norm::forward(x, None, &p.layers[0].input_layernorm, config.rms_norm_eps, normed, rstd)?;
     drop(scope);
     for (i, w) in p.layers.iter().enumerate() {
-        let _scope = observe::scope(Phase::Forward, Part::Layer(i));
+        let _scope = observe::scope(Phase::Forward, ModelPart::Layer(i));
         layer(config, w, table, a, i)?;
         // What leaves the layer: the residual stream and what the MLP adds to it, normalised for what reads it next.
         let slot = a.slot(i);
@@ -57,7 +57,7 @@ pub fn hidden(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Acti
 
 /// One decoder layer, from the normalised stream that enters it to what the down projection reads. The backward pass calls it once
 /// more where its results were not kept.
-pub(super) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Activations, i: usize) -> Result<()> {
+pub(crate) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Activations, i: usize) -> Result<()> {
     let slot = a.slot(i);
     let (Inputs { position, visible, .. }, Stream { x, normed, .. }, layer) = (&a.inputs, &a.streams[i], &mut a.layers[slot]);
     project(config, w, table, position, normed, layer)?;
@@ -72,7 +72,7 @@ pub(super) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Act
 /// The logits of one chunk, and its part of the loss, which is added to `a.loss`. Only where a word is predicted: most rows are
 /// patches and frames. Returns whether there was anything to do.
 pub(crate) fn loss(p: &Parameters, a: &mut Activations, chunk: usize) -> Result<bool> {
-    let _scope = observe::scope(Phase::Loss, Part::Output);
+    let _scope = observe::scope(Phase::Loss, ModelPart::Output);
     a.fit_chunk(chunk)?;
     let of = &a.inputs.chunks[chunk];
     if chunk > 0 && of.row.is_empty() {

@@ -3,7 +3,7 @@
 //! Every sample owns a stretch of the cache; `visible` intervals point into it. The prompt (picture, sound, words) goes
 //! through in one pass, then one row per sample and word. It is the same operations in the same order as in training.
 
-use super::batch::{Batch, Packer, Row, Sequence};
+use super::batch::{Batch, Packer, Sequence, TokenRow};
 use super::config::Config;
 use super::forward::{attention_scale, linear, rope_table};
 use super::parameters::Parameters;
@@ -380,6 +380,6 @@ impl Generator {
 
 /// The part of a sequence that is given: everything before the first learned row.
 pub fn prompt_of(sequence: &Sequence) -> Sequence {
-    let given = sequence.rows.iter().position(|r| matches!(r, Row::Token { learned: true, .. })).unwrap_or(sequence.rows.len());
+    let given = sequence.rows.iter().position(|r| matches!(r, TokenRow::Token { learned: true, .. })).unwrap_or(sequence.rows.len());
     Sequence { rows: sequence.rows[..given].to_vec(), ..sequence.clone() }
 }

@@ -11,12 +11,11 @@ pub mod config;
 mod flops;
 pub mod forward;
 pub mod generate;
-pub(crate) mod nonfinite;
 pub mod parameters;
 pub mod score;
 
 pub use activations::Activations;
-pub use batch::{Batch, Packer, Row, Sequence};
+pub use batch::{Batch, Packer, Sequence, TokenRow};
 pub use config::Config;
 pub use flops::flops;
 pub use parameters::Parameters;

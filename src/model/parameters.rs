@@ -234,7 +234,7 @@ impl Parameters {
 
 /// How all tensors of a model are laid out in one: so that one launch clears, sums or updates all of them. Tensors of two sizes and more,
 /// which decay, come first.
-pub struct Layout {
+pub struct FlatLayout {
     /// Where each tensor starts, in the order of [`Parameters::build`].
     starts: Vec<usize>,
     /// Elements before the first tensor that does not decay.
@@ -243,7 +243,7 @@ pub struct Layout {
     pub elements: usize,
 }
 
-impl Layout {
+impl FlatLayout {
     /// Each tensor starts at a multiple of this many elements: 128 bytes in bf16, a cache line.
     const ALIGN: usize = 64;
 
@@ -264,7 +264,7 @@ impl Layout {
                 decayed = elements;
             }
         }
-        Layout { starts, decayed, elements }
+        FlatLayout { starts, decayed, elements }
     }
 
     /// Zeros in this layout: the tensors, and the one whose parts they are.
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn in_one_layout_tensors_do_not_overlap_and_those_that_decay_come_first() {
         let config = Config::meadow(50);
-        let layout = Layout::new(&config);
+        let layout = FlatLayout::new(&config);
         let mut shapes = Vec::new();
         let _ = Parameters::build(&config, &mut |shape| {
             shapes.push(shape.to_vec());

@@ -2,7 +2,7 @@
 //!
 //! Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", Communications of the ACM 52 (4), 2009.
 
-use crate::bench::{Card, Ceilings, Row};
+use crate::bench::{BenchRow, Card, Ceilings};
 use crate::error::{Error, Result};
 use crate::files::write_file_atomic;
 use plotters::coord::Shift;
@@ -39,8 +39,8 @@ pub fn roofline_svg(path: &Path, card: &Card) -> Result<()> {
 }
 
 fn draw(svg: &mut String, card: &Card) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let rows: Vec<&Row> = card.rows.iter().filter(|r| r.intensity.is_some_and(|i| i > 0.0) && r.tflops > 0.0).collect();
-    let at = |r: &Row| (r.intensity.unwrap_or_default(), 1e12 * r.tflops);
+    let rows: Vec<&BenchRow> = card.rows.iter().filter(|r| r.intensity.is_some_and(|i| i > 0.0) && r.tflops > 0.0).collect();
+    let at = |r: &BenchRow| (r.intensity.unwrap_or_default(), 1e12 * r.tflops);
     let root = SVGBackend::with_string(svg, (1080, 680)).into_drawing_area();
     root.fill(&WHITE)?;
     let (area, legend) = root.split_horizontally(880);
@@ -54,8 +54,8 @@ fn draw(svg: &mut String, card: &Card) -> std::result::Result<(), Box<dyn std::e
         }
     }
     let colour = |op: &str| COLOURS[unique.iter().position(|o| *o == op).unwrap_or(0) % COLOURS.len()];
-    let fastest = |row: &Row| {
-        let same = |o: &&&Row| (&o.op, &o.pass, &o.shape, &o.dtype) == (&row.op, &row.pass, &row.shape, &row.dtype);
+    let fastest = |row: &BenchRow| {
+        let same = |o: &&&BenchRow| (&o.op, &o.pass, &o.shape, &o.dtype) == (&row.op, &row.pass, &row.shape, &row.dtype);
         rows.iter().filter(same).all(|o| o.seconds.median >= row.seconds.median)
     };
     // Hollow ones first: the fastest is on top.
@@ -226,7 +226,7 @@ mod tests {
         let mut card: Card = serde_json::from_str(text).unwrap();
         let row =
             |op: &str, intensity, tflops| {
-                Row { intensity: Some(intensity), tflops, ..serde_json::from_str(&format!(
+                BenchRow { intensity: Some(intensity), tflops, ..serde_json::from_str(&format!(
             r#"{{"op": "{op}", "entry": "forward", "pass": "forward", "set": "demo", "shape": "x", "dtype": "f32", "samples": 1, "calls": 1, "buffers": 1,
             "seconds": {{"median": 1.0, "min": 1.0, "max": 1.0, "standard_error": 0.0}}, "flops": 1, "tflops": 1.0}}"#)).unwrap() }
             };

@@ -1,7 +1,7 @@
 //! A trace as text.
 
 use super::table;
-use crate::trace::{Access, Kind, Operand, Span, Trace};
+use crate::trace::{Access, Operand, Span, SpanKind, Trace};
 
 /// Operands whose shapes a line shows.
 const SHOWN: usize = 3;
@@ -15,14 +15,17 @@ pub fn trace_table(trace: &Trace, summary: bool) -> String {
         rows.push(line(trace, &format!("{phase}: {part}"), "", count(&spans), &spans));
         if !summary {
             rows.extend(
-                spans.iter().filter(|s| s.kind == Kind::Kernel).map(|span| line(trace, &format!("  {}", span.name), &span.what, trace_shapes(span), &[span])),
+                spans
+                    .iter()
+                    .filter(|s| s.kind == SpanKind::Kernel)
+                    .map(|span| line(trace, &format!("  {}", span.name), &span.what, trace_shapes(span), &[span])),
             );
         }
     }
     let mut text = table(&head, &rows);
 
     let mut kernels: Vec<(&str, Vec<&Span>)> = Vec::new();
-    for span in trace.spans.iter().filter(|s| s.kind == Kind::Kernel) {
+    for span in trace.spans.iter().filter(|s| s.kind == SpanKind::Kernel) {
         match kernels.iter_mut().find(|(name, _)| *name == span.name) {
             Some((_, spans)) => spans.push(span),
             None => kernels.push((&span.name, vec![span])),
@@ -108,7 +111,7 @@ fn number(value: f64) -> String {
 }
 
 fn count(spans: &[&Span]) -> String {
-    let kernels = spans.iter().filter(|s| s.kind == Kind::Kernel).count();
+    let kernels = spans.iter().filter(|s| s.kind == SpanKind::Kernel).count();
     match (kernels, spans.len() - kernels) {
         (kernels, 0) => format!("{kernels} launches"),
         (0, moves) => format!("{moves} movements of memory"),

@@ -1,7 +1,7 @@
 //! From what was recorded to a [`Trace`]: names, contracts, the share of each launch in its call.
 
 use super::recorder::{RawCall, Recording};
-use super::{Access, Kind, Operand, Phase, Span, Trace, live, source};
+use super::{Access, Operand, Phase, Span, SpanKind, Trace, live, source};
 use crate::contract::{self, Header};
 use crate::device::ptx::{self, Compiled};
 use crate::device::{Device, Language};
@@ -31,7 +31,7 @@ pub(super) fn trace(device: &Device, Recording { recorder, clock, wall, times }:
                 groups = launch.groups;
                 (names, operands) = headers.operands(language, launch, &entry, call);
             }
-            (None, Some(call)) if raw.kind == Kind::Kernel => {
+            (None, Some(call)) if raw.kind == SpanKind::Kernel => {
                 name = format!("{}.{}", call.op, call.pass);
                 source = source::on_cpu(call.place);
                 operands = call.work.operands.clone();
@@ -89,7 +89,7 @@ fn operand(name: String, raw: &observe::Operand, known: &HashMap<TensorId, Strin
 fn share(spans: &mut [Span], calls: &[RawCall]) {
     let mut of_call: Vec<Vec<usize>> = vec![Vec::new(); calls.len()];
     for (i, span) in spans.iter().enumerate() {
-        if let (Some(number), Kind::Kernel) = (span.call, span.kind) {
+        if let (Some(number), SpanKind::Kernel) = (span.call, span.kind) {
             of_call[number].push(i);
         }
     }
@@ -121,14 +121,14 @@ fn share(spans: &mut [Span], calls: &[RawCall]) {
 }
 
 /// What a span is about, in a word or two.
-fn what(kind: Kind, phase: Phase, call: Option<&RawCall>, operands: &[Operand], known: &HashMap<TensorId, String>) -> String {
+fn what(kind: SpanKind, phase: Phase, call: Option<&RawCall>, operands: &[Operand], known: &HashMap<TensorId, String>) -> String {
     let short = |name: &str| {
         let name = name.trim_end_matches(".weight").trim_end_matches(".bias");
         // `audio_embed.conv1` is one name.
         let from = if name.contains("audio_embed") { 0 } else { name.rfind('.').map_or(0, |at| at + 1) };
         name[from..].to_string()
     };
-    if kind != Kind::Kernel {
+    if kind != SpanKind::Kernel {
         return operands.last().and_then(|o| o.tensor.clone()).unwrap_or_default();
     }
     // The norm is about all of them.

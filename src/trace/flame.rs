@@ -1,7 +1,7 @@
 //! The step as a flame graph: time from left to right, the step above its phases, those above their parts, those above the launches.
 
 use super::perfetto::runs;
-use super::{Kind, Span, Trace};
+use super::{Span, SpanKind, Trace};
 use crate::markup::escape;
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ const MEMORY: &str = "#cfcfcf";
 pub(super) fn svg(trace: &Trace) -> String {
     let wall = trace.wall.max(trace.spans.iter().map(|s| s.start + s.seconds).fold(0.0, f64::max)).max(f64::MIN_POSITIVE);
     let mut ops: Vec<&str> = Vec::new();
-    for span in trace.spans.iter().filter(|s| s.kind == Kind::Kernel) {
+    for span in trace.spans.iter().filter(|s| s.kind == SpanKind::Kernel) {
         if !ops.contains(&span.op.as_str()) {
             ops.push(&span.op);
         }

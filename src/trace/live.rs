@@ -46,7 +46,7 @@ pub(super) fn fill(spans: &mut [Span]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Operand, Part, Phase};
+    use super::super::{ModelPart, Operand, Phase, SpanKind};
     use super::*;
 
     fn span(operands: &[(usize, Access)]) -> Span {
@@ -62,12 +62,12 @@ mod tests {
             size: 10u64.pow(id as u32),
         };
         Span {
-            kind: Kind::Kernel,
+            kind: SpanKind::Kernel,
             name: String::new(),
             op: String::new(),
             call: None,
             phase: Phase::Other,
-            part: Part::Whole,
+            part: ModelPart::Whole,
             what: String::new(),
             source: String::new(),
             operands: operands.iter().map(operand).collect(),

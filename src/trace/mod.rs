@@ -19,7 +19,7 @@
 //! let batch: Batch = trimodal::check::drawn_batch(&config, "a batch", 5);
 //! let parameters = Parameters::init(&config, &Device::Cpu, DType::F32, 1)?;
 //! let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(10), Capacity::of(&batch))?;
-//! let (report, trace) = trace::record(&Device::Cpu, trace::Options::default(), || trainer.step(&batch))?;
+//! let (report, trace) = trace::record(&Device::Cpu, trace::TraceOptions::default(), || trainer.step(&batch))?;
 //! assert!(report.loss.is_finite());
 //! let slowest = trace.spans.iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds)).unwrap();
 //! println!("{} of {} took {:.0} µs", slowest.name, slowest.part, 1e6 * slowest.seconds);
@@ -34,7 +34,7 @@ mod perfetto;
 mod recorder;
 mod source;
 
-pub use crate::observe::{Access, Kind, Part, Phase, TensorId, Values};
+pub use crate::observe::{Access, ModelPart, Phase, SpanKind, TensorId, Values};
 pub use source::twins;
 
 use crate::device::Device;
@@ -44,7 +44,7 @@ use serde::Serialize;
 
 /// What to record beside times.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct TraceOptions {
     /// So many numbers of everything that is written, with its mean and root mean square: reading them takes time that the wall time
     /// then holds. 0: none.
     pub values: usize,
@@ -66,7 +66,7 @@ pub struct Operand {
     pub access: Access,
     /// Bytes of the contract: once for what is read or written, twice for what is both.
     pub bytes: u64,
-    /// What it then holds, where that was asked for and it was written. See [`Options::values`].
+    /// What it then holds, where that was asked for and it was written. See [`TraceOptions::values`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Values>,
     /// Which tensor, among those of the trace.
@@ -81,7 +81,7 @@ pub struct Operand {
 #[derive(Clone, Debug, Serialize)]
 pub struct Span {
     /// What it is.
-    pub kind: Kind,
+    pub kind: SpanKind,
     /// The entry, or the operation's pass on the CPU: `rms_norm.dweight_partial`, `matmul.tile_small_nt`; `clear`, `upload` and so on.
     pub name: String,
     /// The operation that it belongs to: `rms_norm`. Empty for a movement of memory.
@@ -92,7 +92,7 @@ pub struct Span {
     /// Phase of the step.
     pub phase: Phase,
     /// Part of the model.
-    pub part: Part,
+    pub part: ModelPart,
     /// The parameter that it is about, or the tensor that moves: `q_proj`, `input_layernorm`. Empty where there is none.
     pub what: String,
     /// Where the kernel is defined: `kernels/rms_norm.cu:235`, on the CPU the operation's dispatch. Empty for a movement of memory.
@@ -147,7 +147,7 @@ pub struct Trace {
 ///
 /// # Errors
 /// [`crate::Error::Usage`] where this thread is recording already; those of `run`; [`crate::Error::Device`] where the device's clock fails.
-pub fn record<T>(device: &Device, options: Options, run: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
+pub fn record<T>(device: &Device, options: TraceOptions, run: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
     let (outcome, recording) = recorder::record(device, options, run)?;
     Ok((outcome, finish::trace(device, &recording)))
 }
@@ -179,8 +179,8 @@ impl Trace {
     }
 
     /// The parts of the step in the order of their first kernels, each with its spans.
-    pub fn groups(&self) -> Vec<(Phase, Part, Vec<&Span>)> {
-        let mut groups: Vec<(Phase, Part, Vec<&Span>)> = Vec::new();
+    pub fn groups(&self) -> Vec<(Phase, ModelPart, Vec<&Span>)> {
+        let mut groups: Vec<(Phase, ModelPart, Vec<&Span>)> = Vec::new();
         for span in &self.spans {
             match groups.iter_mut().find(|(phase, part, _)| (*phase, *part) == (span.phase, span.part)) {
                 Some((.., spans)) => spans.push(span),
@@ -189,7 +189,7 @@ impl Trace {
         }
         // What backward adds to is cleared before the loss is known, and yet backward comes after it.
         groups.sort_by(|(.., a), (.., b)| {
-            let [a, b] = [a, b].map(|spans| spans.iter().find(|s| s.kind == Kind::Kernel).unwrap_or(&spans[0]).start);
+            let [a, b] = [a, b].map(|spans| spans.iter().find(|s| s.kind == SpanKind::Kernel).unwrap_or(&spans[0]).start);
             a.total_cmp(&b)
         });
         groups
@@ -198,7 +198,7 @@ impl Trace {
     /// Computes for every kernel how near it comes to the best that the device can do: the time that its arithmetic needs at the peak, or its
     /// bytes at the bandwidth of a copy, whichever is longer, divided by its own. (What fits a cache may be above 100 %.)
     pub fn rate(&mut self, ceilings: &Ceilings) {
-        for span in self.spans.iter_mut().filter(|s| s.kind == Kind::Kernel && s.seconds > 0.0) {
+        for span in self.spans.iter_mut().filter(|s| s.kind == SpanKind::Kernel && s.seconds > 0.0) {
             let bf16 = span.operands.iter().any(|o| o.dtype == "bf16") && span.products > 0;
             let least = ceilings.least(span.flops, Some(span.bytes), bf16);
             span.percent = least.map(|(seconds, _)| 100.0 * seconds / span.seconds);

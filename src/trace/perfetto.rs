@@ -1,6 +1,6 @@
 //! The trace in the event format of Chrome's tracing, which Perfetto reads too ("Trace Event Format", Google, 2016).
 
-use super::{Kind, Span, Trace};
+use super::{Span, SpanKind, Trace};
 use serde_json::{Value, json};
 
 /// One process, one track: phases hold parts, parts hold launches, because events that lie within others are drawn below them.
@@ -17,7 +17,7 @@ pub(super) fn json(trace: &Trace) -> String {
             events.push(event(&spans[0].part.to_string(), "part", part.0, part.1, json!({})));
             for span in spans {
                 let operands: Vec<Value> = span.operands.iter().map(|o| json!(format!("{} {} {:?}", o.name, o.dtype, o.shape))).collect();
-                let category = if span.kind == Kind::Kernel { "kernel" } else { "memory" };
+                let category = if span.kind == SpanKind::Kernel { "kernel" } else { "memory" };
                 let args = json!({
                     "what": span.what, "source": span.source, "operands": operands, "groups": span.groups, "flops": span.flops, "bytes": span.bytes,
                     "percent_of_ceiling": span.percent, "made_live": span.made_live, "freed": span.freed,

@@ -1,7 +1,7 @@
 //! The recorder: the observer that keeps what it is told, with the time that it took.
 
 use super::clock::{Clock, Reading};
-use super::{Kind, Options, Part, Phase};
+use super::{ModelPart, Phase, SpanKind, TraceOptions};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::observe::{self, Call, Event, Launched, Observer, Operand, TensorId, Work};
@@ -14,7 +14,7 @@ use std::time::Instant;
 /// What has been recorded so far.
 pub(super) struct Recorder {
     clock: Clock,
-    options: Options,
+    options: TraceOptions,
     /// Whether calls of operations are the spans: there are no launches.
     pub(super) on_cpu: bool,
     /// Which tensors of the model are where.
@@ -39,9 +39,9 @@ pub(super) struct RawCall {
 
 /// Something that took time.
 pub(super) struct RawSpan {
-    pub(super) kind: Kind,
+    pub(super) kind: SpanKind,
     pub(super) call: Option<usize>,
-    pub(super) scope: (Phase, Part),
+    pub(super) scope: (Phase, ModelPart),
     pub(super) launch: Option<Launched>,
     pub(super) operands: Vec<Operand>,
 }
@@ -58,13 +58,13 @@ impl Observer for Recorder {
         calls.len() - 1
     }
 
-    fn call_ended(&self, number: usize, scope: (Phase, Part), ended: Instant, written: Vec<Operand>) {
+    fn call_ended(&self, number: usize, scope: (Phase, ModelPart), ended: Instant, written: Vec<Operand>) {
         self.current.set(None);
         let call = &mut self.calls.borrow_mut()[number];
         call.work.operands.extend(written);
         if self.on_cpu {
             self.readings.borrow_mut().push(Reading::Host(call.started, (ended - call.started).as_secs_f64()));
-            self.spans.borrow_mut().push(RawSpan { kind: Kind::Kernel, call: Some(number), scope, launch: None, operands: Vec::new() });
+            self.spans.borrow_mut().push(RawSpan { kind: SpanKind::Kernel, call: Some(number), scope, launch: None, operands: Vec::new() });
         }
     }
 
@@ -74,11 +74,11 @@ impl Observer for Recorder {
 
     fn event(&self, Event { kind, scope, launch, operands }: Event, run: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         // On the CPU what moves within a call is a part of it: the call's own time has it.
-        if kind != Kind::Kernel && self.on_cpu && self.current.get().is_some() {
+        if kind != SpanKind::Kernel && self.on_cpu && self.current.get().is_some() {
             return run();
         }
         let call = self.current.get();
-        let reading = self.clock.time(kind == Kind::Kernel, run)?;
+        let reading = self.clock.time(kind == SpanKind::Kernel, run)?;
         self.readings.borrow_mut().push(reading);
         self.spans.borrow_mut().push(RawSpan { kind, call, scope, launch, operands });
         Ok(())
@@ -109,7 +109,7 @@ pub(super) struct Recording {
 }
 
 /// Runs `run` and records what it launches from this thread.
-pub(super) fn record<T>(device: &Device, options: Options, run: impl FnOnce() -> Result<T>) -> Result<(T, Recording)> {
+pub(super) fn record<T>(device: &Device, options: TraceOptions, run: impl FnOnce() -> Result<T>) -> Result<(T, Recording)> {
     let nested = || Error::Usage("this thread is already recording a trace: one recording cannot start inside another".into());
     if observe::on() {
         return Err(nested()); // before the device's clock is started
@@ -147,18 +147,18 @@ mod tests {
 
     #[test]
     fn a_recording_holds_no_other_and_ends_with_an_error_too() {
-        let nested = record(&Device::Cpu, Options::default(), || record(&Device::Cpu, Options::default(), || Ok(())).map(drop));
+        let nested = record(&Device::Cpu, TraceOptions::default(), || record(&Device::Cpu, TraceOptions::default(), || Ok(())).map(drop));
         assert!(nested.unwrap_err().to_string().contains("recording"));
         assert!(!observe::on());
-        let (x, trace) = record(&Device::Cpu, Options::default(), || Tensor::from_slice(&Device::Cpu, [3], &[1f32, 2.0, 3.0])).unwrap();
-        assert_eq!((x.len(), trace.spans.len(), trace.spans[0].kind, trace.spans[0].bytes), (3, 1, Kind::Upload, 12));
+        let (x, trace) = record(&Device::Cpu, TraceOptions::default(), || Tensor::from_slice(&Device::Cpu, [3], &[1f32, 2.0, 3.0])).unwrap();
+        assert_eq!((x.len(), trace.spans.len(), trace.spans[0].kind, trace.spans[0].bytes), (3, 1, SpanKind::Upload, 12));
     }
 
     /// Another tensor in the memory of one that is gone, and a tensor that was moved.
     #[test]
     fn a_tensor_is_known_by_its_id_wherever_it_lies() {
         let tensor = || Tensor::from_slice(&Device::Cpu, [3], &[1f32, 2.0, 3.0]);
-        let ((), trace) = record(&Device::Cpu, Options::default(), || {
+        let ((), trace) = record(&Device::Cpu, TraceOptions::default(), || {
             for _ in 0..3 {
                 let gone = tensor()?;
                 observe::name(gone.id(), || "gone".into());
@@ -169,9 +169,9 @@ mod tests {
             unnamed.fill_zero()
         })
         .unwrap();
-        let named: Vec<bool> = trace.spans.iter().filter(|s| s.kind == Kind::Clear).map(|s| s.operands[0].tensor.is_some()).collect();
+        let named: Vec<bool> = trace.spans.iter().filter(|s| s.kind == SpanKind::Clear).map(|s| s.operands[0].tensor.is_some()).collect();
         assert_eq!(named, [true, true, true, false]);
-        let mut ids: Vec<_> = trace.spans.iter().filter(|s| s.kind == Kind::Clear).map(|s| s.operands[0].id).collect();
+        let mut ids: Vec<_> = trace.spans.iter().filter(|s| s.kind == SpanKind::Clear).map(|s| s.operands[0].id).collect();
         ids.dedup();
         assert_eq!(ids.len(), 4);
     }

@@ -6,9 +6,9 @@
 //! what is no longer kept is removed last: so `latest` never names a checkpoint that does not exist. A crash may leave one `.partial-…`,
 //! which the next start or save removes.
 
-use super::settings::Settings;
-use super::step::Trainer;
-use crate::data::loader::Position;
+use super::settings::{Settings, keys};
+use super::trainer::Trainer;
+use crate::data::loader::DataPosition;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files::read;
@@ -36,11 +36,11 @@ const MAX_TEXT: u64 = 1 << 20;
 /// the seed and the place in the data, so that these two are all of the generators' state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct TrainerState {
     /// Optimiser steps taken.
     pub step: usize,
     /// The place in the data after the last batch that was trained on.
-    pub position: Position,
+    pub position: DataPosition,
     /// Rows of the token matrix trained on.
     pub tokens: u64,
     /// Steps skipped because the loss or a gradient was not a number.
@@ -73,10 +73,10 @@ pub struct Best {
 /// # Errors
 /// [`Error::Io`] with the path where the system refuses; [`Error::NonFinite`] for a parameter or moment that is not a number. The
 /// checkpoints that were there are then whole, and nothing else is.
-pub fn save(run: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &State, keep: usize) -> Result<PathBuf> {
+pub fn save(run: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &TrainerState, keep: usize) -> Result<PathBuf> {
     fs::create_dir_all(run).map_err(Error::io(run, "create"))?;
     sweep(run);
-    let state = State { step: trainer.step, version: env!("CARGO_PKG_VERSION").into(), ..state.clone() };
+    let state = TrainerState { step: trainer.step, version: env!("CARGO_PKG_VERSION").into(), ..state.clone() };
     let name = name(run, &state)?;
     let target = run.join(&name);
     if !target.exists() {
@@ -131,10 +131,11 @@ pub fn sweep(run: &Path) {
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::File`] with the line; as [`expect_version`].
-pub fn read_state(checkpoint: &Path) -> Result<State> {
+pub fn read_state(checkpoint: &Path) -> Result<TrainerState> {
     let path = checkpoint.join(STATE);
     let text = read::text(&path, MAX_TEXT)?;
     compatible(&path, &text)?;
+    keys::RENAMED.into_iter().filter(|(_, old, _)| text.contains(&format!("\"{old}\":"))).for_each(|(_, old, new)| keys::say_renamed(old, new));
     serde_json::from_str(&text)
         .map_err(|e| Error::file_at(&path, format!("line {}, column {}", e.line(), e.column()), format!("not the state of a training run: {e}")))
 }
@@ -169,7 +170,7 @@ fn compatible(path: &Path, text: &str) -> Result<()> {
 /// # Errors
 /// [`Error::File`] naming the first tensor that is missing, superfluous, of another shape or dtype, or not finite; a moment file of
 /// another step than `trainer_state.json`.
-pub fn restore(checkpoint: &Path, trainer: &mut Trainer) -> Result<State> {
+pub fn restore(checkpoint: &Path, trainer: &mut Trainer) -> Result<TrainerState> {
     let state = read_state(checkpoint)?;
     let path = checkpoint.join(OPTIMIZER);
     let mut file = Safetensors::open(&path)?;
@@ -230,7 +231,7 @@ impl Drop for Partial {
 }
 
 /// Writes the files of a checkpoint into an empty folder, each synced.
-fn fill(folder: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &State) -> Result<()> {
+fn fill(folder: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &TrainerState) -> Result<()> {
     let step = ("step", trainer.step.to_string());
     let tensors = |name: &str, sets: &[(&str, &Parameters)]| {
         let path = folder.join(name);
@@ -278,7 +279,7 @@ fn first_not_finite(bytes: &[u8]) -> Option<usize> {
 
 /// `step-00000100`; where there is one of that step already with another state (it continued from an older one, or skipped batches),
 /// `step-00000100-2`.
-fn name(run: &Path, state: &State) -> Result<String> {
+fn name(run: &Path, state: &TrainerState) -> Result<String> {
     let plain = format!("{STEP}{:08}", state.step);
     for copy in 1.. {
         let name = if copy == 1 { plain.clone() } else { format!("{plain}-{copy}") };
@@ -360,7 +361,7 @@ mod tests {
     use crate::device::Device;
     use crate::model::Config;
     use crate::model::batch::Capacity;
-    use crate::train::folder::{ModelFolder, read_parameters};
+    use crate::train::model_folder::{ModelFolder, read_parameters};
     use crate::train::schedule::Schedule;
 
     fn trainer(seed: u64) -> (Trainer, Tokenizer) {
@@ -390,7 +391,7 @@ mod tests {
         for step in 1..=5 {
             trainer.step = step;
             let best = Some(Best { step: step.min(2), loss: 0.5 });
-            let path = save(run, &trainer, &tokenizer, &State { best, ..State::default() }, 2).unwrap();
+            let path = save(run, &trainer, &tokenizer, &TrainerState { best, ..TrainerState::default() }, 2).unwrap();
             assert_eq!(latest(run).unwrap(), path);
             assert_eq!(read_state(&path).unwrap().step, step);
         }
@@ -400,9 +401,9 @@ mod tests {
         drop(alive);
         assert_eq!(names(run).len(), 5);
         // The same again changes nothing; another state of the same step becomes another checkpoint.
-        let state = State { best: Some(Best { step: 2, loss: 0.5 }), ..State::default() };
+        let state = TrainerState { best: Some(Best { step: 2, loss: 0.5 }), ..TrainerState::default() };
         assert!(save(run, &trainer, &tokenizer, &state, 2).unwrap().ends_with("step-00000005"));
-        assert!(save(run, &trainer, &tokenizer, &State { skipped: 1, ..state }, 2).unwrap().ends_with("step-00000005-2"));
+        assert!(save(run, &trainer, &tokenizer, &TrainerState { skipped: 1, ..state }, 2).unwrap().ends_with("step-00000005-2"));
         assert!(latest(run).unwrap().ends_with("step-00000005-2"));
         // Without `latest` (a crash before it was first written), the last one.
         fs::remove_file(run.join("latest")).unwrap();
@@ -424,12 +425,12 @@ mod tests {
             moment.write_f64(&values).unwrap();
         }
         first.step = 7;
-        let state = State { position: Position { epoch: 3, visited: 4 }, tokens: 99, loss: Some(0.1), ..State::default() };
+        let state = TrainerState { position: DataPosition { epoch: 3, visited: 4 }, tokens: 99, loss: Some(0.1), ..TrainerState::default() };
         let path = save(folder.path(), &first, &tokenizer, &state, 1).unwrap();
         let (mut second, _) = trainer(2);
         read_parameters(&path.join(MODEL), &mut second.parameters).unwrap();
         let read = restore(&path, &mut second).unwrap();
-        assert_eq!(State { step: 0, version: String::new(), ..read }, state);
+        assert_eq!(TrainerState { step: 0, version: String::new(), ..read }, state);
         assert_eq!(second.step, 7);
         let sets =
             |t: &Trainer| [&t.parameters, &t.moments[0], &t.moments[1]].map(|p| p.each().iter().flat_map(|t| t.read::<f32>().unwrap()).collect::<Vec<_>>());
@@ -444,7 +445,7 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let (mut trainer, tokenizer) = trainer(1);
-        let path = save(folder.path(), &trainer, &tokenizer, &State::default(), 1).unwrap();
+        let path = save(folder.path(), &trainer, &tokenizer, &TrainerState::default(), 1).unwrap();
         let file = path.join(OPTIMIZER);
         let whole = fs::read(&file).unwrap();
         type Tensors = Vec<(String, Vec<usize>, DType, Vec<u8>)>;
@@ -476,7 +477,7 @@ mod tests {
         let (name, tensor) = ("model.norm.weight", &mut trainer.parameters.norm);
         tensor.write_f64(&[f64::NAN; 64]).unwrap();
         trainer.step = 1;
-        let error = save(folder.path(), &trainer, &tokenizer, &State::default(), 1).unwrap_err();
+        let error = save(folder.path(), &trainer, &tokenizer, &TrainerState::default(), 1).unwrap_err();
         assert!(matches!(error, Error::NonFinite { .. }) && error.to_string().contains(name), "{error}");
         assert_eq!(names(folder.path()), ["latest", "step-00000000"]);
     }

@@ -1,9 +1,9 @@
 //! Everything about one training step: what it read, what it computed, every gradient. For comparing with other implementations.
 
-use super::examples::{Ears, Example, placeholders};
-use super::folder::ModelFolder;
+use super::examples::{AudioFrontend, Example, placeholders};
+use super::model_folder::ModelFolder;
 use super::schedule::Schedule;
-use super::step::{Options, Trainer};
+use super::trainer::{ActivationOptions, Trainer};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::safetensors::save_safetensors;
@@ -28,15 +28,15 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
         return Err(Error::Usage(format!("--samples: expected 1 to {}, the rows of the data set, found {samples}", dataset.rows().len())));
     }
     let sizes = super::examples::sizes(&config);
-    let ears = config.audio_config.as_ref().map(|a| Ears::new(a, &device, real)).transpose()?;
+    let frontend = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, &device, real)).transpose()?;
     let special = tokenizer.special();
     let (mut sequences, mut waveforms) = (Vec::new(), Vec::new());
     for row in &dataset.rows()[..samples] {
         let sample = dataset.sample(row, &sizes)?;
-        let mel = match (&ears, &sample.sound) {
-            (Some(ears), Some(sound)) => {
+        let mel = match (&frontend, &sample.sound) {
+            (Some(frontend), Some(sound)) => {
                 waveforms.extend_from_slice(sound);
-                ears.frames(&[sound])?.pop()
+                frontend.frames(&[sound])?.pop()
             }
             _ => None,
         };
@@ -56,7 +56,7 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
     let mut batch = Packer { config: &config, budget: rows, placeholders: placeholders(&special) }.pack(&sequences)?;
     batch.all_logits();
 
-    let mut trainer = Trainer::with_options(Options::new(activation), &config, parameters, Schedule::meadow(1), Capacity::of(&batch))?;
+    let mut trainer = Trainer::with_options(ActivationOptions::new(activation), &config, parameters, Schedule::meadow(1), Capacity::of(&batch))?;
     let activations = trainer.forward(&batch)?;
     let (embedded, logits, loss) = (activations.embedded(), activations.logits(), activations.loss());
     let mut tensors = vec![floats("embedded", embedded)?, floats("logits", logits)?, floats("loss", loss)?];

@@ -331,8 +331,8 @@ mod tests {
     #[test]
     fn silence_is_what_silence_sounds_like() {
         let audio = Config::meadow(300).audio_config.unwrap();
-        let ears = crate::train::examples::Ears::new(&audio, &crate::Device::Cpu, crate::DType::F32).unwrap();
-        let frames = ears.frames(&[&vec![0.0; audio.samples()]]).unwrap().remove(0);
+        let frontend = crate::train::examples::AudioFrontend::new(&audio, &crate::Device::Cpu, crate::DType::F32).unwrap();
+        let frames = frontend.frames(&[&vec![0.0; audio.samples()]]).unwrap().remove(0);
         assert!(frames.iter().all(|value| (value - SILENCE).abs() < 1e-6));
     }
 

@@ -1,11 +1,11 @@
 //! From a data folder to sequences of rows: pictures at the model's size, sounds as mel frames, captions as ids.
 
 use crate::data::Sample;
-use crate::data::folder::{Dataset, NO_TEXT, Row as TableRow, Sizes};
+use crate::data::folder::{Dataset, MediaSizes, NO_TEXT, TableRow};
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::batch::{Batch, Cut, Packer, Placeholders, Row, Sequence};
+use crate::model::batch::{Batch, Cut, Packer, Placeholders, Sequence, TokenRow};
 use crate::model::config::{AudioConfig, Config};
 use crate::ops::log_mel;
 use crate::tensor::{DType, Tensor};
@@ -37,19 +37,19 @@ pub struct Example {
     pub mel: Option<Vec<f32>>,
 }
 
-/// Turns pictures and sounds into what the model takes.
-pub struct Ears {
+/// Turns waveforms into mel frames, the sound that the model takes.
+pub struct AudioFrontend {
     tables: log_mel::Tables,
     audio: AudioConfig,
     device: Device,
     real: DType,
 }
 
-impl Ears {
+impl AudioFrontend {
     /// The front end of a model with ears.
     pub fn new(audio: &AudioConfig, device: &Device, real: DType) -> Result<Self> {
         let tables = log_mel::Tables::new(device, real, audio.sample_rate, audio.num_mel_bins)?;
-        Ok(Ears { tables, audio: audio.clone(), device: device.clone(), real })
+        Ok(AudioFrontend { tables, audio: audio.clone(), device: device.clone(), real })
     }
 
     /// Mel frames `[frames, mels]` of each waveform, all of the model's length.
@@ -69,8 +69,8 @@ impl Ears {
 }
 
 /// The sizes that a data folder's files are brought to for a model.
-pub fn sizes(config: &Config) -> Sizes {
-    Sizes {
+pub fn sizes(config: &Config) -> MediaSizes {
+    MediaSizes {
         picture: config.vision_config.as_ref().map_or(1, |v| v.image_size),
         fit: config.picture_fit,
         sample_rate: config.audio_config.as_ref().map_or(16_000, |a| a.sample_rate as u32),
@@ -78,20 +78,20 @@ pub fn sizes(config: &Config) -> Sizes {
     }
 }
 
-/// Turns decoded samples into examples, on any thread: sounds go through the CPU's log-mel code, so that a GPU that trains is not
-/// asked in between.
-pub struct Preparer {
+/// Turns decoded samples into examples, on any thread: words become ids, sounds go through the CPU's log-mel code, so that a GPU that
+/// trains is not asked in between.
+pub struct Preprocessor {
     /// The model's config.
     pub config: Config,
     tokenizer: Tokenizer,
-    ears: Option<Ears>,
+    frontend: Option<AudioFrontend>,
 }
 
-impl Preparer {
+impl Preprocessor {
     /// For a model and its tokenizer.
     pub fn new(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
-        let ears = config.audio_config.as_ref().map(|a| Ears::new(a, &Device::Cpu, DType::F32)).transpose()?;
-        Ok(Preparer { config: config.clone(), tokenizer: tokenizer.clone(), ears })
+        let frontend = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, &Device::Cpu, DType::F32)).transpose()?;
+        Ok(Preprocessor { config: config.clone(), tokenizer: tokenizer.clone(), frontend })
     }
 
     /// An example from a sample.
@@ -99,8 +99,8 @@ impl Preparer {
     /// # Errors
     /// A picture for a model without eyes, a sound for one without ears, a missing caption or one that cannot be encoded.
     pub fn example(&self, sample: Sample) -> Result<Example> {
-        let mel = match (&self.ears, &sample.sound) {
-            (Some(ears), Some(sound)) => ears.frames(&[sound])?.pop(),
+        let mel = match (&self.frontend, &sample.sound) {
+            (Some(frontend), Some(sound)) => frontend.frames(&[sound])?.pop(),
             _ => None,
         };
         example(sample, mel, &self.config, &self.tokenizer)
@@ -131,7 +131,7 @@ pub(super) fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, to
     })
 }
 
-/// Decodes the rows that `keep` accepts. Sounds go through the device's log-mel kernel, [`CHUNK`] at a time.
+/// Decodes the rows that `keep` accepts. Sounds go through the device's log-mel kernel, `CHUNK` at a time.
 ///
 /// # Errors
 /// The first bad file, a picture for a model without eyes, a caption that cannot be encoded;
@@ -161,7 +161,7 @@ pub fn load_rows(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Example>> {
     let sizes = sizes(config);
-    let ears = config.audio_config.as_ref().map(|a| Ears::new(a, device, DType::F32)).transpose()?;
+    let frontend = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, device, DType::F32)).transpose()?;
     let mut examples = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
         if progress(examples.len(), rows.len()).is_break() {
@@ -169,8 +169,8 @@ pub fn load_rows(
         }
         let samples = chunk.par_iter().map(|row| dataset.sample(row, &sizes)).collect::<Result<Vec<_>>>()?;
         let waveforms: Vec<&[f32]> = samples.iter().filter_map(|s| s.sound.as_deref()).collect();
-        let mut frames = match &ears {
-            Some(ears) => ears.frames(&waveforms)?,
+        let mut frames = match &frontend {
+            Some(frontend) => frontend.frames(&waveforms)?,
             None => Vec::new(),
         }
         .into_iter();
@@ -220,16 +220,16 @@ impl Example {
     /// The rows: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> prompt… question… text… <eos>`. `hide()` says of each caption word whether
     /// the model is fed a placeholder in its place; what it has to predict stays.
     pub fn sequence(&self, config: &Config, special: &Special, mut hide: impl FnMut() -> bool) -> Sequence {
-        let given = |id| Row::Token { id, truth: id, learned: false };
+        let given = |id| TokenRow::Token { id, truth: id, learned: false };
         let mut rows = vec![given(special.bos)];
         if let (Some(_), Some(vision)) = (&self.pixels, &config.vision_config) {
             rows.push(given(special.boi));
-            rows.extend(std::iter::repeat_n(Row::Patch, vision.patches()));
+            rows.extend(std::iter::repeat_n(TokenRow::Patch, vision.patches()));
             rows.push(given(special.eoi));
         }
         if let (Some(_), Some(audio)) = (&self.mel, &config.audio_config) {
             rows.push(given(special.boa));
-            rows.extend(std::iter::repeat_n(Row::Frame, audio.rows()));
+            rows.extend(std::iter::repeat_n(TokenRow::Frame, audio.rows()));
             rows.push(given(special.eoa));
         }
         let from = rows.len();
@@ -237,9 +237,9 @@ impl Example {
         let cut = (!self.question.is_empty()).then_some(Cut { at: rows.len(), from });
         rows.extend(self.question.iter().map(|&id| given(id)));
         for &word in &self.words {
-            rows.push(Row::Token { id: if hide() { special.hide } else { word }, truth: word, learned: true });
+            rows.push(TokenRow::Token { id: if hide() { special.hide } else { word }, truth: word, learned: true });
         }
-        rows.push(Row::Token { id: special.eos, truth: special.eos, learned: true });
+        rows.push(TokenRow::Token { id: special.eos, truth: special.eos, learned: true });
         Sequence { name: self.name.clone(), rows, pixels: self.pixels.clone(), mel: self.mel.clone(), cut }
     }
 }

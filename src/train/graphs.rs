@@ -5,7 +5,7 @@
 
 use crate::device::{Device, Graph};
 use crate::error::{Error, Result};
-use crate::model::batch::Size;
+use crate::model::batch::PaddedSize;
 use std::collections::HashMap;
 
 /// How many shapes are recorded at most; the launches of other shapes go to the driver one by one.
@@ -13,7 +13,7 @@ const MAX: usize = 64;
 
 /// Which launches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum GraphKind {
     /// A whole step on one batch.
     Step,
     /// The forward and the backward pass of one of several batches. (Clearing the sums before them and the update after them are
@@ -23,9 +23,9 @@ pub(super) enum Kind {
 
 /// What the grids and sizes of a step's launches follow from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Shape {
-    pub kind: Kind,
-    pub size: Size,
+pub(super) struct GraphShape {
+    pub kind: GraphKind,
+    pub size: PaddedSize,
     pub images: usize,
     pub clips: usize,
 }
@@ -34,14 +34,14 @@ pub(super) struct Shape {
 #[derive(Default)]
 pub(super) struct Graphs {
     /// `None` for a shape that was launched once: its modules are loaded, and a recording may begin.
-    recorded: HashMap<Shape, Option<Graph>>,
+    recorded: HashMap<GraphShape, Option<Graph>>,
     /// Recording did not work here.
     given_up: bool,
 }
 
 impl Graphs {
     /// Launches a step of this shape: the first time and where recordings do not work by calling `launch`, later from the recording.
-    pub fn run(&mut self, device: &Device, shape: Shape, mut launch: impl FnMut() -> Result<()>) -> Result<()> {
+    pub fn run(&mut self, device: &Device, shape: GraphShape, mut launch: impl FnMut() -> Result<()>) -> Result<()> {
         if self.given_up {
             return launch();
         }

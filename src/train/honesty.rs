@@ -5,7 +5,7 @@ use super::evaluate::describe;
 use super::examples::Example;
 use crate::data::meadow::Senses;
 use crate::data::meadow::senses::QUESTIONS;
-use crate::data::{Content, Dataset, Row, Tokenizer};
+use crate::data::{Content, Dataset, TableRow, Tokenizer};
 use crate::error::Result;
 use crate::model::{Config, Parameters};
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// A file that cannot be opened, where its content has to tell what it is.
-pub fn taught(dataset: &Dataset, keep: impl Fn(&Row) -> bool) -> Result<Option<Senses>> {
+pub fn taught(dataset: &Dataset, keep: impl Fn(&TableRow) -> bool) -> Result<Option<Senses>> {
     let rows = || dataset.rows().iter().filter(|row| keep(row));
     if !rows().any(|row| row.prompt.as_deref().is_some_and(|prompt| QUESTIONS.contains(&prompt))) {
         return Ok(None);

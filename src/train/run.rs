@@ -20,17 +20,19 @@
 //! # Ok::<(), trimodal::Error>(())
 //! ```
 
-use super::checkpoint::{self, Best, State};
+use super::batches::Batches;
+use super::checkpoint::{self, Best, TrainerState};
 use super::evaluate;
 use super::examples::{self, Example};
-use super::fit::Batches;
-use super::folder::ModelFolder;
 use super::log::{LOG, Log};
+use super::model_folder::ModelFolder;
+use super::prefetch::Prefetched;
 use super::settings::Settings;
 use super::setup::{self, Split};
-use super::step::{Ready, Report, Trainer};
-use crate::data::folder::Row;
-use crate::data::loader::{Bad, LISTED, Position};
+use super::step::StepReport;
+use super::trainer::Trainer;
+use crate::data::folder::TableRow;
+use crate::data::loader::{BadSamples, DataPosition, LISTED};
 use crate::data::{Dataset, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::write_file_atomic;
@@ -59,16 +61,16 @@ pub struct Run {
     /// Its data set.
     pub dataset: Arc<Dataset>,
     /// What will be saved beside them.
-    pub state: State,
+    pub state: TrainerState,
     /// Bytes that the trainer allocates.
     pub memory: u64,
     batches: Batches,
     /// Rows that could not be read when the data set was opened.
-    bad_rows: Bad,
+    bad_rows: BadSamples,
     /// The next batch, on its way to the device, and the place in the data after it.
-    ahead: Option<(Ready, Position)>,
+    ahead: Option<(Prefetched, DataPosition)>,
     /// A copy of it, where it may be needed again.
-    copy: Option<(Batch, Position)>,
+    copy: Option<(Batch, DataPosition)>,
     held_out: Vec<Example>,
     log: Log,
     begin: Instant,
@@ -79,7 +81,7 @@ pub struct Run {
 /// What [`Run::train`] reports while it works.
 pub enum Event<'a> {
     /// A step was taken.
-    Step(&'a Step),
+    Step(&'a RunStep),
     /// A step was skipped: its loss or its gradient is not a finite number.
     Skipped(&'a Error),
     /// Held-out samples were evaluated.
@@ -90,10 +92,10 @@ pub enum Event<'a> {
     NotSaved(&'a Error),
 }
 
-/// A step that was taken.
-pub struct Step {
+/// A step that a run took.
+pub struct RunStep {
     /// Loss, gradient norm, learning rate.
-    pub report: Report,
+    pub report: StepReport,
     /// Rows of the token matrix, in all its batches.
     pub rows: usize,
     /// Floating-point operations of its products. See [`flops`].
@@ -140,7 +142,7 @@ impl Run {
         // A folder that cannot be made is found now, not when there is something to save.
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
-        Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, State::default())
+        Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, TrainerState::default())
     }
 
     /// Continues a run from its latest checkpoint. `change` may change its settings, from those that it had.
@@ -178,7 +180,7 @@ impl Run {
         tokenizer: Tokenizer,
         memory: u64,
         dataset: Arc<Dataset>,
-        mut state: State,
+        mut state: TrainerState,
     ) -> Result<Self> {
         let config = &trainer.config;
         let split = Split::new(&settings, &dataset);
@@ -193,7 +195,7 @@ impl Run {
         }
         state.data_rows = rows.len() as u64;
         let left = Cell::new(settings.evaluation.eval_samples);
-        let taken = |row: &Row| split.judges(row) && left.get() > 0 && left.replace(left.get() - 1) > 0;
+        let taken = |row: &TableRow| split.judges(row) && left.get() > 0 && left.replace(left.get() - 1) > 0;
         let held_out = examples::load(&dataset, config, &tokenizer, trainer.device(), taken, &mut |_, _| ControlFlow::Continue(()))?;
         if split.wanted() && held_out.is_empty() {
             let what =
@@ -234,7 +236,7 @@ impl Run {
     }
 
     /// The samples that were skipped because they are bad.
-    pub fn bad(&self) -> Bad {
+    pub fn bad(&self) -> BadSamples {
         let mut bad = self.bad_rows.clone();
         let decoded = self.batches.bad();
         bad.count += decoded.count;
@@ -330,33 +332,33 @@ impl Run {
     }
 
     /// One optimiser step. The place in the data moves on even if the step changes nothing.
-    fn step(&mut self) -> Result<Step> {
+    fn step(&mut self) -> Result<RunStep> {
         let batches = self.settings.training.accumulate;
         if batches > 1 {
             let drawn = (0..batches).map(|_| self.batches.draw()).collect::<Result<Vec<_>>>()?;
-            self.state.position = drawn.last().expect("at least one").after;
-            let batches: Vec<Batch> = drawn.into_iter().map(|drawn| drawn.batch).collect();
+            self.state.position = drawn.last().expect("at least one").1;
+            let batches: Vec<Batch> = drawn.into_iter().map(|(batch, _)| batch).collect();
             let report = self.trainer.step_accumulated(&batches)?;
             return Ok(self.taken(report, &batches));
         }
         let Run { trainer, batches, settings, ahead, copy, .. } = self;
         let steps = settings.training.steps;
-        let mut keep = |last: bool, copy: &mut Option<(Batch, Position)>| -> Result<(Batch, Position)> {
+        let mut keep = |last: bool, copy: &mut Option<(Batch, DataPosition)>| -> Result<(Batch, DataPosition)> {
             let drawn = batches.draw()?;
             // The last batch is not followed by another, and one after a step that is skipped must not be lost.
-            *copy = (last || settings.training.skip_nonfinite > 0).then(|| (drawn.batch.clone(), drawn.after));
-            Ok((drawn.batch, drawn.after))
+            *copy = (last || settings.training.skip_nonfinite > 0).then(|| drawn.clone());
+            Ok(drawn)
         };
-        let (ready, after) = match ahead.take() {
+        let (prefetched, after) = match ahead.take() {
             Some(ahead) => ahead,
             None => {
                 let (batch, after) = keep(trainer.step + 1 == steps, copy)?;
-                (trainer.ready(batch)?, after)
+                (trainer.prefetch(batch)?, after)
             }
         };
         let (last, before_last) = (trainer.step + 1 == steps, trainer.step + 2 >= steps);
         let mut place = after;
-        let stepped = trainer.step_ready(ready, || {
+        let stepped = trainer.step_prefetched(prefetched, || {
             if last {
                 // Not used: nothing follows.
                 return Ok(copy.as_ref().map(|(batch, _)| batch.clone()).unwrap_or_default());
@@ -367,23 +369,23 @@ impl Run {
         });
         self.state.position = after;
         match stepped {
-            Ok((report, batch, ready)) => {
-                self.ahead = Some((ready, place));
+            Ok((report, batch, prefetched)) => {
+                self.ahead = Some((prefetched, place));
                 Ok(self.taken(report, std::slice::from_ref(&batch)))
             }
             Err(e) => {
                 // None was drawn after the last batch.
                 if let (Error::NonFinite { .. }, Some((batch, after)), false) = (&e, &self.copy, last) {
-                    self.ahead = Some((self.trainer.ready(batch.clone())?, *after));
+                    self.ahead = Some((self.trainer.prefetch(batch.clone())?, *after));
                 }
                 Err(e)
             }
         }
     }
 
-    fn taken(&self, report: Report, batches: &[Batch]) -> Step {
+    fn taken(&self, report: StepReport, batches: &[Batch]) -> RunStep {
         let flops = batches.iter().map(|batch| flops(&self.trainer.config, batch)).sum();
-        Step { report, rows: batches.iter().map(Batch::rows).sum(), flops }
+        RunStep { report, rows: batches.iter().map(Batch::rows).sum(), flops }
     }
 
     /// Judges the model on what it does not train on.

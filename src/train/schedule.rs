@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     /// The curve after the warm-up.
-    pub shape: Shape,
+    pub shape: ScheduleShape,
     /// The highest learning rate.
     pub peak: f64,
     /// Steps of linear warm-up.
@@ -30,7 +30,7 @@ pub struct Schedule {
 /// What the learning rate does after the warm-up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Shape {
+pub enum ScheduleShape {
     /// Half a cosine: slow, fast, slow.
     #[default]
     Cosine,
@@ -44,7 +44,7 @@ impl Schedule {
     /// The demo's, for this many steps.
     pub fn meadow(steps: usize) -> Self {
         Schedule {
-            shape: Shape::Cosine,
+            shape: ScheduleShape::Cosine,
             peak: 4e-3,
             warmup: (steps / 20).clamp(1, 200),
             steps,
@@ -64,9 +64,9 @@ impl Schedule {
         }
         let progress = (step - self.warmup) as f64 / (self.steps.saturating_sub(self.warmup)).max(1) as f64;
         let left = match self.shape {
-            Shape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()),
-            Shape::Linear => 1.0 - progress.min(1.0),
-            Shape::Constant => return self.peak,
+            ScheduleShape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()),
+            ScheduleShape::Linear => 1.0 - progress.min(1.0),
+            ScheduleShape::Constant => return self.peak,
         };
         self.peak * (self.floor + (1.0 - self.floor) * left)
     }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn rises_peaks_and_falls() {
-        for (shape, half, end) in [(Shape::Cosine, 0.55, 0.1), (Shape::Linear, 0.55, 0.1), (Shape::Constant, 1.0, 1.0)] {
+        for (shape, half, end) in [(ScheduleShape::Cosine, 0.55, 0.1), (ScheduleShape::Linear, 0.55, 0.1), (ScheduleShape::Constant, 1.0, 1.0)] {
             let schedule = Schedule { shape, warmup: 10, floor: 0.1, ..Schedule::meadow(100) };
             let share = |step| schedule.learning_rate(step) / schedule.peak;
             assert!((share(1) - 0.1).abs() < 1e-12);
@@ -89,7 +89,7 @@ mod tests {
             }
         }
         let cosine = Schedule { warmup: 0, ..Schedule::meadow(100) };
-        assert!(cosine.learning_rate(25) > Schedule { shape: Shape::Linear, ..cosine }.learning_rate(25));
+        assert!(cosine.learning_rate(25) > Schedule { shape: ScheduleShape::Linear, ..cosine }.learning_rate(25));
         assert!(cosine.learning_rate(1).is_finite());
     }
 }

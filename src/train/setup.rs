@@ -1,10 +1,10 @@
 //! The parts of a run that its settings name: which rows, which model, which trainer.
 
-use super::fit::Recipe;
-use super::from;
+use super::pretrained::{self, Pretrained};
+use super::recipe::Recipe;
 use super::settings::Settings;
-use super::step::{Options, Trainer};
-use crate::data::folder::Row;
+use super::trainer::{ActivationOptions, Trainer};
+use crate::data::folder::TableRow;
 use crate::data::loader::OnBadSample;
 use crate::data::{Dataset, Tokenizer};
 use crate::device::Device;
@@ -29,11 +29,11 @@ impl<'a> Split<'a> {
         !self.settings.evaluation.eval_split.is_empty() || self.settings.evaluation.held_out > 0.0
     }
 
-    fn in_training_split(&self, row: &Row) -> bool {
+    fn in_training_split(&self, row: &TableRow) -> bool {
         self.without_splits || row.split.as_deref() == Some(&self.settings.data.train_split)
     }
 
-    fn held_out(&self, row: &Row) -> bool {
+    fn held_out(&self, row: &TableRow) -> bool {
         // FNV-1a, then the finaliser of splitmix64: names that differ in one letter must not stay together.
         let mut hash = row.name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3));
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -41,11 +41,11 @@ impl<'a> Split<'a> {
         (((hash ^ (hash >> 31)) >> 11) as f64 / (1u64 << 53) as f64) < self.settings.evaluation.held_out
     }
 
-    pub(super) fn trains(&self, row: &Row) -> bool {
+    pub(super) fn trains(&self, row: &TableRow) -> bool {
         self.in_training_split(row) && !self.held_out(row)
     }
 
-    pub(super) fn judges(&self, row: &Row) -> bool {
+    pub(super) fn judges(&self, row: &TableRow) -> bool {
         match self.settings.evaluation.eval_split.as_str() {
             "" => self.in_training_split(row) && self.held_out(row),
             split => row.split.as_deref() == Some(split),
@@ -54,34 +54,35 @@ impl<'a> Split<'a> {
 }
 
 /// Rows of a data set that tell what a run has learned.
-pub struct Part<'d> {
+pub struct EvaluationSplit<'d> {
     /// The split's name; `held out` for rows that were kept back from it.
     pub name: String,
     /// The rows, all with a caption.
-    pub rows: Vec<&'d Row>,
+    pub rows: Vec<&'d TableRow>,
     /// Whether the run trains on them: where there are no others.
     pub trained_on: bool,
 }
 
 /// What a run can be judged on: the split that its settings evaluate or the rows that they hold out, then every other named split that it does not
 /// train on. If there are none, the rows that it trains on.
-pub fn parts<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<Part<'d>> {
+pub fn evaluation_splits<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<EvaluationSplit<'d>> {
     let split = Split::new(settings, dataset);
-    let rows = |keep: &dyn Fn(&Row) -> bool| dataset.rows().iter().filter(|row| row.text.is_some() && keep(row)).collect::<Vec<_>>();
+    let rows = |keep: &dyn Fn(&TableRow) -> bool| dataset.rows().iter().filter(|row| row.text.is_some() && keep(row)).collect::<Vec<_>>();
     let evaluated = settings.evaluation.eval_split.as_str();
     let first = if evaluated.is_empty() { "held out" } else { evaluated };
-    let mut parts = vec![Part { name: first.into(), rows: rows(&|row| split.wanted() && split.judges(row)), trained_on: first == settings.data.train_split }];
+    let mut splits =
+        vec![EvaluationSplit { name: first.into(), rows: rows(&|row| split.wanted() && split.judges(row)), trained_on: first == settings.data.train_split }];
     for (name, _) in dataset.splits() {
         if !name.is_empty() && name != evaluated && name != settings.data.train_split {
             let rows = rows(&|row| row.split.as_deref() == Some(&name));
-            parts.push(Part { name, rows, trained_on: false });
+            splits.push(EvaluationSplit { name, rows, trained_on: false });
         }
     }
-    parts.retain(|part| !part.rows.is_empty());
-    if parts.is_empty() {
-        parts.push(Part { name: "trained on".into(), rows: rows(&|row| split.trains(row)), trained_on: true });
+    splits.retain(|split| !split.rows.is_empty());
+    if splits.is_empty() {
+        splits.push(EvaluationSplit { name: "trained on".into(), rows: rows(&|row| split.trains(row)), trained_on: true });
     }
-    parts
+    splits
 }
 
 /// The data set that settings name.
@@ -103,14 +104,14 @@ pub fn open(settings: &Settings) -> Result<Dataset> {
 pub(super) fn recipe(settings: &Settings) -> Recipe {
     let (t, d) = (&settings.training, &settings.data);
     let precision = t.precision.resolved();
-    Recipe { rows: t.rows, schedule: settings.optimiser(), hide: d.hide as f32, light: d.light as f32, seed: t.seed, precision }
+    Recipe { rows: t.rows, schedule: settings.optimiser(), word_dropout: d.word_dropout as f32, color_jitter: d.color_jitter as f32, seed: t.seed, precision }
 }
 
 /// The model, its tokenizer and its parameters at the beginning.
 pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters)> {
     if !settings.model.from.is_empty() {
         let path = PathBuf::from(&settings.model.from);
-        let from::Start { config, tokenizer, parameters, .. } = from::open(&path, settings, device)?;
+        let Pretrained { config, tokenizer, parameters, .. } = pretrained::open(&path, settings, device)?;
         return Ok((config, tokenizer, parameters));
     }
     let tokenizer = if !settings.data.tokenizer.is_empty() {
@@ -136,8 +137,8 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
 /// with other data, `--from` adds one.)
 fn leave_out_senses(settings: &mut Settings, dataset: &Dataset) {
     let split = Split::new(settings, dataset);
-    let any = |has: fn(&Row) -> bool| dataset.rows().iter().any(|row| split.trains(row) && has(row));
-    let (pictures, sounds) = (any(Row::may_have_picture), any(Row::may_have_sound));
+    let any = |has: fn(&TableRow) -> bool| dataset.rows().iter().any(|row| split.trains(row) && has(row));
+    let (pictures, sounds) = (any(TableRow::may_have_picture), any(TableRow::may_have_sound));
     settings.model.pictures &= pictures;
     settings.model.sounds &= sounds;
 }
@@ -148,7 +149,7 @@ fn leave_out_senses(settings: &mut Settings, dataset: &Dataset) {
 /// [`Error::OutOfMemory`] where the device has no room for it.
 pub fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters) -> Result<(Trainer, u64)> {
     let capacity = Capacity::for_budget(config, settings.training.rows);
-    let options = Options { recompute: settings.training.recompute, ..Options::new(settings.training.precision.resolved().dtype()) };
+    let options = ActivationOptions { recompute: settings.training.recompute, ..ActivationOptions::new(settings.training.precision.resolved().dtype()) };
     let memory = Trainer::bytes(config, capacity, options);
     device.expect_memory(memory, "a training step")?;
     Ok((Trainer::with_options(options, config, parameters, settings.optimiser(), capacity)?, memory))

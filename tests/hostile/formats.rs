@@ -4,12 +4,12 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use trimodal::data::folder::Sizes;
+use trimodal::data::folder::MediaSizes;
 use trimodal::data::{Dataset, Fit, Limits, Picture, Tokenizer, meadow, picture, sound};
 use trimodal::files::safetensors::save_safetensors;
 use trimodal::model::{Config, Parameters};
-use trimodal::train::checkpoint::{Best, State, read_state};
-use trimodal::train::folder::read_parameters;
+use trimodal::train::checkpoint::{Best, TrainerState, read_state};
+use trimodal::train::model_folder::read_parameters;
 use trimodal::train::settings::Settings;
 use trimodal::{DType, Device, Result};
 
@@ -134,7 +134,7 @@ impl Format {
                 let long = format!("{}/b.txt", "long".repeat(40));
                 vec![archive(&[("000000.png", png), ("000000.txt", b"a cat"), ("000001.wav", wav), ("000001.json", b"{\"text\": \"b\"}"), (&long, b"words")])]
             }
-            Format::State => vec![serde_json::to_vec_pretty(&State { best: Some(Best { step: 3, loss: 0.5 }), loss: Some(0.25), ..State::default() }).expect("JSON")],
+            Format::State => vec![serde_json::to_vec_pretty(&TrainerState { best: Some(Best { step: 3, loss: 0.5 }), loss: Some(0.25), ..TrainerState::default() }).expect("JSON")],
         }
     }
 
@@ -401,7 +401,7 @@ impl Format {
             }
             Format::Jsonl | Format::Csv | Format::Tar => {
                 let data = Dataset::open(if self == Format::Tar { path } else { path.parent().expect("a folder") }, &limits)?;
-                let sizes = Sizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
+                let sizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
                 data.rows().iter().take(4).try_for_each(|row| data.sample(row, &sizes).map(drop))
             }
             Format::Config => {

@@ -2,7 +2,7 @@
 
 use crate::{generated, read, root};
 use std::collections::BTreeMap;
-use trimodal::bench::{Card, Row};
+use trimodal::bench::{BenchRow, Card};
 use trimodal::contract::catalog::{Entry, File};
 
 /// The case of a score card that launches one entry and nothing else; whole calls of several launches stand below the table.
@@ -60,7 +60,7 @@ fn shaders() -> String {
     let card = Card::load(&root().join("benches/results/llvmpipe-2-cores/demo.json")).unwrap();
     let mut text = String::new();
     for file in generated().files.iter().filter(|f| f.language == "wgsl") {
-        let rows: Vec<&Row> = card.rows.iter().filter(|row| row.op == file.op).collect();
+        let rows: Vec<&BenchRow> = card.rows.iter().filter(|row| row.op == file.op).collect();
         let shape = compared(&rows);
         text += &head(file);
         text += &format!(
@@ -105,7 +105,7 @@ fn constant(constant: &trimodal::contract::catalog::Constant) -> String {
 }
 
 /// The size at which most cases were measured.
-fn compared<'a>(rows: &[&'a Row]) -> Option<&'a str> {
+fn compared<'a>(rows: &[&'a BenchRow]) -> Option<&'a str> {
     let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
     rows.iter().for_each(|row| *sizes.entry(&row.shape).or_default() += 1);
     sizes.into_iter().max_by_key(|(shape, count)| (*count, std::cmp::Reverse(shape.len()))).map(|(shape, _)| shape)
@@ -115,7 +115,7 @@ fn label(shape: &str) -> &str {
     shape.split(" #").next().unwrap_or(shape).trim()
 }
 
-fn milliseconds(row: &Row) -> String {
+fn milliseconds(row: &BenchRow) -> String {
     let ms = 1e3 * row.seconds.median;
     match ms {
         _ if ms < 0.1 => format!("{:.0} µs", 1e3 * ms),

@@ -2,19 +2,19 @@
 
 use trimodal_base::Error;
 
-/// Bad samples whose messages are kept.
+/// BadSamples samples whose messages are kept.
 pub const LISTED: usize = 10;
 
 /// The bad samples met so far, each row counted once. Those that the data set left out when it was opened come first.
 #[derive(serde::Serialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bad {
+pub struct BadSamples {
     /// How many.
     pub count: u64,
     /// The first ten: where, and what is wrong.
     pub first: Vec<String>,
 }
 
-impl Bad {
+impl BadSamples {
     /// Counts a bad row; the first ten are kept.
     pub(crate) fn add(&mut self, error: Error) {
         self.count += 1;

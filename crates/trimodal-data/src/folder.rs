@@ -15,15 +15,16 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-pub use super::row::{Origin, Part, Row};
-pub use super::sizes::{Fit, Sizes};
+pub use super::row::{MediaSource, Origin, TableRow};
+pub use super::sizes::{Fit, MediaSizes};
 
-use super::bad::Bad;
+use super::bad::BadSamples;
 use super::limits::Limits;
 use super::parallel::parallel;
 use super::picture::Picture;
 use super::safe::Folder;
 use super::sample::{Content, Sample};
+use super::sound::SoundInfo;
 use super::{picture, shards, sound, table, walk};
 use trimodal_base::read::regular;
 use trimodal_base::{Error, Result};
@@ -36,11 +37,11 @@ const TABLES: [&str; 2] = [METADATA, "metadata.csv"];
 
 /// What the files of a row held before they were brought to the model's sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
-pub struct Measure {
+pub struct MediaInfo {
     /// Width and height of the picture, in pixels.
     pub picture: Option<(u32, u32)>,
     /// The sound.
-    pub sound: Option<sound::Measure>,
+    pub sound: Option<SoundInfo>,
 }
 
 /// A data set whose tables or shards have been read and checked; pictures and sounds are decoded by [`Dataset::load`],
@@ -54,8 +55,8 @@ pub struct Dataset {
     tables: Vec<String>,
     /// Names relative to the folder, or what the user named.
     shards: Vec<Shard>,
-    rows: Vec<Row>,
-    bad: Bad,
+    rows: Vec<TableRow>,
+    bad: BadSamples,
     limits: Limits,
 }
 
@@ -142,7 +143,7 @@ impl Dataset {
     fn empty(given: &Path, root: &Path, limits: &Limits) -> Result<Self> {
         let folder = Folder::open(root)?;
         let (tables, shards, rows) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Dataset { dir: given.to_path_buf(), kind: "shards", folder, tables, shards, rows, bad: Bad::default(), limits: limits.clone() })
+        Ok(Dataset { dir: given.to_path_buf(), kind: "shards", folder, tables, shards, rows, bad: BadSamples::default(), limits: limits.clone() })
     }
 
     /// Shards that the user named directly: they may be anywhere.
@@ -174,7 +175,7 @@ impl Dataset {
         match self.folder.file(&path) {
             Err(what) => self.bad.add(Error::file(shown, what)),
             Ok((file, _)) => table::read(name, folder, number, file, &self.limits, |row| match row {
-                Ok(row) => self.rows.push(Row { split: row.split.or(split.map(str::to_string)), ..row }),
+                Ok(row) => self.rows.push(TableRow { split: row.split.or(split.map(str::to_string)), ..row }),
                 Err((line, what)) => self.bad.add(Error::file_at(&shown, format!("line {line}"), what)),
             }),
         }
@@ -219,12 +220,12 @@ impl Dataset {
     }
 
     /// The rows in the order of the tables, shards or names.
-    pub fn rows(&self) -> &[Row] {
+    pub fn rows(&self) -> &[TableRow] {
         &self.rows
     }
 
     /// The rows that were left out by [`Dataset::open_skipping`].
-    pub fn bad(&self) -> &Bad {
+    pub fn bad(&self) -> &BadSamples {
         &self.bad
     }
 
@@ -250,8 +251,8 @@ impl Dataset {
     /// # Errors
     /// The bad file that was met first, in the order of the data set among those tried; a row without a caption, with its
     /// place; [`Error::Interrupted`] if `progress` stopped the work.
-    pub fn load(&self, sizes: &Sizes, keep: impl Fn(&Row) -> bool, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Vec<Sample>> {
-        let rows: Vec<&Row> = self.rows.iter().filter(|row| keep(row)).collect();
+    pub fn load(&self, sizes: &MediaSizes, keep: impl Fn(&TableRow) -> bool, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Vec<Sample>> {
+        let rows: Vec<&TableRow> = self.rows.iter().filter(|row| keep(row)).collect();
         if let Some(row) = rows.iter().find(|row| row.text.is_none()) {
             return Err(self.error(row, NO_TEXT));
         }
@@ -262,7 +263,7 @@ impl Dataset {
     ///
     /// # Errors
     /// What is wrong with a file of the row, with the row's place.
-    pub fn sample(&self, row: &Row, sizes: &Sizes) -> Result<Sample> {
+    pub fn sample(&self, row: &TableRow, sizes: &MediaSizes) -> Result<Sample> {
         self.measured_sample(row, sizes).map(|(sample, _)| sample)
     }
 
@@ -270,14 +271,14 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Dataset::sample`].
-    pub fn measured_sample(&self, row: &Row, sizes: &Sizes) -> Result<(Sample, Measure)> {
+    pub fn measured_sample(&self, row: &TableRow, sizes: &MediaSizes) -> Result<(Sample, MediaInfo)> {
         let mut decoded = Decoded::default();
         for (part, expected) in [(&row.file, None), (&row.picture, Some(Content::Picture)), (&row.sound, Some(Content::Sound))] {
             if let Some(part) = part {
                 self.decode(row, part, expected, sizes, &mut decoded).map_err(|what| self.error(row, self.about(row, part, &what)))?;
             }
         }
-        let measure = Measure { picture: decoded.picture.as_ref().map(|(_, size)| *size), sound: decoded.sound.as_ref().map(|(_, measure)| *measure) };
+        let measure = MediaInfo { picture: decoded.picture.as_ref().map(|(_, size)| *size), sound: decoded.sound.as_ref().map(|(_, measure)| *measure) };
         let sample = Sample {
             name: row.name.clone(),
             origin: self.origin(row),
@@ -291,17 +292,17 @@ impl Dataset {
     }
 
     /// A sentence about a part of a row, unless the row's place already is that file.
-    fn about(&self, row: &Row, part: &Part, what: &str) -> String {
+    fn about(&self, row: &TableRow, part: &MediaSource, what: &str) -> String {
         match part {
-            Part::File(name) if row.origin != Origin::File || *name != row.name => {
+            MediaSource::File(name) if row.origin != Origin::File || *name != row.name => {
                 if what.contains(name.as_str()) {
                     what.to_string()
                 } else {
                     format!("{name}: {what}")
                 }
             }
-            Part::File(_) => what.to_string(),
-            Part::Member { at, .. } => format!("{}, its contents at byte {at}: {what}", row.name),
+            MediaSource::File(_) => what.to_string(),
+            MediaSource::Member { at, .. } => format!("{}, its contents at byte {at}: {what}", row.name),
         }
     }
 
@@ -309,17 +310,17 @@ impl Dataset {
     ///
     /// # Errors
     /// A file that cannot be opened or read, with the row's place.
-    pub fn content(&self, row: &Row) -> Result<Option<Content>> {
+    pub fn content(&self, row: &TableRow) -> Result<Option<Content>> {
         let Some(part) = &row.file else { return Ok(None) };
         let (_, _, start) = self.open_part(row, part).map_err(|what| self.error(row, self.about(row, part, &what)))?;
         Ok(Content::of(&start))
     }
 
     /// Opens a picture or sound: the file after its first twelve bytes, its length, and these bytes.
-    fn open_part(&self, row: &Row, part: &Part) -> std::result::Result<(File, u64, Vec<u8>), String> {
+    fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<(File, u64, Vec<u8>), String> {
         let (mut file, bytes) = match part {
-            Part::File(name) => self.folder.file(name)?,
-            Part::Member { at, bytes } => {
+            MediaSource::File(name) => self.folder.file(name)?,
+            MediaSource::Member { at, bytes } => {
                 let shard = row.shard().and_then(|shard| self.shards.get(shard)).ok_or("the row belongs to another data set")?;
                 let (mut file, length) = self.open_shard(shard)?;
                 if at.checked_add(*bytes).is_none_or(|end| end > length) {
@@ -335,7 +336,7 @@ impl Dataset {
     }
 
     /// Opens a picture or sound, finds out which it is, and decodes it.
-    fn decode(&self, row: &Row, part: &Part, expected: Option<Content>, sizes: &Sizes, into: &mut Decoded) -> std::result::Result<(), String> {
+    fn decode(&self, row: &TableRow, part: &MediaSource, expected: Option<Content>, sizes: &MediaSizes, into: &mut Decoded) -> std::result::Result<(), String> {
         let (file, bytes, start) = self.open_part(row, part)?;
         let kind = Content::of(&start).or(expected);
         let rest = file.take(bytes - start.len() as u64);
@@ -356,7 +357,7 @@ impl Dataset {
     }
 
     /// Where a row is written down: `metadata.jsonl, line 3`, `shard-000001.tar, byte 5120`, or its file.
-    pub fn origin(&self, row: &Row) -> String {
+    pub fn origin(&self, row: &TableRow) -> String {
         match self.place(row) {
             (path, Some(at)) => format!("{}, {at}", path.strip_prefix(&self.folder.given).unwrap_or(&path).display()),
             (path, None) => path.strip_prefix(&self.folder.given).unwrap_or(&path).display().to_string(),
@@ -364,14 +365,14 @@ impl Dataset {
     }
 
     /// An error about a row that says where it is written down.
-    pub fn error(&self, row: &Row, what: impl ToString) -> Error {
+    pub fn error(&self, row: &TableRow, what: impl ToString) -> Error {
         match self.place(row) {
             (path, Some(at)) => Error::file_at(path, at, what),
             (path, None) => Error::file(path, what),
         }
     }
 
-    fn place(&self, row: &Row) -> (PathBuf, Option<String>) {
+    fn place(&self, row: &TableRow) -> (PathBuf, Option<String>) {
         match row.origin {
             Origin::Line { table, line } => (self.folder.given.join(self.tables.get(table).map_or("", String::as_str)), Some(format!("line {line}"))),
             Origin::File => (self.folder.given.join(&row.name), None),
@@ -386,7 +387,7 @@ pub const NO_TEXT: &str = "the row has no `text`; training needs a caption (in a
 #[derive(Default)]
 struct Decoded {
     picture: Option<(Picture, (u32, u32))>,
-    sound: Option<(Vec<f32>, sound::Measure)>,
+    sound: Option<(Vec<f32>, SoundInfo)>,
 }
 
 /// The files and folders in a folder, sorted, without hidden ones and those whose names are not UTF-8.

@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::bad::Bad;
-use super::folder::{Dataset, Measure, NO_TEXT};
+use super::bad::BadSamples;
+use super::folder::{Dataset, MediaInfo, NO_TEXT};
 use super::parallel::parallel;
-use super::sizes::Sizes;
+use super::sizes::MediaSizes;
 use super::tokenizer::Tokenizer;
 use trimodal_base::Result;
 
@@ -76,7 +76,7 @@ impl Counts {
 
 /// What [`inspect`] found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct DatasetReport {
     /// `table`, `shards` or `folders`.
     pub kind: &'static str,
     /// Good samples, all splits together.
@@ -84,7 +84,7 @@ pub struct Report {
     /// Good samples by split; those without one under `""`.
     pub splits: BTreeMap<String, Counts>,
     /// Rows that cannot be trained on, and the first ten messages: lines and members that are not rows come first, then files.
-    pub bad: Bad,
+    pub bad: BadSamples,
     /// Pictures' width, in pixels.
     pub picture_width: Option<Spread>,
     /// Pictures' height, in pixels.
@@ -110,7 +110,7 @@ pub struct Report {
 
 /// What is known of one good row.
 struct Fact {
-    measure: Measure,
+    measure: MediaInfo,
     words: Option<usize>,
     tokens: usize,
     prompt: bool,
@@ -119,14 +119,14 @@ struct Fact {
 /// Decodes every sample of a data set and sums up what is there. `rows` is what pictures and sounds take in a batch.
 ///
 /// # Errors
-/// [`crate::Error::Interrupted`] where `progress(done, total)` says so. Bad rows are part of the report.
+/// [`crate::Error::Interrupted`] where `progress(done, total)` says so. BadSamples rows are part of the report.
 pub fn inspect(
     dataset: &Dataset,
-    sizes: &Sizes,
+    sizes: &MediaSizes,
     rows: RowsOf,
     tokenizer: &Tokenizer,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Report> {
+) -> Result<DatasetReport> {
     let look = |i: usize| -> Result<Fact> {
         let row = &dataset.rows()[i];
         let (sample, measure) = dataset.measured_sample(row, sizes)?;
@@ -167,7 +167,7 @@ pub fn inspect(
         words.extend(fact.words.map(|words| words as f64));
         tokens.push(fact.tokens as f64);
     }
-    Ok(Report {
+    Ok(DatasetReport {
         kind: dataset.kind(),
         all,
         splits,

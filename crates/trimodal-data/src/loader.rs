@@ -5,7 +5,7 @@
 //!
 //! The thread that calls [`Loader::next`] gives out the work: at most `queue` rows are being decoded or wait decoded at a time.
 //! Workers sleep until there is work, the caller sleeps until the next row in the order is there. Nobody else keeps state, so a
-//! [`Position`] is two numbers, and to continue from there means to compute the epoch's order again and to skip its beginning.
+//! [`DataPosition`] is two numbers, and to continue from there means to compute the epoch's order again and to skip its beginning.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
@@ -17,13 +17,13 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::bad::{Bad, LISTED};
+pub use super::bad::{BadSamples, LISTED};
 
 use super::contained::said;
 use super::folder::Dataset;
 use super::order;
 use super::sample::Sample;
-use super::sizes::Sizes;
+use super::sizes::MediaSizes;
 use trimodal_base::{Error, Result};
 
 /// Rows that are looked at after a bad one, so that the message can list more of them.
@@ -31,7 +31,7 @@ const LOOK_ON: usize = 1000;
 
 /// Where in the data a run is. Part of a checkpoint.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Position {
+pub struct DataPosition {
     /// The epoch, counted from 0.
     pub epoch: u64,
     /// Rows of this epoch already handed out or skipped.
@@ -51,7 +51,7 @@ pub enum OnBadSample {
 
 /// How to load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
+pub struct LoaderOptions {
     /// What decides the order.
     pub seed: u64,
     /// Threads that decode, at least one. They change nothing but the speed.
@@ -66,16 +66,16 @@ pub struct Options {
     pub on_bad_sample: OnBadSample,
 }
 
-impl Default for Options {
+impl Default for LoaderOptions {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Options { seed: 0, workers, queue: 256, shuffle_buffer: 10_000, cache_bytes: 1 << 30, on_bad_sample: OnBadSample::Stop }
+        LoaderOptions { seed: 0, workers, queue: 256, shuffle_buffer: 10_000, cache_bytes: 1 << 30, on_bad_sample: OnBadSample::Stop }
     }
 }
 
 /// One sample of the order.
 #[derive(Debug)]
-pub struct Visit<T> {
+pub struct LoadedSample<T> {
     /// The epoch that it belongs to.
     pub epoch: u64,
     /// The row's number in the data set.
@@ -83,7 +83,7 @@ pub struct Visit<T> {
     /// What `make` returned for the sample.
     pub item: Arc<T>,
     /// Where a run continues that has used this sample.
-    pub after: Position,
+    pub after: DataPosition,
     /// Whether the next visit belongs to another epoch.
     pub last_of_epoch: bool,
 }
@@ -95,17 +95,17 @@ type Work<T> = dyn Fn(usize) -> Result<T> + Send + Sync;
 pub struct Loader<T> {
     rows: u64,
     shards: Vec<Vec<usize>>,
-    options: Options,
+    options: LoaderOptions,
     weigh: fn(&T) -> u64,
     cache: HashMap<usize, Arc<T>>,
     cached_bytes: u64,
     bad_rows: HashSet<usize>,
-    bad: Bad,
+    bad: BadSamples,
     /// The next row to hand out, and its number since the start.
-    head: Position,
+    head: DataPosition,
     handed: u64,
     /// The next row to give to the workers, its number since the start, and the order of its epoch.
-    tail: Position,
+    tail: DataPosition,
     given: u64,
     order: Vec<usize>,
     /// What is decoded or being decoded: `ahead[i]` belongs to number `handed + i`; `None` is still with a worker.
@@ -115,7 +115,7 @@ pub struct Loader<T> {
 
 struct Ahead<T> {
     row: usize,
-    at: Position,
+    at: DataPosition,
     done: Option<Result<Arc<T>>>,
 }
 
@@ -138,9 +138,9 @@ impl<T: Send + Sync + 'static> Loader<T> {
     pub fn start(
         dataset: Arc<Dataset>,
         rows: Vec<usize>,
-        sizes: Sizes,
-        options: Options,
-        from: Position,
+        sizes: MediaSizes,
+        options: LoaderOptions,
+        from: DataPosition,
         make: impl Fn(Sample) -> Result<T> + Send + Sync + 'static,
         weigh: fn(&T) -> u64,
     ) -> Result<Self> {
@@ -177,12 +177,12 @@ impl<T: Send + Sync + 'static> Loader<T> {
     ///
     /// # Errors
     /// [`Error::Usage`] where `count` is 0.
-    pub fn of(count: usize, options: Options, make: impl Fn(usize) -> Result<T> + Send + Sync + 'static, weigh: fn(&T) -> u64) -> Result<Self> {
-        let options = Options { shuffle_buffer: usize::MAX, ..options };
-        Self::with_work(vec![(0..count).collect()], options, Position::default(), Arc::new(make), weigh)
+    pub fn of(count: usize, options: LoaderOptions, make: impl Fn(usize) -> Result<T> + Send + Sync + 'static, weigh: fn(&T) -> u64) -> Result<Self> {
+        let options = LoaderOptions { shuffle_buffer: usize::MAX, ..options };
+        Self::with_work(vec![(0..count).collect()], options, DataPosition::default(), Arc::new(make), weigh)
     }
 
-    fn with_work(shards: Vec<Vec<usize>>, options: Options, from: Position, work: Arc<Work<T>>, weigh: fn(&T) -> u64) -> Result<Self> {
+    fn with_work(shards: Vec<Vec<usize>>, options: LoaderOptions, from: DataPosition, work: Arc<Work<T>>, weigh: fn(&T) -> u64) -> Result<Self> {
         let rows = shards.iter().map(Vec::len).sum::<usize>() as u64;
         if rows == 0 {
             return Err(Error::Usage("there is no sample to train on".into()));
@@ -191,7 +191,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
             let what = format!("cannot continue at sample {} of an epoch of {rows}: the data set has become smaller", from.visited);
             return Err(Error::Usage(what));
         }
-        let at = if from.visited == rows { Position { epoch: from.epoch + 1, visited: 0 } } else { from };
+        let at = if from.visited == rows { DataPosition { epoch: from.epoch + 1, visited: 0 } } else { from };
         let order = order::epoch(&shards, options.seed, at.epoch, options.shuffle_buffer);
         let workers = Workers::start(options.workers.max(1), work)?;
         Ok(Loader {
@@ -202,7 +202,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
             cache: HashMap::new(),
             cached_bytes: 0,
             bad_rows: HashSet::new(),
-            bad: Bad::default(),
+            bad: BadSamples::default(),
             head: at,
             handed: 0,
             tail: at,
@@ -219,7 +219,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
     /// [`Error::BadSamples`] at a bad sample where those stop the run; [`Error::Usage`] where a whole epoch had no good sample;
     /// a worker's panic, as a bad sample.
     #[allow(clippy::should_implement_trait)] // endless and fallible: an Iterator would promise otherwise
-    pub fn next(&mut self) -> Result<Visit<T>> {
+    pub fn next(&mut self) -> Result<LoadedSample<T>> {
         let mut skipped = 0;
         loop {
             self.fill();
@@ -229,7 +229,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
                 Ok(item) => {
                     self.keep(row, &item);
                     let last_of_epoch = self.skip_to_end_of_epoch()?;
-                    return Ok(Visit { epoch: at.epoch, index: row as u64, item, after: self.head, last_of_epoch });
+                    return Ok(LoadedSample { epoch: at.epoch, index: row as u64, item, after: self.head, last_of_epoch });
                 }
                 Err(error) => {
                     self.note(row, error);
@@ -246,7 +246,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
     }
 
     /// The bad samples so far.
-    pub fn bad(&self) -> Bad {
+    pub fn bad(&self) -> BadSamples {
         self.bad.clone()
     }
 
@@ -264,7 +264,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
 
     fn give(&mut self) {
         if self.tail.visited == self.rows {
-            self.tail = Position { epoch: self.tail.epoch + 1, visited: 0 };
+            self.tail = DataPosition { epoch: self.tail.epoch + 1, visited: 0 };
             self.order = order::epoch(&self.shards, self.options.seed, self.tail.epoch, self.options.shuffle_buffer);
         }
         let row = self.order[self.tail.visited as usize];
@@ -297,9 +297,9 @@ impl<T: Send + Sync + 'static> Loader<T> {
     fn pop(&mut self) -> Ahead<T> {
         let ahead = self.ahead.pop_front().expect("filled");
         self.handed += 1;
-        self.head = Position { epoch: ahead.at.epoch, visited: ahead.at.visited + 1 };
+        self.head = DataPosition { epoch: ahead.at.epoch, visited: ahead.at.visited + 1 };
         if self.head.visited == self.rows {
-            self.head = Position { epoch: self.head.epoch + 1, visited: 0 };
+            self.head = DataPosition { epoch: self.head.epoch + 1, visited: 0 };
         }
         ahead
     }
@@ -407,18 +407,18 @@ mod tests {
     use std::sync::atomic::AtomicU64;
     use std::time::{Duration, Instant};
 
-    const OPTIONS: Options = Options { seed: 5, workers: 3, queue: 8, shuffle_buffer: 6, cache_bytes: 0, on_bad_sample: OnBadSample::Stop };
+    const OPTIONS: LoaderOptions = LoaderOptions { seed: 5, workers: 3, queue: 8, shuffle_buffer: 6, cache_bytes: 0, on_bad_sample: OnBadSample::Stop };
 
     /// Four shards of 10, 1, 12 and 7 rows, or one table of 30.
     fn shards(table: bool) -> Vec<Vec<usize>> {
         if table { vec![(0..30).collect()] } else { vec![(0..10).collect(), vec![10], (11..23).collect(), (23..30).collect()] }
     }
 
-    fn options(table: bool) -> Options {
-        Options { shuffle_buffer: if table { usize::MAX } else { 6 }, ..OPTIONS }
+    fn options(table: bool) -> LoaderOptions {
+        LoaderOptions { shuffle_buffer: if table { usize::MAX } else { 6 }, ..OPTIONS }
     }
 
-    fn loader(table: bool, options: Options, from: Position, work: impl Fn(usize) -> Result<usize> + Send + Sync + 'static) -> Loader<usize> {
+    fn loader(table: bool, options: LoaderOptions, from: DataPosition, work: impl Fn(usize) -> Result<usize> + Send + Sync + 'static) -> Loader<usize> {
         Loader::with_work(shards(table), options, from, Arc::new(work), |_| 1).unwrap()
     }
 
@@ -426,7 +426,7 @@ mod tests {
         move |row| if rows.contains(&row) { Err(Error::Usage(format!("row {row} is bad"))) } else { Ok(row) }
     }
 
-    type Seen = (u64, u64, usize, Position, bool);
+    type Seen = (u64, u64, usize, DataPosition, bool);
 
     fn take(loader: &mut Loader<usize>, n: usize) -> Vec<Seen> {
         (0..n).map(|_| loader.next().map(|v| (v.epoch, v.index, *v.item, v.after, v.last_of_epoch)).unwrap()).collect()
@@ -435,20 +435,20 @@ mod tests {
     #[test]
     fn the_same_order_with_any_number_of_workers_and_any_speed() {
         for table in [true, false] {
-            let expected = take(&mut loader(table, Options { workers: 1, queue: 1, ..options(table) }, Position::default(), Ok), 100);
+            let expected = take(&mut loader(table, LoaderOptions { workers: 1, queue: 1, ..options(table) }, DataPosition::default(), Ok), 100);
             for (workers, queue, cache_bytes) in [(1, 8, 0), (8, 3, 0), (8, 64, 0), (2, 8, 12), (8, 64, 1000)] {
                 let uneven = |row: usize| {
                     std::thread::sleep(Duration::from_micros((row as u64 * 7919) % 500));
                     Ok(row)
                 };
-                let options = Options { workers, queue, cache_bytes, ..options(table) };
-                assert_eq!(take(&mut loader(table, options, Position::default(), uneven), 100), expected, "{workers} workers, queue {queue}");
+                let options = LoaderOptions { workers, queue, cache_bytes, ..options(table) };
+                assert_eq!(take(&mut loader(table, options, DataPosition::default(), uneven), 100), expected, "{workers} workers, queue {queue}");
             }
             let mut first: Vec<usize> = expected[..30].iter().map(|seen| seen.2).collect();
             first.sort_unstable();
             assert_eq!(first, (0..30).collect::<Vec<_>>());
             assert!(expected[29].4 && expected.iter().filter(|seen| seen.4).count() == 3);
-            assert_eq!(expected[29].3, Position { epoch: 1, visited: 0 });
+            assert_eq!(expected[29].3, DataPosition { epoch: 1, visited: 0 });
         }
     }
 
@@ -457,22 +457,22 @@ mod tests {
         for table in [true, false] {
             for on_bad_sample in [OnBadSample::Stop, OnBadSample::Skip] {
                 let rows: &[usize] = if on_bad_sample == OnBadSample::Skip { &[0, 7, 10, 22, 29] } else { &[] };
-                let options = Options { on_bad_sample, ..options(table) };
-                let whole = take(&mut loader(table, options, Position::default(), bad(rows)), 100);
+                let options = LoaderOptions { on_bad_sample, ..options(table) };
+                let whole = take(&mut loader(table, options, DataPosition::default(), bad(rows)), 100);
                 for (i, seen) in whole.iter().enumerate().take(70) {
                     let again = take(&mut loader(table, options, seen.3, bad(rows)), 99 - i);
                     assert_eq!(again, whole[i + 1..], "{i}: {:?}", seen.3);
                 }
             }
         }
-        let beyond = Loader::with_work(shards(true), OPTIONS, Position { epoch: 0, visited: 31 }, Arc::new(Ok), |_| 1);
+        let beyond = Loader::with_work(shards(true), OPTIONS, DataPosition { epoch: 0, visited: 31 }, Arc::new(Ok), |_| 1);
         assert!(beyond.err().unwrap().to_string().contains("smaller"));
     }
 
     #[test]
     fn bad_samples_stop_the_run_with_a_list_or_are_skipped_and_counted() {
         for table in [true, false] {
-            let mut stops = loader(table, options(table), Position::default(), bad(&[3, 4, 5]));
+            let mut stops = loader(table, options(table), DataPosition::default(), bad(&[3, 4, 5]));
             let error = loop {
                 match stops.next() {
                     Ok(_) => {}
@@ -482,7 +482,7 @@ mod tests {
             for part in ["3 bad samples", "row 3 is bad", "row 4 is bad", "row 5 is bad"] {
                 assert!(error.contains(part), "{error}");
             }
-            let mut skips = loader(table, Options { on_bad_sample: OnBadSample::Skip, ..options(table) }, Position::default(), bad(&[3, 4, 5]));
+            let mut skips = loader(table, LoaderOptions { on_bad_sample: OnBadSample::Skip, ..options(table) }, DataPosition::default(), bad(&[3, 4, 5]));
             let seen = take(&mut skips, 54);
             assert!(seen.iter().all(|seen| ![3, 4, 5].contains(&seen.2)));
             assert_eq!((skips.bad().count, skips.bad().first.len()), (3, 3));
@@ -494,7 +494,7 @@ mod tests {
     fn a_list_is_of_ten_and_all_bad_is_an_error() {
         let all = |row: usize| -> Result<usize> { Err(Error::Usage(format!("row {row} is bad"))) };
         for on_bad_sample in [OnBadSample::Stop, OnBadSample::Skip] {
-            let mut loader = loader(true, Options { on_bad_sample, ..options(true) }, Position::default(), all);
+            let mut loader = loader(true, LoaderOptions { on_bad_sample, ..options(true) }, DataPosition::default(), all);
             match loader.next() {
                 Err(Error::BadSamples { count, first }) => {
                     assert_eq!((count, first.len()), (if on_bad_sample == OnBadSample::Stop { 10 } else { 30 }, 10));
@@ -502,13 +502,13 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(Loader::with_work(vec![], OPTIONS, Position::default(), Arc::new(Ok), |_: &usize| 1).is_err());
+        assert!(Loader::with_work(vec![], OPTIONS, DataPosition::default(), Arc::new(Ok), |_: &usize| 1).is_err());
     }
 
     #[test]
     fn a_panic_is_an_error_that_names_the_row() {
         let panics = |row: usize| if row == 17 { panic!("at the disco") } else { Ok(row) };
-        let mut loader = loader(true, Options { on_bad_sample: OnBadSample::Skip, ..options(true) }, Position::default(), panics);
+        let mut loader = loader(true, LoaderOptions { on_bad_sample: OnBadSample::Skip, ..options(true) }, DataPosition::default(), panics);
         assert_eq!(take(&mut loader, 29).len(), 29);
         assert!(loader.bad().first[0].contains("row 17") && loader.bad().first[0].contains("disco"));
     }
@@ -523,13 +523,13 @@ mod tests {
                 Ok(row)
             }
         };
-        let mut bounded = loader(true, options(true), Position::default(), counted(&count));
+        let mut bounded = loader(true, options(true), DataPosition::default(), counted(&count));
         take(&mut bounded, 5);
         std::thread::sleep(Duration::from_millis(50));
         assert!(count.load(Ordering::SeqCst) <= 5 + 8);
         drop(bounded);
         count.store(0, Ordering::SeqCst);
-        let mut cached = loader(true, Options { cache_bytes: 30, ..options(true) }, Position::default(), counted(&count));
+        let mut cached = loader(true, LoaderOptions { cache_bytes: 30, ..options(true) }, DataPosition::default(), counted(&count));
         take(&mut cached, 300);
         // A row that is decoded ahead twice before it is handed out once counts twice.
         assert!(count.load(Ordering::SeqCst) <= 30 + 8, "{count:?}");
@@ -541,7 +541,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             Ok(row)
         };
-        let mut loader = loader(true, Options { queue: 1000, ..options(true) }, Position::default(), slow);
+        let mut loader = loader(true, LoaderOptions { queue: 1000, ..options(true) }, DataPosition::default(), slow);
         loader.next().unwrap();
         let start = Instant::now();
         drop(loader); // 1,000 rows of work lie in the queue: seven seconds

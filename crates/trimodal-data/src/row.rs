@@ -23,7 +23,7 @@ pub enum Origin {
 
 /// Where a picture or sound is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum MediaSource {
     /// In a file of the folder: its path, relative to the folder.
     File(String),
     /// In the row's shard.
@@ -37,17 +37,17 @@ pub enum Part {
 
 /// One row: any of picture, sound and text.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct TableRow {
     /// What people call it: its first file, a shard's key, or `line N`.
     pub name: String,
     /// Where it is written down.
     pub origin: Origin,
     /// A picture or a sound (`file_name`); the content says which.
-    pub file: Option<Part>,
+    pub file: Option<MediaSource>,
     /// A picture (`image`).
-    pub picture: Option<Part>,
+    pub picture: Option<MediaSource>,
     /// A sound (`audio`).
-    pub sound: Option<Part>,
+    pub sound: Option<MediaSource>,
     /// The caption; training needs one, describing does not.
     pub text: Option<String>,
     /// Words before the caption, which are read and not learned.
@@ -56,7 +56,7 @@ pub struct Row {
     pub split: Option<String>,
 }
 
-impl Row {
+impl TableRow {
     /// The number of the shard that the row is in; a row of a table is in none.
     pub fn shard(&self) -> Option<usize> {
         match self.origin {
@@ -77,8 +77,8 @@ impl Row {
 
     fn has_file_other_than(&self, is: fn(&str) -> bool) -> bool {
         self.file.as_ref().is_some_and(|file| match file {
-            Part::File(path) => !path.rsplit_once('.').is_some_and(|(_, end)| is(&end.to_ascii_lowercase())),
-            Part::Member { .. } => true,
+            MediaSource::File(path) => !path.rsplit_once('.').is_some_and(|(_, end)| is(&end.to_ascii_lowercase())),
+            MediaSource::Member { .. } => true,
         })
     }
 
@@ -128,16 +128,16 @@ pub(super) fn check_column(name: &str) -> Result<(), String> {
 
 impl Columns {
     /// The row of a table; `folder` is the table's own, `""` or ending in a slash.
-    pub fn row(self, folder: &str, table: usize, line: u64) -> Result<Row, String> {
+    pub fn row(self, folder: &str, table: usize, line: u64) -> Result<TableRow, String> {
         for name in self.other.keys() {
             check_column(name)?;
         }
-        let part = |key: &str, path: Option<String>| -> Result<Option<Part>, String> {
+        let part = |key: &str, path: Option<String>| -> Result<Option<MediaSource>, String> {
             let Some(path) = path else { return Ok(None) };
             check_path(&path).map_err(|what| format!("`{key}`: {what}"))?;
-            Ok(Some(Part::File(format!("{folder}{path}"))))
+            Ok(Some(MediaSource::File(format!("{folder}{path}"))))
         };
-        let row = Row {
+        let row = TableRow {
             name: self.file_name.as_ref().or(self.image.as_ref()).or(self.audio.as_ref()).cloned().unwrap_or_else(|| format!("line {line}")),
             origin: Origin::Line { table, line },
             file: part("file_name", self.file_name)?,
@@ -175,7 +175,7 @@ pub(super) fn check_path(path: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn row(text: &str) -> Result<Row, String> {
+    fn row(text: &str) -> Result<TableRow, String> {
         serde_json::from_str::<Columns>(text).map_err(|error| error.to_string())?.row("", 0, 1)
     }
 

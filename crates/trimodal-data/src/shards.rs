@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::limits::Limits;
-use super::row::{Origin, Part, Row, is_picture, is_sound};
+use super::row::{MediaSource, Origin, TableRow, is_picture, is_sound};
 use super::tar::{BadMember, Member, Scanner};
 use trimodal_base::{Error, Result};
 
@@ -38,7 +38,14 @@ pub(super) fn expand(path: &Path) -> Option<Result<Vec<PathBuf>>> {
 }
 
 /// Reads the headers of a shard, and its texts. `row` takes every sample, or what is wrong at which byte.
-pub(super) fn index(file: File, length: u64, shard: usize, split: Option<&str>, limits: &Limits, mut row: impl FnMut(std::result::Result<Row, BadMember>)) {
+pub(super) fn index(
+    file: File,
+    length: u64,
+    shard: usize,
+    split: Option<&str>,
+    limits: &Limits,
+    mut row: impl FnMut(std::result::Result<TableRow, BadMember>),
+) {
     let mut scanner = Scanner::new(file, length, limits);
     let mut sample: Option<Group> = None;
     while let Some(member) = scanner.next() {
@@ -88,15 +95,15 @@ struct Group {
     key: String,
     byte: u64,
     described: Option<Described>,
-    picture: Option<Part>,
-    sound: Option<Part>,
+    picture: Option<MediaSource>,
+    sound: Option<MediaSource>,
     text: Option<String>,
     bad: Option<String>,
 }
 
 impl Group {
     fn add(&mut self, member: &Member, suffix: &str, scanner: &mut Scanner<File>, limits: &Limits) -> std::result::Result<(), String> {
-        let part = Part::Member { at: member.at, bytes: member.bytes };
+        let part = MediaSource::Member { at: member.at, bytes: member.bytes };
         match suffix {
             ending if is_picture(ending) => self.picture.replace(part).map_or(Ok(()), |_| Err("a second picture of this key".into())),
             ending if is_sound(ending) => self.sound.replace(part).map_or(Ok(()), |_| Err("a second sound of this key".into())),
@@ -121,9 +128,9 @@ impl Group {
         }
     }
 
-    fn finish(self, shard: usize, split: Option<&str>, row: &mut impl FnMut(std::result::Result<Row, BadMember>)) {
+    fn finish(self, shard: usize, split: Option<&str>, row: &mut impl FnMut(std::result::Result<TableRow, BadMember>)) {
         let described = self.described.unwrap_or_default();
-        let made = Row {
+        let made = TableRow {
             name: self.key,
             origin: Origin::Shard { shard, byte: self.byte },
             file: None,

@@ -13,7 +13,7 @@ pub enum Fit {
 
 /// The sizes that pictures and sounds are brought to: the model's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub struct MediaSizes {
     /// Width and height of a picture, in pixels.
     pub picture: usize,
     /// How a picture that is not square becomes one.

@@ -16,7 +16,7 @@ use trimodal_base::{Error, Result};
 
 /// What a sound file held.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Measure {
+pub struct SoundInfo {
     /// Samples per second.
     pub rate: u32,
     /// Channels.
@@ -58,14 +58,14 @@ pub fn wav(sound: &[i16], sample_rate: u32) -> Result<Vec<u8>> {
 }
 
 /// [`load`] out of an open file of `length` bytes; the error is the sentence without the file's name.
-pub(super) fn read(file: impl Read, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> std::result::Result<(Vec<f32>, Measure), String> {
+pub(super) fn read(file: impl Read, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> std::result::Result<(Vec<f32>, SoundInfo), String> {
     if length > limits.file_bytes {
         return Err(Limits::beyond("file_bytes", "a file of", length, "bytes", limits.file_bytes));
     }
     contained(|| decode(file, length, sample_rate, samples, limits))
 }
 
-fn decode(file: impl Read, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> std::result::Result<(Vec<f32>, Measure), String> {
+fn decode(file: impl Read, length: u64, sample_rate: u32, samples: usize, limits: &Limits) -> std::result::Result<(Vec<f32>, SoundInfo), String> {
     let at = Cell::new(0);
     let reader = Watched::new(BufReader::with_capacity(1 << 15, file), &at);
     let mut reader = WavReader::new(reader).map_err(|error| format!("not a readable WAV: {error} (read up to byte {} of {length})", at.get()))?;
@@ -92,7 +92,7 @@ fn decode(file: impl Read, length: u64, sample_rate: u32, samples: usize, limits
     if claimed > length {
         return Err(format!("the WAV is cut off: it claims {claimed} bytes of samples, the file has {length} in all"));
     }
-    let measure = Measure { rate: spec.sample_rate, channels: spec.channels, seconds: reader.duration() as f64 / spec.sample_rate as f64 };
+    let measure = SoundInfo { rate: spec.sample_rate, channels: spec.channels, seconds: reader.duration() as f64 / spec.sample_rate as f64 };
     if measure.seconds > limits.sound_seconds as f64 {
         return Err(Limits::beyond("sound_seconds", "a sound of", format!("{:.1}", measure.seconds), "seconds", limits.sound_seconds));
     }

@@ -4,17 +4,17 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
 use super::limits::Limits;
-use super::row::{COLUMNS, Columns, Row, check_column};
+use super::row::{COLUMNS, Columns, TableRow, check_column};
 
 /// What is wrong with a line.
 pub(super) type BadLine = (u64, String);
 
 /// Reads a table. `row` takes every row, or what is wrong with it.
-pub(super) fn read(name: &str, folder: &str, table: usize, file: File, limits: &Limits, row: impl FnMut(Result<Row, BadLine>)) {
+pub(super) fn read(name: &str, folder: &str, table: usize, file: File, limits: &Limits, row: impl FnMut(Result<TableRow, BadLine>)) {
     if name.ends_with(".csv") { csv(folder, table, file, limits, row) } else { jsonl(folder, table, file, limits, row) }
 }
 
-fn jsonl(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl FnMut(Result<Row, BadLine>)) {
+fn jsonl(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl FnMut(Result<TableRow, BadLine>)) {
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
     for number in 1.. {
@@ -69,7 +69,7 @@ fn from_json(text: &str) -> Result<Columns, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object with `file_name`, `image`, `audio`, `text`: {error}"))
 }
 
-fn csv(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl FnMut(Result<Row, BadLine>)) {
+fn csv(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl FnMut(Result<TableRow, BadLine>)) {
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut header: Option<Vec<String>> = None;
     let (mut raw, mut line) = (Vec::new(), 0);
@@ -159,7 +159,7 @@ fn csv_header(record: &csv::StringRecord) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn csv_row(header: &[String], record: &csv::StringRecord, folder: &str, table: usize, line: u64) -> Result<Row, String> {
+fn csv_row(header: &[String], record: &csv::StringRecord, folder: &str, table: usize, line: u64) -> Result<TableRow, String> {
     if record.len() != header.len() {
         return Err(format!("expected {} columns as in the first line, found {}", header.len(), record.len()));
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::limits::Limits;
-use super::row::{Origin, Part, Row, is_picture, is_sound};
+use super::row::{MediaSource, Origin, TableRow, is_picture, is_sound};
 use super::safe::Folder;
 use super::shards::FOREIGN;
 
@@ -18,12 +18,12 @@ pub(super) const SPLITS: [&str; 7] = ["train", "test", "validation", "valid", "v
 const DEEPEST: usize = 16;
 
 /// Finds the samples below the folder, in the order of their paths. `row` takes every sample, or what is wrong with which file.
-pub(super) fn samples(folder: &Folder, limits: &Limits, row: &mut impl FnMut(Result<Row, (String, String)>)) {
+pub(super) fn samples(folder: &Folder, limits: &Limits, row: &mut impl FnMut(Result<TableRow, (String, String)>)) {
     visit(folder, "", 0, limits, row);
 }
 
 /// `at` is `""` or ends in a slash.
-fn visit(folder: &Folder, at: &str, depth: usize, limits: &Limits, row: &mut impl FnMut(Result<Row, (String, String)>)) {
+fn visit(folder: &Folder, at: &str, depth: usize, limits: &Limits, row: &mut impl FnMut(Result<TableRow, (String, String)>)) {
     let mut bad = |what: String| row(Err((at.to_string(), what)));
     if depth > DEEPEST {
         return bad(format!("expected folders at most {DEEPEST} levels deep, found deeper ones"));
@@ -72,12 +72,12 @@ fn visit(folder: &Folder, at: &str, depth: usize, limits: &Limits, row: &mut imp
 }
 
 /// The sample of the files of one stem, if there is something for us among them.
-fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], limits: &Limits) -> Result<Option<Row>, (String, String)> {
+fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], limits: &Limits) -> Result<Option<TableRow>, (String, String)> {
     let (mut picture, mut sound, mut text, mut first) = (None, None, None, None);
     for (suffix, name) in files {
         let path = format!("{at}{name}");
         let fail = |what: &str| (name.clone(), what.to_string());
-        let part = Part::File(path.clone());
+        let part = MediaSource::File(path.clone());
         match suffix.as_str() {
             ending if is_picture(ending) => {
                 if picture.replace(part).is_some() {
@@ -99,7 +99,7 @@ fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], lim
         above.next();
     }
     let text = text.or_else(|| above.next_back().map(str::to_string));
-    Ok(Some(Row { name, origin: Origin::File, file: None, picture, sound, text, prompt: None, split }))
+    Ok(Some(TableRow { name, origin: Origin::File, file: None, picture, sound, text, prompt: None, split }))
 }
 
 fn read_text(folder: &Folder, path: &str, limits: &Limits) -> Result<String, String> {

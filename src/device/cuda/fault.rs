@@ -5,7 +5,7 @@ use cudarc::driver::sys::CUresult;
 
 /// What can be done about an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum FaultKind {
     /// The context is broken: every later call fails with the same error, until the process is started again.
     Sticky,
     /// There was not enough memory; what was allocated before is still there.
@@ -17,7 +17,7 @@ pub(super) enum Kind {
 }
 
 /// Sorts an error. "CUDA Driver API", section Data types, says for each whether the context survives it.
-pub(super) fn kind(error: DriverError) -> Kind {
+pub(super) fn kind(error: DriverError) -> FaultKind {
     match error.0 {
         CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
         | CUresult::CUDA_ERROR_LAUNCH_FAILED
@@ -31,10 +31,10 @@ pub(super) fn kind(error: DriverError) -> Kind {
         | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
         | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
         | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
-        | CUresult::CUDA_ERROR_DEINITIALIZED => Kind::Sticky,
-        CUresult::CUDA_ERROR_OUT_OF_MEMORY => Kind::Memory,
-        CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION | CUresult::CUDA_ERROR_INVALID_PTX | CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU => Kind::Version,
-        _ => Kind::Other,
+        | CUresult::CUDA_ERROR_DEINITIALIZED => FaultKind::Sticky,
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => FaultKind::Memory,
+        CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION | CUresult::CUDA_ERROR_INVALID_PTX | CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU => FaultKind::Version,
+        _ => FaultKind::Other,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
-use fault::{Kind, kind, say};
+use fault::{FaultKind, kind, say};
 pub(crate) use graph::Graph;
 use staging::Staging;
 use std::collections::HashMap;
@@ -232,13 +232,13 @@ impl Context {
     /// The error for what the driver answered; remembers it if nothing works afterwards.
     fn failed(&self, error: DriverError, doing: &str) -> Error {
         match kind(error) {
-            Kind::Sticky => {
+            FaultKind::Sticky => {
                 let what = format!("{} while {doing}", say(error));
                 let what = lock(&self.lost).get_or_insert(what).clone(); // the first is the cause
                 Error::DeviceLost { device: self.name.clone(), what }
             }
-            Kind::Memory => Error::OutOfMemory { device: self.name.clone(), what: doing.into(), asked: 0, free: None },
-            Kind::Version => Error::Device {
+            FaultKind::Memory => Error::OutOfMemory { device: self.name.clone(), what: doing.into(), asked: 0, free: None },
+            FaultKind::Version => Error::Device {
                 device: self.name.clone(),
                 what: format!(
                     "{}: the driver supports CUDA {}.{}, and our PTX needs {}.{} or later; update it, or use --device wgpu",
@@ -249,7 +249,7 @@ impl Context {
                     DRIVER_NEEDED.1
                 ),
             },
-            Kind::Other => Error::Device { device: self.name.clone(), what: format!("{} while {doing}", say(error)) },
+            FaultKind::Other => Error::Device { device: self.name.clone(), what: format!("{} while {doing}", say(error)) },
         }
     }
 
@@ -263,7 +263,7 @@ impl Context {
         };
         let address = match ask() {
             // What other sizes left in the pool may be in the way: give it back and try once more.
-            Err(e) if kind(e) == Kind::Memory => {
+            Err(e) if kind(e) == FaultKind::Memory => {
                 self.synchronize()?;
                 // SAFETY: the pool is the device's own.
                 unsafe { result::mem_pool::trim_to(self.pool()?, 0) }.map_err(|e| self.failed(e, "trimming its memory pool"))?;
@@ -272,7 +272,7 @@ impl Context {
             other => other,
         };
         let address = address.map_err(|e| match kind(e) {
-            Kind::Memory => Error::OutOfMemory {
+            FaultKind::Memory => Error::OutOfMemory {
                 device: self.name.clone(),
                 what: format!("a tensor of {elements} {dtype}"),
                 asked: bytes as u64,

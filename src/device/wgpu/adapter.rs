@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The kind of an adapter, from the most to the least capable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Kind {
+pub enum AdapterKind {
     /// A graphics card.
     Discrete,
     /// A GPU that shares the processor's memory.
@@ -15,13 +15,13 @@ pub enum Kind {
     Software,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AdapterKind {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.pad(match self {
-            Kind::Discrete => "discrete",
-            Kind::Integrated => "integrated",
-            Kind::Virtual => "virtual",
-            Kind::Software => "software",
+            AdapterKind::Discrete => "discrete",
+            AdapterKind::Integrated => "integrated",
+            AdapterKind::Virtual => "virtual",
+            AdapterKind::Software => "software",
         })
     }
 }
@@ -32,7 +32,7 @@ pub struct Adapter {
     /// Its name, as the driver gives it.
     pub name: String,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: AdapterKind,
     /// `Vulkan`, `Metal` or `Dx12`.
     pub backend: String,
     /// The driver and its version.
@@ -43,7 +43,7 @@ pub struct Adapter {
 impl Adapter {
     /// Whether it is a GPU and not a software driver.
     pub fn is_hardware(&self) -> bool {
-        self.kind != Kind::Software
+        self.kind != AdapterKind::Software
     }
 
     /// Its limits.
@@ -71,10 +71,10 @@ pub fn adapters() -> Vec<Adapter> {
         .map(|raw| {
             let info = raw.get_info();
             let kind = match info.device_type {
-                ::wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
-                ::wgpu::DeviceType::IntegratedGpu => Kind::Integrated,
-                ::wgpu::DeviceType::VirtualGpu | ::wgpu::DeviceType::Other => Kind::Virtual,
-                ::wgpu::DeviceType::Cpu => Kind::Software,
+                ::wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+                ::wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+                ::wgpu::DeviceType::VirtualGpu | ::wgpu::DeviceType::Other => AdapterKind::Virtual,
+                ::wgpu::DeviceType::Cpu => AdapterKind::Software,
             };
             let driver = format!("{} {}", info.driver, info.driver_info).trim().to_string();
             Adapter { name: info.name, kind, backend: format!("{:?}", info.backend), driver, raw }

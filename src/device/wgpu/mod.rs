@@ -10,7 +10,7 @@ mod replaced;
 mod stopwatch;
 
 pub use super::shader::{Access, Binding, Entry, SHADERS, Shader};
-pub use adapter::{Adapter, Kind, adapters};
+pub use adapter::{Adapter, AdapterKind, adapters};
 pub use replaced::Replaced;
 
 use super::Launch;
@@ -27,7 +27,7 @@ const WAIT: Duration = Duration::from_secs(120);
 
 /// How shaders are compiled.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ContextOptions {
     /// Lets naga clamp indices and bound loops. Off by default: our kernels are tested for staying inside their buffers
     /// (`trimodal check` fills what comes after them), and the clamps cost time in every inner loop.
     pub bounds_checks: bool,
@@ -36,16 +36,16 @@ pub struct Options {
 }
 
 #[allow(clippy::derivable_impls)] // the default is a decision, worth a line of its own
-impl Default for Options {
+impl Default for ContextOptions {
     fn default() -> Self {
-        Options { bounds_checks: false, replaced: None }
+        ContextOptions { bounds_checks: false, replaced: None }
     }
 }
 
 /// An opened adapter with its queue, pipelines and pending launches.
 pub struct Context {
     adapter: Adapter,
-    options: Options,
+    options: ContextOptions,
     device: ::wgpu::Device,
     queue: ::wgpu::Queue,
     fault: Arc<Mutex<Option<Fault>>>,
@@ -65,7 +65,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::Device`] where there is none; it lists the ones that exist.
-    pub fn open(name: Option<&str>, options: Options) -> Result<Context> {
+    pub fn open(name: Option<&str>, options: ContextOptions) -> Result<Context> {
         let all = adapters();
         let found = match name {
             Some(name) => all.iter().find(|a| a.name.to_lowercase().contains(&name.to_lowercase())),
@@ -91,7 +91,7 @@ impl Context {
     }
 
     /// Opens one adapter of [`adapters`].
-    pub fn open_listed(adapter: &Adapter, options: Options) -> Result<Context> {
+    pub fn open_listed(adapter: &Adapter, options: ContextOptions) -> Result<Context> {
         replaced::all_valid()?;
         let fail = |what: String| Error::Device { device: adapter.name.clone(), what };
         let wanted = ::wgpu::Features::SUBGROUP | ::wgpu::Features::SHADER_F16 | ::wgpu::Features::TIMESTAMP_QUERY;

@@ -8,7 +8,7 @@ use crate::model::Config;
 use crate::model::batch::{Packer, Placeholders};
 use crate::ops::case::Draw;
 use crate::tensor::DType;
-use crate::train::examples::Ears;
+use crate::train::examples::AudioFrontend;
 
 /// The demo's model, whose sizes the pictures have.
 fn config() -> Config {
@@ -50,7 +50,7 @@ pub fn sound() -> Result<String> {
     let audio = config.audio_config.as_ref().expect("the demo's model hears");
     let sample = meadow::example(&HEADLINE, 1, 0);
     let wave = sample.sound.expect("an example has a sound");
-    let mel = Ears::new(audio, &Device::Cpu, DType::F32)?.frames(&[&wave])?.remove(0);
+    let mel = AudioFrontend::new(audio, &Device::Cpu, DType::F32)?.frames(&[&wave])?.remove(0);
     let (bands, frames) = (audio.num_mel_bins, audio.frames());
     let mut canvas = Canvas::new(760, 400, "The waveform of a yawn, and its mel spectrogram");
     canvas.text(20.0, 26.0, &format!("{} samples: half a second at 16 kHz", wave.len()));

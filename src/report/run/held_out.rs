@@ -2,7 +2,7 @@
 
 use super::super::page::{Cell, Confusion, Heat, Page, percent};
 use super::{list, thousands};
-use crate::data::Row;
+use crate::data::TableRow;
 use crate::data::meadow::words::{ATTRIBUTE, parse};
 use crate::train::Example;
 use crate::train::evaluate::{Ablation, Losses, Scores};
@@ -18,7 +18,7 @@ pub struct Judged<'a> {
     /// Whether they were trained on: then they say nothing about new ones.
     pub trained_on: bool,
     /// The data set's rows, of each example in order.
-    pub rows: Vec<&'a Row>,
+    pub rows: Vec<&'a TableRow>,
     /// The samples.
     pub examples: Vec<Example>,
     /// What the model said about each.

@@ -4,7 +4,7 @@ use super::super::page::{Cell, Page};
 use super::super::roofline::{Mark, marks_svg};
 use crate::error::Result;
 use crate::roofline::Ceilings;
-use crate::trace::{Kind, Trace};
+use crate::trace::{SpanKind, Trace};
 
 /// Rows of the table; the kernels below them share one more.
 const ROWS: usize = 16;
@@ -52,7 +52,7 @@ impl Kernels {
         trace.rate(&ceilings);
         let mut times: Vec<Time> = Vec::new();
         for span in &trace.spans {
-            let name = if span.kind == Kind::Kernel { span.name.clone() } else { "memory".to_string() };
+            let name = if span.kind == SpanKind::Kernel { span.name.clone() } else { "memory".to_string() };
             let least = span.percent.map_or(0.0, |percent| span.seconds * percent / 100.0);
             let time = Time { name, launches: 1, seconds: span.seconds, least, flops: span.flops, bytes: span.bytes };
             match times.iter_mut().find(|other| other.name == time.name) {

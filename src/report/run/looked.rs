@@ -4,7 +4,7 @@ use super::super::page::{Heat, overlay, picture_png, spectrogram};
 use crate::data::Tokenizer;
 use crate::error::Result;
 use crate::interpret::Inside;
-use crate::model::batch::Row;
+use crate::model::batch::TokenRow;
 use crate::model::generate::prompt_of;
 use crate::model::{Config, Parameters};
 use crate::train::Example;
@@ -25,7 +25,7 @@ pub fn looked(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, e
     }
     // A word is made from the row before it.
     let rows: Vec<usize> = (0..ids.len()).map(|i| sample.rows.len() - 1 + i).collect();
-    sample.rows.extend(ids[..ids.len() - 1].iter().map(|&id| Row::Token { id, truth: id, learned: false }));
+    sample.rows.extend(ids[..ids.len() - 1].iter().map(|&id| TokenRow::Token { id, truth: id, learned: false }));
     let kinds = sample.rows.clone();
     let inside = Inside::new(config, parameters, placeholders(&special), &[sample], &[])?;
     let mut mean = vec![vec![0.0f32; kinds.len()]; ids.len()];
@@ -41,14 +41,18 @@ pub fn looked(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, e
     ids.iter()
         .zip(&mean)
         .map(|(&id, mean)| {
-            let over = |shown: &Option<(Small, usize)>, kind: Row| {
+            let over = |shown: &Option<(Small, usize)>, kind: TokenRow| {
                 let weights: Vec<f32> = mean.iter().zip(&kinds).filter(|(_, of)| **of == kind).map(|(weight, _)| *weight).collect();
                 shown
                     .as_ref()
                     .map(|((rgb, width, height), columns)| picture_png(&overlay(rgb, *width, *height, &weights, *columns)?, *width, *height))
                     .transpose()
             };
-            Ok(Heat { word: tokenizer.decode(&[id])?.trim().to_string(), picture: over(&picture, Row::Patch)?, spectrogram: over(&sound, Row::Frame)? })
+            Ok(Heat {
+                word: tokenizer.decode(&[id])?.trim().to_string(),
+                picture: over(&picture, TokenRow::Patch)?,
+                spectrogram: over(&sound, TokenRow::Frame)?,
+            })
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! `report.html`: what a run was trained on, how that went, what it has learned, and how to repeat it.
 //!
-//! [`Report`] holds what is known about a run; [`Report::page`] writes it down. The parts: the log as curves ([`curves`]), what held-out
+//! [`RunReport`] holds what is known about a run; [`RunReport::page`] writes it down. The parts: the log as curves ([`curves`]), what held-out
 //! samples say ([`held_out`]), some of those samples to look at and listen to ([`samples`]) with where their words looked ([`looked`]), and the time of a step ([`kernels`]).
 
 mod curves;
@@ -19,7 +19,7 @@ use crate::bench::About;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::model::Config;
-use crate::train::checkpoint::State;
+use crate::train::checkpoint::TrainerState;
 use crate::train::{Settings, log};
 use std::path::Path;
 
@@ -27,7 +27,7 @@ use std::path::Path;
 pub const REPORT: &str = "report.html";
 
 /// What is known about a run.
-pub struct Report<'a> {
+pub struct RunReport<'a> {
     /// Its folder, with the log.
     pub folder: &'a Path,
     /// The model's sizes.
@@ -37,7 +37,7 @@ pub struct Report<'a> {
     /// The run's settings.
     pub settings: &'a Settings,
     /// How far it came.
-    pub state: &'a State,
+    pub state: &'a TrainerState,
     /// What it is judged on.
     pub device: About,
     /// The commands that make it again.
@@ -50,7 +50,7 @@ pub struct Report<'a> {
     pub kernels: std::result::Result<&'a Kernels, &'a str>,
 }
 
-impl Report<'_> {
+impl RunReport<'_> {
     /// The page. Pictures and sounds of some samples are read from the data set again.
     ///
     /// # Errors

@@ -117,6 +117,12 @@ mod tests {
     }
 
     #[test]
+    fn old_names_are_read() {
+        let some = Settings::from_toml("[data]\nhide = 0.5\nlight = 0.0\n").unwrap();
+        assert_eq!((some.data.word_dropout, some.data.color_jitter), (0.5, 0.0));
+    }
+
+    #[test]
     fn mistakes_have_a_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.toml");

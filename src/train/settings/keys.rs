@@ -3,6 +3,8 @@
 use super::Settings;
 use crate::error::{Error, Result};
 use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 /// A section: its name, what it is about, its keys with what they mean.
 pub type Section = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
@@ -48,10 +50,10 @@ pub const SECTIONS: [Section; 5] = [
             ("tokenizer", "A tokenizer.json to use; empty to train one on the captions."),
             ("max_vocabulary", "The most tokens that a trained tokenizer has."),
             (
-                "hide",
+                "word_dropout",
                 "Share of the samples whose caption is hidden from the input in part, evenly from none to all of it; it is predicted all the\nsame. A model that cannot read the words before it has to look.",
             ),
-            ("light", "How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this."),
+            ("color_jitter", "How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this."),
             ("on_bad_sample", "At a sample that cannot be read: \"stop\" with a list of the first ten, or \"skip\" and count."),
             ("workers", "Threads that decode; 0 for one per core. They change nothing but the speed."),
             ("queue", "The most samples that are decoded ahead."),
@@ -197,6 +199,17 @@ impl Settings {
     }
 }
 
+/// Keys that were called something else before: their section, their old name, their name now. The old names are still read.
+pub const RENAMED: [(&str, &str, &str); 2] = [("data", "hide", "word_dropout"), ("data", "light", "color_jitter")];
+
+/// Says, once in a process, that a key has another name now.
+pub(crate) fn say_renamed(old: &'static str, new: &'static str) {
+    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(old) {
+        eprintln!("warning: {old} is now called {new}");
+    }
+}
+
 /// The section and the name of a key that may be given with or without its section.
 ///
 /// # Errors
@@ -207,6 +220,10 @@ pub fn resolve(key: &str) -> Result<(&'static str, &'static str)> {
         Some((s, n)) => s == *section && n == *name,
         None => key == *name,
     };
+    if let Some((section, old, new)) = RENAMED.into_iter().find(|(section, old, _)| same(&(section, old))) {
+        say_renamed(old, new);
+        return Ok((section, new));
+    }
     all().find(same).ok_or_else(|| {
         let near = nearest(key, all());
         Error::Usage(format!("unknown key {key:?}{}; `trimodal config` lists them all", near.map(|near| format!(": did you mean {near}?")).unwrap_or_default()))
@@ -232,7 +249,6 @@ fn nearest<'a>(_: &str, _: impl Iterator<Item = (&'a str, &'a str)>) -> Option<S
 mod tests {
     use super::super::PRESETS;
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn every_key_is_documented_once_and_nothing_else() {
@@ -254,7 +270,7 @@ mod tests {
             settings.set(key, value).unwrap();
         }
         assert_eq!((settings.training.learning_rate, settings.training.steps, settings.training.recompute), (1e-3, 10_000, true));
-        assert_eq!((settings.training.schedule, settings.data.path.as_str()), (super::super::Shape::Linear, "a b"));
+        assert_eq!((settings.training.schedule, settings.data.path.as_str()), (super::super::ScheduleShape::Linear, "a b"));
         let wrong = |key: &str, value: &str| settings.clone().set(key, value).unwrap_err().to_string();
         assert!(wrong("steps", "many").contains("training.steps: expected a number, found \"many\""));
         assert!(wrong("steps", "-1").contains("training.steps = -1") && wrong("steps", "1.5").contains("1.5"));
@@ -265,6 +281,25 @@ mod tests {
         }
         #[cfg(feature = "cli")]
         assert!(wrong("learning_rat", "1").contains("did you mean training.learning_rate?"));
+    }
+
+    #[test]
+    fn old_names_are_still_read_and_new_ones_are_written() {
+        let mut settings = Settings::preset("meadow").unwrap();
+        settings.set("hide", "0.5").unwrap();
+        settings.set("data.light", "0.125").unwrap();
+        assert_eq!((settings.data.word_dropout, settings.data.color_jitter), (0.5, 0.125));
+        // As `trainer_state.json` of an older run has them.
+        let new = settings.to_json().to_string();
+        let old = new.replace("\"word_dropout\"", "\"hide\"").replace("\"color_jitter\"", "\"light\"");
+        assert_ne!(old, new);
+        assert_eq!(serde_json::from_str::<Settings>(&old).unwrap(), settings);
+        for (section, old, new) in RENAMED {
+            assert_eq!(resolve(old).unwrap(), (section, new));
+            assert!(!settings.to_toml().contains(&format!("\n{old} =")) && settings.to_toml().contains(&format!("\n{new} =")));
+        }
+        assert!(settings.set("model.hide", "1").is_err());
+        assert!(settings.set("hide", "much").unwrap_err().to_string().contains("data.word_dropout: expected a number"));
     }
 
     #[test]
@@ -284,13 +319,13 @@ mod tests {
         };
         assert_eq!(changed("rows", "7").unwrap(), ("training.rows".into(), "1920".into(), "7".into()));
         let matter = [("steps", "5"), ("seed", "5"), ("accumulate", "5"), ("shuffle_buffer", "5"), ("train_split", "x")];
-        for (key, value) in matter.into_iter().chain([("learning_rate", "0.5"), ("hide", "0.5"), ("held_out", "0.5")]) {
+        for (key, value) in matter.into_iter().chain([("learning_rate", "0.5"), ("word_dropout", "0.5"), ("held_out", "0.5")]) {
             assert!(changed(key, value).is_some(), "{key}");
         }
         for key in ["workers", "keep", "stop_after", "eval_steps", "captions"] {
             assert!(changed(key, "7").is_none(), "{key}");
         }
-        for (key, value) in [("steps", "0"), ("hide", "2"), ("beta2", "1"), ("learning_rate", "-1"), ("head_dim", "7"), ("patch_size", "7")] {
+        for (key, value) in [("steps", "0"), ("word_dropout", "2"), ("beta2", "1"), ("learning_rate", "-1"), ("head_dim", "7"), ("patch_size", "7")] {
             let mut wrong = before.clone();
             wrong.set(key, value).unwrap();
             assert!(wrong.validate().unwrap_err().to_string().contains(key), "{key}");

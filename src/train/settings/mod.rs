@@ -4,10 +4,10 @@
 pub mod file;
 pub mod keys;
 
-use super::fit::{Precision, Recipe};
-use super::schedule::{Schedule, Shape};
+use super::recipe::{Precision, Recipe};
+use super::schedule::{Schedule, ScheduleShape};
 use crate::data::folder::Fit;
-use crate::data::loader::{self, OnBadSample};
+use crate::data::loader::{LoaderOptions, OnBadSample};
 use crate::data::{Limits, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -23,22 +23,22 @@ pub const PRESETS: [&str; 4] = ["meadow", "meadow-wide", "small", "large"];
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// `[model]`
-    pub model: Model,
+    pub model: ModelSettings,
     /// `[data]`
-    pub data: Data,
+    pub data: DataSettings,
     /// `[training]`
-    pub training: Training,
+    pub training: TrainingSettings,
     /// `[saving]`
-    pub saving: Saving,
+    pub saving: SavingSettings,
     /// `[evaluation]`
-    pub evaluation: Evaluation,
+    pub evaluation: EvaluationSettings,
 }
 
 /// `[model]`: sizes. See [`keys`] for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
-pub struct Model {
+pub struct ModelSettings {
     pub preset: String,
     pub from: String,
     pub hidden_size: usize,
@@ -66,13 +66,15 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
-pub struct Data {
+pub struct DataSettings {
     pub path: String,
     pub train_split: String,
     pub tokenizer: String,
     pub max_vocabulary: usize,
-    pub hide: f64,
-    pub light: f64,
+    #[serde(alias = "hide")]
+    pub word_dropout: f64,
+    #[serde(alias = "light")]
+    pub color_jitter: f64,
     pub on_bad_sample: OnBadSample,
     pub workers: usize,
     pub queue: usize,
@@ -89,7 +91,7 @@ pub struct Data {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
-pub struct Training {
+pub struct TrainingSettings {
     pub steps: usize,
     pub stop_after: usize,
     pub seed: u64,
@@ -100,7 +102,7 @@ pub struct Training {
     pub accumulate: usize,
     pub recompute: bool,
     pub learning_rate: f64,
-    pub schedule: Shape,
+    pub schedule: ScheduleShape,
     pub warmup: f64,
     pub floor: f64,
     pub beta1: f64,
@@ -115,7 +117,7 @@ pub struct Training {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
-pub struct Saving {
+pub struct SavingSettings {
     pub save_steps: usize,
     pub save_seconds: u64,
     pub keep: usize,
@@ -125,7 +127,7 @@ pub struct Saving {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
-pub struct Evaluation {
+pub struct EvaluationSettings {
     pub eval_split: String,
     pub held_out: f64,
     pub eval_steps: usize,
@@ -173,10 +175,10 @@ impl From<Precision> for PrecisionChoice {
 impl Settings {
     /// The demo's: 48 × 48 pictures, half a second of sound, samples of up to 128 rows.
     fn meadow() -> Self {
-        let (limits, loader) = (Limits::default(), loader::Options::default());
-        let Recipe { rows, hide, light, schedule, .. } = Recipe::meadow(2000, 0);
+        let (limits, loader) = (Limits::default(), LoaderOptions::default());
+        let Recipe { rows, word_dropout, color_jitter, schedule, .. } = Recipe::meadow(2000, 0);
         Settings {
-            model: Model {
+            model: ModelSettings {
                 preset: "meadow".into(),
                 from: String::new(),
                 hidden_size: 64,
@@ -199,13 +201,13 @@ impl Settings {
                 clip_seconds: 0.5,
                 convolutions: 3,
             },
-            data: Data {
+            data: DataSettings {
                 path: String::new(),
                 train_split: "train".into(),
                 tokenizer: String::new(),
                 max_vocabulary: 1024,
-                hide: hide.into(),
-                light: light.into(),
+                word_dropout: word_dropout.into(),
+                color_jitter: color_jitter.into(),
                 on_bad_sample: OnBadSample::Stop,
                 workers: 0,
                 queue: loader.queue,
@@ -217,7 +219,7 @@ impl Settings {
                 max_sound_channels: limits.sound_channels,
                 max_line_bytes: limits.line_bytes,
             },
-            training: Training {
+            training: TrainingSettings {
                 steps: schedule.steps,
                 stop_after: 0,
                 seed: 0,
@@ -238,8 +240,8 @@ impl Settings {
                 max_norm: schedule.max_norm,
                 skip_nonfinite: 0,
             },
-            saving: Saving { save_steps: 0, save_seconds: 60, keep: 3 },
-            evaluation: Evaluation { eval_split: String::new(), held_out: 0.0, eval_steps: 500, eval_samples: 256, captions: 3 },
+            saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3 },
+            evaluation: EvaluationSettings { eval_split: String::new(), held_out: 0.0, eval_steps: 500, eval_samples: 256, captions: 3 },
         }
     }
 
@@ -260,7 +262,7 @@ impl Settings {
                 (model.num_attention_heads, model.num_key_value_heads) = (12, 12);
                 (model.max_position_embeddings, model.image_size, model.patch_size) = (1024, 224, 16);
                 (model.num_mel_bins, model.clip_seconds, model.convolutions) = (80, 10.0, 2);
-                (data.max_vocabulary, data.hide) = (50_304, 0.0);
+                (data.max_vocabulary, data.word_dropout) = (50_304, 0.0);
                 (training.steps, training.rows, training.learning_rate, training.warmup) = (50_000, 16_384, 6e-4, 0.02);
                 (training.floor, training.beta2, training.weight_decay) = (0.1, 0.95, 0.1);
                 saving.save_seconds = 600;
@@ -358,10 +360,10 @@ impl Settings {
     }
 
     /// How samples are loaded.
-    pub fn loading(&self) -> loader::Options {
+    pub fn loading(&self) -> LoaderOptions {
         let d = &self.data;
-        let automatic = loader::Options::default();
-        loader::Options {
+        let automatic = LoaderOptions::default();
+        LoaderOptions {
             seed: self.training.seed,
             workers: if d.workers == 0 { automatic.workers } else { d.workers },
             queue: d.queue,
@@ -399,7 +401,7 @@ impl Settings {
                 return fail(key, "at least 1", value.to_string());
             }
         }
-        for (key, value) in [("data.hide", data.hide), ("data.light", data.light), ("training.floor", t.floor)] {
+        for (key, value) in [("data.word_dropout", data.word_dropout), ("data.color_jitter", data.color_jitter), ("training.floor", t.floor)] {
             if !(0.0..=1.0).contains(&value) {
                 return fail(key, "0 to 1", value.to_string());
             }

@@ -55,7 +55,7 @@ const MARKER: &str = "meadow.json";
 
 /// What to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct MeadowOptions {
     /// Samples of the split `train`.
     pub samples: usize,
     /// Samples of each of the four test splits.
@@ -68,9 +68,9 @@ pub struct Options {
     pub sounds: bool,
 }
 
-impl Default for Options {
+impl Default for MeadowOptions {
     fn default() -> Self {
-        Options { samples: 16_000, test_samples: 400, seed: 1, pictures: true, sounds: true }
+        MeadowOptions { samples: 16_000, test_samples: 400, seed: 1, pictures: true, sounds: true }
     }
 }
 
@@ -85,7 +85,7 @@ pub struct Plan {
     pub sound: bool,
 }
 
-impl Options {
+impl MeadowOptions {
     /// [`plan`] with what these options leave of it.
     fn plan(&self, split: usize, index: usize) -> Plan {
         let plan = plan(self.seed, split, index);
@@ -168,7 +168,7 @@ pub fn example(attributes: &Attributes, seed: u64, index: usize) -> Sample {
 /// # Errors
 /// [`Error::Usage`] for neither pictures nor sounds; a folder with a `metadata.jsonl` of someone else's, a disk that is full or
 /// read-only, and [`Error::Interrupted`].
-pub fn write(dir: &Path, options: &Options, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<()> {
+pub fn write(dir: &Path, options: &MeadowOptions, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<()> {
     if !options.pictures && !options.sounds {
         return Err(Error::Usage("a data set without pictures and without sounds has nothing to describe: leave out at most one of them".into()));
     }

@@ -4,7 +4,7 @@
 //! tokenizer gets the special tokens that it lacks; their rows of the embedding table, and eyes and ears where there are none, are
 //! initialised. So a text model becomes a multimodal one.
 
-use super::folder::numbers;
+use super::model_folder::numbers;
 use super::settings::Settings;
 use crate::data::tokenizer::{Adopted, Tokenizer};
 use crate::device::Device;
@@ -25,7 +25,7 @@ const MAX_INDEX: u64 = 16 << 20;
 const MAX_SHARDS: usize = 1024;
 
 /// What was read from a folder.
-pub struct Start {
+pub struct Pretrained {
     /// Its sizes, with eyes and ears.
     pub config: Config,
     /// Its tokenizer, with our special tokens.
@@ -41,7 +41,7 @@ pub struct Start {
 /// # Errors
 /// [`Error::File`] naming what is missing, damaged, or of another shape than its `config.json` says; a run is opened at its latest
 /// checkpoint.
-pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Start> {
+pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Pretrained> {
     if !path.is_dir() {
         return Err(Error::file(path, "there is no such folder; a model to start from is a folder with config.json, safetensors and tokenizer.json"));
     }
@@ -79,7 +79,7 @@ pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Sta
     // A tied model may store its output layer all the same; anything else is not of this layout.
     match files.left().find(|name| !(config.tie_word_embeddings && *name == "lm_head.weight")) {
         Some(name) => Err(Error::file_at(path, format!("tensor {name}"), "a model in Qwen3's layout has no such tensor")),
-        None => Ok(Start { config, tokenizer, parameters, fresh }),
+        None => Ok(Pretrained { config, tokenizer, parameters, fresh }),
     }
 }
 

@@ -1,13 +1,14 @@
 //! One sample, walked through one training step: what it was in its files, what it became row by row, and what every launch made of it.
 
-use super::examples::{Ears, example, placeholders, sizes};
-use super::folder::ModelFolder;
+use super::examples::{AudioFrontend, example, placeholders, sizes};
+use super::model_folder::ModelFolder;
 use super::schedule::Schedule;
-use super::step::{Report, Trainer};
+use super::step::StepReport;
+use super::trainer::Trainer;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::model::batch::{Batch, Capacity, Packer, Row, Sequence};
+use crate::model::batch::{Batch, Capacity, Packer, Sequence, TokenRow};
 use crate::tensor::DType;
 use crate::trace::{self, Trace};
 
@@ -52,7 +53,7 @@ impl Modality {
 
 /// A row of the token matrix.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct ShownRow {
     /// Where it comes from.
     pub modality: Modality,
     /// The token, for people; empty for patches and frames.
@@ -62,7 +63,7 @@ pub struct Shown {
 }
 
 /// A sample and its step.
-pub struct Walk {
+pub struct Walkthrough {
     /// The model.
     pub config: Config,
     /// The sample's name and where it is written down.
@@ -78,7 +79,7 @@ pub struct Walk {
     /// `[frames, mels]`
     pub mel: Option<Vec<f32>>,
     /// The token matrix, row by row.
-    pub rows: Vec<Shown>,
+    pub rows: Vec<ShownRow>,
     /// `[N, 2]`: the rows that each row may look at.
     pub visible: Vec<[i32; 2]>,
     /// From the waveform to the mel frames.
@@ -86,10 +87,10 @@ pub struct Walk {
     /// The step.
     pub step: Trace,
     /// What it came to.
-    pub report: Report,
+    pub report: StepReport,
 }
 
-impl Walk {
+impl Walkthrough {
     /// The kinds of rows in the order in which they begin, each with its rows.
     pub fn kinds(&self) -> Vec<(Modality, Vec<usize>)> {
         let mut kinds: Vec<(Modality, Vec<usize>)> = Vec::new();
@@ -118,9 +119,9 @@ impl Walk {
 /// # Errors
 /// [`Error::Usage`] for a row that the data set does not have; those of the files; [`Error::BadSamples`] and the like for a sample that does not
 /// fit the model.
-pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) -> Result<Walk> {
+pub fn walk_through(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) -> Result<Walkthrough> {
     let ModelFolder { config, parameters, tokenizer, .. } = model;
-    let (device, options) = (parameters.norm.device().clone(), trace::Options { values });
+    let (device, options) = (parameters.norm.device().clone(), trace::TraceOptions { values });
     let rows = dataset.rows();
     let row = rows.get(index).ok_or_else(|| match rows.len() {
         0 => Error::file(dataset.dir(), "the data set has no rows: there is nothing to walk through"),
@@ -128,8 +129,9 @@ pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) 
     })?;
     let sample = dataset.sample(row, &sizes(&config))?;
     let (origin, waveform) = (sample.origin.clone(), sample.sound.clone());
-    let ears = config.audio_config.as_ref().map(|audio| Ears::new(audio, &device, DType::F32)).transpose()?;
-    let heard = ears.as_ref().zip(waveform.as_deref()).map(|(ears, sound)| trace::record(&device, options, || ears.frames(&[sound]))).transpose()?;
+    let frontend = config.audio_config.as_ref().map(|audio| AudioFrontend::new(audio, &device, DType::F32)).transpose()?;
+    let heard =
+        frontend.as_ref().zip(waveform.as_deref()).map(|(frontend, sound)| trace::record(&device, options, || frontend.frames(&[sound]))).transpose()?;
     let (frames, hearing) = heard.unzip();
     let example = example(sample, frames.and_then(|mut frames| frames.pop()), &config, &tokenizer).map_err(|e| dataset.error(row, e))?;
 
@@ -144,7 +146,7 @@ pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) 
     // A byte-level vocabulary writes the space before a word as Ġ.
     let token = |id: u32| tokenizer.token(id).map_or_else(|| format!("#{id}"), |token| token.trim_start_matches('Ġ').to_string());
     let rows = shown(&sequence, &batch, &losses, token);
-    Ok(Walk {
+    Ok(Walkthrough {
         name: example.name,
         origin,
         text: example.text,
@@ -160,20 +162,20 @@ pub fn walk(model: ModelFolder, dataset: &Dataset, index: usize, values: usize) 
     })
 }
 
-fn shown(sequence: &Sequence, batch: &Batch, losses: &[f64], token: impl Fn(u32) -> String) -> Vec<Shown> {
-    let modality = |row: &Row| match *row {
-        Row::Patch => Modality::Patch,
-        Row::Frame => Modality::Frame,
-        Row::Token { learned: true, .. } => Modality::Word,
-        Row::Token { id, .. } if token(id).starts_with('<') => Modality::Mark,
-        Row::Token { .. } => Modality::Read,
+fn shown(sequence: &Sequence, batch: &Batch, losses: &[f64], token: impl Fn(u32) -> String) -> Vec<ShownRow> {
+    let modality = |row: &TokenRow| match *row {
+        TokenRow::Patch => Modality::Patch,
+        TokenRow::Frame => Modality::Frame,
+        TokenRow::Token { learned: true, .. } => Modality::Word,
+        TokenRow::Token { id, .. } if token(id).starts_with('<') => Modality::Mark,
+        TokenRow::Token { .. } => Modality::Read,
     };
-    let mut rows: Vec<Shown> = sequence
+    let mut rows: Vec<ShownRow> = sequence
         .rows
         .iter()
         .map(|row| {
-            let token = if let Row::Token { id, .. } = row { token(*id) } else { String::new() };
-            Shown { modality: modality(row), token, predicts: None }
+            let token = if let TokenRow::Token { id, .. } = row { token(*id) } else { String::new() };
+            ShownRow { modality: modality(row), token, predicts: None }
         })
         .collect();
     for ((&row, &target), &loss) in batch.logit_row.iter().zip(&batch.logit_target).zip(losses) {

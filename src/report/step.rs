@@ -4,16 +4,16 @@ use super::page::{Card, Cell, Item, Page, picture_png, spectrogram_png};
 use super::trace_shapes;
 use crate::data::sound::wav;
 use crate::error::Result;
-use crate::trace::{Access, Kind, Part, Phase, Span, twins};
-use crate::train::walk::{Modality, Walk};
+use crate::trace::{Access, ModelPart, Phase, Span, SpanKind, twins};
+use crate::train::walkthrough::{Modality, Walkthrough};
 use std::fmt::Write;
 
-/// A walk as one self-contained page: the sample, the token matrix, who sees whom, every kernel with its shapes, numbers and place, the
+/// A walkthrough as one self-contained page: the sample, the token matrix, who sees whom, every kernel with its shapes, numbers and place, the
 /// loss of each word.
 ///
 /// # Errors
 /// Where the picture or the spectrogram cannot be drawn.
-pub fn walk_page(walk: &Walk) -> Result<Page> {
+pub fn step_page(walk: &Walkthrough) -> Result<Page> {
     let report = walk.report;
     let lead = format!("“{}” goes through one training step on {}: from its files to the loss, and back to every weight.", walk.text, walk.step.device);
     let mut page = Page::new("One sample, one step", &lead);
@@ -39,10 +39,10 @@ pub fn walk_page(walk: &Walk) -> Result<Page> {
             _ => "The update",
         });
         for (_, part, spans) in walk.step.groups().into_iter().filter(|(of, ..)| *of == phase) {
-            let kernels: Vec<&Span> = spans.into_iter().filter(|s| s.kind == Kind::Kernel && touches(s)).collect();
+            let kernels: Vec<&Span> = spans.into_iter().filter(|s| s.kind == SpanKind::Kernel && touches(s)).collect();
             let items: Vec<Item> = kernels.iter().map(|span| item(span)).collect();
             let caption = format!("{phase}, {part}: {} launches", kernels.len());
-            if matches!(part, Part::Rows | Part::Output | Part::Layer(0)) {
+            if matches!(part, ModelPart::Rows | ModelPart::Output | ModelPart::Layer(0)) {
                 page.heading(&caption);
                 page.items(&items);
             } else {
@@ -74,7 +74,7 @@ pub fn walk_page(walk: &Walk) -> Result<Page> {
     Ok(page)
 }
 
-fn sample(page: &mut Page, walk: &Walk) -> Result<()> {
+fn sample(page: &mut Page, walk: &Walkthrough) -> Result<()> {
     page.section("The sample");
     let (vision, audio) = (walk.config.vision_config.as_ref(), walk.config.audio_config.as_ref());
     let picture = walk.pixels.as_ref().zip(vision).map(|(pixels, v)| picture_png(pixels, v.image_size, v.image_size)).transpose()?;
@@ -152,7 +152,7 @@ fn colour(modality: Modality) -> &'static str {
 }
 
 /// The token matrix as a strip.
-fn strip(walk: &Walk) -> String {
+fn strip(walk: &Walkthrough) -> String {
     let n = walk.rows.len();
     let kinds = walk.kinds();
     let width = (8 * n).max(150 * kinds.len());
@@ -170,7 +170,7 @@ fn strip(walk: &Walk) -> String {
 }
 
 /// `visible` as a matrix.
-fn visible(walk: &Walk) -> String {
+fn visible(walk: &Walkthrough) -> String {
     let n = walk.rows.len();
     let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"-3 -1 {} {}\">", n + 4, n + 2);
     for (i, interval) in walk.visible.iter().enumerate() {

@@ -1,21 +1,52 @@
 //! Where a number stopped being finite: takes the step once more and looks at every tensor in the order in which the step computes them.
 
-use super::activations::Activations;
-use super::batch::Batch;
-use super::config::Config;
-use super::forward;
-use super::parameters::Parameters;
-use crate::error::Result;
+use super::trainer::Trainer;
+use crate::error::{Error, Result};
+use crate::model::batch::{Batch, PaddedSize};
+use crate::model::{Activations, Config, Parameters, forward};
 use crate::ops::rope;
 use crate::tensor::Tensor;
 
+impl Trainer {
+    /// The error of a step that changed nothing. It names the first tensor that is not finite, and the samples of the batch where
+    /// that happened; `end` is where it was noticed. Parameters are as before the step, so that its batches can be taken again, one by one.
+    pub(super) fn not_finite(&mut self, batches: &[Batch], end: &str) -> Error {
+        let counted = batches.iter().map(Batch::counted).sum();
+        let step = self.step + 1;
+        let error = |what: String, samples: Vec<String>| Error::NonFinite { step, what, samples };
+        let all = || batches.iter().flat_map(|batch| batch.names.iter().cloned()).collect();
+        for batch in batches {
+            match self.first_not_finite(batch, counted) {
+                Ok(None) => {}
+                Ok(Some(what)) => return error(what, batch.names.clone()),
+                Err(e) => return error(format!("{end} (where it began cannot be found: {e})"), all()),
+            }
+        }
+        error(end.into(), all())
+    }
+
+    fn first_not_finite(&mut self, batch: &Batch, counted: usize) -> Result<Option<String>> {
+        if let Some(found) = in_parameters(&self.parameters)? {
+            return Ok(Some(found));
+        }
+        self.activations.inputs.load(&self.config, batch, PaddedSize::of(batch), counted, false)?;
+        let weights = self.rounded.as_ref().unwrap_or(&self.parameters);
+        if let Some(found) = in_forward(&self.config, weights, &self.table, &mut self.activations, batch)? {
+            return Ok(Some(found));
+        }
+        self.zero_sums()?;
+        self.forward_and_backward()?;
+        in_gradients(&self.gradients)
+    }
+}
+
 /// The first tensor of the loaded batch's forward pass that is not finite, with the sample where it can be told, in words.
-pub(crate) fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, batch: &Batch) -> Result<Option<String>> {
+fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, batch: &Batch) -> Result<Option<String>> {
     let look = |name: &str, tensor: &Tensor| by_row(name, tensor, batch);
     if a.inputs.mel.first_not_finite()?.is_some() {
         return Ok(Some("a sound's mel frames (the input)".into()));
     }
-    forward::hidden(config, p, table, a)?;
+    forward::hidden_states(config, p, table, a)?;
     for (i, convolution) in a.convolutions.iter().enumerate() {
         for (tensor, what) in [(&convolution.z, "before its GELU"), (&convolution.y, "after its GELU")] {
             if tensor.first_not_finite()?.is_some() {
@@ -58,7 +89,7 @@ pub(crate) fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a
 }
 
 /// The first gradient that is not finite, in the order in which the backward pass finishes them: from the loss down.
-pub(crate) fn in_gradients(g: &Parameters) -> Result<Option<String>> {
+fn in_gradients(g: &Parameters) -> Result<Option<String>> {
     let order = |name: &str| {
         let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()).and_then(|i| i.parse::<usize>().ok());
         match (name, layer) {
@@ -80,7 +111,7 @@ pub(crate) fn in_gradients(g: &Parameters) -> Result<Option<String>> {
 }
 
 /// The first parameter that is not finite.
-pub(crate) fn in_parameters(p: &Parameters) -> Result<Option<String>> {
+fn in_parameters(p: &Parameters) -> Result<Option<String>> {
     for (name, parameter) in p.named() {
         if parameter.first_not_finite()?.is_some() {
             return Ok(Some(format!("the parameter {name}")));
