@@ -145,7 +145,6 @@ fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: us
 ///
 /// # Errors
 /// As [`forward`].
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     x: &Tensor,
     weight: &Tensor,
@@ -161,7 +160,6 @@ pub fn backward(
     backward_by(Rung::Auto, x, weight, z, dy, stride, dz, dx, dweight, dbias, workspace)
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_by(
     rung: Rung,
     x: &Tensor,
@@ -356,7 +354,6 @@ fn add_rows<T: Real>(rows: &[T], total: &mut [T]) {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_cpu<T: Real>(
     dims: Dims,
     x: &Tensor,

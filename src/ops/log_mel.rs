@@ -324,7 +324,6 @@ fn scale<T: Real>(clip: &mut [T]) {
 
 // ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#[allow(clippy::too_many_arguments)]
 fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables, basis: &Tensor, mel: &Tensor, workspace: &Tensor) -> Result<()> {
     let rows = dims.clips as usize * dims.frames as usize;
     let run = |entry, side: Option<u32>, buffers: &[Option<View>], groups| {

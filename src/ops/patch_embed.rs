@@ -154,7 +154,6 @@ fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, posit
 ///
 /// # Errors
 /// As [`forward`].
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     pixels: &Tensor,
     weight: &Tensor,
@@ -169,7 +168,6 @@ pub fn backward(
     backward_by(Rung::Auto, pixels, weight, row, dy, dweight, dbias, dposition, dpixels, workspace)
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_by(
     rung: Rung,
     pixels: &Tensor,

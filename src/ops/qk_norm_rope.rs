@@ -109,7 +109,6 @@ pub fn forward(x: &Tensor, weight: &Tensor, position: &Tensor, table: &rope::Tab
 ///
 /// # Errors
 /// As for [`forward`].
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     x: &Tensor,
     weight: &Tensor,
@@ -130,7 +129,6 @@ enum Rung {
     Fast,
 }
 
-#[allow(clippy::too_many_arguments)]
 fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table: &Tensor, eps: f32, y: &mut Tensor, rstd: &mut Tensor) -> Result<()> {
     let dims = Dims::new(x, weight, rstd, position, table, eps)?;
     let (dtype, device) = (x.dtype(), x.device().clone());
@@ -151,7 +149,6 @@ fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table:
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_on(
     rung: Rung,
     x: &Tensor,
@@ -243,7 +240,6 @@ fn rotate<T: Real>(head: &mut [T], turn: &[T]) {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_cpu<T: Real>(
     dims: Dims,
     x: &Tensor,
@@ -273,7 +269,6 @@ fn backward_cpu<T: Real>(
 }
 
 #[multiversion(targets = "simd")]
-#[allow(clippy::too_many_arguments)]
 fn backward_rows<T: Real>(x: &[T], weight: &[T], rstd: &[T], position: &[i32], table: &[T], turn: &mut [T], gradient: &mut [T], dweight: &mut [T]) {
     let columns = weight.len();
     let scale = T::one() / T::of(columns as f64);

@@ -102,7 +102,6 @@ pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Te
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     dy: &Tensor,
     x: &Tensor,
@@ -192,7 +191,6 @@ fn normalise<T: Real>(x: &[T], weight: &[T], eps: T, y: &mut [T], rstd: &mut [T]
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_cpu<T: Real>(dims: Dims, dy: &Tensor, x: &Tensor, weight: &Tensor, rstd: &Tensor, dresidual: Option<&Tensor>, dx: &mut Tensor, dweight: &mut Tensor) {
     let columns = dims.columns as usize;
     let rows = rows_per_task(columns);

@@ -162,12 +162,10 @@ const LEAST_WORKGROUP_BYTES: usize = 16 << 10;
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
-#[allow(clippy::too_many_arguments)]
 pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32, o: &mut Tensor, lse: &mut Tensor) -> Result<()> {
     forward_rung(None, q, k, v, visible, scale, o, lse)
 }
 
-#[allow(clippy::too_many_arguments)]
 fn forward_rung(
     rung: Option<Rung>,
     q: &Tensor,
@@ -204,7 +202,6 @@ fn forward_rung(
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     q: &Tensor,
     k: &Tensor,
@@ -223,7 +220,6 @@ pub fn backward(
     backward_rung(None, q, k, v, o, lse, d_o, visible, visible_by, scale, delta, dq, dk, dv)
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_rung(
     rung: Option<Rung>,
     q: &Tensor,
@@ -271,7 +267,6 @@ fn forward_cpu<T: Real>(checked: &Checked, q: &Tensor, k: &Tensor, v: &Tensor, v
     cpu::forward(checked.call::<T>(q, k, v, visible), o.cpu_mut(), lse.cpu_mut(), T::of(EMPTY as f64));
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_cpu<T: Real>(
     checked: &Checked,
     q: &Tensor,

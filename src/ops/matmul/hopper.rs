@@ -55,7 +55,6 @@ pub(super) fn best(gpu: &Gpu, dims: &Dims) -> Rung {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 pub(super) fn launch(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor) -> Result<()> {
     let (m, n) = (dims.m as usize, dims.n as usize);
     let [dims_a, dims_b] = [a, b].map(|t| matrix(t.rows(), t.row_len(), 64));

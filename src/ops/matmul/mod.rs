@@ -226,7 +226,6 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
 /// Workgroups below which a large tile leaves a large GPU idle.
 const BUSY: usize = 128;
 
-#[allow(clippy::too_many_arguments)]
 fn launch(
     gpu: &Gpu,
     rung: Rung,
@@ -295,7 +294,6 @@ fn layout_variant(layout: Layout, operands: DType, c: DType) -> &'static str {
 }
 
 /// One launch that multiplies: every stretch of K that `dims` names into its own part of `c`.
-#[allow(clippy::too_many_arguments)]
 fn product(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor) -> Result<()> {
     let (m, n) = (dims.m as usize, dims.n as usize);
     let small = Split::of(gpu.language()).tile;
