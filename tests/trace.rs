@@ -103,7 +103,7 @@ fn every_span_has_a_name_a_purpose_and_a_place() {
                 let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{about}: {file}: {e}"));
                 let code = text.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap();
                 let entry = span.name.split_once('.').unwrap().1;
-                assert!(code.contains(&format!("{entry}(")) || code.contains("trace::call("), "{about}: {}: {code}", span.source);
+                assert!(code.contains(&format!("{entry}(")) || code.contains(".begin("), "{about}: {}: {code}", span.source);
                 assert!(span.operands.iter().any(|o| o.access != Access::Read), "{about} writes nothing");
             }
         }
