@@ -28,7 +28,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "adamw";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP],
@@ -117,6 +117,18 @@ pub fn workspace(lens: &[usize]) -> usize {
 /// Shapes: `grads` of any shape, `norm [1]`, overwritten. `workspace` has at least [`workspace`] elements; its contents do not
 /// matter before or after. dtype f32 (f64 on the CPU), also in mixed precision.
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::adamw;
+///
+/// let [a, b] = [3f32, 4.0].map(|g| Tensor::from_slice(&Device::Cpu, [1], &[g]).unwrap());
+/// let mut norm = Tensor::zeros(&Device::Cpu, [1], DType::F32)?;
+/// let mut workspace = Tensor::zeros(&Device::Cpu, [adamw::workspace(&[1, 1])], DType::F32)?;
+/// adamw::global_norm(&[&a, &b], &mut norm, &mut workspace)?;
+/// assert_eq!(norm.read::<f32>()?, [5.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
 pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
@@ -145,6 +157,22 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
 /// nothing changes. `copy`: the new weights, rounded to the nearest bf16 (ties to even), of the same length: in mixed precision it
 /// is what forward and backward read, and `p` its f32 master. dtype f32 (f64 on the CPU; `copy` is then f64, not rounded: the
 /// oracle's bf16).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::adamw::{self, COEFFICIENTS, Hyper};
+///
+/// let hyper = Hyper { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, max_norm: 0.0, step: 1 };
+/// let coefficients = Tensor::from_f64(&Device::Cpu, [COEFFICIENTS], DType::F32, &hyper.coefficients()?)?;
+/// let mut p = Tensor::from_slice(&Device::Cpu, [2], &[1f32, 1.0])?;
+/// let g = Tensor::from_slice(&Device::Cpu, [2], &[5f32, -0.01])?;
+/// let [mut m, mut v] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [2], DType::F32).unwrap());
+/// let norm = Tensor::zeros(&Device::Cpu, [1], DType::F32)?; // not read: max_norm is 0, and there is no loss
+/// adamw::update(&mut p, &g, &mut m, &mut v, &coefficients, 2, &norm, None, None)?;
+/// let moved = p.read::<f32>()?;
+/// assert!((moved[0] - 0.9).abs() < 1e-5 && (moved[1] - 1.1).abs() < 1e-5); // the first step is `lr`, whatever the gradient
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.

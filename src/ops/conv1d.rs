@@ -23,7 +23,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "conv1d";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP],
@@ -123,6 +123,20 @@ pub fn workspace(clips: usize, frames: usize, width_in: usize, width_out: usize,
 ///
 /// Shapes: `x [C, F, in]`, `weight [out, in, 3]`, `bias [out]`, `z` and `y` `[C, F', out]` with F' = [`frames_out`]; `stride`
 /// 1 or 2; dtype f32 (f64 on the CPU, or bf16 with f32 sums where the device has it).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::conv1d;
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [1, 3, 1], &[1f32, 2.0, 3.0])?; // [C, F, in]
+/// let weight = Tensor::from_slice(&Device::Cpu, [1, 1, 3], &[1f32; 3])?; // [out, in, 3]
+/// let bias = Tensor::zeros(&Device::Cpu, [1], DType::F32)?;
+/// let [mut z, mut y] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [1, conv1d::frames_out(3, 2), 1], DType::F32).unwrap());
+/// conv1d::forward(&x, &weight, &bias, 2, &mut z, &mut y)?;
+/// assert_eq!(z.read::<f32>()?, [1.0 + 2.0, 2.0 + 3.0]); // a frame of zeros on either side
+/// assert!((y.read::<f32>()?[0] - 2.99595).abs() < 1e-5); // gelu(3)
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype, device or the stride does not fit.

@@ -18,7 +18,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "cross_entropy";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP],
@@ -68,6 +68,20 @@ impl Dims {
 /// does not count), `loss [1]`, which is added to if `accumulate`: the rows of one loss may come in several calls. `weight [1]`:
 /// 1 / the number of rows that count in all of them, for their mean. dtype f32 (f64 on the CPU; the logits also bf16 where the
 /// device has it, the rest is then f32).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::cross_entropy;
+///
+/// let logits = Tensor::zeros(&Device::Cpu, [2, 4], DType::F32)?; // [M, V]
+/// let target = Tensor::from_slice(&Device::Cpu, [2], &[3, -1])?; // the second row does not count
+/// let weight = Tensor::from_slice(&Device::Cpu, [1], &[1f32])?;
+/// let [mut row_loss, mut lse] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [2], DType::F32).unwrap());
+/// let mut loss = Tensor::zeros(&Device::Cpu, [1], DType::F32)?;
+/// cross_entropy::forward(&logits, &target, &weight, &mut row_loss, &mut lse, &mut loss, false)?;
+/// assert_eq!(loss.read::<f32>()?, [4f32.ln()]); // one word of four
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a target that is neither −1 nor below V

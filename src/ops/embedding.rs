@@ -17,7 +17,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "embedding";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP],
@@ -63,6 +63,18 @@ impl Dims {
 /// Shapes: `table [V, D]`, `id [M]` i32, `row [M]` i32 (`None`: row `i`), `y [N, D]`; a `[C, F, D]` beside a `[N, D]` counts as
 /// `[C · F, D]`, while two of `[N, H, d]` have rows of `H · d`. The rows of one call are distinct (of
 /// equal ones, which entry wins is not defined). dtype f32 (f64 on the CPU, bf16 where the device has it).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::embedding;
+///
+/// let table = Tensor::from_slice(&Device::Cpu, [2, 2], &[1f32, 2.0, 3.0, 4.0])?; // [V, D]
+/// let id = Tensor::from_slice(&Device::Cpu, [3], &[1, -1, 0])?; // [M]
+/// let mut y = Tensor::zeros(&Device::Cpu, [3, 2], DType::F32)?; // [N, D]
+/// embedding::forward(&table, &id, None, &mut y)?;
+/// assert_eq!(y.read::<f32>()?, [3.0, 4.0, 0.0, 0.0, 1.0, 2.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for an id or a row outside its table
@@ -156,6 +168,13 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
 ///
 /// Entries that [`forward`] skips (a negative id or row) or refuses (an id beyond the vocabulary) are left out; the end of
 /// `sorted_row` is filled up with −1.
+///
+/// ```
+/// use trimodal::ops::embedding::plan;
+///
+/// // Word 1 stands in rows 0 and 2, word 0 in row 1, word 2 nowhere.
+/// assert_eq!(plan(&[1, 0, 1], &[0, 1, 2], 3), (vec![1, 0, 2], vec![0, 1, 3, 3]));
+/// ```
 ///
 /// # Panics
 /// If `id` and `row` differ in length.

@@ -23,7 +23,7 @@ use std::f64::consts::TAU;
 use std::sync::Mutex;
 
 const OP: &str = "log_mel";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "power_naive") }], cases, sized, gradients };
 
 /// Samples of one transform.
@@ -172,6 +172,20 @@ pub fn workspace(clips: usize, samples: usize) -> usize {
 ///
 /// dtype f32 (f64 on the CPU), also in mixed precision, as the tables were made. `workspace` has at least [`workspace`] elements; its contents do not
 /// matter before or after. A clip has at least 201 samples: its ends are reflected.
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::log_mel::{self, Tables};
+///
+/// let tables = Tables::new(&Device::Cpu, DType::F32, 16_000, 80)?;
+/// let waveform = Tensor::zeros(&Device::Cpu, [2, 480], DType::F32)?; // [C, S]: two clips of silence
+/// let mut mel = Tensor::zeros(&Device::Cpu, [2, log_mel::frames(480), 80], DType::F32)?; // [C, S/160, mels]
+/// let mut workspace = Tensor::zeros(&Device::Cpu, [log_mel::workspace(2, 480)], DType::F32)?;
+/// log_mel::forward(&waveform, &tables, &mut mel, &mut workspace)?;
+/// assert_eq!(mel.shape(), [2, 3, 80]);
+/// assert!(mel.read::<f32>()?.iter().all(|v| (v + 1.5).abs() < 1e-5)); // (log10(1e-10) + 4)/4
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, or a clip is too short.

@@ -20,7 +20,7 @@ use crate::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
 const OP: &str = "patch_embed";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP],
@@ -129,6 +129,22 @@ pub fn workspace(images: usize, height: usize, width: usize, patch: usize, depth
 /// `bias [D]`, `position [G, 2, D]` (x first, then y; G at least W/P and H/P), `row [images · patches]` i32 (outside 0..N:
 /// unused; otherwise distinct), `y [N, D]`. Real is f32 (f64 on the CPU); all but real pixels may be bf16 where the device has
 /// it, with f32 sums.
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::patch_embed;
+///
+/// let cpu = &Device::Cpu;
+/// let pixels = Tensor::from_slice(cpu, [1, 2, 2, 3], &[255u8; 12])?; // one white picture, which is one patch
+/// let weight = Tensor::from_slice(cpu, [1, 12], &[0.5f32; 12])?; // [D, P·P·3]
+/// let bias = Tensor::from_slice(cpu, [1], &[1f32])?;
+/// let position = Tensor::from_slice(cpu, [1, 2, 1], &[10f32, 20.0])?; // [G, 2, D]
+/// let row = Tensor::from_slice(cpu, [1], &[2])?;
+/// let mut y = Tensor::zeros(cpu, [3, 1], DType::F32)?; // the token matrix, [N, D]
+/// patch_embed::forward(&pixels, &weight, &bias, &position, &row, &mut y)?;
+/// assert_eq!(y.read::<f32>()?, [0.0, 0.0, 12.0 * 0.5 + 1.0 + 10.0 + 20.0]); // white is 1
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, or H or W is not a multiple of P.

@@ -29,7 +29,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "qk_norm_rope";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP],
@@ -94,6 +94,22 @@ pub fn workspace(rows: usize, heads: usize, head_dim: usize) -> usize {
 /// Shapes: `x [N, H, d]`, `weight [d]`, `position [N]` i32, `table` for heads of `d` columns, `y [N, H, d]`; `rstd [N, H]` keeps
 /// `1/√(mean(x²) + eps)` for [`backward`]. dtype f32 (f64 on the CPU, bf16 where the device has it; `rstd` and the table are then
 /// f32).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::{qk_norm_rope, rope::Table};
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [1, 1, 4], &[2f32; 4])?; // [N, H, d]
+/// let weight = Tensor::from_slice(&Device::Cpu, [4], &[1f32, 1.0, 1.0, 3.0])?;
+/// let position = Tensor::from_slice(&Device::Cpu, [1], &[0])?;
+/// let table = Table::new(&Device::Cpu, DType::F32, 1, 4, 10_000.0)?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [1, 1, 4], DType::F32)?;
+/// let mut rstd = Tensor::zeros(&Device::Cpu, [1, 1], DType::F32)?;
+/// qk_norm_rope::forward(&x, &weight, &position, &table, 0.0, &mut y, &mut rstd)?;
+/// assert_eq!(y.read::<f32>()?, [1.0, 1.0, 1.0, 3.0]); // position 0 turns nothing
+/// assert_eq!(rstd.read::<f32>()?, [0.5]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a position outside the table (a GPU

@@ -20,7 +20,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "rms_norm";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP],
@@ -80,6 +80,19 @@ pub fn workspace(rows: usize, columns: usize) -> usize {
 ///
 /// Shapes: `x`, `residual`, `sum`, `y`: rows of `C`; `weight [C]`; `rstd [rows]` keeps `1/√(mean(s²) + eps)` for
 /// [`backward`]. dtype f32 (f64 on the CPU, bf16 where the device has it; `rstd` is then f32).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::rms_norm;
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [2, 4], &[3f32, 3.0, 3.0, 3.0, 1.0, -1.0, 1.0, -1.0])?; // two rows of C = 4
+/// let weight = Tensor::from_slice(&Device::Cpu, [4], &[1f32, 1.0, 1.0, 2.0])?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [2, 4], DType::F32)?;
+/// let mut rstd = Tensor::zeros(&Device::Cpu, [2], DType::F32)?;
+/// rms_norm::forward(&x, None, &weight, 0.0, &mut y, &mut rstd)?;
+/// assert_eq!(y.read::<f32>()?, [1.0, 1.0, 1.0, 2.0, 1.0, -1.0, 1.0, -2.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.

@@ -19,7 +19,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "rope";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP],
@@ -84,6 +84,19 @@ pub(super) fn angles(positions: usize, half: usize, theta: f64) -> Vec<f64> {
 ///
 /// Shapes: `x [N, H, d]`, `position [N]` i32, `table` for heads of `d` columns, `y [N, H, d]`. dtype f32 (f64 on the CPU, bf16
 /// where the device has it; the table is then f32).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::rope::{self, Table};
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [2, 1, 2], &[1f32, 0.0, 1.0, 0.0])?; // [N, H, d]
+/// let position = Tensor::from_slice(&Device::Cpu, [2], &[0, 1])?;
+/// let table = Table::new(&Device::Cpu, DType::F32, 2, 2, 10_000.0)?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [2, 1, 2], DType::F32)?;
+/// rope::forward(&x, &position, &table, &mut y)?;
+/// assert_eq!(y.read::<f32>()?, [1.0, 0.0, 1f64.cos() as f32, 1f64.sin() as f32]); // position 0 turns nothing
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a position outside the table (a GPU

@@ -24,7 +24,7 @@ use bytemuck::bytes_of;
 use rayon::prelude::*;
 
 const OP: &str = "sample";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "forward") }], cases, sized, gradients };
 /// Floating-point operations per logit.
 const FLOPS: usize = 10;
@@ -46,6 +46,18 @@ pub struct Dims {
 /// Shapes: `logits [R, V]`, `random [R]` in [0, 1) (not read when greedy), `id [R]` i32, overwritten. `temperature` 0: greedy.
 /// `top_k` 0: all ids. `top_p` in [0, 1]; 1: all of these. dtype f32 (f64 on the CPU; the logits also bf16 where the device has it,
 /// `random` is then f32). The same numbers give the same ids on every run.
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::sample;
+///
+/// let logits = Tensor::from_slice(&Device::Cpu, [2, 3], &[1f32, 5.0, 2.0, 7.0, 0.0, 7.0])?; // [R, V]
+/// let random = Tensor::zeros(&Device::Cpu, [2], DType::F32)?;
+/// let mut id = Tensor::zeros(&Device::Cpu, [2], DType::I32)?;
+/// sample::forward(&logits, 0.0, 0, 1.0, &random, &mut id)?; // temperature 0: greedy
+/// assert_eq!(id.read::<i32>()?, [1, 0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, for a temperature that is negative or not finite, or for a

@@ -17,7 +17,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "swiglu";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP],
@@ -49,6 +49,18 @@ impl Dims {
 ///
 /// Shapes: `gate`, `up`, `y`: `[N, F]`, or anything of the same number of elements. dtype f32 (f64 on the CPU, bf16 where the
 /// device has it).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::swiglu;
+///
+/// let gate = Tensor::from_slice(&Device::Cpu, [1, 3], &[0f32, 20.0, -100.0])?; // [N, F]
+/// let up = Tensor::from_slice(&Device::Cpu, [1, 3], &[5f32, 2.0, 1.0])?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [1, 3], DType::F32)?;
+/// swiglu::forward(&gate, &up, &mut y)?;
+/// assert_eq!(y.read::<f32>()?, [0.0, 40.0, 0.0]); // σ(20) is 1 in f32, and σ(−100) is 0
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`](crate::Error::Mismatch) where a length, dtype or device does not fit.

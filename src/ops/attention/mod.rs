@@ -36,7 +36,7 @@ use bytemuck::bytes_of;
 const OP: &str = "attention";
 /// The file of the backward pass.
 const BACKWARD: &str = "attention_backward";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op {
     name: OP,
     files: &[OP, BACKWARD],
@@ -173,6 +173,20 @@ const LEAST_WORKGROUP_BYTES: usize = 16 << 10;
 /// Shapes: `q`, `o [Nq, H, d]`; `k`, `v [Nk, Hkv, d]` with `H` a multiple of `Hkv` and `4 ≤ d ≤ 128`; `visible [Nq, 2]` i32,
 /// the half-open interval of keys that a row sees (it is cut to `[0, Nk)`); `lse [Nq, H]`. A row with an empty interval gets
 /// `o = 0` and `lse =` [`EMPTY`]. dtype f32 (f64 on the CPU; on NVIDIA GPUs also bf16, with `lse` in f32).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::attention;
+///
+/// let [q, k] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [2, 1, 4], DType::F32).unwrap()); // [N, H, d]: all scores are equal
+/// let v = Tensor::from_slice(&Device::Cpu, [2, 1, 4], &[0f32, 0.0, 0.0, 0.0, 6.0, 6.0, 6.0, 6.0])?;
+/// let visible = Tensor::from_slice(&Device::Cpu, [2, 2], &[0, 1, 0, 2])?; // causal: row 0 sees itself, row 1 both
+/// let mut o = Tensor::zeros(&Device::Cpu, [2, 1, 4], DType::F32)?;
+/// let mut lse = Tensor::zeros(&Device::Cpu, [2, 1], DType::F32)?;
+/// attention::forward(&q, &k, &v, &visible, 0.5, &mut o, &mut lse)?;
+/// assert_eq!(o.read::<f32>()?, [0.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.

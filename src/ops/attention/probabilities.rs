@@ -22,6 +22,20 @@ use std::ops::Range;
 /// (rows of `q`; one outside `0..Nq` gets zeros, and so does one that sees nothing), `p [R, H, Nk]`, overwritten. dtype f32 (f64 on
 /// the CPU; on NVIDIA GPUs `q` and `k` may be bf16, with the rest in f32).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::attention;
+///
+/// let [q, k] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [2, 1, 4], DType::F32).unwrap()); // [N, H, d]: all scores are equal
+/// let lse = Tensor::from_slice(&Device::Cpu, [2, 1], &[0f32, 2f32.ln()])?; // as `forward` wrote it
+/// let visible = Tensor::from_slice(&Device::Cpu, [2, 2], &[0, 1, 0, 2])?;
+/// let row = Tensor::from_slice(&Device::Cpu, [1], &[0])?;
+/// let mut p = Tensor::zeros(&Device::Cpu, [1, 1, 2], DType::F32)?; // [R, H, Nk]
+/// attention::probabilities(&q, &k, &lse, &visible, &row, 0.5, &mut p)?;
+/// assert_eq!(p.read::<f32>()?, [1.0, 0.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`crate::Error::Mismatch`] where a shape, dtype or device does not fit, [`crate::Error::TooLarge`] for 2³¹ probabilities and more.
 pub fn probabilities(q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Tensor, scale: f32, p: &mut Tensor) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::tensor::{DType, Tensor};
 use bytemuck::bytes_of;
 
 const OP: &str = "matmul";
-/// What everybody else sees of it.
+/// Its files and passes, its cases.
 pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "naive") }], cases, sized, gradients };
 
 /// The sizes of one call, as the kernels read them.
@@ -170,6 +170,20 @@ pub fn split_workspace(m: usize, n: usize, k: usize) -> usize {
 ///
 /// `workspace`, f32 (f64 where all is) and at least [`workspace`] elements, lets long sums be split; its contents do not matter
 /// before or after.
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::matmul::{self, Epilogue, Layout};
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [2, 2], &[1f32, 2.0, 3.0, 4.0])?; // [M, K]
+/// let weight = Tensor::from_slice(&Device::Cpu, [1, 2], &[1f32, 10.0])?; // [N, K]
+/// let bias = Tensor::from_slice(&Device::Cpu, [1], &[100f32])?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [2, 1], DType::F32)?; // [M, N]
+/// let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+/// matmul::forward(Layout::Nt, &x, &weight, epilogue, &mut y, None)?;
+/// assert_eq!(y.read::<f32>()?, [121.0, 143.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
