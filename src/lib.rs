@@ -10,7 +10,7 @@
 //! - [`train`]: a training step on one screen, the loop around it, evaluation, the model's folder.
 //! - [`experiment`]: two comparisons of many small runs, each with its control.
 //! - [`describe`]: what a model says about pictures and sounds from files.
-//! - [`inside`]: what happens inside a model: attention, gradients of what it was shown, the words nearest to its rows.
+//! - [`interpret`]: what happens inside a model: attention, gradients of what it was shown, the words nearest to its rows.
 //! - [`check`]: every operation against the float64 oracle.
 //! - `golden` (feature `cli`): the same comparisons as files, for those who copied a kernel.
 //! - [`bench`]: how long every kernel takes, beside the best that the device can do.
