@@ -1,8 +1,8 @@
 //! What a model says about a picture, a sound, or both, in a dozen lines.
 //!
-//!     cargo run --release --no-default-features --features wgpu,cuda --example describe -- my-model cat.jpg purr.wav
+//!     cargo run --release --no-default-features --features data,wgpu,cuda --example describe -- my-model cat.jpg purr.wav
 //!
-//! Leave the features out and it runs on the CPU.
+//! With `data` alone it runs on the CPU.
 
 use std::path::Path;
 use trimodal::describe::Describer;

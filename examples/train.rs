@@ -1,8 +1,8 @@
 //! Training on a folder of pictures, sounds and words, in a dozen lines.
 //!
-//!     cargo run --release --no-default-features --features wgpu,cuda --example train -- my-data my-model 2000
+//!     cargo run --release --no-default-features --features data,wgpu,cuda --example train -- my-data my-model 2000
 //!
-//! Leave the features out and it runs on the CPU. The folder is a run like the program's: `trimodal train --resume my-model` continues it.
+//! With `data` alone it runs on the CPU. The folder is a run like the program's: `trimodal train --resume my-model` continues it.
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -17,7 +17,9 @@ mod timer;
 pub use card::{About, Card, Ceilings, LeftOut, Method, Peer, Row, SCHEMA, Seconds};
 pub use table::{readme, table};
 
-use crate::device::{Device, Gpu};
+use crate::device::Device;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use crate::device::Gpu;
 use crate::error::{Error, Result};
 use crate::model::Batch;
 use crate::ops::case::{Case, Kind};

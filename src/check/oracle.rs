@@ -41,6 +41,7 @@ impl Allowance {
 
     /// The same without ulps: `(absolute, relative)` with `absolute + relative · |expected|` at least [`Allowance::of`] and,
     /// beyond the smallest normal numbers, at most twice that, since a number is up to twice the power of two that its ulp belongs to.
+    #[cfg(feature = "cli")] // golden vectors tell it
     pub fn without_ulps(&self) -> (f64, f64) {
         if self.ulps == 0.0 {
             return (self.absolute, 0.0);

@@ -5,6 +5,7 @@
 
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
+use gemm_common::Parallelism;
 use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
 
 /// 64 bytes: one cache line, one AVX-512 register.
@@ -65,7 +66,17 @@ pub trait Real:
     fn fast_exp(self) -> Self;
     /// The error function. In f32 a branch-free rational approximation that vectorises; in f64 accurate to ~1e-15.
     fn fast_erf(self) -> Self;
+    /// The matrix product of this processor, by the `gemm` crates.
+    #[doc(hidden)]
+    fn gemm_kernel() -> GemmKernel<Self>;
 }
+
+/// `m, n, k, c, its column and row stride, whether c is read, a, its strides, b, its strides, alpha (of c), beta (of a · b)`, three flags
+/// that are for complex numbers, and how many threads it may use.
+#[rustfmt::skip]
+pub type GemmKernel<T> = unsafe fn(
+    usize, usize, usize, *mut T, isize, isize, bool, *const T, isize, isize, *const T, isize, isize, T, T, bool, bool, bool, Parallelism,
+);
 
 impl Real for f64 {
     fn of(x: f64) -> Self {
@@ -81,6 +92,9 @@ impl Real for f64 {
     #[inline(always)]
     fn fast_erf(self) -> Self {
         libm::erf(self)
+    }
+    fn gemm_kernel() -> GemmKernel<f64> {
+        gemm_f64::gemm::f64::get_gemm_fn()
     }
 }
 
@@ -131,6 +145,9 @@ impl Real for f32 {
         let q = q * t + -1.426_473_9e-2;
         x * p / q
     }
+    fn gemm_kernel() -> GemmKernel<f32> {
+        gemm_f32::gemm::f32::get_gemm_fn()
+    }
 }
 
 /// One operand of [`gemm`]: a matrix with strides, over a slice.
@@ -163,7 +180,7 @@ impl<'a, T> Mat<'a, T> {
     }
 }
 
-/// `c[m, n] = beta · c + a[m, k] · b[k, n]` on the calling thread, by the `gemm` crate. `c` is row-major with rows
+/// `c[m, n] = beta · c + a[m, k] · b[k, n]` on the calling thread, by the `gemm` crates. `c` is row-major with rows
 /// `c_stride` apart; with `beta` 0 it is written without being read.
 ///
 /// # Panics
@@ -176,30 +193,18 @@ pub fn gemm<T: Real>(m: usize, n: usize, k: usize, a: Mat<T>, b: Mat<T>, beta: T
     b.check(k, n);
     Mat { data: c, row_stride: c_stride, col_stride: 1 }.check(m, n);
     assert!(n <= c_stride || m == 1, "rows of c overlap");
+    let strides = |operand: Mat<T>| (operand.data.as_ptr(), operand.col_stride as isize, operand.row_stride as isize);
+    let ((a, a_columns, a_rows), (b, b_columns, b_rows), c_rows) = (strides(a), strides(b), c_stride as isize);
+    let (kernel, c, read, one) = (T::gemm_kernel(), c.as_mut_ptr(), beta != T::zero(), T::one());
     // SAFETY: every element that the three operands reach is inside its slice, checked above; c is borrowed mutably, so it
-    // aliases neither a nor b; T is f32 or f64 (Real has no other implementations), which `gemm` supports.
+    // aliases neither a nor b; no stride is negative, and that of c's rows in the kernel's eyes is the smaller one.
     unsafe {
-        ::gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            c_stride as isize,
-            beta != T::zero(),
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            beta,
-            T::one(),
-            false,
-            false,
-            false,
-            ::gemm::Parallelism::None,
-        )
+        if c_rows > 1 {
+            // It writes by columns: cᵀ = bᵀ · aᵀ.
+            kernel(n, m, k, c, c_rows, 1, read, b, b_rows, b_columns, a, a_rows, a_columns, beta, one, false, false, false, Parallelism::None);
+        } else {
+            kernel(m, n, k, c, 1, c_rows, read, a, a_columns, a_rows, b, b_columns, b_rows, beta, one, false, false, false, Parallelism::None);
+        }
     }
 }
 

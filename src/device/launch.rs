@@ -1,40 +1,8 @@
 //! One kernel launch, as every GPU takes it.
 
-use super::{Buffer, Device, TensorMap};
-use crate::dtype::{DType, Shape};
-use crate::observe::{Access, Launched, Operand, TensorId};
-
-/// A tensor as a launch takes it.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    /// Where it lives.
-    pub device: &'a Device,
-    /// Its memory.
-    pub buffer: &'a Buffer,
-    /// The elements in use.
-    pub shape: Shape,
-    /// Their type.
-    pub dtype: DType,
-    /// Which tensor it is.
-    pub id: TensorId,
-}
-
-impl View<'_> {
-    /// Elements in use.
-    pub fn len(&self) -> usize {
-        self.shape.len()
-    }
-
-    /// Bytes in use.
-    pub fn bytes(&self) -> usize {
-        self.len() * self.dtype.size()
-    }
-
-    /// As whoever observes the launch is told of it.
-    fn operand(&self) -> Operand {
-        Operand { name: "", id: self.id, shape: self.shape, dtype: self.dtype, elements: self.len(), access: Access::Read, values: None }
-    }
-}
+use super::{TensorMap, View};
+use crate::dtype::DType;
+use crate::observe::Launched;
 
 /// One kernel launch. The WGSL and the CUDA twin of a kernel take the same buffers in the same order and the same `Dims`, so
 /// that one launch serves all GPUs; where a language has its own tiles or rungs, the launcher asks

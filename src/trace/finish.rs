@@ -1,7 +1,6 @@
 //! From what was recorded to a [`Trace`]: names, contracts, the share of each launch in its call.
 
-use super::clock::Clock;
-use super::recorder::{RawCall, Recorder};
+use super::recorder::{RawCall, Recording};
 use super::{Access, Kind, Operand, Phase, Span, Trace, live, source};
 use crate::contract::{self, Header};
 use crate::device::ptx::{self, Compiled};
@@ -10,7 +9,7 @@ use crate::observe::{self, GRADIENT, Launched, TensorId};
 use std::collections::HashMap;
 
 /// Puts together what was recorded; `times` are the beginning and the length of every span.
-pub(super) fn trace(device: &Device, clock: &Clock, wall: f64, recorder: &Recorder, times: &[(f64, f64)]) -> Trace {
+pub(super) fn trace(device: &Device, Recording { recorder, clock, wall, times }: &Recording) -> Trace {
     let language = match device {
         Device::Cpu => None,
         Device::Gpu(gpu) => Some(gpu.language()),
@@ -66,7 +65,7 @@ pub(super) fn trace(device: &Device, clock: &Clock, wall: f64, recorder: &Record
     }
     share(&mut spans, &calls);
     live::fill(&mut spans);
-    Trace { device: device.to_string(), clock: clock.describe(), wall, formula: None, spans }
+    Trace { device: device.to_string(), clock, wall: *wall, formula: None, spans }
 }
 
 fn operand(name: String, raw: &observe::Operand, known: &HashMap<TensorId, String>) -> Operand {

@@ -148,7 +148,8 @@ pub struct Trace {
 /// # Errors
 /// [`crate::Error::Usage`] where this thread is recording already; those of `run`; [`crate::Error::Device`] where the device's clock fails.
 pub fn record<T>(device: &Device, options: Options, run: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
-    recorder::record(device, options, run)
+    let (outcome, recording) = recorder::record(device, options, run)?;
+    Ok((outcome, finish::trace(device, &recording)))
 }
 
 impl Trace {

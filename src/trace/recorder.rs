@@ -1,7 +1,7 @@
 //! The recorder: the observer that keeps what it is told, with the time that it took.
 
 use super::clock::{Clock, Reading};
-use super::{Kind, Options, Part, Phase, Trace, finish};
+use super::{Kind, Options, Part, Phase};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::observe::{self, Call, Event, Launched, Observer, Operand, TensorId, Work};
@@ -97,7 +97,19 @@ impl Observer for Recorder {
     }
 }
 
-pub(super) fn record<T>(device: &Device, options: Options, run: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
+/// What came of a recording.
+pub(super) struct Recording {
+    pub(super) recorder: Rc<Recorder>,
+    /// What stopped the time, for the trace.
+    pub(super) clock: &'static str,
+    /// The time from the beginning to the end by the host's clock, in seconds.
+    pub(super) wall: f64,
+    /// When each span began, in seconds since the recording did, and how long it took.
+    pub(super) times: Vec<(f64, f64)>,
+}
+
+/// Runs `run` and records what it launches from this thread.
+pub(super) fn record<T>(device: &Device, options: Options, run: impl FnOnce() -> Result<T>) -> Result<(T, Recording)> {
     let nested = || Error::Usage("this thread is already recording a trace: one recording cannot start inside another".into());
     if observe::on() {
         return Err(nested()); // before the device's clock is started
@@ -123,11 +135,13 @@ pub(super) fn record<T>(device: &Device, options: Options, run: impl FnOnce() ->
     // The adapter's stopwatch is stopped before anything else, whatever the run's result.
     let times = recorder.clock.resolve(begin, &recorder.readings.borrow());
     let (outcome, times) = (outcome?, waited.and(times)?);
-    Ok((outcome, finish::trace(device, &recorder.clock, wall, &recorder, &times)))
+    let clock = recorder.clock.describe();
+    Ok((outcome, Recording { recorder, clock, wall, times }))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::record;
     use super::*;
     use crate::tensor::Tensor;
 

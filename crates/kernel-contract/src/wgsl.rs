@@ -79,7 +79,7 @@ pub fn entry_points(source: &str) -> Result<Vec<EntryPoint>, String> {
     let mut entries = Vec::new();
     for (name, ..) in functions.iter().filter(|(_, compute, _)| *compute) {
         let (mut seen, mut open) = (BTreeSet::new(), vec![name.as_str()]);
-        while let Some((_, _, used)) = open.pop().and_then(|function| find(function)) {
+        while let Some((_, _, used)) = open.pop().and_then(find) {
             for word in used {
                 if seen.insert(word.as_str()) && find(word).is_some() {
                     open.push(word);

@@ -11,6 +11,7 @@ mod cpu;
 mod hopper;
 
 #[cfg(feature = "cuda")]
+#[cfg(all(feature = "cuda", feature = "data"))] // the benchmark compares with cuBLASLt
 pub(crate) use cases::sizes_of;
 pub use cases::{cases, gradients, sized};
 pub use hopper::Rung as HopperRung;
