@@ -101,11 +101,6 @@ pub static CHAPTERS: [Chapter; 12] = [
     },
 ];
 
-/// The operation whose cases judge a shader: both passes of attention are one operation in two files.
-pub fn judged_by(stem: &'static str) -> &'static str {
-    if stem == "attention_backward" { "attention" } else { stem }
-}
-
 impl Chapter {
     /// The shader as it is.
     pub fn shader(&self) -> &'static str {

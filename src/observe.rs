@@ -265,7 +265,7 @@ pub(crate) struct Running(Option<usize>);
 #[inline]
 pub(crate) fn call(op: &'static str, pass: &'static str, work: impl FnOnce() -> Work) -> Running {
     if !on() {
-        return Running(None);
+        return Running::NOT;
     }
     let place = Location::caller();
     let work = work();
@@ -273,6 +273,9 @@ pub(crate) fn call(op: &'static str, pass: &'static str, work: impl FnOnce() -> 
 }
 
 impl Running {
+    /// No call, or one that nobody observes.
+    pub(crate) const NOT: Running = Running(None);
+
     /// It has ended. `written` is asked only while somebody observes, for what was written, with so many of its numbers.
     #[inline]
     pub(crate) fn end(mut self, written: impl FnOnce(usize) -> Vec<Operand>) {

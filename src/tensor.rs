@@ -31,6 +31,13 @@ pub const MAX_ELEMENTS: usize = (1 << 31) - 1;
 impl Tensor {
     /// A tensor of zeros.
     ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// assert_eq!(x.read::<f32>()?, [0.0; 6]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::TooLarge`] beyond [`MAX_ELEMENTS`] or the device's binding size, [`Error::OutOfMemory`] where the device
     /// refuses, [`Error::Device`] for f64 on anything but the CPU.
@@ -40,6 +47,13 @@ impl Tensor {
 
     /// As [`Tensor::zeros`], with `redzone` more elements after the last one, *inside* what kernels see as the buffer:
     /// a test fills them and checks whether a kernel wrote there.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::with_redzone(&Device::Cpu, [2, 3], DType::F32, 4)?;
+    /// assert_eq!((x.len(), x.capacity()), (6, 10));
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn with_redzone(device: &Device, shape: impl Into<Shape>, dtype: DType, redzone: usize) -> Result<Self> {
         let shape = shape.into();
         let len = shape.checked_len().and_then(|len| len.checked_add(redzone)).filter(|&len| len <= MAX_ELEMENTS);
@@ -52,6 +66,13 @@ impl Tensor {
     }
 
     /// A tensor with these elements.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, [2, 2], &[1f32, 2.0, 3.0, 4.0])?;
+    /// assert_eq!((x.shape().dims(), x.dtype()), (&[2, 2][..], DType::F32));
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn from_slice<T: Element>(device: &Device, shape: impl Into<Shape>, data: &[T]) -> Result<Self> {
         let mut tensor = Self::zeros(device, shape, T::DTYPE)?;
         tensor.write(data)?;
@@ -59,6 +80,13 @@ impl Tensor {
     }
 
     /// A tensor of `dtype` (f64, f32, bf16 or f16) with these values, rounded to it.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::from_f64(&Device::Cpu, [2], DType::Bf16, &[1.0, 1.001])?;
+    /// assert_eq!(x.read_f64()?, [1.0, 1.0]); // bf16 has three digits
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn from_f64(device: &Device, shape: impl Into<Shape>, dtype: DType, data: &[f64]) -> Result<Self> {
         let mut tensor = Self::zeros(device, shape, dtype)?;
         tensor.write_f64(data)?;
@@ -66,6 +94,13 @@ impl Tensor {
     }
 
     /// Which tensor it is: no other one of this process has had this id or will have it.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let [a, b] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [1], DType::F32).unwrap());
+    /// assert_ne!(a.id(), b.id());
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn id(&self) -> TensorId {
         self.id
     }
@@ -81,56 +116,136 @@ impl Tensor {
     }
 
     /// The shape.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// assert_eq!(x.shape(), [2, 3]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
     /// Size number `i` of the shape; 1 beyond its rank.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// assert_eq!([x.dim(0), x.dim(1), x.dim(2)], [2, 3, 1]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn dim(&self, i: usize) -> usize {
         self.shape.sizes[i]
     }
 
     /// Elements in use.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// assert_eq!(x.len(), 6);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.shape.len()
     }
 
     /// Whether there is no element in use.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [0, 3], DType::F32)?;
+    /// assert!(x.is_empty());
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The first size.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// assert_eq!(x.rows(), 2);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn rows(&self) -> usize {
         self.dim(0)
     }
 
     /// Elements of one row: the product of all sizes but the first; `usize::MAX` where it does not fit (there is then no row).
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3, 4], DType::F32)?;
+    /// assert_eq!(x.row_len(), 12);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn row_len(&self) -> usize {
         product(self.shape.dims().get(1..).unwrap_or(&[]))
     }
 
     /// The dtype.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// assert_eq!(x.dtype(), DType::F32);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
     /// The device it lives on.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// assert!(matches!(x.device(), Device::Cpu));
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn device(&self) -> &Device {
         &self.device
     }
 
     /// Elements allocated.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let mut x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// x.set_rows(1)?;
+    /// assert_eq!((x.len(), x.capacity()), (3, 6));
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// Bytes allocated.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3], DType::Bf16)?;
+    /// assert_eq!(x.bytes(), 12);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.capacity as u64 * self.dtype.size() as u64
     }
 
     /// Uses only the first `rows` rows of what was allocated, or more again, up to the capacity.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let mut x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// x.set_rows(1)?;
+    /// assert_eq!(x.shape(), [1, 3]);
+    /// assert!(x.set_rows(3).is_err());
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::TooLarge`] beyond the capacity, [`Error::Mismatch`] for a scalar.
@@ -179,6 +294,14 @@ impl Tensor {
 
     /// Says that what it holds must not be read before it is written. The emulator reports a kernel that does; elsewhere
     /// nothing happens.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let x = Tensor::zeros(&Device::Cpu, [2, 3], DType::F32)?;
+    /// x.forget();
+    /// assert_eq!(x.read::<f32>()?, [0.0; 6]); // on the CPU nothing happens
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn forget(&self) {
         #[cfg(feature = "emulator")]
         if let Buffer::Emulator(buffer) = &self.buffer {
@@ -187,6 +310,14 @@ impl Tensor {
     }
 
     /// Gives what was allocated another shape; the elements stay in their order.
+    ///
+    /// ```
+    /// use trimodal::{Device, Tensor};
+    /// let mut x = Tensor::from_slice(&Device::Cpu, [2, 2], &[1, 2, 3, 4])?;
+    /// x.reshape([4])?;
+    /// assert_eq!((x.shape().dims(), x.read::<i32>()?), (&[4][..], vec![1, 2, 3, 4]));
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::TooLarge`] beyond the capacity.
@@ -204,6 +335,15 @@ impl Tensor {
 
     /// Copies `data` into the tensor.
     ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let mut x = Tensor::zeros(&Device::Cpu, [2], DType::F32)?;
+    /// x.write(&[1f32, 2.0])?;
+    /// assert_eq!(x.read::<f32>()?, [1.0, 2.0]);
+    /// assert_eq!(x.write(&[1f32]).unwrap_err().to_string(), "write: data: expected 2 elements for [2], found 1");
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Mismatch`] for another dtype or length.
     pub fn write<T: Element>(&mut self, data: &[T]) -> Result<()> {
@@ -215,6 +355,14 @@ impl Tensor {
 
     /// As [`Tensor::write`], but where the device can (CUDA) during the work that it is doing, which must not use this tensor;
     /// whatever is launched afterwards waits for it.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let mut x = Tensor::zeros(&Device::Cpu, [2], DType::I32)?;
+    /// x.write_ahead(&[1, 2])?;
+    /// assert_eq!(x.read::<i32>()?, [1, 2]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn write_ahead<T: Element>(&mut self, data: &[T]) -> Result<()> {
         match &self.buffer {
             #[cfg(feature = "cuda")]
@@ -231,6 +379,14 @@ impl Tensor {
     }
 
     /// Copies the elements' bytes, little-endian as in a safetensors file, into the tensor.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let mut x = Tensor::zeros(&Device::Cpu, [1], DType::F32)?;
+    /// x.write_bytes(&1.5f32.to_le_bytes())?;
+    /// assert_eq!(x.read::<f32>()?, [1.5]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Mismatch`] for another length.
@@ -249,6 +405,14 @@ impl Tensor {
     }
 
     /// Copies the elements to the host.
+    ///
+    /// ```
+    /// use trimodal::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, [2], &[1f32, 2.0])?;
+    /// assert_eq!(x.read::<f32>()?, [1.0, 2.0]);
+    /// assert!(x.read::<i32>().is_err());
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn read<T: Element>(&self) -> Result<Vec<T>> {
         self.expect_dtype("read", T::DTYPE)?;
         self.read_elements(self.len())
@@ -268,6 +432,13 @@ impl Tensor {
     }
 
     /// The elements as f64, whatever the dtype.
+    ///
+    /// ```
+    /// use trimodal::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, [2], &[7u8, 255])?;
+    /// assert_eq!(x.read_f64()?, [7.0, 255.0]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn read_f64(&self) -> Result<Vec<f64>> {
         Ok(match self.dtype {
             DType::F64 => self.read::<f64>()?,
@@ -280,6 +451,13 @@ impl Tensor {
     }
 
     /// The first element that is NaN or infinite. Integers never are.
+    ///
+    /// ```
+    /// use trimodal::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, [3], &[1f32, f32::NAN, 2.0])?;
+    /// assert_eq!(x.first_not_finite()?, Some(1));
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn first_not_finite(&self) -> Result<Option<usize>> {
         Ok(match self.dtype {
             DType::F64 => self.read::<f64>()?.iter().position(|x| !x.is_finite()),
@@ -291,6 +469,14 @@ impl Tensor {
     }
 
     /// Writes f64 values, rounded to the tensor's dtype (integers must be exact).
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let mut x = Tensor::zeros(&Device::Cpu, [2], DType::F32)?;
+    /// x.write_f64(&[0.5, -2.0])?;
+    /// assert_eq!(x.read::<f32>()?, [0.5, -2.0]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn write_f64(&mut self, data: &[f64]) -> Result<()> {
         fn each<T: Element>(tensor: &mut Tensor, data: &[f64], convert: impl Fn(f64) -> T) -> Result<()> {
             let data: Vec<T> = data.iter().map(|&x| convert(x)).collect();
@@ -307,6 +493,14 @@ impl Tensor {
     }
 
     /// Sets every allocated element to zero.
+    ///
+    /// ```
+    /// use trimodal::{Device, Tensor};
+    /// let mut x = Tensor::from_slice(&Device::Cpu, [2], &[1, 2])?;
+    /// x.fill_zero()?;
+    /// assert_eq!(x.read::<i32>()?, [0, 0]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn fill_zero(&mut self) -> Result<()> {
         let device = self.device.clone();
         let to = self.operand("to", Access::Write);
@@ -314,6 +508,15 @@ impl Tensor {
     }
 
     /// Copies `from` (same dtype, length and device) into this tensor.
+    ///
+    /// ```
+    /// use trimodal::{DType, Device, Tensor};
+    /// let from = Tensor::from_slice(&Device::Cpu, [2, 1], &[1, 2])?;
+    /// let mut x = Tensor::zeros(&Device::Cpu, [2], DType::I32)?;
+    /// x.copy_from(&from)?;
+    /// assert_eq!(x.read::<i32>()?, [1, 2]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     pub fn copy_from(&mut self, from: &Tensor) -> Result<()> {
         self.expect_dtype("copy", from.dtype)?;
         if from.len() != self.len() {
@@ -327,6 +530,13 @@ impl Tensor {
 
     /// The elements in use, for the CPU device's kernels.
     ///
+    /// ```
+    /// use trimodal::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::Cpu, [2], &[1, 2])?;
+    /// assert_eq!(x.cpu::<i32>(), [1, 2]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// On another device or dtype: the operations check both before they come here.
     pub fn cpu<T: Element>(&self) -> &[T] {
@@ -337,6 +547,14 @@ impl Tensor {
     }
 
     /// As [`Tensor::cpu`], to write.
+    ///
+    /// ```
+    /// use trimodal::{Device, Tensor};
+    /// let mut x = Tensor::from_slice(&Device::Cpu, [2], &[1, 2])?;
+    /// x.cpu_mut::<i32>()[1] = 5;
+    /// assert_eq!(x.read::<i32>()?, [1, 5]);
+    /// # Ok::<(), trimodal::Error>(())
+    /// ```
     ///
     /// # Panics
     /// As [`Tensor::cpu`].

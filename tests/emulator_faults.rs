@@ -20,7 +20,7 @@ use trimodal::device::emulator::Machine;
 use trimodal::device::ptx::{COMPILED, Compiled};
 use trimodal::emulator::Options;
 use trimodal::ops::case::Case;
-use trimodal::ops::{OPS, Op};
+use trimodal::ops::{self, Op};
 use trimodal::{DType, Device};
 
 /// What the issue asks for.
@@ -183,13 +183,8 @@ fn compiled(stem: &str) -> &'static Compiled {
     COMPILED.iter().find(|c| c.stem == stem && c.architecture == "sm_80").unwrap_or_else(|| panic!("no PTX of {stem}"))
 }
 
-/// The operation that launches a stem, if one does.
-fn launcher(stem: &str) -> Option<&'static Op> {
-    OPS.iter().find(|op| op.name == stem || stem.strip_prefix(op.name).is_some_and(|rest| rest.starts_with('_')))
-}
-
 fn op_of(stem: &str) -> &'static Op {
-    launcher(stem).unwrap_or_else(|| panic!("no operation launches {stem}"))
+    ops::of_file(stem).unwrap_or_else(|| panic!("no operation launches {stem}"))
 }
 
 #[test]
@@ -227,7 +222,7 @@ fn every_seeded_fault_is_caught() {
 #[ignore = "writes tests/faults.tsv"]
 fn survey() {
     // What no operation launches (`ceiling`) has no case that could catch anything.
-    let launched = |c: &&Compiled| c.architecture == "sm_80" && launcher(c.stem).is_some();
+    let launched = |c: &&Compiled| c.architecture == "sm_80" && ops::of_file(c.stem).is_some();
     let stems: Vec<&Compiled> = COMPILED.iter().filter(launched).collect();
     let found: Vec<(Vec<String>, Vec<String>)> = stems
         .par_iter()

@@ -103,7 +103,7 @@ fn every_span_has_a_name_a_purpose_and_a_place() {
                 let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{about}: {file}: {e}"));
                 let code = text.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap();
                 let entry = span.name.split_once('.').unwrap().1;
-                assert!(code.contains(&format!("{entry}(")) || code.contains("trace::call("), "{about}: {}: {code}", span.source);
+                assert!(code.contains(&format!("{entry}(")) || code.contains(".begin("), "{about}: {}: {code}", span.source);
                 assert!(span.operands.iter().any(|o| o.access != Access::Read), "{about} writes nothing");
             }
         }
@@ -239,6 +239,10 @@ fn values_are_read_behind_every_call() {
         let loss = trace.spans.iter().rfind(|s| s.op == "cross_entropy" && s.operands.iter().any(|o| o.name == "loss")).unwrap();
         let values = loss.operands.iter().find(|o| o.name == "loss").unwrap().values.as_ref().unwrap();
         assert_eq!(values.first, [report.loss as f64], "{device}");
+        if let Device::Cpu = device {
+            let written = |s: &trace::Span| s.operands.iter().filter(|o| o.access != Access::Read).all(|o| o.values.is_some());
+            assert!(trace.spans.iter().filter(|s| s.kind == Kind::Kernel).all(written), "an operation does not say at its end what it has written");
+        }
         let swiglu = trace.spans.iter().find(|s| s.op == "swiglu").unwrap();
         let values = swiglu.operands.iter().find(|o| o.access == Access::Write).unwrap().values.as_ref().unwrap();
         assert!(values.first.len() == 4 && values.rms > 0.0 && values.mean.abs() <= values.rms, "{device}: {values:?}");

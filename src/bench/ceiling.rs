@@ -6,8 +6,8 @@ use super::operands::normals;
 use super::timer::Timer;
 use crate::device::{Device, Gpu, Language, Launch};
 use crate::error::Result;
-use crate::ops::dims_bytes;
 use crate::tensor::{DType, Tensor};
+use bytemuck::bytes_of;
 use rayon::prelude::*;
 use std::hint::black_box;
 
@@ -63,7 +63,7 @@ pub(super) fn arithmetic(device: &Device, dtype: DType) -> Result<f64> {
 
 fn launch(gpu: &Gpu, entry: &'static str, buffers: &[&Tensor], dims: Dims, groups: usize) -> Result<()> {
     let buffers: Vec<_> = buffers.iter().map(|b| Some(b.view())).collect();
-    gpu.launch(Launch { kernel: ("ceiling", entry), constants: &[], variant: "", buffers: &buffers, dims: dims_bytes(&dims), groups })
+    gpu.launch(Launch { kernel: ("ceiling", entry), constants: &[], variant: "", buffers: &buffers, dims: bytes_of(&dims), groups })
 }
 
 /// Bytes read and written per second.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use trimodal::check::{self, CheckReport, Effort};
 use trimodal::files::write_file_atomic;
 use trimodal::train::recipe::Precision;
-use trimodal::{Device, Result, learn, report};
+use trimodal::{Device, Result, ops, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,7 +67,7 @@ impl Check {
             None => (self.device.open()?, self.op.clone()),
             Some(path) => {
                 let (device, stem) = self.device.open_with_shader(path)?;
-                (device, Some(learn::judged_by(stem).to_string()))
+                (device, Some(ops::of_file(stem).map_or(stem, |op| op.name).to_string()))
             }
         };
         if let Some(times) = self.training {

@@ -185,7 +185,6 @@ impl<'a, T> Mat<'a, T> {
 ///
 /// # Panics
 /// If an operand's slice is too short.
-#[allow(clippy::too_many_arguments)]
 pub fn gemm<T: Real>(m: usize, n: usize, k: usize, a: Mat<T>, b: Mat<T>, beta: T, c: &mut [T], c_stride: usize) {
     if m == 0 || n == 0 {
         return;

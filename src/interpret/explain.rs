@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # use std::path::Path;
-//! use trimodal::{DType, Device, describe::Describer, inside::explain::explain, model::generate::Sampling, train::ModelFolder};
+//! use trimodal::{DType, Device, describe::Describer, interpret::explain::explain, model::generate::Sampling, train::ModelFolder};
 //! # fn main() -> trimodal::Result<()> {
 //! let model = ModelFolder::open(Path::new("my-model"), &Device::Cpu, DType::F32)?;
 //! let mut describer = Describer::new(&model, 1);

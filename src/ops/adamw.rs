@@ -16,18 +16,27 @@
 //! graph that replays a step's launches keeps their arguments. There is no backward pass.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::dims_bytes;
-use super::{Sizes, expect_len, expect_workspace, on_real, real, size, sum, views};
+use super::{Call, Op, Pass, Sizes, on_real, real, size, sum, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Launch};
+use crate::device::{Device, Gpu, Launch};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 use half::bf16;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "adamw";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP],
+    passes: &[Pass { name: "global_norm", kernel: (OP, "global_norm") }, Pass { name: "update", kernel: (OP, "update") }],
+    cases,
+    sized,
+    gradients,
+};
 /// Floating-point operations per element, of the update and of the norm.
 const FLOPS: usize = 14;
 const NORM_FLOPS: usize = 2;
@@ -38,6 +47,18 @@ const CHUNK: usize = 4096;
 const PARALLEL: usize = 65_536;
 /// Elements that one CPU task takes of a tensor that is larger.
 const TASK: usize = 16_384;
+
+/// The sizes of one launch, as the kernels read them; the sums of [`global_norm`] need only `n` and `offset`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Dims {
+    n: u32,
+    has_copy: u32,
+    has_loss: u32,
+    decayed: u32,
+    offset: u32,
+    padding: [u32; 3],
+}
 
 /// The settings of one step.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -86,18 +107,6 @@ impl Hyper {
     }
 }
 
-/// The sizes of one launch, as the kernels read them; the sums of [`global_norm`] need only `n` and `offset`.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub struct Dims {
-    n: u32,
-    has_copy: u32,
-    has_loss: u32,
-    decayed: u32,
-    offset: u32,
-    padding: [u32; 3],
-}
-
 /// Elements of workspace that [`global_norm`] needs for gradients of these lengths.
 pub fn workspace(lens: &[usize]) -> usize {
     lens.iter().fold(0, |sum: usize, len| sum.saturating_add(len.div_ceil(CHUNK)))
@@ -108,36 +117,35 @@ pub fn workspace(lens: &[usize]) -> usize {
 /// Shapes: `grads` of any shape, `norm [1]`, overwritten. `workspace` has at least [`workspace`] elements; its contents do not
 /// matter before or after. dtype f32 (f64 on the CPU), also in mixed precision.
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::adamw;
+///
+/// let [a, b] = [3f32, 4.0].map(|g| Tensor::from_slice(&Device::Cpu, [1], &[g]).unwrap());
+/// let mut norm = Tensor::zeros(&Device::Cpu, [1], DType::F32)?;
+/// let mut workspace = Tensor::zeros(&Device::Cpu, [adamw::workspace(&[1, 1])], DType::F32)?;
+/// adamw::global_norm(&[&a, &b], &mut norm, &mut workspace)?;
+/// assert_eq!(norm.read::<f32>()?, [5.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
 pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
     let dtype = real(OP, "norm", norm)?;
-    let device = norm.device().clone();
-    expect_len(OP, "norm", norm, [1], dtype, &device)?;
+    let mut call = Call::new(OP, "global_norm", norm.device()).writes("norm", norm, [1], dtype)?;
     for grad in grads {
-        expect_len(OP, "grads", grad, grad.shape(), dtype, &device)?;
+        call = call.takes("grads", grad, grad.shape(), dtype)?.reads("grad", grad, grad.shape(), dtype)?;
     }
     let needed = grads.iter().map(|grad| grad.len().div_ceil(CHUNK)).sum();
-    expect_workspace(OP, workspace, needed, dtype, &device)?;
-    let call = observe::call(OP, "global_norm", || {
-        let work = Work::new(NORM_FLOPS * grads.iter().map(|grad| grad.len()).sum::<usize>()).of_launch("global_norm", 0);
-        grads.iter().fold(work, |work, grad| work.reads("grad", grad))
-    });
-    match &device {
+    let call = call
+        .workspace(workspace, needed, dtype)?
+        .begin(|| Work::new(NORM_FLOPS * grads.iter().map(|grad| grad.len()).sum::<usize>()).of_launch("global_norm", 0));
+    match call.device() {
         Device::Cpu => on_real!(dtype, global_norm_cpu::<T>(grads, norm, workspace)),
-        Device::Gpu(gpu) => {
-            let mut offset = 0;
-            for grad in grads {
-                let dims = Dims { n: size(OP, "elements", grad.len())?, offset: size(OP, "partial sums", offset)?, ..bytemuck::Zeroable::zeroed() };
-                let groups = grad.len().div_ceil(CHUNK);
-                gpu.launch(Launch { kernel: (OP, "squares"), constants: &[], buffers: &views([Some(grad), Some(&*workspace)]), variant: "", dims: dims_bytes(&dims), groups })?;
-                offset += groups;
-            }
-            let dims = Dims { n: size(OP, "partial sums", offset)?, ..bytemuck::Zeroable::zeroed() };
-            gpu.launch(Launch { kernel: (OP, "global_norm"), constants: &[], buffers: &views([Some(&*workspace), Some(norm)]), variant: "", dims: dims_bytes(&dims), groups: 1 })?;
-        }
+        Device::Gpu(gpu) => launch_global_norm(gpu, grads, norm, workspace)?,
     }
-    call.wrote(|out| out.writes("norm", norm));
+    call.end([&*norm]);
     Ok(())
 }
 
@@ -149,6 +157,22 @@ pub fn global_norm(grads: &[&Tensor], norm: &mut Tensor, workspace: &mut Tensor)
 /// nothing changes. `copy`: the new weights, rounded to the nearest bf16 (ties to even), of the same length: in mixed precision it
 /// is what forward and backward read, and `p` its f32 master. dtype f32 (f64 on the CPU; `copy` is then f64, not rounded: the
 /// oracle's bf16).
+///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::adamw::{self, COEFFICIENTS, Hyper};
+///
+/// let hyper = Hyper { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, max_norm: 0.0, step: 1 };
+/// let coefficients = Tensor::from_f64(&Device::Cpu, [COEFFICIENTS], DType::F32, &hyper.coefficients()?)?;
+/// let mut p = Tensor::from_slice(&Device::Cpu, [2], &[1f32, 1.0])?;
+/// let g = Tensor::from_slice(&Device::Cpu, [2], &[5f32, -0.01])?;
+/// let [mut m, mut v] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [2], DType::F32).unwrap());
+/// let norm = Tensor::zeros(&Device::Cpu, [1], DType::F32)?; // not read: max_norm is 0, and there is no loss
+/// adamw::update(&mut p, &g, &mut m, &mut v, &coefficients, 2, &norm, None, None)?;
+/// let moved = p.read::<f32>()?;
+/// assert!((moved[0] - 0.9).abs() < 1e-5 && (moved[1] - 1.1).abs() < 1e-5); // the first step is `lr`, whatever the gradient
+/// # Ok::<(), trimodal::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
@@ -164,7 +188,6 @@ pub fn update(
     mut copy: Option<&mut Tensor>,
 ) -> Result<()> {
     let dtype = real(OP, "p", p)?;
-    let device = p.device().clone();
     let dims = Dims {
         n: size(OP, "elements", p.len())?,
         has_copy: copy.is_some() as u32,
@@ -172,22 +195,18 @@ pub fn update(
         decayed: size(OP, "decayed elements", decayed)?,
         ..bytemuck::Zeroable::zeroed()
     };
-    expect_len(OP, "coefficients", coefficients, [COEFFICIENTS], dtype, &device)?;
-    if let Some(loss) = loss {
-        expect_len(OP, "loss", loss, [1], dtype, &device)?;
-    }
-    expect_len(OP, "g", g, p.shape(), dtype, &device)?;
-    expect_len(OP, "m", m, p.shape(), dtype, &device)?;
-    expect_len(OP, "v", v, p.shape(), dtype, &device)?;
-    expect_len(OP, "norm", norm, [1], dtype, &device)?;
-    if let Some(copy) = &copy {
-        let copy_dtype = if dtype == DType::F64 { DType::F64 } else { DType::Bf16 };
-        expect_len(OP, "copy", copy, p.shape(), copy_dtype, &device)?;
-    }
-    let call = observe::call(OP, "update", || {
-        Work::new(FLOPS * p.len()).reads("g", g).reads("coefficients", coefficients).reads("norm", norm).reads_if("loss", loss)
-    });
-    match &device {
+    let copy_dtype = if dtype == DType::F64 { DType::F64 } else { DType::Bf16 };
+    let call = Call::new(OP, "update", p.device())
+        .updates("p", p, p.shape(), dtype)?
+        .reads("g", g, p.shape(), dtype)?
+        .updates("m", m, p.shape(), dtype)?
+        .updates("v", v, p.shape(), dtype)?
+        .reads("coefficients", coefficients, [COEFFICIENTS], dtype)?
+        .reads("norm", norm, [1], dtype)?
+        .reads_if("loss", loss, [1], dtype)?
+        .writes_if("copy", copy.as_deref(), p.shape(), copy_dtype)?
+        .begin(|| Work::new(FLOPS * p.len()));
+    match call.device() {
         Device::Cpu => {
             if loss.is_some_and(|loss| [loss, norm].iter().any(|t| !on_real!(dtype, is_finite::<T>(t)))) {
                 return Ok(());
@@ -206,12 +225,12 @@ pub fn update(
                 constants: &[],
                 variant: "",
                 buffers: &views([Some(&*p), Some(g), Some(&*m), Some(&*v), Some(coefficients), Some(norm), loss, copy]),
-                dims: dims_bytes(&dims),
+                dims: bytes_of(&dims),
                 groups: (dims.n as usize).div_ceil(1024),
             })?;
         }
     }
-    call.wrote(|out| out.updates("p", p).updates("m", m).updates("v", v).writes_if("copy", copy.as_deref()));
+    call.end([&*p, &*m, &*v].into_iter().chain(copy.as_deref()));
     Ok(())
 }
 
@@ -324,8 +343,26 @@ fn round_all(from: &[f32], to: &mut [bf16]) {
     }
 }
 
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn launch_global_norm(gpu: &Gpu, grads: &[&Tensor], norm: &Tensor, workspace: &Tensor) -> Result<()> {
+    let run = |entry, buffers: [&Tensor; 2], dims: Dims, groups| {
+        gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers: &views(buffers), variant: "", dims: bytes_of(&dims), groups })
+    };
+    let mut offset = 0;
+    for grad in grads {
+        let dims = Dims { n: size(OP, "elements", grad.len())?, offset: size(OP, "partial sums", offset)?, ..bytemuck::Zeroable::zeroed() };
+        let groups = grad.len().div_ceil(CHUNK);
+        run("squares", [grad, workspace], dims, groups)?;
+        offset += groups;
+    }
+    let dims = Dims { n: size(OP, "partial sums", offset)?, ..bytemuck::Zeroable::zeroed() };
+    run("global_norm", [workspace, norm], dims, 1)
+}
+
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+#[rustfmt::skip]
 const LENGTHS: &[usize] = &[
     0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1021, 1023, 1024, 1025, 2049, 4095, 4096, 4097, 10_007,
     16_385, 65_537,
@@ -364,8 +401,7 @@ pub fn sized(s: &Sizes) -> Vec<Case> {
 }
 
 fn update_case(n: usize, decayed: usize, with_copy: bool, norm: f64, hyper: Hyper) -> Case {
-    let label =
-        format!("n={n} decayed={decayed} norm={norm} max_norm={} step={}{}", hyper.max_norm, hyper.step, if with_copy { " copy" } else { "" });
+    let label = format!("n={n} decayed={decayed} norm={norm} max_norm={} step={}{}", hyper.max_norm, hyper.step, if with_copy { " copy" } else { "" });
     let mut draw = Draw::new(&label);
     let inputs = vec![
         draw.normals("g", [n], 0.1),
@@ -544,7 +580,7 @@ mod tests {
     #[test]
     fn any_shape() {
         assert_drawn(8, (0usize..9000, any::<bool>(), 0.0f64..4.0, 1usize..5000), |(n, with_copy, norm, step)| {
-        vec![update_case(n, step.min(n), with_copy, norm, Hyper { step, ..HYPER }), norm_case(&[n, 3, n / 2])]
+            vec![update_case(n, step.min(n), with_copy, norm, Hyper { step, ..HYPER }), norm_case(&[n, 3, n / 2])]
         });
     }
 }

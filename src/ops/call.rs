@@ -1,7 +1,174 @@
-//! A call of an operation, as whoever observes the thread is told of it: what it reads, what it writes, what it stands for.
+//! A call of an operation. Every operand is named once, in the order of the arguments, with what it must be and what happens to it: that is
+//! checked, and told to whoever observes the thread.
+//!
+//! ```text
+//! let call = Call::new(OP, "forward", x.device())
+//!     .reads("x", x, x.shape(), dtype)?
+//!     .writes("y", y, x.shape(), dtype)?
+//!     .begin(|| Work::new(FLOPS * x.len()));
+//! match call.device() { … }
+//! call.end([&*y]);
+//! ```
 
+use crate::device::Device;
+use crate::dtype::{DType, Shape};
+use crate::error::{Error, Result};
 use crate::observe::{self, Access, Operand, Running, Values, Work};
 use crate::tensor::Tensor;
+
+/// A call: what it reads and what it writes, while somebody observes; otherwise nothing is kept.
+#[must_use]
+pub(crate) struct Call {
+    op: &'static str,
+    pass: &'static str,
+    device: Device,
+    read: Vec<Operand>,
+    written: Vec<Operand>,
+    running: Running,
+}
+
+/// The shape that an operand must have: a shape stands for as many elements, so that `[N, H·d]` may be given as `[N, H, d]`; see [`exactly`].
+pub(crate) struct Fit {
+    shape: Shape,
+    exactly: bool,
+}
+
+impl<S: Into<Shape>> From<S> for Fit {
+    fn from(shape: S) -> Fit {
+        Fit { shape: shape.into(), exactly: false }
+    }
+}
+
+/// This shape and no other.
+pub(crate) fn exactly(shape: impl Into<Shape>) -> Fit {
+    Fit { exactly: true, ..Fit::from(shape) }
+}
+
+impl Call {
+    /// A call whose tensors are all on this device.
+    pub(crate) fn new(op: &'static str, pass: &'static str, device: &Device) -> Call {
+        Call { op, pass, device: device.clone(), read: Vec::new(), written: Vec::new(), running: Running::NOT }
+    }
+
+    /// It reads a tensor.
+    #[inline]
+    pub(crate) fn reads(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
+        self.reads_some(name, tensor, fit, dtype, tensor.len())
+    }
+
+    /// It reads a tensor, if there is one.
+    #[inline]
+    pub(crate) fn reads_if(self, name: &'static str, tensor: Option<&Tensor>, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
+        match tensor {
+            Some(tensor) => self.reads(name, tensor, fit, dtype),
+            None => Ok(self),
+        }
+    }
+
+    /// It reads so many elements of a tensor.
+    #[inline]
+    pub(crate) fn reads_some(mut self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType, elements: usize) -> Result<Call> {
+        expect(self.op, name, tensor, fit.into(), dtype, &self.device)?;
+        if observe::on() {
+            self.read.push(operand(name, tensor, Access::Read, elements));
+        }
+        Ok(self)
+    }
+
+    /// It gives a tensor new contents.
+    #[inline]
+    pub(crate) fn writes(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
+        self.changes(Access::Write, name, tensor, fit, dtype, tensor.len())
+    }
+
+    /// It gives a tensor new contents, if there is one.
+    #[inline]
+    pub(crate) fn writes_if(self, name: &'static str, tensor: Option<&Tensor>, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
+        match tensor {
+            Some(tensor) => self.writes(name, tensor, fit, dtype),
+            None => Ok(self),
+        }
+    }
+
+    /// It gives so many elements of a tensor new contents; the others stay.
+    #[inline]
+    pub(crate) fn writes_some(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType, elements: usize) -> Result<Call> {
+        let access = if elements >= tensor.len() { Access::Write } else { Access::Update };
+        self.changes(access, name, tensor, fit, dtype, elements)
+    }
+
+    /// It adds to a tensor, or changes it in place.
+    #[inline]
+    pub(crate) fn updates(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
+        self.changes(Access::Update, name, tensor, fit, dtype, tensor.len())
+    }
+
+    /// It adds to a tensor where `accumulate` says so, and otherwise gives it new contents.
+    #[inline]
+    pub(crate) fn writes_or_adds(self, accumulate: bool, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
+        if accumulate { self.updates(name, tensor, fit, dtype) } else { self.writes(name, tensor, fit, dtype) }
+    }
+
+    #[inline]
+    fn changes(mut self, access: Access, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType, elements: usize) -> Result<Call> {
+        expect(self.op, name, tensor, fit.into(), dtype, &self.device)?;
+        if observe::on() {
+            self.written.push(operand(name, tensor, access, elements));
+        }
+        Ok(self)
+    }
+
+    /// It needs a tensor whose contents mean nothing outside: checked, and nobody is told.
+    #[inline]
+    pub(crate) fn takes(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
+        expect(self.op, name, tensor, fit.into(), dtype, &self.device)?;
+        Ok(self)
+    }
+
+    /// It needs a workspace of so many elements; it may be larger.
+    #[inline]
+    pub(crate) fn workspace(self, workspace: &Tensor, elements: usize, dtype: DType) -> Result<Call> {
+        expect_workspace(self.op, workspace, elements, dtype, &self.device)?;
+        Ok(self)
+    }
+
+    /// As [`Call::workspace`], if there is one.
+    #[inline]
+    pub(crate) fn workspace_if(self, workspace: Option<&Tensor>, elements: usize, dtype: DType) -> Result<Call> {
+        match workspace {
+            Some(workspace) => self.workspace(workspace, elements, dtype),
+            None => Ok(self),
+        }
+    }
+
+    /// Everything is checked, and it begins. `work` is asked only while somebody observes.
+    #[track_caller]
+    #[inline]
+    pub(crate) fn begin(mut self, work: impl FnOnce() -> Work) -> Call {
+        let operands = std::mem::take(&mut self.read);
+        self.running = observe::call(self.op, self.pass, || Work { operands, ..work() });
+        self
+    }
+
+    /// The device of its tensors.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// It has ended, and these are the tensors that it has written, in any order: whoever observes may want to see what is in them.
+    #[inline]
+    pub(crate) fn end<'a>(self, tensors: impl IntoIterator<Item = &'a Tensor>) {
+        let mut written = self.written;
+        self.running.end(|count| {
+            for tensor in tensors {
+                for operand in written.iter_mut().filter(|operand| count > 0 && operand.id == tensor.id()) {
+                    operand.values = values(tensor, count);
+                }
+            }
+            written
+        });
+    }
+}
 
 impl Work {
     /// So many floating-point operations.
@@ -19,68 +186,37 @@ impl Work {
         self.launches.push((entry, flops.try_into().unwrap_or(0)));
         self
     }
-
-    /// It reads a tensor.
-    pub(crate) fn reads(self, name: &'static str, tensor: &Tensor) -> Work {
-        self.touches(name, tensor, Access::Read, tensor.len())
-    }
-
-    /// It reads a tensor, if there is one.
-    pub(crate) fn reads_if(self, name: &'static str, tensor: Option<&Tensor>) -> Work {
-        match tensor {
-            Some(tensor) => self.reads(name, tensor),
-            None => self,
-        }
-    }
-
-    /// It touches so many elements of a tensor, whose others stay as they are.
-    pub(crate) fn touches(mut self, name: &'static str, tensor: &Tensor, access: Access, elements: usize) -> Work {
-        self.operands.push(Operand { elements: elements.min(tensor.len()), ..tensor.operand(name, access) });
-        self
-    }
 }
 
-/// What a call has written, and how many numbers of it are wanted.
-pub(crate) struct Outputs(Vec<Operand>, usize);
-
-impl Outputs {
-    /// New contents.
-    pub(crate) fn writes(self, name: &'static str, tensor: &Tensor) -> Outputs {
-        self.add(name, tensor, Access::Write, tensor.len())
+/// Checks a tensor's shape, dtype and device against what the operation needs.
+fn expect(op: &'static str, name: &'static str, tensor: &Tensor, fit: Fit, dtype: DType, device: &Device) -> Result<()> {
+    let fits = if fit.exactly { tensor.shape().dims() == fit.shape.dims() } else { fit.shape.checked_len() == Some(tensor.len()) };
+    if !fits {
+        return Err(Error::mismatch(op, name, fit.shape, tensor.shape()));
     }
-
-    /// New contents, if there is one.
-    pub(crate) fn writes_if(self, name: &'static str, tensor: Option<&Tensor>) -> Outputs {
-        match tensor {
-            Some(tensor) => self.writes(name, tensor),
-            None => self,
-        }
-    }
-
-    /// Added to, or changed in place.
-    pub(crate) fn updates(self, name: &'static str, tensor: &Tensor) -> Outputs {
-        self.add(name, tensor, Access::Update, tensor.len())
-    }
-
-    /// Some elements of it, the others stay.
-    pub(crate) fn writes_some(self, name: &'static str, tensor: &Tensor, elements: usize) -> Outputs {
-        let access = if elements >= tensor.len() { Access::Write } else { Access::Update };
-        self.add(name, tensor, access, elements)
-    }
-
-    fn add(mut self, name: &'static str, tensor: &Tensor, access: Access, elements: usize) -> Outputs {
-        let values = if self.1 > 0 { values(tensor, self.1) } else { None };
-        self.0.push(Operand { elements: elements.min(tensor.len()), values, ..tensor.operand(name, access) });
-        self
-    }
+    expect_kind(op, name, tensor, dtype, device)
 }
 
-impl Running {
-    /// The call has ended, and has written this.
-    #[inline]
-    pub(crate) fn wrote(self, outputs: impl FnOnce(Outputs) -> Outputs) {
-        self.end(|count| outputs(Outputs(Vec::new(), count)).0);
+fn expect_kind(op: &'static str, name: &'static str, tensor: &Tensor, dtype: DType, device: &Device) -> Result<()> {
+    if tensor.dtype() != dtype {
+        return Err(Error::mismatch(op, name, dtype, tensor.dtype()));
     }
+    if !tensor.device().same(device) {
+        return Err(Error::mismatch(op, name, format!("a tensor on {device}"), format!("one on {}", tensor.device())));
+    }
+    Ok(())
+}
+
+/// Checks that a workspace is large enough; it may be larger.
+pub(super) fn expect_workspace(op: &'static str, workspace: &Tensor, elements: usize, dtype: DType, device: &Device) -> Result<()> {
+    if workspace.len() < elements {
+        return Err(Error::mismatch(op, "workspace", format!("at least {elements} elements"), workspace.len()));
+    }
+    expect_kind(op, "workspace", workspace, dtype, device)
+}
+
+fn operand(name: &'static str, tensor: &Tensor, access: Access, elements: usize) -> Operand {
+    Operand { elements: elements.min(tensor.len()), ..tensor.operand(name, access) }
 }
 
 fn values(tensor: &Tensor, count: usize) -> Option<Values> {

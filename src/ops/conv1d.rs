@@ -12,16 +12,26 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, on_tensor_cores, only_where_there_is};
-use super::{Sizes, activation, dims_bytes, on_real, size, statistic, views};
+use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, size, statistic, views};
 use crate::device::cpu::{Mat, Real, gemm};
-use crate::device::{Device, Language, Launch, variant};
+use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "conv1d";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP],
+    passes: &[Pass { name: "forward", kernel: (OP, "forward_naive") }, Pass { name: "backward", kernel: (OP, "dweight_naive") }],
+    cases,
+    sized,
+    gradients,
+};
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -37,11 +47,6 @@ pub struct Dims {
     padding: u32,
 }
 
-/// Floating-point operations of one product with an output of `[clips, frames, channels]`.
-fn product_flops(out: [usize; 3], width_in: usize) -> u64 {
-    2 * 3 * out.iter().map(|&n| n as u64).product::<u64>() * width_in as u64
-}
-
 impl Dims {
     fn new(x: &Tensor, weight: &Tensor, stride: usize) -> Result<(Self, DType)> {
         let dtype = activation(OP, "x", x)?;
@@ -55,7 +60,6 @@ impl Dims {
         if width_in == 0 || width_out == 0 {
             return Err(Error::mismatch(OP, "weight", "[out, in, 3] with channels on both sides", weight.shape()));
         }
-        super::expect(OP, "weight", weight, [width_out, width_in, 3], dtype, x.device())?;
         let frames_out = frames_out(frames, stride);
         let product = |sizes: [usize; 3]| sizes.iter().fold(1, |product: usize, &size| product.saturating_mul(size));
         size(OP, "clips · frames · in", product([clips, frames, width_in]))?;
@@ -78,6 +82,10 @@ impl Dims {
         [self.clips as usize, self.frames_out as usize, self.width_out as usize]
     }
 
+    fn shape_weight(&self) -> [usize; 3] {
+        [self.width_out as usize, self.width_in as usize, 3]
+    }
+
     /// Floating-point operations of one of its products.
     fn flops(&self) -> u64 {
         product_flops(self.shape_out(), self.width_in as usize)
@@ -88,6 +96,11 @@ impl Dims {
         let clips = if self.frames == 0 { 0 } else { self.clips as usize };
         [clips * (self.frames as usize + 2).div_ceil(self.stride as usize), clips * (self.frames_out as usize + 1)]
     }
+}
+
+/// Floating-point operations of one product with an output of `[clips, frames, channels]`.
+fn product_flops(out: [usize; 3], width_in: usize) -> u64 {
+    2 * 3 * out.iter().map(|&n| n as u64).product::<u64>() * width_in as u64
 }
 
 /// Frames that come out of `frames`: `(frames − 1)/stride + 1`, and none from none.
@@ -111,6 +124,20 @@ pub fn workspace(clips: usize, frames: usize, width_in: usize, width_out: usize,
 /// Shapes: `x [C, F, in]`, `weight [out, in, 3]`, `bias [out]`, `z` and `y` `[C, F', out]` with F' = [`frames_out`]; `stride`
 /// 1 or 2; dtype f32 (f64 on the CPU, or bf16 with f32 sums where the device has it).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::conv1d;
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [1, 3, 1], &[1f32, 2.0, 3.0])?; // [C, F, in]
+/// let weight = Tensor::from_slice(&Device::Cpu, [1, 1, 3], &[1f32; 3])?; // [out, in, 3]
+/// let bias = Tensor::zeros(&Device::Cpu, [1], DType::F32)?;
+/// let [mut z, mut y] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [1, conv1d::frames_out(3, 2), 1], DType::F32).unwrap());
+/// conv1d::forward(&x, &weight, &bias, 2, &mut z, &mut y)?;
+/// assert_eq!(z.read::<f32>()?, [1.0 + 2.0, 2.0 + 3.0]); // a frame of zeros on either side
+/// assert!((y.read::<f32>()?[0] - 2.99595).abs() < 1e-5); // gelu(3)
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype, device or the stride does not fit.
 pub fn forward(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, z: &mut Tensor, y: &mut Tensor) -> Result<()> {
@@ -119,21 +146,23 @@ pub fn forward(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, z: &mu
 
 fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, z: &mut Tensor, y: &mut Tensor) -> Result<()> {
     let (dims, dtype) = Dims::new(x, weight, stride)?;
-    let device = x.device().clone();
-    super::expect_len(OP, "bias", bias, [dims.width_out as usize], dtype, &device)?;
-    super::expect_len(OP, "z", z, dims.shape_out(), dtype, &device)?;
-    super::expect_len(OP, "y", y, dims.shape_out(), dtype, &device)?;
-    let call = observe::call(OP, "forward", || Work::product(dims.flops()).reads("x", x).reads("weight", weight).reads("bias", bias));
-    match &device {
+    let call = Call::new(OP, "forward", x.device())
+        .reads("x", x, x.shape(), dtype)?
+        .reads("weight", weight, exactly(dims.shape_weight()), dtype)?
+        .reads("bias", bias, [dims.width_out as usize], dtype)?
+        .writes("z", z, dims.shape_out(), dtype)?
+        .writes("y", y, dims.shape_out(), dtype)?
+        .begin(|| Work::product(dims.flops()));
+    match call.device() {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, weight, bias, z, y)),
         Device::Gpu(gpu) => {
             let [clips, frames, width] = dims.shape_out();
-            let buffers = views([Some(x), Some(weight), Some(bias), Some(&*z), Some(&*y)]);
+            let buffers = views([x, weight, bias, &*z, &*y]);
             let rows = if on_tensor_cores(gpu, rung, dtype) { dims.lines()[0] } else { clips * frames };
             launch(gpu, rung, (OP, ["forward_naive", "forward_tile", "forward_mma"], dtype), dims, &buffers, [rows, width, 1])?;
         }
     }
-    call.wrote(|out| out.writes("z", z).writes("y", y));
+    call.end([&*z, &*y]);
     Ok(())
 }
 
@@ -145,7 +174,6 @@ fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: us
 ///
 /// # Errors
 /// As [`forward`].
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     x: &Tensor,
     weight: &Tensor,
@@ -161,7 +189,6 @@ pub fn backward(
     backward_by(Rung::Auto, x, weight, z, dy, stride, dz, dx, dweight, dbias, workspace)
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_by(
     rung: Rung,
     x: &Tensor,
@@ -176,57 +203,26 @@ fn backward_by(
     workspace: &mut Tensor,
 ) -> Result<()> {
     let (dims, dtype) = Dims::new(x, weight, stride)?;
-    let device = x.device().clone();
-    super::expect_len(OP, "z", z, dims.shape_out(), dtype, &device)?;
-    super::expect_len(OP, "dy", dy, dims.shape_out(), dtype, &device)?;
-    super::expect_len(OP, "dz", dz, dims.shape_out(), dtype, &device)?;
-    super::expect_len(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
-    super::expect_len(OP, "dbias", dbias, [dims.width_out as usize], statistic(dtype), &device)?;
-    if let Some(dx) = &dx {
-        super::expect_len(OP, "dx", dx, x.shape(), dtype, &device)?;
-    }
     let needed = self::workspace(dims.clips as usize, dims.frames as usize, dims.width_in as usize, dims.width_out as usize, stride);
-    super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
-    let call = observe::call(OP, "backward", || {
-        let work = Work::product(dims.flops() * if dx.is_some() { 2 } else { 1 }).of_launch("dx", dims.flops());
-        let work = ["gelu_backward", "dweight_finish", "dbias"].into_iter().fold(work, |work, entry| work.of_launch(entry, 0u64));
-        work.reads("x", x).reads("weight", weight).reads("z", z).reads("dy", dy)
-    });
-    match &device {
+    let call = Call::new(OP, "backward", x.device())
+        .reads("x", x, x.shape(), dtype)?
+        .reads("weight", weight, exactly(dims.shape_weight()), dtype)?
+        .reads("z", z, dims.shape_out(), dtype)?
+        .reads("dy", dy, dims.shape_out(), dtype)?
+        .writes("dz", dz, dims.shape_out(), dtype)?
+        .writes_if("dx", dx.as_deref(), x.shape(), dtype)?
+        .updates("dweight", dweight, weight.shape(), statistic(dtype))?
+        .updates("dbias", dbias, [dims.width_out as usize], statistic(dtype))?
+        .workspace(workspace, needed, statistic(dtype))?
+        .begin(|| {
+            let work = Work::product(dims.flops() * if dx.is_some() { 2 } else { 1 }).of_launch("dx", dims.flops());
+            ["gelu_backward", "dweight_finish", "dbias"].into_iter().fold(work, |work, entry| work.of_launch(entry, 0u64))
+        });
+    match call.device() {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, x, weight, z, dy, dz, dx.as_deref_mut(), dweight, dbias)),
-        Device::Gpu(gpu) => {
-            let (out, width, parts) = (dims.width_out as usize, dims.width_in as usize, dims.parts as usize);
-            let tensor_cores = on_tensor_cores(gpu, rung, dtype);
-            let per_group = match gpu.language() {
-                Language::Wgsl => 256,
-                Language::Ptx => 256 * 16 / dtype.size(), // 16 bytes per thread
-            };
-            gpu.launch(Launch {
-                kernel: (OP, "gelu_backward"),
-                constants: &[],
-                variant: variant(dtype),
-                buffers: &views([Some(z), Some(dy), Some(&*dz)]),
-                dims: dims_bytes(&dims),
-                groups: dz.len().div_ceil(per_group),
-            })?;
-            let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
-            if rung == Rung::Naive {
-                launch(gpu, rung, (OP, entries, dtype), dims, &views([Some(x), Some(dz), Some(dweight)]), [out, 3 * width, 1])?;
-            } else {
-                // On tensor cores a group has all taps of its channels.
-                let columns = if tensor_cores { width } else { 3 * width };
-                launch(gpu, rung, (OP, entries, dtype), dims, &views([Some(x), Some(dz), Some(workspace)]), [out, columns, parts])?;
-                launch_each(gpu, (OP, "dweight_finish"), "", dims, &views([Some(workspace), Some(dweight)]), out * 3 * width)?;
-            }
-            launch_each(gpu, (OP, "dbias_partial"), variant(dtype), dims, &views([Some(dz), Some(workspace)]), parts * out)?;
-            launch_each(gpu, (OP, "dbias_finish"), "", dims, &views([Some(workspace), Some(dbias)]), out)?;
-            if let Some(dx) = dx.as_deref() {
-                let rows = if tensor_cores { dims.lines()[1] } else { dims.clips as usize * dims.frames as usize };
-                launch(gpu, rung, (OP, ["dx_naive", "dx_tile", "dx_mma"], dtype), dims, &views([Some(weight), Some(dz), Some(dx)]), [rows, width, 1])?;
-            }
-        }
+        Device::Gpu(gpu) => launch_backward(gpu, rung, dims, dtype, [x, weight, z, dy], dz, dx.as_deref(), dweight, dbias, workspace)?,
     }
-    call.wrote(|out| out.writes("dz", dz).writes_if("dx", dx.as_deref()).updates("dweight", dweight).updates("dbias", dbias));
+    call.end([&*dz, &*dweight, &*dbias].into_iter().chain(dx.as_deref()));
     Ok(())
 }
 
@@ -356,7 +352,6 @@ fn add_rows<T: Real>(rows: &[T], total: &mut [T]) {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_cpu<T: Real>(
     dims: Dims,
     x: &Tensor,
@@ -462,6 +457,52 @@ fn input_gradient<T: Real>(layout: Layout, spread: &[T], flipped: &[T], dx: &mut
     }
 }
 
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn launch_backward(
+    gpu: &Gpu,
+    rung: Rung,
+    dims: Dims,
+    dtype: DType,
+    [x, weight, z, dy]: [&Tensor; 4],
+    dz: &Tensor,
+    dx: Option<&Tensor>,
+    dweight: &Tensor,
+    dbias: &Tensor,
+    workspace: &Tensor,
+) -> Result<()> {
+    let (out, width, parts) = (dims.width_out as usize, dims.width_in as usize, dims.parts as usize);
+    let tensor_cores = on_tensor_cores(gpu, rung, dtype);
+    let per_group = match gpu.language() {
+        Language::Wgsl => 256,
+        Language::Ptx => 256 * 16 / dtype.size(), // 16 bytes per thread
+    };
+    gpu.launch(Launch {
+        kernel: (OP, "gelu_backward"),
+        constants: &[],
+        variant: variant(dtype),
+        buffers: &views([z, dy, dz]),
+        dims: bytes_of(&dims),
+        groups: dz.len().div_ceil(per_group),
+    })?;
+    let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
+    if rung == Rung::Naive {
+        launch(gpu, rung, (OP, entries, dtype), dims, &views([x, dz, dweight]), [out, 3 * width, 1])?;
+    } else {
+        // On tensor cores a group has all taps of its channels.
+        let columns = if tensor_cores { width } else { 3 * width };
+        launch(gpu, rung, (OP, entries, dtype), dims, &views([x, dz, workspace]), [out, columns, parts])?;
+        launch_each(gpu, (OP, "dweight_finish"), "", dims, &views([workspace, dweight]), out * 3 * width)?;
+    }
+    launch_each(gpu, (OP, "dbias_partial"), variant(dtype), dims, &views([dz, workspace]), parts * out)?;
+    launch_each(gpu, (OP, "dbias_finish"), "", dims, &views([workspace, dbias]), out)?;
+    if let Some(dx) = dx {
+        let rows = if tensor_cores { dims.lines()[1] } else { dims.clips as usize * dims.frames as usize };
+        launch(gpu, rung, (OP, ["dx_naive", "dx_tile", "dx_mma"], dtype), dims, &views([weight, dz, dx]), [rows, width, 1])?;
+    }
+    Ok(())
+}
+
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// (clips, frames, in, out)
@@ -470,6 +511,7 @@ const SHAPES: &[(usize, usize, usize, usize)] = &[
     (0, 5, 4, 3), (1, 0, 2, 3), (1, 1, 1, 1), (2, 1, 3, 2), (1, 2, 4, 4), (3, 3, 5, 7), (2, 4, 8, 16), (1, 31, 7, 5), (1, 33, 2, 33), (2, 16, 31, 8),
     (1, 64, 3, 65), (5, 7, 33, 31), (1, 7, 64, 63), (130, 2, 3, 4), (2, 13, 40, 32), (1, 129, 1, 9), (3, 25, 17, 19), (65, 1, 2, 3),
 ];
+
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
     let listed = SHAPES.iter().flat_map(|&(c, f, i, o)| [1, 2].map(|s| (c, f, i, o, s)));

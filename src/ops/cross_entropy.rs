@@ -7,17 +7,26 @@
 //! written over the logits.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::dims_bytes;
-use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, sum, views};
+use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Language, Launch, variant};
+use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "cross_entropy";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP],
+    passes: &[Pass { name: "forward", kernel: (OP, "forward") }, Pass { name: "backward", kernel: (OP, "backward") }],
+    cases,
+    sized,
+    gradients,
+};
 /// Floating-point operations per logit, of either pass.
 const FLOPS: usize = 4;
 
@@ -37,19 +46,17 @@ pub struct Dims {
 }
 
 impl Dims {
-    fn new(logits: &Tensor, target: &Tensor, weight: &Tensor) -> Result<Self> {
+    fn new(logits: &Tensor) -> Result<Self> {
         let vocabulary = logits.row_len();
         if vocabulary == 0 {
             return Err(Error::mismatch(OP, "logits", "rows of at least one logit", logits.shape()));
         }
-        expect_len(OP, "target", target, [logits.rows()], DType::I32, logits.device())?;
-        expect_len(OP, "weight", weight, [1], statistic(logits.dtype()), logits.device())?;
         Ok(Dims {
             rows: size(OP, "rows", logits.rows())?,
             vocabulary: size(OP, "vocabulary", vocabulary)?,
             parts: vocabulary.div_ceil(PART) as u32,
             accumulate: 0,
-            row_threads: 0, // CUDA: see forward
+            row_threads: 0, // CUDA: see launch_forward
             padding: [0; 3],
         })
     }
@@ -62,57 +69,43 @@ impl Dims {
 /// 1 / the number of rows that count in all of them, for their mean. dtype f32 (f64 on the CPU; the logits also bf16 where the
 /// device has it, the rest is then f32).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::cross_entropy;
+///
+/// let logits = Tensor::zeros(&Device::Cpu, [2, 4], DType::F32)?; // [M, V]
+/// let target = Tensor::from_slice(&Device::Cpu, [2], &[3, -1])?; // the second row does not count
+/// let weight = Tensor::from_slice(&Device::Cpu, [1], &[1f32])?;
+/// let [mut row_loss, mut lse] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [2], DType::F32).unwrap());
+/// let mut loss = Tensor::zeros(&Device::Cpu, [1], DType::F32)?;
+/// cross_entropy::forward(&logits, &target, &weight, &mut row_loss, &mut lse, &mut loss, false)?;
+/// assert_eq!(loss.read::<f32>()?, [4f32.ln()]); // one word of four
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a target that is neither −1 nor below V
 /// (a GPU leaves such a row out: the host does not see it).
-pub fn forward(
-    logits: &Tensor,
-    target: &Tensor,
-    weight: &Tensor,
-    row_loss: &mut Tensor,
-    lse: &mut Tensor,
-    loss: &mut Tensor,
-    accumulate: bool,
-) -> Result<()> {
+pub fn forward(logits: &Tensor, target: &Tensor, weight: &Tensor, row_loss: &mut Tensor, lse: &mut Tensor, loss: &mut Tensor, accumulate: bool) -> Result<()> {
     let dtype = activation(OP, "logits", logits)?;
-    let device = logits.device().clone();
-    let dims = Dims { accumulate: accumulate as u32, ..Dims::new(logits, target, weight)? };
-    expect_len(OP, "row_loss", row_loss, [logits.rows()], statistic(dtype), &device)?;
-    expect_len(OP, "lse", lse, [logits.rows()], statistic(dtype), &device)?;
-    expect_len(OP, "loss", loss, [1], statistic(dtype), &device)?;
-    let call = observe::call(OP, "forward", || {
-        let work = Work::new(FLOPS * logits.len()).of_launch("total", 0);
-        work.reads("logits", logits).reads("target", target).reads("weight", weight)
-    });
-    match &device {
+    let dims = Dims { accumulate: accumulate as u32, ..Dims::new(logits)? };
+    let rows = [logits.rows()];
+    let call = Call::new(OP, "forward", logits.device())
+        .reads("logits", logits, logits.shape(), dtype)?
+        .reads("target", target, rows, DType::I32)?
+        .reads("weight", weight, [1], statistic(dtype))?
+        .writes("row_loss", row_loss, rows, statistic(dtype))?
+        .writes("lse", lse, rows, statistic(dtype))?
+        .writes_or_adds(accumulate, "loss", loss, [1], statistic(dtype))?
+        .begin(|| Work::new(FLOPS * logits.len()).of_launch("total", 0));
+    match call.device() {
         Device::Cpu => {
             check_targets(target.cpu::<i32>(), logits.row_len())?;
             on_real!(dtype, forward_cpu::<T>(dims, logits, target, weight, row_loss, lse, loss));
         }
-        Device::Gpu(gpu) => {
-            let row_threads = match gpu.language() {
-                // About eight logits per thread: two rounds of the four that share a rescaling.
-                Language::Wgsl => dims.vocabulary.div_ceil(8).next_power_of_two().clamp(8, 256),
-                // The same in accesses of 16 bytes.
-                Language::Ptx => dims.vocabulary.div_ceil(32 / dtype.size() as u32).next_power_of_two().clamp(4, 256),
-            };
-            let dims = Dims { row_threads, ..dims };
-            gpu.launch(Launch {
-                kernel: (OP, "forward"),
-                constants: &[("ROW_THREADS", row_threads)],
-                variant: variant(dtype),
-                buffers: &views([Some(logits), Some(target), Some(row_loss), Some(lse)]),
-                dims: dims_bytes(&dims),
-                groups: logits.rows().div_ceil((256 / row_threads) as usize),
-            })?;
-            let buffers = &views([Some(&*row_loss), Some(weight), Some(&*loss)]);
-            gpu.launch(Launch { kernel: (OP, "total"), constants: &[], buffers, variant: "", dims: dims_bytes(&dims), groups: 1 })?;
-        }
+        Device::Gpu(gpu) => launch_forward(gpu, dtype, dims, logits, target, weight, row_loss, lse, loss)?,
     }
-    call.wrote(|out| {
-        let out = out.writes("row_loss", row_loss).writes("lse", lse);
-        if accumulate { out.updates("loss", loss) } else { out.writes("loss", loss) }
-    });
+    call.end([&*row_loss, &*lse, &*loss]);
     Ok(())
 }
 
@@ -125,11 +118,15 @@ pub fn forward(
 /// As [`forward`].
 pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Tensor) -> Result<()> {
     let dtype = activation(OP, "logits", logits)?;
-    let device = logits.device().clone();
-    let dims = Dims::new(logits, target, weight)?;
-    expect_len(OP, "lse", lse, [logits.rows()], statistic(dtype), &device)?;
-    let call = observe::call(OP, "backward", || Work::new(FLOPS * logits.len()).reads("target", target).reads("lse", lse).reads("weight", weight));
-    match &device {
+    let dims = Dims::new(logits)?;
+    let rows = [logits.rows()];
+    let call = Call::new(OP, "backward", logits.device())
+        .reads("target", target, rows, DType::I32)?
+        .reads("lse", lse, rows, statistic(dtype))?
+        .reads("weight", weight, [1], statistic(dtype))?
+        .updates("logits", logits, logits.shape(), dtype)?
+        .begin(|| Work::new(FLOPS * logits.len()));
+    match call.device() {
         Device::Cpu => {
             check_targets(target.cpu::<i32>(), logits.row_len())?;
             on_real!(dtype, backward_cpu::<T>(dims, logits, target, lse, weight));
@@ -138,15 +135,15 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Ten
             kernel: (OP, "backward"),
             constants: &[],
             variant: variant(dtype),
-            buffers: &views([Some(&*logits), Some(target), Some(lse), Some(weight)]),
-            dims: dims_bytes(&dims),
+            buffers: &views([&*logits, target, lse, weight]),
+            dims: bytes_of(&dims),
             groups: match gpu.language() {
                 Language::Wgsl => dims.rows as usize * dims.parts as usize,
                 Language::Ptx => logits.len().div_ceil(256 * 16 / dtype.size()),
             },
         })?,
     }
-    call.wrote(|out| out.updates("logits", logits));
+    call.end([&*logits]);
     Ok(())
 }
 
@@ -226,9 +223,42 @@ fn backward_rows<T: Real>(logits: &mut [T], target: &[i32], lse: &[T], vocabular
     }
 }
 
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn launch_forward(
+    gpu: &Gpu,
+    dtype: DType,
+    dims: Dims,
+    logits: &Tensor,
+    target: &Tensor,
+    weight: &Tensor,
+    row_loss: &Tensor,
+    lse: &Tensor,
+    loss: &Tensor,
+) -> Result<()> {
+    let row_threads = match gpu.language() {
+        // About eight logits per thread: two rounds of the four that share a rescaling.
+        Language::Wgsl => dims.vocabulary.div_ceil(8).next_power_of_two().clamp(8, 256),
+        // The same in accesses of 16 bytes.
+        Language::Ptx => dims.vocabulary.div_ceil(32 / dtype.size() as u32).next_power_of_two().clamp(4, 256),
+    };
+    let dims = Dims { row_threads, ..dims };
+    gpu.launch(Launch {
+        kernel: (OP, "forward"),
+        constants: &[("ROW_THREADS", row_threads)],
+        variant: variant(dtype),
+        buffers: &views([logits, target, row_loss, lse]),
+        dims: bytes_of(&dims),
+        groups: logits.rows().div_ceil((256 / row_threads) as usize),
+    })?;
+    let buffers = &views([row_loss, weight, loss]);
+    gpu.launch(Launch { kernel: (OP, "total"), constants: &[], buffers, variant: "", dims: bytes_of(&dims), groups: 1 })
+}
+
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// `(rows M, vocabulary V)`
+#[rustfmt::skip]
 const SHAPES: &[(usize, usize)] = &[
     (0, 5), (1, 1), (2, 1), (1, 2), (3, 3), (5, 7), (4, 8), (9, 15), (31, 16), (32, 17), (33, 31), (7, 32), (63, 33), (64, 63), (65, 64), (3, 65),
     (127, 127), (5, 128), (128, 129), (129, 255), (2, 256), (17, 257), (40, 450), (3, 511), (2, 512), (3, 513), (6, 1021), (5, 1023), (4, 1024), (3, 1025),
@@ -270,11 +300,8 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f
     .timed_as(move || vec![(vocabulary as f64).ln() + deviation * deviation / 2.0; rows]);
     let target = Operand::ints("target", [rows], target);
 
-    let outputs = vec![
-        Output::overwritten("row_loss", [rows], Kind::Real),
-        Output::overwritten("lse", [rows], Kind::Real),
-        Output::overwritten("loss", [1], Kind::Real),
-    ];
+    let outputs =
+        vec![Output::overwritten("row_loss", [rows], Kind::Real), Output::overwritten("lse", [rows], Kind::Real), Output::overwritten("loss", [1], Kind::Real)];
     // WGSL: eˣ within 3 + 2·|x| ulp (times eˣ), a logarithm within 3 ulp.
     let inputs = vec![logits.clone(), target.clone(), weight.clone()];
     let case = Case::new("forward", &label, inputs, outputs, Compare::Reduction(4.0), |i, o| {
@@ -288,13 +315,11 @@ fn add_cases(cases: &mut Vec<Case>, rows: usize, vocabulary: usize, deviation: f
     cases.push(case.flops((FLOPS * rows * vocabulary) as u64));
 
     let inputs = vec![target, lse, weight];
-    let case = Case::new("backward", &label, inputs, vec![Output::updated(logits)], Compare::Reduction(4.0), |i, o| {
-        backward(&mut o[0], &i[0], &i[1], &i[2])
-    })
-    .naive(|i, o| {
-        on_real!(i[1].dtype(), naive_backward::<T>(i, o));
-        Ok(())
-    });
+    let case = Case::new("backward", &label, inputs, vec![Output::updated(logits)], Compare::Reduction(4.0), |i, o| backward(&mut o[0], &i[0], &i[1], &i[2]))
+        .naive(|i, o| {
+            on_real!(i[1].dtype(), naive_backward::<T>(i, o));
+            Ok(())
+        });
     cases.push(case.flops((FLOPS * rows * vocabulary) as u64));
 }
 
@@ -441,8 +466,8 @@ mod tests {
     #[test]
     fn any_shape() {
         assert_drawn(8, (0usize..60, 1usize..700, 0.1f64..30.0), |(rows, vocabulary, deviation)| {
-        let mut cases = Vec::new();
-        add_cases(&mut cases, rows, vocabulary, deviation);
+            let mut cases = Vec::new();
+            add_cases(&mut cases, rows, vocabulary, deviation);
             cases
         });
     }

@@ -6,17 +6,26 @@
 //! batch ([`plan`], a counting sort), so that every element of `dtable` is summed by one thread, in the order of the entries.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::dims_bytes;
-use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, views};
+use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Access, Work};
+use bytemuck::bytes_of;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "embedding";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP],
+    passes: &[Pass { name: "forward", kernel: (OP, "forward") }, Pass { name: "backward", kernel: (OP, "backward") }],
+    cases,
+    sized,
+    gradients,
+};
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -55,6 +64,18 @@ impl Dims {
 /// `[C · F, D]`, while two of `[N, H, d]` have rows of `H · d`. The rows of one call are distinct (of
 /// equal ones, which entry wins is not defined). dtype f32 (f64 on the CPU, bf16 where the device has it).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::embedding;
+///
+/// let table = Tensor::from_slice(&Device::Cpu, [2, 2], &[1f32, 2.0, 3.0, 4.0])?; // [V, D]
+/// let id = Tensor::from_slice(&Device::Cpu, [3], &[1, -1, 0])?; // [M]
+/// let mut y = Tensor::zeros(&Device::Cpu, [3, 2], DType::F32)?; // [N, D]
+/// embedding::forward(&table, &id, None, &mut y)?;
+/// assert_eq!(y.read::<f32>()?, [3.0, 4.0, 0.0, 0.0, 1.0, 2.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for an id or a row outside its table
 /// (a GPU skips those: the host does not see them).
@@ -65,18 +86,18 @@ pub fn forward(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor
 /// [`forward`] by one element per GPU thread or, where the row allows it, by several neighbours (`wide`); the CPU has one way.
 fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wide: bool) -> Result<()> {
     let dtype = activation(OP, "table", table)?;
-    let device = table.device().clone();
     let dims = Dims::new(id.len(), table, "y", y, row.is_some())?;
-    expect_len(OP, "id", id, id.shape(), DType::I32, &device)?;
-    expect_len(OP, "y", y, y.shape(), dtype, &device)?;
-    match row {
-        Some(row) => expect_len(OP, "row", row, [id.len()], DType::I32, &device)?,
-        None if dims.entries > dims.rows => return Err(Error::mismatch(OP, "id", format!("at most {} entries (the rows of y)", dims.rows), id.len())),
-        None => {}
-    }
     let elements = dims.entries as usize * dims.columns as usize;
-    let call = observe::call(OP, "forward", || Work::new(0u64).touches("table", table, Access::Read, elements).reads("id", id).reads_if("row", row));
-    match &device {
+    let call = Call::new(OP, "forward", table.device())
+        .reads_some("table", table, table.shape(), dtype, elements)?
+        .reads("id", id, id.shape(), DType::I32)?
+        .reads_if("row", row, [id.len()], DType::I32)?
+        .writes_some("y", y, y.shape(), dtype, elements)?;
+    if row.is_none() && dims.entries > dims.rows {
+        return Err(Error::mismatch(OP, "id", format!("at most {} entries (the rows of y)", dims.rows), id.len()));
+    }
+    let call = call.begin(|| Work::new(0u64));
+    match call.device() {
         Device::Cpu => {
             check_rows("id", id.cpu::<i32>(), dims.vocabulary as usize)?;
             if let Some(row) = row {
@@ -89,10 +110,10 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wid
             let wide = wide && (dims.columns as usize).is_multiple_of(each);
             let (entry, groups) = if wide { ("forward_vec4", elements.div_ceil(256 * each)) } else { ("forward", elements.div_ceil(256)) };
             let buffers = &views([Some(table), Some(id), row, Some(&*y)]);
-            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })?;
+            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })?;
         }
     }
-    call.wrote(|out| out.writes_some("y", y, elements));
+    call.end([&*y]);
     Ok(())
 }
 
@@ -105,19 +126,18 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wid
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a start or a row outside its table.
 pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut Tensor) -> Result<()> {
     let dtype = activation(OP, "dy", dy)?;
-    let device = dy.device().clone();
     let dims = Dims::new(sorted_row.len(), dtable, "dy", dy, false)?;
     if dims.columns as usize != dtable.row_len() {
         return Err(Error::mismatch(OP, "dtable", format!("rows of {} elements", dims.columns), dtable.shape()));
     }
-    expect_len(OP, "sorted_row", sorted_row, sorted_row.shape(), DType::I32, &device)?;
-    expect_len(OP, "start", start, [dtable.rows() + 1], DType::I32, &device)?;
-    expect_len(OP, "dtable", dtable, dtable.shape(), statistic(dtype), &device)?;
     let elements = dims.entries as usize * dims.columns as usize;
-    let call = observe::call(OP, "backward", || {
-        Work::new(elements).touches("dy", dy, Access::Read, elements).reads("sorted_row", sorted_row).reads("start", start)
-    });
-    match &device {
+    let call = Call::new(OP, "backward", dy.device())
+        .reads_some("dy", dy, dy.shape(), dtype, elements)?
+        .reads("sorted_row", sorted_row, sorted_row.shape(), DType::I32)?
+        .reads("start", start, [dtable.rows() + 1], DType::I32)?
+        .updates("dtable", dtable, dtable.shape(), statistic(dtype))?
+        .begin(|| Work::new(elements));
+    match call.device() {
         Device::Cpu => {
             check_rows("sorted_row", sorted_row.cpu::<i32>(), dims.rows as usize)?;
             let start = start.cpu::<i32>();
@@ -131,15 +151,15 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
             kernel: (OP, "backward"),
             constants: &[],
             variant: variant(dtype),
-            buffers: &views([Some(dy), Some(sorted_row), Some(start), Some(dtable)]),
-            dims: dims_bytes(&dims),
+            buffers: &views([dy, sorted_row, start, dtable]),
+            dims: bytes_of(&dims),
             groups: match gpu.language() {
                 Language::Wgsl => dtable.len().div_ceil(256),
                 Language::Ptx => (dtable.rows() * dtable.row_len().div_ceil(gpu.elements_per_access(dtype))).div_ceil(256),
             },
         })?,
     }
-    call.wrote(|out| out.updates("dtable", dtable));
+    call.end([&*dtable]);
     Ok(())
 }
 
@@ -148,6 +168,13 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
 ///
 /// Entries that [`forward`] skips (a negative id or row) or refuses (an id beyond the vocabulary) are left out; the end of
 /// `sorted_row` is filled up with −1.
+///
+/// ```
+/// use trimodal::ops::embedding::plan;
+///
+/// // Word 1 stands in rows 0 and 2, word 0 in row 1, word 2 nowhere.
+/// assert_eq!(plan(&[1, 0, 1], &[0, 1, 2], 3), (vec![1, 0, 2], vec![0, 1, 3, 3]));
+/// ```
 ///
 /// # Panics
 /// If `id` and `row` differ in length.
@@ -232,6 +259,7 @@ fn add_rows<T: Real>(dy: &[T], rows: &[i32], total: &mut [T]) {
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// `(entries M, columns D, vocabulary V, rows N)`
+#[rustfmt::skip]
 const SHAPES: &[(usize, usize, usize, usize)] = &[
     (0, 8, 3, 4), (1, 1, 1, 1), (1, 2, 5, 1), (2, 3, 1, 7), (3, 31, 4, 3), (5, 32, 9, 8), (7, 33, 2, 11), (31, 4, 31, 32), (32, 5, 7, 33),
     (33, 64, 65, 33), (63, 7, 3, 64), (64, 63, 64, 65), (65, 65, 17, 127), (127, 16, 450, 128), (128, 17, 13, 129), (129, 12, 127, 130),
@@ -273,7 +301,11 @@ fn add_cases(cases: &mut Vec<Case>, shape: (usize, usize, usize, usize), seed: u
     let (id, row) = entries_of(&mut draw, entries, vocabulary, rows);
     let (sorted_row, start) = plan(&id, &row, vocabulary);
     // Small integers: every order of summation gives the same bits.
-    let inputs = vec![draw.integers("dy", [rows, columns], 8).mixed(), Operand::ints("sorted_row", [entries], sorted_row), Operand::ints("start", [vocabulary + 1], start)];
+    let inputs = vec![
+        draw.integers("dy", [rows, columns], 8).mixed(),
+        Operand::ints("sorted_row", [entries], sorted_row),
+        Operand::ints("start", [vocabulary + 1], start),
+    ];
     let outputs = vec![Output::updated(draw.integers("dtable", [vocabulary, columns], 8))];
     let case = Case::new("backward", &label, inputs, outputs, Compare::Exact, |i, o| backward(&i[0], &i[1], &i[2], &mut o[0])).naive(|i, o| {
         on_real!(i[0].dtype(), naive_backward::<T>(i, o));
@@ -298,7 +330,10 @@ fn forward_case((entries, columns, vocabulary, rows): (usize, usize, usize, usiz
     }
     let before = Operand::lazy("y", [rows, columns], Kind::Mixed, move || (0..rows * columns).map(|i| (i % 251) as f64).collect());
     let entry = if wide { "forward:vec4" } else { "forward:scalar" };
-    Case::new(entry, label, inputs, vec![Output::partial(before, written * columns)], Compare::Exact, move |i, o| gather(&i[0], &i[1], i.get(2), &mut o[0], wide)).naive(|i, o| {
+    Case::new(entry, label, inputs, vec![Output::partial(before, written * columns)], Compare::Exact, move |i, o| {
+        gather(&i[0], &i[1], i.get(2), &mut o[0], wide)
+    })
+    .naive(|i, o| {
         on_real!(i[0].dtype(), naive_forward::<T>(i, o));
         Ok(())
     })
@@ -445,8 +480,8 @@ mod tests {
     #[test]
     fn any_shape() {
         assert_drawn(8, (0usize..200, 1usize..80, 1usize..90, 0usize..50), |(entries, columns, vocabulary, more)| {
-        let mut cases = Vec::new();
-        add_cases(&mut cases, (entries, columns, vocabulary, entries + more), 0);
+            let mut cases = Vec::new();
+            add_cases(&mut cases, (entries, columns, vocabulary, entries + more), 0);
             cases
         });
     }

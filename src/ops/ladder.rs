@@ -3,10 +3,10 @@
 //! WGSL has one tile of two sizes. PTX has one of 64 × 64 results: on the arithmetic units for f32, on tensor cores for bf16.
 
 use super::case::Case;
-use super::dims_bytes;
 use crate::device::{Gpu, Language, Launch, View, variant};
 use crate::dtype::DType;
 use crate::error::Result;
+use bytemuck::bytes_of;
 
 /// Which kernel of an operation's ladder.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) fn launch<D: bytemuck::Pod>(
     buffers: &[Option<View>],
     [rows, columns, parts]: [usize; 3],
 ) -> Result<()> {
-    let (dims, variant) = (dims_bytes(&dims), variant(activation));
+    let (dims, variant) = (bytes_of(&dims), variant(activation));
     let Some((side, groups)) = rung.tiles(rows, columns, parts) else {
         return gpu.launch(Launch { kernel: (op, naive), constants: &[], variant, buffers, dims, groups: (rows * columns).div_ceil(64) });
     };
@@ -92,5 +92,5 @@ pub(super) fn launch_each<D: bytemuck::Pod>(
     buffers: &[Option<View>],
     results: usize,
 ) -> Result<()> {
-    gpu.launch(Launch { kernel, constants: &[], variant, buffers, dims: dims_bytes(&dims), groups: results.div_ceil(64) })
+    gpu.launch(Launch { kernel, constants: &[], variant, buffers, dims: bytes_of(&dims), groups: results.div_ceil(64) })
 }

@@ -9,21 +9,22 @@
 //! products. The CPU folds twice (n ↔ 200 − n separates even bins from odd ones): four matrices of about 100 × 100 remain.
 
 use super::case::{Case, Compare, Draw, Fill, GradientCase, Kind, Operand, Output};
-use super::dims_bytes;
 use super::ladder::{FORWARD, Rung};
-use super::{Sizes, on_real, real, size, views};
-use crate::device::Device;
+use super::{Call, Op, Pass, Sizes, exactly, on_real, real, size, views};
 use crate::device::cpu::{Mat, Real, gemm};
-use crate::device::{Gpu, Language, Launch, View};
+use crate::device::{Device, Gpu, Language, Launch, View};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::f64::consts::TAU;
 use std::sync::Mutex;
 
 const OP: &str = "log_mel";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "power_naive") }], cases, sized, gradients };
 
 /// Samples of one transform.
 pub const N_FFT: usize = 400;
@@ -172,6 +173,20 @@ pub fn workspace(clips: usize, samples: usize) -> usize {
 /// dtype f32 (f64 on the CPU), also in mixed precision, as the tables were made. `workspace` has at least [`workspace`] elements; its contents do not
 /// matter before or after. A clip has at least 201 samples: its ends are reflected.
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::log_mel::{self, Tables};
+///
+/// let tables = Tables::new(&Device::Cpu, DType::F32, 16_000, 80)?;
+/// let waveform = Tensor::zeros(&Device::Cpu, [2, 480], DType::F32)?; // [C, S]: two clips of silence
+/// let mut mel = Tensor::zeros(&Device::Cpu, [2, log_mel::frames(480), 80], DType::F32)?; // [C, S/160, mels]
+/// let mut workspace = Tensor::zeros(&Device::Cpu, [log_mel::workspace(2, 480)], DType::F32)?;
+/// log_mel::forward(&waveform, &tables, &mut mel, &mut workspace)?;
+/// assert_eq!(mel.shape(), [2, 3, 80]);
+/// assert!(mel.read::<f32>()?.iter().all(|v| (v + 1.5).abs() < 1e-5)); // (log10(1e-10) + 4)/4
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, or a clip is too short.
 pub fn forward(waveform: &Tensor, tables: &Tables, mel: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
@@ -180,29 +195,31 @@ pub fn forward(waveform: &Tensor, tables: &Tables, mel: &mut Tensor, workspace: 
 
 fn forward_by(rung: Rung, waveform: &Tensor, tables: &Tables, mel: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
     let dtype = real(OP, "waveform", waveform)?;
-    let device = waveform.device().clone();
     let [clips, samples] = waveform.shape().dims()[..] else {
         return Err(Error::mismatch(OP, "waveform", "[clips, samples]", waveform.shape()));
     };
     if clips > 0 && samples <= N_FFT / 2 {
         return Err(Error::mismatch(OP, "waveform", format!("more than {} samples per clip (the ends are reflected)", N_FFT / 2), waveform.shape()));
     }
-    super::expect(OP, "tables", &tables.bank, [tables.mels, BINS], dtype, &device)?;
-    super::expect_len(OP, "mel", mel, [clips, frames(samples), tables.mels], dtype, &device)?;
-    super::expect_workspace(OP, workspace, self::workspace(clips, samples), dtype, &device)?;
     let dims = Dims {
         clips: size(OP, "clips", clips)?,
         samples: size(OP, "samples", samples)?,
         frames: size(OP, "frames", frames(samples))?,
         mels: size(OP, "mels", tables.mels)?,
     };
-    let call = observe::call(OP, "forward", || Work::new(flops(clips, samples)).of_launch("normalise", 0u64).reads("waveform", waveform).reads("bank", &tables.bank));
-    match (&device, &tables.spectrum) {
+    let call = Call::new(OP, "forward", waveform.device())
+        .reads("waveform", waveform, waveform.shape(), dtype)?
+        .takes("tables", &tables.bank, exactly([tables.mels, BINS]), dtype)?
+        .reads("bank", &tables.bank, tables.bank.shape(), dtype)?
+        .writes("mel", mel, [clips, frames(samples), tables.mels], dtype)?
+        .workspace(workspace, self::workspace(clips, samples), dtype)?
+        .begin(|| Work::new(flops(clips, samples)).of_launch("normalise", 0u64));
+    match (call.device(), &tables.spectrum) {
         (Device::Cpu, Spectrum::Folded(table)) => on_real!(dtype, forward_cpu::<T>(dims, waveform, tables, table, mel)),
         (Device::Gpu(gpu), Spectrum::Basis(basis)) => launch(gpu, rung, dims, waveform, tables, basis, mel, workspace)?,
         _ => unreachable!("the tables are on the waveform's device, checked above"),
     }
-    call.wrote(|out| out.writes("mel", mel));
+    call.end([&*mel]);
     Ok(())
 }
 
@@ -324,7 +341,6 @@ fn scale<T: Real>(clip: &mut [T]) {
 
 // ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-#[allow(clippy::too_many_arguments)]
 fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables, basis: &Tensor, mel: &Tensor, workspace: &Tensor) -> Result<()> {
     let rows = dims.clips as usize * dims.frames as usize;
     let run = |entry, side: Option<u32>, buffers: &[Option<View>], groups| {
@@ -334,22 +350,22 @@ fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables,
             Some(32) => "_32",
             Some(_) => "_64",
         };
-        gpu.launch(Launch { kernel: (OP, entry), constants, variant, buffers, dims: dims_bytes(&dims), groups })
+        gpu.launch(Launch { kernel: (OP, entry), constants, variant, buffers, dims: bytes_of(&dims), groups })
     };
-    let buffers = views([Some(waveform), Some(basis), Some(workspace)]);
+    let buffers = views([waveform, basis, workspace]);
     // A thread of the naive rung makes a bin's cosine and sine sums, a tile holds them as two columns.
     match rung.tiles(rows, 2 * BINS, 1) {
         None => run("power_naive", None, &buffers, (rows * BINS).div_ceil(64))?,
         Some((side, groups)) => run("power_tile", Some(side), &buffers, groups)?,
     }
-    let buffers = views([Some(workspace), Some(&tables.bank), Some(&tables.range), Some(mel)]);
+    let buffers = views([workspace, &tables.bank, &tables.range, mel]);
     run("mel_bank", None, &buffers, mel.len().div_ceil(64))?;
-    run("clip_max", None, &views([Some(mel), Some(workspace)]), dims.clips as usize)?;
+    run("clip_max", None, &views([mel, workspace]), dims.clips as usize)?;
     let per_thread = match gpu.language() {
         Language::Wgsl => 1,
         Language::Ptx => 4,
     };
-    run("clamp_scale", None, &views([Some(workspace), Some(mel)]), mel.len().div_ceil(256 * per_thread))
+    run("clamp_scale", None, &views([workspace, mel]), mel.len().div_ceil(256 * per_thread))
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -360,6 +376,7 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (0, 400, 4), (1, 201, 1), (1, 319, 3), (1, 320, 40), (2, 321, 5), (1, 400, 80), (3, 399, 7), (1, 639, 128), (2, 801, 40), (1, 1009, 31),
     (5, 480, 33), (1, 1600, 80), (33, 201, 2), (1, 2111, 17), (2, 1279, 64), (1, 5281, 40),
 ];
+
 /// What a case hears.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Sound {
@@ -393,7 +410,8 @@ const LOG_ULP: f64 = 4.0;
 
 /// The oracle cases.
 pub fn cases() -> Vec<Case> {
-    let listed = SHAPES.iter().flat_map(|&shape| [Sound::Noise, Sound::Tone, Sound::Silence].into_iter().flat_map(move |sound| shape_cases(shape, sound, LOG_ULP)));
+    let listed =
+        SHAPES.iter().flat_map(|&shape| [Sound::Noise, Sound::Tone, Sound::Silence].into_iter().flat_map(move |sound| shape_cases(shape, sound, LOG_ULP)));
     listed.chain(sized(&Sizes::DEMO)).collect()
 }
 

@@ -1,7 +1,7 @@
 //! The operations: one file each, with the same stem as its shader in `shaders/`.
 //!
 //! Every file reads in the same order: the formula with its backward derivation, `Dims`, the public `forward` and
-//! `backward`, the CPU implementation, the launchers, the cases, unit tests. Operations write into tensors that they are
+//! `backward`, the CPU implementation, the GPU's launches, the cases, unit tests. Operations write into tensors that they are
 //! given, check every size before they touch an element, and `match` on the device without a wildcard. Parameter
 //! gradients accumulate, activation gradients overwrite.
 
@@ -11,18 +11,38 @@ mod hopper;
 mod ladder;
 mod sizes;
 
+// An operation is a line here and one in `OPS`.
+pub mod adamw;
+pub mod attention;
+pub mod conv1d;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod log_mel;
+pub mod matmul;
+pub mod patch_embed;
+pub mod qk_norm_rope;
+pub mod rms_norm;
+pub mod rope;
+pub mod sample;
+pub mod swiglu;
+
+pub(crate) use call::{Call, exactly};
 pub use sizes::Sizes;
 
 use crate::device::cpu::Real;
 use crate::device::{Device, View};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{DType, Tensor};
 use case::{Case, GradientCase};
 
-/// One operation, as the checks and benchmarks see it.
+/// One operation, as everybody else sees it: checks, benchmarks, traces, the guide, whoever copies its kernels. Each says so in its file.
 pub struct Op {
     /// Its name: the stem of its three files.
     pub name: &'static str,
+    /// The stems of its kernel files: its name, and what else it has.
+    pub files: &'static [&'static str],
+    /// Its passes, in the order in which a training step runs them.
+    pub passes: &'static [Pass],
     /// Its list of shapes, for the oracle test and the `check` command; those of [`Sizes::DEMO`] are among them.
     pub cases: fn() -> Vec<Case>,
     /// Its cases at the sizes of a model: every rung, forward and backward, for the benchmark.
@@ -31,35 +51,31 @@ pub struct Op {
     pub gradients: fn() -> Vec<GradientCase>,
 }
 
-/// The one place where an operation is registered: a line here is its module and its row in [`OPS`].
-macro_rules! ops {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        $($(#[$doc])* pub mod $name;)*
-        /// Every operation.
-        pub static OPS: &[Op] = &[$(Op { name: stringify!($name), cases: $name::cases, sized: $name::sized, gradients: $name::gradients }),*];
-    };
+/// One pass of an operation: what a call of it is called, and which kernel shows how it is computed.
+pub struct Pass {
+    /// Its name: `forward`.
+    pub name: &'static str,
+    /// The stem of its file and the entry to read first, in CUDA and in WGSL: the naive one, or the one that all others help. Variants of
+    /// it begin like this (`naive_nt`).
+    pub kernel: (&'static str, &'static str),
 }
 
-ops! {
-    embedding,
-    patch_embed,
-    log_mel,
-    conv1d,
-    matmul,
-    rms_norm,
-    rope,
-    qk_norm_rope,
-    attention,
-    swiglu,
-    cross_entropy,
-    adamw,
-    sample,
-}
-
-/// The last argument of every WGSL kernel and the only scalar argument: `repr(C)`, a multiple of 16 bytes.
-pub(crate) fn dims_bytes<T: bytemuck::Pod>(dims: &T) -> &[u8] {
-    bytemuck::bytes_of(dims)
-}
+/// Every operation.
+pub static OPS: &[Op] = &[
+    embedding::OPERATION,
+    patch_embed::OPERATION,
+    log_mel::OPERATION,
+    conv1d::OPERATION,
+    matmul::OPERATION,
+    rms_norm::OPERATION,
+    rope::OPERATION,
+    qk_norm_rope::OPERATION,
+    attention::OPERATION,
+    swiglu::OPERATION,
+    cross_entropy::OPERATION,
+    adamw::OPERATION,
+    sample::OPERATION,
+];
 
 /// A size as the 32-bit number that kernels count with.
 pub(crate) fn size(op: &'static str, what: &str, n: usize) -> Result<u32> {
@@ -67,34 +83,6 @@ pub(crate) fn size(op: &'static str, what: &str, n: usize) -> Result<u32> {
         Ok(n) if n <= i32::MAX as u32 => Ok(n),
         _ => Err(Error::TooLarge { what: format!("{op}: {what}"), size: n as u128, limit: i32::MAX as u128 }),
     }
-}
-
-/// Checks a tensor's shape, dtype and device against what the operation needs.
-pub(crate) fn expect(op: &'static str, name: &'static str, tensor: &Tensor, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<()> {
-    let shape = shape.into();
-    if tensor.shape().dims() != shape.dims() {
-        return Err(Error::mismatch(op, name, shape, tensor.shape()));
-    }
-    expect_kind(op, name, tensor, dtype, device)
-}
-
-/// As [`expect`], where only the number of elements matters: `[N, H·d]` may be given as `[N, H, d]`.
-pub(crate) fn expect_len(op: &'static str, name: &'static str, tensor: &Tensor, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<()> {
-    let shape = shape.into();
-    if shape.checked_len() != Some(tensor.len()) {
-        return Err(Error::mismatch(op, name, shape, tensor.shape()));
-    }
-    expect_kind(op, name, tensor, dtype, device)
-}
-
-fn expect_kind(op: &'static str, name: &'static str, tensor: &Tensor, dtype: DType, device: &Device) -> Result<()> {
-    if tensor.dtype() != dtype {
-        return Err(Error::mismatch(op, name, dtype, tensor.dtype()));
-    }
-    if !tensor.device().same(device) {
-        return Err(Error::mismatch(op, name, format!("a tensor on {device}"), format!("one on {}", tensor.device())));
-    }
-    Ok(())
 }
 
 /// The float type an operation computes in: f32 everywhere, f64 on the CPU only.
@@ -139,6 +127,11 @@ pub fn named(only: Option<&str>) -> Result<Vec<&'static Op>> {
     if ops.is_empty() { Err(unknown(only.unwrap_or_default(), None)) } else { Ok(ops) }
 }
 
+/// The operation that a kernel file belongs to, by the file's stem.
+pub fn of_file(stem: &str) -> Option<&'static Op> {
+    OPS.iter().find(|op| op.files.contains(&stem))
+}
+
 /// The error for a name that no operation has; `also`: what else is allowed.
 pub(crate) fn unknown(op: &str, also: Option<&str>) -> Error {
     let names: Vec<&str> = OPS.iter().map(|op| op.name).chain(also).collect();
@@ -156,21 +149,46 @@ pub(crate) fn sum<T: Real>(terms: impl Iterator<Item = T>) -> T {
     terms.fold(T::zero(), |a, b| a + b)
 }
 
-/// Checks that a workspace is large enough; it may be larger.
-pub(crate) fn expect_workspace(op: &'static str, workspace: &Tensor, needed: usize, dtype: DType, device: &Device) -> Result<()> {
-    if workspace.len() < needed {
-        return Err(Error::mismatch(op, "workspace", format!("at least {needed} elements"), workspace.len()));
-    }
-    expect_kind(op, "workspace", workspace, dtype, device)
-}
-
-/// Tensors as a launch takes them.
-pub(crate) fn views<const N: usize>(tensors: [Option<&Tensor>; N]) -> [Option<View<'_>>; N] {
-    tensors.map(|tensor| tensor.map(Tensor::view))
+/// Tensors as a launch takes them; an operand that is absent is `None`.
+pub(crate) fn views<'a, T: Into<Option<&'a Tensor>>, const N: usize>(tensors: [T; N]) -> [Option<View<'a>>; N] {
+    tensors.map(|tensor| tensor.into().map(Tensor::view))
 }
 
 /// Tensors of zeros of the same shape, dtype and device as these.
 pub(crate) fn zeros_like<const R: usize>(like: [&Tensor; R]) -> Result<[Tensor; R]> {
     let made = like.into_iter().map(|t| Tensor::zeros(t.device(), t.shape(), t.dtype())).collect::<Result<Vec<_>>>()?;
     Ok(made.try_into().expect("one for each"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn folder() -> std::path::PathBuf {
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops")
+    }
+
+    /// A module of this folder that is not private to it is an operation, and an operation is in the list.
+    #[test]
+    fn every_operation_is_in_the_list() {
+        let text = fs::read_to_string(folder().join("mod.rs")).unwrap();
+        let declared: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).filter(|name| *name != "case").collect();
+        let mut listed: Vec<&str> = OPS.iter().map(|op| op.name).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, declared, "`pub mod` on the one side, OPS on the other");
+    }
+
+    /// The formula, `Dims`, the public calls, the CPU, the GPU, the cases, the tests.
+    #[test]
+    fn every_operation_reads_in_the_same_order() {
+        for op in OPS {
+            let file = [format!("{}.rs", op.name), format!("{}/mod.rs", op.name)].map(|file| folder().join(file)).into_iter().find(|file| file.exists());
+            let text = fs::read_to_string(file.unwrap_or_else(|| panic!("src/ops has no {}", op.name))).unwrap();
+            let marks = ["//! ", "\npub struct Dims ", "\npub fn ", "\n// ── CPU", "\n// ── GPU", "\n// ── Cases", "\n#[cfg(test)]\nmod tests "];
+            let found: Vec<(usize, &str)> = marks.into_iter().filter_map(|mark| text.find(mark).map(|at| (at, mark))).collect();
+            assert!(found.is_sorted(), "{}: {found:?}", op.name);
+            assert!(found.len() >= 4, "{}: only {found:?}", op.name);
+        }
+    }
 }

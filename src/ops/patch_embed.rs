@@ -11,15 +11,24 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, only_where_there_is};
-use super::{Sizes, activation, on_real, size, statistic, views};
+use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, size, statistic, views};
 use crate::device::cpu::{Mat, Real, gemm};
-use crate::device::{Device, variant};
+use crate::device::{Device, Gpu, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Access, Work};
 use rayon::prelude::*;
 
 const OP: &str = "patch_embed";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP],
+    passes: &[Pass { name: "forward", kernel: (OP, "forward_naive") }, Pass { name: "backward", kernel: (OP, "dweight_naive") }],
+    cases,
+    sized,
+    gradients,
+};
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -40,10 +49,9 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// Checks everything that forward and backward have in common. `tokens` is `y` or `dy`.
-    fn new(pixels: &Tensor, weight: &Tensor, row: &Tensor, tokens: &Tensor, tokens_name: &'static str, grid: usize) -> Result<(Self, DType)> {
+    /// `rows`: those of the token matrix.
+    fn new(pixels: &Tensor, weight: &Tensor, rows: usize, grid: usize) -> Result<(Self, DType)> {
         let dtype = activation(OP, "weight", weight)?;
-        let device = weight.device();
         let [images, height, width, 3] = pixels.shape().dims()[..] else {
             return Err(Error::mismatch(OP, "pixels", "[images, height, width, 3]", pixels.shape()));
         };
@@ -60,10 +68,6 @@ impl Dims {
         if grid < across.max(down) {
             return Err(Error::mismatch(OP, "position", format!("at least [{}, 2, {depth}]", across.max(down)), format!("[{grid}, 2, {depth}]")));
         }
-        let pixel_type = if pixels.dtype() == DType::U8 { DType::U8 } else { statistic(dtype) };
-        super::expect(OP, "pixels", pixels, pixels.shape(), pixel_type, device)?;
-        super::expect_len(OP, "row", row, [images.saturating_mul(patches)], DType::I32, device)?;
-        super::expect(OP, tokens_name, tokens, [tokens.rows(), depth], dtype, device)?;
         size(OP, "patches · D", images.saturating_mul(patches).saturating_mul(depth))?;
         let dims = Dims {
             images: size(OP, "images", images)?,
@@ -71,7 +75,7 @@ impl Dims {
             width: size(OP, "width", width)?,
             patch: size(OP, "patch", patch)?,
             depth: size(OP, "D", depth)?,
-            rows: size(OP, "rows", tokens.rows())?,
+            rows: size(OP, "rows", rows)?,
             grid: size(OP, "grid", grid)?,
             across: across as u32,
             patches: size(OP, "patches", patches)?,
@@ -80,6 +84,11 @@ impl Dims {
             is_u8: (pixels.dtype() == DType::U8) as u32,
         };
         Ok((dims, dtype))
+    }
+
+    /// What pixels are beside activations of this type.
+    fn pixel_dtype(&self, activation: DType) -> DType {
+        if self.is_u8 != 0 { DType::U8 } else { statistic(activation) }
     }
 
     /// Where patch `m` starts in the pictures.
@@ -121,6 +130,22 @@ pub fn workspace(images: usize, height: usize, width: usize, patch: usize, depth
 /// unused; otherwise distinct), `y [N, D]`. Real is f32 (f64 on the CPU); all but real pixels may be bf16 where the device has
 /// it, with f32 sums.
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::patch_embed;
+///
+/// let cpu = &Device::Cpu;
+/// let pixels = Tensor::from_slice(cpu, [1, 2, 2, 3], &[255u8; 12])?; // one white picture, which is one patch
+/// let weight = Tensor::from_slice(cpu, [1, 12], &[0.5f32; 12])?; // [D, P·P·3]
+/// let bias = Tensor::from_slice(cpu, [1], &[1f32])?;
+/// let position = Tensor::from_slice(cpu, [1, 2, 1], &[10f32, 20.0])?; // [G, 2, D]
+/// let row = Tensor::from_slice(cpu, [1], &[2])?;
+/// let mut y = Tensor::zeros(cpu, [3, 1], DType::F32)?; // the token matrix, [N, D]
+/// patch_embed::forward(&pixels, &weight, &bias, &position, &row, &mut y)?;
+/// assert_eq!(y.read::<f32>()?, [0.0, 0.0, 12.0 * 0.5 + 1.0 + 10.0 + 20.0]); // white is 1
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, or H or W is not a multiple of P.
 pub fn forward(pixels: &Tensor, weight: &Tensor, bias: &Tensor, position: &Tensor, row: &Tensor, y: &mut Tensor) -> Result<()> {
@@ -128,22 +153,24 @@ pub fn forward(pixels: &Tensor, weight: &Tensor, bias: &Tensor, position: &Tenso
 }
 
 fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, position: &Tensor, row: &Tensor, y: &mut Tensor) -> Result<()> {
-    let (dims, dtype) = Dims::new(pixels, weight, row, y, "y", position.rows())?;
-    let device = weight.device().clone();
+    let (dims, dtype) = Dims::new(pixels, weight, y.rows(), position.rows())?;
     let depth = dims.depth as usize;
-    super::expect_len(OP, "bias", bias, [depth], dtype, &device)?;
-    super::expect_len(OP, "position", position, [dims.grid as usize, 2, depth], dtype, &device)?;
-    let call = observe::call(OP, "forward", || {
-        Work::product(dims.flops()).reads("pixels", pixels).reads("weight", weight).reads("bias", bias).reads("position", position).reads("row", row)
-    });
-    match &device {
+    let call = Call::new(OP, "forward", weight.device())
+        .reads("pixels", pixels, pixels.shape(), dims.pixel_dtype(dtype))?
+        .reads("weight", weight, weight.shape(), dtype)?
+        .reads("bias", bias, [depth], dtype)?
+        .reads("position", position, [dims.grid as usize, 2, depth], dtype)?
+        .reads("row", row, [dims.count()], DType::I32)?
+        .writes_some("y", y, exactly([y.rows(), depth]), dtype, dims.count() * depth)?
+        .begin(|| Work::product(dims.flops()));
+    match call.device() {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, pixels, weight, bias, position, row, y)),
         Device::Gpu(gpu) => {
-            let buffers = views([Some(pixels), Some(weight), Some(bias), Some(position), Some(row), Some(&*y)]);
+            let buffers = views([pixels, weight, bias, position, row, &*y]);
             launch(gpu, rung, (OP, ["forward_naive", "forward_tile", "forward_mma"], dtype), dims, &buffers, [dims.count(), depth, 1])?;
         }
     }
-    call.wrote(|out| out.writes_some("y", y, dims.count() * depth));
+    call.end([&*y]);
     Ok(())
 }
 
@@ -154,7 +181,6 @@ fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, posit
 ///
 /// # Errors
 /// As [`forward`].
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     pixels: &Tensor,
     weight: &Tensor,
@@ -169,7 +195,6 @@ pub fn backward(
     backward_by(Rung::Auto, pixels, weight, row, dy, dweight, dbias, dposition, dpixels, workspace)
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_by(
     rung: Rung,
     pixels: &Tensor,
@@ -182,23 +207,24 @@ fn backward_by(
     mut dpixels: Option<&mut Tensor>,
     workspace: &mut Tensor,
 ) -> Result<()> {
-    let (dims, dtype) = Dims::new(pixels, weight, row, dy, "dy", dposition.rows())?;
-    let device = weight.device().clone();
+    let (dims, dtype) = Dims::new(pixels, weight, dy.rows(), dposition.rows())?;
     let depth = dims.depth as usize;
-    super::expect_len(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
-    super::expect_len(OP, "dbias", dbias, [depth], statistic(dtype), &device)?;
-    super::expect_len(OP, "dposition", dposition, [dims.grid as usize, 2, depth], statistic(dtype), &device)?;
-    if let Some(dpixels) = &dpixels {
-        super::expect_len(OP, "dpixels", dpixels, pixels.shape(), statistic(dtype), &device)?;
-    }
     let needed = self::workspace(dims.images as usize, dims.height as usize, dims.width as usize, dims.patch as usize, depth);
-    super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
-    let call = observe::call(OP, "backward", || {
-        let work = Work::product(dims.flops() * if dpixels.is_some() { 2 } else { 1 }).of_launch("dpixels", dims.flops());
-        let work = ["dweight_finish", "position"].into_iter().fold(work, |work, entry| work.of_launch(entry, 0u64));
-        work.reads("pixels", pixels).reads("weight", weight).reads("row", row).touches("dy", dy, Access::Read, dims.count() * depth)
-    });
-    match &device {
+    let call = Call::new(OP, "backward", weight.device())
+        .reads("pixels", pixels, pixels.shape(), dims.pixel_dtype(dtype))?
+        .reads("weight", weight, weight.shape(), dtype)?
+        .reads("row", row, [dims.count()], DType::I32)?
+        .reads_some("dy", dy, exactly([dy.rows(), depth]), dtype, dims.count() * depth)?
+        .writes_if("dpixels", dpixels.as_deref(), pixels.shape(), statistic(dtype))?
+        .updates("dweight", dweight, weight.shape(), statistic(dtype))?
+        .updates("dbias", dbias, [depth], statistic(dtype))?
+        .updates("dposition", dposition, [dims.grid as usize, 2, depth], statistic(dtype))?
+        .workspace(workspace, needed, statistic(dtype))?
+        .begin(|| {
+            let work = Work::product(dims.flops() * if dpixels.is_some() { 2 } else { 1 }).of_launch("dpixels", dims.flops());
+            ["dweight_finish", "position"].into_iter().fold(work, |work, entry| work.of_launch(entry, 0u64))
+        });
+    match call.device() {
         Device::Cpu => {
             on_real!(dtype, parameters_cpu::<T>(dims, pixels, row, dy, dweight, dbias, dposition));
             if let Some(dpixels) = dpixels.as_deref_mut() {
@@ -206,26 +232,10 @@ fn backward_by(
             }
         }
         Device::Gpu(gpu) => {
-            let (inner, patches, grid) = (dims.inner as usize, dims.patches as usize, dims.grid as usize);
-            let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
-            if rung == Rung::Naive {
-                launch(gpu, rung, (OP, entries, dtype), dims, &views([Some(pixels), Some(row), Some(dy), Some(dweight)]), [depth, inner, 1])?;
-            } else {
-                let buffers = views([Some(pixels), Some(row), Some(dy), Some(&*workspace)]);
-                launch(gpu, rung, (OP, entries, dtype), dims, &buffers, [depth, inner, dims.parts as usize])?;
-                launch_each(gpu, (OP, "dweight_finish"), "", dims, &views([Some(workspace), Some(dweight)]), depth * inner)?;
-            }
-            launch_each(gpu, (OP, "position_sums"), variant(dtype), dims, &views([Some(row), Some(dy), Some(&*workspace)]), patches * depth)?;
-            launch_each(gpu, (OP, "position_finish"), "", dims, &views([Some(&*workspace), Some(&*dbias), Some(&*dposition)]), (2 * grid + 1) * depth)?;
-            if let Some(dpixels) = dpixels.as_deref() {
-                let buffers = views([Some(weight), Some(row), Some(dy), Some(dpixels)]);
-                launch(gpu, rung, (OP, ["dpixels_naive", "dpixels_tile", "dpixels_mma"], dtype), dims, &buffers, [dims.count(), inner, 1])?;
-            }
+            launch_backward(gpu, rung, dims, dtype, [pixels, weight, row, dy], [dweight, dbias, dposition], dpixels.as_deref(), workspace)?;
         }
     }
-    call.wrote(|out| {
-        out.writes_if("dpixels", dpixels.as_deref()).updates("dweight", dweight).updates("dbias", dbias).updates("dposition", dposition)
-    });
+    call.end([&*dweight, &*dbias, &*dposition].into_iter().chain(dpixels.as_deref()));
     Ok(())
 }
 
@@ -405,6 +415,35 @@ fn pixels_cpu<T: Real>(dims: Dims, weight: &Tensor, row: &Tensor, dy: &Tensor, d
     });
 }
 
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn launch_backward(
+    gpu: &Gpu,
+    rung: Rung,
+    dims: Dims,
+    dtype: DType,
+    [pixels, weight, row, dy]: [&Tensor; 4],
+    [dweight, dbias, dposition]: [&Tensor; 3],
+    dpixels: Option<&Tensor>,
+    workspace: &Tensor,
+) -> Result<()> {
+    let (depth, inner, patches, grid) = (dims.depth as usize, dims.inner as usize, dims.patches as usize, dims.grid as usize);
+    let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
+    if rung == Rung::Naive {
+        launch(gpu, rung, (OP, entries, dtype), dims, &views([pixels, row, dy, dweight]), [depth, inner, 1])?;
+    } else {
+        launch(gpu, rung, (OP, entries, dtype), dims, &views([pixels, row, dy, workspace]), [depth, inner, dims.parts as usize])?;
+        launch_each(gpu, (OP, "dweight_finish"), "", dims, &views([workspace, dweight]), depth * inner)?;
+    }
+    launch_each(gpu, (OP, "position_sums"), variant(dtype), dims, &views([row, dy, workspace]), patches * depth)?;
+    launch_each(gpu, (OP, "position_finish"), "", dims, &views([workspace, dbias, dposition]), (2 * grid + 1) * depth)?;
+    if let Some(dpixels) = dpixels {
+        let entries = ["dpixels_naive", "dpixels_tile", "dpixels_mma"];
+        launch(gpu, rung, (OP, entries, dtype), dims, &views([weight, row, dy, dpixels]), [dims.count(), inner, 1])?;
+    }
+    Ok(())
+}
+
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// (images, height, width, patch, D, spare rows of the token matrix)
@@ -414,6 +453,7 @@ const SHAPES: &[(usize, usize, usize, usize, usize, usize)] = &[
     (1, 16, 16, 8, 33, 9), (2, 14, 7, 7, 63, 0), (1, 48, 48, 8, 65, 4), (5, 9, 9, 3, 64, 17), (1, 33, 1, 1, 96, 1), (65, 2, 2, 2, 9, 1),
     (2, 24, 12, 12, 17, 3), (1, 13, 13, 13, 8, 1), (7, 5, 15, 5, 24, 6), (1, 64, 3, 1, 3, 2), (11, 10, 10, 5, 12, 1),
 ];
+
 /// Draws the operands of a case: pixels, and rows that are distinct, out of order, and in part unused.
 fn draw(draw: &mut Draw, shape: (usize, usize, usize, usize, usize, usize), is_u8: bool, exact: bool) -> ([Operand; 2], usize, usize) {
     let (images, height, width, patch, _, spare) = shape;

@@ -18,16 +18,26 @@
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::rms_norm::{add_in_order, dot};
-use super::{Sizes, activation, dims_bytes, expect, expect_len, expect_workspace, on_real, rope, rows_per_task, size, statistic, sum, views};
+use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, rope, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Launch, variant, View};
+use crate::device::{Device, Gpu, Launch, View, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "qk_norm_rope";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP],
+    passes: &[Pass { name: "forward", kernel: (OP, "forward_naive") }, Pass { name: "backward", kernel: (OP, "backward_naive") }],
+    cases,
+    sized,
+    gradients,
+};
 /// Floating-point operations per element, forward and backward.
 const FLOPS: [usize; 2] = [8, 14];
 
@@ -46,24 +56,14 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// Checks what both passes take.
-    fn new(x: &Tensor, weight: &Tensor, rstd: &Tensor, position: &Tensor, table: &Tensor, eps: f32) -> Result<Self> {
-        let (dtype, device) = (activation(OP, "x", x)?, x.device());
+    fn new(x: &Tensor, table: &Tensor, eps: f32) -> Result<Self> {
         let half = table.dim(1);
         if x.shape().dims().len() != 3 || x.dim(2) != 2 * half {
             return Err(Error::mismatch(OP, "x", format!("[N, H, {}] (the table's head_dim)", 2 * half), x.shape()));
         }
-        let all = x.rows() * x.dim(1);
-        expect(OP, "weight", weight, [2 * half], dtype, device)?;
-        expect_len(OP, "rstd", rstd, [all], statistic(dtype), device)?;
-        expect(OP, "position", position, [x.rows()], DType::I32, device)?;
-        expect(OP, "table", table, table.shape(), statistic(dtype), device)?;
         size(OP, "elements", x.len())?;
         if table.rows() == 0 && !x.is_empty() {
             return Err(Error::mismatch(OP, "table", "at least one position", table.shape()));
-        }
-        if let Device::Cpu = device {
-            rope::expect_positions(OP, position, table)?;
         }
         Ok(Dims {
             rows: size(OP, "rows", x.rows())?,
@@ -71,7 +71,7 @@ impl Dims {
             head_dim: size(OP, "head_dim", 2 * half)?,
             half: half as u32,
             positions: size(OP, "positions", table.rows())?,
-            parts: parts(all) as u32,
+            parts: parts(x.rows() * x.dim(1)) as u32,
             eps,
             head_threads: 0, // see launch
         })
@@ -95,6 +95,22 @@ pub fn workspace(rows: usize, heads: usize, head_dim: usize) -> usize {
 /// `1/√(mean(x²) + eps)` for [`backward`]. dtype f32 (f64 on the CPU, bf16 where the device has it; `rstd` and the table are then
 /// f32).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::{qk_norm_rope, rope::Table};
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [1, 1, 4], &[2f32; 4])?; // [N, H, d]
+/// let weight = Tensor::from_slice(&Device::Cpu, [4], &[1f32, 1.0, 1.0, 3.0])?;
+/// let position = Tensor::from_slice(&Device::Cpu, [1], &[0])?;
+/// let table = Table::new(&Device::Cpu, DType::F32, 1, 4, 10_000.0)?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [1, 1, 4], DType::F32)?;
+/// let mut rstd = Tensor::zeros(&Device::Cpu, [1, 1], DType::F32)?;
+/// qk_norm_rope::forward(&x, &weight, &position, &table, 0.0, &mut y, &mut rstd)?;
+/// assert_eq!(y.read::<f32>()?, [1.0, 1.0, 1.0, 3.0]); // position 0 turns nothing
+/// assert_eq!(rstd.read::<f32>()?, [0.5]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a position outside the table (a GPU
 /// takes the nearest one inside: the host does not see it).
@@ -109,7 +125,6 @@ pub fn forward(x: &Tensor, weight: &Tensor, position: &Tensor, table: &rope::Tab
 ///
 /// # Errors
 /// As for [`forward`].
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     x: &Tensor,
     weight: &Tensor,
@@ -130,13 +145,21 @@ enum Rung {
     Fast,
 }
 
-#[allow(clippy::too_many_arguments)]
 fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table: &Tensor, eps: f32, y: &mut Tensor, rstd: &mut Tensor) -> Result<()> {
-    let dims = Dims::new(x, weight, rstd, position, table, eps)?;
-    let (dtype, device) = (x.dtype(), x.device().clone());
-    expect(OP, "y", y, x.shape(), dtype, &device)?;
-    let call = observe::call(OP, "forward", || Work::new(FLOPS[0] * x.len()).reads("x", x).reads("weight", weight).reads("position", position).reads("table", table));
-    match &device {
+    let dtype = activation(OP, "x", x)?;
+    let dims = Dims::new(x, table, eps)?;
+    let call = Call::new(OP, "forward", x.device())
+        .reads("x", x, x.shape(), dtype)?
+        .reads("weight", weight, exactly([dims.head_dim as usize]), dtype)?
+        .reads("position", position, exactly([x.rows()]), DType::I32)?
+        .reads("table", table, table.shape(), statistic(dtype))?
+        .writes("y", y, exactly(x.shape()), dtype)?
+        .writes("rstd", rstd, [x.rows(), x.dim(1)], statistic(dtype))?;
+    if let Device::Cpu = call.device() {
+        rope::expect_positions(OP, position, table)?;
+    }
+    let call = call.begin(|| Work::new(FLOPS[0] * x.len()));
+    match call.device() {
         _ if x.is_empty() => {}
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, weight, position, table, y, rstd)),
         Device::Gpu(gpu) => {
@@ -144,14 +167,13 @@ fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table:
             let threads = head_threads(gpu, rung, dims, dtype);
             let entry = if threads.is_some() { "forward" } else { "forward_naive" };
             let groups = all.div_ceil(256 / threads.unwrap_or(1) as usize);
-            launch(gpu, entry, dims, threads, dtype, &views([Some(x), Some(weight), Some(position), Some(table), Some(y), Some(rstd)]), groups)?;
+            launch(gpu, entry, dims, threads, dtype, &views([x, weight, position, table, y, rstd]), groups)?;
         }
     }
-    call.wrote(|out| out.writes("y", y).writes("rstd", rstd));
+    call.end([&*y, &*rstd]);
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_on(
     rung: Rung,
     x: &Tensor,
@@ -163,36 +185,27 @@ fn backward_on(
     dweight: &mut Tensor,
     workspace: &mut Tensor,
 ) -> Result<()> {
-    let dims = Dims::new(x, weight, rstd, position, table, 0.0)?;
-    let (dtype, device) = (x.dtype(), x.device().clone());
-    expect(OP, "gradient", gradient, x.shape(), dtype, &device)?;
-    expect(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
-    expect_workspace(OP, workspace, self::workspace(x.rows(), x.dim(1), x.dim(2)), statistic(dtype), &device)?;
-    let call = observe::call(OP, "backward", || {
-        let work = Work::new(FLOPS[1] * x.len()).of_launch("dweight", 0);
-        work.reads("x", x).reads("weight", weight).reads("rstd", rstd).reads("position", position).reads("table", table)
-    });
-    match &device {
+    let dtype = activation(OP, "x", x)?;
+    let dims = Dims::new(x, table, 0.0)?;
+    let call = Call::new(OP, "backward", x.device())
+        .reads("x", x, x.shape(), dtype)?
+        .reads("weight", weight, exactly([dims.head_dim as usize]), dtype)?
+        .reads("rstd", rstd, [x.rows(), x.dim(1)], statistic(dtype))?
+        .reads("position", position, exactly([x.rows()]), DType::I32)?
+        .reads("table", table, table.shape(), statistic(dtype))?
+        .updates("gradient", gradient, exactly(x.shape()), dtype)?
+        .updates("dweight", dweight, exactly(weight.shape()), statistic(dtype))?
+        .workspace(workspace, self::workspace(x.rows(), x.dim(1), x.dim(2)), statistic(dtype))?;
+    if let Device::Cpu = call.device() {
+        rope::expect_positions(OP, position, table)?;
+    }
+    let call = call.begin(|| Work::new(FLOPS[1] * x.len()).of_launch("dweight", 0));
+    match call.device() {
         _ if x.is_empty() => {}
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, x, weight, rstd, position, table, gradient, dweight)),
-        Device::Gpu(gpu) => {
-            let (x, weight, rstd, position, table) = (Some(x), Some(weight), Some(rstd), Some(position), Some(table));
-            let (gradient, workspace) = (Some(&*gradient), Some(&*workspace));
-            let (all, parts) = (dims.rows as usize * dims.heads as usize, dims.parts as usize);
-            if let Some(threads) = head_threads(gpu, rung, dims, dtype) {
-                launch(gpu, "backward", dims, Some(threads), dtype, &views([x, weight, rstd, position, table, gradient, workspace]), parts)?;
-            } else {
-                // dw first: it needs dy, which backward_naive overwrites.
-                let groups = (dims.half as usize).div_ceil(64) * parts;
-                launch(gpu, "dweight_naive", dims, None, dtype, &views([x, rstd, position, table, gradient, workspace]), groups)?;
-                let groups = all.div_ceil(256);
-                launch(gpu, "backward_naive", dims, None, dtype, &views([x, weight, rstd, position, table, gradient]), groups)?;
-            }
-            let groups = (dims.head_dim as usize).div_ceil(16);
-            launch(gpu, "dweight_finish", dims, None, DType::F32, &views([workspace, Some(dweight)]), groups)?;
-        }
+        Device::Gpu(gpu) => launch_backward(gpu, rung, dims, dtype, [x, weight, rstd, position, table], gradient, dweight, workspace)?,
     }
-    call.wrote(|out| out.updates("gradient", gradient).updates("dweight", dweight));
+    call.end([&*gradient, &*dweight]);
     Ok(())
 }
 
@@ -243,7 +256,6 @@ fn rotate<T: Real>(head: &mut [T], turn: &[T]) {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_cpu<T: Real>(
     dims: Dims,
     x: &Tensor,
@@ -273,7 +285,6 @@ fn backward_cpu<T: Real>(
 }
 
 #[multiversion(targets = "simd")]
-#[allow(clippy::too_many_arguments)]
 fn backward_rows<T: Real>(x: &[T], weight: &[T], rstd: &[T], position: &[i32], table: &[T], turn: &mut [T], gradient: &mut [T], dweight: &mut [T]) {
     let columns = weight.len();
     let scale = T::one() / T::of(columns as f64);
@@ -313,9 +324,33 @@ fn launch(gpu: &Gpu, entry: &'static str, dims: Dims, threads: Option<u32>, dtyp
         constants: constant.as_slice(),
         variant: variant(dtype),
         buffers,
-        dims: dims_bytes(&Dims { head_threads: threads.unwrap_or(1), ..dims }),
+        dims: bytes_of(&Dims { head_threads: threads.unwrap_or(1), ..dims }),
         groups,
     })
+}
+
+fn launch_backward(
+    gpu: &Gpu,
+    rung: Rung,
+    dims: Dims,
+    dtype: DType,
+    [x, weight, rstd, position, table]: [&Tensor; 5],
+    gradient: &Tensor,
+    dweight: &Tensor,
+    workspace: &Tensor,
+) -> Result<()> {
+    let (all, parts) = (dims.rows as usize * dims.heads as usize, dims.parts as usize);
+    if let Some(threads) = head_threads(gpu, rung, dims, dtype) {
+        launch(gpu, "backward", dims, Some(threads), dtype, &views([x, weight, rstd, position, table, gradient, workspace]), parts)?;
+    } else {
+        // dw first: it needs dy, which backward_naive overwrites.
+        let groups = (dims.half as usize).div_ceil(64) * parts;
+        launch(gpu, "dweight_naive", dims, None, dtype, &views([x, rstd, position, table, gradient, workspace]), groups)?;
+        let groups = all.div_ceil(256);
+        launch(gpu, "backward_naive", dims, None, dtype, &views([x, weight, rstd, position, table, gradient]), groups)?;
+    }
+    let groups = (dims.head_dim as usize).div_ceil(16);
+    launch(gpu, "dweight_finish", dims, None, DType::F32, &views([workspace, dweight]), groups)
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -323,6 +358,7 @@ fn launch(gpu: &Gpu, entry: &'static str, dims: Dims, threads: Option<u32>, dtyp
 const EPS: f32 = 1e-6;
 
 /// `(rows N, heads H, head_dim d)`
+#[rustfmt::skip]
 const SHAPES: &[(usize, usize, usize)] = &[
     (0, 2, 8), (1, 1, 2), (1, 3, 4), (2, 1, 6), (3, 2, 10), (5, 4, 16), (7, 1, 32), (31, 2, 34), (33, 2, 64), (4, 3, 66), (63, 5, 14), (64, 2, 24),
     (65, 3, 40), (2, 7, 80), (3, 2, 96), (5, 1, 126), (2, 2, 128), (3, 3, 130), (129, 2, 12), (257, 4, 16), (1, 1, 256), (2, 33, 4), (1, 64, 8),

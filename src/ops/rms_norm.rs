@@ -9,16 +9,26 @@
 //! Per-head normalisation of queries and keys is the same operation with `C = head_dim` and `N · H` rows.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::{Sizes, activation, dims_bytes, expect_len, on_real, rows_per_task, size, statistic, sum, views};
+use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Language, Launch, variant, View};
+use crate::device::{Device, Gpu, Language, Launch, View, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "rms_norm";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP],
+    passes: &[Pass { name: "forward", kernel: (OP, "forward") }, Pass { name: "backward", kernel: (OP, "backward") }],
+    cases,
+    sized,
+    gradients,
+};
 /// Floating-point operations per element, forward and backward; of the latter so many are the weight's gradient.
 const FLOPS: [usize; 2] = [5, 11];
 const DWEIGHT_FLOPS: usize = 3;
@@ -71,26 +81,38 @@ pub fn workspace(rows: usize, columns: usize) -> usize {
 /// Shapes: `x`, `residual`, `sum`, `y`: rows of `C`; `weight [C]`; `rstd [rows]` keeps `1/√(mean(s²) + eps)` for
 /// [`backward`]. dtype f32 (f64 on the CPU, bf16 where the device has it; `rstd` is then f32).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::rms_norm;
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [2, 4], &[3f32, 3.0, 3.0, 3.0, 1.0, -1.0, 1.0, -1.0])?; // two rows of C = 4
+/// let weight = Tensor::from_slice(&Device::Cpu, [4], &[1f32, 1.0, 1.0, 2.0])?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [2, 4], DType::F32)?;
+/// let mut rstd = Tensor::zeros(&Device::Cpu, [2], DType::F32)?;
+/// rms_norm::forward(&x, None, &weight, 0.0, &mut y, &mut rstd)?;
+/// assert_eq!(y.read::<f32>()?, [1.0, 1.0, 1.0, 2.0, 1.0, -1.0, 1.0, -2.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
 pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Tensor, eps: f32, y: &mut Tensor, rstd: &mut Tensor) -> Result<()> {
     let dtype = activation(OP, "x", x)?;
-    let device = x.device().clone();
     let dims = Dims::new(x, weight, eps, residual.is_some())?;
-    expect_len(OP, "weight", weight, [dims.columns as usize], dtype, &device)?;
-    expect_len(OP, "y", y, x.shape(), dtype, &device)?;
-    expect_len(OP, "rstd", rstd, [dims.rows as usize], statistic(dtype), &device)?;
-    if let Some((residual, sum)) = &residual {
-        expect_len(OP, "residual", residual, x.shape(), dtype, &device)?;
-        expect_len(OP, "sum", sum, x.shape(), dtype, &device)?;
-    }
     let (residual, mut sum) = residual.unzip();
-    let call = observe::call(OP, "forward", || Work::new(FLOPS[0] * x.len()).reads("x", x).reads_if("residual", residual).reads("weight", weight));
-    match &device {
+    let call = Call::new(OP, "forward", x.device())
+        .reads("x", x, x.shape(), dtype)?
+        .reads_if("residual", residual, x.shape(), dtype)?
+        .reads("weight", weight, [dims.columns as usize], dtype)?
+        .writes_if("sum", sum.as_deref(), x.shape(), dtype)?
+        .writes("y", y, x.shape(), dtype)?
+        .writes("rstd", rstd, [dims.rows as usize], statistic(dtype))?
+        .begin(|| Work::new(FLOPS[0] * x.len()));
+    match call.device() {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, x, residual.zip(sum.as_deref_mut()), weight, y, rstd)),
         Device::Gpu(gpu) => launch_rows(gpu, "forward", dtype, dims, &views([Some(x), residual, Some(weight), sum.as_deref(), Some(y), Some(rstd)]))?,
     }
-    call.wrote(|out| out.writes_if("sum", sum.as_deref()).writes("y", y).writes("rstd", rstd));
+    call.end([&*y, &*rstd].into_iter().chain(sum.as_deref()));
     Ok(())
 }
 
@@ -102,7 +124,6 @@ pub fn forward(x: &Tensor, residual: Option<(&Tensor, &mut Tensor)>, weight: &Te
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     dy: &Tensor,
     x: &Tensor,
@@ -114,46 +135,25 @@ pub fn backward(
     workspace: &mut Tensor,
 ) -> Result<()> {
     let dtype = activation(OP, "x", x)?;
-    let device = x.device().clone();
     let dims = Dims::new(x, weight, 0.0, dresidual.is_some())?;
-    expect_len(OP, "dy", dy, x.shape(), dtype, &device)?;
-    expect_len(OP, "rstd", rstd, [dims.rows as usize], statistic(dtype), &device)?;
-    expect_len(OP, "dx", dx, x.shape(), dtype, &device)?;
-    expect_len(OP, "weight", weight, weight.shape(), dtype, &device)?;
-    expect_len(OP, "dweight", dweight, weight.shape(), statistic(dtype), &device)?;
-    if let Some(dresidual) = dresidual {
-        expect_len(OP, "dresidual", dresidual, x.shape(), dtype, &device)?;
-    }
-    let needed = self::workspace(dims.rows as usize, dims.columns as usize);
-    super::expect_workspace(OP, workspace, needed, statistic(dtype), &device)?;
-    let call = observe::call(OP, "backward", || {
-        let work = Work::new(FLOPS[1] * x.len()).of_launch("dweight_partial", DWEIGHT_FLOPS * x.len()).of_launch("dweight_finish", 0);
-        work.reads("dy", dy).reads("x", x).reads("weight", weight).reads("rstd", rstd).reads_if("dresidual", dresidual)
-    });
-    match &device {
+    let call = Call::new(OP, "backward", x.device())
+        .reads("dy", dy, x.shape(), dtype)?
+        .reads("x", x, x.shape(), dtype)?
+        .reads("weight", weight, weight.shape(), dtype)?
+        .reads("rstd", rstd, [dims.rows as usize], statistic(dtype))?
+        .reads_if("dresidual", dresidual, x.shape(), dtype)?
+        .writes("dx", dx, x.shape(), dtype)?
+        .updates("dweight", dweight, weight.shape(), statistic(dtype))?
+        .workspace(workspace, self::workspace(dims.rows as usize, dims.columns as usize), statistic(dtype))?
+        .begin(|| Work::new(FLOPS[1] * x.len()).of_launch("dweight_partial", DWEIGHT_FLOPS * x.len()).of_launch("dweight_finish", 0));
+    match call.device() {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(dims, dy, x, weight, rstd, dresidual, dx, dweight)),
         Device::Gpu(gpu) => {
             launch_rows(gpu, "backward", dtype, dims, &views([Some(dy), Some(x), Some(weight), Some(rstd), dresidual, Some(dx)]))?;
-            let column_groups = dims.columns.div_ceil(64) as usize;
-            gpu.launch(Launch {
-                kernel: (OP, "dweight_partial"),
-                constants: &[],
-                variant: variant(dtype),
-                buffers: &views([Some(dy), Some(x), Some(rstd), Some(workspace)]),
-                dims: dims_bytes(&dims),
-                groups: column_groups * dims.parts as usize,
-            })?;
-            gpu.launch(Launch {
-                kernel: (OP, "dweight_finish"),
-                constants: &[],
-                variant: "",
-                buffers: &views([Some(workspace), Some(dweight)]),
-                dims: dims_bytes(&dims),
-                groups: column_groups,
-            })?;
+            launch_dweight(gpu, dtype, dims, [dy, x, rstd], workspace, dweight)?;
         }
     }
-    call.wrote(|out| out.writes("dx", dx).updates("dweight", dweight));
+    call.end([&*dx, &*dweight]);
     Ok(())
 }
 
@@ -192,8 +192,16 @@ fn normalise<T: Real>(x: &[T], weight: &[T], eps: T, y: &mut [T], rstd: &mut [T]
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn backward_cpu<T: Real>(dims: Dims, dy: &Tensor, x: &Tensor, weight: &Tensor, rstd: &Tensor, dresidual: Option<&Tensor>, dx: &mut Tensor, dweight: &mut Tensor) {
+fn backward_cpu<T: Real>(
+    dims: Dims,
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    rstd: &Tensor,
+    dresidual: Option<&Tensor>,
+    dx: &mut Tensor,
+    dweight: &mut Tensor,
+) {
     let columns = dims.columns as usize;
     let rows = rows_per_task(columns);
     let (dy, x, weight, rstd) = (dy.cpu::<T>(), x.cpu::<T>(), weight.cpu::<T>(), rstd.cpu::<T>());
@@ -276,8 +284,29 @@ fn launch_rows(gpu: &Gpu, entry: &'static str, dtype: DType, dims: Dims, buffers
         constants: &[("ROW_THREADS", row_threads)],
         variant: variant(dtype),
         buffers,
-        dims: dims_bytes(&Dims { row_threads, ..dims }),
+        dims: bytes_of(&Dims { row_threads, ..dims }),
         groups: (dims.rows as usize).div_ceil((256 / row_threads) as usize),
+    })
+}
+
+/// Launches the gradient of the weight: ranges of rows apart, then their sum.
+fn launch_dweight(gpu: &Gpu, dtype: DType, dims: Dims, [dy, x, rstd]: [&Tensor; 3], workspace: &Tensor, dweight: &Tensor) -> Result<()> {
+    let column_groups = dims.columns.div_ceil(64) as usize;
+    gpu.launch(Launch {
+        kernel: (OP, "dweight_partial"),
+        constants: &[],
+        variant: variant(dtype),
+        buffers: &views([dy, x, rstd, workspace]),
+        dims: bytes_of(&dims),
+        groups: column_groups * dims.parts as usize,
+    })?;
+    gpu.launch(Launch {
+        kernel: (OP, "dweight_finish"),
+        constants: &[],
+        variant: "",
+        buffers: &views([workspace, dweight]),
+        dims: bytes_of(&dims),
+        groups: column_groups,
     })
 }
 
@@ -285,6 +314,7 @@ fn launch_rows(gpu: &Gpu, entry: &'static str, dtype: DType, dims: Dims, buffers
 
 const EPS: f32 = 1e-6;
 
+#[rustfmt::skip]
 const SHAPES: &[(usize, usize)] = &[
     (0, 8), (1, 1), (1, 2), (2, 1), (3, 31), (33, 32), (5, 33), (2, 63), (64, 64), (7, 65), (31, 96), (3, 127), (2, 128),
     (9, 129), (257, 16), (101, 24), (1, 255), (4, 256), (3, 257), (2, 1021), (1, 4099), (130, 40), (65, 80), (70_001, 3),
@@ -304,50 +334,50 @@ pub fn sized(s: &Sizes) -> Vec<Case> {
 
 fn shape_cases(rows: usize, columns: usize) -> Vec<Case> {
     let mut cases = Vec::new();
-        for with_residual in [false, true] {
-            let label = format!("rows={rows} C={columns}{}", if with_residual { " residual" } else { "" });
-            let mut draw = Draw::new(&label);
-            let mut inputs = vec![draw.normals("x", [rows, columns], 1.0).mixed(), draw.normals("weight", [columns], 1.0).mixed()];
-            let mut outputs = vec![Output::overwritten("y", [rows, columns], Kind::Mixed), Output::overwritten("rstd", [rows], Kind::Real)];
-            if with_residual {
-                inputs.push(draw.normals("residual", [rows, columns], 1.0).mixed());
-                outputs.push(Output::overwritten("sum", [rows, columns], Kind::Mixed));
-            }
-            // WGSL: inverseSqrt 2 ulp.
-            let case = Case::new("forward", &label, inputs, outputs, Compare::Reduction(2.0), |i, o| {
-                let [y, rstd, rest @ ..] = o else { unreachable!("two outputs at least") };
-                forward(&i[0], i.get(2).zip(rest.first_mut()), &i[1], EPS, y, rstd)
-            })
-            .naive(|i, o| {
-                on_real!(i[0].dtype(), naive_forward::<T>(i, o));
-                Ok(())
-            });
-            cases.push(case.flops((FLOPS[0] * rows * columns) as u64));
-
-            let mut inputs = vec![
-                draw.normals("dy", [rows, columns], 1.0).mixed(),
-                draw.normals("x", [rows, columns], 1.0).mixed(),
-                draw.normals("weight", [columns], 1.0).mixed(),
-                Operand::new("rstd", [rows], Kind::Real, (0..rows).map(|_| 0.5 + draw.uniform()).collect()),
-            ];
-            if with_residual {
-                inputs.push(draw.normals("dresidual", [rows, columns], 1.0).mixed());
-            }
-            let outputs = vec![
-                Output::overwritten("dx", [rows, columns], Kind::Mixed),
-                Output::updated(draw.normals("dweight", [columns], 1.0)),
-                Output::scratch(workspace(rows, columns)),
-            ];
-            let case = Case::new("backward", &label, inputs, outputs, Compare::Reduction(0.0), |i, o| {
-                let [dx, dweight, workspace] = o else { unreachable!("three outputs") };
-                backward(&i[0], &i[1], &i[2], &i[3], i.get(4), dx, dweight, workspace)
-            })
-            .naive(|i, o| {
-                on_real!(i[0].dtype(), naive_backward::<T>(i, o));
-                Ok(())
-            });
-            cases.push(case.flops((FLOPS[1] * rows * columns) as u64));
+    for with_residual in [false, true] {
+        let label = format!("rows={rows} C={columns}{}", if with_residual { " residual" } else { "" });
+        let mut draw = Draw::new(&label);
+        let mut inputs = vec![draw.normals("x", [rows, columns], 1.0).mixed(), draw.normals("weight", [columns], 1.0).mixed()];
+        let mut outputs = vec![Output::overwritten("y", [rows, columns], Kind::Mixed), Output::overwritten("rstd", [rows], Kind::Real)];
+        if with_residual {
+            inputs.push(draw.normals("residual", [rows, columns], 1.0).mixed());
+            outputs.push(Output::overwritten("sum", [rows, columns], Kind::Mixed));
         }
+        // WGSL: inverseSqrt 2 ulp.
+        let case = Case::new("forward", &label, inputs, outputs, Compare::Reduction(2.0), |i, o| {
+            let [y, rstd, rest @ ..] = o else { unreachable!("two outputs at least") };
+            forward(&i[0], i.get(2).zip(rest.first_mut()), &i[1], EPS, y, rstd)
+        })
+        .naive(|i, o| {
+            on_real!(i[0].dtype(), naive_forward::<T>(i, o));
+            Ok(())
+        });
+        cases.push(case.flops((FLOPS[0] * rows * columns) as u64));
+
+        let mut inputs = vec![
+            draw.normals("dy", [rows, columns], 1.0).mixed(),
+            draw.normals("x", [rows, columns], 1.0).mixed(),
+            draw.normals("weight", [columns], 1.0).mixed(),
+            Operand::new("rstd", [rows], Kind::Real, (0..rows).map(|_| 0.5 + draw.uniform()).collect()),
+        ];
+        if with_residual {
+            inputs.push(draw.normals("dresidual", [rows, columns], 1.0).mixed());
+        }
+        let outputs = vec![
+            Output::overwritten("dx", [rows, columns], Kind::Mixed),
+            Output::updated(draw.normals("dweight", [columns], 1.0)),
+            Output::scratch(workspace(rows, columns)),
+        ];
+        let case = Case::new("backward", &label, inputs, outputs, Compare::Reduction(0.0), |i, o| {
+            let [dx, dweight, workspace] = o else { unreachable!("three outputs") };
+            backward(&i[0], &i[1], &i[2], &i[3], i.get(4), dx, dweight, workspace)
+        })
+        .naive(|i, o| {
+            on_real!(i[0].dtype(), naive_backward::<T>(i, o));
+            Ok(())
+        });
+        cases.push(case.flops((FLOPS[1] * rows * columns) as u64));
+    }
     cases
 }
 

@@ -8,17 +8,26 @@
 //! Backward: a rotation's transpose is its inverse, the same with `−sin`.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::dims_bytes;
-use super::{Sizes, activation, expect, on_real, rows_per_task, size, statistic, views};
+use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, rows_per_task, size, statistic, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "rope";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP],
+    passes: &[Pass { name: "forward", kernel: (OP, "rotate") }, Pass { name: "backward", kernel: (OP, "rotate") }],
+    cases,
+    sized,
+    gradients,
+};
 /// Floating-point operations per element.
 const FLOPS: usize = 3;
 
@@ -76,6 +85,19 @@ pub(super) fn angles(positions: usize, half: usize, theta: f64) -> Vec<f64> {
 /// Shapes: `x [N, H, d]`, `position [N]` i32, `table` for heads of `d` columns, `y [N, H, d]`. dtype f32 (f64 on the CPU, bf16
 /// where the device has it; the table is then f32).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::rope::{self, Table};
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [2, 1, 2], &[1f32, 0.0, 1.0, 0.0])?; // [N, H, d]
+/// let position = Tensor::from_slice(&Device::Cpu, [2], &[0, 1])?;
+/// let table = Table::new(&Device::Cpu, DType::F32, 2, 2, 10_000.0)?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [2, 1, 2], DType::F32)?;
+/// rope::forward(&x, &position, &table, &mut y)?;
+/// assert_eq!(y.read::<f32>()?, [1.0, 0.0, 1f64.cos() as f32, 1f64.sin() as f32]); // position 0 turns nothing
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a position outside the table (a GPU
 /// takes the nearest one inside: the host does not see it).
@@ -93,15 +115,16 @@ pub fn backward(dy: &Tensor, position: &Tensor, table: &Table, dx: &mut Tensor) 
 /// By one pair per GPU thread or, where the head allows it, by several neighbours (`wide`); the CPU has one way.
 fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f32, wide: bool) -> Result<()> {
     let dtype = activation(OP, "x", x)?;
-    let device = x.device().clone();
     let half = table.dim(1);
     let head_dim = size(OP, "head_dim", half.saturating_mul(2))?;
     if x.shape().dims().len() != 3 || x.dim(2) != head_dim as usize {
         return Err(Error::mismatch(OP, "x", format!("[N, H, {head_dim}] (the table's head_dim)"), x.shape()));
     }
-    expect(OP, "position", position, [x.rows()], DType::I32, &device)?;
-    expect(OP, "table", table, [table.rows(), half, 2], statistic(dtype), &device)?;
-    expect(OP, "y", y, x.shape(), dtype, &device)?;
+    let call = Call::new(OP, if sign > 0.0 { "forward" } else { "backward" }, x.device())
+        .reads("x", x, x.shape(), dtype)?
+        .reads("position", position, exactly([x.rows()]), DType::I32)?
+        .reads("table", table, exactly([table.rows(), half, 2]), statistic(dtype))?
+        .writes("y", y, exactly(x.shape()), dtype)?;
     let dims = Dims {
         pairs: size(OP, "pairs", x.len() / 2)?,
         heads: size(OP, "heads", x.dim(1))?,
@@ -118,9 +141,8 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
     if table.rows() == 0 {
         return Err(Error::mismatch(OP, "table", "at least one position", table.shape()));
     }
-    let pass = if sign > 0.0 { "forward" } else { "backward" };
-    let call = observe::call(OP, pass, || Work::new(FLOPS * x.len()).reads("x", x).reads("position", position).reads("table", table));
-    match &device {
+    let call = call.begin(|| Work::new(FLOPS * x.len()));
+    match call.device() {
         Device::Cpu => {
             expect_positions(OP, position, table)?;
             on_real!(dtype, rotate_cpu::<T>(dims, x, position.cpu::<i32>(), table, y));
@@ -130,11 +152,11 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
             let each = gpu.elements_per_access(dtype);
             let wide = wide && half.is_multiple_of(each);
             let (entry, groups) = if wide { ("rotate_vec4", pairs.div_ceil(256 * each)) } else { ("rotate", pairs.div_ceil(256)) };
-            let buffers = &views([Some(x), Some(position), Some(table), Some(&*y)]);
-            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })?;
+            let buffers = &views([x, position, table, &*y]);
+            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })?;
         }
     }
-    call.wrote(|out| out.writes("y", y));
+    call.end([&*y]);
     Ok(())
 }
 
@@ -188,6 +210,7 @@ fn rotate_rows<T: Real>(x: &[T], position: &[i32], table: &[T], sign: T, row_len
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// `(rows N, heads H, head_dim d)`
+#[rustfmt::skip]
 const SHAPES: &[(usize, usize, usize)] = &[
     (0, 2, 8), (1, 1, 2), (1, 3, 4), (2, 1, 6), (3, 2, 10), (5, 4, 16), (7, 1, 32), (31, 2, 34), (32, 1, 62), (33, 2, 64), (4, 3, 66), (63, 5, 14),
     (64, 2, 24), (65, 3, 40), (2, 7, 80), (3, 2, 96), (5, 1, 126), (2, 2, 128), (3, 3, 130), (127, 1, 18), (128, 4, 8), (129, 2, 12), (257, 4, 16),
@@ -269,7 +292,11 @@ pub fn gradients() -> Vec<GradientCase> {
             let run = move |x: &Tensor, position: &Tensor, backwards: bool| -> Result<Vec<Tensor>> {
                 let table = Table::new(x.device(), x.dtype(), 9, head_dim, 10_000.0)?;
                 let [mut y] = super::zeros_like([x])?;
-                if backwards { backward(x, position, &table, &mut y)? } else { forward(x, position, &table, &mut y)? }
+                if backwards {
+                    backward(x, position, &table, &mut y)?
+                } else {
+                    forward(x, position, &table, &mut y)?
+                }
                 Ok(vec![y])
             };
             GradientCase {
@@ -329,8 +356,8 @@ mod tests {
     #[test]
     fn any_shape() {
         assert_drawn(8, (0usize..60, 1usize..6, 1usize..70, 1usize..300), |(rows, heads, half, positions)| {
-        let mut cases = Vec::new();
-        add_cases(&mut cases, (rows, heads, 2 * half), positions);
+            let mut cases = Vec::new();
+            add_cases(&mut cases, (rows, heads, 2 * half), positions);
             cases
         });
     }

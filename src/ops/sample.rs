@@ -14,16 +14,18 @@
 //! in the half where the sum reaches `top_p`. The kernels search for its bits; their headers say why rounding cannot mislead them.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::dims_bytes;
-use super::{Sizes, activation, expect_len, on_real, rows_per_task, size, statistic, sum, views};
+use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Launch, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 use rayon::prelude::*;
 
 const OP: &str = "sample";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "forward") }], cases, sized, gradients };
 /// Floating-point operations per logit.
 const FLOPS: usize = 10;
 
@@ -45,12 +47,23 @@ pub struct Dims {
 /// `top_k` 0: all ids. `top_p` in [0, 1]; 1: all of these. dtype f32 (f64 on the CPU; the logits also bf16 where the device has it,
 /// `random` is then f32). The same numbers give the same ids on every run.
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::sample;
+///
+/// let logits = Tensor::from_slice(&Device::Cpu, [2, 3], &[1f32, 5.0, 2.0, 7.0, 0.0, 7.0])?; // [R, V]
+/// let random = Tensor::zeros(&Device::Cpu, [2], DType::F32)?;
+/// let mut id = Tensor::zeros(&Device::Cpu, [2], DType::I32)?;
+/// sample::forward(&logits, 0.0, 0, 1.0, &random, &mut id)?; // temperature 0: greedy
+/// assert_eq!(id.read::<i32>()?, [1, 0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, for a temperature that is negative or not finite, or for a
 /// `top_p` outside [0, 1].
 pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, top_p: f32, random: &Tensor, id: &mut Tensor) -> Result<()> {
     let dtype = activation(OP, "logits", logits)?;
-    let device = logits.device().clone();
     let vocabulary = logits.row_len();
     if vocabulary == 0 {
         return Err(Error::mismatch(OP, "logits", "rows of at least one logit", logits.shape()));
@@ -61,8 +74,10 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, top_p: f32, rand
     if !(0.0..=1.0).contains(&top_p) {
         return Err(Error::mismatch(OP, "top_p", "a number from 0 to 1", top_p));
     }
-    expect_len(OP, "random", random, [logits.rows()], statistic(dtype), &device)?;
-    expect_len(OP, "id", id, [logits.rows()], DType::I32, &device)?;
+    let call = Call::new(OP, "forward", logits.device())
+        .reads("logits", logits, logits.shape(), dtype)?
+        .reads("random", random, [logits.rows()], statistic(dtype))?
+        .writes("id", id, [logits.rows()], DType::I32)?;
     let dims = Dims {
         rows: size(OP, "rows", logits.rows())?,
         vocabulary: size(OP, "vocabulary", vocabulary)?,
@@ -72,19 +87,19 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, top_p: f32, rand
         top_p,
         padding: [0; 3],
     };
-    let call = observe::call(OP, "forward", || Work::new(FLOPS * logits.len()).reads("logits", logits).reads("random", random));
-    match &device {
+    let call = call.begin(|| Work::new(FLOPS * logits.len()));
+    match call.device() {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, logits, random, id)),
         Device::Gpu(gpu) => gpu.launch(Launch {
             kernel: (OP, "forward"),
             constants: &[],
             variant: variant(dtype),
-            buffers: &views([Some(logits), Some(random), Some(id)]),
-            dims: dims_bytes(&dims),
+            buffers: &views([logits, random, id]),
+            dims: bytes_of(&dims),
             groups: logits.rows(),
         })?,
     }
-    call.wrote(|out| out.writes("id", id));
+    call.end([&*id]);
     Ok(())
 }
 
@@ -160,6 +175,7 @@ fn nucleus<T: Real>(mut logits: &mut [T], weight: impl Fn(T) -> f64, top_p: f64)
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// `(rows R, vocabulary V)`
+#[rustfmt::skip]
 const SHAPES: &[(usize, usize)] = &[
     (0, 4), (1, 1), (3, 2), (5, 3), (4, 8), (7, 31), (3, 32), (9, 33), (2, 63), (5, 64), (3, 65), (33, 127), (2, 128), (3, 129), (4, 255), (3, 256), (5, 257),
     (8, 450), (2, 511), (2, 512), (3, 513), (2, 1021), (2, 2049), (1, 10_007), (1, 16_392), (1, 100_003),
@@ -260,7 +276,10 @@ fn naive_weights<T: Real>(logits: &[T], (temperature, top_k, top_p): How) -> Vec
     if top_p < 1.0 {
         let goal = T::of(top_p as f64) * sum(sorted.iter().filter(|&&x| x >= threshold).map(|&x| weight(x)));
         let mut reached = T::zero();
-        let last = sorted.iter().find(|&&x| { reached += weight(x); reached >= goal });
+        let last = sorted.iter().find(|&&x| {
+            reached += weight(x);
+            reached >= goal
+        });
         threshold = *last.unwrap_or(&threshold); // only rounding can leave the goal unreached
     }
     logits.iter().map(|&x| if x >= threshold { weight(x) } else { T::zero() }).collect()
@@ -275,7 +294,13 @@ fn naive<T: Real>(inputs: &[Tensor], outputs: &mut [Tensor], how: How) {
             let weights = naive_weights(logits, how);
             let goal = inputs[1].cpu::<T>()[row] * sum(weights.iter().copied());
             let mut before = T::zero();
-            weights.iter().position(|&w| { before += w; before > goal }).expect("cases stay inside an interval")
+            weights
+                .iter()
+                .position(|&w| {
+                    before += w;
+                    before > goal
+                })
+                .expect("cases stay inside an interval")
         };
         outputs[0].cpu_mut::<i32>()[row] = id as i32;
     }

@@ -6,18 +6,26 @@
 //! `dgate = dy · up · σ · (1 + gate · (1 − σ))`, `dup = dy · gate · σ`.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::dims_bytes;
-use super::{Sizes, activation, expect_len, on_real, size, views};
+use super::{Call, Op, Pass, Sizes, activation, on_real, size, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Launch, variant, View};
+use crate::device::{Device, Gpu, Launch, View, variant};
 use crate::error::Result;
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 const OP: &str = "swiglu";
-
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP],
+    passes: &[Pass { name: "forward", kernel: (OP, "forward") }, Pass { name: "backward", kernel: (OP, "backward") }],
+    cases,
+    sized,
+    gradients,
+};
 /// Floating-point operations per element, forward and backward.
 const FLOPS: [usize; 2] = [6, 12];
 /// Elements that one CPU task takes.
@@ -42,20 +50,33 @@ impl Dims {
 /// Shapes: `gate`, `up`, `y`: `[N, F]`, or anything of the same number of elements. dtype f32 (f64 on the CPU, bf16 where the
 /// device has it).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::swiglu;
+///
+/// let gate = Tensor::from_slice(&Device::Cpu, [1, 3], &[0f32, 20.0, -100.0])?; // [N, F]
+/// let up = Tensor::from_slice(&Device::Cpu, [1, 3], &[5f32, 2.0, 1.0])?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [1, 3], DType::F32)?;
+/// swiglu::forward(&gate, &up, &mut y)?;
+/// assert_eq!(y.read::<f32>()?, [0.0, 40.0, 0.0]); // σ(20) is 1 in f32, and σ(−100) is 0
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`](crate::Error::Mismatch) where a length, dtype or device does not fit.
 pub fn forward(gate: &Tensor, up: &Tensor, y: &mut Tensor) -> Result<()> {
     let dtype = activation(OP, "gate", gate)?;
-    let device = gate.device().clone();
     let dims = Dims::new(gate)?;
-    expect_len(OP, "up", up, gate.shape(), dtype, &device)?;
-    expect_len(OP, "y", y, gate.shape(), dtype, &device)?;
-    let call = observe::call(OP, "forward", || Work::new(FLOPS[0] * gate.len()).reads("gate", gate).reads("up", up));
-    match &device {
+    let call = Call::new(OP, "forward", gate.device())
+        .reads("gate", gate, gate.shape(), dtype)?
+        .reads("up", up, gate.shape(), dtype)?
+        .writes("y", y, gate.shape(), dtype)?
+        .begin(|| Work::new(FLOPS[0] * gate.len()));
+    match call.device() {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(gate, up, y)),
-        Device::Gpu(gpu) => launch(gpu, "forward", dtype, dims, &views([Some(gate), Some(up), Some(y)]))?,
+        Device::Gpu(gpu) => launch(gpu, "forward", dtype, dims, &views([gate, up, y]))?,
     }
-    call.wrote(|out| out.writes("y", y));
+    call.end([&*y]);
     Ok(())
 }
 
@@ -67,18 +88,19 @@ pub fn forward(gate: &Tensor, up: &Tensor, y: &mut Tensor) -> Result<()> {
 /// [`Error::Mismatch`](crate::Error::Mismatch) where a length, dtype or device does not fit.
 pub fn backward(gate: &Tensor, up: &Tensor, dy: &Tensor, dgate: &mut Tensor, dup: &mut Tensor) -> Result<()> {
     let dtype = activation(OP, "gate", gate)?;
-    let device = gate.device().clone();
     let dims = Dims::new(gate)?;
-    expect_len(OP, "up", up, gate.shape(), dtype, &device)?;
-    expect_len(OP, "dy", dy, gate.shape(), dtype, &device)?;
-    expect_len(OP, "dgate", dgate, gate.shape(), dtype, &device)?;
-    expect_len(OP, "dup", dup, gate.shape(), dtype, &device)?;
-    let call = observe::call(OP, "backward", || Work::new(FLOPS[1] * gate.len()).reads("gate", gate).reads("up", up).reads("dy", dy));
-    match &device {
+    let call = Call::new(OP, "backward", gate.device())
+        .reads("gate", gate, gate.shape(), dtype)?
+        .reads("up", up, gate.shape(), dtype)?
+        .reads("dy", dy, gate.shape(), dtype)?
+        .writes("dgate", dgate, gate.shape(), dtype)?
+        .writes("dup", dup, gate.shape(), dtype)?
+        .begin(|| Work::new(FLOPS[1] * gate.len()));
+    match call.device() {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(gate, up, dy, dgate, dup)),
-        Device::Gpu(gpu) => launch(gpu, "backward", dtype, dims, &views([Some(gate), Some(up), Some(dy), Some(dgate), Some(dup)]))?,
+        Device::Gpu(gpu) => launch(gpu, "backward", dtype, dims, &views([gate, up, dy, dgate, dup]))?,
     }
-    call.wrote(|out| out.writes("dgate", dgate).writes("dup", dup));
+    call.end([&*dgate, &*dup]);
     Ok(())
 }
 
@@ -121,11 +143,12 @@ fn sigmoid<T: Real>(g: T) -> T {
 
 fn launch(gpu: &Gpu, entry: &'static str, dtype: DType, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
     let groups = (dims.n as usize).div_ceil(256 * gpu.elements_per_access(dtype));
-    gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: dims_bytes(&dims), groups })
+    gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+#[rustfmt::skip]
 const LENGTHS: &[usize] = &[
     0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 176, 255, 256, 257, 511, 512, 513, 1021, 1022,
     1023, 1024, 1025, 1026, 1027, 2047, 2048, 2049, 4093, 4096, 4099, 10_007, 16_383, 16_384, 16_385, 32_771, 65_537, 100_003,
@@ -263,8 +286,8 @@ mod tests {
     #[test]
     fn any_shape() {
         assert_drawn(8, (0usize..40, 1usize..200, 0.1f64..8.0), |(rows, columns, deviation)| {
-        let mut cases = Vec::new();
-        add_cases(&mut cases, rows, columns, deviation);
+            let mut cases = Vec::new();
+            add_cases(&mut cases, rows, columns, deviation);
             cases
         });
     }

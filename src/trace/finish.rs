@@ -138,7 +138,8 @@ fn what(kind: SpanKind, phase: Phase, call: Option<&RawCall>, operands: &[Operan
     let of_call = call.map_or(&[][..], |c| &c.work.operands);
     let about = of_call.iter().filter_map(|o| known.get(&o.id)).find(|name| is_parameter(name));
     let Some(about) = about else { return String::new() };
-    let product = call.is_some_and(|c| c.op == "matmul") && phase == Phase::Backward;
+    // A forward product in the backward pass is one of a layer's gradients.
+    let product = call.is_some_and(|c| c.work.product && c.pass == "forward") && phase == Phase::Backward;
     match about.strip_prefix(GRADIENT) {
         Some(of) => format!("{}{}", short(of), if product { ": dW" } else { "" }),
         None => format!("{}{}", short(about), if product { ": dx" } else { "" }),

@@ -3,6 +3,7 @@
 use crate::device::Language;
 use crate::device::ptx::Compiled;
 use crate::device::shader::Shader;
+use crate::ops::OPS;
 use std::panic::Location;
 
 /// `kernels/rms_norm.cu:235` or `shaders/rms_norm.wgsl:73` for an entry.
@@ -18,17 +19,14 @@ pub(super) fn of_entry(language: Language, hopper: bool, stem: &str, entry: &str
     }
 }
 
-/// Where the GPU's kernels of an operation's pass are defined, for people who look at the CPU's: in CUDA and in WGSL, the first entry whose name
-/// begins with the pass's, or the naive one.
+/// Where the GPU's kernels of an operation's pass are defined, for people who look at the CPU's: in CUDA and in WGSL, the entry that
+/// [`Pass::kernel`](crate::ops::Pass::kernel) names.
 pub fn twins(op: &str, pass: &str) -> Vec<String> {
-    let cuda = Compiled::portable(op).map(|c| (format!("kernels/{op}.cu"), c.source));
-    let shader = wgsl(op).map(|source| (format!("shaders/{op}.wgsl"), source));
-    // Backward attention has files of its own.
-    let apart = if pass == "backward" && op == "attention" { return twins("attention_backward", "dkv") } else { [cuda, shader] };
-    let find = |(file, source): (String, &str)| {
-        [pass, "dweight", "naive", "rotate", "power"].iter().find_map(|name| first(source, name)).map(|line| format!("{file}:{line}"))
-    };
-    apart.into_iter().flatten().filter_map(find).collect()
+    let pass = OPS.iter().filter(|o| o.name == op).flat_map(|o| o.passes).find(|p| p.name == pass);
+    let Some((stem, entry)) = pass.map(|pass| pass.kernel) else { return Vec::new() };
+    let cuda = Compiled::portable(stem).map(|c| (format!("kernels/{stem}.cu"), c.source));
+    let shader = wgsl(stem).map(|source| (format!("shaders/{stem}.wgsl"), source));
+    [cuda, shader].into_iter().flatten().filter_map(|(file, source)| first(source, entry).map(|line| format!("{file}:{line}"))).collect()
 }
 
 /// The line of the first entry whose name begins like this.
@@ -97,21 +95,7 @@ mod tests {
 
     #[test]
     fn every_pass_of_an_operation_has_kernels() {
-        for (op, pass) in [
-            ("embedding", "backward"),
-            ("patch_embed", "forward"),
-            ("conv1d", "forward"),
-            ("matmul", "forward"),
-            ("rms_norm", "backward"),
-            ("qk_norm_rope", "forward"),
-            ("attention", "forward"),
-            ("attention", "backward"),
-            ("swiglu", "backward"),
-            ("cross_entropy", "forward"),
-            ("adamw", "update"),
-            ("adamw", "global_norm"),
-            ("rope", "forward"),
-        ] {
+        for (op, pass) in OPS.iter().flat_map(|op| op.passes.iter().map(|pass| (op.name, pass.name))) {
             let found = twins(op, pass);
             assert_eq!(found.len(), 2, "{op} {pass}: {found:?}");
         }

@@ -59,7 +59,7 @@ pub struct Sum {
     pub sha256: String,
 }
 
-/// The part of the manifest that an operation is: attention has a file for each direction, on Hopper too.
+/// The part of the manifest that an operation is: all of its [`files`](crate::ops::Op::files), for Hopper too.
 ///
 /// # Errors
 /// [`Error::Usage`] with the names of the operations, where it is not one of them (or `all`).
@@ -67,7 +67,7 @@ pub fn part(op: &str, language: Language) -> Result<Catalog> {
     if op != "all" && OPS.iter().all(|o| o.name != op) {
         return Err(ops::unknown(op, Some("or all")));
     }
-    let of_op = |file: &File| OPS.iter().any(|o| (op == "all" || op == o.name) && (file.op == o.name || file.op == format!("{}_backward", o.name)));
+    let of_op = |file: &File| ops::of_file(&file.op).is_some_and(|o| op == "all" || op == o.name);
     let wanted = if language == Language::Wgsl { "wgsl" } else { "cuda" };
     let whole = contract::shipped();
     Ok(Catalog { files: whole.files.iter().filter(|f| f.language == wanted && of_op(f)).cloned().collect(), schema: String::new(), ..whole.clone() })
@@ -280,7 +280,7 @@ mod tests {
         let files = |op, language| part(op, language).unwrap().files.into_iter().map(|f| f.file).collect::<Vec<_>>();
         assert_eq!(files("attention", Language::Wgsl), ["shaders/attention.wgsl", "shaders/attention_backward.wgsl"]);
         assert_eq!(files("matmul", Language::Ptx), ["kernels/matmul.cu", "kernels/hopper/matmul.cu"]);
-        assert_eq!(files("all", Language::Wgsl).len(), OPS.len() + 1);
+        assert_eq!(files("all", Language::Wgsl).len(), OPS.iter().map(|op| op.files.len()).sum::<usize>());
         assert!(part("softmax", Language::Wgsl).unwrap_err().to_string().contains("expected one of embedding"));
     }
 }

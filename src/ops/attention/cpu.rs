@@ -363,7 +363,6 @@ fn backward_large<T: Real>(call: &Call<T>, saved: &Saved<T>, group: &Group, dq: 
 /// All heads of one tile of rows × keys: P and dS once, from them the gradients asked for, added to what is there
 /// or written over it.
 #[multiversion(targets = "simd")]
-#[allow(clippy::too_many_arguments)]
 fn backward_tile<T: Real>(
     call: &Call<T>,
     saved: &Saved<T>,

@@ -1,11 +1,12 @@
 //! The launchers of `kernels/hopper/attention.cu` and `attention_backward.cu`.
 
-use super::{Checked, Dims, OP, Rung, views};
-use crate::device::{Device, Gpu, Hopper, Launch, MapDim, TensorMap, variant, View};
+use super::{BACKWARD, Checked, Dims, OP, Rung, views};
+use crate::device::{Device, Gpu, Hopper, Launch, MapDim, TensorMap, View, variant};
 use crate::error::{Error, Result};
 use crate::ops::case::Draw;
-use crate::ops::{dims_bytes, hopper};
+use crate::ops::hopper;
 use crate::tensor::{DType, Tensor};
+use bytemuck::bytes_of;
 
 /// What these kernels require that a call does not have, if anything; the portable ones serve it.
 pub(super) fn misfit(dims: &Dims, dtype: DType) -> Option<String> {
@@ -66,31 +67,31 @@ pub(super) fn forward(gpu: &Gpu, rung: Rung, dims: &Dims, buffers: &[Option<View
     let of = |tensor, heads| Heads::new(tensor, heads, dims.head_dim);
     let heads = [of(q, dims.heads), of(k, dims.kv_heads), of(v, dims.kv_heads), of(o, dims.heads)];
     let groups = (dims.queries as usize).div_ceil(rows) * dims.heads as usize;
-    let launch = Launch { kernel: (OP, entry), constants: &[], variant, buffers: &[visible, lse], dims: dims_bytes(dims), groups };
+    let launch = Launch { kernel: (OP, entry), constants: &[], variant, buffers: &[visible, lse], dims: bytes_of(dims), groups };
     gpu.launch_hopper(launch, Hopper { maps: &heads.each_ref().map(Heads::map), shared })
 }
 
 pub(super) fn backward<'a>(gpu: &Gpu, dims: &Dims, inputs: [&'a Tensor; 8], [delta, dq, dk, dv]: [&'a Tensor; 4]) -> Result<()> {
     let [q, k, v, o, lse, d_o, visible, visible_by] = inputs;
     let (rows, keys) = (dims.queries as usize, dims.keys as usize);
-    let dims_bytes = dims_bytes(dims);
+    let bytes = bytes_of(dims);
     let of = |tensor: &'a Tensor, heads| Heads::new(tensor.view(), heads, dims.head_dim);
     let [q, k, v, d_o_heads] = [of(q, dims.heads), of(k, dims.kv_heads), of(v, dims.kv_heads), of(d_o, dims.heads)];
     let [dq, dk, dv] = [of(dq, dims.heads), of(dk, dims.kv_heads), of(dv, dims.kv_heads)];
     let launch = |entry, shared, maps: &[TensorMap], buffers: &[Option<View>], groups| {
         let (variant, shared) = sized(dims, shared);
-        let launch = Launch { kernel: ("attention_backward", entry), constants: &[], variant, buffers, dims: dims_bytes, groups };
+        let launch = Launch { kernel: (BACKWARD, entry), constants: &[], variant, buffers, dims: bytes, groups };
         gpu.launch_hopper(launch, Hopper { maps, shared })
     };
 
-    let buffers = &views([Some(o), Some(d_o), Some(delta)]);
+    let buffers = &views([o, d_o, delta]);
     let groups = (rows * dims.heads as usize).div_ceil(16);
-    gpu.launch(Launch { kernel: ("attention_backward", "delta"), constants: &[], variant: variant(DType::Bf16), buffers, dims: dims_bytes, groups })?;
+    gpu.launch(Launch { kernel: (BACKWARD, "delta"), constants: &[], variant: variant(DType::Bf16), buffers, dims: bytes, groups })?;
     let maps = [q.map(), k.map(), v.map(), d_o_heads.map(), dk.map(), dv.map()];
-    let buffers = &views([Some(lse), Some(delta), Some(visible), Some(visible_by)]);
+    let buffers = &views([lse, delta, visible, visible_by]);
     launch("dkv", [67_648, 133_184], &maps, buffers, keys.div_ceil(128) * dims.kv_heads as usize)?;
     let maps = [q.map(), k.map(), v.map(), d_o_heads.map(), dq.map()];
-    launch("dq_rows", [98_368, 196_672], &maps, &views([Some(lse), Some(delta), Some(visible)]), rows.div_ceil(128) * dims.heads as usize)
+    launch("dq_rows", [98_368, 196_672], &maps, &views([lse, delta, visible]), rows.div_ceil(128) * dims.heads as usize)
 }
 
 /// Forward and backward beside the CPU's, over several tiles that are cut, with grouped heads.
@@ -115,8 +116,8 @@ fn test(device: &Device) -> Result<()> {
                 super::forward(q, k, v, &visible, scale, &mut o, &mut lse)?;
                 super::backward(q, k, v, &o, &lse, d_o, &visible, &visible_by, scale, &mut delta, &mut dq, &mut dk, &mut dv)?;
             } else {
-                let dims = Checked::new(q, k, v, &visible, scale)?.dims;
-                forward(gpu, Rung::Overlapped, &dims, &views([Some(q), Some(k), Some(v), Some(&visible), Some(&o), Some(&lse)]))?;
+                let dims = Checked::new(q, k, scale)?.dims;
+                forward(gpu, Rung::Overlapped, &dims, &views([q, k, v, &visible, &o, &lse]))?;
                 backward(gpu, &dims, [q, k, v, &o, &lse, d_o, &visible, &visible_by], [&delta, &dq, &dk, &dv])?;
             }
             Ok(vec![o, dq, dk, dv])

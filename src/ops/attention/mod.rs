@@ -9,7 +9,7 @@
 //! gradient is `ds_ij = p_ij (dp_ij − delta_i)`, and `dq_i = scale Σ_j ds_ij k_j`, `dk_j = scale Σ_i ds_ij q_i`,
 //! `dv_j = Σ_i p_ij do_i`; the sums over i of one KV head run over all query heads that read it.
 //!
-//! [`weights`] writes chosen rows of `p` for people to look at.
+//! [`probabilities()`] writes chosen rows of `p` for people to look at.
 //!
 //! Rungs of forward on wgpu: `naive` (one thread per row and head; what short heads take) and `tiled`, where a workgroup owns
 //! a tile of rows, takes tiles of keys between the first and the last that one of its rows sees, and keeps scores and
@@ -19,20 +19,32 @@
 mod cases;
 mod cpu;
 mod hopper;
-mod tile;
 mod probabilities;
+mod tile;
 
 pub use cases::{cases, gradients, sized};
 pub use probabilities::probabilities;
 
-use super::{activation, expect, expect_len, on_real, size, statistic, views};
+use super::{Call, Op, Pass, activation, exactly, on_real, size, statistic, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Language, Launch, variant, View};
+use crate::device::{Device, Gpu, Language, Launch, View, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 
 const OP: &str = "attention";
+/// The file of the backward pass.
+const BACKWARD: &str = "attention_backward";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op {
+    name: OP,
+    files: &[OP, BACKWARD],
+    passes: &[Pass { name: "forward", kernel: (OP, "forward_naive") }, Pass { name: "backward", kernel: (BACKWARD, "dkv") }],
+    cases,
+    sized,
+    gradients,
+};
 /// Floating-point operations per pair of rows that see each other and column of the query heads, forward and backward: two products of 2,
 /// then five. dK and dV need four of the five, dQ the fifth; what its kernel computes once more is not counted.
 const FLOPS: [u64; 2] = [4, 10];
@@ -54,12 +66,12 @@ pub struct Dims {
     scale: f32,
     /// WGSL has it as a `const`, for the sizes of its arrays.
     head_dim: u32,
-    /// Rows that [`weights`] is asked for; 0 elsewhere.
+    /// Rows that [`probabilities()`] is asked for; 0 elsewhere.
     rows: u32,
     padding: u32,
 }
 
-/// A call whose sizes and operands have been checked.
+/// A call whose sizes have been checked.
 struct Checked {
     dims: Dims,
     dtype: DType,
@@ -67,13 +79,7 @@ struct Checked {
 }
 
 impl Checked {
-    fn new(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32) -> Result<Self> {
-        let checked = Self::without_values(q, k, visible, scale)?;
-        expect_len(OP, "v", v, k.shape(), checked.dtype, &checked.device)?;
-        Ok(checked)
-    }
-
-    fn without_values(q: &Tensor, k: &Tensor, visible: &Tensor, scale: f32) -> Result<Self> {
+    fn new(q: &Tensor, k: &Tensor, scale: f32) -> Result<Self> {
         let dtype = activation(OP, "q", q)?;
         let device = q.device().clone();
         let (&[queries, heads, head_dim], &[keys, kv_heads, _]) = (q.shape().dims(), k.shape().dims()) else {
@@ -86,8 +92,6 @@ impl Checked {
         if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) {
             return Err(Error::mismatch(OP, "k", format!("a number of KV heads that divides the {heads} query heads"), k.shape()));
         }
-        expect(OP, "k", k, [keys, kv_heads, head_dim], dtype, &device)?;
-        expect_len(OP, "visible", visible, [queries, 2], DType::I32, &device)?;
         let dims = Dims {
             queries: size(OP, "rows of q", queries)?,
             keys: size(OP, "rows of k", keys)?,
@@ -99,6 +103,16 @@ impl Checked {
             padding: 0,
         };
         Ok(Checked { dims, dtype, device })
+    }
+
+    /// `[Nk, Hkv, d]`
+    fn shape_of_keys(&self) -> [usize; 3] {
+        [self.dims.keys as usize, self.dims.kv_heads as usize, self.dims.head_dim as usize]
+    }
+
+    /// `[Nq, H]`
+    fn shape_of_rows(&self) -> [usize; 2] {
+        [self.dims.queries as usize, self.dims.heads as usize]
     }
 
     /// Pairs of rows that see each other, times the columns of the query heads. Only called during a trace.
@@ -160,39 +174,45 @@ const LEAST_WORKGROUP_BYTES: usize = 16 << 10;
 /// the half-open interval of keys that a row sees (it is cut to `[0, Nk)`); `lse [Nq, H]`. A row with an empty interval gets
 /// `o = 0` and `lse =` [`EMPTY`]. dtype f32 (f64 on the CPU; on NVIDIA GPUs also bf16, with `lse` in f32).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::attention;
+///
+/// let [q, k] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [2, 1, 4], DType::F32).unwrap()); // [N, H, d]: all scores are equal
+/// let v = Tensor::from_slice(&Device::Cpu, [2, 1, 4], &[0f32, 0.0, 0.0, 0.0, 6.0, 6.0, 6.0, 6.0])?;
+/// let visible = Tensor::from_slice(&Device::Cpu, [2, 2], &[0, 1, 0, 2])?; // causal: row 0 sees itself, row 1 both
+/// let mut o = Tensor::zeros(&Device::Cpu, [2, 1, 4], DType::F32)?;
+/// let mut lse = Tensor::zeros(&Device::Cpu, [2, 1], DType::F32)?;
+/// attention::forward(&q, &k, &v, &visible, 0.5, &mut o, &mut lse)?;
+/// assert_eq!(o.read::<f32>()?, [0.0, 0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
-#[allow(clippy::too_many_arguments)]
 pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32, o: &mut Tensor, lse: &mut Tensor) -> Result<()> {
     forward_rung(None, q, k, v, visible, scale, o, lse)
 }
 
-#[allow(clippy::too_many_arguments)]
-fn forward_rung(
-    rung: Option<Rung>,
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    visible: &Tensor,
-    scale: f32,
-    o: &mut Tensor,
-    lse: &mut Tensor,
-) -> Result<()> {
-    let checked = Checked::new(q, k, v, visible, scale)?;
-    let (dims, dtype, device) = (checked.dims, checked.dtype, &checked.device);
-    expect_len(OP, "o", o, q.shape(), dtype, device)?;
-    expect_len(OP, "lse", lse, [dims.queries as usize, dims.heads as usize], statistic(dtype), device)?;
-    let call = observe::call(OP, "forward", || {
-        Work::product(FLOPS[0] * checked.cells(visible)).reads("q", q).reads("k", k).reads("v", v).reads("visible", visible)
-    });
-    match device {
+fn forward_rung(rung: Option<Rung>, q: &Tensor, k: &Tensor, v: &Tensor, visible: &Tensor, scale: f32, o: &mut Tensor, lse: &mut Tensor) -> Result<()> {
+    let checked = Checked::new(q, k, scale)?;
+    let dtype = checked.dtype;
+    let call = Call::new(OP, "forward", q.device())
+        .reads("q", q, q.shape(), dtype)?
+        .reads("k", k, exactly(checked.shape_of_keys()), dtype)?
+        .reads("v", v, k.shape(), dtype)?
+        .reads("visible", visible, [checked.dims.queries as usize, 2], DType::I32)?
+        .writes("o", o, q.shape(), dtype)?
+        .writes("lse", lse, checked.shape_of_rows(), statistic(dtype))?
+        .begin(|| Work::product(FLOPS[0] * checked.cells(visible)));
+    match call.device() {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(&checked, q, k, v, visible, o, lse)),
         Device::Gpu(gpu) => {
-            let buffers = views([Some(q), Some(k), Some(v), Some(visible), Some(&*o), Some(&*lse)]);
+            let buffers = views([q, k, v, visible, &*o, &*lse]);
             launch_forward(gpu, rung.unwrap_or_else(|| Rung::of(&checked)), &checked, &buffers)?;
         }
     }
-    call.wrote(|out| out.writes("o", o).writes("lse", lse));
+    call.end([&*o, &*lse]);
     Ok(())
 }
 
@@ -204,7 +224,6 @@ fn forward_rung(
 ///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     q: &Tensor,
     k: &Tensor,
@@ -223,7 +242,6 @@ pub fn backward(
     backward_rung(None, q, k, v, o, lse, d_o, visible, visible_by, scale, delta, dq, dk, dv)
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_rung(
     rung: Option<Rung>,
     q: &Tensor,
@@ -240,28 +258,33 @@ fn backward_rung(
     dk: &mut Tensor,
     dv: &mut Tensor,
 ) -> Result<()> {
-    let checked = Checked::new(q, k, v, visible, scale)?;
-    let (dims, dtype, device) = (checked.dims, checked.dtype, &checked.device);
-    let per_head = [dims.queries as usize, dims.heads as usize];
-    expect_len(OP, "o", o, q.shape(), dtype, device)?;
-    expect_len(OP, "lse", lse, per_head, statistic(dtype), device)?;
-    expect_len(OP, "d_o", d_o, q.shape(), dtype, device)?;
-    expect_len(OP, "visible_by", visible_by, [dims.keys as usize, 2], DType::I32, device)?;
-    expect_len(OP, "delta", delta, per_head, statistic(dtype), device)?;
-    expect_len(OP, "dq", dq, q.shape(), dtype, device)?;
-    expect_len(OP, "dk", dk, k.shape(), dtype, device)?;
-    expect_len(OP, "dv", dv, k.shape(), dtype, device)?;
-    let call = observe::call(OP, "backward", || {
-        let cells = checked.cells(visible);
-        let work = Work::product(FLOPS[1] * cells).of_launch("delta", 0u64).of_launch("dq_rows", DQ_FLOPS * cells);
-        let work = work.reads("q", q).reads("k", k).reads("v", v).reads("o", o).reads("lse", lse).reads("d_o", d_o);
-        work.reads("visible", visible).reads("visible_by", visible_by)
-    });
-    match device {
+    let checked = Checked::new(q, k, scale)?;
+    let (dims, dtype) = (checked.dims, checked.dtype);
+    let call = Call::new(OP, "backward", q.device())
+        .reads("q", q, q.shape(), dtype)?
+        .reads("k", k, exactly(checked.shape_of_keys()), dtype)?
+        .reads("v", v, k.shape(), dtype)?
+        .reads("o", o, q.shape(), dtype)?
+        .reads("lse", lse, checked.shape_of_rows(), statistic(dtype))?
+        .reads("d_o", d_o, q.shape(), dtype)?
+        .reads("visible", visible, [dims.queries as usize, 2], DType::I32)?
+        .reads("visible_by", visible_by, [dims.keys as usize, 2], DType::I32)?
+        .takes("delta", delta, checked.shape_of_rows(), statistic(dtype))?
+        .writes("dq", dq, q.shape(), dtype)?
+        .writes("dk", dk, k.shape(), dtype)?
+        .writes("dv", dv, k.shape(), dtype)?
+        .begin(|| {
+            let cells = checked.cells(visible);
+            Work::product(FLOPS[1] * cells).of_launch("delta", 0u64).of_launch("dq_rows", DQ_FLOPS * cells)
+        });
+    match call.device() {
         Device::Cpu => on_real!(dtype, backward_cpu::<T>(&checked, q, k, v, o, lse, d_o, visible, dq, dk, dv)),
-        Device::Gpu(gpu) => launch_backward(gpu, rung.unwrap_or_else(|| Rung::of(&checked)), &checked, [q, k, v, o, lse, d_o, visible, visible_by], [delta, dq, dk, dv])?,
+        Device::Gpu(gpu) => {
+            let (inputs, outputs) = ([q, k, v, o, lse, d_o, visible, visible_by], [&*delta, &*dq, &*dk, &*dv]);
+            launch_backward(gpu, rung.unwrap_or_else(|| Rung::of(&checked)), &checked, inputs, outputs)?;
+        }
     }
-    call.wrote(|out| out.writes("dq", dq).writes("dk", dk).writes("dv", dv));
+    call.end([&*dq, &*dk, &*dv]);
     Ok(())
 }
 
@@ -271,7 +294,6 @@ fn forward_cpu<T: Real>(checked: &Checked, q: &Tensor, k: &Tensor, v: &Tensor, v
     cpu::forward(checked.call::<T>(q, k, v, visible), o.cpu_mut(), lse.cpu_mut(), T::of(EMPTY as f64));
 }
 
-#[allow(clippy::too_many_arguments)]
 fn backward_cpu<T: Real>(
     checked: &Checked,
     q: &Tensor,
@@ -289,7 +311,7 @@ fn backward_cpu<T: Real>(
     cpu::backward(checked.call::<T>(q, k, v, visible), saved, dq.cpu_mut(), dk.cpu_mut(), dv.cpu_mut());
 }
 
-// ── Launchers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// vec4 of a head's row, and their distance in shared memory.
 fn vec4s(head_dim: usize) -> (usize, usize) {
@@ -324,7 +346,7 @@ fn granted(gpu: &Gpu, bytes: usize) -> usize {
 fn launch_forward(gpu: &Gpu, rung: Rung, checked: &Checked, buffers: &[Option<View>]) -> Result<()> {
     let dims = checked.dims;
     let (rows, heads, head_dim) = (dims.queries as usize, dims.heads as usize, dims.head_dim as usize);
-    let bytes = super::dims_bytes(&dims);
+    let bytes = bytes_of(&dims);
     let launch = |entry, constants: &[_], variant, groups| gpu.launch(Launch { kernel: (OP, entry), constants, variant, buffers, dims: bytes, groups });
     match (gpu.language(), rung) {
         (Language::Wgsl, Rung::Naive) => launch("forward_naive", &[("HEAD_DIM", dims.head_dim)], "", (rows * heads).div_ceil(64)),
@@ -357,7 +379,7 @@ fn launch_backward(gpu: &Gpu, rung: Rung, checked: &Checked, inputs: [&Tensor; 8
     };
     let launch = |entry, constants: &[_], variant, buffers: &[&Tensor], groups| {
         let buffers: Vec<_> = buffers.iter().map(|b| Some(b.view())).collect();
-        gpu.launch(Launch { kernel: ("attention_backward", entry), constants, variant, buffers: &buffers, dims: super::dims_bytes(&dims), groups })
+        gpu.launch(Launch { kernel: (BACKWARD, entry), constants, variant, buffers: &buffers, dims: bytes_of(&dims), groups })
     };
     match gpu.language() {
         Language::Wgsl => {

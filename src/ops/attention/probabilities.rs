@@ -1,47 +1,67 @@
-//! Rows of the weights that the fused kernels never hold: `p_ij = exp(scale · q_i·k_j − lse_i)`, for people who want to look.
+//! Rows of the probabilities that the fused kernels never hold: `p_ij = exp(scale · q_i·k_j − lse_i)`, for people who want to look.
 //!
-//! Recomputed from the log-sum-exp that forward saved, as backward does it, so that they are the very weights that were used. One
-//! thread per weight, because people look at a few rows only.
+//! Recomputed from the log-sum-exp that forward saved, as backward does it, so that they are the very probabilities that were used. One
+//! thread per probability, because people look at a few rows only.
 
 use super::cases::{EXP_ULP, Shape, inputs, naive_forward};
-use super::{Checked, Dims, OP, views};
+use super::{Checked, Dims, OP};
 use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
 use crate::error::Result;
 use crate::ops::case::{Case, Compare, Draw, Kind, Operand, Output};
-use crate::ops::{dims_bytes, expect_len, on_real, size, statistic, sum};
+use crate::ops::{Call, exactly, on_real, size, statistic, sum, views};
 use crate::tensor::{DType, Tensor};
+use bytemuck::bytes_of;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The weights of some rows: `p[r, h, j] = exp(scale · q[row[r], h]·k[j, h / (H / Hkv)] − lse[row[r], h])` for each key j inside
+/// The probabilities of some rows: `p[r, h, j] = exp(scale · q[row[r], h]·k[j, h / (H / Hkv)] − lse[row[r], h])` for each key j inside
 /// `visible[row[r]]`, 0 for every other. What a row sees sums to 1, as far as rounding lets it.
 ///
 /// Shapes: `q [Nq, H, d]`, `k [Nk, Hkv, d]`, `lse [Nq, H]` as [`super::forward`] wrote it, `visible [Nq, 2]` i32, `row [R]` i32
 /// (rows of `q`; one outside `0..Nq` gets zeros, and so does one that sees nothing), `p [R, H, Nk]`, overwritten. dtype f32 (f64 on
 /// the CPU; on NVIDIA GPUs `q` and `k` may be bf16, with the rest in f32).
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::attention;
+///
+/// let [q, k] = [(); 2].map(|_| Tensor::zeros(&Device::Cpu, [2, 1, 4], DType::F32).unwrap()); // [N, H, d]: all scores are equal
+/// let lse = Tensor::from_slice(&Device::Cpu, [2, 1], &[0f32, 2f32.ln()])?; // as `forward` wrote it
+/// let visible = Tensor::from_slice(&Device::Cpu, [2, 2], &[0, 1, 0, 2])?;
+/// let row = Tensor::from_slice(&Device::Cpu, [1], &[0])?;
+/// let mut p = Tensor::zeros(&Device::Cpu, [1, 1, 2], DType::F32)?; // [R, H, Nk]
+/// attention::probabilities(&q, &k, &lse, &visible, &row, 0.5, &mut p)?;
+/// assert_eq!(p.read::<f32>()?, [1.0, 0.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
-/// [`crate::Error::Mismatch`] where a shape, dtype or device does not fit, [`crate::Error::TooLarge`] for 2³¹ weights and more.
+/// [`crate::Error::Mismatch`] where a shape, dtype or device does not fit, [`crate::Error::TooLarge`] for 2³¹ probabilities and more.
 pub fn probabilities(q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Tensor, scale: f32, p: &mut Tensor) -> Result<()> {
-    let Checked { dims, dtype, device } = Checked::without_values(q, k, visible, scale)?;
-    let (queries, keys, heads) = (dims.queries as usize, dims.keys as usize, dims.heads as usize);
-    expect_len(OP, "lse", lse, [queries, heads], statistic(dtype), &device)?;
-    expect_len(OP, "row", row, [row.len()], DType::I32, &device)?;
-    expect_len(OP, "p", p, [row.len(), heads, keys], statistic(dtype), &device)?;
-    size(OP, "weights (rows · heads · keys)", p.len())?;
+    let checked = Checked::new(q, k, scale)?;
+    let Checked { dims, dtype, .. } = checked;
+    // Nobody is told: it is no part of a step.
+    let call = Call::new(OP, "probabilities", q.device())
+        .reads("q", q, q.shape(), dtype)?
+        .reads("k", k, exactly(checked.shape_of_keys()), dtype)?
+        .reads("lse", lse, checked.shape_of_rows(), statistic(dtype))?
+        .reads("visible", visible, [dims.queries as usize, 2], DType::I32)?
+        .reads("row", row, [row.len()], DType::I32)?
+        .writes("p", p, [row.len(), dims.heads as usize, dims.keys as usize], statistic(dtype))?;
+    size(OP, "probabilities (rows · heads · keys)", p.len())?;
     let dims = Dims { rows: size(OP, "rows to look at", row.len())?, ..dims };
-    match &device {
+    match call.device() {
         Device::Cpu => on_real!(dtype, probabilities_cpu::<T>(&dims, q, k, lse, visible, row, p)),
         Device::Gpu(gpu) => {
-            let buffers = views([Some(q), Some(k), Some(lse), Some(visible), Some(row), Some(&*p)]);
+            let buffers = views([q, k, lse, visible, row, &*p]);
             let head_dim = [("HEAD_DIM", dims.head_dim)];
             let (constants, variant, block): (&[_], _, _) = match gpu.language() {
                 Language::Wgsl => (&head_dim, "", 64),
                 Language::Ptx => (&[], variant(dtype), 128),
             };
             let groups = p.len().div_ceil(block);
-            gpu.launch(Launch { kernel: (OP, "weights"), constants, variant, buffers: &buffers, dims: dims_bytes(&dims), groups })?;
+            gpu.launch(Launch { kernel: (OP, "weights"), constants, variant, buffers: &buffers, dims: bytes_of(&dims), groups })?;
         }
     }
     Ok(())
@@ -142,7 +162,7 @@ mod tests {
     use super::super::EMPTY;
     use super::*;
 
-    /// Two keys with equal scores share the weight; what is not seen has none.
+    /// Two keys with equal scores share the probability; what is not seen has none.
     #[test]
     fn equal_scores_share() {
         let zeros = |shape: &[usize]| Tensor::zeros(&Device::Cpu, shape, DType::F32).unwrap();

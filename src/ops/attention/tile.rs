@@ -87,7 +87,6 @@ pub(super) fn put<T: Real>(lanes: &[T; LANES], to: &mut [T], add: bool) {
 
 /// Rows of one head, padded with zeros to `padded` rows of `hp`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub(super) fn pack<T: Real>(from: &[T], rows: Range<usize>, heads: usize, head: usize, hd: usize, hp: usize, padded: usize, to: &mut [T]) {
     let count = rows.len();
     for (i, to) in to.chunks_exact_mut(hp).take(count).enumerate() {
@@ -104,7 +103,6 @@ pub(super) fn pack<T: Real>(from: &[T], rows: Range<usize>, heads: usize, head: 
 
 /// The transpose of [`pack`]: `hp` rows, each of `padded` keys.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub(super) fn pack_transposed<T: Real>(from: &[T], rows: Range<usize>, heads: usize, head: usize, hd: usize, hp: usize, padded: usize, to: &mut [T]) {
     let count = rows.len();
     let step = heads * hd;

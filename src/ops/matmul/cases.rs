@@ -1,6 +1,6 @@
 //! The cases of [`super::forward`]: shapes around every edge, all layouts, all rungs, all epilogues.
 
-use super::{Epilogue, Layout, Rung, forward, hopper, forward_with, split_workspace, workspace};
+use super::{Epilogue, Layout, Rung, forward, forward_with, hopper, split_workspace, workspace};
 use crate::error::Result;
 use crate::ops::Sizes;
 use crate::ops::case::{Case, Compare, Draw, GradientCase, Kind, Output};
@@ -51,9 +51,8 @@ fn case(spec: Spec) -> Case {
     let mut draw = Draw::new(&label);
     // Sums of products of integers up to 8 are exact in f32, and the integers in bf16.
     let kinds = if bf16 { (Kind::Bf16, Kind::Real) } else { (Kind::Mixed, Kind::Mixed) };
-    let mut operand = |name: &'static str, shape: &[usize], kind: Kind| {
-        if exact { draw.integers(name, shape, 8) } else { draw.normals(name, shape, 1.0) }.of_kind(kind)
-    };
+    let mut operand =
+        |name: &'static str, shape: &[usize], kind: Kind| if exact { draw.integers(name, shape, 8) } else { draw.normals(name, shape, 1.0) }.of_kind(kind);
     let mut inputs = vec![operand("a", &shape_a(layout, m, k), kinds.0), operand("b", &shape_b(layout, n, k), kinds.0)];
     if bias {
         inputs.push(operand("bias", &[n], kinds.1));
@@ -201,7 +200,12 @@ fn model(s: &Sizes, exact_rungs: bool) -> Vec<Case> {
     }
     // A layer with the sizes of another one.
     let mut seen = Vec::new();
-    layers.retain(|layer| !seen.contains(layer) && { seen.push(*layer); true });
+    layers.retain(|layer| {
+        !seen.contains(layer) && {
+            seen.push(*layer);
+            true
+        }
+    });
     let mut cases = Vec::new();
     for (rows, width_in, width_out) in layers {
         for (layout, shape) in [(Layout::Nt, (rows, width_out, width_in)), (Layout::Nn, (rows, width_in, width_out)), (Layout::Tn, (width_out, width_in, rows))]

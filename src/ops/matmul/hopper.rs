@@ -4,8 +4,9 @@ use super::{Dims, Epilogue, Layout, OP, forward_with, layout_variant, views};
 use crate::device::{Device, Gpu, Hopper, Launch, MapDim, TensorMap};
 use crate::error::Result;
 use crate::ops::case::Draw;
-use crate::ops::{dims_bytes, hopper};
+use crate::ops::hopper;
 use crate::tensor::{DType, Tensor};
+use bytemuck::bytes_of;
 
 /// The rungs of the file, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -55,7 +56,6 @@ pub(super) fn best(gpu: &Gpu, dims: &Dims) -> Rung {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 pub(super) fn launch(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor) -> Result<()> {
     let (m, n) = (dims.m as usize, dims.n as usize);
     let [dims_a, dims_b] = [a, b].map(|t| matrix(t.rows(), t.row_len(), 64));
@@ -79,7 +79,7 @@ pub(super) fn launch(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Ten
         Rung::Persistent => 2 * tiles(256, 256).min((processors / 2).max(1)),
     };
     let buffers = &views([epilogue.bias, epilogue.residual, last]);
-    let launch = Launch { kernel: (OP, entry), constants: &[], variant, buffers, dims: dims_bytes(dims), groups };
+    let launch = Launch { kernel: (OP, entry), constants: &[], variant, buffers, dims: bytes_of(dims), groups };
     gpu.launch_hopper(launch, Hopper { maps, shared })
 }
 

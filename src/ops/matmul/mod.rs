@@ -16,15 +16,57 @@ pub(crate) use cases::sizes_of;
 pub use cases::{cases, gradients, sized};
 pub use hopper::Rung as HopperRung;
 
-use super::dims_bytes;
-use super::{expect_kind, expect_len, real, size, statistic, views};
-use crate::device::Device;
-use crate::device::{Gpu, Language, Launch, variant};
+use super::call::expect_workspace;
+use super::{Call, Op, Pass, real, size, statistic, views};
+use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
+use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
-use crate::observe::{self, Work};
+use bytemuck::bytes_of;
 
 const OP: &str = "matmul";
+/// Its files and passes, its cases.
+pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "naive") }], cases, sized, gradients };
+
+/// The sizes of one call, as the kernels read them.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Dims {
+    m: u32,
+    n: u32,
+    k: u32,
+    flags: u32,
+    splits: u32,
+    k_per_split: u32,
+    padding: [u32; 2],
+}
+
+const BIAS: u32 = 1;
+const RESIDUAL: u32 = 2;
+const ACCUMULATE: u32 = 4;
+
+impl Dims {
+    fn new(layout: Layout, a: &Tensor, b: &Tensor, epilogue: &Epilogue) -> Result<Self> {
+        let ((m, k), (n, b_k)) = match layout {
+            Layout::Nt => ((a.rows(), a.row_len()), (b.rows(), b.row_len())),
+            Layout::Nn => ((a.rows(), a.row_len()), (b.row_len(), b.rows())),
+            Layout::Tn => ((a.row_len(), a.rows()), (b.row_len(), b.rows())),
+        };
+        if k != b_k {
+            return Err(Error::mismatch(OP, "b", format!("{layout:?} with K = {k} (a is {})", a.shape()), b.shape()));
+        }
+        let flag = |there: bool, bit: u32| if there { bit } else { 0 };
+        Ok(Dims {
+            m: size(OP, "M", m)?,
+            n: size(OP, "N", n)?,
+            k: size(OP, "K", k)?,
+            flags: flag(epilogue.bias.is_some(), BIAS) | flag(epilogue.residual.is_some(), RESIDUAL) | flag(epilogue.accumulate, ACCUMULATE),
+            splits: 1,
+            k_per_split: size(OP, "K", k.next_multiple_of(TILE_K))?,
+            padding: [0; 2],
+        })
+    }
+}
 
 /// How the operands are stored in memory. Matrices are `[rows(), row_len()]`: a tensor `[N, H, d]` is `[N, H·d]`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -65,46 +107,6 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a Tensor>,
     /// Adds to what is in C instead of overwriting it.
     pub accumulate: bool,
-}
-
-/// The sizes of one call, as the kernels read them.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub struct Dims {
-    m: u32,
-    n: u32,
-    k: u32,
-    flags: u32,
-    splits: u32,
-    k_per_split: u32,
-    padding: [u32; 2],
-}
-
-const BIAS: u32 = 1;
-const RESIDUAL: u32 = 2;
-const ACCUMULATE: u32 = 4;
-
-impl Dims {
-    fn new(layout: Layout, a: &Tensor, b: &Tensor, epilogue: &Epilogue) -> Result<Self> {
-        let ((m, k), (n, b_k)) = match layout {
-            Layout::Nt => ((a.rows(), a.row_len()), (b.rows(), b.row_len())),
-            Layout::Nn => ((a.rows(), a.row_len()), (b.row_len(), b.rows())),
-            Layout::Tn => ((a.row_len(), a.rows()), (b.row_len(), b.rows())),
-        };
-        if k != b_k {
-            return Err(Error::mismatch(OP, "b", format!("{layout:?} with K = {k} (a is {})", a.shape()), b.shape()));
-        }
-        let flag = |there: bool, bit: u32| if there { bit } else { 0 };
-        Ok(Dims {
-            m: size(OP, "M", m)?,
-            n: size(OP, "N", n)?,
-            k: size(OP, "K", k)?,
-            flags: flag(epilogue.bias.is_some(), BIAS) | flag(epilogue.residual.is_some(), RESIDUAL) | flag(epilogue.accumulate, ACCUMULATE),
-            splits: 1,
-            k_per_split: size(OP, "K", k.next_multiple_of(TILE_K))?,
-            padding: [0; 2],
-        })
-    }
 }
 
 /// Elements of K that the shader stages at a time.
@@ -170,6 +172,20 @@ pub fn split_workspace(m: usize, n: usize, k: usize) -> usize {
 /// `workspace`, f32 (f64 where all is) and at least [`workspace`] elements, lets long sums be split; its contents do not matter
 /// before or after.
 ///
+/// ```
+/// use trimodal::{DType, Device, Tensor};
+/// use trimodal::ops::matmul::{self, Epilogue, Layout};
+///
+/// let x = Tensor::from_slice(&Device::Cpu, [2, 2], &[1f32, 2.0, 3.0, 4.0])?; // [M, K]
+/// let weight = Tensor::from_slice(&Device::Cpu, [1, 2], &[1f32, 10.0])?; // [N, K]
+/// let bias = Tensor::from_slice(&Device::Cpu, [1], &[100f32])?;
+/// let mut y = Tensor::zeros(&Device::Cpu, [2, 1], DType::F32)?; // [M, N]
+/// let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+/// matmul::forward(Layout::Nt, &x, &weight, epilogue, &mut y, None)?;
+/// assert_eq!(y.read::<f32>()?, [121.0, 143.0]);
+/// # Ok::<(), trimodal::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit.
 pub fn forward(layout: Layout, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &mut Tensor, workspace: Option<&mut Tensor>) -> Result<()> {
@@ -183,51 +199,42 @@ pub fn forward(layout: Layout, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &m
 /// for [`Rung::Hopper`] where it cannot run on the GPU or with the operands.
 pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &mut Tensor, workspace: Option<&mut Tensor>) -> Result<()> {
     let input = if a.dtype() == DType::Bf16 { DType::Bf16 } else { real(OP, "a", a)? };
-    let device = a.device().clone();
     let output = match input {
-        DType::Bf16 if c.dtype() == DType::Bf16 && device.has_bf16() => DType::Bf16,
+        DType::Bf16 if c.dtype() == DType::Bf16 && a.device().has_bf16() => DType::Bf16,
         _ => statistic(input),
     };
     let dims = Dims::new(layout, a, b, &epilogue)?;
-    let (m, n) = (dims.m as usize, dims.n as usize);
-    expect_kind(OP, "b", b, input, &device)?;
-    expect_len(OP, "c", c, [m, n], output, &device)?;
-    if let Some(bias) = epilogue.bias {
-        expect_len(OP, "bias", bias, [n], output, &device)?;
-    }
-    if let Some(residual) = epilogue.residual {
-        expect_len(OP, "residual", residual, [m, n], output, &device)?;
-    }
-    if let Some(workspace) = &workspace {
-        super::expect_workspace(OP, workspace, self::workspace(layout, m, n, dims.k as usize), statistic(output), &device)?;
-    }
+    let (m, n, k) = (dims.m as usize, dims.n as usize, dims.k as usize);
+    let call = Call::new(OP, "forward", a.device())
+        .reads("a", a, a.shape(), input)?
+        .reads("b", b, b.shape(), input)?
+        .reads_if("bias", epilogue.bias, [n], output)?
+        .reads_if("residual", epilogue.residual, [m, n], output)?
+        .writes_or_adds(epilogue.accumulate, "c", c, [m, n], output)?
+        .workspace_if(workspace.as_deref(), self::workspace(layout, m, n, k), statistic(output))?;
     if m == 0 || n == 0 {
         return Ok(());
     }
-    let call = observe::call(OP, "forward", || {
-        let work = Work::product(2 * m as u64 * n as u64 * dims.k as u64).of_launch("split_finish", 0u64);
-        work.reads("a", a).reads("b", b).reads_if("bias", epilogue.bias).reads_if("residual", epilogue.residual)
-    });
-    match &device {
-        Device::Cpu => {
-            match input {
-                DType::F64 => cpu::forward::<f64, f64>(rung, layout, dims, a, b, epilogue, c),
-                DType::Bf16 => cpu::forward::<half::bf16, f32>(rung, layout, dims, a, b, epilogue, c),
-                _ => cpu::forward::<f32, f32>(rung, layout, dims, a, b, epilogue, c),
-            }
-        }
+    let call = call.begin(|| Work::product(2 * m as u64 * n as u64 * k as u64).of_launch("split_finish", 0u64));
+    match call.device() {
+        Device::Cpu => match input {
+            DType::F64 => cpu::forward::<f64, f64>(rung, layout, dims, a, b, epilogue, c),
+            DType::Bf16 => cpu::forward::<half::bf16, f32>(rung, layout, dims, a, b, epilogue, c),
+            _ => cpu::forward::<f32, f32>(rung, layout, dims, a, b, epilogue, c),
+        },
         Device::Gpu(gpu) => launch(gpu, rung, layout, dims, a, b, epilogue, c, workspace)?,
     }
-    call.wrote(|out| if epilogue.accumulate { out.updates("c", c) } else { out.writes("c", c) });
+    call.end([&*c]);
     Ok(())
 }
 
-// ── GPUs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── CPU: see cpu.rs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Workgroups below which a large tile leaves a large GPU idle.
 const BUSY: usize = 128;
 
-#[allow(clippy::too_many_arguments)]
 fn launch(
     gpu: &Gpu,
     rung: Rung,
@@ -263,7 +270,7 @@ fn launch(
             let Some(workspace) = workspace else {
                 return Err(Error::mismatch(OP, "workspace", format!("at least {needed} elements to split K"), "none"));
             };
-            super::expect_workspace(OP, workspace, needed, statistic(c.dtype()), c.device())?;
+            expect_workspace(OP, workspace, needed, statistic(c.dtype()), c.device())?;
             let (splits, length) = split.stretches(m, n, k);
             (dims.splits, dims.k_per_split) = (size(OP, "splits", splits)?, size(OP, "K", length)?);
             size(OP, "workspace", needed)?;
@@ -272,8 +279,8 @@ fn launch(
                 kernel: (OP, "split_finish"),
                 constants: &[],
                 variant: variant(c.dtype()),
-                buffers: &views([Some(workspace), epilogue.bias, epilogue.residual, Some(c)]),
-                dims: dims_bytes(&dims),
+                buffers: &views([Some(&*workspace), epilogue.bias, epilogue.residual, Some(c)]),
+                dims: bytes_of(&dims),
                 groups: (m * n).div_ceil(64),
             })
         }
@@ -296,7 +303,6 @@ fn layout_variant(layout: Layout, operands: DType, c: DType) -> &'static str {
 }
 
 /// One launch that multiplies: every stretch of K that `dims` names into its own part of `c`.
-#[allow(clippy::too_many_arguments)]
 fn product(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor) -> Result<()> {
     let (m, n) = (dims.m as usize, dims.n as usize);
     let small = Split::of(gpu.language()).tile;
@@ -325,7 +331,7 @@ fn product(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &T
         constants: &constants,
         variant,
         buffers: &views([Some(a), Some(b), epilogue.bias, epilogue.residual, Some(c)]),
-        dims: dims_bytes(dims),
+        dims: bytes_of(dims),
         groups,
     })
 }
