@@ -241,7 +241,7 @@ fn values_are_read_behind_every_call() {
         assert_eq!(values.first, [report.loss as f64], "{device}");
         if let Device::Cpu = device {
             let written = |s: &trace::Span| s.operands.iter().filter(|o| o.access != Access::Read).all(|o| o.values.is_some());
-            assert!(trace.spans.iter().filter(|s| s.kind == Kind::Kernel).all(written), "an operation does not say at its end what it has written");
+            assert!(trace.spans.iter().filter(|s| s.kind == SpanKind::Kernel).all(written), "an operation does not say at its end what it has written");
         }
         let swiglu = trace.spans.iter().find(|s| s.op == "swiglu").unwrap();
         let values = swiglu.operands.iter().find(|o| o.access == Access::Write).unwrap().values.as_ref().unwrap();
