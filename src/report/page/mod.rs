@@ -37,12 +37,11 @@ use crate::files::write_file_atomic;
 use crate::markup::escape;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::path::Path;
 
 const STYLE: &str = include_str!("style.css");
-/// Scripts without it do not run: what others wrote stays text even if we failed to escape it.
-const NONCE: &str = "explain";
 
 /// One of a list of things that have a name and a few lines of code or numbers: see [`Page::items`].
 pub struct Item<'a> {
@@ -159,7 +158,9 @@ impl Page {
     /// The file.
     pub fn html(&self) -> String {
         let (title, lead) = (escape(&self.title), escape(&self.lead));
-        let (script_source, style) = if self.explains { (format!("; script-src 'nonce-{NONCE}'"), explain::STYLE) } else { Default::default() };
+        // A browser reads `\r\n` as `\n`, and takes the hash of what it read.
+        let script = format!("\n{}", explain::SCRIPT.replace('\r', ""));
+        let (script_source, style) = if self.explains { (format!("; script-src '{}'", source_of(&script)), explain::STYLE) } else { Default::default() };
         let mut html = format!(
             "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
              <meta name=color-scheme content=\"light dark\">\n\
@@ -180,7 +181,7 @@ impl Page {
         let runs = if self.explains { "" } else { ", nothing runs" };
         let _ = writeln!(html, "<footer><p>Made by trimodal {version}. One file: nothing is fetched{runs}.</p></footer>");
         if self.explains {
-            let _ = writeln!(html, "<script nonce={NONCE}>\n{}</script>", explain::SCRIPT);
+            let _ = writeln!(html, "<script>{script}</script>");
         }
         html + "</body>\n</html>\n"
     }
@@ -194,6 +195,11 @@ impl Page {
         write_file_atomic(path, &html)?;
         Ok(html.len())
     }
+}
+
+/// The one script that a content security policy lets run, by its text: what others wrote stays text even if we failed to escape it.
+fn source_of(script: &str) -> String {
+    format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(script)))
 }
 
 /// A file embedded in the page.
@@ -222,6 +228,12 @@ mod tests {
             assert!(!html.contains(tag), "{tag}\n{html}");
         }
         assert!(html.contains("&lt;script&gt;"));
+    }
+
+    /// The example of Content Security Policy Level 2, section 7.17.2.
+    #[test]
+    fn a_script_is_named_by_the_hash_of_its_text() {
+        assert_eq!(source_of("alert('Hello, world.');"), "sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng=");
     }
 
     #[test]
