@@ -30,6 +30,7 @@
 // The ground: what everything above may use.
 pub mod dtype;
 pub mod files;
+pub mod numbers;
 mod observe;
 pub mod roofline;
 pub use trimodal_base::error;

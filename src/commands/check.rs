@@ -1,7 +1,7 @@
 //! `trimodal check`: every case of every operation against the float64 oracle.
 
 use super::progress::{counter, progress};
-use super::terminal::{Paint, line, thousands};
+use super::terminal::{Paint, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use trimodal::check::{self, Effort, Report};
 use trimodal::files::write_file_atomic;
+use trimodal::numbers::thousands;
 use trimodal::train::fit::Precision;
 use trimodal::{Device, Result, learn, report};
 

@@ -1,13 +1,14 @@
 //! `trimodal golden`: inputs and expected outputs of every kernel, for those who copied one.
 
 use super::progress::{advance, progress};
-use super::terminal::{bytes, line, stop_flag, thousands};
+use super::terminal::{line, stop_flag};
 use clap::{Args, ValueEnum};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::device::Language;
 use trimodal::golden::{self, Index};
+use trimodal::numbers::{bytes, thousands};
 use trimodal::{Result, report};
 
 const EXAMPLES: &str = "\

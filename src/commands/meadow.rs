@@ -1,11 +1,12 @@
 //! `trimodal meadow`: writes the generated data set.
 
 use super::progress::{advance, progress};
-use super::terminal::{line, stop_flag, thousands};
+use super::terminal::{line, stop_flag};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::meadow::{self, Options, SPLITS};
+use trimodal::numbers::thousands;
 use trimodal::{Error, Result};
 
 const EXAMPLES: &str = "\

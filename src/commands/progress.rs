@@ -1,6 +1,6 @@
 //! What a terminal shows while something takes long: bars, and the live line of a training run.
 
-use super::terminal::{Paint, bytes, line, stop_flag, thousands};
+use super::terminal::{Paint, line, stop_flag};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use trimodal::data::folder::Row;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::model::Config;
+use trimodal::numbers::{bytes, percent, thousands};
 use trimodal::train::run::{Ended, Evaluation, Event};
 use trimodal::train::{Example, Run, examples, log};
 use trimodal::{Device, Error, Result, bench, report};
@@ -82,7 +83,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     line(format!(
         "training {} parameters on {} samples{}, {} steps of up to {} rows{}, on {device} in {precision}: {} of memory{}",
         thousands(run.trainer.parameters.count()),
-        thousands(samples as usize),
+        thousands(samples),
         if judged > 0 { format!(" ({judged} held out)") } else { String::new() },
         thousands(training.steps),
         thousands(training.rows),
@@ -148,7 +149,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
 
 /// An evaluation in a few lines.
 fn evaluated(step: usize, evaluation: &Evaluation) -> String {
-    let mut text = format!("step {}: held out: loss {:.3}, {:.1} % of the tokens right", thousands(step), evaluation.loss, 100.0 * evaluation.accuracy);
+    let mut text = format!("step {}: held out: loss {:.3}, {} of the tokens right", thousands(step), evaluation.loss, percent(evaluation.accuracy));
     for (said, truth) in &evaluation.captions {
         text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };
     }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files::write_file_atomic;
+use crate::numbers::number;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 use std::path::Path;
@@ -73,16 +74,6 @@ fn mark(x: i32, y: i32, style: ShapeStyle) -> PathElement<(i32, i32)> {
     PathElement::new(vec![(x, y), (x + 18, y)], style)
 }
 
-/// Up to three significant digits, without an exponent and without zeros at the end.
-pub(super) fn number(value: f64) -> String {
-    if value == 0.0 {
-        return "0".into();
-    }
-    let decimals = (2 - value.abs().log10().floor() as i32).clamp(0, 9) as usize;
-    let text = format!("{value:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
-}
-
 /// The mean of the points around each one, a fiftieth of all: centred, because a running average lags behind a fall.
 pub(super) fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let reach = points.len() / 100;
@@ -109,13 +100,6 @@ mod tests {
             let svg = std::fs::read_to_string(&path).unwrap();
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
             assert!(svg.contains("cross-entropy") && svg.contains("step") && !svg.contains("NaN"));
-        }
-    }
-
-    #[test]
-    fn labels_are_short() {
-        for (value, expected) in [(0.0, "0"), (0.01, "0.01"), (0.0312345, "0.0312"), (6.0, "6"), (2.5, "2.5"), (123.4, "123"), (4000.0, "4000")] {
-            assert_eq!(number(value), expected);
         }
     }
 

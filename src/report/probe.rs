@@ -2,6 +2,7 @@
 
 use crate::interpret::probe::{Axis, Near, Probe, Said, Seen};
 use crate::markup;
+use crate::numbers::percent;
 use std::fmt::Write as _;
 
 /// The most levels that are drawn.
@@ -27,7 +28,7 @@ pub fn some_levels(levels: usize, most: usize) -> Vec<usize> {
 /// What the model says of something, and which end of the axis it names.
 pub fn in_its_own_words(said: &Said, axis: &Axis) -> String {
     let place = if said.after.is_empty() { "At its beginning".into() } else { format!("After “{}”", said.after) };
-    let ends = [(&axis.positive, said.positive), (&axis.negative, said.negative)].map(|(words, share)| format!("{} {:.1} %", words.join(", "), 100.0 * share));
+    let ends = [(&axis.positive, said.positive), (&axis.negative, said.negative)].map(|(words, share)| format!("{} {}", words.join(", "), percent(share)));
     format!("Of the {} the model says “{}”. {place}: {}.", said.of, said.text, ends.join("; "))
 }
 
@@ -115,10 +116,10 @@ impl Drawing {
         let [width, height] = CELL;
         let _ = write!(
             self.body,
-            "<g><title>{}{}: {:.1} %</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width}\" height=\"{height}\" fill=\"{ground}\" stroke=\"#d8dbdf\"/>",
+            "<g><title>{}{}: {}</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width}\" height=\"{height}\" fill=\"{ground}\" stroke=\"#d8dbdf\"/>",
             escape(place),
             escape(&near.word),
-            100.0 * near.probability
+            percent(near.probability)
         );
         let short: String = if near.word.chars().count() > 9 { near.word.chars().take(8).chain(['…']).collect() } else { near.word.clone() };
         self.text(x + width / 2.0, y + height / 2.0 + 4.0, " text-anchor=\"middle\" font-size=\"11\"", &short);

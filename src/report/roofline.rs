@@ -5,6 +5,7 @@
 use crate::bench::{Card, Ceilings, Row};
 use crate::error::{Error, Result};
 use crate::files::write_file_atomic;
+use crate::numbers::{number, scaled};
 use plotters::coord::Shift;
 use plotters::coord::combinators::LogCoord;
 use plotters::prelude::*;
@@ -197,19 +198,8 @@ fn under<'a>(
 
 /// `100 G`, `0.1`.
 fn short(value: f64) -> String {
-    let units = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")];
-    let (scale, name) = units.into_iter().find(|(scale, _)| value >= 0.9995 * scale).unwrap_or((1.0, ""));
-    let scaled = value / scale;
-    let decimals = if scaled >= 99.95 {
-        0
-    } else if scaled >= 1.0 {
-        1
-    } else {
-        3
-    };
-    let text = format!("{scaled:.decimals$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{text}{name}")
+    let (value, prefix) = scaled(value);
+    format!("{} {prefix}", number(value)).trim_end().into()
 }
 
 #[cfg(test)]

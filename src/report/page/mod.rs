@@ -24,7 +24,6 @@ mod gallery;
 mod image;
 mod table;
 
-pub(super) use chart::thousands;
 pub use chart::{Curve, Line, curve_svg};
 pub use gallery::{Card, Heat};
 pub(super) use image::spectrogram;

@@ -1,8 +1,9 @@
 //! A run's log as curves.
 
-use super::super::curve::{number, smoothed};
+use super::super::curve::smoothed;
 use super::super::page::{Curve, Line, Page, curve_svg};
 use crate::error::Result;
+use crate::numbers::{number, thousands};
 use serde_json::Value;
 
 /// Points of the speed: each is the mean of several steps, so that there are only this many.
@@ -43,7 +44,7 @@ pub(super) fn add(page: &mut Page, log: &[Value]) -> Result<()> {
             Curve { title: "learning rate", unit: "", lines: &[Line::new("", &rate)], from_zero: true },
         ),
         (
-            format!("Rows of the token matrix trained on in a second, on average {}.", super::thousands(mean.round() as usize)),
+            format!("Rows of the token matrix trained on in a second, on average {}.", thousands(mean.round())),
             Curve { title: "speed", unit: "tokens per second", lines: &[Line::new("", &speed)], from_zero: true },
         ),
     ];
