@@ -25,7 +25,7 @@ fn page() -> Page {
     let loss: Vec<(f64, f64)> = (1..=3000).map(|s| (s as f64, 5.0 / (s as f64).sqrt())).collect();
     let held_out: Vec<(f64, f64)> = (1..=6).map(|s| (500.0 * s as f64, 5.0 / (400.0 * s as f64).sqrt())).collect();
     let rate: Vec<(f64, f64)> = (1..=3000).map(|s| (s as f64, 4e-3 * (1.0 - s as f64 / 3000.0))).collect();
-    let curve = |title, unit, lines: &[Line]| curve_svg(&Curve { title, unit, lines, from_zero: unit.is_empty() }).unwrap();
+    let curve = |title, unit, lines: &[Line]| curve_svg(&Curve { title, unit, lines, from_zero: unit.is_empty() });
     let lines = [Line { pale: true, ..Line::new("each step", &loss) }, Line::new("training", &loss), Line::new("held out", &held_out)];
     page.figures([
         ("The loss of each step.", curve("loss", "nats per token", &lines)),

@@ -105,12 +105,12 @@ impl Experiment {
             Which::Fusion(arguments) => {
                 let (budget, out, seeds, device) = arguments.resolve("trimodal-fusion", fusion::STEPS, fusion::SAMPLES)?;
                 let result = watched(&out, |watch| fusion::run(&budget, seeds, &out, &device, watch))?;
-                show(&result, result.rows(), result.findings(), &result.svg()?, &out, arguments.json)
+                show(&result, result.rows(), result.findings(), &result.svg(), &out, arguments.json)
             }
             Which::Transfer(arguments) => {
                 let (budget, out, seeds, device) = arguments.resolve("trimodal-transfer", transfer::STEPS, transfer::SAMPLES)?;
                 let result = watched(&out, |watch| transfer::run(&budget, seeds, &out, &device, watch))?;
-                show(&result, result.rows(), result.findings(), &result.svg()?, &out, arguments.json)
+                show(&result, result.rows(), result.findings(), &result.svg(), &out, arguments.json)
             }
         }
     }

@@ -62,7 +62,7 @@ impl Report<'_> {
         page.section("What was trained, and on what");
         page.facts(self.facts(&log));
         page.section("How training went");
-        curves::add(&mut page, &log)?;
+        curves::add(&mut page, &log);
         match &self.judged {
             Err(why) => {
                 page.section("What it gets right");
@@ -85,7 +85,7 @@ impl Report<'_> {
         }
         page.section("Where the time goes");
         match self.kernels {
-            Ok(kernels) => kernels.add(&mut page)?,
+            Ok(kernels) => kernels.add(&mut page),
             Err(why) => page.text(&format!("Not measured: {why}.")),
         }
         page.section("How to repeat it");
