@@ -127,7 +127,7 @@ fn under(svg: &mut Svg, place: Place, ceilings: &Ceilings, points: &[Point], fon
         if from < to {
             plot.line(svg, [(from, from * bandwidth), (to, to * bandwidth)], line);
             let (left, foot) = plot.at((from, from * bandwidth));
-            svg.text((left + 10.0, foot - 4.0), &format!("copy {}B/s", short(bandwidth)), Words::START);
+            svg.text((left + 22.0, foot - 2.0), &format!("copy {}B/s", short(bandwidth)), Words::START);
         }
     }
     for &(name, peak) in &peaks {
