@@ -1,35 +1,61 @@
 //! Hand-written GPU kernels that teach one small transformer to read, see and hear.
 //!
-//! The modules:
+//! The modules stand in layers, from the ground up, and none imports from a layer above its own (`tests/layers.rs`). In brackets: the
+//! features that a module needs; all are on by default. Without any, the crate is the kernels with their contract, tensors and operations on
+//! the CPU.
 //!
-//! - [`tensor`]: a shape, a dtype and a buffer on one device.
-//! - [`device`]: where tensors live and kernels run: the CPU, and GPUs through wgpu.
-//! - [`ops`]: the operations, one file each beside its shader in `shaders/`: formula, contract, CPU code, launch, cases.
-//! - [`model`]: the operations in order: the forward and the backward pass, and describing with a key/value cache.
-//! - [`data`]: data folders, pictures, sounds, the tokenizer, and the generated data set Meadow.
-//! - [`train`]: a training step on one screen, the loop around it, evaluation, the model's folder.
-//! - [`experiment`]: two comparisons of many small runs, each with its control.
-//! - [`describe`]: what a model says about pictures and sounds from files.
-//! - [`interpret`]: what happens inside a model: attention, gradients of what it was shown, the words nearest to its rows.
-//! - [`check`]: every operation against the float64 oracle.
-//! - `golden` (feature `cli`): the same comparisons as files, for those who copied a kernel.
-//! - [`bench`]: how long every kernel takes, beside the best that the device can do.
-//! - [`learn`]: the guide, in twelve chapters with exercises.
+//! The ground, which everything may use:
+//! - [`dtype`]: the type of a tensor's elements, and its shape.
+//! - [`error`]: one error type, grouped by who must act.
+//! - [`files`]: files read within a limit, written whole or not at all, and tensors in safetensors.
+//! - [`roofline`]: the best that a device can do for so many operations and bytes.
+//! - [`numbers`]: numbers as people read them.
 //! - [`contract`]: what every kernel takes, from the headers of the files, and `kernels.json`.
-//! - `vendor`: a kernel copied into another engine, with its part of the manifest and golden vectors.
-//! - [`trace`]: one training step, launch by launch.
+//! - `observe`, `markup` (private): what operations tell whoever watches; pages, drawings and plots.
 //!
-//! Start with [`train::step`], then [`ops::rms_norm`]. Training takes a dozen lines (`examples/train.rs`), describing too
-//! (`examples/describe.rs`, [`describe`]); neither needs the program: with `default-features = false` its command line, progress bars
-//! and plots (the feature `cli`) are left out, and so are the GPUs, which the features `wgpu` and `cuda` add.
+//! What a kernel user takes:
+//! - [`device`]: where tensors live and kernels run: the CPU, GPUs through Vulkan, Metal and DX12 (`wgpu`), NVIDIA's through their driver
+//!   (`cuda`), and PTX on the CPU (`emulator`).
+//! - [`emulator`]: the interpreter under that device, with its checks of every memory access (`emulator`).
+//! - [`tensor`]: a shape, a dtype and a buffer on one device.
+//! - [`ops`]: the operations, one file each beside its shader in `shaders/` and its kernel in `kernels/`: formula, contract, CPU code, launch, cases.
+//!
+//! The engine:
+//! - [`data`]: data folders, pictures, sounds, the tokenizer, and the generated data set Meadow (`data`).
+//! - [`trace`]: one training step, launch by launch.
+//! - [`model`]: the operations in order: the forward and the backward pass, and generating with a key/value cache (`data`).
+//! - [`train`]: a training step on one screen, the loop around it, evaluation, the model's folder (`data`).
+//!
+//! Judges and looks:
+//! - [`check`]: every operation against the float64 oracle; and whether training repeats to the bit (`data`).
+//! - [`bench`]: how long every kernel takes, beside the best that the device can do (`data`).
+//! - [`golden`]: the same comparisons as files, for those who copied a kernel (`cli`).
+//! - [`interpret`]: what happens inside a model: attention, gradients of what it was shown, the words nearest to its rows (`data`).
+//! - [`describe`]: what a model says about pictures and sounds from files (`data`).
+//!
+//! What is written for people:
+//! - [`learn`]: the guide, in twelve chapters with exercises.
+//! - [`report`]: tables, curves, contact sheets, and pages of one file (`cli`).
+//! - [`vendor`]: a kernel copied into another engine, with its part of the manifest and golden vectors (`cli`).
+//! - [`web`]: the page on which the kernels run in a browser, and its server (`cli`).
+//! - [`experiment`]: two comparisons of many small runs, each with its control (`data`).
+//!
+//! On top of them is the program: `src/commands/`, one file for each subcommand (`cli`, `emulator`).
+//!
+//! To read, begin with `examples/one_file.rs` (all of training in one file), then [`train::step`], then [`ops::rms_norm`], then
+//! `kernels/attention.cu` beside `shaders/attention.wgsl`, which are twins. To use the crate: training takes a dozen lines (`examples/train.rs`),
+//! describing too (`examples/describe.rs`, [`describe`]), one operation as well (`examples/one_operation.rs`); none needs the program.
 
 #![warn(missing_docs)]
 // Without both kinds of GPU some arguments of launches go nowhere.
 #![cfg_attr(not(all(feature = "wgpu", feature = "cuda")), allow(dead_code, unused_variables))]
 
 // The ground: what everything above may use.
+pub mod contract;
 pub mod dtype;
 pub mod files;
+mod markup;
+pub mod numbers;
 mod observe;
 pub mod roofline;
 pub use trimodal_base::error;
@@ -38,7 +64,6 @@ pub use trimodal_base::error;
 pub use ptx_emulator as emulator;
 
 // What a kernel user takes.
-pub mod contract;
 pub mod device;
 pub mod ops;
 pub mod tensor;
@@ -67,7 +92,6 @@ pub mod interpret;
 #[cfg(feature = "data")]
 pub mod experiment;
 pub mod learn;
-mod markup;
 #[cfg(feature = "cli")]
 pub mod report;
 #[cfg(feature = "cli")]

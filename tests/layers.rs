@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// From the ground up. What stands on one line may import each other, but not in a circle.
 const LAYERS: &[&[&str]] = &[
-    &["dtype", "error", "files", "roofline", "observe", "contract", "markup"],
+    &["dtype", "error", "files", "roofline", "observe", "contract", "markup", "numbers"],
     &["device"],
     &["tensor"],
     &["ops"],

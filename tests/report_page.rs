@@ -4,8 +4,11 @@ mod chromium;
 #[path = "chromium/readable.rs"]
 mod readable;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use chromium::Chromium;
 use readable::is_readable;
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::process::{Command, Output};
 use trimodal::report::page::{Card, Cell, Confusion, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
@@ -22,7 +25,7 @@ fn page() -> Page {
     let loss: Vec<(f64, f64)> = (1..=3000).map(|s| (s as f64, 5.0 / (s as f64).sqrt())).collect();
     let held_out: Vec<(f64, f64)> = (1..=6).map(|s| (500.0 * s as f64, 5.0 / (400.0 * s as f64).sqrt())).collect();
     let rate: Vec<(f64, f64)> = (1..=3000).map(|s| (s as f64, 4e-3 * (1.0 - s as f64 / 3000.0))).collect();
-    let curve = |title, unit, lines: &[Line]| curve_svg(&Curve { title, unit, lines, from_zero: unit.is_empty() }).unwrap();
+    let curve = |title, unit, lines: &[Line]| curve_svg(&Curve { title, unit, lines, from_zero: unit.is_empty() });
     let lines = [Line { pale: true, ..Line::new("each step", &loss) }, Line::new("training", &loss), Line::new("held out", &held_out)];
     page.figures([
         ("The loss of each step.", curve("loss", "nats per token", &lines)),
@@ -113,6 +116,17 @@ fn text(html: &str) -> String {
     body.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect::<Vec<_>>().join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// What a page's policy lets run: the script of that hash. A page without a script lets none run.
+fn runs_only_its_script(html: &str) {
+    let policy = html.split_once("Content-Security-Policy content=\"").and_then(|(_, after)| after.split_once('"')).expect("a policy").0;
+    let hash = |script: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(script)));
+    let scripts: Vec<String> = html.split("<script>").skip(1).map(|after| hash(after.split_once("</script>").expect("an end").0)).collect();
+    let allowed: Vec<&str> = policy.split("; ").filter_map(|rule| rule.strip_prefix("script-src ")).collect();
+    assert!(policy.starts_with("default-src 'none'; ") && allowed == scripts && scripts.len() <= 1, "{policy}: {scripts:?}");
+    // Other elements hold data, which a browser does not run.
+    assert_eq!(html.matches("<script").count() - html.matches("<script type=\"application/json\">").count(), scripts.len());
+}
+
 #[test]
 fn a_run_gets_a_report_that_is_readable_and_says_everything() {
     let folder = Folder::new();
@@ -122,6 +136,7 @@ fn a_run_gets_a_report_that_is_readable_and_says_everything() {
     assert_eq!(complaints, "");
     let html = std::fs::read_to_string(&file).unwrap();
     assert!(html.len() < 5_000_000, "{} bytes", html.len());
+    runs_only_its_script(&html);
     let text = text(&html);
     for words in [
         "60 train",
@@ -170,7 +185,6 @@ fn a_run_gets_a_report_that_is_readable_and_says_everything() {
 /// What `describe --explain` and `step --html` write.
 #[test]
 fn where_words_come_from_and_one_step_are_readable_pages() {
-    let Some(mut browser) = Chromium::start(&[]) else { return };
     let folder = Folder::new();
     folder.train(&["--no-report"]);
     let (run, data) = (folder.path("run"), folder.path("data"));
@@ -178,7 +192,14 @@ fn where_words_come_from_and_one_step_are_readable_pages() {
     let [image, audio] = ["images/train-000000.png", "audio/train-000000.wav"].map(|name| format!("{data}/{name}"));
     good(&["describe", &run, "--image", &image, "--audio", &audio, "--max-tokens", "4", "--device", "cpu", "--explain", &why]);
     good(&["step", &run, &data, "--html", &step, "--device", "cpu"]);
+    for (file, scripts) in [(&why, 1), (&step, 0)] {
+        let html = std::fs::read_to_string(file).unwrap();
+        runs_only_its_script(&html);
+        assert_eq!(html.matches("<script>").count(), scripts);
+    }
+    let Some(mut browser) = Chromium::start(&[]) else { return };
     is_readable(&mut browser, &address(Path::new(&why)), "explain", |_| ());
+    assert_eq!(browser.evaluate("[...document.querySelectorAll('.live')].some(part => part.hidden)"), false, "the script did not run");
     is_readable(&mut browser, &address(Path::new(&step)), "step", |_| ());
     // Every kernel of the step stands there with its place.
     let places = browser.evaluate("[...document.querySelectorAll('.items code:last-child')].filter(c => /\\.(rs|cu|wgsl):\\d+/.test(c.textContent)).length");

@@ -1,35 +1,29 @@
 //! A card as text: for a terminal of 100 columns, and as the tables of `benches/results/README.md`.
 
 use super::Seconds;
-use super::card::{BenchRow, Card};
-
-/// Three significant digits and a unit in steps of a thousand: `47.5 µs`, `1.02 GB`.
-fn unit(value: f64, units: &[(f64, &str)]) -> String {
-    let (scale, name) = units.iter().rev().find(|(scale, _)| value >= *scale * 0.9995).unwrap_or(&units[0]);
-    format!("{} {name}", digits(value / scale))
-}
-
-/// Three significant digits, without an exponent.
-fn digits(value: f64) -> String {
-    if !value.is_finite() {
-        return "–".into();
-    }
-    let before = if value > 0.0 { (1.0005 * value).log10().floor() as i32 } else { 0 };
-    format!("{value:.*}", (2 - before).clamp(0, 4) as usize)
-}
+use super::card::{Card, BenchRow};
+use crate::numbers::{scaled, significant};
 
 /// `47.5 µs`
 pub(super) fn time(seconds: f64) -> String {
-    unit(seconds, &[(1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s")])
+    let units = [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")];
+    let (scale, unit) = units.into_iter().find(|(scale, _)| seconds >= 0.9995 * scale).unwrap_or(units[3]);
+    format!("{} {unit}", digits(seconds / scale))
 }
 
-fn count(n: f64, what: &str) -> String {
-    let units = [(1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")];
-    let text = unit(n, &units.map(|(scale, prefix)| (scale, prefix)));
-    if what.is_empty() { text.trim_end().into() } else { text + what }
+/// `15.7 M`, `1.02 kB`
+fn count(n: f64, unit: &str) -> String {
+    let (value, prefix) = scaled(n);
+    format!("{} {prefix}{unit}", digits(value)).trim_end().into()
 }
 
-fn percent(row: &BenchRow) -> String {
+/// Enough for any measurement.
+fn digits(value: f64) -> String {
+    significant(value, 3)
+}
+
+/// How near a row comes to its ceiling, and which that is.
+fn of_ceiling(row: &BenchRow) -> String {
     match (row.percent, row.bound.as_deref()) {
         (Some(percent), Some(bound)) => format!("{percent:.0}% {}", if bound == "memory" { "mem" } else { "flop" }),
         _ => "–".into(),
@@ -87,7 +81,7 @@ pub fn table(card: &Card) -> String {
             count(row.flops as f64, ""),
             row.bytes.map_or("–".into(), |b| count(b as f64, "B")),
             optional(row.intensity),
-            percent(row),
+            of_ceiling(row),
         ]
     };
     let all: Vec<[String; 11]> = card.rows.iter().map(cells).collect();
@@ -117,7 +111,7 @@ pub fn table(card: &Card) -> String {
         }
         line(aligned(cells));
         if let Some(tokens) = row.tokens_per_second {
-            line(format!("    {} tokens/s", count(tokens, "").trim_end()));
+            line(format!("    {} tokens/s", count(tokens, "")));
         }
         for peer in &row.peers {
             line(format!("    {} {}: {}, {} × ours", peer.name, peer.entry, time(peer.seconds), digits(peer.ratio)));
@@ -192,7 +186,7 @@ pub fn readme(cards: &[Card]) -> String {
             let most = alike().map(|other| other.flops).max().unwrap_or(row.flops);
             let row = alike().filter(|other| other.flops == most).min_by(|a, b| a.seconds.median.total_cmp(&b.seconds.median)).unwrap_or(row);
             let peers: Vec<String> = row.peers.iter().map(|p| format!("{} {}: {}", p.name, p.entry, digits(p.ratio))).collect();
-            let tokens = row.tokens_per_second.map(|t| format!("; {} tokens/s", count(t, "").trim_end())).unwrap_or_default();
+            let tokens = row.tokens_per_second.map(|t| format!("; {} tokens/s", count(t, ""))).unwrap_or_default();
             text += &format!(
                 "| {} | {}{tokens} | {} | {} | {} | {} | {} | {} | {} |\n",
                 row.op,
@@ -202,7 +196,7 @@ pub fn readme(cards: &[Card]) -> String {
                 time(row.seconds.median),
                 digits(row.tflops * scale),
                 row.gbytes.map_or("–".into(), digits),
-                percent(row),
+                of_ceiling(row),
                 peers.join("; ")
             );
         }

@@ -1,15 +1,12 @@
 //! `trimodal bench`: how long every kernel takes, beside the best that the device can do.
 
 use super::DeviceArguments;
-use super::terminal::{self, line};
+use super::progress::{TICK, advance, progress};
+use super::terminal::{self, line, stop_flag};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use trimodal::bench::{self, BenchOptions, Card};
+use trimodal::bench::{self, Card, BenchOptions};
 use trimodal::{DType, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -109,7 +106,7 @@ impl Bench {
 
     fn measure(&self) -> Result<Card> {
         let device = self.device.open()?;
-        let stop = terminal::stop_flag();
+        stop_flag(); // from here on ctrl-C ends it after the row at hand
         let options = BenchOptions {
             op: self.op.clone(),
             shape: self.shape.clone(),
@@ -118,14 +115,11 @@ impl Bench {
             quick: self.quick,
             compare: self.compare,
         };
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rows, {elapsed}, {eta} left: {wide_msg}").expect("a fixed template");
-        let bar = ProgressBar::new(1).with_style(style);
-        bar.enable_steady_tick(Duration::from_millis(200));
+        let bar = progress("timing");
+        bar.enable_steady_tick(TICK);
         let card = bench::run(&device, &options, &mut |progress| {
-            bar.set_length(progress.total as u64);
-            bar.set_position(progress.done as u64);
             bar.set_message(progress.what.to_string());
-            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            advance(&bar, progress.done, progress.total)
         });
         bar.finish_and_clear();
         card

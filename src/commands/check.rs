@@ -1,14 +1,15 @@
 //! `trimodal check`: every case of every operation against the float64 oracle.
 
-use super::terminal::{Paint, line, thousands};
+use super::progress::{counter, progress};
+use super::terminal::{Paint, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use trimodal::check::{self, CheckReport, Effort};
 use trimodal::files::write_file_atomic;
+use trimodal::numbers::thousands;
 use trimodal::train::recipe::Precision;
 use trimodal::{Device, Result, ops, report};
 
@@ -75,8 +76,7 @@ impl Check {
         }
         let effort = if self.quick { Effort::quick() } else { Effort { large: self.large, ..Effort::whole(&device) } };
         let start = Instant::now();
-        let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {pos} cases, {elapsed}: {msg}").expect("a fixed template"));
-        bar.enable_steady_tick(Duration::from_millis(100));
+        let bar = counter("checking");
         let result = check::run_with(&device, op.as_deref(), effort, |case| {
             bar.inc(1);
             bar.set_message(case.to_string());
@@ -103,7 +103,8 @@ impl Check {
 
 /// Trains `times` times over; every run must end with the same bits.
 fn repeat_training(device: &Device, precision: Precision, times: usize) -> Result<ExitCode> {
-    let bar = ProgressBar::new(times as u64).with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {eta} left").expect("a fixed template"));
+    let bar = progress("training");
+    bar.set_length(times as u64);
     let outcome = check::repeat_training(device, precision, TRAINING_STEPS, times, |done| bar.set_position(done as u64));
     bar.finish_and_clear();
     let paint = Paint::stdout();

@@ -1,13 +1,14 @@
 //! `trimodal data`: what is in a data set, before anyone trains on it.
 
 use super::progress::{advance, progress};
-use super::terminal::{Paint, line, thousands};
+use super::terminal::{Paint, line};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::data::inspect::{Counts, DatasetReport, RowsOf, Spread, inspect};
 use trimodal::data::{Dataset, MediaSizes, Tokenizer};
 use trimodal::files::write_file_atomic;
+use trimodal::numbers::thousands;
 use trimodal::report::{Cell, contact_sheet};
 use trimodal::train::Settings;
 use trimodal::train::examples::sizes;
@@ -149,14 +150,14 @@ fn summary(path: &Path, found: &DatasetReport, rows: RowsOf, config: &str) -> St
 
     let mut text = format!("{} ({})\n\n{}\n\n{}\n", path.display(), found.kind, counts.trim_end(), spreads.trim_end());
     for (rate, count) in &found.sound_rates {
-        text += &format!("\n{} at {} Hz", sounds(*count), thousands(*rate as usize));
+        text += &format!("\n{} at {} Hz", sounds(*count), thousands(rate));
     }
     for (channels, count) in found.sound_channels.iter().filter(|(channels, _)| **channels > 1) {
         text += &format!("\n{} of {channels} channels, which are averaged", sounds(*count));
     }
     text += &format!(
         "\n{} tokens in all with {config}: {} of a picture, {} of a sound, a vocabulary of {}",
-        thousands(found.tokens_in_all as usize),
+        thousands(found.tokens_in_all),
         rows.picture,
         rows.sound,
         thousands(found.vocabulary)

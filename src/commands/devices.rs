@@ -1,10 +1,11 @@
 //! `trimodal devices`: what this machine can compute on.
 
-use super::terminal::{Paint, bytes, line, thousands};
+use super::terminal::{Paint, line};
 use clap::Args;
 use serde::Serialize;
 use std::process::ExitCode;
 use trimodal::Result;
+use trimodal::numbers::{bytes, thousands};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -216,7 +217,7 @@ fn print(listing: &Listing) {
                 limits.workgroup_invocations,
                 bytes(limits.workgroup_memory_bytes),
                 limits.storage_buffers_per_stage,
-                thousands(limits.workgroups_per_dimension as usize)
+                thousands(limits.workgroups_per_dimension)
             ));
             if let Some([min, max]) = limits.subgroup_sizes {
                 facts.push(if min == max { format!("subgroups of {min}") } else { format!("subgroups of {min} to {max}") });

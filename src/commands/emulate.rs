@@ -1,7 +1,7 @@
 //! `trimodal emulate`: what the CUDA kernels of an operation do, counted and traced on the emulator.
 
 use super::PrecisionArguments;
-use super::terminal::{Paint, bytes, line, thousands};
+use super::terminal::{Paint, line};
 use clap::Args;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use trimodal::check::run_case;
 use trimodal::device::emulator::{Machine, Run};
 use trimodal::device::{Gpu, ptx};
 use trimodal::emulator::{Options, Trace};
+use trimodal::numbers::{bytes, thousands};
 use trimodal::ops;
 use trimodal::ops::case::Case;
 use trimodal::train::recipe::Precision;
@@ -155,7 +156,7 @@ fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[Run], stats: b
     let paint = Paint::stdout();
     line(format!("{} case {number} of {of}: {}", paint.strong(&format!("{op} {}", case.entry)), case.label));
     line("");
-    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let whole = |share: f64| format!("{:.0} %", 100.0 * share);
     let rows: Vec<Vec<String>> = runs
         .iter()
         .map(|run| {
@@ -165,14 +166,14 @@ fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[Run], stats: b
                 run.kernel.clone(),
                 format!("{} × {}", thousands(run.blocks), run.threads),
                 bytes(run.shared as u64),
-                thousands(s.thread_instructions() as usize),
+                thousands(s.thread_instructions()),
                 bytes(s.loads.bytes),
                 bytes(s.stores.bytes),
-                if s.loads.sectors == 0 { "–".into() } else { percent(s.loads.efficiency()) },
-                if s.stores.sectors == 0 { "–".into() } else { percent(s.stores.efficiency()) },
+                if s.loads.sectors == 0 { "–".into() } else { whole(s.loads.efficiency()) },
+                if s.stores.sectors == 0 { "–".into() } else { whole(s.stores.efficiency()) },
                 per_access,
-                thousands((s.flops + s.tensor_flops) as usize),
-                percent(s.tensor_flops as f64 / (s.flops + s.tensor_flops).max(1) as f64),
+                thousands(s.flops + s.tensor_flops),
+                whole(s.tensor_flops as f64 / (s.flops + s.tensor_flops).max(1) as f64),
                 format!("{:.2}", s.flops_per_byte()),
             ]
         })

@@ -12,6 +12,7 @@ use trimodal::data::meadow::words::ATTRIBUTE;
 use trimodal::data::{Dataset, Limits, Tokenizer};
 use trimodal::files::write_file_atomic;
 use trimodal::model::{Config, Parameters};
+use trimodal::numbers::percent;
 use trimodal::train::evaluate::{self, Ablation, Losses, Scores, chance};
 use trimodal::train::honesty;
 use trimodal::train::{Example, ModelFolder, checkpoint};
@@ -186,10 +187,6 @@ pub(super) fn described(config: &Config, parameters: &Parameters, tokenizer: &To
     let captions = evaluate::describe(config, parameters, tokenizer, examples, &mut |done, total| advance(&bar, done, total));
     bar.finish_and_clear();
     captions
-}
-
-fn percent(share: f64) -> String {
-    if share > 0.0 && share < 0.001 { format!("{:.2} %", 100.0 * share) } else { format!("{:.1} %", 100.0 * share) }
 }
 
 /// Everything, a row each; the columns of attributes only where some caption names one.

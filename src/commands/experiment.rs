@@ -105,12 +105,12 @@ impl Experiment {
             Which::Fusion(arguments) => {
                 let (budget, out, seeds, device) = arguments.resolve("trimodal-fusion", fusion::STEPS, fusion::SAMPLES)?;
                 let result = watched(&out, |watch| fusion::run(&budget, seeds, &out, &device, watch))?;
-                show(&result, result.rows(), result.findings(), &result.svg()?, &out, arguments.json)
+                show(&result, result.rows(), result.findings(), &result.svg(), &out, arguments.json)
             }
             Which::Transfer(arguments) => {
                 let (budget, out, seeds, device) = arguments.resolve("trimodal-transfer", transfer::STEPS, transfer::SAMPLES)?;
                 let result = watched(&out, |watch| transfer::run(&budget, seeds, &out, &device, watch))?;
-                show(&result, result.rows(), result.findings(), &result.svg()?, &out, arguments.json)
+                show(&result, result.rows(), result.findings(), &result.svg(), &out, arguments.json)
             }
         }
     }
@@ -138,7 +138,7 @@ type Watch<'a> = dyn FnMut(&Progress) -> ControlFlow<()> + 'a;
 
 /// Runs an experiment under a bar; ctrl-C stops it, and the finished runs are kept.
 fn watched<T>(out: &Path, run: impl FnOnce(&mut Watch) -> Result<T>) -> Result<T> {
-    let (bar, stop, begin) = (progress::progress("starting"), stop_flag(), Instant::now());
+    let (bar, stop, begin) = (progress::progress("training"), stop_flag(), Instant::now());
     let outcome = run(&mut |at: &Progress| {
         let (done, all) = at.steps;
         bar.set_message(format!("{}, loss {:.3}", at.run, at.loss));

@@ -1,14 +1,14 @@
 //! `trimodal golden`: inputs and expected outputs of every kernel, for those who copied one.
 
-use super::progress::advance;
-use super::terminal::{bytes, line, stop_flag, thousands};
+use super::progress::{advance, progress};
+use super::terminal::{line, stop_flag};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::device::Language;
 use trimodal::golden::{self, Index};
+use trimodal::numbers::{bytes, thousands};
 use trimodal::{Result, report};
 
 const EXAMPLES: &str = "\
@@ -68,8 +68,7 @@ impl Golden {
         let mut written = Vec::new();
         for (language, folder) in &folders {
             let plan = golden::plan(*language, self.op.as_deref())?;
-            let style = ProgressStyle::with_template("{msg} {bar:40} {human_pos} of {human_len} cases, {eta} left").expect("a fixed template");
-            let bar = ProgressBar::new(plan.cases.len() as u64).with_style(style).with_message(golden::language_name(*language));
+            let bar = progress(golden::language_name(*language));
             let index = golden::write(&plan, folder, self.force, &mut |done| advance(&bar, done, plan.cases.len()));
             bar.finish_and_clear();
             written.push(index?);

@@ -1,12 +1,12 @@
 //! `trimodal meadow`: writes the generated data set.
 
-use super::progress::advance;
-use super::terminal::{line, stop_flag, thousands};
+use super::progress::{advance, progress};
+use super::terminal::{line, stop_flag};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::meadow::{self, MeadowOptions, SPLITS};
+use trimodal::numbers::thousands;
 use trimodal::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -57,8 +57,7 @@ impl Meadow {
             return Err(Error::Usage(format!("at most {} samples of a split, found {}", thousands(MAX_SAMPLES), thousands(self.samples.max(test_samples)))));
         }
         stop_flag(); // from here on ctrl-C ends it after the sample at hand
-        let bar =
-            ProgressBar::new(0).with_style(ProgressStyle::with_template("drawing {bar:40} {human_pos} of {human_len}, {eta} left").expect("a fixed template"));
+        let bar = progress("drawing");
         let options = MeadowOptions {
             samples: self.samples,
             test_samples,

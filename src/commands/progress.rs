@@ -1,13 +1,14 @@
 //! What a terminal shows while something takes long: bars, and the live line of a training run.
 
-use super::terminal::{Paint, bytes, line, stop_flag, thousands};
+use super::terminal::{Paint, line, stop_flag};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use trimodal::data::folder::TableRow;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::model::Config;
+use trimodal::numbers::{bytes, percent, thousands};
 use trimodal::train::run::{Ended, Evaluation, Event};
 use trimodal::train::{Example, Run, examples, log};
 use trimodal::{Device, Error, Result, bench, report};
@@ -31,10 +32,23 @@ pub(super) fn load(
     Ok(loaded)
 }
 
-/// A bar that counts things.
+/// A bar that counts things; its message, where one is set, is what it is at.
 pub(super) fn progress(doing: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:>12} {bar:40} {pos}/{len}, {eta} left").expect("a fixed template");
-    ProgressBar::new(0).with_style(style).with_message(doing.to_string())
+    bar(0, "{prefix:>14} {bar:40} {human_pos}/{human_len}, {eta} left  {wide_msg}").with_prefix(doing.to_string())
+}
+
+/// The same for things of which nobody knows how many there will be.
+pub(super) fn counter(doing: &str) -> ProgressBar {
+    let bar = bar(0, "{prefix:>14} {spinner} {human_pos}, {elapsed}  {wide_msg}").with_prefix(doing.to_string());
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// What shows that the program lives although nothing has been finished.
+pub(super) const TICK: Duration = Duration::from_millis(200);
+
+fn bar(length: usize, template: &str) -> ProgressBar {
+    ProgressBar::new(length as u64).with_style(ProgressStyle::with_template(template).expect("a fixed template"))
 }
 
 /// Moves a bar, and breaks where the user pressed ctrl-C.
@@ -69,7 +83,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     line(format!(
         "training {} parameters on {} samples{}, {} steps of up to {} rows{}, on {device} in {precision}: {} of memory{}",
         thousands(run.trainer.parameters.count()),
-        thousands(samples as usize),
+        thousands(samples),
         if judged > 0 { format!(" ({judged} held out)") } else { String::new() },
         thousands(training.steps),
         thousands(training.rows),
@@ -84,10 +98,8 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
         line(format!("continuing after step {}", thousands(run.trainer.step)));
     }
     // Without a terminal to show it in, the measurement is not taken.
-    let bar = ProgressBar::new(training.steps as u64);
+    let bar = bar(training.steps, "{wide_bar} {human_pos}/{human_len}\n{msg}, {eta} left");
     let peak = if bar.is_hidden() { None } else { bench::peak(&device, training.precision.on(&device).dtype()) };
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}\n{msg}, {eta} left").expect("a fixed template");
-    let bar = bar.with_style(style);
     bar.set_position(run.trainer.step as u64);
     bar.reset_eta();
     let (begin, mut tokens, mut flops) = (Instant::now(), 0usize, 0u64);
@@ -137,7 +149,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
 
 /// An evaluation in a few lines.
 fn evaluated(step: usize, evaluation: &Evaluation) -> String {
-    let mut text = format!("step {}: held out: loss {:.3}, {:.1} % of the tokens right", thousands(step), evaluation.loss, 100.0 * evaluation.accuracy);
+    let mut text = format!("step {}: held out: loss {:.3}, {} of the tokens right", thousands(step), evaluation.loss, percent(evaluation.accuracy));
     for (said, truth) in &evaluation.captions {
         text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };
     }

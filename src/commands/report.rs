@@ -3,13 +3,14 @@
 use super::DeviceArguments;
 use super::eval::measured;
 use super::progress::{advance, progress};
-use super::terminal::{Paint, bytes, line, thousands};
+use super::terminal::{Paint, line};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::model::{Config, Parameters};
+use trimodal::numbers::{bytes, thousands};
 use trimodal::report::run::{self, Judged, Kernels, REPORT};
 use trimodal::train::checkpoint::{self, TrainerState};
 use trimodal::train::evaluate::{self, Ablation};

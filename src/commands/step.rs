@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::{Dataset, Limits};
+use trimodal::numbers::percent;
 use trimodal::trace::{Access, ModelPart, Phase, Span, SpanKind, Trace};
 use trimodal::train::ModelFolder;
 use trimodal::train::walkthrough::{Modality, Walkthrough, walk_through};
@@ -262,8 +263,7 @@ impl Page<'_> {
     /// The loss, word by word.
     fn losses(&self) -> String {
         let mut text = self.head("The loss, word by word");
-        let row =
-            |(reads, says, loss): (&str, &str, f64)| vec![reads.to_string(), says.to_string(), format!("{loss:.4}"), format!("{:.1} %", 100.0 * (-loss).exp())];
+        let row = |(reads, says, loss): (&str, &str, f64)| vec![reads.to_string(), says.to_string(), format!("{loss:.4}"), percent((-loss).exp())];
         let rows: Vec<Vec<String>> = self.walk.losses().map(row).collect();
         text += &report::table(&["reads", "is to say", "−ln p, nats", "p"], &rows);
         text

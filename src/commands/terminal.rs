@@ -87,47 +87,9 @@ pub fn stop_flag() -> &'static AtomicBool {
     &STOP
 }
 
-/// 1234567 as `1,234,567`.
-pub fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Bytes for people: `16 KiB`, `128 MiB`, `1.5 GiB`.
-pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let decimals = if value.fract() < 0.05 || value >= 100.0 { 0 } else { 1 };
-    format!("{value:.decimals$} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_for_people() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1000), "1,000");
-        assert_eq!(thousands(1_234_567), "1,234,567");
-        assert_eq!(bytes(0), "0 bytes");
-        assert_eq!(bytes(16 << 10), "16 KiB");
-        assert_eq!(bytes((1 << 30) + (1 << 29)), "1.5 GiB");
-        assert_eq!(bytes(u64::MAX), "16777216 TiB");
-    }
 
     #[test]
     fn colour_is_off_where_nobody_looks() {

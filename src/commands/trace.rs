@@ -1,7 +1,7 @@
 //! `trimodal trace`: one training step, launch by launch.
 
 use super::progress::load;
-use super::terminal::{self, bytes, line};
+use super::terminal::{self, line};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::cell::Cell;
@@ -13,6 +13,7 @@ use trimodal::device::Gpu;
 use trimodal::files::write_file_atomic;
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, flops};
+use trimodal::numbers::{bytes, thousands};
 use trimodal::ops::Sizes;
 use trimodal::trace::{self, Trace};
 use trimodal::train::{ActivationOptions, ModelFolder, Schedule, Trainer, examples};
@@ -131,8 +132,8 @@ impl TraceCommand {
         } else {
             line(format!(
                 "one training step of {} parameters on {} rows ({} samples) on {}\n",
-                terminal::thousands(trainer.parameters.count()),
-                terminal::thousands(batch.rows()),
+                thousands(trainer.parameters.count()),
+                thousands(batch.rows()),
                 batch.samples,
                 trace.device
             ));

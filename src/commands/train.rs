@@ -1,11 +1,12 @@
 //! `trimodal train`: trains a model on pictures, sounds and captions.
 
-use super::terminal::{line, thousands};
+use super::terminal::line;
 use super::{PrecisionName, progress, report};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::loader::OnBadSample;
+use trimodal::numbers::thousands;
 use trimodal::train::run::{CONFIG, Ended};
 use trimodal::train::settings::PrecisionChoice;
 use trimodal::train::{Run, Settings, checkpoint};

@@ -1,9 +1,8 @@
 //! `trimodal vendor`: copies one kernel, with its contract, golden vectors and a self-test.
 
-use super::progress::advance;
+use super::progress::{advance, progress};
 use super::terminal::{Paint, line, print, stop_flag};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::contract::catalog::{Catalog, Entry, File};
@@ -124,8 +123,7 @@ impl Vendor {
         let (file, entry) = self.chosen(&part)?;
 
         stop_flag(); // from here on ctrl-C waits for the golden vector at hand
-        let style = ProgressStyle::with_template("golden vectors {bar:40} {human_pos} of {human_len}, {eta} left").expect("a fixed template");
-        let bar = ProgressBar::new(0).with_style(style);
+        let bar = progress("golden vectors");
         let copied = vendor::copy(op, language, folder, self.force, &mut |done, all| advance(&bar, done, all));
         bar.finish_and_clear();
         let copied = copied?;

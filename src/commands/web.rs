@@ -1,11 +1,12 @@
 //! `trimodal web`: a page on which the kernels run in the browser's own WebGPU.
 
-use super::terminal::{bytes, line};
+use super::terminal::line;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use trimodal::numbers::bytes;
 use trimodal::web::{Site, server};
 use trimodal::{Error, Result};
 

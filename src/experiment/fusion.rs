@@ -295,11 +295,7 @@ impl Fusion {
     }
 
     /// Attributes right by split and arm, a dot for each seed, as an SVG.
-    ///
-    /// # Errors
-    /// Where it cannot be drawn.
-    #[cfg(feature = "cli")]
-    pub fn svg(&self) -> Result<String> {
+    pub fn svg(&self) -> String {
         let chance = evaluate::chance().attributes.values().sum::<f64>() / words::ATTRIBUTE.len() as f64;
         super::chart::bars(&super::chart::Bars {
             title: format!("Native or added later? {} steps each, seeds: {}", self.budget.steps, self.seeds()),

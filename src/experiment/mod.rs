@@ -7,7 +7,6 @@
 //! is asked for more seeds runs only those. A result is a plain struct with its table and, in the program, its plot. The runs that
 //! `docs/experiments.md` describes are in `benches/experiments`, which are such folders.
 
-#[cfg(feature = "cli")]
 mod chart;
 pub mod facts;
 pub mod fusion;

@@ -274,11 +274,7 @@ impl Transfer {
     }
 
     /// The use of facts by variant, a dot for each seed, as an SVG.
-    ///
-    /// # Errors
-    /// Where it cannot be drawn.
-    #[cfg(feature = "cli")]
-    pub fn svg(&self) -> Result<String> {
+    pub fn svg(&self) -> String {
         let uses = |variant: Variant, kind: FactKind| self.values(variant, kind, |usual, turned| (usual.held_out + turned.held_out) / 2.0);
         let learned = |variant: Variant, kind: FactKind| self.values(variant, kind, |usual, turned| (usual.learned + turned.learned) / 2.0);
         let groups = |of: &dyn Fn(Variant) -> Vec<f64>| Variant::ALL.iter().map(|variant| of(*variant)).collect();

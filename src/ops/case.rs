@@ -10,6 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
+use trimodal_base::random;
 
 /// The kind of an operand's elements. What some of them are depends on the run: f32, mixed precision, or f64 for the oracle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -373,14 +374,12 @@ pub struct Draw(ChaCha8Rng);
 impl Draw {
     /// A generator for one label.
     pub fn new(label: &str) -> Self {
-        // FNV-1a: the label is the seed.
-        let seed = label.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3));
-        Draw(ChaCha8Rng::seed_from_u64(seed))
+        Draw(ChaCha8Rng::seed_from_u64(random::fnv1a(label)))
     }
 
     /// Uniform in [0, n).
     pub fn below(&mut self, n: usize) -> usize {
-        ((self.0.next_u32() as u64 * n as u64) >> 32) as usize
+        random::below(self.0.next_u32(), n)
     }
 
     /// Uniform in [0, 1).

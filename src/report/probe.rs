@@ -1,8 +1,9 @@
 //! A probe as a drawing: the nearest words laid over patches and frames, level by level, and lines for cosines and the axis.
 
 use crate::interpret::probe::{Axis, Near, Probe, Said, Seen};
-use crate::markup;
-use std::fmt::Write as _;
+use crate::markup::plot::{Axis as Scale, Plot, spread};
+use crate::markup::svg::{GRID, Pen, SERIES, Svg, Words};
+use crate::numbers::percent;
 
 /// The most levels that are drawn.
 const MAX_LEVELS: usize = 6;
@@ -13,8 +14,7 @@ const CELL: [f64; 2] = [62.0, 26.0];
 const GAP: f64 = 22.0;
 /// A chart's lines, without its names.
 const CHART: [f64; 2] = [420.0, 200.0];
-/// Told apart in lightness too, all at least 4.5 : 1 on white.
-const COLOURS: [&str; 6] = ["#185a9d", "#b03a10", "#146e3c", "#6e3c96", "#7a5b00", "#51575e"];
+const FONT: f64 = 12.0;
 
 /// The first and the last level, and those between them at even distances, `most` in all.
 pub fn some_levels(levels: usize, most: usize) -> Vec<usize> {
@@ -27,14 +27,14 @@ pub fn some_levels(levels: usize, most: usize) -> Vec<usize> {
 /// What the model says of something, and which end of the axis it names.
 pub fn in_its_own_words(said: &Said, axis: &Axis) -> String {
     let place = if said.after.is_empty() { "At its beginning".into() } else { format!("After “{}”", said.after) };
-    let ends = [(&axis.positive, said.positive), (&axis.negative, said.negative)].map(|(words, share)| format!("{} {:.1} %", words.join(", "), 100.0 * share));
+    let ends = [(&axis.positive, said.positive), (&axis.negative, said.negative)].map(|(words, share)| format!("{} {}", words.join(", "), percent(share)));
     format!("Of the {} the model says “{}”. {place}: {}.", said.of, said.text, ends.join("; "))
 }
 
 /// The drawing. Words are written out; shade says how sure the lens is of them.
 pub fn probe_svg(probe: &Probe) -> String {
     let levels = some_levels(probe.levels, MAX_LEVELS);
-    let mut drawing = Drawing { body: String::new(), width: 0.0, y: MARGIN };
+    let mut drawing = Drawing { svg: Svg::default(), width: 0.0, y: MARGIN };
     for (what, seen) in [("picture", &probe.picture), ("sound", &probe.sound), ("word", &probe.word)] {
         if let Some(seen) = seen {
             drawing.grids(what, seen, &levels);
@@ -57,21 +57,15 @@ pub fn probe_svg(probe: &Probe) -> String {
     }
     if let Some(positions) = &probe.axis {
         for said in &positions.said {
-            drawing.text(MARGIN, drawing.y, "", &in_its_own_words(said, &positions.axis));
+            drawing.svg.text((MARGIN, drawing.y), &in_its_own_words(said, &positions.axis), Words::START);
             drawing.y += GAP;
         }
     }
-    let (width, height) = (drawing.width + MARGIN, drawing.y);
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\" role=\"img\" \
-         aria-label=\"nearest words, cosines and positions, level by level\" font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#1d2329\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{}</svg>\n",
-        drawing.body
-    )
+    drawing.svg.file((drawing.width + MARGIN, drawing.y), FONT, "nearest words, cosines and positions, level by level")
 }
 
 struct Drawing {
-    body: String,
+    svg: Svg,
     /// To the right end of what is drawn.
     width: f64,
     /// Where the next thing begins.
@@ -79,14 +73,9 @@ struct Drawing {
 }
 
 impl Drawing {
-    fn text(&mut self, x: f64, y: f64, more: &str, text: &str) {
-        let _ = writeln!(self.body, "<text x=\"{x:.1}\" y=\"{y:.1}\"{more}>{}</text>", escape(text));
-    }
-
     fn heading(&mut self, text: &str) {
         self.y += 16.0;
-        let y = self.y;
-        self.text(MARGIN, y, " font-size=\"16\" font-weight=\"600\"", text);
+        self.svg.text((MARGIN, self.y), text, Words::START.size(16.0).bold());
         self.y += 8.0;
     }
 
@@ -97,7 +86,7 @@ impl Drawing {
         let top = self.y + GAP;
         for (i, &level) in levels.iter().enumerate() {
             let left = MARGIN + i as f64 * (columns as f64 * CELL[0] + GAP);
-            self.text(left, top - 6.0, "", &format!("level {level}"));
+            self.svg.text((left, top - 6.0), &format!("level {level}"), Words::START);
             for (row, near) in seen.rows.iter().enumerate() {
                 let (x, y) = (left + (row % columns) as f64 * CELL[0], top + (row / columns) as f64 * CELL[1]);
                 self.cell(x, y, &row_name(&seen.places[row]), &near[level][0]);
@@ -113,16 +102,11 @@ impl Drawing {
         let mix = |c: f64| (255.0 + (c - 255.0) * share) as u8;
         let ground = format!("#{:02x}{:02x}{:02x}", mix(150.0), mix(200.0), mix(235.0));
         let [width, height] = CELL;
-        let _ = write!(
-            self.body,
-            "<g><title>{}{}: {:.1} %</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width}\" height=\"{height}\" fill=\"{ground}\" stroke=\"#d8dbdf\"/>",
-            escape(place),
-            escape(&near.word),
-            100.0 * near.probability
-        );
         let short: String = if near.word.chars().count() > 9 { near.word.chars().take(8).chain(['…']).collect() } else { near.word.clone() };
-        self.text(x + width / 2.0, y + height / 2.0 + 4.0, " text-anchor=\"middle\" font-size=\"11\"", &short);
-        self.body += "</g>\n";
+        self.svg.group(&format!("{place}{}: {}", near.word, percent(near.probability)), |svg| {
+            svg.rect((x, y, width, height), Pen::fill(&ground).around(GRID, 1.0));
+            svg.text((x + width / 2.0, y + height / 2.0 + 4.0), &short, Words::MIDDLE.size(11.0));
+        });
     }
 
     /// Lines over the levels; the dashed ones are less prominent.
@@ -132,48 +116,35 @@ impl Drawing {
         let (low, high) = (values().fold(-1.0, f64::min), values().fold(1.0, f64::max));
         let levels = lines.iter().map(|l| l.1.len()).max().unwrap_or(0);
         let ([width, height], left, top) = (CHART, MARGIN + 40.0, self.y + 12.0);
-        let x = |level: usize| left + level as f64 / levels.saturating_sub(1).max(1) as f64 * width;
-        let y = |value: f64| top + (high - value) / (high - low) * height;
-        for value in [low, -1.0, 0.0, 1.0, high] {
-            let _ = writeln!(self.body, "<path d=\"M{left:.1} {0:.1}h{width:.1}\" stroke=\"#d8dbdf\"/>", y(value));
-        }
-        let mut marks = vec![-1.0, 0.0, 1.0];
-        marks.extend([low, high].into_iter().filter(|v| [-1.0, 0.0, 1.0].iter().all(|mark| (y(*v) - y(*mark)).abs() > 14.0)));
-        for value in marks {
-            self.text(left - 6.0, y(value) + 4.0, " text-anchor=\"end\"", &format!("{value:.1}").replace('-', "−"));
-        }
+        let across = Scale { from: 0.0, to: levels.saturating_sub(1).max(1) as f64, logarithmic: false, name: "", labels: 0, label: &|_| String::new() };
+        let up = Scale { from: low, to: high, logarithmic: false, name: "", labels: 5, label: &|value| minus(&format!("{value:.1}")) };
+        let plot = Plot::new(&mut self.svg, (left, top, width, height), across, up, FONT);
         for level in some_levels(levels, MAX_LEVELS) {
-            self.text(x(level), top + height + 18.0, " text-anchor=\"middle\"", &level.to_string());
+            self.svg.text((plot.at((level as f64, low)).0, top + height + 18.0), &level.to_string(), Words::MIDDLE);
         }
-        // Names at the right end, pushed apart where lines end close to each other.
-        let mut order: Vec<usize> = (0..lines.len()).collect();
-        order.sort_by(|&a, &b| lines[b].1.last().partial_cmp(&lines[a].1.last()).unwrap_or(std::cmp::Ordering::Equal));
-        let mut free = top;
-        let mut last = top;
-        for i in order {
-            let (name, values, dashed) = &lines[i];
-            let colour = COLOURS[i % COLOURS.len()];
-            let points: Vec<String> = values.iter().enumerate().filter(|v| v.1.is_finite()).map(|(level, v)| format!("{:.1},{:.1}", x(level), y(*v))).collect();
-            let dash = if *dashed { " stroke-dasharray=\"5 4\"" } else { "" };
-            let _ = writeln!(self.body, "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>", points.join(" "));
-            let end = values.last().copied().filter(|v| v.is_finite()).unwrap_or(0.0);
-            let at = y(end).max(free);
-            self.text(left + width + 10.0, at + 4.0, &format!(" fill=\"{colour}\""), &format!("{name} {end:.2}").replace('-', "−"));
-            (free, last) = (at + 16.0, at);
+        let ends: Vec<f64> = lines.iter().map(|l| l.1.last().copied().filter(|v| v.is_finite()).unwrap_or(0.0)).collect();
+        let heights: Vec<f64> = ends.iter().map(|end| plot.at((0.0, *end)).1).collect();
+        // Names at the right end; more of them than there is room for go on below.
+        let lowest = (top + height).max(top + 16.0 * lines.len() as f64);
+        for (i, ((name, values, dashed), y)) in lines.iter().zip(spread(&heights, 16.0, lowest)).enumerate() {
+            let colour = SERIES[i % SERIES.len()];
+            let pen = if *dashed { Pen::line(colour, 2.0).dashed() } else { Pen::line(colour, 2.0) };
+            plot.line(&mut self.svg, values.iter().enumerate().filter(|v| v.1.is_finite()).map(|(level, v)| (level as f64, *v)), pen);
+            self.svg.text((left + width + 10.0, y + 4.0), &minus(&format!("{name} {:.2}", ends[i])), Words::START.colour(colour));
         }
         self.width = self.width.max(left + width + 230.0);
-        self.y = (top + height + 30.0).max(last + 16.0) + GAP;
+        self.y = (top + height + 30.0).max(lowest + 16.0) + GAP;
     }
+}
+
+/// With the sign that is as wide as a plus.
+fn minus(text: &str) -> String {
+    text.replace('-', "−")
 }
 
 /// The beginning of a cell's note.
 fn row_name(place: &str) -> String {
     if place.is_empty() { String::new() } else { format!("{place}: ") }
-}
-
-/// Text for XML, which does not allow most control characters.
-fn escape(text: &str) -> String {
-    markup::escape(&text.replace(char::is_control, "\u{fffd}"))
 }
 
 #[cfg(test)]

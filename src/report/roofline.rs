@@ -3,29 +3,16 @@
 //! Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", Communications of the ACM 52 (4), 2009.
 
 use crate::bench::{BenchRow, Card, Ceilings};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::write_file_atomic;
-use plotters::coord::Shift;
-use plotters::coord::combinators::LogCoord;
-use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use crate::markup::plot::{Axis, Plot};
+use crate::markup::svg::{INK, Pen, Place, Point, SERIES, Svg, Words};
+use crate::numbers::{number, scaled};
 use std::path::Path;
 
 /// One colour per operation, in the order in which they come; they differ in lightness as well.
-const COLOURS: [RGBColor; 12] = [
-    RGBColor(31, 119, 180),
-    RGBColor(214, 95, 14),
-    RGBColor(44, 140, 60),
-    RGBColor(196, 30, 58),
-    RGBColor(117, 79, 170),
-    RGBColor(121, 85, 61),
-    RGBColor(214, 100, 180),
-    RGBColor(110, 110, 110),
-    RGBColor(160, 160, 20),
-    RGBColor(20, 160, 180),
-    RGBColor(12, 60, 110),
-    RGBColor(230, 150, 80),
-];
+const COLOURS: [&str; 12] =
+    ["#1f77b4", "#d65f0e", "#2c8c3c", "#c41e3a", "#754faa", "#79553d", "#d664b4", "#6e6e6e", "#a0a014", "#14a0b4", "#0c3c6e", "#e69650"];
 
 /// Writes the rows of a card that have bytes as an SVG, log over log: a filled mark for the fastest entry of an operation, pass and
 /// size, a hollow one for the others; lines for the ceilings.
@@ -33,20 +20,16 @@ const COLOURS: [RGBColor; 12] = [
 /// # Errors
 /// [`Error::Io`] where the file cannot be written.
 pub fn roofline_svg(path: &Path, card: &Card) -> Result<()> {
-    let mut svg = String::new();
-    draw(&mut svg, card).map_err(|e| Error::file(path, format!("the roofline cannot be drawn: {e}")))?;
-    write_file_atomic(path, svg)
-}
-
-fn draw(svg: &mut String, card: &Card) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    const SIZE: (f64, f64) = (1080.0, 680.0);
+    const FONT: f64 = 15.0;
+    const LEGEND: f64 = 890.0;
+    let mut svg = Svg::default();
+    let title = format!("{} ({})", card.device.name, card.device.kind);
+    svg.text((LEGEND / 2.0, 32.0), &title, Words::MIDDLE.size(20.0));
     let rows: Vec<&BenchRow> = card.rows.iter().filter(|r| r.intensity.is_some_and(|i| i > 0.0) && r.tflops > 0.0).collect();
     let at = |r: &BenchRow| (r.intensity.unwrap_or_default(), 1e12 * r.tflops);
-    let root = SVGBackend::with_string(svg, (1080, 680)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let (area, legend) = root.split_horizontally(880);
-    let title = format!("{} ({})", card.device.name, card.device.kind);
     let points: Vec<_> = rows.iter().map(|r| at(r)).collect();
-    let mut chart = under(&area, &title, &card.ceilings, &points, Fonts { title: 22, axis: 16, label: 15, margin: 16, left: 76 })?;
+    let plot = under(&mut svg, (90.0, 56.0, LEGEND - 90.0 - 20.0, 680.0 - 56.0 - 60.0), &card.ceilings, &points, FONT);
     let mut unique: Vec<&str> = Vec::new();
     for row in &rows {
         if !unique.contains(&row.op.as_str()) {
@@ -60,22 +43,22 @@ fn draw(svg: &mut String, card: &Card) -> std::result::Result<(), Box<dyn std::e
     };
     // Hollow ones first: the fastest is on top.
     for hollow in [true, false] {
-        chart.draw_series(rows.iter().filter(|r| fastest(r) != hollow).map(|r| {
-            let style = if hollow { colour(&r.op).mix(0.45).stroke_width(1) } else { colour(&r.op).mix(0.85).filled() };
-            Circle::new(at(r), 5, style)
-        }))?;
+        for row in rows.iter().filter(|r| fastest(r) != hollow) {
+            let pen = if hollow { Pen::line(colour(&row.op), 1.0).faint(0.6) } else { Pen::fill(colour(&row.op)).faint(0.85) };
+            svg.circle(plot.at(at(row)), 5.0, pen);
+        }
     }
-    for (i, op) in unique.iter().enumerate() {
-        let at = (10, 70 + 24 * i as i32);
-        legend.draw(&(EmptyElement::at(at) + Circle::new((0, 0), 5, colour(op).filled()) + Text::new(op.to_string(), (12, -8), ("sans-serif", 15))))?;
+    let mut y = 80.0;
+    for op in &unique {
+        svg.circle((LEGEND + 8.0, y - 5.0), 5.0, Pen::fill(colour(op)));
+        svg.text((LEGEND + 20.0, y), op, Words::START);
+        y += 24.0;
     }
-    let mut at = 70 + 24 * unique.len() as i32 + 12;
     for text in ["filled: fastest entry", "hollow: other rungs"] {
-        legend.draw(&Text::new(text, (4, at), ("sans-serif", 13)))?;
-        at += 20;
+        svg.text((LEGEND, y + 12.0), text, Words::START.size(13.0));
+        y += 20.0;
     }
-    root.present()?;
-    Ok(())
+    write_file_atomic(path, svg.file(SIZE, FONT, &format!("roofline of {title}")))
 }
 
 /// A kernel under the roof.
@@ -91,125 +74,75 @@ pub(super) struct Mark<'a> {
 }
 
 /// The marks under their roof, for a page: small, without a legend; what takes more than a few per cent of the time has its name beside.
-pub(super) fn marks_svg(title: &str, ceilings: &Ceilings, marks: &[Mark]) -> Result<String> {
-    let mut svg = String::new();
-    draw_marks(&mut svg, title, ceilings, marks).map_err(|e| Error::Usage(format!("the roofline cannot be drawn: {e}")))?;
-    Ok(svg)
-}
-
-fn draw_marks(svg: &mut String, title: &str, ceilings: &Ceilings, marks: &[Mark]) -> std::result::Result<(), Box<dyn std::error::Error>> {
+pub(super) fn marks_svg(title: &str, ceilings: &Ceilings, marks: &[Mark]) -> String {
+    const SIZE: (f64, f64) = (460.0, 360.0);
+    const FONT: f64 = 14.0;
     const NAMED_FROM: f64 = 0.04;
-    let size = (460, 360);
-    let root = SVGBackend::with_string(svg, size).into_drawing_area();
-    root.fill(&WHITE)?;
+    let mut svg = Svg::default();
+    svg.text((SIZE.0 / 2.0, 22.0), title, Words::MIDDLE.size(16.0));
     let marks: Vec<&Mark> = marks.iter().filter(|m| m.intensity > 0.0 && m.flops_per_second > 0.0).collect();
     let points: Vec<_> = marks.iter().map(|m| (m.intensity, m.flops_per_second)).collect();
-    let mut chart = under(&root, title, ceilings, &points, Fonts { title: 16, axis: 14, label: 14, margin: 8, left: 58 })?;
-    chart.draw_series(marks.iter().zip(&points).map(|(m, &at)| Circle::new(at, (3.0 + 18.0 * m.share.sqrt()) as i32, COLOURS[0].mix(0.45).filled())))?;
-    let mut named: Vec<(i32, i32, &str)> = Vec::new();
-    for (m, at) in marks.iter().zip(&points).filter(|(m, _)| m.share >= NAMED_FROM) {
-        let (x, y) = chart.backend_coord(at);
+    let plot = under(&mut svg, (74.0, 36.0, 372.0, 274.0), ceilings, &points, FONT);
+    for (m, point) in marks.iter().zip(&points) {
+        svg.circle(plot.at(*point), 3.0 + 18.0 * m.share.sqrt(), Pen::fill(SERIES[0]).faint(0.45));
+    }
+    let mut named: Vec<(f64, f64, &str)> = Vec::new();
+    for (m, point) in marks.iter().zip(&points).filter(|(m, _)| m.share >= NAMED_FROM) {
+        let (x, y) = plot.at(*point);
         // Names that would overlap move apart.
-        let crowded = |y: i32| named.iter().any(|&(other_x, other_y, name)| (other_y - y).abs() < 15 && (other_x - x).abs() < 8 * name.len() as i32);
-        let y = (0..).map(|step: usize| y + [1, -1][step % 2] * 8 * step.div_ceil(2) as i32).find(|&y| !crowded(y)).unwrap_or(y);
-        named.push((x, y, m.name));
+        let crowded = |y: f64| named.iter().any(|&(other_x, other_y, name)| (other_y - y).abs() < 15.0 && (other_x - x).abs() < 8.0 * name.len() as f64);
+        let away = (0..64usize).map(|step| y + [8.0, -8.0][step % 2] * step.div_ceil(2) as f64);
+        named.push((x, away.into_iter().find(|&y| !crowded(y)).unwrap_or(y), m.name));
     }
     for (x, y, name) in named {
-        let left = x + 8 * name.len() as i32 > size.0 as i32;
-        let anchor = Pos::new(if left { HPos::Right } else { HPos::Left }, VPos::Center);
-        let style = ("sans-serif", 14).into_font().color(&BLACK).pos(anchor);
-        root.draw_text(name, &style, (if left { x - 6 } else { x + 6 }, y))?;
+        let left = x + 8.0 * name.len() as f64 > SIZE.0;
+        svg.text((if left { x - 6.0 } else { x + 6.0 }, y + 5.0), name, if left { Words::END } else { Words::START });
     }
-    root.present()?;
-    Ok(())
+    svg.figure(SIZE, FONT)
 }
-
-/// Sizes of letters, and of what is around the axes.
-struct Fonts {
-    title: i32,
-    axis: i32,
-    label: i32,
-    margin: i32,
-    left: i32,
-}
-
-type Roof<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<LogCoord<f64>, LogCoord<f64>>>;
 
 /// The axes, log over log, around some points of intensity and operations per second, and the ceilings.
-fn under<'a>(
-    area: &DrawingArea<SVGBackend<'a>, Shift>,
-    title: &str,
-    ceilings: &Ceilings,
-    points: &[(f64, f64)],
-    fonts: Fonts,
-) -> std::result::Result<Roof<'a>, Box<dyn std::error::Error>> {
+fn under(svg: &mut Svg, place: Place, ceilings: &Ceilings, points: &[Point], font: f64) -> Plot<'static> {
     let bandwidth = ceilings.copy_bytes_per_second;
     let peaks: Vec<(&str, f64)> =
         [("f32", ceilings.f32_flops_per_second), ("bf16", ceilings.bf16_flops_per_second)].into_iter().filter_map(|(n, p)| Some((n, p?))).collect();
-    let bounds = |values: Vec<f64>, default: std::ops::Range<f64>| {
+    let bounds = |values: Vec<f64>, default: (f64, f64)| {
         let finite = || values.iter().copied().filter(|v| v.is_finite() && *v > 0.0);
         match finite().next() {
             None => default,
             // Whole decades, so that every axis has labels.
-            Some(_) => 10f64.powf(finite().fold(f64::INFINITY, f64::min).log10().floor())..10f64.powf(finite().fold(0.0, f64::max).log10().ceil() + 0.2),
+            Some(_) => (10f64.powf(finite().fold(f64::INFINITY, f64::min).log10().floor()), 10f64.powf(finite().fold(0.0, f64::max).log10().ceil() + 0.2)),
         }
     };
     let ridge = peaks.iter().filter_map(|(_, peak)| Some(2.0 * peak / bandwidth?));
-    let x = bounds(points.iter().map(|p| p.0).chain(ridge).collect(), 0.1..100.0);
-    let y = bounds(points.iter().map(|p| p.1).chain(peaks.iter().map(|p| p.1)).collect(), 1e9..1e12);
-    let label = ("sans-serif", fonts.label);
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", fonts.title))
-        .margin(fonts.margin)
-        .x_label_area_size(3 * fonts.axis)
-        .y_label_area_size(fonts.left)
-        .build_cartesian_2d(x.clone().log_scale(), y.clone().log_scale())?;
-    chart
-        .configure_mesh()
-        .max_light_lines(0)
-        .bold_line_style(BLACK.mix(0.12))
-        .label_style(label)
-        .axis_desc_style(("sans-serif", fonts.axis))
-        .x_desc("arithmetic intensity, FLOP per byte of the contract")
-        .y_desc("FLOP per second")
-        .x_label_formatter(&|v| short(*v))
-        .y_label_formatter(&|v| short(*v))
-        .draw()?;
+    let x = bounds(points.iter().map(|p| p.0).chain(ridge).collect(), (0.1, 100.0));
+    let y = bounds(points.iter().map(|p| p.1).chain(peaks.iter().map(|p| p.1)).collect(), (1e9, 1e12));
+    let axis = |(from, to), name, labels| Axis { from, to, logarithmic: true, name, labels, label: &short };
+    let plot = Plot::new(svg, place, axis(x, "arithmetic intensity, FLOP per byte of the contract", 8), axis(y, "FLOP per second", 8), font);
+    let line = Pen::line(INK, 2.0);
     // The ceilings: the slope of the copy, and one level per unit, each drawn where it is the lower one.
-    let top = peaks.iter().map(|p| p.1).fold(y.end, f64::min).max(peaks.iter().map(|p| p.1).fold(0.0, f64::max));
+    let top = peaks.iter().map(|p| p.1).fold(y.1, f64::min).max(peaks.iter().map(|p| p.1).fold(0.0, f64::max));
     if let Some(bandwidth) = bandwidth {
-        let (from, to) = (x.start.max(y.start / bandwidth), x.end.min(top / bandwidth));
+        let (from, to) = (x.0.max(y.0 / bandwidth), x.1.min(top / bandwidth));
         if from < to {
-            chart.draw_series(LineSeries::new([(from, from * bandwidth), (to, to * bandwidth)], BLACK.stroke_width(2)))?;
-            let at = (from, from * bandwidth);
-            let text = format!("copy {}B/s", short(bandwidth));
-            chart.draw_series([EmptyElement::at(at) + Text::new(text, (10, -8), label)])?;
+            plot.line(svg, [(from, from * bandwidth), (to, to * bandwidth)], line);
+            let (left, foot) = plot.at((from, from * bandwidth));
+            svg.text((left + 22.0, foot - 2.0), &format!("copy {}B/s", short(bandwidth)), Words::START);
         }
     }
     for &(name, peak) in &peaks {
-        let from = bandwidth.map_or(x.start, |b| (peak / b).clamp(x.start, x.end));
-        chart.draw_series(LineSeries::new([(from, peak), (x.end, peak)], BLACK.stroke_width(2)))?;
-        let text = Text::new(format!("{name} {}FLOP/s", short(peak)), (-10 * fonts.label, -18), label);
-        chart.draw_series([EmptyElement::at((x.end, peak)) + text])?;
+        let from = bandwidth.map_or(x.0, |b| (peak / b).clamp(x.0, x.1));
+        plot.line(svg, [(from, peak), (x.1, peak)], line);
+        let (right, level) = plot.at((x.1, peak));
+        svg.text((right - 4.0, level - 6.0), &format!("{name} {}FLOP/s", short(peak)), Words::END);
     }
-    Ok(chart)
+    plot
 }
 
 /// `100 G`, `0.1`.
 fn short(value: f64) -> String {
-    let units = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")];
-    let (scale, name) = units.into_iter().find(|(scale, _)| value >= 0.9995 * scale).unwrap_or((1.0, ""));
-    let scaled = value / scale;
-    let decimals = if scaled >= 99.95 {
-        0
-    } else if scaled >= 1.0 {
-        1
-    } else {
-        3
-    };
-    let text = format!("{scaled:.decimals$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{text}{name}")
+    let (value, prefix) = scaled(value);
+    format!("{} {prefix}", number(value)).trim_end().into()
 }
 
 #[cfg(test)]
@@ -246,9 +179,9 @@ mod tests {
         let mark = |name, intensity, flops_per_second, share| Mark { name, intensity, flops_per_second, share };
         let ceilings = Ceilings { copy_bytes_per_second: Some(1e10), f32_flops_per_second: Some(1e11), ..Default::default() };
         let marks = [mark("matmul", 10.0, 5e10, 0.6), mark("near", 10.0, 5e10, 0.3), mark("small", 0.1, 1e9, 0.01), mark("nowhere", 0.0, 0.0, 0.5)];
-        let svg = marks_svg("a & b", &ceilings, &marks).unwrap();
+        let svg = marks_svg("a & b", &ceilings, &marks);
         assert!(svg.contains("matmul") && svg.contains("near") && !svg.contains("small") && !svg.contains("nowhere"), "{svg}");
-        marks_svg("", &Ceilings::default(), &[]).unwrap();
+        marks_svg("", &Ceilings::default(), &[]);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use super::page::{Card, Cell, Item, Page, picture_png, spectrogram_png};
 use super::trace_shapes;
 use crate::data::sound::wav;
 use crate::error::Result;
+use crate::markup::svg::{Pen, Svg, Words};
 use crate::trace::{Access, ModelPart, Phase, Span, SpanKind, twins};
 use crate::train::walkthrough::{Modality, Walkthrough};
-use std::fmt::Write;
 
 /// A walkthrough as one self-contained page: the sample, the token matrix, who sees whom, every kernel with its shapes, numbers and place, the
 /// loss of each word.
@@ -155,30 +155,31 @@ fn colour(modality: Modality) -> &'static str {
 fn strip(walk: &Walkthrough) -> String {
     let n = walk.rows.len();
     let kinds = walk.kinds();
-    let width = (8 * n).max(150 * kinds.len());
-    let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} 64\" font-family=\"sans-serif\" font-size=\"14\">");
-    let each = width as f64 / n.max(1) as f64;
+    let width = (8 * n).max(150 * kinds.len()) as f64;
+    let mut svg = Svg::default();
+    let each = width / n.max(1) as f64;
     for (i, row) in walk.rows.iter().enumerate() {
-        let _ = write!(svg, "<rect x=\"{:.2}\" y=\"0\" width=\"{:.2}\" height=\"30\" fill=\"{}\"/>", i as f64 * each, 0.9 * each, colour(row.modality));
+        svg.rect((i as f64 * each, 0.0, 0.9 * each, 30.0), Pen::fill(colour(row.modality)));
     }
     for (i, (kind, _)) in kinds.iter().enumerate() {
-        let x = i * width / kinds.len();
-        let _ = write!(svg, "<rect x=\"{x}\" y=\"44\" width=\"14\" height=\"14\" fill=\"{}\"/>", colour(*kind));
-        let _ = write!(svg, "<text x=\"{}\" y=\"56\" fill=\"#000000\">{}</text>", x + 20, kind.short());
+        let x = (i as f64 * width / kinds.len() as f64).floor();
+        svg.rect((x, 44.0, 14.0, 14.0), Pen::fill(colour(*kind)));
+        svg.text((x + 20.0, 56.0), kind.short(), Words::START);
     }
-    svg + "</svg>"
+    svg.figure((width, 64.0), 14.0)
 }
 
-/// `visible` as a matrix.
+/// `visible` as a matrix; at its left what each row is.
 fn visible(walk: &Walkthrough) -> String {
-    let n = walk.rows.len();
-    let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"-3 -1 {} {}\">", n + 4, n + 2);
+    let n = walk.rows.len() as f64;
+    let mut svg = Svg::default();
     for (i, interval) in walk.visible.iter().enumerate() {
-        let (start, end) = (interval[0].max(0), interval[1].max(0));
-        let _ = write!(svg, "<rect x=\"{start}\" y=\"{i}\" width=\"{}\" height=\"0.92\" fill=\"{}\"/>", end - start, colour(walk.rows[i].modality));
-        let _ = write!(svg, "<rect x=\"-2.5\" y=\"{i}\" width=\"1.5\" height=\"0.92\" fill=\"{}\"/>", colour(walk.rows[i].modality));
+        let [start, end] = interval.map(|row| row.max(0) as f64);
+        let (y, pen) = (i as f64 + 1.0, Pen::fill(colour(walk.rows[i].modality)));
+        svg.rect((start + 3.0, y, end - start, 0.92), pen);
+        svg.rect((0.5, y, 1.5, 0.92), pen);
     }
-    svg + "</svg>"
+    svg.figure((n + 4.0, n + 2.0), 1.0)
 }
 
 /// `0–1, 38, 52–60`: numbers in order, their runs shortened.

@@ -1,6 +1,7 @@
 //! A trace as text.
 
 use super::table;
+use crate::numbers::significant;
 use crate::trace::{Access, Operand, Span, SpanKind, Trace};
 
 /// Operands whose shapes a line shows.
@@ -88,26 +89,22 @@ fn figures(trace: &Trace, spans: &[&Span]) -> [String; 8] {
         [span] => span.bound.map_or("", |b| if b == "memory" { " mem" } else { " flop" }),
         _ => "",
     };
-    let some = |value: f64| if value == 0.0 { String::new() } else { number(value) };
+    let some = |value: f64| if value == 0.0 { String::new() } else { digits(value) };
     [
-        number(1e3 * seconds),
+        digits(1e3 * seconds),
         format!("{:.1}", 100.0 * seconds / trace.wall),
         some(sum(|s| s.flops)),
         some(sum(|s| s.bytes)),
         if time > 0.0 { format!("{percent:.0}{bound}") } else { "–".into() },
         some(sum(|s| s.made_live)),
         some(sum(|s| s.freed)),
-        spans.last().map_or(String::new(), |s| number(s.live as f64 / 1e6)),
+        spans.last().map_or(String::new(), |s| digits(s.live as f64 / 1e6)),
     ]
 }
 
-/// Four digits are enough.
-fn number(value: f64) -> String {
-    match value {
-        v if v >= 1000.0 => format!("{v:.0}"),
-        v if v >= 10.0 => format!("{v:.2}"),
-        v => format!("{v:.4}"),
-    }
+/// Enough for any measurement.
+fn digits(value: f64) -> String {
+    significant(value, 4)
 }
 
 fn count(spans: &[&Span]) -> String {

@@ -2,8 +2,8 @@
 
 use super::perfetto::runs;
 use super::{Span, SpanKind, Trace};
-use crate::markup::escape;
-use std::fmt::Write;
+use crate::markup::svg::{Pen, Svg, Words};
+use crate::numbers::percent;
 
 const WIDTH: f64 = 1400.0;
 const MARGIN: f64 = 12.0;
@@ -28,35 +28,24 @@ pub(super) fn svg(trace: &Trace) -> String {
         }
     }
     let colour = |span: &Span| ops.iter().position(|op| *op == span.op).map_or(MEMORY, |i| COLOURS[i % COLOURS.len()]);
-    let height = TOP + 4.0 * ROW + 56.0;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
-         font-family=\"sans-serif\" font-size=\"12\" role=\"img\" aria-label=\"flame graph of one training step\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
-    );
+    let mut svg = Svg::default();
     let head =
         format!("One training step on {}: {:.3} ms, launches {:.3} ms, gaps {:.3} ms", trace.device, 1e3 * trace.wall, 1e3 * trace.busy(), 1e3 * trace.gaps());
-    let _ = writeln!(svg, "<text x=\"{MARGIN}\" y=\"26\" font-size=\"16\">{}</text>", escape(&head));
-    let _ = writeln!(svg, "<text x=\"{MARGIN}\" y=\"46\" fill=\"#444444\">{}</text>", escape(trace.clock));
+    svg.text((MARGIN, 26.0), &head, Words::START.size(16.0));
+    svg.text((MARGIN, 46.0), trace.clock, Words::START.colour("#444444"));
     let mut draw = |row: usize, start: f64, end: f64, fill: &str, label: &str, title: &str| {
         let scale = (WIDTH - 2.0 * MARGIN) / wall;
         let (x, width) = (MARGIN + start * scale, (end - start) * scale);
         let y = TOP + row as f64 * ROW;
-        let _ = write!(
-            svg,
-            "<g><title>{}</title><rect x=\"{x:.3}\" y=\"{y}\" width=\"{width:.3}\" height=\"{}\" fill=\"{fill}\" stroke=\"#ffffff\" stroke-width=\"{}\"/>",
-            escape(title),
-            ROW - 1.0,
-            if width > 2.0 { 0.5 } else { 0.0 },
-        );
-        let letters = ((width - 6.0) / LETTER) as usize;
-        if letters >= 3 {
-            let shown: String = label.chars().take(letters).collect();
-            let _ = write!(svg, "<text x=\"{:.2}\" y=\"{}\">{}</text>", x + 3.0, y + 16.0, escape(&shown));
-        }
-        svg.push_str("</g>\n");
+        svg.group(title, |svg| {
+            svg.rect((x, y, width, ROW - 1.0), Pen::fill(fill).around("#ffffff", if width > 2.0 { 0.5 } else { 0.0 }));
+            let letters = ((width - 6.0) / LETTER) as usize;
+            if letters >= 3 {
+                svg.text((x + 3.0, y + 16.0), &label.chars().take(letters).collect::<String>(), Words::START);
+            }
+        });
     };
-    let share = |seconds: f64| format!("{:.3} ms, {:.1} %", 1e3 * seconds, 100.0 * seconds / wall);
+    let share = |seconds: f64| format!("{:.3} ms, {}", 1e3 * seconds, percent(seconds / wall));
     draw(0, 0.0, trace.wall, "#bdbdbd", "step", &format!("step: {}", share(trace.wall)));
     for ((start, end), spans) in runs(&trace.spans, |a, b| a.phase == b.phase) {
         let name = spans[0].phase.to_string();
@@ -75,15 +64,9 @@ pub(super) fn svg(trace: &Trace) -> String {
     let mut x = MARGIN;
     let y = TOP + 4.0 * ROW + 16.0;
     for (i, op) in ops.iter().enumerate() {
-        let _ = writeln!(
-            svg,
-            "<rect x=\"{x:.1}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"{}\"/><text x=\"{:.1}\" y=\"{}\">{}</text>",
-            COLOURS[i % COLOURS.len()],
-            x + 16.0,
-            y + 11.0,
-            escape(op)
-        );
+        svg.rect((x, y, 12.0, 12.0), Pen::fill(COLOURS[i % COLOURS.len()]));
+        svg.text((x + 16.0, y + 11.0), op, Words::START);
         x += 34.0 + LETTER * op.len() as f64;
     }
-    svg + "</svg>\n"
+    svg.file((WIDTH, TOP + 4.0 * ROW + 56.0), 12.0, "flame graph of one training step")
 }

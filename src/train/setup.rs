@@ -13,6 +13,7 @@ use crate::model::batch::Capacity;
 use crate::model::{Config, Parameters};
 use crate::tensor::DType;
 use std::path::{Path, PathBuf};
+use trimodal_base::random::fnv1a;
 
 /// Which rows are trained on, and which are judged.
 pub(super) struct Split<'a> {
@@ -34,8 +35,8 @@ impl<'a> Split<'a> {
     }
 
     fn held_out(&self, row: &TableRow) -> bool {
-        // FNV-1a, then the finaliser of splitmix64: names that differ in one letter must not stay together.
-        let mut hash = row.name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3));
+        // With the finaliser of splitmix64: names that differ in one letter must not stay together.
+        let mut hash = fnv1a(&row.name);
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (((hash ^ (hash >> 31)) >> 11) as f64 / (1u64 << 53) as f64) < self.settings.evaluation.held_out

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use oxhttp::Server;
 use oxhttp::model::{Body, Method, Request, Response, StatusCode, header};
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Connections at a time; a browser opens six.
@@ -19,15 +19,33 @@ const MAX_CONNECTIONS: usize = 64;
 const HEADERS: [(&str, &str); 4] =
     [("x-content-type-options", "nosniff"), ("cross-origin-resource-policy", "same-origin"), ("cache-control", "no-store"), ("referrer-policy", "no-referrer")];
 
+/// The ports that are assigned to nobody (RFC 6335, section 6).
+const DYNAMIC: std::ops::RangeInclusive<u16> = 49152..=65535;
+
 /// Serves from now on, on threads of its own, until the program ends; port 0 takes any that is free. Returns the address.
 ///
 /// # Errors
 /// [`Error::Usage`] for a port that is taken or forbidden.
 pub fn spawn(site: Arc<Site>, port: u16) -> Result<SocketAddr> {
-    // `oxhttp` does not say which port it got: this one finds it, and says what is wrong with it.
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr()).map_err(|error| refused(port, &error))?;
-    let server = Server::new(move |request| answer(&site, request, address.port())).bind(address).with_max_concurrent_connections(MAX_CONNECTIONS);
-    server.spawn().map_err(|error| refused(address.port(), &error))?;
+    if port != 0 {
+        return listen(site, port).map_err(|error| refused(port, &error));
+    }
+    // `oxhttp` binds by itself and does not say which port the system chose. To ask the system first and bind again would leave the port to
+    // others in between: so one after the other is tried, from a place that differs between processes.
+    let first = std::process::id() as usize * 61;
+    let mut ports = (0..DYNAMIC.len()).map(|i| DYNAMIC.start() + ((first + i) % DYNAMIC.len()) as u16);
+    loop {
+        let port = ports.next().ok_or_else(|| Error::Usage("no port of this machine is free for the page".into()))?;
+        match listen(site.clone(), port) {
+            Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {}
+            done => return done.map_err(|error| refused(port, &error)),
+        }
+    }
+}
+
+fn listen(site: Arc<Site>, port: u16) -> std::io::Result<SocketAddr> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Server::new(move |request| answer(&site, request, port)).bind(address).with_max_concurrent_connections(MAX_CONNECTIONS).spawn()?;
     Ok(address)
 }
 
@@ -78,6 +96,18 @@ fn response(status: StatusCode, mime: &str, body: Body) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_free_port_is_found_and_kept() {
+        let site = Arc::new(Site::new(None).unwrap());
+        let [one, other] = [0, 0].map(|port| spawn(site.clone(), port).unwrap());
+        assert!(one != other && DYNAMIC.contains(&one.port()) && DYNAMIC.contains(&other.port()));
+        for address in [one, other] {
+            assert_eq!(std::net::TcpListener::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse);
+            let refused = spawn(site.clone(), address.port()).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("port {}: another program uses it", address.port())), "{refused}");
+        }
+    }
 
     #[test]
     fn only_this_machine_by_its_own_names() {

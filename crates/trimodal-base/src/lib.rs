@@ -1,9 +1,10 @@
-//! What the packages of `trimodal` share: one error type, and reading a file of the user's within a limit.
+//! What the packages of `trimodal` share: one error type, reading a file of the user's within a limit, numbers from random bits.
 
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod random;
 pub mod read;
 
 pub use error::{Error, Result};

@@ -20,7 +20,7 @@ pub fn stream(seed: u64, purpose: u64, index: u64) -> ChaCha8Rng {
 
 /// A number below `n`, which is at most 2³².
 pub fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
-    ((rng.next_u32() as u64 * n as u64) >> 32) as usize
+    trimodal_base::random::below(rng.next_u32(), n)
 }
 
 /// Fisher–Yates.

@@ -102,11 +102,7 @@ pub fn convolutions() -> Result<String> {
         }
     }
     let ms = seen[0].len() * 10;
-    canvas.text(
-        14.0,
-        318.0,
-        &format!("One row of the token matrix hears {} frames, {ms} ms. Backward asks the other way round: which rows used this frame?", seen[0].len()),
-    );
+    canvas.text(14.0, 318.0, &format!("One row hears {} frames, {ms} ms. Backward asks the other way round: which rows used this frame?", seen[0].len()));
     Ok(canvas.finish())
 }
 

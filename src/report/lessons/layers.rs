@@ -38,7 +38,7 @@ pub fn norm() -> Result<String> {
         for (i, row) in values.chunks(C).enumerate() {
             canvas.fill((left + 230.0, 41.0 + 10.0 * i as f64, 100.0 * root(row) / most, 8.0), INK);
         }
-        canvas.text(left + 230.0, 298.0, &format!("√mean(x²), up to {most:.1}"));
+        canvas.text(left + 230.0, 298.0, &format!("√mean(x²) ≤ {most:.1}"));
     }
     canvas.text(20.0, 320.0, "Blue is above zero, red below. What is divided out, one number per row, is saved for the backward pass.");
     Ok(canvas.finish())
@@ -175,10 +175,10 @@ pub fn attention() -> Result<String> {
         canvas.text(380.0, y, &format!("keys {} to {}", 4 * i, (4 * i + 3).min(13)));
         canvas.fill((480.0, y - 12.0, 60.0 * total, 14.0), BLUE);
         canvas.text(488.0 + 60.0 * total, y, &format!("sum {total:.2}"));
-        canvas.text(480.0, y + 18.0, &format!("maximum {top:.2}{}", if *raised { ": raised, so the sum is rescaled" } else { "" }));
+        canvas.text(480.0, y + 18.0, &format!("maximum {top:.2}{}", if *raised { ": raised, the sum rescaled" } else { "" }));
     }
-    canvas.text(380.0, 350.0, "maximum + ln(sum) is all that backward needs of a row. Drawn here");
-    canvas.text(380.0, 368.0, &format!("from ln p, it is {:.2}: the weights sum to one.", (steps[3].0 + steps[3].1.ln()).abs()));
+    canvas.text(380.0, 350.0, "maximum + ln(sum) is all that backward needs of a row.");
+    canvas.text(380.0, 368.0, &format!("Drawn here from ln p it is {:.2}: the weights sum to one.", (steps[3].0 + steps[3].1.ln()).abs()));
     Ok(canvas.finish())
 }
 

@@ -98,7 +98,7 @@ pub fn step() -> Result<String> {
     for (i, (name, end, colour)) in ends.into_iter().enumerate() {
         let x = 20.0 + 400.0 * i as f64;
         canvas.fill((x, 360.0, 18.0, 4.0), colour);
-        canvas.text(x + 26.0, 366.0, &format!("{name}: {:.4} above the floor after {STEPS} steps", height(end)));
+        canvas.text(x + 26.0, 366.0, &format!("{name} ends {:.4} above the floor", height(end)));
     }
     canvas.text(20.0, 390.0, "A step as long as the gradient is small where the valley is flat. AdamW's steps are as long in either direction.");
     Ok(canvas.finish())

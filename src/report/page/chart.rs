@@ -1,21 +1,16 @@
 //! Curves for a page: small enough to be read on a phone, each line named at its end.
 
-use crate::error::{Error, Result};
-use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use crate::markup::plot::{Axis, Plot, spread};
+use crate::markup::svg::{Pen, SERIES, Svg, Words};
+use crate::numbers::{number, thousands};
 
-/// Told apart in lightness too, and by people who see no red or green; the page's style gives each another tone in the dark.
-const COLOURS: [RGBColor; 4] = [RGBColor(24, 90, 157), RGBColor(176, 58, 16), RGBColor(17, 105, 73), RGBColor(110, 60, 150)];
 /// A line in the background.
-const PALE: RGBColor = RGBColor(178, 203, 224);
+const PALE: &str = "#b2cbe0";
 
-const SIZE: (u32, u32) = (400, 262);
-/// A letter of a line's name, roughly, in pixels.
-const LETTER: usize = 7;
-/// Pixels between names of lines that end near each other.
-const APART: i32 = 15;
+/// What a letter takes of the size of its font, about.
+const LETTER: f64 = 0.54;
 
-/// A value that falls or rises by more than this is drawn on a logarithmic axis.
+/// A value that falls or rises by more than this is drawn on a logarithmic axis: on a linear one its end is a flat line at the bottom.
 const LOGARITHMIC_FROM: f64 = 20.0;
 
 /// The most points that are drawn of a line: a chart of a million points is too large for a page.
@@ -51,98 +46,58 @@ pub struct Curve<'a> {
 }
 
 /// The chart as SVG.
-///
-/// # Errors
-/// [`Error::Usage`] where it cannot be drawn.
-pub fn curve_svg(curve: &Curve) -> Result<String> {
-    let mut svg = String::new();
-    draw(&mut svg, curve).map_err(|e| Error::Usage(format!("the chart {:?} cannot be drawn: {e}", curve.title)))?;
-    Ok(svg)
+pub fn curve_svg(curve: &Curve) -> String {
+    const SIZE: (f64, f64) = (400.0, 262.0);
+    const FONT: f64 = 14.0;
+    drawn(curve, SIZE, FONT).figure(SIZE, FONT)
 }
 
-fn draw(svg: &mut String, curve: &Curve) -> std::result::Result<(), Box<dyn std::error::Error>> {
+/// A chart of this size, its labels in letters of that one.
+pub(in crate::report) fn drawn(curve: &Curve, (width, height): (f64, f64), font: f64) -> Svg {
     let lines: Vec<Vec<(f64, f64)>> = curve.lines.iter().map(|line| thinned(line.points)).collect();
     let all = || lines.iter().flatten();
-    let (left, right) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, r), p| (l.min(p.0), r.max(p.0)));
+    let (first, last) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, r), p| (l.min(p.0), r.max(p.0)));
     let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
-    let steps = if left.is_finite() { left..right.max(left + 1.0) } else { 0.0..1.0 };
-    let named = || curve.lines.iter().filter(|line| !line.pale);
-    let names = if named().count() > 1 { named().map(|line| line.name.chars().count()).max().unwrap_or(0) * LETTER + 6 } else { 0 };
-    let title = if curve.unit.is_empty() { curve.title.to_string() } else { format!("{}, {}", curve.title, curve.unit) };
-    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
-    // Two kinds of axis are two types: the chart is drawn by a macro's worth of code for each.
-    macro_rules! chart {
-        ($values:expr) => {{
-            let mut chart = ChartBuilder::on(&root)
-                .caption(title, ("sans-serif", 16))
-                .margin(6)
-                .margin_right(14 + names as i32)
-                .x_label_area_size(36)
-                .y_label_area_size(52)
-                .build_cartesian_2d(steps, $values)?;
-            chart
-                .configure_mesh()
-                .max_light_lines(0)
-                .x_labels(5)
-                .y_labels(6)
-                .bold_line_style(BLACK.mix(0.12))
-                .label_style(("sans-serif", 14))
-                .x_desc("step")
-                .axis_desc_style(("sans-serif", 14))
-                .x_label_formatter(&|step| thousands(*step))
-                .y_label_formatter(&|value| if *value >= 1e3 { thousands(*value) } else { super::super::curve::number(*value) })
-                .draw()?;
-            let mut ends: Vec<(i32, i32, &str, RGBColor)> = Vec::new();
-            let mut colours = COLOURS.iter().cycle();
-            for (line, points) in curve.lines.iter().zip(&lines) {
-                let colour = if line.pale { PALE } else { *colours.next().expect("a cycle has no end") };
-                chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(if line.pale { 1 } else { 2 })))?;
-                // A single value is a point, which a line does not show.
-                if let [point] = points[..] {
-                    chart.draw_series([Circle::new(point, 3, colour.filled())])?;
-                }
-                if let (Some(end), false) = (points.last(), line.pale || names == 0) {
-                    let (x, y) = chart.backend_coord(end);
-                    ends.push((x, y, line.name, colour));
-                }
-            }
-            ends
-        }};
-    }
-    let mut ends = if !curve.from_zero && low > 0.0 && high / low > LOGARITHMIC_FROM {
-        chart!((low * 0.9..high * 1.1).log_scale())
+    let steps = if first.is_finite() { (first, last.max(first + 1.0)) } else { (0.0, 1.0) };
+    let logarithmic = !curve.from_zero && low > 0.0 && high / low > LOGARITHMIC_FROM;
+    let values = if logarithmic {
+        (low * 0.9, high * 1.1)
     } else if low.is_finite() {
-        let room = ((high - low) * 0.05).max(1e-6 * high.abs().max(1e-6));
-        chart!(low.min(0.0)..high + room)
+        (low.min(0.0), high + ((high - low) * 0.05).max(1e-6 * high.abs().max(1e-6)))
     } else {
-        chart!(0.0..1.0)
+        (0.0, 1.0)
     };
-    // Names that would overlap move apart, down first, then up from where the axis is.
-    ends.sort_by_key(|end| end.1);
-    for i in 1..ends.len() {
-        ends[i].1 = ends[i].1.max(ends[i - 1].1 + APART);
-    }
-    let mut lowest = SIZE.1 as i32 - 52;
-    for end in ends.iter_mut().rev() {
-        end.1 = end.1.min(lowest);
-        lowest = end.1 - APART;
-    }
-    for (x, y, name, colour) in ends {
-        let style = ("sans-serif", 14).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Center));
-        root.draw_text(name, &style, (x + 5, y))?;
-    }
-    root.present()?;
-    Ok(())
-}
+    let named = || curve.lines.iter().filter(|line| !line.pale);
+    let names = if named().count() > 1 { named().map(|line| line.name.chars().count()).max().unwrap_or(0) as f64 * LETTER * font + 6.0 } else { 0.0 };
 
-/// `1,500,000`; a fraction keeps its digits.
-pub(in crate::report) fn thousands(value: f64) -> String {
-    let plain = super::super::curve::number(value);
-    let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
-    let (sign, digits) = whole.split_at(whole.len() - whole.trim_start_matches('-').len());
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
-    format!("{sign}{}{rest}", groups.join(","))
+    let mut svg = Svg::default();
+    let title = if curve.unit.is_empty() { curve.title.to_string() } else { format!("{}, {}", curve.title, curve.unit) };
+    svg.text((width / 2.0, 1.5 * font), &title, Words::MIDDLE.size(1.15 * font));
+    let (left, top, right, below) = (4.2 * font, 2.2 * font, 1.2 * font + names, 3.2 * font);
+    let place = (left, top, width - left - right, height - top - below);
+    let label = |value: f64| thousands(number(value));
+    let x = Axis { from: steps.0, to: steps.1, logarithmic: false, name: "step", labels: 5, label: &label };
+    let y = Axis { from: values.0, to: values.1, logarithmic, name: "", labels: 6, label: &label };
+    let plot = Plot::new(&mut svg, place, x, y, font);
+    let mut ends: Vec<((f64, f64), &str, &str)> = Vec::new();
+    let mut colours = SERIES.iter().cycle();
+    for (line, points) in curve.lines.iter().zip(&lines) {
+        let colour = if line.pale { PALE } else { colours.next().expect("a cycle has no end") };
+        plot.line(&mut svg, points.iter().copied(), Pen::line(colour, if line.pale { 1.0 } else { 2.0 }));
+        let Some(&last) = points.last() else { continue };
+        // A single value is a point, which a line does not show.
+        if points.len() == 1 {
+            svg.circle(plot.at(last), 3.0, Pen::fill(colour));
+        }
+        if !line.pale && names > 0.0 {
+            ends.push((plot.at(last), line.name, colour));
+        }
+    }
+    let heights: Vec<f64> = ends.iter().map(|end| end.0.1).collect();
+    for ((at, name, colour), y) in ends.iter().zip(spread(&heights, 1.1 * font, height - below)) {
+        svg.text((at.0 + 5.0, y + 0.35 * font), name, Words::START.colour(colour));
+    }
+    svg
 }
 
 /// The finite points, or the means of as many as make [`MAX_POINTS`] of them.
@@ -162,15 +117,9 @@ mod tests {
         let falling: Vec<(f64, f64)> = (1..=5000).map(|s| (s as f64, 6.0 / s as f64)).collect();
         for points in [&falling[..], &falling[..1], &[], &[(1.0, f64::NAN), (2.0, 3.0)], &[(5.0, 0.0), (6.0, -1.0)], &[(1.0, 2.0), (1.0, 2.0)], &[(1.0, 0.0)]] {
             let lines = [Line { pale: true, ..Line::new("c", points) }, Line::new("a", points), Line::new("b", points)];
-            let svg = curve_svg(&Curve { title: "loss", unit: "nats", lines: &lines, from_zero: false }).unwrap();
+            let svg = curve_svg(&Curve { title: "loss", unit: "nats", lines: &lines, from_zero: false });
             assert!(svg.contains("loss, nats") && !svg.contains("NaN") && svg.len() < 100_000, "{}", svg.len());
         }
         assert!(thinned(&falling).len() <= MAX_POINTS);
-    }
-
-    #[test]
-    fn steps_are_grouped() {
-        let grouped = [0.0, 100.0, 1500.0, 1e6, -25_000.0, 0.25].map(thousands);
-        assert_eq!(grouped, ["0", "100", "1,500", "1,000,000", "-25,000", "0.25"]);
     }
 }

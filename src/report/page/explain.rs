@@ -182,7 +182,7 @@ mod tests {
         page.explanation(&explanation).unwrap();
         let html = page.html();
         assert_eq!(html.matches("</script>").count(), 2, "the data and the script");
-        assert!(!html.contains("<img src=x") && html.contains("\\u003c/script>") && html.contains("script-src 'nonce-"), "{html}");
+        assert!(!html.contains("<img src=x") && html.contains("\\u003c/script>") && html.contains("script-src 'sha256-"), "{html}");
         let mut silent = Page::new("t", "l");
         silent.section("s");
         silent.explanation(&Explanation { words: Vec::new(), ..explanation }).unwrap();

@@ -1,6 +1,7 @@
 //! Tables of a page: shares with a bar and a mark at chance, and what was confused with what.
 
 use super::escape;
+use crate::numbers;
 use std::fmt::Write as _;
 
 /// One cell of a table.
@@ -41,10 +42,9 @@ pub struct Confusion<'a> {
     pub counts: &'a [Vec<usize>],
 }
 
-/// Shares are read to a tenth of a per cent, tiny ones to a hundredth.
+/// Per cent on one line: a page does not break before the sign.
 pub(in crate::report) fn percent(share: f64) -> String {
-    let decimals = if share > 0.0 && share < 0.001 { 2 } else { 1 };
-    format!("{:.decimals$}\u{a0}%", 100.0 * share)
+    numbers::percent(share).replace(' ', "\u{a0}")
 }
 
 pub(super) fn table(html: &mut String, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
@@ -119,7 +119,6 @@ mod tests {
         );
         assert!(html.contains("<th scope=row>row</th><td class=share style=\"--share:99%;--at:17%\">98.7\u{a0}%</td>"), "{html}");
         assert!(html.contains("<td>–</td>"));
-        assert_eq!((percent(0.0), percent(0.0001), percent(1.0)), ("0.0\u{a0}%".into(), "0.01\u{a0}%".into(), "100.0\u{a0}%".into()));
     }
 
     #[test]

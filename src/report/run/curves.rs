@@ -1,20 +1,20 @@
 //! A run's log as curves.
 
-use super::super::curve::{number, smoothed};
+use super::super::curve::smoothed;
 use super::super::page::{Curve, Line, Page, curve_svg};
-use crate::error::Result;
+use crate::numbers::{number, thousands};
 use serde_json::Value;
 
 /// Points of the speed: each is the mean of several steps, so that there are only this many.
 const SPEEDS: usize = 100;
 
-pub(super) fn add(page: &mut Page, log: &[Value]) -> Result<()> {
+pub(super) fn add(page: &mut Page, log: &[Value]) {
     let of = |key: &str| -> Vec<(f64, f64)> { log.iter().filter_map(|line| Some((line["step"].as_f64()?, line[key].as_f64()?))).collect() };
     let held_out: Vec<(f64, f64)> = log.iter().filter_map(|line| Some((line["step"].as_f64()?, line["evaluation"]["loss"].as_f64()?))).collect();
     let (loss, gradient, rate, speed) = (of("loss"), of("gradient_norm"), of("learning_rate"), speed(log));
     if loss.is_empty() {
         page.text("The log has no steps.");
-        return Ok(());
+        return;
     }
     let (smooth_loss, smooth_gradient) = (smoothed(&loss), smoothed(&gradient));
     let ends = |points: &[(f64, f64)]| format!("from {} to {}", number(points[0].1), number(points[points.len() - 1].1));
@@ -43,13 +43,11 @@ pub(super) fn add(page: &mut Page, log: &[Value]) -> Result<()> {
             Curve { title: "learning rate", unit: "", lines: &[Line::new("", &rate)], from_zero: true },
         ),
         (
-            format!("Rows of the token matrix trained on in a second, on average {}.", super::thousands(mean.round() as usize)),
+            format!("Rows of the token matrix trained on in a second, on average {}.", thousands(mean.round())),
             Curve { title: "speed", unit: "tokens per second", lines: &[Line::new("", &speed)], from_zero: true },
         ),
     ];
-    let drawn = charts.iter().map(|(caption, curve)| Ok((caption.as_str(), curve_svg(curve)?))).collect::<Result<Vec<_>>>()?;
-    page.figures(drawn);
-    Ok(())
+    page.figures(charts.iter().map(|(caption, curve)| (caption.as_str(), curve_svg(curve))));
 }
 
 /// Tokens per second over the steps. A run that was continued continues to count both.
@@ -78,7 +76,7 @@ mod tests {
         for log in [vec![], vec![serde_json::json!({ "step": 1, "loss": 2.0 })], vec![serde_json::json!({ "step": 1, "loss": null }), serde_json::json!(3)]] {
             let mut page = Page::new("t", "l");
             page.section("s");
-            add(&mut page, &log).unwrap();
+            add(&mut page, &log);
         }
     }
 }

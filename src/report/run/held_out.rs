@@ -1,9 +1,10 @@
 //! What a model gets right, what it uses for it, and what it confuses with what.
 
 use super::super::page::{Cell, Confusion, Heat, Page, percent};
-use super::{list, thousands};
+use super::list;
 use crate::data::TableRow;
 use crate::data::meadow::words::{ATTRIBUTE, parse};
+use crate::numbers::thousands;
 use crate::train::Example;
 use crate::train::evaluate::{Ablation, Losses, Scores};
 use std::collections::BTreeMap;

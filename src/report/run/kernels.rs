@@ -2,7 +2,6 @@
 
 use super::super::page::{Cell, Page};
 use super::super::roofline::{Mark, marks_svg};
-use crate::error::Result;
 use crate::roofline::Ceilings;
 use crate::trace::{SpanKind, Trace};
 
@@ -63,7 +62,7 @@ impl Kernels {
         Kernels { about, ceilings, wall: trace.wall, times }
     }
 
-    pub(super) fn add(&self, page: &mut Page) -> Result<()> {
+    pub(super) fn add(&self, page: &mut Page) {
         let all: f64 = self.times.iter().map(|t| t.seconds).sum();
         let share = |seconds: f64| seconds / all.max(f64::MIN_POSITIVE);
         let mut times: Vec<&Time> = self.times.iter().filter(|t| t.seconds > 0.0).collect();
@@ -80,7 +79,7 @@ impl Kernels {
         page.text(&format!("{}: {:.2} ms, of which no kernel covers {:.2} ms.", self.about, 1e3 * self.wall, 1e3 * (self.wall - all).max(0.0)));
         let caption = "A mark's area is its part of the time. Left of the corner a kernel waits for memory at best, right of it for arithmetic; \
                        what fits into a cache may be above the slope.";
-        page.figure(&marks_svg("what each kernel reaches", &self.ceilings, &marks)?, caption);
+        page.figure(&marks_svg("what each kernel reaches", &self.ceilings, &marks), caption);
         let row = |t: &Time| {
             let rate = |n: u64| format!("{:.1}", n as f64 / t.seconds / 1e9);
             let best = if t.least > 0.0 { format!("{:.0}\u{a0}%", 100.0 * t.least / t.seconds) } else { "–".into() };
@@ -95,7 +94,6 @@ impl Kernels {
             rows.push(row(&sum));
         }
         page.table("Time per kernel in one step", &["", "of the time", "launches", "ms", "GFLOP/s", "GB/s", "of the ceiling"], &rows);
-        Ok(())
     }
 }
 
@@ -109,13 +107,13 @@ mod tests {
         let kernels = |times| Kernels { about: "a step".into(), ceilings: Ceilings::default(), wall: 0.22, times };
         let mut page = Page::new("t", "l");
         page.section("s");
-        kernels((1..=20).map(time).collect()).add(&mut page).unwrap();
+        kernels((1..=20).map(time).collect()).add(&mut page);
         let html = page.html();
         assert!(
             html.contains("<th scope=row>4 more") && html.contains(">10.000<") && html.contains(">50\u{a0}%<") && !html.contains("<th scope=row>k4<"),
             "{html}"
         );
         assert!(html.contains("a step: 220.00 ms, of which no kernel covers 10.00 ms."));
-        kernels(Vec::new()).add(&mut page).unwrap();
+        kernels(Vec::new()).add(&mut page);
     }
 }

@@ -19,6 +19,7 @@ use crate::bench::About;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::model::Config;
+use crate::numbers::thousands;
 use crate::train::checkpoint::TrainerState;
 use crate::train::{Settings, log};
 use std::path::Path;
@@ -61,7 +62,7 @@ impl RunReport<'_> {
         page.section("What was trained, and on what");
         page.facts(self.facts(&log));
         page.section("How training went");
-        curves::add(&mut page, &log)?;
+        curves::add(&mut page, &log);
         match &self.judged {
             Err(why) => {
                 page.section("What it gets right");
@@ -84,7 +85,7 @@ impl RunReport<'_> {
         }
         page.section("Where the time goes");
         match self.kernels {
-            Ok(kernels) => kernels.add(&mut page)?,
+            Ok(kernels) => kernels.add(&mut page),
             Err(why) => page.text(&format!("Not measured: {why}.")),
         }
         page.section("How to repeat it");
@@ -108,7 +109,7 @@ impl RunReport<'_> {
 
     fn facts(&self, log: &[serde_json::Value]) -> Vec<(&'static str, String)> {
         let (config, training) = (self.config, &self.settings.training);
-        let mut facts = vec![("Data", self.data()), ("Rows trained on", thousands(self.state.data_rows as usize))];
+        let mut facts = vec![("Data", self.data()), ("Rows trained on", thousands(self.state.data_rows))];
         let Config { num_hidden_layers, hidden_size, num_attention_heads, num_key_value_heads, vocab_size, .. } = config;
         facts.push((
             "Decoder",
@@ -139,7 +140,7 @@ impl RunReport<'_> {
         }
         let steps = format!("{} of up to {} rows", thousands(self.state.step), thousands(training.rows * training.accumulate.max(1)));
         let more = if self.state.step < training.steps { format!(", of {} planned", thousands(training.steps)) } else { String::new() };
-        facts.push(("Steps", format!("{steps}{more}; {} rows of the token matrix in all", thousands(self.state.tokens as usize))));
+        facts.push(("Steps", format!("{steps}{more}; {} rows of the token matrix in all", thousands(self.state.tokens))));
         if let Some(seconds) = log.iter().rev().find_map(|line| line["seconds"].as_f64()) {
             facts.push(("Time", duration(seconds)));
         }
@@ -176,11 +177,6 @@ impl RunReport<'_> {
         ]);
         page.folded("All settings (config.toml)", |page| page.lines("config.toml", self.settings.to_toml().trim_end()));
     }
-}
-
-/// `1,234,567`.
-fn thousands(n: usize) -> String {
-    super::page::thousands(n as f64)
 }
 
 /// `a, b and c`.

@@ -2,10 +2,10 @@
 
 use super::super::page::{Card, Page, picture_png, spectrogram_png};
 use super::held_out::Judged;
-use super::thousands;
 use crate::data::{Dataset, sound};
 use crate::error::Result;
 use crate::model::Config;
+use crate::numbers::thousands;
 use crate::train::Example;
 use crate::train::examples::sizes;
 

@@ -31,9 +31,9 @@ impl Random {
         self.0.next_u32()
     }
 
-    /// A number in 0 … n − 1 (n ≥ 1; the bias of n/2³² is far below what a data set could show).
+    /// A number in 0 … n − 1.
     pub fn below(&mut self, n: usize) -> usize {
-        ((self.bits() as u64 * n as u64) >> 32) as usize
+        trimodal_base::random::below(self.bits(), n)
     }
 
     /// A number in low … high, both included.

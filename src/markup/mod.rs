@@ -1,4 +1,7 @@
-//! Text in HTML and SVG.
+//! What pages and pictures are written in: text in HTML and SVG, drawings, and plots with axes.
+
+pub(crate) mod plot;
+pub(crate) mod svg;
 
 /// Text as markup takes it, inside and outside of quotes.
 pub(crate) fn escape(text: &str) -> String {

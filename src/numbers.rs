@@ -1,0 +1,97 @@
+//! Numbers as people read them, in tables, on axes and in sentences.
+
+use std::fmt::Display;
+
+/// `1,234,567`, `-25,000`, `1,500.25`: the digits before the point in groups of three.
+pub fn thousands(number: impl Display) -> String {
+    let plain = number.to_string();
+    let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
+    let (sign, digits) = whole.split_at(whole.len() - whole.trim_start_matches('-').len());
+    let groups: Vec<String> = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned()).collect();
+    format!("{sign}{}{rest}", groups.join(","))
+}
+
+/// A share from 0 to 1 to a tenth of a per cent, a tiny one to a hundredth: `98.0 %`, `0.03 %`.
+pub fn percent(share: f64) -> String {
+    let decimals = if share > 0.0 && share < 0.001 { 2 } else { 1 };
+    format!("{:.decimals$} %", 100.0 * share)
+}
+
+/// Up to three significant digits, without an exponent and without zeros at the end: `0.0312`, `2.5`, `4000`.
+pub fn number(value: f64) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
+    let decimals = (2 - value.abs().log10().floor() as i32).clamp(0, 9) as usize;
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+}
+
+/// So many significant digits, with zeros at the end, but at most four decimals; for columns: `47.5`, `1.00`, `0.0331`.
+pub fn significant(value: f64, digits: usize) -> String {
+    if !value.is_finite() {
+        return "–".into();
+    }
+    // What rounds up to the next power of ten has one digit more before the point.
+    let nearly = 1.0 + 0.5 * 10f64.powi(-(digits as i32));
+    let before = if value > 0.0 { (nearly * value).log10().floor() as i32 } else { 0 };
+    format!("{value:.*}", (digits as i32 - 1 - before).clamp(0, 4) as usize)
+}
+
+/// A number in steps of a thousand and the prefix of the step: 1.5e9 is 1.5 and `G`. Below a thousand there is no prefix.
+pub fn scaled(value: f64) -> (f64, &'static str) {
+    // What would be written as 1000 is 1 of the next.
+    let steps = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    steps.into_iter().find(|(scale, _)| value >= 0.9995 * scale).map_or((value, ""), |(scale, prefix)| (value / scale, prefix))
+}
+
+/// Bytes: `16 KiB`, `128 MiB`, `1.5 GiB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = if value.fract() < 0.05 || value >= 100.0 { 0 } else { 1 };
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        assert_eq!([0, 999, 1000, 1_234_567, -25_000].map(thousands), ["0", "999", "1,000", "1,234,567", "-25,000"]);
+        assert_eq!([0.0, 100.0, 1500.0, 1e6, -25_000.0, 0.25].map(|value| thousands(number(value))), ["0", "100", "1,500", "1,000,000", "-25,000", "0.25"]);
+        assert_eq!(thousands(u64::MAX), "18,446,744,073,709,551,615");
+    }
+
+    #[test]
+    fn shares_are_read_to_a_tenth_of_a_per_cent() {
+        assert_eq!([0.0, 0.0001, 0.254, 1.0].map(percent), ["0.0 %", "0.01 %", "25.4 %", "100.0 %"]);
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, expected) in
+            [(0.0, "0"), (0.01, "0.01"), (0.0312345, "0.0312"), (6.0, "6"), (2.5, "2.5"), (123.4, "123"), (4000.0, "4000"), (-0.284, "-0.284")]
+        {
+            assert_eq!(number(value), expected);
+        }
+        for (value, three, four) in
+            [(0.03312, "0.0331", "0.0331"), (1234.5, "1234", "1234"), (0.0, "0.00", "0.000"), (9.999, "10.0", "9.999"), (f64::NAN, "–", "–")]
+        {
+            assert_eq!((significant(value, 3), significant(value, 4)), (three.into(), four.into()));
+        }
+    }
+
+    #[test]
+    fn large_numbers_have_prefixes() {
+        let steps = [0.1, 999.4, 999.6, 1.234e11, 1e13].map(scaled).map(|(value, prefix)| format!("{} {prefix}", number(value)));
+        assert_eq!(steps, ["0.1 ", "999 ", "1 k", "123 G", "10 T"]);
+        assert_eq!([0, 16 << 10, (1 << 30) + (1 << 29), u64::MAX].map(bytes), ["0 bytes", "16 KiB", "1.5 GiB", "16777216 TiB"]);
+    }
+}
