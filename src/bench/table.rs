@@ -1,7 +1,7 @@
 //! A card as text: for a terminal of 100 columns, and as the tables of `benches/results/README.md`.
 
 use super::Seconds;
-use super::card::{Card, BenchRow};
+use super::card::{BenchRow, Card};
 use crate::numbers::{scaled, significant};
 
 /// `47.5 µs`

@@ -6,7 +6,7 @@ use super::terminal::{self, line, stop_flag};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use trimodal::bench::{self, Card, BenchOptions};
+use trimodal::bench::{self, BenchOptions, Card};
 use trimodal::{DType, Error, Result, report};
 
 const EXAMPLES: &str = "\

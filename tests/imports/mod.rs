@@ -16,6 +16,8 @@ pub struct Edge {
     pub place: String,
     /// As it is written.
     pub path: String,
+    /// Whether it only hands the name on: `pub use`.
+    pub handed_on: bool,
 }
 
 /// The modules of a crate.
@@ -66,9 +68,9 @@ impl Tree {
     pub fn edges(&self) -> Vec<Edge> {
         let mut edges = Vec::new();
         for (module, file) in &self.modules {
-            for (line, path, _) in &file.paths {
+            for (line, path, handed_on) in &file.paths {
                 if let Some(to) = self.absolute(module, path).map(|path| self.home(&path, 0)).filter(|to| to != module) {
-                    edges.push(Edge { from: module.clone(), to, place: format!("{}:{line}", file.path), path: path.join("::") });
+                    edges.push(Edge { from: module.clone(), to, place: format!("{}:{line}", file.path), path: path.join("::"), handed_on: *handed_on });
                 }
             }
         }
@@ -118,30 +120,39 @@ pub fn circles(edges: &[Edge]) -> Vec<String> {
             folders.entry(edge.from[..common].to_vec()).or_default().entry((from, to)).or_insert(edge);
         }
     }
-    let mut found = Vec::new();
-    for (folder, edges) in folders {
-        let names: BTreeSet<&str> = edges.keys().flat_map(|(from, to)| [*from, *to]).collect();
-        let reached = |start: &str| {
-            let (mut seen, mut open) = (BTreeSet::new(), vec![start]);
-            while let Some(at) = open.pop() {
-                open.extend(edges.keys().filter(|(from, to)| *from == at && seen.insert(*to)).map(|(_, to)| *to));
-            }
-            seen
-        };
-        let reaches: BTreeMap<&str, BTreeSet<&str>> = names.iter().map(|name| (*name, reached(name))).collect();
-        let mut told = BTreeSet::new();
-        for name in names.iter().copied().filter(|name| reaches[name].contains(name)) {
-            let members: BTreeSet<&str> = reaches[name].iter().copied().filter(|other| reaches[other].contains(name)).collect();
-            if told.insert(members.clone()) {
-                let lines = edges.iter().filter(|((from, to), _)| members.contains(from) && members.contains(to));
-                let lines: Vec<String> = lines.map(|((from, to), edge)| format!("  {from} -> {to}: {}: {}", edge.place, edge.path)).collect();
-                found.push(format!(
-                    "in {}: {}\n{}",
-                    if folder.is_empty() { "the root".into() } else { folder.join("/") },
-                    members.into_iter().collect::<Vec<_>>().join(", "),
-                    lines.join("\n")
-                ));
-            }
+    folders.iter().flat_map(|(folder, edges)| rings(&if folder.is_empty() { "the root".into() } else { folder.join("/") }, edges)).collect()
+}
+
+/// The circles among the files of a package, a parent and its children among them: who declares a child (`mod`), or hands on what is in
+/// it (`pub use`), does not import it.
+pub fn file_circles(name: &str, edges: &[Edge]) -> Vec<String> {
+    let names: BTreeSet<String> = edges.iter().flat_map(|edge| [edge.from.join("::"), edge.to.join("::")]).collect();
+    let own = |module: &Module| names.get(&module.join("::")).expect("collected above").as_str();
+    let mut files: BTreeMap<(&str, &str), &Edge> = BTreeMap::new();
+    for edge in edges.iter().filter(|edge| !edge.handed_on) {
+        files.entry((own(&edge.from), own(&edge.to))).or_insert(edge);
+    }
+    rings(name, &files)
+}
+
+/// The circles of a graph: a line for each import that is part of one.
+fn rings(place: &str, edges: &BTreeMap<(&str, &str), &Edge>) -> Vec<String> {
+    let names: BTreeSet<&str> = edges.keys().flat_map(|(from, to)| [*from, *to]).collect();
+    let reached = |start: &str| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![start]);
+        while let Some(at) = open.pop() {
+            open.extend(edges.keys().filter(|(from, to)| *from == at && seen.insert(*to)).map(|(_, to)| *to));
+        }
+        seen
+    };
+    let reaches: BTreeMap<&str, BTreeSet<&str>> = names.iter().map(|name| (*name, reached(name))).collect();
+    let (mut found, mut told) = (Vec::new(), BTreeSet::new());
+    for name in names.iter().copied().filter(|name| reaches[name].contains(name)) {
+        let members: BTreeSet<&str> = reaches[name].iter().copied().filter(|other| reaches[other].contains(name)).collect();
+        if told.insert(members.clone()) {
+            let lines = edges.iter().filter(|((from, to), _)| members.contains(from) && members.contains(to));
+            let lines: Vec<String> = lines.map(|((from, to), edge)| format!("  {from} -> {to}: {}: {}", edge.place, edge.path)).collect();
+            found.push(format!("in {place}: {}\n{}", members.into_iter().collect::<Vec<_>>().join(", "), lines.join("\n")));
         }
     }
     found

@@ -1,128 +1,16 @@
 //! The cases of attention: the masks of the design page, packed, on many shapes.
 
+use super::naive::{exact, naive_backward, naive_forward, to_bf16};
 use super::probabilities::probabilities_cases;
-use super::{EMPTY, LEAST_WORKGROUP_BYTES, OP, Rung, WORKGROUP_BYTES, backward_rung, forward, forward_rung};
+use super::shapes::{EXP_ULP, Mask, Shape, inputs, pairs, visible_by};
+use super::{LEAST_WORKGROUP_BYTES, OP, Rung, WORKGROUP_BYTES, backward_rung, forward, forward_rung};
 use crate::device::Device;
-use crate::device::cpu::Real;
 use crate::error::Result;
 use crate::ops::Sizes;
 use crate::ops::case::{Case, Compare, Draw, Fill, GradientCase, Kind, Operand, Output};
-use crate::ops::{on_real, sum, zeros_like};
+use crate::ops::{on_real, zeros_like};
 use crate::tensor::{DType, Tensor};
-use half::bf16;
 use std::sync::{Arc, LazyLock};
-
-/// What rows look at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Mask {
-    /// Row i sees the keys up to `i + Nk − Nq`: a causal sequence after a cache.
-    Causal,
-    /// Every row sees every key.
-    Full,
-    /// Samples of this many rows: a bidirectional picture, then causal text; the rest are unused rows.
-    Packed(usize),
-    /// Samples of this many rows, causal each.
-    CausalSamples(usize),
-    /// Samples of this many rows, which see all of their own.
-    FullSamples(usize),
-    /// Row i sees this many keys up to itself.
-    Window(usize),
-    /// Drawn, one interval in six empty.
-    Random,
-    /// Every row sees nothing.
-    Nothing,
-}
-
-impl Mask {
-    /// `visible [queries, 2]`.
-    pub(super) fn intervals(self, queries: usize, keys: usize, draw: &mut Draw) -> Vec<[i32; 2]> {
-        let end = |row: usize| (row + 1 + keys).saturating_sub(queries).min(keys);
-        (0..queries)
-            .map(|row| {
-                let (start, end) = match self {
-                    Mask::Causal => (0, end(row)),
-                    Mask::Full => (0, keys),
-                    Mask::Packed(length) => {
-                        let start = row / length * length;
-                        let picture = start + 2 + length / 2;
-                        if start + length > queries { (row, row + 1) } else { (start, (row + 1).max(picture)) }
-                    }
-                    Mask::CausalSamples(length) => (row / length * length, row + 1),
-                    Mask::FullSamples(length) => (row / length * length, row / length * length + length),
-                    Mask::Window(width) => (end(row).saturating_sub(width), end(row)),
-                    Mask::Random => {
-                        let (a, b) = (draw.below(keys + 1), draw.below(keys + 1));
-                        if draw.below(6) == 0 { (a, a) } else { (a.min(b), a.max(b)) }
-                    }
-                    Mask::Nothing => (row.min(keys), row.min(keys)),
-                };
-                [start.min(keys) as i32, end.min(keys) as i32]
-            })
-            .collect()
-    }
-}
-
-/// The interval of rows that see each key.
-pub(super) fn visible_by(visible: &[[i32; 2]], keys: usize) -> Vec<[i32; 2]> {
-    let mut by = vec![[0, 0]; keys];
-    for (row, &[start, end]) in visible.iter().enumerate() {
-        for seen in &mut by[start as usize..end.max(start) as usize] {
-            if seen[1] == 0 {
-                seen[0] = row as i32;
-            }
-            seen[1] = row as i32 + 1;
-        }
-    }
-    by
-}
-
-/// One set of sizes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    pub queries: usize,
-    pub keys: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    pub mask: Mask,
-}
-
-impl Shape {
-    fn new(queries: usize, keys: usize, heads: usize, kv_heads: usize, head_dim: usize, mask: Mask) -> Self {
-        Shape { queries, keys, heads, kv_heads, head_dim, mask }
-    }
-
-    pub fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
-    }
-
-    pub fn label(&self) -> String {
-        let Shape { queries, keys, heads, kv_heads, head_dim, mask } = self;
-        format!("Nq={queries} Nk={keys} H={heads}/{kv_heads} d={head_dim} {mask:?}")
-    }
-}
-
-/// q, k, v, visible.
-pub(super) fn inputs(shape: &Shape) -> (Vec<Operand>, Vec<[i32; 2]>) {
-    let Shape { queries, keys, heads, kv_heads, head_dim, mask } = *shape;
-    let mut draw = Draw::new(&shape.label());
-    let mut inputs = vec![
-        draw.normals("q", [queries, heads, head_dim], 1.0).mixed(),
-        draw.normals("k", [keys, kv_heads, head_dim], 1.0).mixed(),
-        draw.normals("v", [keys, kv_heads, head_dim], 1.0).mixed(),
-    ];
-    let visible = mask.intervals(queries, keys, &mut draw);
-    inputs.push(Operand::ints("visible", [queries, 2], visible.iter().flatten().copied()));
-    (inputs, visible)
-}
-
-/// Pairs of a row and a key that it sees.
-fn pairs(visible: &[[i32; 2]]) -> u64 {
-    visible.iter().map(|&[start, end]| (end - start).max(0) as u64).sum()
-}
-
-/// WGSL's exp has an error of 3 + 2·|x| ulp, of which the first counts where x ≈ 0 and the probability is large.
-pub(super) const EXP_ULP: f64 = 8.0;
 
 /// Whether the shape is one that Hopper's kernels take: the others have no case of theirs.
 fn on_hopper(shape: &Shape) -> bool {
@@ -315,82 +203,6 @@ fn all_cases(shape: &Shape) -> Vec<Case> {
 
 fn cases_of(shapes: &[Shape]) -> Vec<Case> {
     shapes.iter().flat_map(all_cases).collect()
-}
-
-// ── Plain loops ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-/// What is multiplied with V, dO, Q and K: as it is,
-fn exact<T: Real>(x: T) -> T {
-    x
-}
-
-/// or rounded to what tensor cores take.
-fn to_bf16(x: f32) -> f32 {
-    bf16::from_f32(x).to_f32()
-}
-
-/// inputs: q, k, v, visible. `round`: what happens to an exponential before it is multiplied with V.
-pub(super) fn naive_forward<T: Real>(inputs: &[Tensor], scale: f32, round: fn(T) -> T, o: &mut Tensor, lse: &mut Tensor) {
-    let [q, k, v] = [0, 1, 2].map(|i| inputs[i].cpu::<T>());
-    let visible = inputs[3].cpu::<i32>();
-    let (heads, kv_heads, hd) = (inputs[0].dim(1), inputs[1].dim(1), inputs[0].dim(2));
-    let (o, lse) = (o.cpu_mut::<T>(), lse.cpu_mut::<T>());
-    for row in 0..inputs[0].rows() {
-        let (start, end) = (visible[2 * row] as usize, visible[2 * row + 1] as usize);
-        for head in 0..heads {
-            let at = (row * heads + head) * hd;
-            let kv = |key: usize| (key * kv_heads + head / (heads / kv_heads)) * hd;
-            let out = &mut o[at..at + hd];
-            out.fill(T::zero());
-            lse[row * heads + head] = T::of(EMPTY as f64);
-            if start >= end {
-                continue;
-            }
-            let scores: Vec<T> = (start..end).map(|key| sum((0..hd).map(|d| q[at + d] * k[kv(key) + d])) * T::of(scale as f64)).collect();
-            let maximum = scores.iter().fold(scores[0], |m, &s| if s > m { s } else { m });
-            let total = sum(scores.iter().map(|&s| (s - maximum).exp()));
-            for (key, &score) in (start..end).zip(&scores) {
-                let p = round((score - maximum).exp());
-                for d in 0..hd {
-                    out[d] += p * v[kv(key) + d];
-                }
-            }
-            for x in out {
-                *x /= total;
-            }
-            lse[row * heads + head] = maximum + total.ln();
-        }
-    }
-}
-
-/// inputs: q, k, v, visible, o, lse, d_o. `round`: what happens to p and ds before they are multiplied with dO, Q and K.
-fn naive_backward<T: Real>(inputs: &[Tensor], scale: f32, round: fn(T) -> T, dq: &mut Tensor, dk: &mut Tensor, dv: &mut Tensor) {
-    let [q, k, v, o, lse, d_o] = [0, 1, 2, 4, 5, 6].map(|i| inputs[i].cpu::<T>());
-    let visible = inputs[3].cpu::<i32>();
-    let (heads, kv_heads, hd) = (inputs[0].dim(1), inputs[1].dim(1), inputs[0].dim(2));
-    let (dq, dk, dv) = (dq.cpu_mut::<T>(), dk.cpu_mut::<T>(), dv.cpu_mut::<T>());
-    let scale = T::of(scale as f64);
-    for d in [&mut *dq, &mut *dk, &mut *dv] {
-        d.fill(T::zero());
-    }
-    for row in 0..inputs[0].rows() {
-        for head in 0..heads {
-            let at = (row * heads + head) * hd;
-            let delta = sum((0..hd).map(|d| o[at + d] * d_o[at + d]));
-            for key in visible[2 * row]..visible[2 * row + 1] {
-                let kv = (key as usize * kv_heads + head / (heads / kv_heads)) * hd;
-                let score = sum((0..hd).map(|d| q[at + d] * k[kv + d])) * scale;
-                let p = (score - lse[row * heads + head]).exp();
-                let ds = round(p * (sum((0..hd).map(|d| d_o[at + d] * v[kv + d])) - delta)) * scale;
-                let p = round(p);
-                for d in 0..hd {
-                    dq[at + d] += ds * k[kv + d];
-                    dk[kv + d] += ds * q[at + d];
-                    dv[kv + d] += p * d_o[at + d];
-                }
-            }
-        }
-    }
 }
 
 // ── Gradients ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,9 @@
 mod cases;
 mod cpu;
 mod hopper;
+mod naive;
 mod probabilities;
+mod shapes;
 mod tile;
 
 pub use cases::{cases, gradients, sized};

@@ -3,7 +3,8 @@
 //! Recomputed from the log-sum-exp that forward saved, as backward does it, so that they are the very probabilities that were used. One
 //! thread per probability, because people look at a few rows only.
 
-use super::cases::{EXP_ULP, Shape, inputs, naive_forward};
+use super::naive::naive_forward;
+use super::shapes::{EXP_ULP, Shape, inputs};
 use super::{Checked, Dims, OP};
 use crate::device::cpu::Real;
 use crate::device::{Device, Language, Launch, variant};
