@@ -1,9 +1,11 @@
 //! Writes the embedded kernel tables.
 //!
 //! What lies in `shaders/` and `kernels/ptx/` is the whole registry. The entry points and bindings of each `*.wgsl` file become a Rust
-//! table that `src/device/shader.rs` includes. (Whether it is valid WGSL, naga says with file and line before the first kernel runs:
-//! in `tests/kernel_headers.rs`, and where `src/device/wgpu` opens an adapter. Here naga would be compiled a second time.) Each `*.ptx` file goes through the emulator's own parser and becomes a line of the
-//! table that `src/device/ptx/mod.rs` includes, beside the CUDA C++ that it was compiled from. Nothing is registered by hand.
+//! table that `src/device/shader.rs` includes. Each `*.ptx` file goes through the emulator's own parser and becomes a line of the table
+//! that `src/device/ptx/mod.rs` includes, beside the CUDA C++ that it was compiled from. Nothing is registered by hand.
+//!
+//! naga does not validate the WGSL here, because it would be compiled a second time. It does so, with file and line, in
+//! `tests/kernel_headers.rs` and where `src/device/wgpu` opens an adapter: before the first kernel runs.
 
 use kernel_contract::wgsl;
 use std::fmt::Write as _;

@@ -40,7 +40,7 @@ const ROWS: usize = 1920; // rows that a batch may have: about 32 samples
 
 // ── Data: samples become rows ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Samples as rows, one behind the other, without padding: N rows, of which M predict a word, I pictures, C sounds.
+/// Samples as rows, one after the other, without padding: N rows, of which M predict a word, I pictures, C sounds.
 #[derive(Default)]
 struct Batch {
     id: Vec<i32>,         // [N]: the word in each row; −1 where a patch or a frame comes instead
@@ -92,7 +92,7 @@ fn add(b: &mut Batch, sample: &Sample, tokenizer: &Tokenizer, bands: &log_mel::T
         b.visible_by.extend([own.start, end]);
     }
     if let Some(picture) = &sample.picture {
-        // What a thing is must not hang on its exact shade: each visit sees it in another light.
+        // What a thing is must not depend on its exact shade: each visit sees it in another light.
         let gain = [0; 3].map(|_| 1.0 + 0.25 * (2.0 * random() - 1.0));
         b.pixels.extend(picture.rgb.iter().zip(gain.iter().cycle()).map(|(&value, gain)| (value as f32 * gain + 0.5) as u8));
     }
@@ -215,7 +215,7 @@ fn forward(p: &[Tensor], rope: &rope::Table, b: &Batch) -> Result<Kept> {
         linear(&normed_mlp, w_up, &mut up)?;
         swiglu::forward(&gate, &up, &mut gated)?;
         linear(&gated, w_down, &mut delta)?;
-        // And so does the norm of whoever reads next: the next layer's norm_1 or, behind the last, NORM.
+        // And so does the norm of whoever reads next: the next layer's norm_1 or, after the last, NORM.
         rms_norm::forward(&middle, Some((&delta, &mut next)), &p[1 + 11 * (i + 1)], EPS, &mut next_normed, &mut next_rstd)?;
         layers.push([x, rstd, normed, q, k, v, rstd_q, rstd_k, q_rotated, k_rotated, log_sum_exp, attended, middle, rstd_mlp, normed_mlp, gate, up, gated]);
         (x, rstd, normed) = (next, next_rstd, next_normed);
@@ -223,7 +223,7 @@ fn forward(p: &[Tensor], rope: &rope::Table, b: &Batch) -> Result<Kept> {
     Ok(Kept { inputs: [position, visible, visible_by, pixels, patch_row, mel, frame_row], stem, layers, last: [x, rstd, normed] })
 }
 
-/// Some rows behind the last layer `[M, D]`, and how well each word fits as the next one `[M, V]`: the logits.
+/// Some rows after the last layer `[M, D]`, and how well each word fits as the next one `[M, V]`: the logits.
 fn guesses(p: &[Tensor], kept: &Kept, row: &Tensor) -> Result<[Tensor; 2]> {
     let ([mut picked], [mut logits]) = (zeros(row.device(), &[row.len(), D])?, zeros(row.device(), &[row.len(), p[EMBED].rows()])?);
     embedding::forward(&kept.last[2], row, None, &mut picked)?;

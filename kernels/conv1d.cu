@@ -16,7 +16,7 @@
 //   rung 3: mma    bf16: the same on tensor cores.
 //   beside it      what goes element by element, and the second passes, which add up parts.
 //
-// The mma entries number rows so that nothing is unfolded: clips lie one behind the other with zeros between them, a tile is 64
+// The mma entries number rows so that nothing is unfolded: clips lie one after the other with zeros between them, a tile is 64
 // such rows (those between clips come to nothing and are not written), and the frames that it meets are one slab of shared
 // memory, which each tap reads a row further down. The weight's three taps are neighbours in memory; they are taken apart in
 // registers on the way to shared memory.
@@ -94,7 +94,7 @@
 //   3  dims         by value
 // Precision: f32 sums in a fixed order, the same bits on every run; bf16 is rounded once, when it is stored.
 // Limits: every tensor < 2³¹ elements, C · (F + 3) < 2³¹, 1 ≤ stride ≤ 2, F' = (F − 1)/stride + 1. Channels that are
-// no multiple of 8 (bf16) are read one by one. Forward: 6 · M · in · out operations, backward twice that; bound by arithmetic from about 32 channels on.
+// not a multiple of 8 (bf16) are read one by one. Forward: 6 · M · in · out operations, backward twice that; bound by arithmetic from about 32 channels on.
 // Shared memory: 18 KiB (tile), 41 KiB (forward_mma), 38 KiB (dweight_mma), 33 KiB (dx_mma).
 
 #include <cuda_bf16.h>

@@ -24,7 +24,7 @@
 // The weight (1 / the rows that count) lies in memory, not in the dims: it changes from step to step, and a CUDA graph that
 // replays the launches keeps their arguments. With accumulate the rows of one loss may come in several chunks.
 //
-// forward and backward are there twice: for f32, and with `_bf16` behind the name for bf16. Maxima, sums and the loss are f32 in
+// forward and backward are there twice: for f32, and with `_bf16` after the name for bf16. Maxima, sums and the loss are f32 in
 // both.
 // Precision: maxima, sums and the loss are f32, in a fixed order, the same bits on every run; exp is ex2.approx.
 // Limits: V ≥ 1, M · V < 2³¹. forward: row_threads a power of two from 4 to 256. A goal that is not below V counts as −1. Traffic: forward

@@ -22,7 +22,7 @@
 //   3  dtable      [V, D]     f32       accumulated
 //   4  dims        by value
 //
-// Each entry is there twice: for f32, and with `_bf16` behind its name for bf16; dtable is f32 in both.
+// Each entry is there twice: for f32, and with `_bf16` after its name for bf16; dtable is f32 in both.
 // Precision: forward copies; backward sums f32 in the order of sorted_row, the same bits on every run.
 // Limits: D ≥ 1; M · D, N · D, V · D < 2³¹; the rows of one call are distinct. Ids, rows and starts outside their tables
 // are skipped, not followed. Traffic: forward 2 · M · D elements; bound by memory. Backward reads a row of dy once and touches

@@ -64,7 +64,7 @@
 //   3  c         [M, N]          f32|bf16  overwritten (accumulated if flags & 4)
 //   4  dims      by value
 // Precision: f32 sums in a fixed order, the same bits on every run, for bf16 operands too; bf16 is rounded once, when it is stored.
-// Limits: M, N ≥ 1, K ≥ 0, every matrix < 2³¹ elements; rows that are no multiple of 16 bytes are read one element at a time.
+// Limits: M, N ≥ 1, K ≥ 0, every matrix < 2³¹ elements; rows that are not a multiple of 16 bytes are read one element at a time.
 // 2 · M · N · K operations. A block reads 2 · TILE · K elements for 2 · TILE² · K operations: 64 operations per byte in bf16
 // with a TILE of 128, 32 with 64, all but the first reads from L2. Shared memory: 17 KiB (tile, tile_small), 48 KiB (mma),
 // 24 KiB (mma_small).

@@ -96,7 +96,7 @@
 //   4  dims         by value
 // Precision: f32 sums in a fixed order, the same bits on every run; bf16 is rounded once, when it is stored.
 // Limits: H and W multiples of P, G ≥ W/P, G ≥ H/P, across = W/P, patches = across · (H/P), K = P · P · 3, rows distinct, every tensor < 2³¹
-// elements. Patches whose side is no multiple of 8, and rows of W or dy that are no multiple of 16 bytes, are read element by element. Forward:
+// elements. Patches whose side is not a multiple of 8, and rows of W or dy that are not a multiple of 16 bytes, are read element by element. Forward:
 // 2 · M · D · K operations, backward the same for W and again for the pixels; bound by arithmetic. Shared memory: 18 KiB (tile), 33 KiB (mma).
 
 #include <cuda_bf16.h>

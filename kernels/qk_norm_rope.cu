@@ -62,7 +62,7 @@
 //   1  dweight    [d]           f32       accumulated
 //   2  dims       by value
 //
-// Each entry but the last is there twice: for f32, and with `_bf16` behind its name for bf16, which is rounded once, when it is
+// Each entry but the last is there twice: for f32, and with `_bf16` after its name for bf16, which is rounded once, when it is
 // stored. Statistics, angles, products and sums are f32 in both.
 // Precision: f32 statistics and sums in a fixed order, the same bits on every run; the table comes from f64.
 // Limits: d even, half = d/2, N · H · d < 2³¹; positions outside the table are clamped into it. forward and backward: d/2 a multiple of E, the

@@ -29,7 +29,7 @@
 //   1  dweight     [C]               f32       accumulated
 //   2  dims        by value
 //
-// Each entry but the last is there twice: for f32, and with `_bf16` behind its name for bf16, which is rounded once, when it is
+// Each entry but the last is there twice: for f32, and with `_bf16` after its name for bf16, which is rounded once, when it is
 // stored. Statistics and sums are f32 in both; what forward normalises is the sum before it was rounded.
 // Precision: f32 statistics and sums in a fixed order, the same bits on every run.
 // Limits: C ≥ 1. forward and backward: row_threads a power of two from 4 to 256. Traffic: forward 2 · rows · C elements (4 with a residual), backward

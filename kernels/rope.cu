@@ -19,7 +19,7 @@
 //   3  y         [N, H, d]       f32|bf16  overwritten (backward: dx)
 //   4  dims      by value
 //
-// Each entry is there twice: for f32, and with `_bf16` behind its name for bf16; angles and products are f32 in both.
+// Each entry is there twice: for f32, and with `_bf16` after its name for bf16; angles and products are f32 in both.
 // Precision: f32 products, the same bits on every run; the table comes from f64.
 // Limits: d even, half = d/2, pairs = N · H · half, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d elements; bound by
 // memory (the heads of a row share its angles, which come from the cache).

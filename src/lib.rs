@@ -7,7 +7,7 @@
 //! The ground, which everything may use:
 //! - [`dtype`]: the type of a tensor's elements, and its shape.
 //! - [`error`]: one error type, grouped by who must act.
-//! - [`files`]: files read within a limit, written whole or not at all, and tensors in safetensors.
+//! - [`files`]: files read within a limit; written whole or not at all, and tensors in safetensors (both `data`).
 //! - [`roofline`]: the best that a device can do for so many operations and bytes.
 //! - [`numbers`]: numbers as people read them.
 //! - [`contract`]: what every kernel takes, from the headers of the files, and `kernels.json`.
@@ -27,7 +27,8 @@
 //! - [`train`]: a training step on one screen, the loop around it, evaluation, the model's folder (`data`).
 //!
 //! Judges and looks:
-//! - [`check`]: every operation against the float64 oracle; and whether training repeats to the bit (`data`).
+//! - [`check`]: every operation against the float64 oracle. Of its functions only those that train need a feature: whether training repeats
+//!   to the bit, and the batches for it (`data`).
 //! - [`bench`]: how long every kernel takes, beside the best that the device can do (`data`).
 //! - [`golden`]: the same comparisons as files, for those who copied a kernel (`cli`).
 //! - [`interpret`]: what happens inside a model: attention, gradients of what it was shown, the words nearest to its rows (`data`).

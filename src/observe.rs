@@ -282,7 +282,7 @@ impl Running {
         let Some(number) = self.0.take() else { return };
         let ended = Instant::now();
         let observer = observer();
-        // Reading what was written is no part of the call's time.
+        // Reading what was written is not part of the call's time.
         let written = written(observer.values());
         observer.call_ended(number, SCOPE.get(), ended, written);
     }

@@ -1,8 +1,9 @@
 //! `Tensor`: a shape, a dtype, and a buffer on one device. Thin on purpose.
 //!
 //! A tensor owns its buffer; there are no strides, and no views except the parts of a training run's parameters
-//! (`Tensor::part`). What an operation writes is given to it as `&mut Tensor`, so the borrow checker is the aliasing rule. The number of rows may shrink below what was allocated
-//! ([`Tensor::set_rows`]): a training step allocates once for the largest batch and every batch uses what it needs.
+//! (`Tensor::part`). What an operation writes is given to it as `&mut Tensor`, so the borrow checker is the aliasing rule. The number of rows
+//! may shrink below what was allocated ([`Tensor::set_rows`]): a training step allocates once for the largest batch and every batch uses
+//! what it needs.
 
 use crate::device::{Buffer, Device, Held, View};
 use crate::dtype::product;

@@ -95,7 +95,7 @@ fn a_step_has_the_emulators_bits() {
 }
 
 /// Steps that are replayed from a CUDA graph have the bits of steps that are launched kernel by kernel, over batches of several
-/// shapes and a learning rate that changes; and where a capture fails, the run goes on with one line about it.
+/// shapes and a learning rate that changes; and where a capture fails, the run continues with one line about it.
 #[test]
 fn a_replayed_step_has_the_bits_of_a_launched_one() {
     use trimodal::check::drawn_batch;

@@ -78,7 +78,7 @@ fn check(source_file: &str, source: &str, contract: &Header, program: &Program) 
                 say(format!("documented as `{}`, but the parameter is `{name}`", buffer.name));
             }
             if let Err(unknown) = buffer.extent(&values) {
-                say(format!("`{unknown}` is no field of Dims and no name in a comment behind one"));
+                say(format!("`{unknown}` is neither a field of Dims nor a name in a comment after one"));
             }
             for dtype in &buffer.dtypes {
                 if !["f32", "bf16", "i32", "u32", "u8"].contains(&dtype.as_str()) {

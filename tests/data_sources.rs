@@ -575,7 +575,7 @@ fn bad_samples_stop_with_a_list_or_are_skipped_and_counted() {
     let seen = take(&mut skips, 42);
     assert_eq!((skips.bad().count, seen[20].2, seen[41].2), (2, true, true));
     assert!(seen.iter().all(|(text, ..)| text != "4" && text != "7"));
-    // A line that is no row: the data set leaves it out, and the loader counts it.
+    // A line that is not a row: the data set leaves it out, and the loader counts it.
     fs::write(path.join("metadata.jsonl"), "{\"text\": \"fine\"}\n{\"text\": 3}\n").unwrap();
     assert!(matches!(start(&path, options, DataPosition::default()), Err(Error::BadSamples { count: 1, .. })));
     assert_eq!(start(&path, skip, DataPosition::default()).unwrap().bad().count, 1);

@@ -42,7 +42,7 @@ fn sizes_beyond_the_limits_are_errors() {
     }
 }
 
-/// Every dtype survives the way to the device and back, at lengths that are no multiple of a word.
+/// Every dtype survives the way to the device and back, at lengths that are not a multiple of a word.
 #[test]
 fn copies_are_exact() {
     for device in test_devices() {

@@ -23,7 +23,7 @@ use trimodal::ops::case::Case;
 use trimodal::ops::{self, Op};
 use trimodal::{DType, Device};
 
-/// What the issue asks for.
+/// So many faults are listed, at least.
 const LEAST: usize = 60;
 
 /// What is wrong, the text that the line has, and what a part of it becomes; an empty `to` drops the line.

@@ -76,7 +76,7 @@ fn fusion_compares_four_arms_and_reuses_what_ended() {
     assert_eq!(none.status.code(), Some(2));
 }
 
-/// Stopped in the third run, an experiment keeps two and goes on with the third; the same seed gives the same numbers.
+/// Stopped in the third run, an experiment keeps two and continues with the third; the same seed gives the same numbers.
 #[test]
 fn an_experiment_that_is_stopped_goes_on_and_repeats() {
     let (stopped, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

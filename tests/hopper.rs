@@ -221,7 +221,7 @@ struct Case {
 impl Case {
     fn all() -> Vec<Case> {
         let causal = |n: usize| (0..n).map(|i| [0, i + 1]).collect::<Vec<_>>();
-        // Two samples packed one behind the other, the second with a picture of which each row sees the whole; then unused rows that
+        // Two samples packed one after the other, the second with a picture of which each row sees the whole; then unused rows that
         // see nothing.
         let mut packed: Vec<[usize; 2]> = (0..150).map(|i| [0, i + 1]).collect();
         packed.extend((150..330).map(|i| [150, if i < 230 { 230 } else { i + 1 }]));

@@ -48,8 +48,8 @@ fn intervals(rows: usize) -> Vec<i32> {
         .collect()
 }
 
-/// What the issue asks for: on every device the weights are the oracle's, each row sums to 1 within 1e-4, and they are what the fused
-/// kernel multiplied the values with.
+/// On every device the weights are the oracle's, each row sums to 1 within 1e-4, and they are what the fused kernel multiplied the values
+/// with.
 #[test]
 fn rows_of_weights_are_those_of_the_fused_kernel() {
     let (rows, heads, kv_heads) = (50, 4, 2);

@@ -25,11 +25,11 @@ fn block(entry: &Entry, header: &Header) -> Result<u64, String> {
 fn check(file: &str, source: &str) -> Vec<String> {
     let module = match naga::front::wgsl::parse_str(source) {
         Ok(module) => module,
-        Err(e) => return vec![format!("{file}: {}", e.message())],
+        Err(e) => return vec![format!("{file}:{}: {}", e.location(source).map_or(1, |place| place.line_number), e.message())],
     };
     let info = match Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP).validate(&module) {
         Ok(info) => info,
-        Err(e) => return vec![format!("{file}: {e}")],
+        Err(e) => return vec![format!("{file}:{}: {}", e.location(source).map_or(1, |place| place.line_number), e.as_inner())],
     };
     let header = Header::parse(source);
     let mut wrong: Vec<String> = header.problems.iter().map(|problem| format!("{file}: {problem}")).collect();

@@ -123,7 +123,7 @@ fn entry(path: &str, header: &Header, documented: &Entry, suffix: &str) -> catal
     let resolved = |e: &Expression| {
         let e = header
             .resolved(e, documented, suffix)
-            .unwrap_or_else(|e| panic!("{path}:{}: `{name}`: `{e}` is no field, constant or definition", documented.line));
+            .unwrap_or_else(|e| panic!("{path}:{}: `{name}`: `{e}` is not a field, a constant or a definition", documented.line));
         inlined(header, &e).to_string()
     };
     let grid = documented.grid.as_ref().unwrap_or_else(|| panic!("{path}:{}: `{name}` says no grid", documented.line));
@@ -184,7 +184,7 @@ fn condition(path: &str, header: &Header, buffer: &Buffer, text: &str) -> Condit
     let condition = Condition::parse(text).unwrap_or_else(|e| panic!("{path}:{}: {e}", buffer.line));
     for name in condition.names().into_iter().filter(|name| *name != "bf16") {
         let in_buffer = [format!(" {name}: f32,"), format!(" float {name};")].iter().any(|field| read(path).contains(field));
-        assert!(header.fields.iter().any(|f| f.name == name) || in_buffer, "{path}:{}: `{name}` is no field", buffer.line);
+        assert!(header.fields.iter().any(|f| f.name == name) || in_buffer, "{path}:{}: `{name}` is not a field", buffer.line);
     }
     condition
 }

@@ -66,7 +66,7 @@ fn on_other_devices_it_computes_the_same() {
     }
 }
 
-/// A learner opens it first: nothing else has to be read to follow it, save the operations that it launches and the files that it reads.
+/// A learner opens it first: nothing else has to be read to follow it, except the operations that it launches and the files that it reads.
 #[test]
 fn it_is_one_file_of_at_most_400_lines() {
     let text = include_str!("../examples/one_file.rs");

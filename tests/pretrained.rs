@@ -96,7 +96,7 @@ fn weights_are_taken_and_the_rest_is_added() {
         let folder = tempfile::tempdir().expect("a folder");
         let written = write(folder.path(), tied, dtype, shards, padding);
         let (start, settings) = open(folder.path()).expect("a model");
-        // Nine special tokens of ours come behind the tokenizer's own; where the table was padded they take those rows first.
+        // Nine special tokens of ours come after the tokenizer's own; where the table was padded they take those rows first.
         assert_eq!(start.tokenizer.vocabulary(), written.tokens + 9);
         assert_eq!(start.config.vocab_size, (written.tokens + padding).max(written.tokens + 9));
         assert_eq!((start.config.hidden_size, start.config.tie_word_embeddings, start.config.rope_theta), (32, tied, 1e6));

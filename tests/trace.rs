@@ -215,7 +215,7 @@ fn a_perfetto_file_nests_and_a_flame_is_an_image() {
             while open.last().is_some_and(|end| *end <= start + 0.002) {
                 open.pop();
             }
-            assert!(open.last().is_none_or(|end| start + length <= end + 0.003), "{slice} goes on behind what it lies in, which ends at {:?}", open.last());
+            assert!(open.last().is_none_or(|end| start + length <= end + 0.003), "{slice} continues after what it lies in, which ends at {:?}", open.last());
             open.push(start + length);
         }
         assert!(events.iter().any(|e| e["ph"] == "C" && e["args"]["bytes"].as_u64().unwrap() > 0));

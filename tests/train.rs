@@ -1,4 +1,4 @@
-//! Runs as a user meets them: the program trains, stops, goes on, judges itself, and refuses what makes no sense.
+//! Runs as a user meets them: the program trains, stops, continues, judges itself, and refuses what makes no sense.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -539,7 +539,7 @@ fn what_cannot_be_served_is_said() {
     let port = taken.local_addr().unwrap().port().to_string();
     let output = trimodal(&["web", "--port", &port]);
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && words.contains(&format!("port {port}: another program has it; give another with --port")), "{words}");
+    assert!(output.status.code() == Some(2) && words.contains(&format!("port {port}: another program uses it; give another with --port")), "{words}");
     let folder = tempfile::tempdir().unwrap();
     let output = trimodal(&["web", folder.path().to_str().unwrap()]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("config.json"));

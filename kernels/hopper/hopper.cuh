@@ -57,7 +57,7 @@ __device__ inline void barrier_arrive_at(unsigned barrier, unsigned rank) {
 }
 
 // Until the phase of this parity has ended. Before any phase has ended, the one "before" (parity 1) counts as over: whoever first
-// waits for a buffer to be free waits with parity 1. try_wait sleeps for a while by itself, so the loop is no busy one.
+// waits for a buffer to be free waits with parity 1. try_wait sleeps for a while by itself, so the loop is not a busy one.
 __device__ inline void barrier_wait(unsigned barrier, unsigned parity) {
     unsigned over = 0;
     while (!over) {

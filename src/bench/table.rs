@@ -45,7 +45,7 @@ pub fn table(card: &Card) -> String {
         text.push('\n');
     };
     let about = &card.device;
-    let told = |value: &Option<String>| value.clone().unwrap_or_else(|| "not told".into());
+    let told = |value: &Option<String>| value.clone().unwrap_or_else(|| "not reported".into());
     line(format!("{} ({}{}), {}", about.name, about.kind, cores(card), card.tool));
     line(format!("  driver   {}", told(&about.driver)));
     line(format!("  clocks   {}; power {}", told(&about.clocks), told(&about.power)));
@@ -244,7 +244,7 @@ mod tests {
             "pytorch 2 eager: 246 µs, 2.00 × ours",
             "left out (no time): matmul forward:naive c",
             "interrupted",
-            "not told",
+            "not reported",
         ] {
             assert!(text.contains(part), "{part} is missing:\n{text}");
         }

@@ -23,7 +23,7 @@ FLOP and bytes are counted from the kernel's contract (every input read once, ev
 `ceiling` is how much it reached of the best that this device can do, where its memory (`mem`) or its arithmetic (`flop`) is the limit, as \
 kernels that do nothing else measured them in the same run: min(peak, intensity × copy bandwidth). The output names the method.
 
-Without --shapes, a processor runs `demo` and a GPU runs `small`. Sizes that there is no time for are left out, and the output names them.";
+Without --shapes, a processor runs `demo` and a GPU runs `small`. Sizes that would take too long are left out, and the output names them.";
 
 /// Time every kernel, beside the best that the device can do
 #[derive(Args)]

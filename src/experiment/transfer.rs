@@ -266,9 +266,9 @@ impl Transfer {
             let verdict = match uses {
                 Spread { min, .. } if min > 0.5 => "above one half for every seed",
                 Spread { max, .. } if max < 0.5 => "below one half for every seed",
-                _ => "not on one side of one half for every seed: no use of facts is shown",
+                _ => "not on one side of one half for every seed: it is not shown that the facts are used",
             };
-            format!("{}, {}: {} % right over both runs, 50 is no use of facts; {verdict}", variant.name(), kind.modality(), uses.percent())
+            format!("{}, {}: {} % right over both runs, 50 means that the facts are not used; {verdict}", variant.name(), kind.modality(), uses.percent())
         })
         .collect()
     }

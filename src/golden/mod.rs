@@ -150,7 +150,7 @@ pub(crate) fn fill(plan: &Plan, new: &Path, folder: &Path, progress: &mut dyn Fn
             bytes: fs::metadata(&path).map_err(Error::io(&path, "read"))?.len(),
         });
         if progress(done + 1).is_break() {
-            return Err(Error::Usage(format!("stopped, as you asked: {} is as it was", folder.display())));
+            return Err(Error::Usage(format!("stopped; {} is unchanged", folder.display())));
         }
     }
     write_file_atomic(&new.join("README.txt"), README)?;

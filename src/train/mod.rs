@@ -7,7 +7,7 @@
 //! | form | where | what it is | made by |
 //! |---|---|---|---|
 //! | [`TableRow`](crate::data::TableRow) | `crates/trimodal-data/src/row.rs` | names of files and texts; nothing is read yet | [`Dataset::open`](crate::data::Dataset::open) |
-//! | [`Sample`](crate::data::Sample) | `crates/trimodal-data/src/lib.rs` | pixels, waveform and words, decoded to the model's sizes | [`Dataset::sample`](crate::data::Dataset::sample), on a thread of the [`Loader`](crate::data::loader::Loader) |
+//! | [`Sample`](crate::data::Sample) | `crates/trimodal-data/src/sample.rs` | pixels, waveform and words, decoded to the model's sizes | [`Dataset::sample`](crate::data::Dataset::sample), on a thread of the [`Loader`](crate::data::loader::Loader) |
 //! | [`Example`] | `src/train/examples.rs` | pixels, mel frames and token ids: what stays in the cache | [`Preprocessor::example`](examples::Preprocessor::example), on the same thread |
 //! | [`Sequence`](crate::model::Sequence) | `src/model/batch.rs` | one row for each token, patch and frame, words dropped out | [`Example::sequence`] |
 //! | [`Batch`](crate::model::Batch) | `src/model/batch.rs` | sequences packed one after the other, with who sees whom | [`Batches::draw`](batches::Batches::draw) |

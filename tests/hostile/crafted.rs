@@ -40,7 +40,7 @@ pub fn lies() -> Vec<Lie> {
     let mut model = Format::Safetensors.seeds().remove(0);
     let end = model.len();
     model[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
-    add(Format::Safetensors, "a weight that is no number", model, &["tensor", "NaN"]);
+    add(Format::Safetensors, "a weight that is not a number", model, &["tensor", "NaN"]);
 
     // ── PNG ──────────────────────────────────────────────────────────────────────────────────────────────────────────
     add(Format::Png, "4 × 4 pixels that expand to 529 MB", png(4, 4, 8, 2, &zeros(529_000_000)), &[]);
@@ -160,7 +160,7 @@ pub fn lies() -> Vec<Lie> {
     };
     add(Format::Tokenizer, "a regex of a thousand million letters", split("(?:(?:a{1000}){1000}){1000}"), &["tokenizer.json"]);
     add(Format::Tokenizer, "a regex that backtracks for ever", split("(?=(a|a?)+$)(x+x+)+y"), &[]);
-    add(Format::Tokenizer, "a regex that is none", split("(?<x"), &["tokenizer.json"]);
+    add(Format::Tokenizer, "a regex that is not one", split("(?<x"), &["tokenizer.json"]);
     all
 }
 

@@ -358,7 +358,7 @@ fn producers_and_consumers() {
 #[test]
 fn barriers_for_a_part_of_the_block() {
     let launch = Launch::new(96);
-    // Warp 0 writes and goes on, warp 1 waits for it and reads, warp 2 has nothing to do with it.
+    // Warp 0 writes and continues, warp 1 waits for it and reads, warp 2 has nothing to do with it.
     let body = |arrive: &str, sync: &str| {
         format!(
             "shl.b32 %r6, %r2, 2;\nadd.s32 %r7, %r1, %r6;\nsetp.ge.u32 %p2, %r2, 64;\n@%p2 bra END;\nsetp.ge.u32 %p2, %r2, 32;\n@%p2 bra B;\nst.shared.u32 [%r7], %r2;\n{arrive}bra END;\n\

@@ -22,7 +22,7 @@ fn jsonl(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl 
         // One byte more than allowed tells a line that is too long from one that just fits.
         let read = match (&mut reader).take(limits.line_bytes as u64 + 1).read_until(b'\n', &mut line) {
             Ok(read) => read,
-            Err(error) => return row(Err((number, format!("cannot read on: {error}")))),
+            Err(error) => return row(Err((number, format!("cannot continue reading: {error}")))),
         };
         if read == 0 {
             return;
@@ -30,7 +30,7 @@ fn jsonl(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl 
         if line.last() != Some(&b'\n') && line.len() > limits.line_bytes {
             match skip_line(&mut reader) {
                 Ok(rest) => row(Err((number, Limits::beyond("line_bytes", "a line of", line.len() as u64 + rest, "bytes", limits.line_bytes)))),
-                Err(error) => return row(Err((number, format!("cannot read on: {error}")))),
+                Err(error) => return row(Err((number, format!("cannot continue reading: {error}")))),
             }
             continue;
         }
@@ -83,7 +83,7 @@ fn csv(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl Fn
             let (before, room) = (raw.len(), limits.line_bytes as u64 + 1 - raw.len() as u64);
             let read = match (&mut reader).take(room).read_until(b'\n', &mut raw) {
                 Ok(read) => read,
-                Err(error) => return row(Err((first, format!("cannot read on: {error}")))),
+                Err(error) => return row(Err((first, format!("cannot continue reading: {error}")))),
             };
             if read == 0 {
                 break;
@@ -104,7 +104,7 @@ fn csv(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl Fn
             let rest = if raw.last() == Some(&b'\n') { Ok(0) } else { skip_line(&mut reader) };
             match rest {
                 Ok(rest) => row(Err((first, Limits::beyond("line_bytes", "a record of", raw.len() as u64 + rest, "bytes", limits.line_bytes)))),
-                Err(error) => return row(Err((first, format!("cannot read on: {error}")))),
+                Err(error) => return row(Err((first, format!("cannot continue reading: {error}")))),
             }
             continue;
         }

@@ -177,7 +177,7 @@ impl<R: Read + Seek> Scanner<R> {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<(), String> {
-        self.reader.read_exact(buffer).map_err(|error| format!("cannot read on at byte {}: {error}", self.at))?;
+        self.reader.read_exact(buffer).map_err(|error| format!("cannot continue reading at byte {}: {error}", self.at))?;
         self.at += buffer.len() as u64;
         Ok(())
     }
@@ -188,7 +188,7 @@ impl<R: Read + Seek> Scanner<R> {
             self.reader.consume(bytes as usize);
         } else {
             let offset = i64::try_from(bytes).map_err(|_| format!("a member of {bytes} bytes"))?;
-            self.reader.seek_relative(offset).map_err(|error| format!("cannot read on at byte {}: {error}", self.at))?;
+            self.reader.seek_relative(offset).map_err(|error| format!("cannot continue reading at byte {}: {error}", self.at))?;
         }
         self.at += bytes;
         Ok(())

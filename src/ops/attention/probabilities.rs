@@ -42,7 +42,7 @@ use std::ops::Range;
 pub fn probabilities(q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row: &Tensor, scale: f32, p: &mut Tensor) -> Result<()> {
     let checked = Checked::new(q, k, scale)?;
     let Checked { dims, dtype, .. } = checked;
-    // Nobody is told: it is no part of a step.
+    // Nobody is told: it is not part of a step.
     let call = Call::new(OP, "probabilities", q.device())
         .reads("q", q, q.shape(), dtype)?
         .reads("k", k, exactly(checked.shape_of_keys()), dtype)?
