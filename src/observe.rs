@@ -145,7 +145,7 @@ pub struct Values {
 
 /// A tensor as it was when something read or wrote it.
 #[derive(Clone)]
-pub(crate) struct Operand {
+pub(crate) struct ObservedOperand {
     /// Its name in the operation's contract: `x`, `dweight`.
     pub(crate) name: &'static str,
     pub(crate) id: TensorId,
@@ -166,11 +166,11 @@ pub(crate) struct Work {
     pub(crate) product: bool,
     /// What of it the launches are whose entries begin like this; the others share the rest.
     pub(crate) launches: Vec<(&'static str, u64)>,
-    pub(crate) operands: Vec<Operand>,
+    pub(crate) operands: Vec<ObservedOperand>,
 }
 
 /// A call of an operation that begins.
-pub(crate) struct Call {
+pub(crate) struct CallRecord {
     pub(crate) op: &'static str,
     pub(crate) pass: &'static str,
     pub(crate) place: &'static Location<'static>,
@@ -185,7 +185,7 @@ pub(crate) struct Launched {
     pub(crate) dims: Vec<u8>,
     pub(crate) groups: usize,
     /// In the order of the contract: tensor maps, then buffers.
-    pub(crate) tensors: Vec<Option<Operand>>,
+    pub(crate) tensors: Vec<Option<ObservedOperand>>,
 }
 
 /// Something that takes time: a launch, or a movement of memory.
@@ -195,7 +195,7 @@ pub(crate) struct Event {
     /// Of a kernel on a GPU.
     pub(crate) launch: Option<Launched>,
     /// Of a movement of memory.
-    pub(crate) operands: Vec<Operand>,
+    pub(crate) operands: Vec<ObservedOperand>,
 }
 
 /// Whoever is told.
@@ -203,9 +203,9 @@ pub(crate) trait Observer {
     /// So many numbers of everything that is written are wanted; 0: none.
     fn values(&self) -> usize;
     /// A call of an operation begins; its number.
-    fn call(&self, call: Call) -> usize;
+    fn call(&self, call: CallRecord) -> usize;
     /// It ended then, and has written this.
-    fn call_ended(&self, number: usize, scope: (Phase, ModelPart), ended: Instant, written: Vec<Operand>);
+    fn call_ended(&self, number: usize, scope: (Phase, ModelPart), ended: Instant, written: Vec<ObservedOperand>);
     /// It has ended with an error.
     fn call_failed(&self, number: usize);
     /// Something runs that takes time: `run` is called once.
@@ -269,7 +269,7 @@ pub(crate) fn call(op: &'static str, pass: &'static str, work: impl FnOnce() -> 
     }
     let place = Location::caller();
     let work = work();
-    Running(Some(observer().call(Call { op, pass, place, work })))
+    Running(Some(observer().call(CallRecord { op, pass, place, work })))
 }
 
 impl Running {
@@ -278,7 +278,7 @@ impl Running {
 
     /// It has ended. `written` is asked only while somebody observes, for what was written, with so many of its numbers.
     #[inline]
-    pub(crate) fn end(mut self, written: impl FnOnce(usize) -> Vec<Operand>) {
+    pub(crate) fn end(mut self, written: impl FnOnce(usize) -> Vec<ObservedOperand>) {
         let Some(number) = self.0.take() else { return };
         let ended = Instant::now();
         let observer = observer();
@@ -308,14 +308,14 @@ pub(crate) fn launch(launched: impl FnOnce() -> Launched, run: impl FnOnce() -> 
 
 /// Memory moves. `operands` is asked only while somebody observes.
 #[inline]
-pub(crate) fn memory(kind: SpanKind, operands: impl FnOnce() -> Vec<Operand>, run: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn memory(kind: SpanKind, operands: impl FnOnce() -> Vec<ObservedOperand>, run: impl FnOnce() -> Result<()>) -> Result<()> {
     if !on() {
         return run();
     }
     event(kind, None, operands(), run)
 }
 
-fn event(kind: SpanKind, launch: Option<Launched>, operands: Vec<Operand>, run: impl FnOnce() -> Result<()>) -> Result<()> {
+fn event(kind: SpanKind, launch: Option<Launched>, operands: Vec<ObservedOperand>, run: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut run = Some(run);
     observer().event(Event { kind, scope: SCOPE.get(), launch, operands }, &mut || run.take().map_or(Ok(()), |run| run()))
 }

@@ -8,7 +8,7 @@
 use crate::device::{Buffer, Device, Held, View};
 use crate::dtype::product;
 use crate::error::{Error, Result};
-use crate::observe::{self, Access, Operand, SpanKind, TensorId};
+use crate::observe::{self, Access, ObservedOperand, SpanKind, TensorId};
 use half::{bf16, f16};
 use std::fmt;
 
@@ -112,8 +112,8 @@ impl Tensor {
     }
 
     /// All of the tensor, as whoever observes this thread is told of it.
-    pub(crate) fn operand(&self, name: &'static str, access: Access) -> Operand {
-        Operand { name, id: self.id, shape: self.shape, dtype: self.dtype, elements: self.len(), access, values: None }
+    pub(crate) fn operand(&self, name: &'static str, access: Access) -> ObservedOperand {
+        ObservedOperand { name, id: self.id, shape: self.shape, dtype: self.dtype, elements: self.len(), access, values: None }
     }
 
     /// The shape.

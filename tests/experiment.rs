@@ -190,9 +190,9 @@ fn self_descriptions_claim_what_the_data_has() {
         meadow::write(folder.path(), &options, &mut |_, _| ControlFlow::Continue(())).unwrap();
         let table = std::fs::read_to_string(folder.path().join("metadata.jsonl")).unwrap();
         let data = Dataset::open(folder.path(), &Limits::default()).unwrap();
-        let taught = trimodal::train::honesty::taught(&data, |row| row.split.as_deref() == Some("train")).unwrap();
+        let taught = trimodal::train::self_description::taught(&data, |row| row.split.as_deref() == Some("train")).unwrap();
         assert_eq!(taught, Some(meadow::Senses { pictures, sounds }));
-        assert_eq!(trimodal::train::honesty::taught(&data, |row| row.split.as_deref() == Some("iid")).unwrap(), None);
+        assert_eq!(trimodal::train::self_description::taught(&data, |row| row.split.as_deref() == Some("iid")).unwrap(), None);
         (table, data.rows().to_vec())
     };
     let (whole, rows) = said(true, true);

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use trimodal::device::alloc_limit::AllocLimit;
 use trimodal::model::batch::{Capacity, Inputs};
 use trimodal::model::config::{AudioConfig, VisionConfig};
-use trimodal::model::parameters::Layout;
+use trimodal::model::parameters::FlatLayout;
 use trimodal::model::{Activations, Config, Parameters};
 use trimodal::ops::case::Case;
 use trimodal::ops::{OPS, adamw, conv1d, log_mel, matmul, patch_embed, rms_norm, rope};
@@ -233,7 +233,7 @@ fn configs_and_capacities_do_not_wrap() {
         if !given {
             prop_assert!(capacity.rows == budget && capacity.chunk <= budget && capacity.images <= budget && capacity.clips <= budget);
         }
-        let layout = Layout::new(&config);
+        let layout = FlatLayout::new(&config);
         prop_assert!(layout.decayed <= layout.elements);
         let announced = Trainer::bytes(&config, capacity, options);
         let kept = Trainer::bytes(&config, capacity, ActivationOptions::new(DType::F32));

@@ -14,7 +14,7 @@ use trimodal::check::{drawn_sequence, test_devices};
 use trimodal::data::Tokenizer;
 use trimodal::data::meadow::{self, words};
 use trimodal::describe::Describer;
-use trimodal::interpret::Inside;
+use trimodal::interpret::ForwardPass;
 use trimodal::interpret::explain::{Explanation, explain};
 use trimodal::interpret::probe::{Asked, Axis, probe, single_token};
 use trimodal::model::batch::{Capacity, Packer, Placeholders, Sequence, TokenRow};
@@ -138,15 +138,15 @@ fn gradients_of_the_log_probability_are_its_slopes() {
     // Smooth over a few steps of a pixel's value, the smallest that there are.
     let p = enlarged(&config, &Device::Cpu, DType::F64, 3.0);
     let (sequence, words) = sample(&config);
-    let mut inside = Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &words).unwrap();
-    let said = inside.log_probabilities().unwrap();
+    let mut pass = ForwardPass::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &words).unwrap();
+    let said = pass.log_probabilities().unwrap();
     for (word, &(row, id)) in words.iter().enumerate() {
-        let gradient = inside.gradient(row, id).unwrap();
+        let gradient = pass.gradient(row, id).unwrap();
         assert!((gradient.log_probability - said[word]).abs() < 1e-12);
         let after = |change: &dyn Fn(&mut Sequence)| {
             let mut changed = sequence.clone();
             change(&mut changed);
-            Inside::new(&config, &p, PLACEHOLDERS, &[changed], &[(row, id)]).unwrap().log_probabilities().unwrap()[0]
+            ForwardPass::new(&config, &p, PLACEHOLDERS, &[changed], &[(row, id)]).unwrap().log_probabilities().unwrap()[0]
         };
         // Seven points: an error of the sixth order in the step.
         let slope = |at: &dyn Fn(f64) -> f64, step: f64| {
@@ -178,11 +178,11 @@ fn devices_agree_about_what_is_inside() {
     let (row, id) = words[1];
     let look = |device: &Device, dtype: DType| {
         let p = parameters(&config, device, dtype);
-        let mut inside = Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &words).unwrap();
-        let gradient = inside.gradient(row, id).unwrap();
-        let again = inside.gradient(row, id).unwrap();
+        let mut pass = ForwardPass::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &words).unwrap();
+        let gradient = pass.gradient(row, id).unwrap();
+        let again = pass.gradient(row, id).unwrap();
         assert_eq!(gradient, again, "{device}: what was computed before must not show");
-        vec![inside.weights(1, &[row, 3]).unwrap(), gradient.pixels, gradient.mel, inside.lens(1, &[row]).unwrap(), inside.residual(0, &[2]).unwrap()]
+        vec![pass.probabilities(1, &[row, 3]).unwrap(), gradient.pixels, gradient.mel, pass.lens(1, &[row]).unwrap(), pass.residual(0, &[2]).unwrap()]
     };
     let expected = look(&Device::Cpu, DType::F64);
     for (device, dtype) in devices().into_iter().filter(|d| d.1 == DType::F32) {
@@ -195,10 +195,10 @@ fn devices_agree_about_what_is_inside() {
     }
     let blind = Sequence { rows: sequence.rows.iter().copied().filter(|r| *r != TokenRow::Patch).collect(), pixels: None, ..sequence };
     let p = parameters(&config, &Device::Cpu, DType::F32);
-    let mut inside = Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&blind), &[]).unwrap();
-    let gradient = inside.gradient(blind.rows.len() - 1, 3).unwrap();
+    let mut pass = ForwardPass::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&blind), &[]).unwrap();
+    let gradient = pass.gradient(blind.rows.len() - 1, 3).unwrap();
     assert!(gradient.pixels.is_empty() && !gradient.mel.is_empty());
-    assert!(inside.log_probabilities().unwrap().is_empty());
+    assert!(pass.log_probabilities().unwrap().is_empty());
 }
 
 /// The lens at the last level is the model's output; at level 0 a word's row is its embedding.
@@ -212,10 +212,10 @@ fn the_lens_at_the_last_level_is_the_model() {
         for (dtype, allowed) in [(DType::F32, 1e-5), (DType::F64, 1e-13)] {
             let p = parameters(&config, &Device::Cpu, dtype);
             let rows: Vec<usize> = (0..batch.rows()).collect();
-            let inside = Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &[]).unwrap();
-            let found = inside.lens(config.num_hidden_layers, &rows).unwrap();
-            let first = inside.lens(0, &rows).unwrap();
-            let embedded = inside.residual(0, &[0]).unwrap();
+            let pass = ForwardPass::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &[]).unwrap();
+            let found = pass.lens(config.num_hidden_layers, &rows).unwrap();
+            let first = pass.lens(0, &rows).unwrap();
+            let embedded = pass.residual(0, &[0]).unwrap();
             assert_eq!(embedded, p.embed_tokens.read_f64().unwrap()[3 * 12..4 * 12]);
             let mut trainer = Trainer::new(&config, parameters(&config, &Device::Cpu, dtype), Schedule::meadow(1), Capacity::of(&batch)).unwrap();
             let expected = trainer.forward(&batch).unwrap().logits().read_f64().unwrap();
@@ -232,14 +232,14 @@ fn what_is_not_there_is_named() {
     let config = tiny();
     let p = parameters(&config, &Device::Cpu, DType::F32);
     let (sequence, _) = sample(&config);
-    let new = |predicted: &[(usize, u32)]| Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), predicted).map(drop);
+    let new = |predicted: &[(usize, u32)]| ForwardPass::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), predicted).map(drop);
     assert!(new(&[(0, 99)]).unwrap_err().to_string().contains("expected one of 23 words"));
     assert!(new(&[(99, 0)]).unwrap_err().to_string().contains("word 0 after row 99"));
-    let mut inside = Inside::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &[]).unwrap();
-    assert_eq!(inside.weights(2, &[0]).unwrap_err().to_string(), "layer 2: the model has 2, counted from 0");
-    assert!(inside.weights(0, &[99]).unwrap_err().to_string().starts_with("row 99: the batch has"));
-    assert_eq!(inside.lens(3, &[0]).unwrap_err().to_string(), "level 3: the model has 3, counted from 0");
-    assert!(inside.gradient(0, 23).unwrap_err().to_string().contains("the vocabulary has 23"));
+    let mut pass = ForwardPass::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &[]).unwrap();
+    assert_eq!(pass.probabilities(2, &[0]).unwrap_err().to_string(), "layer 2: the model has 2, counted from 0");
+    assert!(pass.probabilities(0, &[99]).unwrap_err().to_string().starts_with("row 99: the batch has"));
+    assert_eq!(pass.lens(3, &[0]).unwrap_err().to_string(), "level 3: the model has 3, counted from 0");
+    assert!(pass.gradient(0, 23).unwrap_err().to_string().contains("the vocabulary has 23"));
 }
 
 // ── With files ───────────────────────────────────────────────────────────────────────────────────────────────────

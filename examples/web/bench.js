@@ -6,7 +6,7 @@ import * as kernels from "./kernels.js";
 const SAMPLES = 5;
 const LONG = 50; // milliseconds of one sample
 const PATIENCE = 1000;
-const MOST_CALLS = 4096;
+const MAX_CALLS = 4096;
 
 // Words and their product as `trimodal bench --shapes demo` has them; pictures, sounds and norms as a small model of 124 million
 // parameters has them, one sample at a time; attention over one long sample.
@@ -88,7 +88,7 @@ async function time(gpu, launches) {
   };
   let calls = 1;
   let took = await sample(calls);
-  while (took < LONG && calls < MOST_CALLS) took = await sample((calls *= 4));
+  while (took < LONG && calls < MAX_CALLS) took = await sample((calls *= 4));
   const times = [took];
   while (times.length < SAMPLES && !(times.length > 1 && took > PATIENCE)) {
     times.push(await sample(calls));

@@ -12,7 +12,7 @@
 export const ROOT = /\/(examples|self_test)\/web\//.test(location.pathname) ? "../../" : "./";
 
 // The most workgroups in one dimension that every WebGPU grants.
-const MOST_GROUPS = 65535;
+const MAX_GROUPS = 65535;
 
 export class Gpu {
   // Asks for the fastest GPU with as large buffers as it has. Throws an Error that a person can act on.
@@ -126,7 +126,7 @@ export class Gpu {
     for (let time = 0; time < times; time++) {
       launches.forEach(({ groups }, i) => {
         if (groups === 0) return;
-        const across = Math.min(groups, MOST_GROUPS);
+        const across = Math.min(groups, MAX_GROUPS);
         pass.setPipeline(pipelines[i]);
         pass.setBindGroup(0, bound[i]);
         pass.dispatchWorkgroups(across, Math.ceil(groups / across));

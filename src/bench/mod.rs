@@ -67,7 +67,7 @@ pub struct BenchOptions {
 }
 
 /// Where a run is.
-pub struct Progress<'a> {
+pub struct BenchProgress<'a> {
     /// Rows that are done.
     pub done: usize,
     /// Rows in all.
@@ -146,7 +146,7 @@ pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: 
 /// # Errors
 /// [`Error::Usage`] for the emulator, which has no time to measure, for an unknown set of sizes, and where nothing is left to time;
 /// [`Error::Device`] where the ceilings cannot be measured.
-pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Card> {
+pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(BenchProgress) -> ControlFlow<()>) -> Result<Card> {
     if device.is_emulator() {
         return Err(Error::Usage(
             "the emulator counts instructions, and its times say nothing about a GPU: `trimodal emulate OP` shows its counts; \
@@ -162,7 +162,7 @@ pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(Pro
     let sets = chosen_sets(options, slow)?;
     let (items, mut left_out) = plan(device, options, &sets)?;
 
-    let mut interrupted = progress(Progress { done: 0, total: items.len(), what: "the device's ceilings" }).is_break();
+    let mut interrupted = progress(BenchProgress { done: 0, total: items.len(), what: "the device's ceilings" }).is_break();
     let ceilings = if interrupted { Ceilings::default() } else { ceiling::measure(device, &timer, cache)? };
     // The whole run stays below what the command promises: 5 minutes on a slow device, 3 on a GPU.
     let seconds = match (options.quick, slow) {
@@ -189,7 +189,7 @@ pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(Pro
     let mut rows = Vec::new();
     for (done, item) in items.iter().enumerate() {
         let name = item.name();
-        interrupted = interrupted || progress(Progress { done, total: items.len(), what: &name }).is_break();
+        interrupted = interrupted || progress(BenchProgress { done, total: items.len(), what: &name }).is_break();
         if interrupted {
             break;
         }

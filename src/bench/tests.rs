@@ -6,7 +6,7 @@ fn options() -> BenchOptions {
     BenchOptions { op: None, shape: None, dtype: None, sets: vec!["demo".into()], quick: true, compare: false }
 }
 
-fn quiet(_: Progress) -> ControlFlow<()> {
+fn quiet(_: BenchProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 

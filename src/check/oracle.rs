@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops::case::{Case, Compare, Kind, Operand, Output, Run};
+use crate::ops::case::{Case, CaseFn, Compare, Kind, Operand, Output};
 use crate::tensor::{DType, Tensor};
 use half::bf16;
 
@@ -70,7 +70,7 @@ pub(crate) fn judges(case: &Case, activation: DType) -> std::result::Result<Vec<
 
 /// The outputs of a run on the CPU in one precision, as f64: bf16 operands become `real`, with the values that they have where
 /// activations are `activation`; so do outputs, but not in the oracle, which is never rounded.
-pub(super) fn on_host(case: &Case, run: &Run, real: DType, activation: DType) -> Result<Vec<Vec<f64>>> {
+pub(super) fn on_host(case: &Case, run: &CaseFn, real: DType, activation: DType) -> Result<Vec<Vec<f64>>> {
     let make = |operand: &Operand| {
         let dtype = if operand.kind == Kind::Bf16 { real } else { operand.kind.dtype(real) };
         Tensor::from_f64(&Device::Cpu, operand.shape, dtype, &operand.rounded(activation).values)

@@ -37,13 +37,13 @@ pub struct Dump {
     #[command(flatten)]
     device: DeviceArguments,
     /// The precision to compute in: f32, f64 (the CPU device only), or bf16 (mixed precision; cuda and emulator only)
-    #[arg(long, value_name = "DTYPE", value_enum, default_value_t = Precision::F32)]
-    dtype: Precision,
+    #[arg(long, value_name = "DTYPE", value_enum, default_value_t = DumpPrecision::F32)]
+    dtype: DumpPrecision,
 }
 
 /// What a step computes in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Precision {
+pub enum DumpPrecision {
     /// 32-bit float.
     F32,
     /// 64-bit float: the oracle.
@@ -56,9 +56,9 @@ impl Dump {
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
         let activation = match self.dtype {
-            Precision::F32 => DType::F32,
-            Precision::F64 => DType::F64,
-            Precision::Bf16 => DType::Bf16,
+            DumpPrecision::F32 => DType::F32,
+            DumpPrecision::F64 => DType::F64,
+            DumpPrecision::Bf16 => DType::Bf16,
         };
         let parameters = if activation == DType::F64 { DType::F64 } else { DType::F32 };
         let model = ModelFolder::open(&self.model, &device, parameters)?;

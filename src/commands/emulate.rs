@@ -6,7 +6,7 @@ use clap::Args;
 use std::process::ExitCode;
 use std::sync::Arc;
 use trimodal::check::run_case;
-use trimodal::device::emulator::{Machine, Run};
+use trimodal::device::emulator::{EmulatedLaunch, Machine};
 use trimodal::device::{Gpu, ptx};
 use trimodal::emulator::{Options, Trace};
 use trimodal::numbers::{bytes, thousands};
@@ -117,7 +117,7 @@ impl Emulate {
 }
 
 /// The launches once more, each with the trace of thread `thread` of the whole grid, where the grid has it.
-fn traced(case: &Case, device: &Device, machine: &Machine, activation: trimodal::DType, first: &[Run], thread: u64) -> Vec<Run> {
+fn traced(case: &Case, device: &Device, machine: &Machine, activation: trimodal::DType, first: &[EmulatedLaunch], thread: u64) -> Vec<EmulatedLaunch> {
     let mut result = Vec::new();
     for (index, run) in first.iter().enumerate() {
         let threads = run.threads.max(1) as u64;
@@ -129,7 +129,7 @@ fn traced(case: &Case, device: &Device, machine: &Machine, activation: trimodal:
     result
 }
 
-fn json(op: &str, case: &Case, number: usize, runs: &[Run], outcome: &std::result::Result<trimodal::check::Outcome, String>) -> serde_json::Value {
+fn json(op: &str, case: &Case, number: usize, runs: &[EmulatedLaunch], outcome: &std::result::Result<trimodal::check::Outcome, String>) -> serde_json::Value {
     let kernels: Vec<_> = runs
         .iter()
         .map(|run| {
@@ -152,7 +152,7 @@ fn json(op: &str, case: &Case, number: usize, runs: &[Run], outcome: &std::resul
     serde_json::json!({ "op": op, "case": number, "entry": case.entry, "label": case.label, "right": outcome.is_ok(), "kernels": kernels })
 }
 
-fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[Run], stats: bool, trace: Option<u64>) {
+fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[EmulatedLaunch], stats: bool, trace: Option<u64>) {
     let paint = Paint::stdout();
     line(format!("{} case {number} of {of}: {}", paint.strong(&format!("{op} {}", case.entry)), case.label));
     line("");
@@ -213,7 +213,7 @@ fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[Run], stats: b
 }
 
 /// The source's own text of a place like `kernels/x.cu:61`.
-fn source_line(run: &Run, place: Option<&str>) -> String {
+fn source_line(run: &EmulatedLaunch, place: Option<&str>) -> String {
     let text = || {
         let (file, number) = place?.rsplit_once(':')?;
         let stem = file.strip_prefix("kernels/")?.strip_suffix(".cu")?;

@@ -14,7 +14,7 @@ use trimodal::files::write_file_atomic;
 use trimodal::model::{Config, Parameters};
 use trimodal::numbers::percent;
 use trimodal::train::evaluate::{self, Ablation, Losses, Scores, chance};
-use trimodal::train::honesty;
+use trimodal::train::self_description;
 use trimodal::train::{Example, ModelFolder, checkpoint};
 use trimodal::{DType, Error, Result, report};
 
@@ -93,7 +93,7 @@ impl From<(Losses, Scores)> for Measured {
 
 /// A split as it is, under every ablation that changes something, and by chance.
 #[derive(Serialize)]
-struct Split {
+struct MeasuredSplit {
     #[serde(flatten)]
     whole: Measured,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -119,7 +119,7 @@ impl Eval {
             for ablation in Ablation::ALL.into_iter().filter(|a| self.ablate && a.applies(&examples)) {
                 ablations.insert(key(ablation), measured(&evaluate::ablate(&examples, ablation, 0), ablation.name())?);
             }
-            splits.push((name, Split { whole, ablations, chance: evaluate::blind(&examples, &model.tokenizer)?.into() }));
+            splits.push((name, MeasuredSplit { whole, ablations, chance: evaluate::blind(&examples, &model.tokenizer)?.into() }));
         }
         line(table(&splits));
         let described = self.self_description(&model, &dataset)?;
@@ -127,7 +127,7 @@ impl Eval {
             line(format!("\n{}", described.line()));
         }
         if let Some(path) = &self.json {
-            let by_name: BTreeMap<&str, &Split> = splits.iter().map(|(name, split)| (name.as_str(), split)).collect();
+            let by_name: BTreeMap<&str, &MeasuredSplit> = splits.iter().map(|(name, split)| (name.as_str(), split)).collect();
             let json = serde_json::json!({
                 "device": device.to_string(), "model": self.model, "data": self.data, "splits": by_name, "self_description": described,
             });
@@ -138,13 +138,13 @@ impl Eval {
     }
 
     /// What the model says about its own senses, where the rows to train on teach it to: those of the run's split, or all of them.
-    fn self_description(&self, model: &ModelFolder, dataset: &Dataset) -> Result<Option<honesty::SelfDescription>> {
+    fn self_description(&self, model: &ModelFolder, dataset: &Dataset) -> Result<Option<self_description::SelfDescription>> {
         // A model folder that is not a checkpoint holds no settings.
         let settings = checkpoint::read_state(&model.path).ok().and_then(|state| state.settings);
         let split = settings.map_or("train".into(), |settings| settings.data.train_split);
         let without_splits = dataset.rows().iter().all(|row| row.split.is_none());
-        let taught = honesty::taught(dataset, |row| without_splits || row.split.as_deref() == Some(&split))?;
-        taught.map(|taught| honesty::ask(&model.config, &model.parameters, &model.tokenizer, taught)).transpose()
+        let taught = self_description::taught(dataset, |row| without_splits || row.split.as_deref() == Some(&split))?;
+        taught.map(|taught| self_description::ask(&model.config, &model.parameters, &model.tokenizer, taught)).transpose()
     }
 
     /// The splits to evaluate, by the name that rows give: `""` for none.
@@ -190,7 +190,7 @@ pub(super) fn described(config: &Config, parameters: &Parameters, tokenizer: &To
 }
 
 /// Everything, a row each; the columns of attributes only where some caption names one.
-fn table(splits: &[(String, Split)]) -> String {
+fn table(splits: &[(String, MeasuredSplit)]) -> String {
     let named: Vec<&str> =
         ATTRIBUTE.iter().map(|(name, _)| *name).filter(|name| splits.iter().any(|(_, s)| s.whole.scores.attributes.contains_key(name))).collect();
     let header: Vec<&str> = ["", "samples", "loss", "perplexity", "tokens", "exact"].into_iter().chain(named.iter().copied()).collect();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use trimodal::experiment::{Budget, Progress, fusion, store, transfer};
+use trimodal::experiment::{Budget, ExperimentProgress, fusion, store, transfer};
 use trimodal::files::write_file_atomic;
 use trimodal::{Device, Error, Result, report};
 
@@ -134,12 +134,12 @@ impl Arguments {
     }
 }
 
-type Watch<'a> = dyn FnMut(&Progress) -> ControlFlow<()> + 'a;
+type Watch<'a> = dyn FnMut(&ExperimentProgress) -> ControlFlow<()> + 'a;
 
 /// Runs an experiment under a bar; ctrl-C stops it, and the finished runs are kept.
 fn watched<T>(out: &Path, run: impl FnOnce(&mut Watch) -> Result<T>) -> Result<T> {
     let (bar, stop, begin) = (progress::progress("training"), stop_flag(), Instant::now());
-    let outcome = run(&mut |at: &Progress| {
+    let outcome = run(&mut |at: &ExperimentProgress| {
         let (done, all) = at.steps;
         bar.set_message(format!("{}, loss {:.3}", at.run, at.loss));
         if let Some(finished) = at.finished {

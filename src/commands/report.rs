@@ -120,7 +120,7 @@ impl Learned<'_> {
             if advance(&bar, done, telling.len()).is_break() {
                 return Err(Error::Interrupted { step: 0 });
             }
-            Ok((i, run::looked(config, parameters, tokenizer, &examples[i], &captions[i])?))
+            Ok((i, run::attended(config, parameters, tokenizer, &examples[i], &captions[i])?))
         });
         let heats = heats.collect::<Result<_>>();
         bar.finish_and_clear();

@@ -17,14 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const MAX_STORAGE: usize = 8;
 
 /// Writes launches down. See [`crate::device::Gpu::Dry`].
-pub struct Recorder {
+pub struct DryRecorder {
     language: Language,
-    recording: Mutex<Recording>,
+    recording: Mutex<DryRecording>,
 }
 
 /// What was launched, in order, and on what.
 #[derive(Default)]
-pub(crate) struct Recording {
+pub(crate) struct DryRecording {
     pub buffers: Vec<Seen>,
     pub launches: Vec<Written>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Seen {
     pub shape: Vec<usize>,
 }
 
-/// One launch. Buffers are indices into [`Recording::buffers`].
+/// One launch. Buffers are indices into [`DryRecording::buffers`].
 pub(crate) struct Written {
     pub stem: &'static str,
     /// Of PTX the compiled one, with its variant's suffix.
@@ -78,10 +78,10 @@ struct Memory {
 /// A tensor's memory.
 pub(crate) struct DryBuffer(Arc<Memory>);
 
-impl Recorder {
+impl DryRecorder {
     /// One for the kernels of a language.
     pub fn new(language: Language) -> Self {
-        Recorder { language, recording: Mutex::default() }
+        DryRecorder { language, recording: Mutex::default() }
     }
 
     pub(super) fn language(&self) -> Language {
@@ -96,11 +96,11 @@ impl Recorder {
     }
 
     /// What was written down since the last call.
-    pub(crate) fn take(&self) -> Recording {
+    pub(crate) fn take(&self) -> DryRecording {
         std::mem::take(&mut self.recording())
     }
 
-    fn recording(&self) -> MutexGuard<'_, Recording> {
+    fn recording(&self) -> MutexGuard<'_, DryRecording> {
         self.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -257,13 +257,13 @@ mod tests {
     #[test]
     fn a_call_becomes_its_launch_and_runs_nowhere() {
         for (language, entry, groups) in [(Language::Wgsl, "forward", 1), (Language::Ptx, "forward", 1)] {
-            let recorder = Arc::new(Recorder::new(language));
+            let recorder = Arc::new(DryRecorder::new(language));
             let device = Device::Gpu(Gpu::Dry(recorder.clone()));
             let gate = Tensor::from_slice(&device, [3, 5], &[2f32; 15]).unwrap();
             let up = Tensor::from_slice(&device, [3, 5], &[3f32; 15]).unwrap();
             let mut y = Tensor::zeros(&device, [3, 5], DType::F32).unwrap();
             swiglu::forward(&gate, &up, &mut y).unwrap();
-            let Recording { buffers, launches } = recorder.take();
+            let DryRecording { buffers, launches } = recorder.take();
             let [launch] = &launches[..] else { panic!("{} launches", launches.len()) };
             assert_eq!((launch.stem, launch.entry.as_str(), launch.groups), ("swiglu", entry, groups));
             assert_eq!(launch.buffers, [Some(0), Some(1), Some(2)]);
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_tensor_of_another_device_is_refused() {
-        let devices = [Language::Wgsl, Language::Ptx].map(|language| Device::Gpu(Gpu::Dry(Arc::new(Recorder::new(language)))));
+        let devices = [Language::Wgsl, Language::Ptx].map(|language| Device::Gpu(Gpu::Dry(Arc::new(DryRecorder::new(language)))));
         let [a, b] = devices.each_ref().map(|device| Tensor::zeros(device, [4], DType::F32).unwrap());
         let mut y = Tensor::zeros(&devices[0], [4], DType::F32).unwrap();
         assert!(swiglu::forward(&a, &b, &mut y).is_err());

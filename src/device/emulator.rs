@@ -15,17 +15,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Default)]
 pub struct Machine {
     programs: Mutex<HashMap<&'static str, Arc<Program>>>,
-    record: Mutex<Option<Recording>>,
+    record: Mutex<Option<EmulatorRecording>>,
 }
 
 /// What [`Machine::record`] collects.
-struct Recording {
+struct EmulatorRecording {
     options: Options,
-    runs: Vec<Run>,
+    runs: Vec<EmulatedLaunch>,
 }
 
 /// One recorded launch.
-pub struct Run {
+pub struct EmulatedLaunch {
     /// `rms_norm.forward_bf16`.
     pub kernel: String,
     /// The PTX file.
@@ -63,11 +63,11 @@ impl Machine {
 
     /// Runs launches with these options from now on, and keeps what they report. Findings are then kept, too, and are not an error.
     pub fn record(&self, options: Options) {
-        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(Recording { options, runs: Vec::new() });
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(EmulatorRecording { options, runs: Vec::new() });
     }
 
     /// What was recorded since; recording ends.
-    pub fn recorded(&self) -> Vec<Run> {
+    pub fn recorded(&self) -> Vec<EmulatedLaunch> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Vec::new(), |r| r.runs)
     }
 
@@ -125,7 +125,14 @@ impl Machine {
             .map_err(|e| Error::Device { device: "emulator".into(), what: format!("{kernel}: {e}") })?;
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(record) = &mut *record {
-            record.runs.push(Run { kernel, file: compiled.file, blocks: launch.groups, threads: signature.threads, shared: signature.shared + shared, report });
+            record.runs.push(EmulatedLaunch {
+                kernel,
+                file: compiled.file,
+                blocks: launch.groups,
+                threads: signature.threads,
+                shared: signature.shared + shared,
+                report,
+            });
             return Ok(());
         }
         match report.findings.as_slice() {

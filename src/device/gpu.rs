@@ -28,7 +28,7 @@ pub enum Gpu {
     Emulator(Arc<emulator::Machine>),
     /// Nothing runs: launches are written down, to be replayed elsewhere ([`crate::golden`]).
     #[doc(hidden)]
-    Dry(Arc<dry::Recorder>),
+    Dry(Arc<dry::DryRecorder>),
 }
 
 /// Of the emulator: enough that tiles are shared out, few enough that a block gets several.

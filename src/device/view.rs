@@ -2,7 +2,7 @@
 
 use super::{Buffer, Device};
 use crate::dtype::{DType, Shape};
-use crate::observe::{Access, Operand, TensorId};
+use crate::observe::{Access, ObservedOperand, TensorId};
 
 /// A tensor as a launch takes it.
 #[derive(Clone, Copy)]
@@ -31,7 +31,7 @@ impl View<'_> {
     }
 
     /// As whoever observes the launch is told of it.
-    pub(super) fn operand(&self) -> Operand {
-        Operand { name: "", id: self.id, shape: self.shape, dtype: self.dtype, elements: self.len(), access: Access::Read, values: None }
+    pub(super) fn operand(&self) -> ObservedOperand {
+        ObservedOperand { name: "", id: self.id, shape: self.shape, dtype: self.dtype, elements: self.len(), access: Access::Read, values: None }
     }
 }

@@ -1,6 +1,6 @@
 //! Facts that only text states, and the samples of the transfer experiment around them.
 //!
-//! There are two kinds, one for each organ: whether an animal is a pet (a picture shows which animal it is) and whether an action is loud
+//! There are two kinds, one for each modality: whether an animal is a pet (a picture shows which animal it is) and whether an action is loud
 //! (a sound lets one hear which action it is). Of each kind a seed holds out two subjects, one for each answer. What is asked about
 //! pictures and sounds while training is never asked about these two; only text says whether they are.
 //!
@@ -34,7 +34,7 @@ impl FactKind {
     pub const ALL: [FactKind; 2] = [FactKind::Pet, FactKind::Loud];
 
     /// What it is asked about.
-    pub fn organ(self) -> &'static str {
+    pub fn modality(self) -> &'static str {
         match self {
             FactKind::Pet => "pictures",
             FactKind::Loud => "sounds",

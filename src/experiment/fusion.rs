@@ -17,7 +17,7 @@
 
 use super::store::Store;
 use super::study::{self, Runs, Stage};
-use super::{Budget, Progress, Spread};
+use super::{Budget, ExperimentProgress, Spread};
 use crate::data::Tokenizer;
 use crate::data::meadow::{self, words};
 use crate::device::Device;
@@ -103,7 +103,7 @@ impl From<Scores> for Right {
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Run {
+pub struct FusionRun {
     /// How the budget was spent.
     pub arm: Arm,
     /// The seed of data, parameters and order.
@@ -120,7 +120,7 @@ pub struct Fusion {
     /// What each run spent.
     pub budget: Budget,
     /// The runs, by seed and arm.
-    pub runs: Vec<Run>,
+    pub runs: Vec<FusionRun>,
 }
 
 /// The experiment, into a folder; runs that are already there are not repeated. `watch` is told every step and may stop it.
@@ -128,13 +128,13 @@ pub struct Fusion {
 /// # Errors
 /// [`crate::Error::Usage`] where the folder holds an experiment with other settings; [`crate::Error::Interrupted`] where `watch` says so:
 /// runs that have ended are kept.
-pub fn run(budget: &Budget, seeds: usize, folder: &Path, device: &Device, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<Fusion> {
+pub fn run(budget: &Budget, seeds: usize, folder: &Path, device: &Device, watch: &mut dyn FnMut(&ExperimentProgress) -> ControlFlow<()>) -> Result<Fusion> {
     budget.validate(seeds)?;
     let mut runs = Runs::new(Store::open(folder, "fusion", budget)?, device, watch);
     let seeds = budget.seeds(seeds);
     let file = |arm: Arm, seed: u64| format!("{}-{seed}", arm.key());
     let files: Vec<String> = seeds.iter().flat_map(|&seed| Arm::ALL.map(|arm| file(arm, seed))).collect();
-    runs.expect::<Run>(&files, budget.steps / 2 * 2)?;
+    runs.expect::<FusionRun>(&files, budget.steps / 2 * 2)?;
     let mut all = Vec::new();
     for (number, &seed) in seeds.iter().enumerate() {
         let mut material = None;
@@ -146,7 +146,7 @@ pub fn run(budget: &Budget, seeds: usize, folder: &Path, device: &Device, watch:
                 }
                 material.as_ref().expect("just made").train(runs, budget, arm, seed)
             };
-            let said = |run: &Run| {
+            let said = |run: &FusionRun| {
                 let [iid, both] = ["iid", "held_out_both"].map(|split| 100.0 * run.splits[split].attributes);
                 format!("{iid:.1} % of the attributes right, {both:.1} % where both pairs are new")
             };
@@ -179,7 +179,7 @@ impl Material {
         Ok(Material { tests: tests.collect::<Result<_>>()?, tokenizer, config, whole, text: Arc::new(text) })
     }
 
-    fn train(&self, runs: &mut Runs, budget: &Budget, arm: Arm, seed: u64) -> Result<Run> {
+    fn train(&self, runs: &mut Runs, budget: &Budget, arm: Arm, seed: u64) -> Result<FusionRun> {
         let half = budget.steps / 2;
         let parameters = Parameters::init(&self.config, &runs.device, DType::F32, seed)?;
         let of = |examples| study::batches(budget, seed, &self.config, &self.tokenizer, examples);
@@ -214,7 +214,7 @@ impl Material {
             let captions = evaluate::describe(&self.config, &parameters, &self.tokenizer, examples, &mut |_, _| ControlFlow::Continue(()))?;
             splits.insert(name.to_string(), evaluate::score(examples, &captions).into());
         }
-        Ok(Run { arm, seed, stages, splits })
+        Ok(FusionRun { arm, seed, stages, splits })
     }
 }
 
@@ -225,7 +225,7 @@ pub fn is_decoder(name: &str) -> bool {
 
 impl Fusion {
     /// The runs of an arm.
-    fn of(&self, arm: Arm) -> impl Iterator<Item = &Run> {
+    fn of(&self, arm: Arm) -> impl Iterator<Item = &FusionRun> {
         self.runs.iter().filter(move |run| run.arm == arm)
     }
 

@@ -86,7 +86,7 @@ impl Spread {
 }
 
 /// Where an experiment is; told after every step.
-pub struct Progress<'a> {
+pub struct ExperimentProgress<'a> {
     /// The run: `late, frozen, seed 2`.
     pub run: &'a str,
     /// Steps of this session so far, of all runs, and how many it will take.

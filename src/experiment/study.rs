@@ -1,7 +1,7 @@
 //! What both experiments do: draw examples, train a model through stages, count what that cost.
 
 use super::store::Store;
-use super::{Budget, Progress};
+use super::{Budget, ExperimentProgress};
 use crate::data::{Sample, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -74,13 +74,13 @@ pub(super) fn trainer(budget: &Budget, config: &Config, parameters: Parameters, 
 pub(super) struct Runs<'a> {
     pub store: Store,
     pub device: Device,
-    watch: &'a mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    watch: &'a mut dyn FnMut(&ExperimentProgress) -> ControlFlow<()>,
     run: String,
     steps: (usize, usize),
 }
 
 impl<'a> Runs<'a> {
-    pub fn new(store: Store, device: &Device, watch: &'a mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Self {
+    pub fn new(store: Store, device: &Device, watch: &'a mut dyn FnMut(&ExperimentProgress) -> ControlFlow<()>) -> Self {
         Runs { store, device: device.clone(), watch, run: String::new(), steps: (0, 0) }
     }
 
@@ -113,7 +113,7 @@ impl<'a> Runs<'a> {
     }
 
     fn tell(&mut self, loss: f32, finished: Option<&str>) -> Result<()> {
-        match (self.watch)(&Progress { run: &self.run, steps: self.steps, loss, finished }) {
+        match (self.watch)(&ExperimentProgress { run: &self.run, steps: self.steps, loss, finished }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Interrupted { step: self.steps.0 }),
         }

@@ -12,7 +12,7 @@ use super::facts::{self, World};
 pub use super::facts::{FactKind, Variant};
 use super::store::Store;
 use super::study::{self, Runs, Stage};
-use super::{Budget, Progress, Spread};
+use super::{Budget, ExperimentProgress, Spread};
 use crate::data::Tokenizer;
 use crate::data::meadow::words::parse;
 use crate::device::Device;
@@ -50,7 +50,7 @@ pub struct Answers {
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Run {
+pub struct TransferRun {
     /// How it was taught and asked.
     pub variant: Variant,
     /// The seed of everything else.
@@ -69,7 +69,7 @@ pub struct Transfer {
     /// What each run spent.
     pub budget: Budget,
     /// The runs, by seed, variant, and whether they are flipped.
-    pub runs: Vec<Run>,
+    pub runs: Vec<TransferRun>,
 }
 
 /// The experiment, into a folder; runs that are already there are not repeated. `watch` is told every step and may stop it.
@@ -77,21 +77,21 @@ pub struct Transfer {
 /// # Errors
 /// [`crate::Error::Usage`] where the folder holds an experiment with other settings; [`crate::Error::Interrupted`] where `watch` says so:
 /// runs that have ended are kept.
-pub fn run(budget: &Budget, seeds: usize, folder: &Path, device: &Device, watch: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<Transfer> {
+pub fn run(budget: &Budget, seeds: usize, folder: &Path, device: &Device, watch: &mut dyn FnMut(&ExperimentProgress) -> ControlFlow<()>) -> Result<Transfer> {
     budget.validate(seeds)?;
     let mut runs = Runs::new(Store::open(folder, "transfer", budget)?, device, watch);
     let seeds = budget.seeds(seeds);
     let each = || Variant::ALL.into_iter().flat_map(|variant| [false, true].map(|flipped| (variant, flipped)));
     let file = |seed: u64, variant: Variant, flipped: bool| format!("{}{}-{seed}", variant.key(), if flipped { "-flipped" } else { "" });
     let files: Vec<String> = seeds.iter().flat_map(|&seed| each().map(move |(variant, flipped)| file(seed, variant, flipped))).collect();
-    runs.expect::<Run>(&files, budget.steps)?;
+    runs.expect::<TransferRun>(&files, budget.steps)?;
     let mut all = Vec::new();
     for (number, &seed) in seeds.iter().enumerate() {
         for (variant, flipped) in each() {
             let facts = if flipped { "facts reversed" } else { "facts as they are" };
             let shown = format!("{}, {facts}, seed {} of {}", variant.name(), number + 1, seeds.len());
-            let said = |run: &Run| {
-                let parts: Vec<String> = run.answers.iter().map(|(kind, a)| format!("{:.1} % of the {}", 100.0 * a.held_out, kind.organ())).collect();
+            let said = |run: &TransferRun| {
+                let parts: Vec<String> = run.answers.iter().map(|(kind, a)| format!("{:.1} % of the {}", 100.0 * a.held_out, kind.modality())).collect();
                 format!("right about {}", parts.join(", "))
             };
             let train = |runs: &mut Runs| train(runs, budget, variant, World { seed, flipped });
@@ -101,7 +101,7 @@ pub fn run(budget: &Budget, seeds: usize, folder: &Path, device: &Device, watch:
     Ok(Transfer { budget: budget.clone(), runs: all })
 }
 
-fn train(runs: &mut Runs, budget: &Budget, variant: Variant, world: World) -> Result<Run> {
+fn train(runs: &mut Runs, budget: &Budget, variant: Variant, world: World) -> Result<TransferRun> {
     // The same tokenizer, so the same parameters at the start, whatever is taught: all words of all variants.
     let text = (0..budget.samples).flat_map(|i| {
         let plan = crate::data::meadow::plan(world.seed, 0, i);
@@ -125,7 +125,7 @@ fn train(runs: &mut Runs, budget: &Budget, variant: Variant, world: World) -> Re
     let stage = runs.stage("captions, facts and questions", &mut trainer, count, |_| Ok(batches.draw()?.0))?;
     let judge = Judge { config: &config, parameters: &trainer.parameters, tokenizer: &tokenizer, variant, world };
     let answers = FactKind::ALL.into_iter().map(|kind| Ok((kind, judge.answers(kind, budget.test_samples)?))).collect::<Result<_>>()?;
-    Ok(Run { variant, seed: world.seed, flipped: world.flipped, stage, answers })
+    Ok(TransferRun { variant, seed: world.seed, flipped: world.flipped, stage, answers })
 }
 
 struct Judge<'a> {
@@ -199,7 +199,7 @@ impl Judge<'_> {
 
 impl Transfer {
     /// The seeds' pairs of runs, as told and reversed, that both have ended.
-    fn pairs(&self, variant: Variant) -> Vec<(&Run, &Run)> {
+    fn pairs(&self, variant: Variant) -> Vec<(&TransferRun, &TransferRun)> {
         let of = |flipped: bool| self.runs.iter().filter(move |run| run.variant == variant && run.flipped == flipped);
         of(false).filter_map(|usual| Some((usual, of(true).find(|run| run.seed == usual.seed)?))).collect()
     }
@@ -209,7 +209,7 @@ impl Transfer {
     }
 
     fn values(&self, variant: Variant, kind: FactKind, value: impl Fn(&Answers, &Answers) -> f64) -> Vec<f64> {
-        let both = |(usual, turned): (&Run, &Run)| Some(value(usual.answers.get(&kind)?, turned.answers.get(&kind)?));
+        let both = |(usual, turned): (&TransferRun, &TransferRun)| Some(value(usual.answers.get(&kind)?, turned.answers.get(&kind)?));
         self.pairs(variant).into_iter().filter_map(both).collect()
     }
 
@@ -241,7 +241,7 @@ impl Transfer {
                 let text = if variant == Variant::Plain { "–".into() } else { mean(|a| a.text.unwrap_or(0.0)) };
                 rows.push(vec![
                     variant.name().into(),
-                    kind.organ().into(),
+                    kind.modality().into(),
                     self.use_of_facts(variant, kind).percent(),
                     self.spread(variant, kind, |usual, _| usual.held_out).percent(),
                     self.spread(variant, kind, |_, turned| turned.held_out).percent(),
@@ -268,7 +268,7 @@ impl Transfer {
                 Spread { max, .. } if max < 0.5 => "below one half for every seed",
                 _ => "not on one side of one half for every seed: it is not shown that the facts are used",
             };
-            format!("{}, {}: {} % right over both runs, 50 means that the facts are not used; {verdict}", variant.name(), kind.organ(), uses.percent())
+            format!("{}, {}: {} % right over both runs, 50 means that the facts are not used; {verdict}", variant.name(), kind.modality(), uses.percent())
         })
         .collect()
     }

@@ -4,7 +4,7 @@ use super::choice::Planned;
 use super::{hex, sha256};
 use crate::check::judges;
 use crate::contract::Header;
-use crate::device::dry::{Recorder, Recording, Seen, Written};
+use crate::device::dry::{DryRecorder, DryRecording, Seen, Written};
 use crate::device::{Device, Gpu, Language};
 use crate::error::{Error, Result};
 use crate::files::safetensors::save_safetensors;
@@ -23,12 +23,12 @@ pub(super) type Hashes = HashMap<String, String>;
 /// [`Error::Io`] where the system refuses.
 pub(super) fn write(language: Language, planned: &Planned, path: &Path, hashes: &mut Hashes) -> Result<()> {
     let (case, activation) = (&planned.case, planned.activation);
-    let recorder = Arc::new(Recorder::new(language));
+    let recorder = Arc::new(DryRecorder::new(language));
     let device = Device::Gpu(Gpu::Dry(recorder.clone()));
     let inputs = case.inputs.iter().map(|i| i.tensor(&device, activation)).collect::<Result<Vec<_>>>()?;
     let mut outputs = case.outputs.iter().map(|o| o.before.tensor(&device, activation)).collect::<Result<Vec<_>>>()?;
     (case.run)(&inputs, &mut outputs)?;
-    let Recording { mut buffers, launches } = recorder.take();
+    let DryRecording { mut buffers, launches } = recorder.take();
     let judges = judges(case, activation).map_err(|e| Error::Usage(format!("{} {}: {e}", planned.op, planned.label())))?;
 
     // Operands have the operation's names; buffers that the operation made have the first kernel's.

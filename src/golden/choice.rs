@@ -6,7 +6,7 @@
 //! that are taken.
 
 use crate::check::precisions;
-use crate::device::dry::{Recorder, Recording};
+use crate::device::dry::{DryRecorder, DryRecording};
 use crate::device::{Device, Gpu, Language};
 use crate::error::Result;
 use crate::ops::case::{Case, Operand};
@@ -61,7 +61,7 @@ impl Planned {
 struct Candidate {
     case: Arc<Case>,
     activation: DType,
-    recording: Recording,
+    recording: DryRecording,
     bytes: usize,
 }
 
@@ -79,7 +79,7 @@ pub fn plan(language: Language, only: Option<&str>) -> Result<Plan> {
 
 /// Every case of an operation that is not too large, with its launches.
 fn candidates(op: &Op, language: Language) -> Result<Vec<Candidate>> {
-    let recorder = Arc::new(Recorder::new(language));
+    let recorder = Arc::new(DryRecorder::new(language));
     let device = Device::Gpu(Gpu::Dry(recorder.clone()));
     let mut found = Vec::new();
     for case in (op.cases)().into_iter().map(Arc::new) {

@@ -20,7 +20,7 @@
 //! # }
 //! ```
 
-use super::Inside;
+use super::ForwardPass;
 use crate::data::tokenizer::Tokenizer;
 use crate::describe::{Answer, Question};
 use crate::error::{Error, Result};
@@ -137,11 +137,11 @@ fn words(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt
     let rows: Vec<usize> = (0..ids.len()).map(|i| prompt.rows.len() - 1 + i).collect();
     let predicted: Vec<(usize, u32)> = rows.iter().copied().zip(ids.iter().copied()).collect();
     let kinds: Vec<TokenRow> = sample.rows.clone();
-    let mut inside = Inside::new(config, parameters, placeholders(&tokenizer.special()), &[sample], &predicted)?;
+    let mut pass = ForwardPass::new(config, parameters, placeholders(&tokenizer.special()), &[sample], &predicted)?;
 
     let mut words: Vec<Word> = Vec::with_capacity(ids.len());
     for &(row, id) in &predicted {
-        let gradient = inside.gradient(row, id)?;
+        let gradient = pass.gradient(row, id)?;
         let short = |values: Vec<f64>| values.into_iter().map(|x| x as f32).collect();
         words.push(Word {
             text: tokenizer.decode(&[id])?,
@@ -155,7 +155,7 @@ fn words(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt
         });
     }
     for layer in 0..layers {
-        let weights = inside.weights(layer, &rows)?;
+        let weights = pass.probabilities(layer, &rows)?;
         for (word, heads) in words.iter_mut().zip(weights.chunks_exact(heads * kinds.len())) {
             for weights in heads.chunks_exact(kinds.len()) {
                 let of = |kind: TokenRow| weights.iter().zip(&kinds).filter(move |(_, k)| **k == kind).map(|(w, _)| *w as f32);

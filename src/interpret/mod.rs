@@ -23,7 +23,7 @@ use crate::tensor::Tensor;
 ///
 /// `N` rows in all, `L` layers, `H` heads, `V` words. A *level* is a place of the residual stream: level 0 is what enters the first
 /// layer, level `i` what leaves layer `i`, counted from 1.
-pub struct Inside<'m> {
+pub struct ForwardPass<'m> {
     config: &'m Config,
     parameters: &'m Parameters,
     table: rope::Table,
@@ -44,10 +44,10 @@ pub struct Gradient {
     pub mel: Vec<f64>,
 }
 
-impl<'m> Inside<'m> {
+impl<'m> ForwardPass<'m> {
     /// Runs samples through a model, in the dtype (f32, or f64 on the CPU) and on the device of its parameters. `predicted`: rows, as
     /// they are numbered when the samples lie one after the other, and the word that each is asked about: see
-    /// [`Inside::log_probabilities`].
+    /// [`ForwardPass::log_probabilities`].
     ///
     /// # Errors
     /// [`Error::Usage`] for a sample that does not fit the model, or a row or word that does not exist; [`Error::OutOfMemory`].
@@ -70,7 +70,7 @@ impl<'m> Inside<'m> {
         activations.inputs.load(config, &batch, PaddedSize::of(&batch), 1, false)?;
         let table = rope_table(config, device, real)?;
         hidden_states(config, parameters, &table, &mut activations)?;
-        Ok(Inside { config, parameters, table, batch, activations, gradients: None })
+        Ok(ForwardPass { config, parameters, table, batch, activations, gradients: None })
     }
 
     /// The samples, packed.
@@ -107,7 +107,7 @@ impl<'m> Inside<'m> {
     ///
     /// # Errors
     /// [`Error::Usage`] for a layer or a row that does not exist; [`Error::TooLarge`], [`Error::OutOfMemory`].
-    pub fn weights(&self, layer: usize, rows: &[usize]) -> Result<Vec<f64>> {
+    pub fn probabilities(&self, layer: usize, rows: &[usize]) -> Result<Vec<f64>> {
         let Some(kept) = self.activations.layers.get(layer) else {
             return Err(Error::Usage(format!("layer {layer}: the model has {}, counted from 0", self.activations.layers.len())));
         };

@@ -7,7 +7,7 @@
 //!
 //! Three questions are put to these rows:
 //!
-//! - *nearest words*: the logit lens ([`Inside::lens`]) on each row alone;
+//! - *nearest words*: the logit lens ([`ForwardPass::lens`]) on each row alone;
 //! - *cosines* between the vectors of picture, sound and word, as they are and *centred*: less the mean of all words of the
 //!   vocabulary at that level, which all of them have in common;
 //! - *an axis* between two sets of words, `a` and `b` being the means of their vectors: `x` lies at
@@ -15,7 +15,7 @@
 //!   words do not share directions this says little about a picture; so the model is also asked in its own words ([`Said`]): it
 //!   describes the picture, and where one of the axis' words was likeliest, both sets' probabilities are compared.
 
-use super::Inside;
+use super::ForwardPass;
 use crate::data::tokenizer::Tokenizer;
 use crate::describe::{Describer, example};
 use crate::error::{Error, Result};
@@ -212,7 +212,7 @@ pub fn probe(model: &ModelFolder, asked: &Asked) -> Result<Probe> {
     }
     let levels = model.config.num_hidden_layers + 1;
     let samples: Vec<Sequence> = things.iter().map(|thing| thing.sample.clone()).collect();
-    let inside = Inside::new(&model.config, &model.parameters, placeholders(&tokenizer.special()), &samples, &[])?;
+    let pass = ForwardPass::new(&model.config, &model.parameters, placeholders(&tokenizer.special()), &samples, &[])?;
     // From rows of their own sample to rows of the batch.
     let mut first = 0;
     for thing in &mut things {
@@ -221,12 +221,12 @@ pub fn probe(model: &ModelFolder, asked: &Asked) -> Result<Probe> {
     }
     let width = model.config.hidden_size;
     let vectors: Vec<Vec<Vec<f64>>> = (0..levels)
-        .map(|level| things.iter().map(|thing| Ok(mean_row(&inside.residual(level, &thing.rows)?, width))).collect::<Result<_>>())
+        .map(|level| things.iter().map(|thing| Ok(mean_row(&pass.residual(level, &thing.rows)?, width))).collect::<Result<_>>())
         .collect::<Result<_>>()?;
     let mut found = Probe { vectors: VECTORS, levels, picture: None, sound: None, word: None, cosines: Vec::new(), axis: None };
     for thing in things.iter().filter(|thing| thing.kind != "end") {
         let (columns, places) = places(&model.config, thing);
-        let seen = Some(Seen { name: thing.file.clone(), columns, places, rows: nearest(&inside, tokenizer, &thing.rows, asked.nearest)? });
+        let seen = Some(Seen { name: thing.file.clone(), columns, places, rows: nearest(&pass, tokenizer, &thing.rows, asked.nearest)? });
         match thing.kind {
             "picture" => found.picture = seen,
             "sound" => found.sound = seen,
@@ -319,13 +319,13 @@ fn name_of(tokenizer: &Tokenizer, id: u32) -> String {
 const LOGITS: usize = 1 << 24;
 
 /// `[rows][levels][most]`
-fn nearest(inside: &Inside, tokenizer: &Tokenizer, rows: &[usize], most: usize) -> Result<Vec<Vec<Vec<Near>>>> {
-    let vocabulary = inside.config.vocab_size;
-    let mut found = vec![Vec::with_capacity(inside.levels()); rows.len()];
+fn nearest(pass: &ForwardPass, tokenizer: &Tokenizer, rows: &[usize], most: usize) -> Result<Vec<Vec<Vec<Near>>>> {
+    let vocabulary = pass.config.vocab_size;
+    let mut found = vec![Vec::with_capacity(pass.levels()); rows.len()];
     let at_once = (LOGITS / vocabulary).max(1);
-    for level in 0..inside.levels() {
+    for level in 0..pass.levels() {
         for (rows, found) in rows.chunks(at_once).zip(found.chunks_mut(at_once)) {
-            for (logits, found) in inside.lens(level, rows)?.chunks_exact(vocabulary).zip(found) {
+            for (logits, found) in pass.lens(level, rows)?.chunks_exact(vocabulary).zip(found) {
                 found.push(best(logits, tokenizer, most.max(1)));
             }
         }
@@ -399,9 +399,9 @@ fn common(model: &ModelFolder) -> Result<Vec<Vec<f64>>> {
     if samples.is_empty() {
         return Ok(vec![vec![0.0; config.hidden_size]; config.num_hidden_layers + 1]);
     }
-    let inside = Inside::new(config, &model.parameters, placeholders(&tokenizer.special()), &samples, &[])?;
+    let pass = ForwardPass::new(config, &model.parameters, placeholders(&tokenizer.special()), &samples, &[])?;
     let rows: Vec<usize> = (0..samples.len()).map(|i| 2 * i + 1).collect();
-    (0..inside.levels()).map(|level| Ok(mean_row(&inside.residual(level, &rows)?, config.hidden_size))).collect()
+    (0..pass.levels()).map(|level| Ok(mean_row(&pass.residual(level, &rows)?, config.hidden_size))).collect()
 }
 
 /// More than a single byte: those are in the vocabulary for unknown text, and the model has learned nothing about them.
@@ -441,8 +441,8 @@ fn in_its_own_words(model: &ModelFolder, of: &'static str, image: Option<&Path>,
     let room = model.config.max_position_embeddings - sample.rows.len();
     sample.rows.extend(answer.ids.iter().take(room).map(|&id| TokenRow::Token { id, truth: id, learned: false }));
     let rows: Vec<usize> = (first..sample.rows.len()).collect();
-    let inside = Inside::new(&model.config, &model.parameters, placeholders(&model.tokenizer.special()), &[sample], &[])?;
-    let logits = inside.lens(inside.levels() - 1, &rows)?;
+    let pass = ForwardPass::new(&model.config, &model.parameters, placeholders(&model.tokenizer.special()), &[sample], &[])?;
+    let logits = pass.lens(pass.levels() - 1, &rows)?;
     let shares = logits.chunks_exact(model.config.vocab_size).map(|logits| {
         let largest = logits.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(x));
         let total: f64 = logits.iter().map(|x| (x - largest).exp()).sum();

@@ -13,7 +13,7 @@
 use crate::device::Device;
 use crate::dtype::{DType, Shape};
 use crate::error::{Error, Result};
-use crate::observe::{self, Access, Operand, Running, Values, Work};
+use crate::observe::{self, Access, ObservedOperand, Running, Values, Work};
 use crate::tensor::Tensor;
 
 /// A call: what it reads and what it writes, while somebody observes; otherwise nothing is kept.
@@ -22,26 +22,26 @@ pub(crate) struct Call {
     op: &'static str,
     pass: &'static str,
     device: Device,
-    read: Vec<Operand>,
-    written: Vec<Operand>,
+    read: Vec<ObservedOperand>,
+    written: Vec<ObservedOperand>,
     running: Running,
 }
 
 /// The shape that an operand must have: a shape stands for as many elements, so that `[N, H·d]` may be given as `[N, H, d]`; see [`exactly`].
-pub(crate) struct Fit {
+pub(crate) struct ExpectedShape {
     shape: Shape,
     exactly: bool,
 }
 
-impl<S: Into<Shape>> From<S> for Fit {
-    fn from(shape: S) -> Fit {
-        Fit { shape: shape.into(), exactly: false }
+impl<S: Into<Shape>> From<S> for ExpectedShape {
+    fn from(shape: S) -> ExpectedShape {
+        ExpectedShape { shape: shape.into(), exactly: false }
     }
 }
 
 /// This shape and no other.
-pub(crate) fn exactly(shape: impl Into<Shape>) -> Fit {
-    Fit { exactly: true, ..Fit::from(shape) }
+pub(crate) fn exactly(shape: impl Into<Shape>) -> ExpectedShape {
+    ExpectedShape { exactly: true, ..ExpectedShape::from(shape) }
 }
 
 impl Call {
@@ -52,23 +52,23 @@ impl Call {
 
     /// It reads a tensor.
     #[inline]
-    pub(crate) fn reads(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
-        self.reads_some(name, tensor, fit, dtype, tensor.len())
+    pub(crate) fn reads(self, name: &'static str, tensor: &Tensor, shape: impl Into<ExpectedShape>, dtype: DType) -> Result<Call> {
+        self.reads_some(name, tensor, shape, dtype, tensor.len())
     }
 
     /// It reads a tensor, if there is one.
     #[inline]
-    pub(crate) fn reads_if(self, name: &'static str, tensor: Option<&Tensor>, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
+    pub(crate) fn reads_if(self, name: &'static str, tensor: Option<&Tensor>, shape: impl Into<ExpectedShape>, dtype: DType) -> Result<Call> {
         match tensor {
-            Some(tensor) => self.reads(name, tensor, fit, dtype),
+            Some(tensor) => self.reads(name, tensor, shape, dtype),
             None => Ok(self),
         }
     }
 
     /// It reads so many elements of a tensor.
     #[inline]
-    pub(crate) fn reads_some(mut self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType, elements: usize) -> Result<Call> {
-        expect(self.op, name, tensor, fit.into(), dtype, &self.device)?;
+    pub(crate) fn reads_some(mut self, name: &'static str, tensor: &Tensor, shape: impl Into<ExpectedShape>, dtype: DType, elements: usize) -> Result<Call> {
+        expect(self.op, name, tensor, shape.into(), dtype, &self.device)?;
         if observe::on() {
             self.read.push(operand(name, tensor, Access::Read, elements));
         }
@@ -77,41 +77,41 @@ impl Call {
 
     /// It gives a tensor new contents.
     #[inline]
-    pub(crate) fn writes(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
-        self.changes(Access::Write, name, tensor, fit, dtype, tensor.len())
+    pub(crate) fn writes(self, name: &'static str, tensor: &Tensor, shape: impl Into<ExpectedShape>, dtype: DType) -> Result<Call> {
+        self.changes(Access::Write, name, tensor, shape, dtype, tensor.len())
     }
 
     /// It gives a tensor new contents, if there is one.
     #[inline]
-    pub(crate) fn writes_if(self, name: &'static str, tensor: Option<&Tensor>, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
+    pub(crate) fn writes_if(self, name: &'static str, tensor: Option<&Tensor>, shape: impl Into<ExpectedShape>, dtype: DType) -> Result<Call> {
         match tensor {
-            Some(tensor) => self.writes(name, tensor, fit, dtype),
+            Some(tensor) => self.writes(name, tensor, shape, dtype),
             None => Ok(self),
         }
     }
 
     /// It gives so many elements of a tensor new contents; the others stay.
     #[inline]
-    pub(crate) fn writes_some(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType, elements: usize) -> Result<Call> {
+    pub(crate) fn writes_some(self, name: &'static str, tensor: &Tensor, shape: impl Into<ExpectedShape>, dtype: DType, elements: usize) -> Result<Call> {
         let access = if elements >= tensor.len() { Access::Write } else { Access::Update };
-        self.changes(access, name, tensor, fit, dtype, elements)
+        self.changes(access, name, tensor, shape, dtype, elements)
     }
 
     /// It adds to a tensor, or changes it in place.
     #[inline]
-    pub(crate) fn updates(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
-        self.changes(Access::Update, name, tensor, fit, dtype, tensor.len())
+    pub(crate) fn updates(self, name: &'static str, tensor: &Tensor, shape: impl Into<ExpectedShape>, dtype: DType) -> Result<Call> {
+        self.changes(Access::Update, name, tensor, shape, dtype, tensor.len())
     }
 
     /// It adds to a tensor where `accumulate` says so, and otherwise gives it new contents.
     #[inline]
-    pub(crate) fn writes_or_adds(self, accumulate: bool, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
-        if accumulate { self.updates(name, tensor, fit, dtype) } else { self.writes(name, tensor, fit, dtype) }
+    pub(crate) fn writes_or_adds(self, accumulate: bool, name: &'static str, tensor: &Tensor, shape: impl Into<ExpectedShape>, dtype: DType) -> Result<Call> {
+        if accumulate { self.updates(name, tensor, shape, dtype) } else { self.writes(name, tensor, shape, dtype) }
     }
 
     #[inline]
-    fn changes(mut self, access: Access, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType, elements: usize) -> Result<Call> {
-        expect(self.op, name, tensor, fit.into(), dtype, &self.device)?;
+    fn changes(mut self, access: Access, name: &'static str, tensor: &Tensor, shape: impl Into<ExpectedShape>, dtype: DType, elements: usize) -> Result<Call> {
+        expect(self.op, name, tensor, shape.into(), dtype, &self.device)?;
         if observe::on() {
             self.written.push(operand(name, tensor, access, elements));
         }
@@ -120,8 +120,8 @@ impl Call {
 
     /// It needs a tensor whose contents mean nothing outside: checked, and nobody is told.
     #[inline]
-    pub(crate) fn takes(self, name: &'static str, tensor: &Tensor, fit: impl Into<Fit>, dtype: DType) -> Result<Call> {
-        expect(self.op, name, tensor, fit.into(), dtype, &self.device)?;
+    pub(crate) fn takes(self, name: &'static str, tensor: &Tensor, shape: impl Into<ExpectedShape>, dtype: DType) -> Result<Call> {
+        expect(self.op, name, tensor, shape.into(), dtype, &self.device)?;
         Ok(self)
     }
 
@@ -189,10 +189,10 @@ impl Work {
 }
 
 /// Checks a tensor's shape, dtype and device against what the operation needs.
-fn expect(op: &'static str, name: &'static str, tensor: &Tensor, fit: Fit, dtype: DType, device: &Device) -> Result<()> {
-    let fits = if fit.exactly { tensor.shape().dims() == fit.shape.dims() } else { fit.shape.checked_len() == Some(tensor.len()) };
+fn expect(op: &'static str, name: &'static str, tensor: &Tensor, expected: ExpectedShape, dtype: DType, device: &Device) -> Result<()> {
+    let fits = if expected.exactly { tensor.shape().dims() == expected.shape.dims() } else { expected.shape.checked_len() == Some(tensor.len()) };
     if !fits {
-        return Err(Error::mismatch(op, name, fit.shape, tensor.shape()));
+        return Err(Error::mismatch(op, name, expected.shape, tensor.shape()));
     }
     expect_kind(op, name, tensor, dtype, device)
 }
@@ -215,8 +215,8 @@ pub(super) fn expect_workspace(op: &'static str, workspace: &Tensor, elements: u
     expect_kind(op, "workspace", workspace, dtype, device)
 }
 
-fn operand(name: &'static str, tensor: &Tensor, access: Access, elements: usize) -> Operand {
-    Operand { elements: elements.min(tensor.len()), ..tensor.operand(name, access) }
+fn operand(name: &'static str, tensor: &Tensor, access: Access, elements: usize) -> ObservedOperand {
+    ObservedOperand { elements: elements.min(tensor.len()), ..tensor.operand(name, access) }
 }
 
 fn values(tensor: &Tensor, count: usize) -> Option<Values> {

@@ -246,7 +246,7 @@ pub enum Compare {
 }
 
 /// A call of a public operation: `(inputs, outputs)`, all on one device.
-pub type Run = Box<dyn Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync>;
+pub type CaseFn = Box<dyn Fn(&[Tensor], &mut [Tensor]) -> Result<()> + Send + Sync>;
 
 /// One executed comparison: an entry of an operation on one set of inputs.
 pub struct Case {
@@ -259,14 +259,14 @@ pub struct Case {
     /// What is written.
     pub outputs: Vec<Output>,
     /// Calls the public operation.
-    pub run: Run,
+    pub run: CaseFn,
     /// Plain sequential loops for the same result, on CPU tensors of either precision; `None` where the operation's CPU
     /// implementation is itself just that. In f64 it is the oracle, in f32 it sets the allowance of
     /// [`Compare::Reduction`].
-    pub naive: Option<Run>,
+    pub naive: Option<CaseFn>,
     /// In mixed precision: the plain loops (on f32 tensors) that also round to bf16 where a kernel with bf16 operands must, as
     /// softmax's weights before the second product. They set the allowance there, in place of `naive`.
-    pub naive_mixed: Option<Run>,
+    pub naive_mixed: Option<CaseFn>,
     /// The allowance.
     pub compare: Compare,
     /// Floating-point operations of the call, counted from the kernel's contract.

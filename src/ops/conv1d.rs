@@ -11,7 +11,7 @@
 //! whose rows overlap: nothing is unfolded, neither on a GPU nor on the CPU.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, on_tensor_cores, only_where_there_is};
+use super::ladder::{BACKWARD, FORWARD, TileRung, launch, launch_each, on_tensor_cores, only_where_there_is};
 use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, size, statistic, views};
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Device, Gpu, Language, Launch, variant};
@@ -141,10 +141,10 @@ pub fn workspace(clips: usize, frames: usize, width_in: usize, width_out: usize,
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype, device or the stride does not fit.
 pub fn forward(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, z: &mut Tensor, y: &mut Tensor) -> Result<()> {
-    forward_by(Rung::Auto, x, weight, bias, stride, z, y)
+    forward_by(TileRung::Auto, x, weight, bias, stride, z, y)
 }
 
-fn forward_by(rung: Rung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, z: &mut Tensor, y: &mut Tensor) -> Result<()> {
+fn forward_by(rung: TileRung, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, z: &mut Tensor, y: &mut Tensor) -> Result<()> {
     let (dims, dtype) = Dims::new(x, weight, stride)?;
     let call = Call::new(OP, "forward", x.device())
         .reads("x", x, x.shape(), dtype)?
@@ -186,11 +186,11 @@ pub fn backward(
     dbias: &mut Tensor,
     workspace: &mut Tensor,
 ) -> Result<()> {
-    backward_by(Rung::Auto, x, weight, z, dy, stride, dz, dx, dweight, dbias, workspace)
+    backward_by(TileRung::Auto, x, weight, z, dy, stride, dz, dx, dweight, dbias, workspace)
 }
 
 fn backward_by(
-    rung: Rung,
+    rung: TileRung,
     x: &Tensor,
     weight: &Tensor,
     z: &Tensor,
@@ -232,7 +232,7 @@ fn backward_by(
 /// zeros. Output row `r` of the GEMM reads rows `r·stride .. r·stride + 3`; rows between two clips come out as garbage
 /// (forward) or are zero (`dz`), and are skipped.
 #[derive(Clone, Copy)]
-struct Layout {
+struct ClipLayout {
     dims: Dims,
     /// Padded frames per clip: a multiple of the stride.
     pitch: usize,
@@ -242,12 +242,12 @@ struct Layout {
     clips: usize,
 }
 
-impl Layout {
+impl ClipLayout {
     fn new(dims: Dims) -> Self {
         let stride = dims.stride as usize;
         let pitch = (dims.frames as usize + 2).next_multiple_of(stride);
         let widest = dims.width_in.max(dims.width_out) as usize;
-        Layout { dims, pitch, lines: pitch / stride, clips: (16_384 / (pitch * widest)).max(1) }
+        ClipLayout { dims, pitch, lines: pitch / stride, clips: (16_384 / (pitch * widest)).max(1) }
     }
 
     /// The clips' frames with zeros between them, and two rows more for the last output row to read.
@@ -292,7 +292,7 @@ fn forward_cpu<T: Real>(dims: Dims, x: &Tensor, weight: &Tensor, bias: &Tensor, 
     if z.is_empty() {
         return;
     }
-    let layout = Layout::new(dims);
+    let layout = ClipLayout::new(dims);
     let (width_in, width_out) = (dims.width_in as usize, dims.width_out as usize);
     let taps = by_tap(weight.cpu::<T>(), width_in, width_out);
     let (bias, chunk_in) = (bias.cpu::<T>(), layout.clips * dims.frames as usize * width_in);
@@ -366,7 +366,7 @@ fn backward_cpu<T: Real>(
     if z.is_empty() {
         return;
     }
-    let layout = Layout::new(dims);
+    let layout = ClipLayout::new(dims);
     let (width_in, width_out) = (dims.width_in as usize, dims.width_out as usize);
     let (chunk_in, chunk_out) = (layout.clips * dims.frames as usize * width_in, layout.clips * dims.frames_out as usize * width_out);
     // [3, out, in], the last tap first: what dx is a convolution of dz with.
@@ -427,7 +427,7 @@ fn backward_cpu<T: Real>(
 
 /// `dx` of a task's clips. With stride 1 frame u is rows u−1, u, u+1 of dz times the flipped taps; with stride 2 an even
 /// frame is row u/2 times the middle tap and an odd one rows (u−1)/2 and (u+1)/2 times the outer two.
-fn input_gradient<T: Real>(layout: Layout, spread: &[T], flipped: &[T], dx: &mut [T]) {
+fn input_gradient<T: Real>(layout: ClipLayout, spread: &[T], flipped: &[T], dx: &mut [T]) {
     let dims = layout.dims;
     let (width_in, width_out, frames) = (dims.width_in as usize, dims.width_out as usize, dims.frames as usize);
     let tap = width_out * width_in;
@@ -461,7 +461,7 @@ fn input_gradient<T: Real>(layout: Layout, spread: &[T], flipped: &[T], dx: &mut
 
 fn launch_backward(
     gpu: &Gpu,
-    rung: Rung,
+    rung: TileRung,
     dims: Dims,
     dtype: DType,
     [x, weight, z, dy]: [&Tensor; 4],
@@ -486,7 +486,7 @@ fn launch_backward(
         groups: dz.len().div_ceil(per_group),
     })?;
     let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
-    if rung == Rung::Naive {
+    if rung == TileRung::Naive {
         launch(gpu, rung, (OP, entries, dtype), dims, &views([x, dz, dweight]), [out, 3 * width, 1])?;
     } else {
         // On tensor cores a group has all taps of its channels.

@@ -10,43 +10,43 @@ use bytemuck::bytes_of;
 
 /// Which kernel of an operation's ladder.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rung {
+pub(super) enum TileRung {
     /// By the size of the result.
     Auto,
     /// One thread per result.
     Naive,
-    /// WGSL: 32 × 32 results per workgroup of 64. PTX: as [`Rung::Auto`].
+    /// WGSL: 32 × 32 results per workgroup of 64. PTX: as [`TileRung::Auto`].
     Tile32,
-    /// WGSL: 64 × 64 results per workgroup of 256. PTX: as [`Rung::Auto`].
+    /// WGSL: 64 × 64 results per workgroup of 256. PTX: as [`TileRung::Auto`].
     Tile64,
 }
 
 /// The rungs under the names that cases give them.
-pub(super) const FORWARD: [(&str, Rung); 4] =
-    [("forward", Rung::Auto), ("forward:naive", Rung::Naive), ("forward:tile32", Rung::Tile32), ("forward:tile64", Rung::Tile64)];
+pub(super) const FORWARD: [(&str, TileRung); 4] =
+    [("forward", TileRung::Auto), ("forward:naive", TileRung::Naive), ("forward:tile32", TileRung::Tile32), ("forward:tile64", TileRung::Tile64)];
 /// As [`FORWARD`].
-pub(super) const BACKWARD: [(&str, Rung); 4] =
-    [("backward", Rung::Auto), ("backward:naive", Rung::Naive), ("backward:tile32", Rung::Tile32), ("backward:tile64", Rung::Tile64)];
+pub(super) const BACKWARD: [(&str, TileRung); 4] =
+    [("backward", TileRung::Auto), ("backward:naive", TileRung::Naive), ("backward:tile32", TileRung::Tile32), ("backward:tile64", TileRung::Tile64)];
 
-impl Rung {
+impl TileRung {
     /// The side of the tile for a result of `[rows, columns]`, `parts` times over, and how many of them there are; `None` for
     /// the naive rung.
     pub(super) fn tiles(self, rows: usize, columns: usize, parts: usize) -> Option<(u32, usize)> {
         let tiles = |side: usize| rows.div_ceil(side) * columns.div_ceil(side) * parts;
         match self {
-            Rung::Naive => None,
-            Rung::Tile32 => Some((32, tiles(32))),
-            Rung::Tile64 => Some((64, tiles(64))),
+            TileRung::Naive => None,
+            TileRung::Tile32 => Some((32, tiles(32))),
+            TileRung::Tile64 => Some((64, tiles(64))),
             // The large tile reads half as much, but only if its groups still fill the device.
-            Rung::Auto if tiles(64) >= 256 => Some((64, tiles(64))),
-            Rung::Auto => Some((32, tiles(32))),
+            TileRung::Auto if tiles(64) >= 256 => Some((64, tiles(64))),
+            TileRung::Auto => Some((32, tiles(32))),
         }
     }
 }
 
-/// Skips a case on PTX devices if they do not have its rung: [`Rung::Auto`] runs their one tile.
-pub(super) fn only_where_there_is(rung: Rung, case: &mut Case) {
-    if matches!(rung, Rung::Tile32 | Rung::Tile64) {
+/// Skips a case on PTX devices if they do not have its rung: [`TileRung::Auto`] runs their one tile.
+pub(super) fn only_where_there_is(rung: TileRung, case: &mut Case) {
+    if matches!(rung, TileRung::Tile32 | TileRung::Tile64) {
         case.skip = Some(|device| device.has_bf16().then(|| "the PTX kernels have one tile, which the other cases run".into()));
     }
 }
@@ -55,15 +55,15 @@ pub(super) fn only_where_there_is(rung: Rung, case: &mut Case) {
 const PTX_SIDE: usize = 64;
 
 /// Whether a launch goes to the tensor cores.
-pub(super) fn on_tensor_cores(gpu: &Gpu, rung: Rung, activation: DType) -> bool {
-    gpu.language() == Language::Ptx && activation == DType::Bf16 && rung != Rung::Naive
+pub(super) fn on_tensor_cores(gpu: &Gpu, rung: TileRung, activation: DType) -> bool {
+    gpu.language() == Language::Ptx && activation == DType::Bf16 && rung != TileRung::Naive
 }
 
 /// Launches an entry of `op` whose result is `[rows, columns]`, `parts` times over: the naive one, the tiled one, or in bf16 the one
 /// for tensor cores.
 pub(super) fn launch<D: bytemuck::Pod>(
     gpu: &Gpu,
-    rung: Rung,
+    rung: TileRung,
     (op, [naive, tiled, tensor_cores], activation): (&'static str, [&'static str; 3], DType),
     dims: D,
     buffers: &[Option<View>],

@@ -9,7 +9,7 @@
 //! products. The CPU folds twice (n ↔ 200 − n separates even bins from odd ones): four matrices of about 100 × 100 remain.
 
 use super::case::{Case, Compare, Draw, Fill, GradientCase, Kind, Operand, Output};
-use super::ladder::{FORWARD, Rung};
+use super::ladder::{FORWARD, TileRung};
 use super::{Call, Op, Pass, Sizes, exactly, on_real, real, size, views};
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Device, Gpu, Language, Launch, View};
@@ -190,10 +190,10 @@ pub fn workspace(clips: usize, samples: usize) -> usize {
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, or a clip is too short.
 pub fn forward(waveform: &Tensor, tables: &Tables, mel: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
-    forward_by(Rung::Auto, waveform, tables, mel, workspace)
+    forward_by(TileRung::Auto, waveform, tables, mel, workspace)
 }
 
-fn forward_by(rung: Rung, waveform: &Tensor, tables: &Tables, mel: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
+fn forward_by(rung: TileRung, waveform: &Tensor, tables: &Tables, mel: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
     let dtype = real(OP, "waveform", waveform)?;
     let [clips, samples] = waveform.shape().dims()[..] else {
         return Err(Error::mismatch(OP, "waveform", "[clips, samples]", waveform.shape()));
@@ -341,7 +341,7 @@ fn scale<T: Real>(clip: &mut [T]) {
 
 // ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn launch(gpu: &Gpu, rung: Rung, dims: Dims, waveform: &Tensor, tables: &Tables, basis: &Tensor, mel: &Tensor, workspace: &Tensor) -> Result<()> {
+fn launch(gpu: &Gpu, rung: TileRung, dims: Dims, waveform: &Tensor, tables: &Tables, basis: &Tensor, mel: &Tensor, workspace: &Tensor) -> Result<()> {
     let rows = dims.clips as usize * dims.frames as usize;
     let run = |entry, side: Option<u32>, buffers: &[Option<View>], groups| {
         let constants: &[(&'static str, u32)] = &side.map_or(vec![], |side| vec![("TILE", side)]);

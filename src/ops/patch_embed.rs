@@ -10,7 +10,7 @@
 //! There is no im2col buffer: on a GPU the GEMM's loads unfold the picture, on the CPU each task unfolds a few patches.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
-use super::ladder::{BACKWARD, FORWARD, Rung, launch, launch_each, only_where_there_is};
+use super::ladder::{BACKWARD, FORWARD, TileRung, launch, launch_each, only_where_there_is};
 use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, size, statistic, views};
 use crate::device::cpu::{Mat, Real, gemm};
 use crate::device::{Device, Gpu, variant};
@@ -149,10 +149,10 @@ pub fn workspace(images: usize, height: usize, width: usize, patch: usize, depth
 /// # Errors
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit, or H or W is not a multiple of P.
 pub fn forward(pixels: &Tensor, weight: &Tensor, bias: &Tensor, position: &Tensor, row: &Tensor, y: &mut Tensor) -> Result<()> {
-    forward_by(Rung::Auto, pixels, weight, bias, position, row, y)
+    forward_by(TileRung::Auto, pixels, weight, bias, position, row, y)
 }
 
-fn forward_by(rung: Rung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, position: &Tensor, row: &Tensor, y: &mut Tensor) -> Result<()> {
+fn forward_by(rung: TileRung, pixels: &Tensor, weight: &Tensor, bias: &Tensor, position: &Tensor, row: &Tensor, y: &mut Tensor) -> Result<()> {
     let (dims, dtype) = Dims::new(pixels, weight, y.rows(), position.rows())?;
     let depth = dims.depth as usize;
     let call = Call::new(OP, "forward", weight.device())
@@ -192,11 +192,11 @@ pub fn backward(
     dpixels: Option<&mut Tensor>,
     workspace: &mut Tensor,
 ) -> Result<()> {
-    backward_by(Rung::Auto, pixels, weight, row, dy, dweight, dbias, dposition, dpixels, workspace)
+    backward_by(TileRung::Auto, pixels, weight, row, dy, dweight, dbias, dposition, dpixels, workspace)
 }
 
 fn backward_by(
-    rung: Rung,
+    rung: TileRung,
     pixels: &Tensor,
     weight: &Tensor,
     row: &Tensor,
@@ -419,7 +419,7 @@ fn pixels_cpu<T: Real>(dims: Dims, weight: &Tensor, row: &Tensor, dy: &Tensor, d
 
 fn launch_backward(
     gpu: &Gpu,
-    rung: Rung,
+    rung: TileRung,
     dims: Dims,
     dtype: DType,
     [pixels, weight, row, dy]: [&Tensor; 4],
@@ -429,7 +429,7 @@ fn launch_backward(
 ) -> Result<()> {
     let (depth, inner, patches, grid) = (dims.depth as usize, dims.inner as usize, dims.patches as usize, dims.grid as usize);
     let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
-    if rung == Rung::Naive {
+    if rung == TileRung::Naive {
         launch(gpu, rung, (OP, entries, dtype), dims, &views([pixels, row, dy, dweight]), [depth, inner, 1])?;
     } else {
         launch(gpu, rung, (OP, entries, dtype), dims, &views([pixels, row, dy, workspace]), [depth, inner, dims.parts as usize])?;

@@ -115,7 +115,7 @@ pub fn workspace(rows: usize, heads: usize, head_dim: usize) -> usize {
 /// [`Error::Mismatch`] where a shape, dtype or device does not fit; on the CPU also for a position outside the table (a GPU
 /// takes the nearest one inside: the host does not see it).
 pub fn forward(x: &Tensor, weight: &Tensor, position: &Tensor, table: &rope::Table, eps: f32, y: &mut Tensor, rstd: &mut Tensor) -> Result<()> {
-    forward_on(Rung::Fast, x, weight, position, table.tensor(), eps, y, rstd)
+    forward_on(HeadRung::Fast, x, weight, position, table.tensor(), eps, y, rstd)
 }
 
 /// The gradients: `gradient` holds `dy` and becomes `dx` in place; `dweight` accumulates.
@@ -135,17 +135,17 @@ pub fn backward(
     dweight: &mut Tensor,
     workspace: &mut Tensor,
 ) -> Result<()> {
-    backward_on(Rung::Fast, x, weight, rstd, position, table.tensor(), gradient, dweight, workspace)
+    backward_on(HeadRung::Fast, x, weight, rstd, position, table.tensor(), gradient, dweight, workspace)
 }
 
 /// Which kernels: several threads per head where its size allows it, or one. The CPU has one way.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Rung {
+enum HeadRung {
     Naive,
     Fast,
 }
 
-fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table: &Tensor, eps: f32, y: &mut Tensor, rstd: &mut Tensor) -> Result<()> {
+fn forward_on(rung: HeadRung, x: &Tensor, weight: &Tensor, position: &Tensor, table: &Tensor, eps: f32, y: &mut Tensor, rstd: &mut Tensor) -> Result<()> {
     let dtype = activation(OP, "x", x)?;
     let dims = Dims::new(x, table, eps)?;
     let call = Call::new(OP, "forward", x.device())
@@ -175,7 +175,7 @@ fn forward_on(rung: Rung, x: &Tensor, weight: &Tensor, position: &Tensor, table:
 }
 
 fn backward_on(
-    rung: Rung,
+    rung: HeadRung,
     x: &Tensor,
     weight: &Tensor,
     rstd: &Tensor,
@@ -311,10 +311,10 @@ fn backward_rows<T: Real>(x: &[T], weight: &[T], rstd: &[T], position: &[i32], t
 // ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Threads that share a head, 16 bytes of both of its halves each; `None` where that does not cover it, or the naive rung is asked for.
-fn head_threads(gpu: &Gpu, rung: Rung, dims: Dims, dtype: DType) -> Option<u32> {
+fn head_threads(gpu: &Gpu, rung: HeadRung, dims: Dims, dtype: DType) -> Option<u32> {
     let each = gpu.elements_per_access(dtype) as u32;
     let threads = (dims.half / each).next_power_of_two();
-    (rung == Rung::Fast && dims.half.is_multiple_of(each) && threads <= 32).then_some(threads)
+    (rung == HeadRung::Fast && dims.half.is_multiple_of(each) && threads <= 32).then_some(threads)
 }
 
 fn launch(gpu: &Gpu, entry: &'static str, dims: Dims, threads: Option<u32>, dtype: DType, buffers: &[Option<View>], groups: usize) -> Result<()> {
@@ -331,7 +331,7 @@ fn launch(gpu: &Gpu, entry: &'static str, dims: Dims, threads: Option<u32>, dtyp
 
 fn launch_backward(
     gpu: &Gpu,
-    rung: Rung,
+    rung: HeadRung,
     dims: Dims,
     dtype: DType,
     [x, weight, rstd, position, table]: [&Tensor; 5],
@@ -390,7 +390,7 @@ pub fn sized(s: &Sizes) -> Vec<Case> {
 fn add_cases(cases: &mut Vec<Case>, (rows, heads, head_dim): (usize, usize, usize), positions: usize) {
     let label = format!("N={rows} H={heads} d={head_dim} positions={positions}");
     let (shape, elements) = ([rows, heads, head_dim], rows * heads * head_dim);
-    for (names, rung) in [(["forward", "backward"], Rung::Fast), (["forward:naive", "backward:naive"], Rung::Naive)] {
+    for (names, rung) in [(["forward", "backward"], HeadRung::Fast), (["forward:naive", "backward:naive"], HeadRung::Naive)] {
         let mut draw = Draw::new(&label);
         let x = draw.normals("x", shape, 1.0).mixed();
         let weight = draw.normals("weight", [head_dim], 1.0).mixed();

@@ -2,7 +2,7 @@
 
 use super::table;
 use crate::numbers::significant;
-use crate::trace::{Access, Operand, Span, SpanKind, Trace};
+use crate::trace::{Access, Span, SpanKind, Trace, TracedOperand};
 
 /// Operands whose shapes a line shows.
 const SHOWN: usize = 3;
@@ -118,7 +118,7 @@ fn count(spans: &[&Span]) -> String {
 
 /// The shapes of what a span reads and writes: `a[64,32] b[16,32] → c[64,16]`.
 pub fn trace_shapes(span: &Span) -> String {
-    let list = |keep: fn(&Operand) -> bool| {
+    let list = |keep: fn(&TracedOperand) -> bool| {
         let shown: Vec<String> = span.operands.iter().filter(|o| keep(o)).map(shape).collect();
         let more = if shown.len() > SHOWN { " …" } else { "" };
         shown.into_iter().take(SHOWN).collect::<Vec<_>>().join(" ") + more
@@ -132,7 +132,7 @@ pub fn trace_shapes(span: &Span) -> String {
 }
 
 /// `x[64,32]`
-fn shape(operand: &Operand) -> String {
+fn shape(operand: &TracedOperand) -> String {
     let sizes: Vec<String> = operand.shape.iter().map(ToString::to_string).collect();
     format!("{}[{}]", operand.name, sizes.join(","))
 }

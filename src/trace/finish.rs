@@ -1,7 +1,7 @@
 //! From what was recorded to a [`Trace`]: names, contracts, the share of each launch in its call.
 
 use super::recorder::{RawCall, Recording};
-use super::{Access, Operand, Phase, Span, SpanKind, Trace, live, source};
+use super::{Access, Phase, Span, SpanKind, Trace, TracedOperand, live, source};
 use crate::contract::{self, Header};
 use crate::device::ptx::{self, Compiled};
 use crate::device::{Device, Language};
@@ -39,7 +39,7 @@ pub(super) fn trace(device: &Device, Recording { recorder, clock, wall, times }:
             }
             _ => {}
         }
-        let operands: Vec<Operand> = names.into_iter().zip(&operands).map(|(name, raw)| operand(name, raw, &known)).collect();
+        let operands: Vec<TracedOperand> = names.into_iter().zip(&operands).map(|(name, raw)| operand(name, raw, &known)).collect();
         spans.push(Span {
             kind: raw.kind,
             name,
@@ -68,9 +68,9 @@ pub(super) fn trace(device: &Device, Recording { recorder, clock, wall, times }:
     Trace { device: device.to_string(), clock, wall: *wall, formula: None, spans }
 }
 
-fn operand(name: String, raw: &observe::Operand, known: &HashMap<TensorId, String>) -> Operand {
+fn operand(name: String, raw: &observe::ObservedOperand, known: &HashMap<TensorId, String>) -> TracedOperand {
     let size = raw.dtype.size() as u64;
-    Operand {
+    TracedOperand {
         name,
         tensor: known.get(&raw.id).cloned(),
         shape: raw.shape.dims().to_vec(),
@@ -121,7 +121,7 @@ fn share(spans: &mut [Span], calls: &[RawCall]) {
 }
 
 /// What a span is about, in a word or two.
-fn what(kind: SpanKind, phase: Phase, call: Option<&RawCall>, operands: &[Operand], known: &HashMap<TensorId, String>) -> String {
+fn what(kind: SpanKind, phase: Phase, call: Option<&RawCall>, operands: &[TracedOperand], known: &HashMap<TensorId, String>) -> String {
     let short = |name: &str| {
         let name = name.trim_end_matches(".weight").trim_end_matches(".bias");
         // `audio_embed.conv1` is one name.
@@ -159,7 +159,7 @@ struct Headers(HashMap<&'static str, Option<Header>>);
 impl Headers {
     /// The names and operands of a launch: names, shapes and accesses from the header of its file; what its call says of a tensor
     /// (that only some rows of it are touched, that it is added to) counts before that.
-    fn operands(&mut self, language: Language, launch: &Launched, entry: &str, call: Option<&RawCall>) -> (Vec<String>, Vec<observe::Operand>) {
+    fn operands(&mut self, language: Language, launch: &Launched, entry: &str, call: Option<&RawCall>) -> (Vec<String>, Vec<observe::ObservedOperand>) {
         let stem = launch.kernel.0;
         let compiled = if launch.hopper { Compiled::hopper(stem) } else { Compiled::portable(stem) };
         // The twins take the same `Dims`; the CUDA file's says which letters stand for its fields.

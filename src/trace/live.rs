@@ -46,11 +46,11 @@ pub(super) fn fill(spans: &mut [Span]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ModelPart, Operand, Phase, SpanKind};
+    use super::super::{ModelPart, Phase, SpanKind, TracedOperand};
     use super::*;
 
     fn span(operands: &[(usize, Access)]) -> Span {
-        let operand = |&(id, access): &(usize, Access)| Operand {
+        let operand = |&(id, access): &(usize, Access)| TracedOperand {
             name: String::new(),
             tensor: None,
             shape: Vec::new(),

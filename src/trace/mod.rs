@@ -52,7 +52,7 @@ pub struct TraceOptions {
 
 /// A tensor that a span reads or writes.
 #[derive(Clone, Debug, Serialize)]
-pub struct Operand {
+pub struct TracedOperand {
     /// Its name in the kernel's contract: `x`, `dweight`.
     pub name: String,
     /// Which tensor of the model it is, where that is known: `model.layers.0.mlp.up_proj.weight`, `the queries of layer 0`.
@@ -98,7 +98,7 @@ pub struct Span {
     /// Where the kernel is defined: `kernels/rms_norm.cu:235`, on the CPU the operation's dispatch. Empty for a movement of memory.
     pub source: String,
     /// What it reads and writes, in the order of its contract.
-    pub operands: Vec<Operand>,
+    pub operands: Vec<TracedOperand>,
     /// Workgroups; 0 on the CPU.
     pub groups: usize,
     /// When it began, in seconds since the recording did.

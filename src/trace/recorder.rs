@@ -4,7 +4,7 @@ use super::clock::{Clock, Reading};
 use super::{ModelPart, Phase, SpanKind, TraceOptions};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::observe::{self, Call, Event, Launched, Observer, Operand, TensorId, Work};
+use crate::observe::{self, CallRecord, Event, Launched, ObservedOperand, Observer, TensorId, Work};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::panic::Location;
@@ -43,7 +43,7 @@ pub(super) struct RawSpan {
     pub(super) call: Option<usize>,
     pub(super) scope: (Phase, ModelPart),
     pub(super) launch: Option<Launched>,
-    pub(super) operands: Vec<Operand>,
+    pub(super) operands: Vec<ObservedOperand>,
 }
 
 impl Observer for Recorder {
@@ -51,14 +51,14 @@ impl Observer for Recorder {
         self.options.values
     }
 
-    fn call(&self, Call { op, pass, place, work }: Call) -> usize {
+    fn call(&self, CallRecord { op, pass, place, work }: CallRecord) -> usize {
         let mut calls = self.calls.borrow_mut();
         self.current.set(Some(calls.len()));
         calls.push(RawCall { op, pass, place, work, started: Instant::now() });
         calls.len() - 1
     }
 
-    fn call_ended(&self, number: usize, scope: (Phase, ModelPart), ended: Instant, written: Vec<Operand>) {
+    fn call_ended(&self, number: usize, scope: (Phase, ModelPart), ended: Instant, written: Vec<ObservedOperand>) {
         self.current.set(None);
         let call = &mut self.calls.borrow_mut()[number];
         call.work.operands.extend(written);

@@ -17,6 +17,7 @@
 //! Two of them travel in a wrapper: an example in a [`LoadedSample`](crate::data::loader::LoadedSample), which knows its place in the epoch,
 //! and a batch whose inputs were uploaded ahead in a [`Prefetched`](prefetch::Prefetched).
 
+mod accumulate;
 pub mod batches;
 pub mod checkpoint;
 pub mod dump;
@@ -24,7 +25,6 @@ pub mod evaluate;
 pub mod examples;
 mod freeze;
 mod graphs;
-pub mod honesty;
 pub mod log;
 pub mod model_folder;
 mod names;
@@ -35,6 +35,7 @@ pub mod recipe;
 mod record;
 pub mod run;
 pub mod schedule;
+pub mod self_description;
 pub mod settings;
 pub mod setup;
 pub mod step;

@@ -1,5 +1,6 @@
 //! The learning rate over time, and AdamW's constants.
 
+use crate::ops::adamw::Hyper;
 use serde::{Deserialize, Serialize};
 
 /// Linear warm-up to `peak`, then a curve down to `floor · peak`.
@@ -69,6 +70,12 @@ impl Schedule {
             ScheduleShape::Constant => return self.peak,
         };
         self.peak * (self.floor + (1.0 - self.floor) * left)
+    }
+
+    /// What AdamW needs to know about a step, counted from 1.
+    pub(super) fn hyper(&self, step: usize) -> Hyper {
+        let Schedule { beta1, beta2, eps, weight_decay, max_norm, .. } = *self;
+        Hyper { lr: self.learning_rate(step), beta1, beta2, eps, weight_decay, max_norm, step }
     }
 }
 

@@ -1,18 +1,16 @@
 //! One training step, on one screen: batch → forward → loss and backward → optimiser.
 //!
-//! What it works in is allocated by [`super::trainer`]; the passes themselves are [`crate::model::forward`] and
-//! [`crate::model::backward`]. Beside it: [`super::prefetch`] uploads the next batch meanwhile, `record` replays the launches of a step
-//! where a device has recorded them (`graphs`), `freeze` leaves tensors as they are, `nonfinite` looks for the first bad number, `names`
-//! tells a trace which tensor is what.
+//! What it works in is allocated by [`super::trainer`]. Beside it: [`super::prefetch`] uploads the next batch meanwhile, `record` replays
+//! launches, `accumulate` adds up batches, `freeze` leaves tensors as they are, `nonfinite` looks for the first bad number.
 
 use super::graphs::GraphKind;
 use super::trainer::{FlatParameters, Trainer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::backward::loss_and_backward;
 use crate::model::batch::{Batch, PaddedSize};
 use crate::model::forward;
 use crate::observe::{self, ModelPart, Phase};
-use crate::ops::adamw::{self, Hyper};
+use crate::ops::adamw;
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug)]
@@ -29,37 +27,12 @@ impl Trainer {
     /// One step.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where the loss or the gradient is not a number: the parameters are then as before the step.
+    /// [`crate::Error::NonFinite`] where the loss or the gradient is not a number: the parameters are then as before the step.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport> {
         let size = self.padded_size(batch);
         self.load(batch, size, batch.counted())?;
         self.launch_step(batch, size)?;
         self.finish_step(std::slice::from_ref(batch))
-    }
-
-    /// One step on several batches one after the other, in the memory of one: their gradients are added up, and each row that counts
-    /// weighs the same, in whichever batch it is. The loss is the mean over the rows that count in all of them. One batch alone gives
-    /// the bits of [`Trainer::step`].
-    ///
-    /// # Errors
-    /// As [`Trainer::step`]; [`Error::Mismatch`] for no batch at all.
-    pub fn step_accumulated(&mut self, batches: &[Batch]) -> Result<StepReport> {
-        if let [batch] = batches {
-            return self.step(batch);
-        }
-        if batches.is_empty() {
-            return Err(Error::mismatch("step_accumulated", "batches", "at least one", 0));
-        }
-        let counted = batches.iter().map(Batch::counted).sum();
-        self.write_coefficients()?;
-        self.zero_sums()?;
-        for batch in batches {
-            let size = self.padded_size(batch);
-            self.load(batch, size, counted)?;
-            self.replay(GraphKind::Gradients, batch, size, Self::forward_and_backward)?;
-        }
-        self.update()?;
-        self.finish_step(batches)
     }
 
     /// The whole step on the loaded inputs, without waiting for it.
@@ -73,7 +46,7 @@ impl Trainer {
     }
 
     /// Uploads a batch.
-    fn load(&mut self, batch: &Batch, size: PaddedSize, counted: usize) -> Result<()> {
+    pub(super) fn load(&mut self, batch: &Batch, size: PaddedSize, counted: usize) -> Result<()> {
         if observe::on() {
             self.name_tensors(batch);
         }
@@ -82,28 +55,9 @@ impl Trainer {
     }
 
     /// Writes what AdamW needs to know about the next step to where its launch reads it.
-    fn write_coefficients(&mut self) -> Result<()> {
-        let hyper = Hyper {
-            lr: self.schedule.learning_rate(self.step + 1),
-            beta1: self.schedule.beta1,
-            beta2: self.schedule.beta2,
-            eps: self.schedule.eps,
-            weight_decay: self.schedule.weight_decay,
-            max_norm: self.schedule.max_norm,
-            step: self.step + 1,
-        };
+    pub(super) fn write_coefficients(&mut self) -> Result<()> {
         let _scope = observe::scope(Phase::Load, ModelPart::Whole);
-        self.coefficients.write_f64(&hyper.coefficients()?)
-    }
-
-    /// What batches add to becomes zero: the loss and the gradients.
-    pub(super) fn zero_sums(&mut self) -> Result<()> {
-        let _scope = observe::scope(Phase::Clear, ModelPart::Whole);
-        self.activations.loss.fill_zero()?;
-        match &mut self.flat {
-            Some(flat) => flat.gradients.fill_zero(),
-            None => self.gradients.fill_zero(),
-        }
+        self.coefficients.write_f64(&self.schedule.hyper(self.step + 1).coefficients()?)
     }
 
     /// Forward on the loaded inputs, then the loss and backward, which add to the loss and the gradients on the device.
@@ -114,7 +68,7 @@ impl Trainer {
     }
 
     /// The gradient's norm and the update, which leaves everything as it is where the loss or the norm is not a number.
-    fn update(&mut self) -> Result<()> {
+    pub(super) fn update(&mut self) -> Result<()> {
         let _scope = observe::scope(Phase::Update, ModelPart::Whole);
         match &mut self.flat {
             Some(FlatParameters { parameters, gradients, moments: [first, second], rounded, decayed }) if self.frozen.is_empty() => {

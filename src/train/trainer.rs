@@ -13,6 +13,7 @@ use crate::model::activations::{Activations, bytes};
 use crate::model::batch::{Batch, Capacity, Inputs, PaddedSize};
 use crate::model::parameters::FlatLayout;
 use crate::model::{Config, Parameters, forward};
+use crate::observe::{self, ModelPart, Phase};
 use crate::ops::adamw;
 use crate::ops::rope;
 use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
@@ -166,6 +167,16 @@ impl Trainer {
         self.zero_sums()?;
         self.forward_and_backward()?;
         Ok(self.activations.loss.read_f64()?[0] as f32)
+    }
+
+    /// What batches add to becomes zero: the loss and the gradients.
+    pub(super) fn zero_sums(&mut self) -> Result<()> {
+        let _scope = observe::scope(Phase::Clear, ModelPart::Whole);
+        self.activations.loss.fill_zero()?;
+        match &mut self.flat {
+            Some(flat) => flat.gradients.fill_zero(),
+            None => self.gradients.fill_zero(),
+        }
     }
 
     /// What the last forward and backward pass computed.

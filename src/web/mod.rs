@@ -74,14 +74,14 @@ enum Content {
 }
 
 /// What a browser gets for a name: its MIME type, and where its bytes are.
-pub struct Answer {
+pub struct SiteResponse {
     /// `text/html; charset=utf-8`
     pub mime: &'static str,
     /// The bytes.
     pub source: Source,
 }
 
-/// Where the bytes of an [`Answer`] are.
+/// Where the bytes of a [`SiteResponse`] are.
 pub enum Source {
     /// In memory.
     Bytes(Cow<'static, [u8]>),
@@ -129,7 +129,7 @@ impl Site {
     ///
     /// # Errors
     /// A model's file that has been removed meanwhile, golden vectors that cannot be made.
-    pub fn open(&self, name: &str) -> Result<Option<Answer>> {
+    pub fn open(&self, name: &str) -> Result<Option<SiteResponse>> {
         let name = if name.is_empty() { "index.html" } else { name };
         let mime = mime(name);
         let file = |path: &Path| regular(path, u64::MAX).map(|(file, _)| Source::File(file)).map_err(|what| Error::file(path, what));
@@ -140,7 +140,7 @@ impl Site {
             (None, Some(vector)) => listed(self.golden()?, vector)?.map(|path| file(&path)).transpose()?,
             (None, None) => None,
         };
-        Ok(source.map(|source| Answer { mime, source }))
+        Ok(source.map(|source| SiteResponse { mime, source }))
     }
 
     /// The folder of the golden vectors; a request waits while they are made.

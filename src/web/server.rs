@@ -4,7 +4,7 @@
 //! means that site and then this machine) read the answer. So a request must be addressed to this machine by one of its own
 //! names, and no answer permits other pages to read or embed it.
 
-use super::{Answer, Site, Source};
+use super::{Site, SiteResponse, Source};
 use crate::error::{Error, Result};
 use oxhttp::Server;
 use oxhttp::model::{Body, Method, Request, Response, StatusCode, header};
@@ -68,8 +68,8 @@ fn answer(site: &Site, request: &Request<Body>, port: u16) -> Response<Body> {
     }
     let path = request.uri().path();
     match path.strip_prefix('/').map(|name| site.open(name)) {
-        Some(Ok(Some(Answer { mime, source: Source::Bytes(bytes) }))) => response(StatusCode::OK, mime, Body::from(bytes.into_owned())),
-        Some(Ok(Some(Answer { mime, source: Source::File(file) }))) => response(StatusCode::OK, mime, Body::from_read(file)),
+        Some(Ok(Some(SiteResponse { mime, source: Source::Bytes(bytes) }))) => response(StatusCode::OK, mime, Body::from(bytes.into_owned())),
+        Some(Ok(Some(SiteResponse { mime, source: Source::File(file) }))) => response(StatusCode::OK, mime, Body::from_read(file)),
         Some(Err(error)) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
         Some(Ok(None)) | None => plain(StatusCode::NOT_FOUND, "there is no such file here\n"),
     }

@@ -16,7 +16,7 @@ pub use replaced::Replaced;
 use super::Launch;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use recorder::Recorder;
+use recorder::LaunchRecorder;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub struct Context {
     device: ::wgpu::Device,
     queue: ::wgpu::Queue,
     fault: Arc<Mutex<Option<Fault>>>,
-    recorder: Mutex<Recorder>,
+    recorder: Mutex<LaunchRecorder>,
     next_buffer: AtomicU64,
 }
 
@@ -123,7 +123,7 @@ impl Context {
                 other => Fault::Other(other.to_string()),
             })
         }));
-        let recorder = Mutex::new(Recorder::new(&device));
+        let recorder = Mutex::new(LaunchRecorder::new(&device));
         Ok(Context { adapter: adapter.clone(), options, device, queue, fault, recorder, next_buffer: AtomicU64::new(0) })
     }
 
@@ -253,7 +253,7 @@ impl Context {
         self.wait()
     }
 
-    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+    fn recorder(&self) -> MutexGuard<'_, LaunchRecorder> {
         // A panic while recording leaves at worst an unsubmitted pass: the recorder stays usable.
         self.recorder.lock().unwrap_or_else(|e| e.into_inner())
     }

@@ -29,7 +29,7 @@ type PipelineKey = (&'static str, &'static str, Vec<(&'static str, u32)>);
 /// The pipeline's number and the buffers' ids; `u64::MAX` for an absent operand.
 type BindKey = (u32, [u64; MAX_STORAGE]);
 
-pub(super) struct Recorder {
+pub(super) struct LaunchRecorder {
     // The pass borrows nothing (`forget_lifetime`) but must end before its encoder is used again: see `encoder()`.
     pass: Option<::wgpu::ComputePass<'static>>,
     encoder: Option<::wgpu::CommandEncoder>,
@@ -46,10 +46,10 @@ pub(super) struct Recorder {
     pub(super) stopwatch: Option<Stopwatch>,
 }
 
-impl Recorder {
+impl LaunchRecorder {
     pub(super) fn new(device: &::wgpu::Device) -> Self {
         let buffer = |label, size, usage| device.create_buffer(&::wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
-        Recorder {
+        LaunchRecorder {
             pass: None,
             encoder: None,
             recorded: 0,

@@ -23,7 +23,7 @@ const TASK_ROWS: usize = 48;
 
 /// What every task reads.
 #[derive(Clone, Copy)]
-pub(super) struct Call<'a, T> {
+pub(super) struct AttentionInputs<'a, T> {
     pub q: &'a [T],
     pub k: &'a [T],
     pub v: &'a [T],
@@ -36,7 +36,7 @@ pub(super) struct Call<'a, T> {
     pub scale: T,
 }
 
-impl<T> Call<'_, T> {
+impl<T> AttentionInputs<'_, T> {
     /// The interval of a row, inside the keys that there are; empty ones as `0..0`.
     #[inline(always)]
     pub fn interval(&self, row: usize) -> Range<usize> {
@@ -126,7 +126,7 @@ fn take<'a, T>(rest: &mut &'a mut [T], count: usize) -> &'a mut [T] {
 
 // ── Forward ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-pub(super) fn forward<T: Real>(call: Call<T>, o: &mut [T], lse: &mut [T], empty: T) {
+pub(super) fn forward<T: Real>(call: AttentionInputs<T>, o: &mut [T], lse: &mut [T], empty: T) {
     let groups = groups(call.visible, call.queries, call.keys);
     let bundles = bundles(&groups);
     let width = call.heads * call.head_dim;
@@ -212,7 +212,7 @@ fn room<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
 
 /// All heads of some rows: online softmax over tiles of keys.
 #[multiversion(targets = "simd")]
-fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scratch<T>, o: &mut [T], lse: &mut [T], empty: T) {
+fn forward_rows<T: Real>(call: &AttentionInputs<T>, rows: Range<usize>, scratch: &mut Scratch<T>, o: &mut [T], lse: &mut [T], empty: T) {
     let fused = target_cfg_f!(target_feature = "fma");
     let (heads, hd) = (call.heads, call.head_dim);
     let hp = hd.next_multiple_of(LANES);
@@ -297,7 +297,7 @@ fn forward_rows<T: Real>(call: &Call<T>, rows: Range<usize>, scratch: &mut Scrat
 
 // ── Backward ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-pub(super) fn backward<T: Real>(call: Call<T>, saved: Saved<T>, dq: &mut [T], dk: &mut [T], dv: &mut [T]) {
+pub(super) fn backward<T: Real>(call: AttentionInputs<T>, saved: Saved<T>, dq: &mut [T], dk: &mut [T], dv: &mut [T]) {
     let groups = groups(call.visible, call.queries, call.keys);
     let bundles = bundles(&groups);
     let (width, kv_width) = (call.heads * call.head_dim, call.kv_heads * call.head_dim);
@@ -335,7 +335,7 @@ pub(super) fn backward<T: Real>(call: Call<T>, saved: Saved<T>, dq: &mut [T], dk
 }
 
 /// A group too large for one task: dq by blocks of rows, then dk and dv by blocks of keys, each recomputing the scores.
-fn backward_large<T: Real>(call: &Call<T>, saved: &Saved<T>, group: &Group, dq: &mut [T], dk: &mut [T], dv: &mut [T]) {
+fn backward_large<T: Real>(call: &AttentionInputs<T>, saved: &Saved<T>, group: &Group, dq: &mut [T], dk: &mut [T], dv: &mut [T]) {
     let (width, kv_width) = (call.heads * call.head_dim, call.kv_heads * call.head_dim);
     dq.par_chunks_mut(BLOCK * width).enumerate().for_each_init(Scratch::default, |scratch, (i, dq)| {
         let start = group.rows.start + i * BLOCK;
@@ -364,7 +364,7 @@ fn backward_large<T: Real>(call: &Call<T>, saved: &Saved<T>, group: &Group, dq: 
 /// or written over it.
 #[multiversion(targets = "simd")]
 fn backward_tile<T: Real>(
-    call: &Call<T>,
+    call: &AttentionInputs<T>,
     saved: &Saved<T>,
     rows: Range<usize>,
     keys: Range<usize>,
@@ -481,14 +481,14 @@ fn within(interval: Range<usize>, tile: &Range<usize>) -> Range<usize> {
 }
 
 /// From the first key that one of the rows sees to the last.
-fn union<T>(call: &Call<T>, rows: Range<usize>) -> Range<usize> {
+fn union<T>(call: &AttentionInputs<T>, rows: Range<usize>) -> Range<usize> {
     let intervals = rows.map(|row| call.interval(row)).filter(|i| !i.is_empty());
     intervals.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
 }
 
 /// For each register tile of rows, the keys of a tile that it looks at, in whole vectors.
 #[inline(always)]
-fn set_spans<T: Real>(call: &Call<T>, rows: Range<usize>, tile: Range<usize>, spans: &mut Vec<(usize, usize)>) {
+fn set_spans<T: Real>(call: &AttentionInputs<T>, rows: Range<usize>, tile: Range<usize>, spans: &mut Vec<(usize, usize)>) {
     spans.clear();
     for first in (rows.start..rows.end).step_by(ROWS) {
         let mut span = (usize::MAX, 0);

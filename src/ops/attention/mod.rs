@@ -122,8 +122,8 @@ impl Checked {
         super::call::pairs(visible, self.dims.keys as usize) * self.dims.heads as u64 * self.dims.head_dim as u64
     }
 
-    fn call<'a, T: Real>(&self, q: &'a Tensor, k: &'a Tensor, v: &'a Tensor, visible: &'a Tensor) -> cpu::Call<'a, T> {
-        cpu::Call {
+    fn call<'a, T: Real>(&self, q: &'a Tensor, k: &'a Tensor, v: &'a Tensor, visible: &'a Tensor) -> cpu::AttentionInputs<'a, T> {
+        cpu::AttentionInputs {
             q: q.cpu(),
             k: k.cpu(),
             v: v.cpu(),

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 
 /// An element of an operand, and the type that its products are summed in.
-pub(super) trait Operand<T>: Element {
+pub(super) trait MatmulElement<T>: Element {
     fn wide(self) -> T;
     /// The elements as `T`: the slice itself where it is one.
     fn widen(slice: &[Self]) -> Cow<'_, [T]>
@@ -16,7 +16,7 @@ pub(super) trait Operand<T>: Element {
         T: Clone;
 }
 
-impl<T: Real> Operand<T> for T {
+impl<T: Real> MatmulElement<T> for T {
     fn wide(self) -> T {
         self
     }
@@ -25,7 +25,7 @@ impl<T: Real> Operand<T> for T {
     }
 }
 
-impl Operand<f32> for half::bf16 {
+impl MatmulElement<f32> for half::bf16 {
     fn wide(self) -> f32 {
         self.to_f32()
     }
@@ -41,7 +41,7 @@ struct Addends<'a, T> {
     residual: Option<&'a [T]>,
 }
 
-pub(super) fn forward<I: Operand<T>, T: Real>(rung: Rung, layout: Layout, dims: Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &mut Tensor) {
+pub(super) fn forward<I: MatmulElement<T>, T: Real>(rung: Rung, layout: Layout, dims: Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &mut Tensor) {
     let add = Addends { bias: epilogue.bias.map(|t| t.cpu::<T>()), residual: epilogue.residual.map(|t| t.cpu::<T>()) };
     let (a, b, c) = (a.cpu::<I>(), b.cpu::<I>(), c.cpu_mut::<T>());
     if rung == Rung::Naive {
@@ -52,7 +52,7 @@ pub(super) fn forward<I: Operand<T>, T: Real>(rung: Rung, layout: Layout, dims: 
 }
 
 /// One element after the other.
-fn naive<I: Operand<T>, T: Real>(layout: Layout, dims: Dims, a: &[I], b: &[I], add: Addends<T>, c: &mut [T]) {
+fn naive<I: MatmulElement<T>, T: Real>(layout: Layout, dims: Dims, a: &[I], b: &[I], add: Addends<T>, c: &mut [T]) {
     let (m, n, k) = (dims.m as usize, dims.n as usize, dims.k as usize);
     for row in 0..m {
         for column in 0..n {

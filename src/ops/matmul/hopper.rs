@@ -10,7 +10,7 @@ use bytemuck::bytes_of;
 
 /// The rungs of the file, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Rung {
+pub enum HopperRung {
     /// A block of two warp groups per 128 × 128 of C, operands by TMA.
     Wgmma,
     /// One warp that gives orders, two warp groups that multiply 128 × 256 of C.
@@ -22,11 +22,11 @@ pub enum Rung {
 }
 
 /// Their names in cases and benchmarks.
-pub(super) const RUNGS: [(&str, Rung); 4] = [
-    ("forward:wgmma", Rung::Wgmma),
-    ("forward:specialised", Rung::Specialised),
-    ("forward:specialised_small", Rung::SpecialisedSmall),
-    ("forward:persistent", Rung::Persistent),
+pub(super) const RUNGS: [(&str, HopperRung); 4] = [
+    ("forward:wgmma", HopperRung::Wgmma),
+    ("forward:specialised", HopperRung::Specialised),
+    ("forward:specialised_small", HopperRung::SpecialisedSmall),
+    ("forward:persistent", HopperRung::Persistent),
 ];
 
 /// What the TMA requires that this call does not have, if anything; the portable rungs serve it.
@@ -44,19 +44,19 @@ pub(super) fn misfit(dims: &Dims, a: &Tensor, b: &Tensor, c: &Tensor) -> Option<
 }
 
 /// The rung for a shape.
-pub(super) fn best(gpu: &Gpu, dims: &Dims) -> Rung {
+pub(super) fn best(gpu: &Gpu, dims: &Dims) -> HopperRung {
     let tiles = |rows: u32, columns: u32| dims.m.div_ceil(rows) as usize * dims.n.div_ceil(columns) as usize;
     let processors = gpu.multiprocessors();
     if 2 * tiles(256, 256) >= processors {
-        Rung::Persistent
+        HopperRung::Persistent
     } else if tiles(128, 256) >= processors {
-        Rung::Specialised
+        HopperRung::Specialised
     } else {
-        Rung::SpecialisedSmall
+        HopperRung::SpecialisedSmall
     }
 }
 
-pub(super) fn launch(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor) -> Result<()> {
+pub(super) fn launch(gpu: &Gpu, rung: HopperRung, layout: Layout, dims: &Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor) -> Result<()> {
     let (m, n) = (dims.m as usize, dims.n as usize);
     let [dims_a, dims_b] = [a, b].map(|t| matrix(t.rows(), t.row_len(), 64));
     let dims_c = matrix(m, n, 128 / c.dtype().size());
@@ -64,19 +64,19 @@ pub(super) fn launch(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Ten
     let maps = [map(a.view(), &dims_a), map(b.view(), &dims_b), map(c.view(), &dims_c)];
     let before = (epilogue.accumulate && c.dtype() == DType::Bf16).then_some(c);
     let (entry, maps, last, shared) = match rung {
-        Rung::Wgmma => ("wgmma", &maps[..2], Some(c), 131_136),
-        Rung::Specialised => ("specialised", &maps[..], before, 229_504),
-        Rung::SpecialisedSmall => ("specialised_small", &maps[..], before, 229_504),
-        Rung::Persistent => ("persistent", &maps[..], before, 229_504),
+        HopperRung::Wgmma => ("wgmma", &maps[..2], Some(c), 131_136),
+        HopperRung::Specialised => ("specialised", &maps[..], before, 229_504),
+        HopperRung::SpecialisedSmall => ("specialised_small", &maps[..], before, 229_504),
+        HopperRung::Persistent => ("persistent", &maps[..], before, 229_504),
     };
     let variant = layout_variant(layout, a.dtype(), c.dtype());
     let tiles = |rows: usize, columns: usize| m.div_ceil(rows) * n.div_ceil(columns);
     let processors = gpu.multiprocessors();
     let groups = match rung {
-        Rung::Wgmma => tiles(128, 128),
-        Rung::Specialised => tiles(128, 256).min(processors),
-        Rung::SpecialisedSmall => tiles(128, 128).min(processors),
-        Rung::Persistent => 2 * tiles(256, 256).min((processors / 2).max(1)),
+        HopperRung::Wgmma => tiles(128, 128),
+        HopperRung::Specialised => tiles(128, 256).min(processors),
+        HopperRung::SpecialisedSmall => tiles(128, 128).min(processors),
+        HopperRung::Persistent => 2 * tiles(256, 256).min((processors / 2).max(1)),
     };
     let buffers = &views([epilogue.bias, epilogue.residual, last]);
     let launch = Launch { kernel: (OP, entry), constants: &[], variant, buffers, dims: bytes_of(dims), groups };

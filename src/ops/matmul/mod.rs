@@ -14,7 +14,7 @@ mod hopper;
 #[cfg(all(feature = "cuda", feature = "data"))] // the benchmark compares with cuBLASLt
 pub(crate) use cases::sizes_of;
 pub use cases::{cases, gradients, sized};
-pub use hopper::Rung as HopperRung;
+pub use hopper::HopperRung;
 
 use super::call::expect_workspace;
 use super::{Call, Op, Pass, real, size, statistic, views};
@@ -113,7 +113,7 @@ pub struct Epilogue<'a> {
 const TILE_K: usize = 16;
 
 /// How the sum over K is split into stretches, which several workgroups share.
-struct Split {
+struct KSplit {
     /// The side of the tile of C.
     tile: usize,
     /// What a stretch is a multiple of, and how short it may be.
@@ -121,11 +121,11 @@ struct Split {
     shortest: usize,
 }
 
-const WGSL_SPLIT: Split = Split { tile: 32, step: TILE_K, shortest: 64 };
-const PTX_SPLIT: Split = Split { tile: 64, step: 32, shortest: 128 };
+const WGSL_SPLIT: KSplit = KSplit { tile: 32, step: TILE_K, shortest: 64 };
+const PTX_SPLIT: KSplit = KSplit { tile: 64, step: 32, shortest: 128 };
 
-impl Split {
-    fn of(language: Language) -> Split {
+impl KSplit {
+    fn of(language: Language) -> KSplit {
         match language {
             Language::Wgsl => WGSL_SPLIT,
             Language::Ptx => PTX_SPLIT,
@@ -156,7 +156,7 @@ impl Split {
 
 /// Elements of workspace that [`forward`] can use: 0 where the sum over K is not worth splitting. Never less for a larger K.
 pub fn workspace(layout: Layout, m: usize, n: usize, k: usize) -> usize {
-    let needed = |split: Split| if split.pays(layout, m, n, k) { split.most(m, n, k).saturating_mul(m).saturating_mul(n) } else { 0 };
+    let needed = |split: KSplit| if split.pays(layout, m, n, k) { split.most(m, n, k).saturating_mul(m).saturating_mul(n) } else { 0 };
     needed(WGSL_SPLIT).max(needed(PTX_SPLIT))
 }
 
@@ -247,7 +247,7 @@ fn launch(
     workspace: Option<&mut Tensor>,
 ) -> Result<()> {
     let (m, n, k) = (dims.m as usize, dims.n as usize, dims.k as usize);
-    let split = Split::of(gpu.language());
+    let split = KSplit::of(gpu.language());
     let large = 2 * split.tile;
     let rung = match rung {
         Rung::Auto if workspace.is_some() && split.pays(layout, m, n, k) => Rung::SplitK,
@@ -305,7 +305,7 @@ fn layout_variant(layout: Layout, operands: DType, c: DType) -> &'static str {
 /// One launch that multiplies: every stretch of K that `dims` names into its own part of `c`.
 fn product(gpu: &Gpu, rung: Rung, layout: Layout, dims: &Dims, a: &Tensor, b: &Tensor, epilogue: Epilogue, c: &Tensor) -> Result<()> {
     let (m, n) = (dims.m as usize, dims.n as usize);
-    let small = Split::of(gpu.language()).tile;
+    let small = KSplit::of(gpu.language()).tile;
     let tile = if rung == Rung::Large { 2 * small } else { small };
     let bf16 = a.dtype() == DType::Bf16;
     let constants = [

@@ -1,17 +1,17 @@
 //! `report.html`: what a run was trained on, how that went, what it has learned, and how to repeat it.
 //!
 //! [`RunReport`] holds what is known about a run; [`RunReport::page`] writes it down. The parts: the log as curves ([`curves`]), what held-out
-//! samples say ([`held_out`]), some of those samples to look at and listen to ([`samples`]) with where their words looked ([`looked`]), and the time of a step ([`kernels`]).
+//! samples say ([`held_out`]), some of those samples to look at and listen to ([`samples`]) with where their words looked ([`attended`]), and the time of a step ([`kernels`]).
 
+mod attended;
 mod curves;
 mod held_out;
 mod kernels;
-mod looked;
 mod samples;
 
+pub use attended::attended;
 pub use held_out::Judged;
 pub use kernels::{Kernels, Time};
-pub use looked::looked;
 pub use samples::telling;
 
 use super::page::{Page, percent};

@@ -3,7 +3,7 @@
 use super::super::page::{Heat, overlay, picture_png, spectrogram};
 use crate::data::Tokenizer;
 use crate::error::Result;
-use crate::interpret::Inside;
+use crate::interpret::ForwardPass;
 use crate::model::batch::TokenRow;
 use crate::model::generate::prompt_of;
 use crate::model::{Config, Parameters};
@@ -17,7 +17,7 @@ const SIDE: usize = 64;
 ///
 /// # Errors
 /// [`crate::Error::OutOfMemory`] where the device has no room for a forward pass of which everything is kept.
-pub fn looked(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, example: &Example, said: &str) -> Result<Vec<Heat>> {
+pub fn attended(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, example: &Example, said: &str) -> Result<Vec<Heat>> {
     let (ids, special) = (tokenizer.encode(said)?, tokenizer.special());
     let mut sample = prompt_of(&example.sequence(config, &special, || false));
     if ids.is_empty() || example.pixels.is_none() && example.mel.is_none() {
@@ -27,10 +27,10 @@ pub fn looked(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, e
     let rows: Vec<usize> = (0..ids.len()).map(|i| sample.rows.len() - 1 + i).collect();
     sample.rows.extend(ids[..ids.len() - 1].iter().map(|&id| TokenRow::Token { id, truth: id, learned: false }));
     let kinds = sample.rows.clone();
-    let inside = Inside::new(config, parameters, placeholders(&special), &[sample], &[])?;
+    let pass = ForwardPass::new(config, parameters, placeholders(&special), &[sample], &[])?;
     let mut mean = vec![vec![0.0f32; kinds.len()]; ids.len()];
     for layer in 0..config.num_hidden_layers {
-        let weights = inside.weights(layer, &rows)?;
+        let weights = pass.probabilities(layer, &rows)?;
         for (mean, heads) in mean.iter_mut().zip(weights.chunks_exact(weights.len() / rows.len())) {
             heads.chunks_exact(kinds.len()).for_each(|head| mean.iter_mut().zip(head).for_each(|(mean, &weight)| *mean += weight as f32));
         }
@@ -79,12 +79,12 @@ mod tests {
         let parameters = Parameters::init(&config, &Device::Cpu, DType::F32, 1).unwrap();
         let audio = config.audio_config.as_ref().unwrap();
         let example = Example { pixels: Some(vec![90; 48 * 48 * 3]), mel: Some(vec![0.5; audio.frames() * audio.num_mel_bins]), ..Example::default() };
-        let heats = looked(&config, &parameters, &tokenizer, &example, "a grey cat").unwrap();
+        let heats = attended(&config, &parameters, &tokenizer, &example, "a grey cat").unwrap();
         assert_eq!(heats.iter().map(|heat| heat.word.as_str()).collect::<Vec<_>>(), ["a", "grey", "cat"]);
         assert!(heats.iter().all(|heat| heat.picture.is_some() && heat.spectrogram.is_some()));
         let deaf = Example { mel: None, ..example };
-        assert!(looked(&config, &parameters, &tokenizer, &deaf, "cat").unwrap()[0].spectrogram.is_none());
-        assert!(looked(&config, &parameters, &tokenizer, &Example::default(), "cat").unwrap().is_empty());
+        assert!(attended(&config, &parameters, &tokenizer, &deaf, "cat").unwrap()[0].spectrogram.is_none());
+        assert!(attended(&config, &parameters, &tokenizer, &Example::default(), "cat").unwrap().is_empty());
         assert_eq!(small(&[7; 3 * 130 * 2], 130, 2), (vec![7; 3 * 44], 44, 1));
     }
 }
