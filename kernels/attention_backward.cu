@@ -4,7 +4,7 @@
 //   p = exp(scale · q·kᵀ − lse),   dv = pᵀ·do,   dp = do·vᵀ,   delta = rowsum(do ∘ o),   ds = p ∘ (dp − delta) · scale,
 //   dq = ds·k,   dk = dsᵀ·q.   dk and dv of a KV head add up over the H / Hkv query heads that read it.
 //
-// In the order of this file, with attention.cu's names and numbers for the rungs; none of them is naive here:
+// In the order of this file, with attention.cu's names and numbers. Rung 1 (naive) is not built: rung 2 takes every shape, and the CPU has the plain loops:
 //   delta          one pass over o and do, which both rungs need.
 //   rung 2: tile   dkv_d16 … _d128, dq_rows_d16 … _d128: f32, tiles in shared memory and registers.
 //   rung 3: mma    dkv_d…_bf16, dq_rows_d…_bf16: the same on tensor cores.

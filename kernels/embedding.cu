@@ -3,6 +3,11 @@
 // Backward.  dtable[v] += Σ dy[row[i]] over the entries i with id[i] = v. The host sorts the rows by id (a counting
 // sort), so that each element of dtable is summed by one thread, in order: no atomics, the same bits on every run.
 //
+// The ladder of forward, in the order of this file:
+//   rung 1: scalar  forward: one element of y per thread.
+//   rung 2: vec4    forward_vec4: 16 bytes of y per thread.
+//   beside it       backward has one form.
+//
 // forward          block 256, one element of y per thread, grid = ceil(M · D / 256): y[row[i]] = table[id[i]]
 //   0  table       [V, D]     f32|bf16  read
 //   1  id          [M]        i32       read
@@ -52,6 +57,8 @@ __device__ __forceinline__ bool route(const int* __restrict__ id, const int* __r
     return from < dims.vocabulary && to < dims.rows;
 }
 
+// ── rung 1: scalar: one element of y per thread ──────────────────────────────────────────────────────────────────────
+
 template <typename T>
 __device__ __forceinline__ void forward_element(const T* __restrict__ table, const int* __restrict__ id, const int* __restrict__ row,
                                                 T* __restrict__ y, const Dims& dims) {
@@ -77,6 +84,8 @@ forward_bf16(const __nv_bfloat16* __restrict__ table, const int* __restrict__ id
              const Dims dims) {
     forward_element(table, id, row, y, dims);
 }
+
+// ── rung 2: vec4: 16 bytes of y per thread ───────────────────────────────────────────────────────────────────────────
 
 // A row is columns · sizeof(T) / 16 pieces of 16 bytes.
 template <typename T>
@@ -106,6 +115,8 @@ forward_vec4_bf16(const __nv_bfloat16* __restrict__ table, const int* __restrict
                   __nv_bfloat16* __restrict__ y, const Dims dims) {
     forward_piece(table, id, row, y, dims);
 }
+
+// ── Beside the ladder: backward ──────────────────────────────────────────────────────────────────────────────────────
 
 // The 16 bytes of dy at `from`, added in f32.
 __device__ __forceinline__ void add(float (&totals)[4], const float* __restrict__ from) {

@@ -6,6 +6,10 @@
 //
 // Backward.  A rotation's transpose is its inverse: the same with −sin (dims.sign = −1).
 //
+// The ladder, in the order of this file, each rung one idea away from the last:
+//   rung 1: scalar  rotate: one pair per thread.
+//   rung 2: vec4    rotate_vec4: 16 bytes of both halves of a head per thread: E pairs.
+//
 // rotate         block 256, one pair per thread, grid = ceil(N · H · d/2 / 256): y
 //   0  x         [N, H, d]       f32|bf16  read (backward: dy)
 //   1  position  [N]             i32       read
@@ -77,6 +81,8 @@ __device__ __forceinline__ unsigned turn_of(const int* __restrict__ position, un
     return min(max(position[head / dims.heads], 0), static_cast<int>(dims.positions) - 1);
 }
 
+// ── rung 1: scalar: one pair per thread ──────────────────────────────────────────────────────────────────────────────
+
 template <typename T>
 __device__ __forceinline__ void rotate_pair(const T* __restrict__ x, const int* __restrict__ position, const float* __restrict__ table,
                                             T* __restrict__ y, const Dims& dims) {
@@ -108,6 +114,8 @@ rotate_bf16(const __nv_bfloat16* __restrict__ x, const int* __restrict__ positio
             __nv_bfloat16* __restrict__ y, const Dims dims) {
     rotate_pair(x, position, table, y, dims);
 }
+
+// ── rung 2: vec4: 16 bytes of both halves per thread ─────────────────────────────────────────────────────────────────
 
 template <typename T>
 __device__ __forceinline__ void rotate_piece(const T* __restrict__ x, const int* __restrict__ position, const float* __restrict__ table,

@@ -4,7 +4,7 @@
 //   p = exp(scale · q·kᵀ − lse),   dv = pᵀ·do,   dp = do·vᵀ,   delta = rowsum(do ∘ o),   ds = p ∘ (dp − delta) · scale,
 //   dq = ds·k,   dk = dsᵀ·q.   dk and dv of a KV head add up over the H / Hkv query heads that read it.
 //
-// In the order of this file, with attention.wgsl's name and number for the rung; none is naive here, and the CUDA twin has a third:
+// In this order, numbered as in attention.wgsl; the CUDA twin has a rung 3. Rung 1 (naive) is not built: rung 2 takes every shape, the CPU has the plain loops:
 //   delta          one pass over o and do, which gathers what dkv needs to know of a row.
 //   rung 2: tile   dkv and dq_rows, in shared memory and registers.
 //

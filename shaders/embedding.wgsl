@@ -3,6 +3,11 @@
 // Backward.  dtable[v] += Σ dy[row[i]] over the entries i with id[i] = v. The host sorts the rows by id (a counting
 // sort), so that each element of dtable is summed by one thread, in order: no atomics, the same bits on every run.
 //
+// The ladder of forward, in the order of this file:
+//   rung 1: scalar  forward: one element of y per thread.
+//   rung 2: vec4    forward_vec4: four elements of y per thread.
+//   beside it       backward has one form.
+//
 // forward          block 256, one element of y per thread, grid = ceil(M · D / 256): y[row[i]] = table[id[i]]
 //   0  table       [V, D]     f32   read
 //   1  id          [M]        i32   read
@@ -45,6 +50,8 @@ struct Dims {
 
 const BLOCK: u32 = 256u;
 
+// ── rung 1: scalar: one element of y per thread ──────────────────────────────────────────────────────────────────────
+
 @compute @workgroup_size(BLOCK)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) thread: u32) {
@@ -64,6 +71,8 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         y[u32(to) * dims.columns + column] = table[u32(from_row) * dims.columns + column];
     }
 }
+
+// ── rung 2: vec4: four elements of y per thread ──────────────────────────────────────────────────────────────────────
 
 @group(0) @binding(0) var<storage, read> v_table: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> v_id: array<i32>;
@@ -90,6 +99,8 @@ fn forward_vec4(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
         v_y[u32(to) * quads + quad] = v_table[u32(from_row) * quads + quad];
     }
 }
+
+// ── Beside the ladder: backward ──────────────────────────────────────────────────────────────────────────────────────
 
 @group(0) @binding(0) var<storage, read> b_dy: array<f32>;
 @group(0) @binding(1) var<storage, read> b_sorted_row: array<i32>;

@@ -6,6 +6,10 @@
 //
 // Backward.  A rotation's transpose is its inverse: the same with −sin (dims.sign = −1).
 //
+// The ladder, in the order of this file, each rung one idea away from the last:
+//   rung 1: scalar  rotate: one pair per thread.
+//   rung 2: vec4    rotate_vec4: a vec4 of both halves of a head per thread: four pairs.
+//
 // rotate         block 256, one pair per thread, grid = ceil(N · H · d/2 / 256): y
 //   0  x         [N, H, d]       f32   read (backward: dy)
 //   1  position  [N]             i32   read
@@ -42,6 +46,8 @@ struct Dims {
 
 const BLOCK: u32 = 256u;
 
+// ── rung 1: scalar: one pair per thread ──────────────────────────────────────────────────────────────────────────────
+
 @compute @workgroup_size(BLOCK)
 fn rotate(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
@@ -62,6 +68,8 @@ fn rotate(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     y[low] = a * cosine - b * sine;
     y[high] = b * cosine + a * sine;
 }
+
+// ── rung 2: vec4: a vec4 of both halves per thread ───────────────────────────────────────────────────────────────────
 
 @group(0) @binding(0) var<storage, read> v_x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> v_position: array<i32>;

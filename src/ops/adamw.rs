@@ -18,7 +18,7 @@
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::{Call, Op, Pass, Sizes, on_real, real, size, sum, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Launch};
+use crate::device::{Device, Gpu, Launch, View};
 use crate::error::{Error, Result};
 use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
@@ -219,15 +219,7 @@ pub fn update(
             }
         }
         Device::Gpu(gpu) => {
-            let copy = copy.as_deref();
-            gpu.launch(Launch {
-                kernel: (OP, "update"),
-                constants: &[],
-                variant: "",
-                buffers: &views([Some(&*p), Some(g), Some(&*m), Some(&*v), Some(coefficients), Some(norm), loss, copy]),
-                dims: bytes_of(&dims),
-                groups: (dims.n as usize).div_ceil(1024),
-            })?;
+            launch_update(gpu, dims, &views([Some(&*p), Some(g), Some(&*m), Some(&*v), Some(coefficients), Some(norm), loss, copy.as_deref()]))?;
         }
     }
     call.end([&*p, &*m, &*v].into_iter().chain(copy.as_deref()));
@@ -358,6 +350,11 @@ fn launch_global_norm(gpu: &Gpu, grads: &[&Tensor], norm: &Tensor, workspace: &T
     }
     let dims = Dims { n: size(OP, "partial sums", offset)?, ..bytemuck::Zeroable::zeroed() };
     run("global_norm", [workspace, norm], dims, 1)
+}
+
+fn launch_update(gpu: &Gpu, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
+    let groups = (dims.n as usize).div_ceil(1024);
+    gpu.launch(Launch { kernel: (OP, "update"), constants: &[], buffers, variant: "", dims: bytes_of(&dims), groups })
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────

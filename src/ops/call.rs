@@ -208,7 +208,7 @@ fn expect_kind(op: &'static str, name: &'static str, tensor: &Tensor, dtype: DTy
 }
 
 /// Checks that a workspace is large enough; it may be larger.
-pub(super) fn expect_workspace(op: &'static str, workspace: &Tensor, elements: usize, dtype: DType, device: &Device) -> Result<()> {
+fn expect_workspace(op: &'static str, workspace: &Tensor, elements: usize, dtype: DType, device: &Device) -> Result<()> {
     if workspace.len() < elements {
         return Err(Error::mismatch(op, "workspace", format!("at least {elements} elements"), workspace.len()));
     }

@@ -9,7 +9,7 @@
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Gpu, Language, Launch, variant};
+use crate::device::{Device, Gpu, Language, Launch, View, variant};
 use crate::error::{Error, Result};
 use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
@@ -131,17 +131,7 @@ pub fn backward(logits: &mut Tensor, target: &Tensor, lse: &Tensor, weight: &Ten
             check_targets(target.cpu::<i32>(), logits.row_len())?;
             on_real!(dtype, backward_cpu::<T>(dims, logits, target, lse, weight));
         }
-        Device::Gpu(gpu) => gpu.launch(Launch {
-            kernel: (OP, "backward"),
-            constants: &[],
-            variant: variant(dtype),
-            buffers: &views([&*logits, target, lse, weight]),
-            dims: bytes_of(&dims),
-            groups: match gpu.language() {
-                Language::Wgsl => dims.rows as usize * dims.parts as usize,
-                Language::Ptx => logits.len().div_ceil(256 * 16 / dtype.size()),
-            },
-        })?,
+        Device::Gpu(gpu) => launch_backward(gpu, dtype, dims, &views([&*logits, target, lse, weight]))?,
     }
     call.end([&*logits]);
     Ok(())
@@ -253,6 +243,15 @@ fn launch_forward(
     })?;
     let buffers = &views([row_loss, weight, loss]);
     gpu.launch(Launch { kernel: (OP, "total"), constants: &[], buffers, variant: "", dims: bytes_of(&dims), groups: 1 })
+}
+
+fn launch_backward(gpu: &Gpu, dtype: DType, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
+    let rows = dims.rows as usize;
+    let groups = match gpu.language() {
+        Language::Wgsl => rows * dims.parts as usize,
+        Language::Ptx => (rows * dims.vocabulary as usize).div_ceil(256 * 16 / dtype.size()),
+    };
+    gpu.launch(Launch { kernel: (OP, "backward"), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Language, Launch, variant};
+use crate::device::{Device, Gpu, Language, Launch, View, variant};
 use crate::error::{Error, Result};
 use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
@@ -105,13 +105,7 @@ fn gather(table: &Tensor, id: &Tensor, row: Option<&Tensor>, y: &mut Tensor, wid
             }
             on_real!(dtype, forward_cpu::<T>(dims, table, id, row, y));
         }
-        Device::Gpu(gpu) => {
-            let each = gpu.elements_per_access(dtype);
-            let wide = wide && (dims.columns as usize).is_multiple_of(each);
-            let (entry, groups) = if wide { ("forward_vec4", elements.div_ceil(256 * each)) } else { ("forward", elements.div_ceil(256)) };
-            let buffers = &views([Some(table), Some(id), row, Some(&*y)]);
-            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })?;
-        }
+        Device::Gpu(gpu) => launch_forward(gpu, wide, dtype, dims, &views([Some(table), Some(id), row, Some(&*y)]))?,
     }
     call.end([&*y]);
     Ok(())
@@ -147,17 +141,7 @@ pub fn backward(dy: &Tensor, sorted_row: &Tensor, start: &Tensor, dtable: &mut T
             }
             on_real!(dtype, backward_cpu::<T>(dy, sorted_row.cpu::<i32>(), start, dtable));
         }
-        Device::Gpu(gpu) => gpu.launch(Launch {
-            kernel: (OP, "backward"),
-            constants: &[],
-            variant: variant(dtype),
-            buffers: &views([dy, sorted_row, start, dtable]),
-            dims: bytes_of(&dims),
-            groups: match gpu.language() {
-                Language::Wgsl => dtable.len().div_ceil(256),
-                Language::Ptx => (dtable.rows() * dtable.row_len().div_ceil(gpu.elements_per_access(dtype))).div_ceil(256),
-            },
-        })?,
+        Device::Gpu(gpu) => launch_backward(gpu, dtype, dims, &views([dy, sorted_row, start, dtable]))?,
     }
     call.end([&*dtable]);
     Ok(())
@@ -254,6 +238,25 @@ fn add_rows<T: Real>(dy: &[T], rows: &[i32], total: &mut [T]) {
             *total += dy;
         }
     }
+}
+
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn launch_forward(gpu: &Gpu, wide: bool, dtype: DType, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
+    let elements = dims.entries as usize * dims.columns as usize;
+    let each = gpu.elements_per_access(dtype);
+    let wide = wide && (dims.columns as usize).is_multiple_of(each);
+    let (entry, groups) = if wide { ("forward_vec4", elements.div_ceil(256 * each)) } else { ("forward", elements.div_ceil(256)) };
+    gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })
+}
+
+fn launch_backward(gpu: &Gpu, dtype: DType, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
+    let (rows, columns) = (dims.vocabulary as usize, dims.columns as usize);
+    let groups = match gpu.language() {
+        Language::Wgsl => (rows * columns).div_ceil(256),
+        Language::Ptx => (rows * columns.div_ceil(gpu.elements_per_access(dtype))).div_ceil(256),
+    };
+    gpu.launch(Launch { kernel: (OP, "backward"), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, rows_per_task, size, statistic, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Launch, variant};
+use crate::device::{Device, Gpu, Launch, View, variant};
 use crate::error::{Error, Result};
 use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
@@ -147,14 +147,7 @@ fn rotate(x: &Tensor, position: &Tensor, table: &Tensor, y: &mut Tensor, sign: f
             expect_positions(OP, position, table)?;
             on_real!(dtype, rotate_cpu::<T>(dims, x, position.cpu::<i32>(), table, y));
         }
-        Device::Gpu(gpu) => {
-            let pairs = dims.pairs as usize;
-            let each = gpu.elements_per_access(dtype);
-            let wide = wide && half.is_multiple_of(each);
-            let (entry, groups) = if wide { ("rotate_vec4", pairs.div_ceil(256 * each)) } else { ("rotate", pairs.div_ceil(256)) };
-            let buffers = &views([x, position, table, &*y]);
-            gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })?;
-        }
+        Device::Gpu(gpu) => launch(gpu, wide, dtype, dims, &views([x, position, table, &*y]))?,
     }
     call.end([&*y]);
     Ok(())
@@ -205,6 +198,16 @@ fn rotate_rows<T: Real>(x: &[T], position: &[i32], table: &[T], sign: T, row_len
             }
         }
     }
+}
+
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn launch(gpu: &Gpu, wide: bool, dtype: DType, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
+    let (pairs, half) = (dims.pairs as usize, dims.half as usize);
+    let each = gpu.elements_per_access(dtype);
+    let wide = wide && half.is_multiple_of(each);
+    let (entry, groups) = if wide { ("rotate_vec4", pairs.div_ceil(256 * each)) } else { ("rotate", pairs.div_ceil(256)) };
+    gpu.launch(Launch { kernel: (OP, entry), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────

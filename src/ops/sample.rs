@@ -16,7 +16,7 @@
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
 use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
-use crate::device::{Device, Launch, variant};
+use crate::device::{Device, Gpu, Launch, View, variant};
 use crate::error::{Error, Result};
 use crate::observe::Work;
 use crate::tensor::{DType, Tensor};
@@ -90,14 +90,7 @@ pub fn forward(logits: &Tensor, temperature: f32, top_k: usize, top_p: f32, rand
     let call = call.begin(|| Work::new(FLOPS * logits.len()));
     match call.device() {
         Device::Cpu => on_real!(dtype, forward_cpu::<T>(dims, logits, random, id)),
-        Device::Gpu(gpu) => gpu.launch(Launch {
-            kernel: (OP, "forward"),
-            constants: &[],
-            variant: variant(dtype),
-            buffers: &views([logits, random, id]),
-            dims: bytes_of(&dims),
-            groups: logits.rows(),
-        })?,
+        Device::Gpu(gpu) => launch(gpu, dtype, dims, &views([logits, random, id]))?,
     }
     call.end([&*id]);
     Ok(())
@@ -170,6 +163,13 @@ fn nucleus<T: Real>(mut logits: &mut [T], weight: impl Fn(T) -> f64, top_p: f64)
         }
     }
     logits[0]
+}
+
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn launch(gpu: &Gpu, dtype: DType, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
+    let groups = dims.rows as usize;
+    gpu.launch(Launch { kernel: (OP, "forward"), constants: &[], buffers, variant: variant(dtype), dims: bytes_of(&dims), groups })
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────

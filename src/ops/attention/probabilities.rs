@@ -7,7 +7,7 @@ use super::naive::naive_forward;
 use super::shapes::{EXP_ULP, Shape, inputs};
 use super::{Checked, Dims, OP};
 use crate::device::cpu::Real;
-use crate::device::{Device, Language, Launch, variant};
+use crate::device::{Device, Gpu, Language, Launch, View, variant};
 use crate::error::Result;
 use crate::ops::case::{Case, Compare, Draw, Kind, Operand, Output};
 use crate::ops::{Call, exactly, on_real, size, statistic, sum, views};
@@ -54,16 +54,7 @@ pub fn probabilities(q: &Tensor, k: &Tensor, lse: &Tensor, visible: &Tensor, row
     let dims = Dims { rows: size(OP, "rows to look at", row.len())?, ..dims };
     match call.device() {
         Device::Cpu => on_real!(dtype, probabilities_cpu::<T>(&dims, q, k, lse, visible, row, p)),
-        Device::Gpu(gpu) => {
-            let buffers = views([q, k, lse, visible, row, &*p]);
-            let head_dim = [("HEAD_DIM", dims.head_dim)];
-            let (constants, variant, block): (&[_], _, _) = match gpu.language() {
-                Language::Wgsl => (&head_dim, "", 64),
-                Language::Ptx => (&[], variant(dtype), 128),
-            };
-            let groups = p.len().div_ceil(block);
-            gpu.launch(Launch { kernel: (OP, "weights"), constants, variant, buffers: &buffers, dims: bytes_of(&dims), groups })?;
-        }
+        Device::Gpu(gpu) => launch(gpu, dtype, dims, &views([q, k, lse, visible, row, &*p]))?,
     }
     Ok(())
 }
@@ -91,6 +82,19 @@ fn probabilities_cpu<T: Real>(dims: &Dims, q: &Tensor, k: &Tensor, lse: &Tensor,
 fn interval(visible: &[i32], row: usize, keys: usize) -> Range<usize> {
     let [start, end] = [0, 1].map(|edge| (visible[2 * row + edge].max(0) as usize).min(keys));
     start..end.max(start)
+}
+
+// ── GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn launch(gpu: &Gpu, dtype: DType, dims: Dims, buffers: &[Option<View>]) -> Result<()> {
+    let head_dim = [("HEAD_DIM", dims.head_dim)];
+    let (constants, variant, block): (&[_], _, _) = match gpu.language() {
+        Language::Wgsl => (&head_dim, "", 64),
+        Language::Ptx => (&[], variant(dtype), 128),
+    };
+    let groups = (dims.rows as usize * dims.heads as usize * dims.keys as usize).div_ceil(block);
+    // Attention's probabilities are its weights, too. kernels.json publishes the entry by this name, so it stays.
+    gpu.launch(Launch { kernel: (OP, "weights"), constants, variant, buffers, dims: bytes_of(&dims), groups })
 }
 
 // ── Cases ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,6 @@ pub(crate) use cases::sizes_of;
 pub use cases::{cases, gradients, sized};
 pub use hopper::HopperRung;
 
-use super::call::expect_workspace;
 use super::{Call, Op, Pass, real, size, statistic, views};
 use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
@@ -205,13 +204,18 @@ pub fn forward_with(rung: Rung, layout: Layout, a: &Tensor, b: &Tensor, epilogue
     };
     let dims = Dims::new(layout, a, b, &epilogue)?;
     let (m, n, k) = (dims.m as usize, dims.n as usize, dims.k as usize);
+    // Where K is split, this is `split_workspace`: launch relies on it.
+    let needed = match a.device() {
+        Device::Gpu(_) if rung == Rung::SplitK => split_workspace(m, n, k),
+        Device::Cpu | Device::Gpu(_) => self::workspace(layout, m, n, k),
+    };
     let call = Call::new(OP, "forward", a.device())
         .reads("a", a, a.shape(), input)?
         .reads("b", b, b.shape(), input)?
         .reads_if("bias", epilogue.bias, [n], output)?
         .reads_if("residual", epilogue.residual, [m, n], output)?
         .writes_or_adds(epilogue.accumulate, "c", c, [m, n], output)?
-        .workspace_if(workspace.as_deref(), self::workspace(layout, m, n, k), statistic(output))?;
+        .workspace_if(workspace.as_deref(), needed, statistic(output))?;
     if m == 0 || n == 0 {
         return Ok(());
     }
@@ -270,7 +274,6 @@ fn launch(
             let Some(workspace) = workspace else {
                 return Err(Error::mismatch(OP, "workspace", format!("at least {needed} elements to split K"), "none"));
             };
-            expect_workspace(OP, workspace, needed, statistic(c.dtype()), c.device())?;
             let (splits, length) = split.stretches(m, n, k);
             (dims.splits, dims.k_per_split) = (size(OP, "splits", splits)?, size(OP, "K", length)?);
             size(OP, "workspace", needed)?;
