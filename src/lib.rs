@@ -55,6 +55,7 @@
 pub mod contract;
 pub mod dtype;
 pub mod files;
+#[cfg_attr(not(feature = "cli"), allow(dead_code))] // pages and pictures of the program use all of it
 mod markup;
 pub mod numbers;
 mod observe;
