@@ -47,15 +47,30 @@ fn an_interrupted_run_has_what_there_is() {
     assert!(card.interrupted && card.rows.len() == 1 && rows > 1);
 }
 
+/// The ceiling is given, not measured: what a fast machine has the time for, a slow one has not.
 #[test]
-fn what_has_no_time_is_left_out_by_name() {
+fn what_has_no_time_is_left_out_with_a_reason() {
     let options = BenchOptions { op: Some("matmul".into()), shape: Some("Nt M=8192".into()), sets: vec!["large".into()], ..options() };
-    let card = run(&Device::Cpu, &options, &mut quiet).unwrap();
-    let (rows, left_out) = (&card.rows, &card.left_out);
-    assert!(
-        rows.is_empty() && left_out.iter().any(|l| l.what == "matmul forward Nt M=8192 N=8192 K=8192 f32" && l.reason.contains("beyond the time")),
-        "{left_out:?}"
-    );
+    let (items, _) = plan(&Device::Cpu, &options, &chosen_sets(&options, true).unwrap()).unwrap();
+    assert_eq!(items.iter().map(Item::name).collect::<Vec<_>>(), ["matmul forward Nt M=8192 N=8192 K=8192 f32", "matmul forward:naive Nt M=8192 N=8192 K=8192 f32"]);
+    let timer = Timer::of(&Device::Cpu);
+    let bench = |flops_per_second| Bench {
+        device: &Device::Cpu,
+        timer: &timer,
+        ceilings: Ceilings { f32_flops_per_second: Some(flops_per_second), ..Ceilings::default() },
+        cache: 1 << 20,
+        memory: u64::MAX,
+        budget: 10.0,
+        samples: FEW,
+    };
+    let reason = |flops_per_second: f64, item: &Item| {
+        let Work::Case { case, dtype, plain, .. } = &item.work else { unreachable!("a matmul is a case") };
+        bench(flops_per_second).too_much(case, *dtype, *plain)
+    };
+    // 2 · 8192³ operations, five times: 55 s at 10¹¹ a second, and 40 s are too many.
+    assert_eq!(reason(1e11, &items[0]).unwrap(), "5 samples would take 55 s or more: beyond the time of this run");
+    assert_eq!(reason(2e11, &items[0]), None);
+    assert!(reason(2e11, &items[1]).unwrap().contains("beyond the time"), "plain loops are no faster on a fast machine");
 }
 
 #[test]
