@@ -24,6 +24,12 @@ impl Content {
         SoundKind::of(start).map(|_| Content::Sound)
     }
 
+    /// What is wrong with a file that is neither, by its first bytes.
+    pub fn refusal(start: &[u8]) -> String {
+        let found = foreign(start).unwrap_or_else(|| format!("something that starts with {}", hexadecimal(start)));
+        format!("expected {PICTURE} or {SOUND}, found {found}")
+    }
+
     /// A file of this kind in words: what is read of it.
     pub fn words(self) -> &'static str {
         match self {
@@ -74,11 +80,14 @@ fn form(start: &[u8]) -> Option<&[u8; 4]> {
 pub(crate) fn refusal(expected: &str, start: &[u8], length: u64) -> String {
     match foreign(start) {
         Some(found) => format!("expected {expected}, found {found}"),
-        None => {
-            let bytes: Vec<String> = start.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-            format!("expected {expected}, found a file of {length} bytes that starts with [{}]", bytes.join(" "))
-        }
+        None => format!("expected {expected}, found a file of {length} bytes that starts with {}", hexadecimal(start)),
     }
+}
+
+/// The first four bytes: `[52 49 46 46]`.
+fn hexadecimal(start: &[u8]) -> String {
+    let bytes: Vec<String> = start.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("[{}]", bytes.join(" "))
 }
 
 const PIXELS: &str = "which is not read: save it as PNG or JPEG (`magick in.xxx out.png`)";

@@ -18,7 +18,7 @@ pub use super::row::{MediaSource, Origin, TableRow};
 pub use super::sizes::{Fit, MediaSizes};
 
 use super::bad::BadSamples;
-use super::content::{self, Content};
+use super::content::Content;
 use super::find::{self, Found, TABLES};
 use super::limits::Limits;
 use super::parallel::parallel;
@@ -341,7 +341,7 @@ impl Dataset {
         let (kind, bytes) = (Content::of(&start).or(expected), file.length());
         match (expected, kind) {
             (Some(expected), Some(found)) if expected != found => Err(format!("expected {}, found {}", expected.words(), found.words())),
-            (None, None) => Err(content::refusal(&format!("{} or {}", content::PICTURE, content::SOUND), &start, bytes)),
+            (None, None) => Err(Content::refusal(&start)),
             (_, Some(Content::Sound)) => {
                 let read = sound::read(file, bytes, sizes.sample_rate, sizes.samples, &self.limits)?;
                 if into.sound.replace(read).is_some() { Err("the row has two sounds, `file_name` and `audio`".into()) } else { Ok(()) }
