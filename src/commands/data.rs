@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::data::inspect::{Counts, DatasetReport, RowsOf, Spread, inspect};
 use trimodal::data::{Dataset, MediaSizes, Tokenizer};
-use trimodal::files::shown::shown;
+use trimodal::files::shown::{shown, shown_path};
 use trimodal::files::write_file_atomic;
 use trimodal::numbers::thousands;
 use trimodal::report::{Cell, contact_sheet};
@@ -88,7 +88,7 @@ impl Data {
         }
         if let Some(path) = &self.out {
             sheet(path, &dataset, &found.good, &sizes, self.cells as usize)?;
-            line(format!("contact sheet: {}", shown(&path.to_string_lossy())));
+            line(format!("contact sheet: {}", shown_path(path)));
         }
         if found.bad.count == 0 {
             return Ok(ExitCode::SUCCESS);
@@ -153,7 +153,7 @@ fn summary(path: &Path, found: &DatasetReport, rows: RowsOf, config: &str) -> St
     .collect();
     let spreads = report::table(&["", "min", "median", "p95", "max"], &spreads);
 
-    let mut text = format!("{} ({})\n\n{}\n\n{}\n", shown(&path.to_string_lossy()), found.kind, counts.trim_end(), spreads.trim_end());
+    let mut text = format!("{} ({})\n\n{}\n\n{}\n", shown_path(path), found.kind, counts.trim_end(), spreads.trim_end());
     for (rate, count) in &found.sound_rates {
         text += &format!("\n{} at {} Hz", sounds(*count), thousands(rate));
     }

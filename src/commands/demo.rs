@@ -14,7 +14,7 @@ use std::time::Instant;
 use trimodal::data::meadow::{self, words};
 use trimodal::data::{Dataset, Limits};
 use trimodal::files::lock::FolderLock;
-use trimodal::files::shown::{quoted, shown};
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::files::write_file_atomic;
 use trimodal::report::run::{Judged, REPORT};
 use trimodal::train::evaluate::{Ablation, Scores, chance};
@@ -89,7 +89,7 @@ impl Demo {
         line(format!(
             "drew {} samples of pictures, sounds and captions into {} ({:.0} s)",
             dataset.rows().len(),
-            shown(&data.to_string_lossy()),
+            shown_path(&data),
             begin.elapsed().as_secs_f64()
         ));
 
@@ -106,7 +106,7 @@ impl Demo {
         // The curve belongs to the model; the demo shows it beside its other results.
         let curve = self.out.join("loss.svg");
         if let Err(e) = std::fs::copy(model.join("loss.svg"), &curve) {
-            warning(format!("{}: cannot write: {e}", shown(&curve.to_string_lossy())));
+            warning(format!("{}: cannot write: {e}", shown_path(&curve)));
         }
 
         let learned = Learned { config, parameters: &trainer.parameters, tokenizer, device: &device };
@@ -123,7 +123,7 @@ impl Demo {
             .filter_map(|(name, wanted)| judged[0].ablations.iter().find(|(ablation, ..)| *ablation == wanted).map(|(.., scores)| (name, scores)))
             .collect();
         let size = config.vision_config.as_ref().map_or(0, |v| v.image_size);
-        let cells: Vec<_> = judged.iter().flat_map(|judged| shown(judged, size, 12)).collect();
+        let cells: Vec<_> = judged.iter().flat_map(|judged| pictured(judged, size, 12)).collect();
         report::contact_sheet(&self.out.join("contact_sheet.png"), &cells)?;
 
         let rows: Vec<(&str, &Scores)> =
@@ -147,7 +147,7 @@ impl Demo {
         line(format!(
             "{:.0} s in all. In {}: report.html, contact_sheet.png, loss.svg, result.json, model/, data/",
             begin.elapsed().as_secs_f64(),
-            shown(&self.out.to_string_lossy())
+            shown_path(&self.out)
         ));
         Ok(ExitCode::SUCCESS)
     }
@@ -186,7 +186,7 @@ impl Demo {
         let example = super::describe::example(config, tokenizer, device, Some(&picture), Some(&sound), &truth)?;
         let said = described(config, parameters, tokenizer, std::slice::from_ref(&example), "headline")?.remove(0);
         let paint = Paint::stdout();
-        let [at, and] = [&picture, &sound].map(|path| shown(&path.to_string_lossy()).into_owned());
+        let [at, and] = [&picture, &sound].map(shown_path);
         line(format!("{at} and {and}: a picture and a sound of something that no training caption described"));
         line(format!("  it is:    {truth}"));
         painted(format!("  it says:  {}", if said == truth { paint.good(&said) } else { paint.bad(&said) }));
@@ -206,11 +206,11 @@ impl Demo {
 }
 
 /// The first pictures of a split, with what the model said.
-fn shown<'a>(judged: &'a Judged, size: usize, most: usize) -> impl Iterator<Item = report::Cell<'a>> {
-    let pictured = judged
+fn pictured<'a>(judged: &'a Judged, size: usize, most: usize) -> impl Iterator<Item = report::Cell<'a>> {
+    let cells = judged
         .examples
         .iter()
         .zip(&judged.captions)
         .filter_map(move |(e, said)| Some(report::Cell { rgb: e.pixels.as_ref()?, size, caption: said, expected: Some(&e.text) }));
-    pictured.take(most)
+    cells.take(most)
 }

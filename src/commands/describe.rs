@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use trimodal::data::{Content, Limits};
 pub(super) use trimodal::describe::example;
 use trimodal::describe::{Answer, Describer};
-use trimodal::files::shown::shown;
+use trimodal::files::shown::{shown, shown_path};
 use trimodal::files::temporary::Temporary;
 use trimodal::interpret::explain::explain;
 use trimodal::model::generate::Sampling;
@@ -146,7 +146,7 @@ impl Describe {
         }
         if let (Some(page), Some(path)) = (&page, &self.explain) {
             page.write(path)?;
-            note(format!("where each word comes from: {}", shown(&path.to_string_lossy())));
+            note(format!("where each word comes from: {}", shown_path(path)));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -181,8 +181,11 @@ impl Input {
     }
 }
 
+/// What standard input held, as a file that lives as long as this.
+type StandardInput = (NamedTempFile, Temporary);
+
 /// The pictures and the sounds; standard input becomes a temporary file, which lives as long as the third.
-fn inputs(images: &[PathBuf], sounds: &[PathBuf]) -> Result<(Vec<Input>, Vec<Input>, Option<(NamedTempFile, Temporary)>)> {
+fn inputs(images: &[PathBuf], sounds: &[PathBuf]) -> Result<(Vec<Input>, Vec<Input>, Option<StandardInput>)> {
     let dash = Path::new("-");
     let named = |paths: &[PathBuf]| -> Vec<Input> { paths.iter().filter(|p| *p != dash).map(|p| Input::new(p)).collect() };
     let (mut pictures, mut heard) = (named(images), named(sounds));

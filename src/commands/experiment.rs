@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use trimodal::experiment::{Budget, ExperimentProgress, fusion, store, transfer};
-use trimodal::files::shown::shown;
+use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
 use trimodal::{Device, Error, Result, report};
 
@@ -153,7 +153,7 @@ fn watched<T>(out: &Path, run: impl FnOnce(&mut Watch) -> Result<T>) -> Result<T
     });
     bar.finish_and_clear();
     if let (Err(Error::Interrupted { .. }), true) = (&outcome, stop.load(Ordering::Relaxed)) {
-        note(format!("the finished runs are in {}; the same command continues from there", shown(&out.to_string_lossy())));
+        note(format!("the finished runs are in {}; the same command continues from there", shown_path(out)));
     }
     outcome
 }
@@ -179,7 +179,7 @@ fn show(
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         line(report::table(&header, &rows));
         findings.iter().for_each(|finding| line(format!("- {finding}")));
-        line(format!("\nin {}: result.json, result.svg, runs/", shown(&out.to_string_lossy())));
+        line(format!("\nin {}: result.json, result.svg, runs/", shown_path(out)));
     }
     Ok(ExitCode::SUCCESS)
 }

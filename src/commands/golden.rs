@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::device::Language;
-use trimodal::files::shown::shown;
+use trimodal::files::shown::shown_path;
 use trimodal::golden::{self, Index};
 use trimodal::numbers::{bytes, thousands};
 use trimodal::{Result, report};
@@ -86,7 +86,7 @@ impl Golden {
         for (index, (_, folder)) in written.iter().zip(&folders) {
             print(index);
             let total: u64 = index.cases.iter().map(|c| c.bytes).sum();
-            line(format!("{} cases, {}, in {}", thousands(index.cases.len()), bytes(total), shown(&folder.to_string_lossy())));
+            line(format!("{} cases, {}, in {}", thousands(index.cases.len()), bytes(total), shown_path(folder)));
             line("");
         }
         Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use super::terminal::{Paint, line, painted};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use trimodal::files::shown::{quoted, shown};
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::files::write_file_atomic;
 use trimodal::learn::{self, CHAPTERS};
 use trimodal::{Error, Result, report};
@@ -87,7 +87,7 @@ fn exercise(index: usize, to: &Path) -> Result<()> {
     write_file_atomic(to, &text)?;
     let at = text.lines().position(|line| line.contains(learn::MARK)).map_or(1, |line| line + 1);
     painted(format!("{} {}", Paint::stdout().strong(&format!("Chapter {}.", index + 1)), CHAPTERS[index].task));
-    line(format!("It is in line {at} of {}. When you have fixed it, run: `trimodal check --shader {}`", shown(&to.to_string_lossy()), quoted(to)));
+    line(format!("It is in line {at} of {}. When you have fixed it, run: `trimodal check --shader {}`", shown_path(to), quoted(to)));
     Ok(())
 }
 
@@ -102,6 +102,6 @@ fn pictures(to: &Path) -> Result<()> {
         let path = to.join(name);
         write_file_atomic(&path, svg)?;
     }
-    line(format!("{} pictures in {}", CHAPTERS.len(), shown(&to.to_string_lossy())));
+    line(format!("{} pictures in {}", CHAPTERS.len(), shown_path(to)));
     Ok(())
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::meadow::{self, MeadowOptions, SPLITS};
-use trimodal::files::shown::shown;
+use trimodal::files::shown::shown_path;
 use trimodal::numbers::thousands;
 use trimodal::{Error, Result};
 
@@ -71,12 +71,7 @@ impl Meadow {
         bar.finish_and_clear();
         written?;
         let tests = SPLITS[1..].join(", ");
-        line(format!(
-            "{}: {} samples to train on, {} each of {tests}",
-            shown(&self.folder.to_string_lossy()),
-            thousands(self.samples),
-            thousands(test_samples)
-        ));
+        line(format!("{}: {} samples to train on, {} each of {tests}", shown_path(&self.folder), thousands(self.samples), thousands(test_samples)));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::{Dataset, Tokenizer};
-use trimodal::files::shown::{quoted, shown};
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::model::{Config, Parameters};
 use trimodal::numbers::{bytes, thousands};
 use trimodal::report::run::{self, Judged, Kernels, REPORT};
@@ -174,7 +174,7 @@ impl Told<'_> {
             kernels: kernels.as_ref().map_err(String::as_str),
         };
         let size = report.page()?.write(out)?;
-        line(format!("report: {} ({}, {:.1} s)", shown(&out.to_string_lossy()), bytes(size as u64), begin.elapsed().as_secs_f64()));
+        line(format!("report: {} ({}, {:.1} s)", shown_path(out), bytes(size as u64), begin.elapsed().as_secs_f64()));
         Ok(())
     }
 }

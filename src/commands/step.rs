@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::{Dataset, Limits};
+use trimodal::files::shown::shown_path;
 use trimodal::numbers::percent;
 use trimodal::trace::{Access, ModelPart, Phase, Span, SpanKind, Trace};
 use trimodal::train::ModelFolder;
@@ -69,7 +70,7 @@ impl Step {
         let walked = walk_through(model, &dataset, self.sample, self.values.max(1))?;
         if let Some(path) = &self.html {
             report::step_page(&walked)?.write(path)?;
-            line(format!("wrote {}: open it in a browser", shown(&path.to_string_lossy())));
+            line(format!("wrote {}: open it in a browser", shown_path(path)));
             return Ok(ExitCode::SUCCESS);
         }
         let page = Page { paint: Paint::stdout(), walk: &walked, values: self.values.max(1), all: self.all };

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::{Dataset, Limits};
 use trimodal::device::Gpu;
-use trimodal::files::shown::shown;
+use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, flops};
@@ -188,6 +188,6 @@ impl TraceCommand {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     write_file_atomic(path, text)?;
-    line(format!("wrote {}", shown(&path.to_string_lossy())));
+    line(format!("wrote {}", shown_path(path)));
     Ok(())
 }

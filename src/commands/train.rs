@@ -6,7 +6,7 @@ use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::loader::OnBadSample;
-use trimodal::files::shown::{quoted, shown};
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::numbers::thousands;
 use trimodal::train::run::{CONFIG, Ended};
 use trimodal::train::settings::path::to_text;
@@ -108,7 +108,7 @@ impl Train {
         if trained.ended == Ended::Finished {
             // It is saved, whatever happens to the folder now.
             let path = checkpoint::latest(&run.folder).unwrap_or_else(|_| run.folder.clone());
-            line(format!("model: {} ({} parameters)", shown(&path.to_string_lossy()), thousands(run.trainer.parameters.count())));
+            line(format!("model: {} ({} parameters)", shown_path(&path), thousands(run.trainer.parameters.count())));
             let config = &run.trainer.config;
             let asks = match (&config.vision_config, &config.audio_config) {
                 (Some(_), Some(_)) => "--image PICTURE --audio SOUND",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use trimodal::Result;
-use trimodal::files::shown::{quoted, shown};
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::numbers::bytes;
 use trimodal::web::{Site, server};
 
@@ -47,7 +47,7 @@ impl Web {
         let site = Site::new(self.run.as_deref())?;
         if let Some(folder) = &self.to {
             let (files, size) = site.write(folder)?;
-            line(format!("{files} files ({}) in {}: serve them from a static server, for example", bytes(size), shown(&folder.to_string_lossy())));
+            line(format!("{files} files ({}) in {}: serve them from a static server, for example", bytes(size), shown_path(folder)));
             line(format!("  python3 -m http.server --bind 127.0.0.1 --directory {}", quoted(folder)));
             return Ok(ExitCode::SUCCESS);
         }

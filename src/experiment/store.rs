@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::files::lock::FolderLock;
 use crate::files::read;
-use crate::files::shown::shown;
+use crate::files::shown::shown_path;
 use crate::files::write_file_atomic;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,7 +37,7 @@ impl Store {
         if path.exists() {
             let before: Value = read(&path)?;
             if let Some((key, was, is)) = difference(&before, &now) {
-                let folder = shown(&folder.to_string_lossy()).into_owned();
+                let folder = shown_path(folder);
                 let what = format!("{folder} holds runs with {key} = {was}, not {is}: they cannot be compared; give the same settings, or another --out");
                 return Err(Error::Usage(what));
             }

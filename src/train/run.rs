@@ -37,7 +37,7 @@ use crate::data::loader::{BadSamples, DataPosition, LISTED};
 use crate::data::{Dataset, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::lock::FolderLock;
-use crate::files::shown::{quoted, shown};
+use crate::files::shown::{quoted, shown_path};
 use crate::files::write_file_atomic;
 use crate::model::batch::Batch;
 use crate::model::flops;
@@ -173,8 +173,7 @@ impl Run {
         let device = settings.open_device()?;
         settings.training.precision = settings.training.precision.on(&device).into();
         if let Some((key, was, now)) = before.first_change(&settings) {
-            let what =
-                format!("{key}: the run in {} began with {was}, and cannot continue with {now}; a new run with --from can", shown(&folder.to_string_lossy()));
+            let what = format!("{key}: the run in {} began with {was}, and cannot continue with {now}; a new run with --from can", shown_path(folder));
             return Err(Error::Usage(what));
         }
         let dataset = Arc::new(setup::open(&settings)?);
@@ -469,7 +468,7 @@ impl Run {
 fn expect_free(folder: &Path) -> Result<()> {
     let taken = checkpoint::is_run(folder) || folder.join("config.json").exists();
     if taken || folder.join(CONFIG).exists() && !folder.join(LOG).exists() {
-        let (name, word) = (shown(&folder.to_string_lossy()).into_owned(), quoted(folder));
+        let (name, word) = (shown_path(folder), quoted(folder));
         return Err(Error::Usage(format!("{name} already holds a run: `trimodal train --resume {word}` continues it, another --out starts a new one")));
     }
     Ok(())

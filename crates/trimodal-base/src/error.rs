@@ -2,8 +2,8 @@
 //!
 //! Every message says what was expected, what was found, where, and what to do.
 
-use crate::shown::shown;
-use std::path::{Path, PathBuf};
+use crate::shown::shown_path;
+use std::path::PathBuf;
 
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -38,7 +38,7 @@ pub enum Error {
 
     // ── the user's input ─────────────────────────────────────────────────────────────────────────────────────────
     /// A file of the user's is missing, damaged or not what it should be.
-    #[error("{}{}: {what}", named(path), at.as_ref().map(|a| format!(", {a}")).unwrap_or_default())]
+    #[error("{}{}: {what}", shown_path(path), at.as_ref().map(|a| format!(", {a}")).unwrap_or_default())]
     File {
         /// The file.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum Error {
 
     // ── the machine ──────────────────────────────────────────────────────────────────────────────────────────────
     /// The operating system could not read or write.
-    #[error("{}: cannot {doing}: {source}", named(path))]
+    #[error("{}: cannot {doing}: {source}", shown_path(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -128,11 +128,6 @@ pub enum Error {
         /// The last whole step.
         step: usize,
     },
-}
-
-/// A path as a part of a sentence: a line break or an escape sequence in it is shown, not sent.
-fn named(path: &Path) -> String {
-    shown(&path.to_string_lossy()).into_owned()
 }
 
 /// `, in the batch of a.png, b.png and 7 more`: ten names at most.

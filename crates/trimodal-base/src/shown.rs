@@ -34,6 +34,11 @@ pub fn shown_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| acts(c) && c != '\n' && c != '\t')
 }
 
+/// A path, as [`shown`]; what is not UTF-8 in it as `�`.
+pub fn shown_path(path: impl AsRef<Path>) -> String {
+    shown(&path.as_ref().to_string_lossy()).into_owned()
+}
+
 /// A path as a word for a shell, quoted where it has to be. Where a byte of it cannot be shown, `$'…'` has it as an escape (bash, zsh,
 /// POSIX of 2024).
 pub fn quoted(path: &Path) -> String {
