@@ -172,3 +172,27 @@ fn what_a_link_leads_to_is_not_printed() {
         }
     }
 }
+
+/// What is printed goes through `commands/terminal.rs` or `trimodal_base::shown`, which show what a terminal would obey and do not panic
+/// where it cannot be written, as `println!` does.
+#[test]
+fn nothing_prints_past_what_shows() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("src")];
+    folders.extend(fs::read_dir(root.join("crates")).expect("crates/").map(|entry| entry.expect("an entry").path().join("src")));
+    let (mut files, mut wrong) = (0, Vec::new());
+    while let Some(path) = folders.pop() {
+        if path.is_dir() {
+            folders.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("UTF-8");
+        files += 1;
+        // What follows are tests. One more is a test's: it says that half of one was left out.
+        let code = text.split("\n#[cfg(test)]").next().expect("a beginning");
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("half of this test was SKIPPED"));
+        wrong.extend(lines.filter(|line| line.contains("println!(") || line.contains("print!(")).map(|line| format!("{}: {}", path.display(), line.trim())));
+    }
+    assert!(files > 200, "{files} files");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

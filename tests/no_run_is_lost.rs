@@ -182,7 +182,7 @@ fn a_signal_saves_and_the_run_goes_on_with_the_same_bits() {
     let place = Place::new();
     let steps = 400;
     good(&as_str(&place.train("whole", steps, &[])));
-    for (signal, code) in [("TERM", 143), ("HUP", 129), ("INT", 130)] {
+    for (signal, code) in [("TERM", 143), ("HUP", 129), ("INT", 130), ("USR1", 138), ("XCPU", 152)] {
         let out = place.path(signal);
         // Nothing is saved before the signal.
         let arguments = place.train(signal, steps, &["--set", "save_seconds=0"]);
@@ -199,6 +199,17 @@ fn a_signal_saves_and_the_run_goes_on_with_the_same_bits() {
         assert!(bytes(&out) == bytes(&place.path("whole")), "{signal}: the bits differ");
         assert_eq!(logged(&out), (1..=steps as u64).collect::<Vec<_>>());
     }
+}
+
+/// It signals its child and, the same moment, the group of both: one wish.
+#[test]
+fn what_timeout_ends_is_saved() {
+    let place = Place::new();
+    let mut command = Command::new("timeout");
+    command.args(["2", PROGRAM]).args(place.train("run", LONG, &["--set", "save_seconds=0"])).env("NODEVICE_SELECT", "1");
+    let (code, said, message) = run(&mut command);
+    assert_eq!(code, 124, "{message}");
+    assert!(said.contains("saved; `trimodal train --resume") && step(&place.path("run")) > 20, "{said} {message}");
 }
 
 #[test]

@@ -201,7 +201,7 @@ impl Command {
     /// Whether it leaves more than what it prints: then it goes on when nobody reads that any more.
     fn makes_something(&self) -> bool {
         match self {
-            Command::Devices(_) | Command::Config(_) | Command::Emulate(_) => false,
+            Command::Devices(_) | Command::Config(_) | Command::Emulate(_) | Command::Learn(_) => false,
             Command::Describe(describe) => describe.makes_something(),
             Command::Probe(probe) => probe.makes_something(),
             Command::Eval(eval) => eval.makes_something(),

@@ -1,4 +1,4 @@
-//! Signals: what ctrl-C, a scheduler (SIGTERM) and a closed terminal (SIGHUP) do.
+//! Signals: what ctrl-C, a scheduler (SIGTERM; SIGUSR1, SIGUSR2 and SIGXCPU where it warns) and a closed terminal (SIGHUP) do.
 //!
 //! A command that has something to save looks at a flag after every step, and ends by itself: see [`stop_flag`]. Any other ends at once,
 //! and so does every one at a second signal. The exit code is 128 + the signal's number; what is temporary is removed in any case.
@@ -55,28 +55,39 @@ pub const INTERRUPT: i32 = 2;
 
 /// How a person calls a signal.
 pub fn name(signal: i32) -> &'static str {
-    match signal {
-        INTERRUPT => "ctrl-C",
-        1 => "SIGHUP",
-        15 => "SIGTERM",
-        _ => "a signal",
+    if signal == INTERRUPT {
+        return "ctrl-C";
     }
+    #[cfg(unix)]
+    return signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+    #[cfg(not(unix))]
+    return "a signal";
+}
+
+/// Whether the system repeats a signal by itself: that the time is used up, every second.
+fn repeated(signal: i32) -> bool {
+    #[cfg(unix)]
+    return signal == signal_hook::consts::SIGXCPU;
+    #[cfg(not(unix))]
+    return signal < 0;
 }
 
 /// What happens at a signal, on the thread that listens for them.
 fn arrived(signal: i32, first: &mut Option<Instant>) {
     match first {
-        Some(at) if at.elapsed() < SAME => {}
+        Some(at) if at.elapsed() < SAME || repeated(signal) => {}
         None if WATCHED.load(Ordering::SeqCst) => {
             *first = Some(Instant::now());
             RECEIVED.store(signal, Ordering::SeqCst);
             STOP.store(true, Ordering::SeqCst);
             let _guard = ARRIVED.0.lock().unwrap_or_else(PoisonError::into_inner);
             ARRIVED.1.notify_all();
-            match signal {
-                INTERRUPT => note("\nstopping after this step (press ctrl-C again to stop at once)"),
-                _ => note(format!("{}: stopping after this step (a second signal stops at once)", name(signal))),
-            }
+            let said = match signal {
+                INTERRUPT => "\nstopping after this step (press ctrl-C again to stop at once)".to_string(),
+                _ => format!("{}: stopping after this step (a second signal stops at once)", name(signal)),
+            };
+            // By itself: whoever reads standard error may have stopped reading, and the next signal must be heard all the same.
+            std::thread::spawn(move || note(said));
         }
         _ => end(128 + signal),
     }
@@ -95,10 +106,11 @@ fn end(code: i32) -> ! {
 /// Listens from now on.
 #[cfg(unix)]
 pub fn install() {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
     use signal_hook::iterator::Signals;
     // `nohup` has the system ignore a closed terminal, and that stays so.
-    let wanted: &[i32] = if ignored(SIGHUP) { &[SIGINT, SIGTERM] } else { &[SIGINT, SIGTERM, SIGHUP] };
+    let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGHUP];
+    wanted.retain(|signal| *signal != SIGHUP || !ignored(SIGHUP));
     let listening = Signals::new(wanted).and_then(|mut signals| {
         let listen = move || {
             let mut first = None;

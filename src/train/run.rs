@@ -353,7 +353,8 @@ impl Run {
         let mut pause = Duration::from_secs(1);
         loop {
             let refused = match self.save() {
-                Err(e @ Error::Io { .. }) if self.settings.saving.on_full == OnFull::Wait => e,
+                // Also where somebody else has made the folder meanwhile.
+                Err(e @ (Error::Io { .. } | Error::File { .. })) if self.settings.saving.on_full == OnFull::Wait => e,
                 done => {
                     self.say_trouble(watch);
                     return done;
