@@ -4,6 +4,8 @@
 mod atomic;
 #[cfg(feature = "data")]
 pub mod safetensors;
+#[cfg(feature = "data")]
+pub mod weights;
 
 #[cfg(feature = "data")]
 pub(crate) use atomic::{LEFTOVER, sync_folder};

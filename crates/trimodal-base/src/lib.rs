@@ -6,5 +6,6 @@
 pub mod error;
 pub mod random;
 pub mod read;
+pub mod warn;
 
 pub use error::{Error, Result};
