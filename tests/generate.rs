@@ -84,7 +84,8 @@ fn a_seed_decides_what_is_said() {
     for device in test_devices() {
         let p = parameters(&config, &device, DType::F32);
         let mut generator = Generator::new(&config, &p, prompts.len()).unwrap();
-        let mut say = |prompts: &[Sequence], sampling| generator.run(&p, &packer(&config), prompts, &OutputIds::ending_with(99), 10, sampling, |_, _| ()).unwrap();
+        let mut say =
+            |prompts: &[Sequence], sampling| generator.run(&p, &packer(&config), prompts, &OutputIds::ending_with(99), 10, sampling, |_, _| ()).unwrap();
         let warm = |seed| Sampling { temperature: 1.5, seed, ..Sampling::default() };
         let first = say(&prompts, warm(3));
         assert_eq!(first, say(&prompts, warm(3)), "{device}");

@@ -3,7 +3,7 @@
 
 const DEFAULTS = {
   vocab_size: 151936, hidden_size: 4096, intermediate_size: 22016, num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 32,
-  head_dim: 128, max_position_embeddings: 32768, rms_norm_eps: 1e-6, tie_word_embeddings: false, rope_theta: 10_000, partial_rotary_factor: 1,
+  head_dim: 128, max_position_embeddings: 32768, rms_norm_eps: 1e-6, tie_word_embeddings: false, rope_theta: 10_000,
   use_sliding_window: false, sliding_window: 4096, max_window_layers: 28,
 };
 
@@ -51,6 +51,7 @@ function refuse(json, { wrong, given, flag, layers }) {
   only("attention_bias", false);
   only("is_encoder_decoder", false);
   if (json.quantization_config != null) throw wrong("quantization_config", "weights as plain numbers", json.quantization_config);
+  if (Object.keys(json.per_layer_config ?? {}).length > 0) throw wrong("per_layer_config", "layers that are all alike", json.per_layer_config);
   const types = json.layer_types;
   if (types != null) {
     if (!Array.isArray(types) || types.length !== layers) throw wrong("layer_types", `one for each of the ${layers} layers`, types);
@@ -62,7 +63,6 @@ function refuse(json, { wrong, given, flag, layers }) {
 
 // The rotary base: rope_scaling overrules rope_parameters, and what either says about the base the key rope_theta.
 function theta(json, wrong, number) {
-  if (number("partial_rotary_factor") !== 1) throw wrong("partial_rotary_factor", 1, json.partial_rotary_factor);
   const key = ["rope_scaling", "rope_parameters"].find((key) => json[key] != null && !(typeof json[key] === "object" && Object.keys(json[key]).length === 0));
   if (!key) return number("rope_theta");
   const rope = json[key];
@@ -71,7 +71,6 @@ function theta(json, wrong, number) {
   if (nested) throw wrong(`${key}.${nested}`, "one kind of rotary frequencies for all layers", rope[nested]);
   const type = rope.rope_type ?? rope.type ?? "default";
   if (type !== "default") throw wrong(`${key}.rope_type`, '"default" rotary frequencies', type);
-  if ((rope.partial_rotary_factor ?? 1) !== 1) throw wrong(`${key}.partial_rotary_factor`, 1, rope.partial_rotary_factor);
   const base = rope.rope_theta ?? number("rope_theta");
   if (typeof base !== "number") throw wrong(`${key}.rope_theta`, "a number", base);
   return base;

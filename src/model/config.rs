@@ -106,7 +106,7 @@ impl TryFrom<StoredConfig> for Config {
             intermediate_size: stored.intermediate_size.unwrap_or(defaults::INTERMEDIATE_SIZE),
             num_hidden_layers: stored.num_hidden_layers.unwrap_or(defaults::LAYERS),
             num_attention_heads: heads,
-            num_key_value_heads: stored.num_key_value_heads.unwrap_or(heads),
+            num_key_value_heads: stored.num_key_value_heads.unwrap_or(Some(defaults::KEY_HEADS)).unwrap_or(heads),
             head_dim: stored.head_dim.unwrap_or(defaults::HEAD_DIM),
             vocab_size: stored.vocab_size.unwrap_or(defaults::VOCABULARY),
             max_position_embeddings: stored.max_position_embeddings.unwrap_or(defaults::POSITIONS),

@@ -7,7 +7,7 @@
 
 use super::senses::{AudioConfig, VisionConfig};
 use crate::data::folder::Fit;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// What becomes of a key.
@@ -50,7 +50,8 @@ pub const KEYS: &[(&str, KeyUse, &str)] = &[
     ("output_attentions", KeyUse::Harmless, "what is returned beside the logits"),
     ("output_hidden_states", KeyUse::Harmless, "what is returned beside the logits"),
     ("pad_token_id", KeyUse::Harmless, "a batch here has no padding"),
-    ("partial_rotary_factor", KeyUse::Refused, "all of a head is rotated"),
+    ("partial_rotary_factor", KeyUse::Harmless, "`transformers` rotates all of a head of Qwen3, whatever it says"),
+    ("per_layer_config", KeyUse::Refused, "all layers are alike"),
     ("problem_type", KeyUse::Harmless, "of a classifier"),
     ("quantization_config", KeyUse::Refused, "weights are numbers as they are"),
     ("return_dict", KeyUse::Harmless, "how the logits are returned"),
@@ -80,7 +81,9 @@ pub struct StoredConfig {
     pub intermediate_size: Option<usize>,
     pub num_hidden_layers: Option<usize>,
     pub num_attention_heads: Option<usize>,
-    pub num_key_value_heads: Option<usize>,
+    /// As many as query heads where it is `null`, which is not what a missing key stands for.
+    #[serde(deserialize_with = "given")]
+    pub num_key_value_heads: Option<Option<usize>>,
     pub head_dim: Option<usize>,
     pub max_position_embeddings: Option<usize>,
     pub rms_norm_eps: Option<f32>,
@@ -92,14 +95,16 @@ pub struct StoredConfig {
     pub rope_theta: Option<f64>,
     pub rope_parameters: Option<Value>,
     pub rope_scaling: Option<Value>,
-    pub partial_rotary_factor: Option<f64>,
     pub hidden_act: Option<String>,
     pub attention_bias: Option<bool>,
     pub attention_dropout: Option<f64>,
     pub use_sliding_window: Option<bool>,
-    pub sliding_window: Option<u64>,
+    /// None where it is `null`, which is not what a missing key stands for.
+    #[serde(deserialize_with = "given")]
+    pub sliding_window: Option<Option<u64>>,
     pub max_window_layers: Option<usize>,
     pub layer_types: Option<Vec<String>>,
+    pub per_layer_config: Option<Value>,
     pub quantization_config: Option<Value>,
     pub is_encoder_decoder: Option<bool>,
     pub picture_fit: Option<Fit>,
@@ -116,6 +121,11 @@ pub enum OneOrSeveral {
     Several(Vec<i64>),
 }
 
+/// A key that is there, with its value or `null`.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
 type Checked<T> = std::result::Result<T, String>;
 
 impl StoredConfig {
@@ -129,11 +139,6 @@ impl StoredConfig {
         let given = [("rope_scaling", &self.rope_scaling), ("rope_parameters", &self.rope_parameters)];
         let given = given.into_iter().find_map(|(key, value)| value.as_ref().filter(there).map(|value| (key, value)));
         let outside = self.rope_theta.unwrap_or(defaults::THETA);
-        let whole = |key: &str, factor: f64| match factor == 1.0 {
-            true => Ok(()),
-            false => Err(format!("{key}: expected 1 (all of a head is rotated), found {factor}")),
-        };
-        whole("partial_rotary_factor", self.partial_rotary_factor.unwrap_or(1.0))?;
         let Some((key, value)) = given else { return Ok(outside) };
         let Some(rope) = value.as_object() else { return Err(format!("{key}: expected an object such as {{\"rope_theta\": 10000.0}}, found {value}")) };
         if let Some((kind, _)) = rope.iter().find(|(_, value)| value.is_object()) {
@@ -143,12 +148,10 @@ impl StoredConfig {
         if let Some(kind) = kind.filter(|kind| kind.as_str() != Some("default")) {
             return Err(format!("{key}.rope_type: expected \"default\" rotary frequencies, found {kind}"));
         }
-        let number = |name: &str| match rope.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => value.as_f64().map(Some).ok_or_else(|| format!("{key}.{name}: expected a number, found {value}")),
-        };
-        whole(&format!("{key}.partial_rotary_factor"), number("partial_rotary_factor")?.unwrap_or(1.0))?;
-        Ok(number("rope_theta")?.unwrap_or(outside))
+        match rope.get("rope_theta") {
+            None | Some(Value::Null) => Ok(outside),
+            Some(theta) => theta.as_f64().ok_or_else(|| format!("{key}.rope_theta: expected a number, found {theta}")),
+        }
     }
 
     /// Refuses what would change the numbers and is not computed here.
@@ -167,8 +170,12 @@ impl StoredConfig {
         fail(self.is_encoder_decoder == Some(true), "is_encoder_decoder: expected false: the model is a decoder alone".into())?;
         if let Some(quantization) = self.quantization_config.as_ref().filter(|value| !value.is_null()) {
             let how = quantization["quant_method"].as_str().map(|method| format!(" ({method})")).unwrap_or_default();
-            return Err(format!("quantization_config: expected weights as plain numbers (f32, bf16, f16), found quantised ones{how}: take the model that was not quantised"));
+            return Err(format!(
+                "quantization_config: expected weights as plain numbers (f32, bf16, f16), found quantised ones{how}: take the model that was not quantised"
+            ));
         }
+        let several = self.per_layer_config.as_ref().filter(|value| value.as_object().is_none_or(|layers| !layers.is_empty()) && !value.is_null());
+        fail(several.is_some(), "per_layer_config: expected layers that are all alike".into())?;
         let layers = self.num_hidden_layers.unwrap_or(defaults::LAYERS);
         if let Some(types) = &self.layer_types {
             fail(types.len() != layers, format!("layer_types: expected one for each of the {layers} layers (num_hidden_layers), found {}", types.len()))?;
@@ -176,8 +183,9 @@ impl StoredConfig {
             return other.map_or(Ok(()), |(i, kind)| Err(format!("layer_types: layer {i}: expected \"full_attention\", found {kind:?}")));
         }
         let first = self.max_window_layers.unwrap_or(defaults::MAX_WINDOW_LAYERS);
-        let window = self.sliding_window.unwrap_or(defaults::SLIDING_WINDOW);
-        let what = format!("use_sliding_window: expected false: full attention, found a window of {window} in the layers from {first} (max_window_layers) on");
+        let Some(window) = self.sliding_window.unwrap_or(Some(defaults::SLIDING_WINDOW)) else { return Ok(()) };
+        let what =
+            format!("use_sliding_window: expected full attention in every layer, found a window of {window} in those from {first} (max_window_layers) on");
         fail(self.use_sliding_window == Some(true) && first < layers, what)
     }
 
@@ -205,6 +213,7 @@ pub(super) mod defaults {
     pub const INTERMEDIATE_SIZE: usize = 22_016;
     pub const LAYERS: usize = 32;
     pub const HEADS: usize = 32;
+    pub const KEY_HEADS: usize = 32;
     pub const HEAD_DIM: usize = 128;
     pub const POSITIONS: usize = 32_768;
     pub const EPS: f32 = 1e-6;
