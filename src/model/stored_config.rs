@@ -25,6 +25,7 @@ pub enum KeyUse {
 
 /// Every key of `transformers`' `Qwen3Config`, and of what it inherits, with what becomes of it and why.
 pub const KEYS: &[(&str, KeyUse, &str)] = &[
+    ("_name_or_path", KeyUse::Harmless, "where the file came from"),
     ("architectures", KeyUse::Harmless, "the class; what is in the file is checked tensor by tensor"),
     ("attention_bias", KeyUse::Refused, "no projection has a bias"),
     ("attention_dropout", KeyUse::Warned, "training has no dropout; without training it does nothing"),

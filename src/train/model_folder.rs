@@ -49,13 +49,13 @@ impl ModelFolder {
     pub fn open(path: &Path, device: &Device, dtype: DType) -> Result<Self> {
         let path = &Self::locate(path)?;
         let config = Config::load(&path.join("config.json"))?;
+        let mut weights = Weights::open(path)?;
+        expect_parameters(&mut weights, &config)?;
         let tokenizer = Tokenizer::load(&path.join("tokenizer.json"))?;
         if tokenizer.vocabulary() > config.vocab_size {
             let what = format!("the tokenizer has {} tokens, more than config.json's vocab_size of {}", tokenizer.vocabulary(), config.vocab_size);
             return Err(Error::file(path.join("tokenizer.json"), what));
         }
-        let mut weights = Weights::open(path)?;
-        expect_parameters(&mut weights, &config)?;
         let mut parameters = Parameters::zeros(&config, device, dtype)?;
         fill(weights, &mut parameters)?;
         Ok(ModelFolder { path: path.to_path_buf(), config, parameters, tokenizer })
