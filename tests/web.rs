@@ -297,6 +297,7 @@ fn a_config_is_read_as_the_program_reads_it() {
         ("vision_config", json!({ "image_size": 48, "patch_size": 8, "bidirectional": true })),
         ("audio_config", json!({ "num_mel_bins": 40, "sample_rate": 16000, "clip_seconds": 0.5, "layers": 3 })),
         ("picture_fit", json!("pad")),
+        ("picture_fit", json!("stretch")),
     ] {
         let mut config = base.clone();
         config[key] = value;

@@ -37,6 +37,8 @@ export function readConfig(json, file = "config.json") {
   if (!(config.rope_theta > 1)) throw wrong("rope_theta", "more than 1", config.rope_theta);
   config.eos_token_id = [json.eos_token_id ?? []].flat();
   if (!config.eos_token_id.every(Number.isInteger)) throw wrong("eos_token_id", "an id or a list of ids", json.eos_token_id);
+  config.eos_token_id = config.eos_token_id.filter((id) => id >= 0); // a negative one is never chosen
+  if (!["crop", "pad"].includes(json.picture_fit ?? "crop")) throw wrong("picture_fit", '"crop" or "pad"', json.picture_fit);
   const { picture_fit: fit, vision_config: vision, audio_config: audio } = json;
   return { ...config, picture_fit: fit ?? "crop", vision_config: vision ?? null, audio_config: audio ?? null };
 }

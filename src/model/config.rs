@@ -183,14 +183,18 @@ impl Config {
         serde_json::to_string_pretty(self).expect("numbers and strings serialise") + "\n"
     }
 
-    /// The text of `generation_config.json`: where `generate` of `transformers` begins, ends and what it pads with.
-    pub fn generation_json(&self) -> String {
+    /// The text of `generation_config.json`: where `generate` of `transformers` begins, ends, what it pads with, and the ids that are
+    /// `absent` from the tokenizer, which it must not choose either.
+    pub fn generation_json(&self, absent: &[u32]) -> String {
         let mut json = serde_json::Map::new();
         let ids = serde_json::to_value(self).expect("numbers and strings serialise");
         for key in ["bos_token_id", "eos_token_id"] {
             json.extend(ids.get(key).map(|id| (key.to_string(), id.clone())));
         }
         json.extend(self.eos_token_id.first().map(|id| ("pad_token_id".to_string(), (*id).into())));
+        if !absent.is_empty() {
+            json.insert("suppress_tokens".into(), absent.into());
+        }
         serde_json::to_string_pretty(&json).expect("numbers serialise") + "\n"
     }
 

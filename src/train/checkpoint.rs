@@ -263,7 +263,7 @@ fn fill(folder: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &Trainer
     let config = Config { torch_dtype: "float32".into(), ..trainer.config.clone() };
     text("config.json", config.to_json().as_bytes())?;
     text("tokenizer_config.json", tokenizer.transformers_config(config.max_position_embeddings).as_bytes())?;
-    text("generation_config.json", config.generation_json().as_bytes())?;
+    text("generation_config.json", config.generation_json(&tokenizer.absent(config.vocab_size)).as_bytes())?;
     let state = serde_json::to_string_pretty(state).expect("numbers and strings serialise") + "\n";
     text(STATE, state.as_bytes())
 }

@@ -395,6 +395,19 @@ mod tests {
     }
 
     #[test]
+    fn ids_without_a_token_are_known() {
+        let tokenizer = Tokenizer::train(CAPTIONS, 1024).unwrap();
+        let tokens = tokenizer.vocabulary();
+        assert_eq!((tokenizer.absent(tokens), tokenizer.absent(tokens + 2)), (vec![], vec![tokens as u32, tokens as u32 + 1]));
+        let mut json: serde_json::Value = serde_json::from_slice(&tokenizer.to_bytes().unwrap()).unwrap();
+        let last = tokens as u64 - 1;
+        json["model"]["vocab"].as_object_mut().unwrap().values_mut().filter(|id| id.as_u64() == Some(last)).for_each(|id| *id = (last + 3).into());
+        let holes = Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap();
+        assert_eq!((holes.vocabulary(), holes.absent(tokens + 3)), (tokens + 3, vec![last as u32, last as u32 + 1, last as u32 + 2]));
+        assert!(holes.knows(last as u32 + 3) && !holes.knows(last as u32) && !holes.knows(last as u32 + 4) && holes.knows(0));
+    }
+
+    #[test]
     fn an_unknown_character_is_named() {
         // A tokenizer without the 256 bytes: letters of "cat" only.
         let tokenizer = Tokenizer::train(["cat"], 1024).unwrap();
