@@ -102,7 +102,7 @@ pub struct StoredConfig {
     pub use_sliding_window: Option<bool>,
     /// None where it is `null`, which is not what a missing key stands for.
     #[serde(deserialize_with = "given")]
-    pub sliding_window: Option<Option<u64>>,
+    pub sliding_window: Option<Option<i64>>,
     pub max_window_layers: Option<usize>,
     pub layer_types: Option<Vec<String>>,
     pub per_layer_config: Option<Value>,
@@ -219,6 +219,6 @@ pub(super) mod defaults {
     pub const POSITIONS: usize = 32_768;
     pub const EPS: f32 = 1e-6;
     pub const THETA: f64 = 10_000.0;
-    pub const SLIDING_WINDOW: u64 = 4096;
+    pub const SLIDING_WINDOW: i64 = 4096;
     pub const MAX_WINDOW_LAYERS: usize = 28;
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, NormalizedString, Normalizer, TokenizerBuilder};
+use tokenizers::{AddedToken, NormalizedString, Normalizer, PostProcessor, PostProcessorWrapper, TokenizerBuilder};
 
 use super::contained::contained;
 use trimodal_base::read::contents;
@@ -182,7 +182,11 @@ impl Tokenizer {
         let mut ids = [0; SPECIAL.len()];
         for (id, token) in ids.iter_mut().zip(SPECIAL) {
             *id = inner.token_to_id(token).ok_or_else(|| {
-                format!("the vocabulary has no special token {token}; expected a tokenizer.json that trimodal wrote (it needs {})", SPECIAL.join(" "))
+                format!(
+                    "the vocabulary has no special token {token}; expected a tokenizer.json that trimodal wrote (it needs {}); \
+                     `trimodal train --from` adds them to a model of others",
+                    SPECIAL.join(" ")
+                )
             })?;
         }
         if let Some(i) = (1..ids.len()).find(|i| ids[..*i].contains(&ids[*i])) {
@@ -308,6 +312,10 @@ fn read(bytes: &[u8]) -> std::result::Result<(tokenizers::Tokenizer, Option<f64>
     // A file may ask for truncation or padding; the packed batch has neither.
     let _ = inner.with_truncation(None);
     inner.with_padding(None);
+    // Nor are its own special tokens put around a text: ours are. `AutoTokenizer` would put them there.
+    if inner.get_post_processor().is_some_and(|processor| processor.added_tokens(false) > 0) {
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+    }
     Ok((inner, dropout))
 }
 
@@ -392,6 +400,23 @@ mod tests {
         }
         assert!(Tokenizer::train([], 1024).is_err());
         assert!(Tokenizer::train(CAPTIONS, 100).is_err());
+    }
+
+    #[test]
+    fn no_special_tokens_of_others_are_put_around_a_text() {
+        let mut json: serde_json::Value = serde_json::from_slice(&foreign()).unwrap();
+        let plain = Tokenizer::adopt(&foreign()).unwrap().tokenizer;
+        let start = json["added_tokens"].as_array().unwrap().iter().find(|token| token["content"] == "<|im_start|>").unwrap()["id"].clone();
+        let special = serde_json::json!({ "SpecialToken": { "id": "<|im_start|>", "type_id": 0 } });
+        json["post_processor"] = serde_json::json!({
+            "type": "TemplateProcessing",
+            "single": [special, { "Sequence": { "id": "A", "type_id": 0 } }],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+            "special_tokens": { "<|im_start|>": { "id": "<|im_start|>", "ids": [start], "tokens": ["<|im_start|>"] } },
+        });
+        let adopted = Tokenizer::adopt(json.to_string().as_bytes()).unwrap().tokenizer;
+        assert_eq!(adopted.encode("a cat").unwrap(), plain.encode("a cat").unwrap());
+        assert_eq!(adopted.inner.encode("a cat", true).unwrap().get_ids(), plain.encode("a cat").unwrap());
     }
 
     #[test]
