@@ -75,6 +75,9 @@ pub struct Describe {
     /// Print JSON, one document per line: the text and its tokens
     #[arg(long)]
     json: bool,
+    /// First check that the model's files are as they were saved
+    #[arg(long)]
+    verify: bool,
     /// Write a page that shows where each word comes from, laid over the picture and the spectrogram
     #[arg(long, value_name = "OUT.html")]
     explain: Option<PathBuf>,
@@ -103,6 +106,9 @@ impl Describe {
         let sampling = self.sampling()?;
         let (images, sounds, _stdin) = inputs(&self.image, &self.audio)?;
         let tasks = pairs(&images, &sounds)?;
+        if self.verify {
+            super::verify(&self.model)?;
+        }
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
         let mut describer = Describer::new(&model, AT_ONCE);

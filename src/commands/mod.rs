@@ -188,6 +188,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Checks the files of a model against the digests that were saved with them, and says so on standard error.
+fn verify(model: &std::path::Path) -> Result<()> {
+    use trimodal::train::{ModelFolder, digest};
+    let path = ModelFolder::locate(model)?;
+    match digest::verify(&path)? {
+        Some(files) => eprintln!("{}: {files} files are as they were saved", path.display()),
+        None => {
+            let what = format!("no {} to verify it by: an older version of trimodal wrote it, or another program", digest::SUMS);
+            return Err(Error::file(path, what));
+        }
+    }
+    Ok(())
+}
+
 /// Prints an error as one line, and a hint where there is a useful one.
 fn fail(error: &Error) -> ExitCode {
     let red = terminal::Paint::stderr();
@@ -203,7 +217,7 @@ fn fail(error: &Error) -> ExitCode {
         Error::Usage(_) => Some("`trimodal help` lists the commands, `trimodal help COMMAND` their options"),
         Error::Device { .. } => Some("`trimodal devices` lists what this machine has"),
         Error::BadSamples { .. } => Some("`trimodal data DIR` looks through a whole data set"),
-        Error::OutOfMemory { .. } => Some("`--device cpu` uses the machine's own memory"),
+        Error::OutOfMemory { device, .. } if device != "cpu" => Some("`--device cpu` uses the machine's own memory"),
         Error::DeviceLost { .. } => Some("another program may have reset the driver; `--device cpu` needs no driver"),
         _ => None,
     };

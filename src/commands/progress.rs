@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use trimodal::data::folder::TableRow;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::model::Config;
-use trimodal::numbers::{bytes, percent, thousands};
+use trimodal::numbers::{bytes, digits, percent, thousands};
+use trimodal::train::preflight::Note;
 use trimodal::train::run::{Ended, Evaluation, Event};
 use trimodal::train::{Example, Run, examples, log};
 use trimodal::{Device, Error, Result, bench, report};
@@ -94,6 +95,12 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     if let Some(lacks) = lacks(&run.trainer.config) {
         line(format!("the model has no {lacks}: it can only be asked about what it is trained on"));
     }
+    for note in &run.notes {
+        match note {
+            Note::Warning(what) => eprintln!("{} {what}", Paint::stderr().bad("warning:")),
+            Note::Fact(what) => line(what),
+        }
+    }
     if run.trainer.step > 0 {
         line(format!("continuing after step {}", thousands(run.trainer.step)));
     }
@@ -104,6 +111,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     bar.reset_eta();
     let (begin, mut tokens, mut flops) = (Instant::now(), 0usize, 0u64);
     let stop = stop_flag();
+    let mut saved = None;
     let outcome = run.train(&mut |run, event| {
         match event {
             Event::Step(step) => {
@@ -111,10 +119,10 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
                 let seconds = begin.elapsed().as_secs_f64();
                 bar.set_position(run.trainer.step as u64);
                 bar.set_message(format!(
-                    "loss {:.3}, lr {:.2e}, gradient {:.2}, {} tokens/s{}, {}",
-                    run.state.loss.unwrap_or(f64::NAN),
+                    "loss {}, lr {:.2e}, gradient {}, {} tokens/s{}, {}",
+                    digits(run.state.loss.unwrap_or(f64::NAN), 4),
                     step.report.learning_rate,
-                    step.report.gradient_norm,
+                    digits(step.report.gradient_norm.into(), 3),
                     thousands((tokens as f64 / seconds) as usize),
                     peak.map(|peak| format!(" ({:.0} % of peak)", 100.0 * flops as f64 / seconds / peak)).unwrap_or_default(),
                     bytes(run.memory),
@@ -123,7 +131,8 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
             Event::Evaluated(evaluation) => bar.suspend(|| line(evaluated(run.trainer.step, evaluation))),
             Event::Skipped(e) => bar.suspend(|| eprintln!("{} skipped: {e}", Paint::stderr().bad("warning:"))),
             Event::NotSaved(e) => bar.suspend(|| eprintln!("{} not saved: {e}", Paint::stderr().bad("warning:"))),
-            Event::Saved(_) => {}
+            Event::NotEvaluated(e) => bar.suspend(|| eprintln!("{} not evaluated: {e}; the training goes on", Paint::stderr().bad("warning:"))),
+            Event::Saved(path) => saved = Some(path.to_path_buf()),
         }
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -132,13 +141,16 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     if let Err(e) = log::losses(&run.folder).and_then(|losses| report::loss_svg(&run.folder.join("loss.svg"), &losses)) {
         eprintln!("{} {e}", Paint::stderr().bad("warning:"));
     }
+    if let (Err(_), Some(saved)) = (&outcome, &saved) {
+        eprintln!("what was learned until the error is in {}", saved.display());
+    }
     let (ended, seconds) = (outcome?, begin.elapsed().as_secs_f64());
     let bad = run.bad();
     if bad.count > 0 {
         eprintln!("{} {} bad samples were skipped: {}", Paint::stderr().bad("warning:"), bad.count, bad.first.join("; "));
     }
     match ended {
-        Ended::Finished => line(format!("trained in {:.0} s, loss {:.3}", run.seconds(), run.state.loss.unwrap_or(f64::NAN))),
+        Ended::Finished => line(format!("trained in {:.0} s, loss {}", run.seconds(), digits(run.state.loss.unwrap_or(f64::NAN), 4))),
         Ended::Stopped => {
             let (step, folder) = (run.trainer.step, run.folder.display());
             line(format!("stopped after step {step}, saved; `trimodal train --resume {folder}` continues from there"));
@@ -149,7 +161,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
 
 /// An evaluation in a few lines.
 fn evaluated(step: usize, evaluation: &Evaluation) -> String {
-    let mut text = format!("step {}: held out: loss {:.3}, {} of the tokens right", thousands(step), evaluation.loss, percent(evaluation.accuracy));
+    let mut text = format!("step {}: held out: loss {}, {} of the tokens right", thousands(step), digits(evaluation.loss, 4), percent(evaluation.accuracy));
     for (said, truth) in &evaluation.captions {
         text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };
     }

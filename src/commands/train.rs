@@ -52,6 +52,12 @@ pub struct Train {
     /// Start from the model in this folder, in Qwen3's layout, and its tokenizer
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
+    /// A JSON file that declares what captions name, such as {"species": ["cat", "dog"]}: the report judges them one by one
+    #[arg(long, value_name = "FILE")]
+    attributes: Option<PathBuf>,
+    /// With --resume: stop where the data set has changed since the run was saved, instead of warning
+    #[arg(long)]
+    strict_data: bool,
     /// auto (a GPU if there is one, else the CPU), cpu, wgpu, cuda or emulator
     #[arg(long, value_name = "D")]
     device: Option<String>,
@@ -133,6 +139,10 @@ impl Train {
             // As seen from anywhere: a run may be continued from another folder.
             data.path = text(&std::path::absolute(path).map_err(Error::io(path, "find"))?);
         }
+        if let Some(path) = &self.attributes {
+            data.attributes = text(&std::path::absolute(path).map_err(Error::io(path, "find"))?);
+        }
+        data.strict_data |= self.strict_data;
         model.from = self.from.as_ref().map_or(std::mem::take(&mut model.from), text);
         training.device = self.device.clone().unwrap_or(std::mem::take(&mut training.device));
         training.adapter = self.adapter.clone().unwrap_or(std::mem::take(&mut training.adapter));
