@@ -512,3 +512,62 @@ fn changes(settings: &Settings, state: &mut TrainerState, now: &DataFingerprint)
     }
     Ok(Some(Note::Warning(format!("{}: {what}{more}", settings.data.path))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts alone, so that steps take no time.
+    fn run(folder: &Path, steps: usize) -> Run {
+        let rows: Vec<String> = (0..40).map(|i| format!("{{\"text\": \"a {} cat\"}}", ["red", "grey", "white"][i % 3])).collect();
+        std::fs::write(folder.join("metadata.jsonl"), rows.join("\n")).unwrap();
+        let mut settings = Settings::preset("meadow").unwrap();
+        for (key, value) in [("path", folder.to_str().unwrap()), ("device", "cpu"), ("rows", "64"), ("held_out", "0.2"), ("eval_steps", "2"), ("save_seconds", "0")] {
+            settings.set(key, value).unwrap();
+        }
+        settings.set("steps", &steps.to_string()).unwrap();
+        Run::start(settings, &folder.join("run")).unwrap()
+    }
+
+    #[test]
+    fn an_evaluation_that_fails_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = run(folder.path(), 5);
+        // What no look ahead can find: here, a sample that has become too long for the model.
+        run.held_out.push(Example { name: "long".into(), text: "x".into(), words: vec![20; 500], ..Example::default() });
+        let (mut failed, mut saved) = (Vec::new(), Vec::new());
+        let ended = run
+            .train(&mut |run, event| {
+                match event {
+                    Event::NotEvaluated(e) => failed.push((run.trainer.step, saved.len(), e.to_string())),
+                    Event::Saved(_) => saved.push(run.trainer.step),
+                    Event::Evaluated(_) => panic!("it cannot be evaluated"),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(ended, Ended::Finished);
+        // Each time the model was saved before anything was said.
+        assert_eq!(failed.iter().map(|(step, saves, _)| (*step, *saves)).collect::<Vec<_>>(), [(2, 1), (4, 2), (5, 3)]);
+        assert!(failed.iter().all(|(.., what)| what.contains("too long")), "{failed:?}");
+        assert_eq!(checkpoint::read_state(&checkpoint::latest(&run.folder).unwrap()).unwrap().step, 5);
+    }
+
+    #[test]
+    fn the_same_samples_are_evaluated_whenever_the_run_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = |run: &Run| run.held_out.iter().map(|e| (e.name.clone(), e.text.clone())).collect::<Vec<_>>();
+        let mut first = run(folder.path(), 2);
+        let expected = names(&first);
+        assert!(!expected.is_empty() && first.notes.is_empty(), "{:?}", first.notes);
+        first.train(&mut |_, _| ControlFlow::Continue(())).unwrap();
+        let again = Run::resume(&folder.path().join("run"), |_| Ok(())).unwrap();
+        assert_eq!(names(&again), expected);
+        assert!(again.notes.is_empty() && again.state.best == first.state.best, "{:?}", again.notes);
+        // Other samples: the best so far was the best on those.
+        let fewer = Run::resume(&folder.path().join("run"), |settings| settings.set("eval_samples", "3")).unwrap();
+        assert_eq!((fewer.held_out.len(), fewer.state.best), (3, None));
+        assert!(matches!(&fewer.notes[..], [Note::Warning(what)] if what.contains("now there are 3") && what.contains("anew")), "{:?}", fewer.notes);
+    }
+}
