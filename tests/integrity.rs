@@ -96,6 +96,10 @@ fn a_row_that_is_too_long_is_found_before_the_first_step() {
         let found = bad(1, &["data", &place.path("data"), "--config", &config]);
         assert!(found.contains("the model takes 100 (picture, sound and words together; training.rows)"), "{found}");
     }
+    // A line that is not a row counts once.
+    let place = Place::of(&[texts(30), vec!["not JSON".into()]].concat());
+    let (_, said) = good(&strs(&place.train(&["--steps", "6", "--on-bad-sample", "skip"])));
+    assert!(said.contains("1 bad samples were skipped") && said.contains("line 31"), "{said}");
     // Where none is left there is nothing to skip to.
     let place = Place::of(&[texts(30), vec![row(&long, "val")]].concat());
     let message = bad(1, &strs(&place.train(&["--steps", "6", "--set", "eval_split=val", "--on-bad-sample", "skip"])));
@@ -218,7 +222,10 @@ fn a_checkpoint_that_was_damaged_or_mixed_up_is_refused_by_name() {
     fs::remove_file(Path::new(&run).join("log.jsonl")).expect("to remove");
     assert!(bad(1, &["describe", &run, "--prompt", "a", "--device", "cpu", "--verify"]).contains("no SHA256SUMS to verify it by"));
     let (printed, said) = good(&["train", "--resume", &run, "--no-report"]);
-    assert!(said.contains("has no SHA256SUMS: an older version wrote it") && said.contains("log.jsonl is missing"), "{said}");
+    assert!(
+        said.contains("has no SHA256SUMS: an older version wrote it, so neither its files nor its data are checked") && said.contains("log.jsonl is missing"),
+        "{said}"
+    );
     assert!(printed.contains("continuing after step 4"), "{printed}");
 }
 
@@ -271,10 +278,9 @@ fn a_replaced_picture_is_noticed() {
 #[test]
 fn a_model_that_cannot_fit_is_refused_at_once() {
     let place = Place::of(&texts(10));
-    for sizes in [
-        ["hidden_size=65536", "num_hidden_layers=1000", "intermediate_size=65536"],
-        ["hidden_size=4096", "num_hidden_layers=4000", "intermediate_size=12288"],
-    ] {
+    for sizes in
+        [["hidden_size=65536", "num_hidden_layers=1000", "intermediate_size=65536"], ["hidden_size=4096", "num_hidden_layers=4000", "intermediate_size=12288"]]
+    {
         let sets: Vec<&str> = sizes.iter().flat_map(|set| ["--set", set]).collect();
         let begin = Instant::now();
         let message = bad(1, &[&strs(&place.train(&["--steps", "1"]))[..], &sets].concat());

@@ -24,6 +24,7 @@ Examples:
   trimodal describe my-model --audio purr.wav --prompt \"a fluffy\"
   trimodal describe my-model --image cat.jpg --temperature 0.8 --top-p 0.9 --seed 7
   trimodal describe my-model --image cat.jpg --audio purr.wav --explain why.html
+  trimodal describe my-model --image cat.jpg --verify
   curl -s https://example.org/cat.jpg | trimodal describe my-model --image - --json
 
 Pictures (PNG, JPEG) are scaled and cropped to the model's size, sounds (WAV of any rate) resampled, mixed to one channel \

@@ -122,8 +122,7 @@ impl Eval {
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
         let dataset = Dataset::open(&self.data, &Limits::default())?;
         let attributes = dataset.attributes(self.attributes.as_deref())?;
-        let learned =
-            Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
+        let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
         let mut splits = Vec::new();
         for split in self.splits(&dataset)? {
             let examples = load(&dataset, &model.config, &model.tokenizer, &device, "decoding", |row| row.split.as_deref().unwrap_or("") == split)?;

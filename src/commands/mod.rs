@@ -216,7 +216,7 @@ fn fail(error: &Error) -> ExitCode {
     let hint = match error {
         Error::Usage(_) => Some("`trimodal help` lists the commands, `trimodal help COMMAND` their options"),
         Error::Device { .. } => Some("`trimodal devices` lists what this machine has"),
-        Error::BadSamples { .. } => Some("`trimodal data DIR` looks through a whole data set"),
+        Error::BadSamples { .. } => Some("`trimodal data DIR` looks through a whole data set; `train --on-bad-sample skip` goes on without bad samples"),
         Error::OutOfMemory { device, .. } if device != "cpu" => Some("`--device cpu` uses the machine's own memory"),
         Error::DeviceLost { .. } => Some("another program may have reset the driver; `--device cpu` needs no driver"),
         _ => None,

@@ -87,8 +87,7 @@ impl Report {
             Ok(dataset) => setup::attributes(&settings, dataset)?,
             Err(_) => Attributes::default(),
         };
-        let learned =
-            Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
+        let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
         let judged = match &dataset {
             Ok(dataset) => Ok(judge_all(&learned, &settings, dataset, self.samples)?),
             Err(why) => Err(why.clone()),
@@ -110,13 +109,7 @@ impl Report {
 }
 
 /// What a model makes of some rows, and of the same ones with things taken away, under progress bars; ctrl-C stops it.
-pub(super) fn judge<'d>(
-    learned: &Learned,
-    dataset: &'d Dataset,
-    mut part: EvaluationSplit<'d>,
-    most: u32,
-    ablations: &[Ablation],
-) -> Result<Judged<'d>> {
+pub(super) fn judge<'d>(learned: &Learned, dataset: &'d Dataset, mut part: EvaluationSplit<'d>, most: u32, ablations: &[Ablation]) -> Result<Judged<'d>> {
     let places: Vec<usize> = (0..part.rows.len()).collect();
     let chosen = stratified(&places, |i| dataset.source(part.rows[i]), most as usize, 0);
     part.rows = chosen.into_iter().map(|i| part.rows[i]).collect();
@@ -280,15 +273,7 @@ pub(super) fn after(run: &mut Run) -> ExitCode {
 }
 
 /// Writes the page of a run whose model was judged, or warns. A few more steps are taken for it and then dropped.
-pub(super) fn write_of(
-    run: &mut Run,
-    dataset: &Dataset,
-    attributes: &Attributes,
-    judged: Known<Vec<Judged>>,
-    commands: String,
-    out: &Path,
-    begin: Instant,
-) {
+pub(super) fn write_of(run: &mut Run, dataset: &Dataset, attributes: &Attributes, judged: Known<Vec<Judged>>, commands: String, out: &Path, begin: Instant) {
     let rows = run.settings.training.rows;
     let kernels = judged.as_ref().map_err(String::clone).and_then(|judged| kernels(&mut run.trainer, &run.tokenizer, judged, rows));
     let (folder, trainer) = (run.folder.as_path(), &run.trainer);

@@ -25,8 +25,11 @@ DATA is a folder with a metadata.jsonl, one line per sample, paths inside the fo
 `file_name` is a picture (PNG or JPEG), `audio` a sound (WAV); a sample may have either or both. Where lines have a \
 `split`, only those that say \"train\" are trained on. `trimodal data` looks at a data set first, `trimodal config` explains every key.
 
+Before the first step every row to train on and to evaluate is checked as far as its table and the beginnings of its files tell: a \
+caption that is too long for the model stops the run now (or is skipped, with --on-bad-sample skip), and not after hours.
+
 RUN becomes a folder of checkpoints, each a whole model folder (config.json, model.safetensors, tokenizer.json, and what the \
-optimiser needs to continue), beside config.toml, log.jsonl, loss.svg and, at the end, report.html: what it learned, on one page (up to 200 \
+optimiser needs to continue, with the digests of all of it in SHA256SUMS), beside config.toml, log.jsonl, loss.svg and, at the end, report.html: what it learned, on one page (up to 200 \
 samples of each split are judged for it; --no-report saves that time). Ctrl-C stops after the current step, saves, and says how \
 to continue; a run that was continued has the same bytes as one that was never stopped.";
 

@@ -18,8 +18,8 @@
 use super::store::Store;
 use super::study::{self, Runs, Stage};
 use super::{Budget, ExperimentProgress, Spread};
-use crate::data::{Attributes, Tokenizer};
 use crate::data::meadow::{self, words};
+use crate::data::{Attributes, Tokenizer};
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::{Config, Parameters};

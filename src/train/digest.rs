@@ -84,7 +84,9 @@ pub fn verify(folder: &Path) -> Result<Option<usize>> {
         let plain = |name: &str| Path::new(name).file_name().is_some_and(|file| file == name) && !name.contains(['/', '\\']);
         match parts {
             Some((digest, name)) if digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()) && plain(name) => listed.push((name, digest)),
-            _ => return Err(Error::file_at(&path, format!("line {}", number + 1), "expected 64 hexadecimal digits and the name of a file, as sha256sum writes")),
+            _ => {
+                return Err(Error::file_at(&path, format!("line {}", number + 1), "expected 64 hexadecimal digits and the name of a file, as sha256sum writes"));
+            }
         }
     }
     // A list that was cut off would pass for less.

@@ -34,8 +34,8 @@ pub struct Fingerprint {
 pub struct Aspect {
     /// In whatever order: the sum of the rows' digests.
     pub sum: String,
-    /// In their order: a digest of each stretch of rows.
-    pub stretches: Vec<String>,
+    /// In their order: a digest of each stretch of rows, with a space between them.
+    pub stretches: String,
 }
 
 /// What is known of the data that a run uses.
@@ -58,12 +58,13 @@ impl Aspect {
     fn of(rows: &[u64]) -> Self {
         let sum = rows.iter().fold(0u64, |sum, row| sum.wrapping_add(*row));
         let text = |rows: &[u64]| format!("{:016x}", short(bytemuck::cast_slice(&rows.iter().map(|row| row.to_le_bytes()).collect::<Vec<_>>())));
-        Aspect { sum: format!("{sum:016x}"), stretches: rows.chunks(stretch(rows.len())).map(text).collect() }
+        Aspect { sum: format!("{sum:016x}"), stretches: rows.chunks(stretch(rows.len())).map(text).collect::<Vec<_>>().join(" ") }
     }
 
     /// The first rows that differ, counted from 1; `None` where none do.
     fn differs(&self, now: &Aspect, rows: usize) -> Option<String> {
-        let first = (0..self.stretches.len().max(now.stretches.len())).find(|&i| self.stretches.get(i) != now.stretches.get(i))?;
+        let [before, after] = [self, now].map(|of| of.stretches.split(' ').collect::<Vec<_>>());
+        let first = (0..before.len().max(after.len())).find(|&i| before.get(i) != after.get(i))?;
         let (from, to) = (first * stretch(rows) + 1, ((first + 1) * stretch(rows)).min(rows));
         Some(if from == to { format!("row {from}") } else { format!("rows {from} to {to}") })
     }
@@ -110,7 +111,8 @@ impl Fingerprint {
         let moved = self.names != now.names && self.names.sum == now.names.sum;
         let texts = texts.filter(|_| !(moved && self.texts.sum == now.texts.sum));
         let sizes = change(&self.sizes, &now.sizes, "files of other lengths", "files of other lengths").filter(|_| !(moved && self.sizes.sum == now.sizes.sum));
-        let times = change(&self.times, &now.times, "files written at other times", "files written since").filter(|_| !(moved && self.times.sum == now.times.sum));
+        let times =
+            change(&self.times, &now.times, "files written at other times", "files written since").filter(|_| !(moved && self.times.sum == now.times.sum));
         // A copy of a data set has new times, and they alone say little.
         let times = times.map(|times| if sizes.is_none() { format!("{times}, of the lengths that they had") } else { times });
         [names, texts, sizes, times].into_iter().flatten().collect()
@@ -163,7 +165,7 @@ mod tests {
         let mut other = rows.clone();
         other[515] = 7;
         let (before, now) = (Aspect::of(&rows), Aspect::of(&other));
-        assert_eq!((before.stretches.len(), before.differs(&now, 1000).unwrap().as_str()), (63, "rows 513 to 528"));
+        assert_eq!((before.stretches.split(' ').count(), before.differs(&now, 1000).unwrap().as_str()), (63, "rows 513 to 528"));
         assert_eq!(before.differs(&before, 1000), None);
     }
 }

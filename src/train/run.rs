@@ -169,7 +169,7 @@ impl Run {
         let path = checkpoint::latest(folder)?;
         let mut notes = Vec::new();
         if digest::verify(&path)?.is_none() {
-            let what = format!("{} has no {}: an older version wrote it, so its files are not checked", path.display(), digest::SUMS);
+            let what = format!("{} has no {}: an older version wrote it, so neither its files nor its data are checked", path.display(), digest::SUMS);
             notes.push(Note::Warning(what));
         }
         if !folder.join(LOG).exists() {
@@ -491,8 +491,11 @@ fn changes(settings: &Settings, state: &mut TrainerState, now: &DataFingerprint)
         return Ok(None);
     }
     let Some(before) = &state.data else {
-        let what = "this checkpoint has no fingerprint of its data: an older version wrote it, so whether they are the same is not checked";
-        return Ok(Some(Note::Warning(what.into())));
+        if settings.data.strict_data {
+            let what = "an older version wrote the checkpoint, which does not say what the data set was then (data.strict_data)";
+            return Err(Error::file(&settings.data.path, what));
+        }
+        return Ok(None); // that it has no digests was said
     };
     let mut changed = before.trained.changes(&now.trained);
     let evaluated = before.evaluated.changes(&now.evaluated);
@@ -522,7 +525,9 @@ mod tests {
         let rows: Vec<String> = (0..40).map(|i| format!("{{\"text\": \"a {} cat\"}}", ["red", "grey", "white"][i % 3])).collect();
         std::fs::write(folder.join("metadata.jsonl"), rows.join("\n")).unwrap();
         let mut settings = Settings::preset("meadow").unwrap();
-        for (key, value) in [("path", folder.to_str().unwrap()), ("device", "cpu"), ("rows", "64"), ("held_out", "0.2"), ("eval_steps", "2"), ("save_seconds", "0")] {
+        for (key, value) in
+            [("path", folder.to_str().unwrap()), ("device", "cpu"), ("rows", "64"), ("held_out", "0.2"), ("eval_steps", "2"), ("save_seconds", "0")]
+        {
             settings.set(key, value).unwrap();
         }
         settings.set("steps", &steps.to_string()).unwrap();

@@ -46,7 +46,12 @@ impl Attribute {
 
     /// The value whose words occur first in a caption, which is [`plain`] between two spaces.
     fn find(&self, caption: &str) -> Option<usize> {
-        self.words.iter().filter(|(word, _)| word.len() > 2).filter_map(|(word, value)| caption.find(word.as_str()).map(|at| (at, *value))).min().map(|(_, v)| v)
+        self.words
+            .iter()
+            .filter(|(word, _)| word.len() > 2)
+            .filter_map(|(word, value)| caption.find(word.as_str()).map(|at| (at, *value)))
+            .min()
+            .map(|(_, v)| v)
     }
 }
 
@@ -73,7 +78,8 @@ impl Attributes {
         let bad = |what: String| Error::file(path, what);
         let json: Value = serde_json::from_slice(&contents(path, FILE_LIMIT)?)
             .map_err(|e| Error::file_at(path, format!("line {}, column {}", e.line(), e.column()), format!("not JSON: {e}")))?;
-        Self::from_json(&json).map_err(|what| bad(format!("{what}; expected {{\"species\": [\"cat\", \"dog\"]}} or {{\"kind\": {{\"animal\": [\"cat\", \"dog\"]}}}}")))
+        Self::from_json(&json)
+            .map_err(|what| bad(format!("{what}; expected {{\"species\": [\"cat\", \"dog\"]}} or {{\"kind\": {{\"animal\": [\"cat\", \"dog\"]}}}}")))
     }
 
     fn from_json(json: &Value) -> std::result::Result<Self, String> {
@@ -185,7 +191,8 @@ mod tests {
     use super::*;
 
     fn row(text: &str, attributes: &[(&str, &str)]) -> TableRow {
-        let json = serde_json::json!({ "text": text, "attributes": attributes.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>() });
+        let json =
+            serde_json::json!({ "text": text, "attributes": attributes.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>() });
         serde_json::from_value::<super::super::row::Columns>(json).unwrap().row("", 0, 1).unwrap()
     }
 
@@ -206,10 +213,10 @@ mod tests {
             row("silence", &[]),
         ];
         let all = Attributes::of_rows(&rows);
-        assert_eq!(all.list().iter().map(|a| (a.name.as_str(), a.values.clone())).collect::<Vec<_>>(), [
-            ("category", vec!["animal".to_string(), "city".into()]),
-            ("fold", vec!["1".into(), "2".into()])
-        ]);
+        assert_eq!(
+            all.list().iter().map(|a| (a.name.as_str(), a.values.clone())).collect::<Vec<_>>(),
+            [("category", vec!["animal".to_string(), "city".into()]), ("fold", vec!["1".into(), "2".into()])]
+        );
         // The caption says what it is, and not which fold it is in.
         assert_eq!(all.of("a dog barks"), [Some(0), None]);
         assert_eq!(all.of("a siren"), [Some(1), Some(0)]);
@@ -232,7 +239,9 @@ mod tests {
         assert_eq!(all.list().iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["kind", "attribute loss"]);
         assert_eq!(all.of("A polar bear, lost"), [Some(0), Some(0)]);
         assert_eq!(all.of("a car with a cat"), [Some(1), None]);
-        for (text, expected) in [("[1]", "no object"), ("{}", "no attribute"), (r#"{"a": [1]}"#, "else than words"), (r#"{"a": []}"#, "no words"), ("{", "line 1")] {
+        for (text, expected) in
+            [("[1]", "no object"), ("{}", "no attribute"), (r#"{"a": [1]}"#, "else than words"), (r#"{"a": []}"#, "no words"), ("{", "line 1")]
+        {
             std::fs::write(&path, text).unwrap();
             let error = Attributes::read(&path).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("attributes.json"), "{text}: {error}");

@@ -298,10 +298,13 @@ mod tests {
         }
         assert_eq!((cuts.sounds, cuts.sounds_cut, cuts.pictures, cuts.pictures_cropped), (2, 1, 3, 2));
         assert_eq!((cuts.longest_sound, cuts.most_cropped, cuts.mean_cropped), (3.25, 0.5, 0.375));
-        assert_eq!(cuts.sentences(&sizes), [
-            "1 of 2 sounds is cut to clip_seconds = 0.5: the longest has 3.2 s (--set clip_seconds=3.3 hears all of it)",
-            "2 of 3 pictures are cropped to a square: 38 % of their area on average, 50 % at most (--set fit=pad keeps all of it, with white bars)"
-        ]);
+        assert_eq!(
+            cuts.sentences(&sizes),
+            [
+                "1 of 2 sounds is cut to clip_seconds = 0.5: the longest has 3.2 s (--set clip_seconds=3.3 hears all of it)",
+                "2 of 3 pictures are cropped to a square: 38 % of their area on average, 50 % at most (--set fit=pad keeps all of it, with white bars)"
+            ]
+        );
         let padded = MediaSizes { fit: Fit::Pad, ..sizes };
         let mut cuts = Cuts::default();
         cuts.add(&MediaInfo { picture: Some((100, 50)), sound: None }, &padded);

@@ -105,7 +105,11 @@ pub(super) fn accuracy(page: &mut Page, judged: &[Judged], attributes: &Attribut
         let each = j.scores.captions.iter().take(CAPTIONS);
         let rows: Vec<Vec<Cell>> =
             each.map(|of| vec![of.caption.as_str().into(), Cell::Share { share: of.exact, chance: None }, thousands(of.samples).into()]).collect();
-        let more = if j.scores.captions.len() > CAPTIONS { format!(", the {CAPTIONS} most frequent of {}", thousands(j.scores.captions.len())) } else { String::new() };
+        let more = if j.scores.captions.len() > CAPTIONS {
+            format!(", the {CAPTIONS} most frequent of {}", thousands(j.scores.captions.len()))
+        } else {
+            String::new()
+        };
         page.table(&format!("{}: caption by caption{more}", j.name), &["", "right", "samples"], &rows);
     }
 }

@@ -118,7 +118,10 @@ pub const SECTIONS: [Section; 5] = [
             ("eval_split", "The split to evaluate on; empty for none."),
             ("held_out", "Instead of a split: this share of the training rows is held out, chosen by a hash of their names."),
             ("eval_steps", "Evaluate every this many steps, and at the end; 0 for only at the end."),
-            ("eval_samples", "At most this many samples are evaluated: drawn by the seed, from every table, shard and folder in proportion; the same ones\neach time."),
+            (
+                "eval_samples",
+                "At most this many samples are evaluated: drawn by the seed, from every table, shard and folder in proportion; the same ones\neach time.",
+            ),
             ("captions", "What the model says is shown for this many of them, evenly spaced."),
         ],
     ),
