@@ -99,7 +99,7 @@ fn a_row_that_is_too_long_is_found_before_the_first_step() {
     // A line that is not a row counts once.
     let place = Place::of(&[texts(30), vec!["not JSON".into()]].concat());
     let (_, said) = good(&strs(&place.train(&["--steps", "6", "--on-bad-sample", "skip"])));
-    assert!(said.contains("1 bad samples were skipped") && said.contains("line 31"), "{said}");
+    assert!(said.contains("1 bad sample was skipped") && said.contains("line 31"), "{said}");
     // Where none is left there is nothing to skip to.
     let place = Place::of(&[texts(30), vec![row(&long, "val")]].concat());
     let message = bad(1, &strs(&place.train(&["--steps", "6", "--set", "eval_split=val", "--on-bad-sample", "skip"])));

@@ -118,7 +118,9 @@ impl Demo {
             .collect();
         let size = config.vision_config.as_ref().map_or(0, |v| v.image_size);
         let cells: Vec<_> = judged.iter().flat_map(|judged| shown(judged, size, 12)).collect();
-        report::contact_sheet(&self.out.join("contact_sheet.png"), &cells)?;
+        if let Err(e) = report::contact_sheet(&self.out.join("contact_sheet.png"), &cells) {
+            eprintln!("{} {e}", Paint::stderr().bad("warning:"));
+        }
 
         let rows: Vec<(&str, &Scores)> =
             SPLITS.iter().map(|split| (*split, splits[split])).chain(ablations.iter().map(|(name, scores)| (*name, *scores))).collect();

@@ -147,7 +147,8 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     let (ended, seconds) = (outcome?, begin.elapsed().as_secs_f64());
     let bad = run.bad();
     if bad.count > 0 {
-        eprintln!("{} {} bad samples were skipped: {}", Paint::stderr().bad("warning:"), bad.count, bad.first.join("; "));
+        let were = if bad.count == 1 { "sample was" } else { "samples were" };
+        eprintln!("{} {} bad {were} skipped: {}", Paint::stderr().bad("warning:"), bad.count, bad.first.join("; "));
     }
     match ended {
         Ended::Finished => line(format!("trained in {:.0} s, loss {}", run.seconds(), digits(run.state.loss.unwrap_or(f64::NAN), 4))),

@@ -567,9 +567,12 @@ mod tests {
         let expected = names(&first);
         assert!(!expected.is_empty() && first.notes.is_empty(), "{:?}", first.notes);
         first.train(&mut |_, _| ControlFlow::Continue(())).unwrap();
+        let best = first.state.best;
+        drop(first); // a run belongs to one at a time
         let again = Run::resume(&folder.path().join("run"), |_| Ok(())).unwrap();
         assert_eq!(names(&again), expected);
-        assert!(again.notes.is_empty() && again.state.best == first.state.best, "{:?}", again.notes);
+        assert!(again.notes.is_empty() && again.state.best == best, "{:?}", again.notes);
+        drop(again);
         // Other samples: the best so far was the best on those.
         let fewer = Run::resume(&folder.path().join("run"), |settings| settings.set("eval_samples", "3")).unwrap();
         assert_eq!((fewer.held_out.len(), fewer.state.best), (3, None));
