@@ -85,7 +85,11 @@ pub fn verify(folder: &Path) -> Result<Option<usize>> {
         match parts {
             Some((digest, name)) if digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()) && plain(name) => listed.push((name, digest)),
             _ => {
-                return Err(Error::file_at(&path, format!("line {}", number + 1), "expected 64 hexadecimal digits and the name of a file, as sha256sum writes"));
+                return Err(Error::file_at(
+                    &path,
+                    format!("line {}", number + 1),
+                    "expected 64 hexadecimal digits and the name of a file, as sha256sum writes",
+                ));
             }
         }
     }
