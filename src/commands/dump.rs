@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::{Dataset, Limits};
+use trimodal::files::shown::shown_path;
 use trimodal::train::{ModelFolder, dump::dump};
 use trimodal::{DType, Result};
 
@@ -64,7 +65,7 @@ impl Dump {
         let model = ModelFolder::open(&self.model, &device, parameters)?;
         let dataset = Dataset::open(&self.data, &Limits::default())?;
         dump(model, activation, &dataset, self.samples, &self.out)?;
-        line(format!("wrote one step over {} samples to {}", self.samples, self.out.display()));
+        line(format!("wrote one step over {} samples to {}", self.samples, shown_path(&self.out)));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,12 +1,14 @@
 //! What a terminal shows while something takes long: bars, and the live line of a training run.
 
-use super::terminal::{Paint, line, stop_flag};
+use super::signals::stop_flag;
+use super::terminal::{line, note, warning};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use trimodal::data::folder::TableRow;
 use trimodal::data::{Dataset, Tokenizer};
+use trimodal::files::shown::{quoted, shown, shown_path};
 use trimodal::model::Config;
 use trimodal::numbers::{bytes, digits, percent, thousands};
 use trimodal::train::preflight::Note;
@@ -35,12 +37,12 @@ pub(super) fn load(
 
 /// A bar that counts things; its message, where one is set, is what it is at.
 pub(super) fn progress(doing: &str) -> ProgressBar {
-    bar(0, "{prefix:>14} {bar:40} {human_pos}/{human_len}, {eta} left  {wide_msg}").with_prefix(doing.to_string())
+    bar(0, "{prefix:>14} {bar:40} {human_pos}/{human_len}, {eta} left  {wide_msg}").with_prefix(shown(doing).into_owned())
 }
 
 /// The same for things of which nobody knows how many there will be.
 pub(super) fn counter(doing: &str) -> ProgressBar {
-    let bar = bar(0, "{prefix:>14} {spinner} {human_pos}, {elapsed}  {wide_msg}").with_prefix(doing.to_string());
+    let bar = bar(0, "{prefix:>14} {spinner} {human_pos}, {elapsed}  {wide_msg}").with_prefix(shown(doing).into_owned());
     bar.enable_steady_tick(TICK);
     bar
 }
@@ -52,7 +54,7 @@ fn bar(length: usize, template: &str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(ProgressStyle::with_template(template).expect("a fixed template"))
 }
 
-/// Moves a bar, and breaks where the user pressed ctrl-C.
+/// Moves a bar, and breaks where a signal has arrived.
 pub(super) fn advance(bar: &ProgressBar, done: usize, total: usize) -> ControlFlow<()> {
     bar.set_length(total as u64);
     bar.set_position(done as u64);
@@ -76,7 +78,7 @@ pub(super) struct Trained {
     pub tokens_per_second: f64,
 }
 
-/// Trains under a live line; ctrl-C finishes the step and saves. `loss.svg` is drawn in any case.
+/// Trains under a live line; a signal finishes the step and saves. `loss.svg` is drawn in any case.
 pub(super) fn train(run: &mut Run) -> Result<Trained> {
     let (samples, judged) = run.samples();
     let (training, device) = (run.settings.training.clone(), run.trainer.device().clone());
@@ -95,9 +97,9 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     if let Some(lacks) = lacks(&run.trainer.config) {
         line(format!("the model has no {lacks}: it can only be asked about what it is trained on"));
     }
-    for note in &run.notes {
-        match note {
-            Note::Warning(what) => eprintln!("{} {what}", Paint::stderr().bad("warning:")),
+    for told in &run.notes {
+        match told {
+            Note::Warning(what) => warning(what),
             Note::Fact(what) => line(what),
         }
     }
@@ -111,7 +113,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     bar.reset_eta();
     let (begin, mut tokens, mut flops) = (Instant::now(), 0usize, 0u64);
     let stop = stop_flag();
-    let mut saved = None;
+    let (mut saved, mut waiting) = (None, None);
     let outcome = run.train(&mut |run, event| {
         match event {
             Event::Step(step) => {
@@ -129,9 +131,20 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
                 ));
             }
             Event::Evaluated(evaluation) => bar.suspend(|| line(evaluated(run.trainer.step, evaluation))),
-            Event::Skipped(e) => bar.suspend(|| eprintln!("{} skipped: {e}", Paint::stderr().bad("warning:"))),
-            Event::NotSaved(e) => bar.suspend(|| eprintln!("{} not saved: {e}", Paint::stderr().bad("warning:"))),
-            Event::NotEvaluated(e) => bar.suspend(|| eprintln!("{} not evaluated: {e}; the training goes on", Paint::stderr().bad("warning:"))),
+            Event::Skipped(e) => bar.suspend(|| warning(format!("skipped: {e}"))),
+            Event::NotSaved(e) => bar.suspend(|| warning(format!("not saved: {e}"))),
+            Event::NotLogged(e) => bar.suspend(|| warning(format!("{e}; its lines are kept, and written as soon as it goes again"))),
+            Event::Waiting(e) => {
+                // Who has stopped the training waits for its save; a second signal ends that.
+                let stopped_before = *waiting.get_or_insert_with(|| {
+                    bar.suspend(|| {
+                        warning(format!("not saved: {e}; waiting for room, and trying again; stop it and the steps since the last checkpoint are lost"))
+                    });
+                    stop.load(Ordering::Relaxed)
+                });
+                return if stop.load(Ordering::Relaxed) && !stopped_before { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            }
+            Event::NotEvaluated(e) => bar.suspend(|| warning(format!("not evaluated: {e}; the training goes on"))),
             Event::Saved(path) => saved = Some(path.to_path_buf()),
         }
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -139,21 +152,21 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     bar.finish_and_clear();
     // A plot that cannot be drawn does not fail the training.
     if let Err(e) = log::losses(&run.folder).and_then(|losses| report::loss_svg(&run.folder.join("loss.svg"), &losses)) {
-        eprintln!("{} {e}", Paint::stderr().bad("warning:"));
+        warning(e);
     }
     if let (Err(_), Some(saved)) = (&outcome, &saved) {
-        eprintln!("what was learned until the error is in {}", saved.display());
+        note(format!("what was learned until the error is in {}", shown_path(saved)));
     }
     let (ended, seconds) = (outcome?, begin.elapsed().as_secs_f64());
     let bad = run.bad();
     if bad.count > 0 {
         let were = if bad.count == 1 { "sample was" } else { "samples were" };
-        eprintln!("{} {} bad {were} skipped: {}", Paint::stderr().bad("warning:"), bad.count, bad.first.join("; "));
+        warning(format!("{} bad {were} skipped: {}", bad.count, shown(&bad.first.join("; "))));
     }
     match ended {
         Ended::Finished => line(format!("trained in {:.0} s, loss {}", run.seconds(), digits(run.state.loss.unwrap_or(f64::NAN), 4))),
         Ended::Stopped => {
-            let (step, folder) = (run.trainer.step, run.folder.display());
+            let (step, folder) = (run.trainer.step, quoted(&run.folder));
             line(format!("stopped after step {step}, saved; `trimodal train --resume {folder}` continues from there"));
         }
     }
@@ -164,6 +177,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
 fn evaluated(step: usize, evaluation: &Evaluation) -> String {
     let mut text = format!("step {}: held out: loss {}, {} of the tokens right", thousands(step), digits(evaluation.loss, 4), percent(evaluation.accuracy));
     for (said, truth) in &evaluation.captions {
+        let (said, truth) = (shown(said), shown(truth));
         text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };
     }
     text

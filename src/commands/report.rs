@@ -3,17 +3,20 @@
 use super::DeviceArguments;
 use super::eval::{Learned, measured};
 use super::progress::{advance, progress};
-use super::terminal::{Paint, line};
+use super::signals;
+use super::terminal::{line, warning};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::{Attributes, Dataset, Tokenizer};
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::model::Config;
 use trimodal::numbers::{bytes, thousands};
 use trimodal::report::run::{self, Judged, Kernels, REPORT};
 use trimodal::train::checkpoint::{self, TrainerState};
 use trimodal::train::evaluate::{self, Ablation};
+use trimodal::train::settings::path::{from_text, to_text};
 use trimodal::train::setup::{self, EvaluationSplit};
 use trimodal::train::stratified::stratified;
 use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples};
@@ -70,14 +73,14 @@ impl Report {
         let no_settings = || Error::file(path.join("trainer_state.json"), "no settings in it: this is not a checkpoint of a run");
         let mut settings = state.settings.clone().ok_or_else(no_settings)?;
         if let Some(data) = &self.data {
-            settings.data.path = std::path::absolute(data).map_err(Error::io(data, "find"))?.display().to_string();
+            settings.data.path = to_text(&std::path::absolute(data).map_err(Error::io(data, "find"))?);
         }
         if let Some(file) = &self.attributes {
-            settings.data.attributes = std::path::absolute(file).map_err(Error::io(file, "find"))?.display().to_string();
+            settings.data.attributes = to_text(&std::path::absolute(file).map_err(Error::io(file, "find"))?);
         }
         let dataset = match setup::open(&settings) {
             Err(e) if self.data.is_none() => {
-                eprintln!("{} no samples in the report: {e} (--data DATA says where the data set is now)", Paint::stderr().bad("warning:"));
+                warning(format!("no samples in the report: {e} (--data DATA says where the data set is now)"));
                 Err(e.to_string())
             }
             opened => Ok(opened?),
@@ -128,7 +131,7 @@ pub(super) fn judge<'d>(learned: &Learned, dataset: &'d Dataset, mut part: Evalu
         if examples.is_empty() {
             return Err(Error::BadSamples { count: bad.len() as u64, first: bad.iter().take(10).map(|(_, error)| error.to_string()).collect() });
         }
-        eprintln!("{} {} samples of {} cannot be judged: {first}", Paint::stderr().bad("warning:"), bad.len(), part.name);
+        warning(format!("{} samples of {} cannot be judged: {first}", bad.len(), part.name));
     }
     part.rows = part.rows.iter().enumerate().filter(|(i, _)| !bad.iter().any(|(row, _)| row == i)).map(|(_, row)| *row).collect();
     let (losses, scores, captions) = measured(learned, &examples, &part.name)?;
@@ -190,7 +193,7 @@ impl Told<'_> {
             kernels: kernels.as_ref().map_err(String::as_str),
         };
         let size = report.page()?.write(out)?;
-        line(format!("report: {} ({}, {:.1} s)", out.display(), bytes(size as u64), begin.elapsed().as_secs_f64()));
+        line(format!("report: {} ({}, {:.1} s)", shown_path(out), bytes(size as u64), begin.elapsed().as_secs_f64()));
         Ok(())
     }
 }
@@ -247,7 +250,7 @@ fn time_step(trainer: &mut Trainer, tokenizer: &Tokenizer, judged: &[Judged], ro
 pub(super) fn after(run: &mut Run) -> ExitCode {
     let (begin, out, dataset) = (Instant::now(), run.folder.join(REPORT), run.dataset.clone());
     let attributes = setup::attributes(&run.settings, &dataset).unwrap_or_else(|e| {
-        eprintln!("{} no attributes in the report: {e}", Paint::stderr().bad("warning:"));
+        warning(format!("no attributes in the report: {e}"));
         Attributes::default()
     });
     let learned = Learned {
@@ -260,12 +263,12 @@ pub(super) fn after(run: &mut Run) -> ExitCode {
     let judged = match judge_all(&learned, &run.settings, &dataset, SAMPLES) {
         Err(Error::Interrupted { .. }) => {
             line(format!("no report: stopped; the model is saved, and `trimodal report {}` writes it", quoted(&run.folder)));
-            return ExitCode::from(130);
+            return signals::code();
         }
         judged => judged.map_err(|e| e.to_string()),
     };
     if let Err(why) = &judged {
-        eprintln!("{} no samples in the report: {why}", Paint::stderr().bad("warning:"));
+        warning(format!("no samples in the report: {why}"));
     }
     let commands = again(&run.folder, &run.settings);
     write_of(run, &dataset, &attributes, judged, commands, &out, begin);
@@ -288,31 +291,13 @@ pub(super) fn write_of(run: &mut Run, dataset: &Dataset, attributes: &Attributes
         commands,
     };
     if let Err(e) = told.write(Ok(dataset), &judged, &kernels, out, begin) {
-        let (warning, folder) = (Paint::stderr().bad("warning:"), quoted(folder));
-        eprintln!("{warning} no report: {e}; the model is saved, and `trimodal report {folder} --out FILE` writes it elsewhere");
+        let folder = quoted(folder);
+        warning(format!("no report: {e}; the model is saved, and `trimodal report {folder} --out FILE` writes it elsewhere"));
     }
 }
 
 /// The commands that make a run again from its settings.
 fn again(folder: &Path, settings: &Settings) -> String {
-    let data = quoted(Path::new(&settings.data.path));
+    let data = quoted(&from_text(&settings.data.path));
     format!("trimodal train {data} --out again --config {}\ntrimodal report {}", quoted(&folder.join("config.toml")), quoted(folder))
-}
-
-/// A path, quoted for a shell where it needs to be.
-pub(super) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_quoted_for_a_shell() {
-        let of = |text: &str| quoted(Path::new(text));
-        assert_eq!((of("a/b-1.x"), of("my data"), of("it's"), of("")), ("a/b-1.x".into(), "'my data'".into(), "'it'\\''s'".into(), "''".into()));
-    }
 }

@@ -4,6 +4,7 @@ use super::fit;
 use super::pretrained::{self, Pretrained};
 use super::recipe::Recipe;
 use super::settings::Settings;
+use super::settings::path::from_text;
 use super::trainer::Trainer;
 use crate::data::folder::TableRow;
 use crate::data::loader::OnBadSample;
@@ -13,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::model::batch::Capacity;
 use crate::model::{Config, Parameters};
 use crate::tensor::DType;
-use std::path::{Path, PathBuf};
 use trimodal_base::random::fnv1a;
 
 /// Which rows are trained on, and which are judged.
@@ -92,7 +92,7 @@ pub fn evaluation_splits<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<E
 /// # Errors
 /// As [`Dataset::open`].
 pub fn open(settings: &Settings) -> Result<Dataset> {
-    let path = Path::new(&settings.data.path);
+    let path = &from_text(&settings.data.path);
     if settings.data.path.is_empty() {
         return Err(Error::Usage("data.path: expected a data set, found nothing".into()));
     }
@@ -107,7 +107,8 @@ pub fn open(settings: &Settings) -> Result<Dataset> {
 /// # Errors
 /// A file that cannot be read.
 pub fn attributes(settings: &Settings, dataset: &Dataset) -> Result<Attributes> {
-    dataset.attributes(Some(Path::new(&settings.data.attributes)).filter(|path| !path.as_os_str().is_empty()))
+    let file = Some(&settings.data.attributes).filter(|text| !text.is_empty()).map(|text| from_text(text));
+    dataset.attributes(file.as_deref())
 }
 
 /// What settings say about batches.
@@ -120,7 +121,7 @@ pub(super) fn recipe(settings: &Settings) -> Recipe {
 /// The model, its tokenizer and its parameters at the beginning.
 pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters)> {
     if !settings.model.from.is_empty() {
-        let path = PathBuf::from(&settings.model.from);
+        let path = from_text(&settings.model.from);
         let Pretrained { config, tokenizer, parameters, .. } = pretrained::open(&path, settings, device)?;
         return Ok((config, tokenizer, parameters));
     }
@@ -139,14 +140,14 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
 /// No caption among them; a file that cannot be read.
 pub fn tokenizer(settings: &Settings, dataset: &Dataset) -> Result<Tokenizer> {
     if !settings.data.tokenizer.is_empty() {
-        return Ok(Tokenizer::adopt_file(Path::new(&settings.data.tokenizer))?.tokenizer);
+        return Ok(Tokenizer::adopt_file(&from_text(&settings.data.tokenizer))?.tokenizer);
     }
     let split = Split::new(settings, dataset);
     let rows = dataset.rows().iter().filter(|row| split.trains(row));
     let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
     if captions.is_empty() {
         let what = format!("no caption to train on: expected rows with `text` and, if any row has a `split`, some in {:?}", settings.data.train_split);
-        return Err(Error::file(&settings.data.path, what));
+        return Err(Error::file(from_text(&settings.data.path), what));
     }
     Tokenizer::train(captions, settings.data.max_vocabulary)
 }
