@@ -146,6 +146,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
             }
             Event::NotEvaluated(e) => bar.suspend(|| warning(format!("not evaluated: {e}; the training goes on"))),
             Event::Saved(path) => saved = Some(path.to_path_buf()),
+            Event::Evaluating => {}
         }
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

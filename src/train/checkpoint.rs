@@ -52,6 +52,9 @@ pub struct TrainerState {
     pub loss: Option<f64>,
     /// The best loss on held-out samples, and its step.
     pub best: Option<Best>,
+    /// Whether this step was to be evaluated and has not been, because the run was stopped.
+    #[serde(default)]
+    pub unevaluated: bool,
     /// Rows of the data set that are trained on: a run cannot continue with others.
     pub data_rows: u64,
     /// What those rows and their files were, and those that are evaluated: see [`super::fingerprint`].

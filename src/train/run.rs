@@ -96,6 +96,8 @@ pub enum Event<'a> {
     Step(&'a RunStep),
     /// A step was skipped: its loss or its gradient is not a finite number.
     Skipped(&'a Error),
+    /// Held-out samples are being evaluated. Who breaks here stops the run, and it is evaluated when it is continued.
+    Evaluating,
     /// Held-out samples were evaluated.
     Evaluated(&'a Evaluation),
     /// Held-out samples could not be evaluated, or not be described; the model was saved, and the run continues.
@@ -128,6 +130,17 @@ pub struct Evaluation {
     pub accuracy: f64,
     /// What it says about some, beside what is true.
     pub captions: Vec<(String, String)>,
+}
+
+/// What came of an evaluation.
+enum Judged {
+    /// The best so far.
+    Better,
+    NotBetter,
+    /// It failed, and the model was saved.
+    Saved,
+    /// The watcher stopped it.
+    Stopped,
 }
 
 /// How [`Run::train`] ended; the last step is saved in both cases.
@@ -317,6 +330,16 @@ impl Run {
         let steps = self.settings.training.steps;
         let mut saved = Instant::now();
         self.begin = Instant::now();
+        if self.state.unevaluated && !self.held_out.is_empty() {
+            match self.judge(watch) {
+                Judged::Stopped => {
+                    self.save_at_last(watch)?;
+                    return Ok(Ended::Stopped);
+                }
+                Judged::Better => self.save_or_warn(watch),
+                _ => {}
+            }
+        }
         while self.trainer.step < steps {
             let taken = match self.step() {
                 Ok(done) => done,
@@ -349,39 +372,26 @@ impl Run {
                 "tokens": self.state.tokens, "seconds": (self.seconds() * 1000.0).round() / 1000.0,
             }));
             self.say_trouble(watch);
-            let stop = watch(self, Event::Step(&taken)).is_break() || step == self.settings.training.stop_after;
-            let last = step == steps || stop;
+            let stopped = watch(self, Event::Step(&taken)).is_break();
+            let last = step == steps || stopped || step == self.settings.training.stop_after;
             let (eval_steps, saving) = (self.settings.evaluation.eval_steps, self.settings.saving.clone());
             let due = |every: usize| every > 0 && step.is_multiple_of(every);
             if !self.held_out.is_empty() && (due(eval_steps) || step == steps) {
-                let judged = catch_unwind(AssertUnwindSafe(|| self.evaluate())).unwrap_or_else(|panic| {
-                    let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-                    Err(Error::Usage(format!("the evaluation panicked: {}", said.unwrap_or("no message"))))
-                });
-                let (evaluation, described) = match judged {
-                    Ok(judged) => judged,
-                    Err(e) => {
-                        self.save_or_warn(watch);
+                self.state.unevaluated = true;
+                // Whoever is stopped may have seconds left: it is evaluated when the run is continued.
+                let judged = if stopped { Judged::Stopped } else { self.judge(watch) };
+                match judged {
+                    Judged::Stopped => break,
+                    Judged::Saved if !last => {
                         saved = Instant::now();
-                        let _ = watch(self, Event::NotEvaluated(&e));
-                        if last {
-                            break;
-                        }
                         continue;
                     }
-                };
-                if let Err(e) = described {
-                    let _ = watch(self, Event::NotEvaluated(&e));
-                }
-                if self.state.best.is_none_or(|best| evaluation.loss < best.loss) {
-                    self.state.best = Some(Best { step, loss: evaluation.loss });
-                }
-                let best = self.state.best.is_some_and(|best| best.step == step);
-                let _ = watch(self, Event::Evaluated(&evaluation)); // a wish to stop is asked for again after the next step
-                if best && !last {
-                    self.save_or_warn(watch);
-                    saved = Instant::now();
-                    continue;
+                    Judged::Better if !last => {
+                        self.save_or_warn(watch);
+                        saved = Instant::now();
+                        continue;
+                    }
+                    _ => {}
                 }
             }
             if last {
@@ -523,9 +533,38 @@ impl Run {
         RunStep { report, rows: batches.iter().map(Batch::rows).sum(), flops }
     }
 
+    /// Evaluates, and says what came of it. Whatever goes wrong costs nothing: the model is saved first.
+    fn judge(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) -> Judged {
+        let judged = catch_unwind(AssertUnwindSafe(|| self.evaluate(watch))).unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(Error::Usage(format!("the evaluation panicked: {}", said.unwrap_or("no message"))))
+        });
+        if matches!(judged, Err(Error::Interrupted { .. })) {
+            return Judged::Stopped;
+        }
+        self.state.unevaluated = false;
+        let (evaluation, described) = match judged {
+            Ok(judged) => judged,
+            Err(e) => {
+                self.save_or_warn(watch);
+                let _ = watch(self, Event::NotEvaluated(&e));
+                return Judged::Saved;
+            }
+        };
+        if let Err(e) = described {
+            let _ = watch(self, Event::NotEvaluated(&e));
+        }
+        let better = self.state.best.is_none_or(|best| evaluation.loss < best.loss);
+        if better {
+            self.state.best = Some(Best { step: self.trainer.step, loss: evaluation.loss });
+        }
+        let _ = watch(self, Event::Evaluated(&evaluation)); // a wish to stop is asked for again after the next step
+        if better { Judged::Better } else { Judged::NotBetter }
+    }
+
     /// Judges the model on what it does not train on; whether it could be asked for captions, too.
-    fn evaluate(&mut self) -> Result<(Evaluation, Result<()>)> {
-        let mut go_on = |_, _| ControlFlow::Continue(());
+    fn evaluate(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) -> Result<(Evaluation, Result<()>)> {
+        let mut go_on = |_, _| watch(self, Event::Evaluating);
         let (config, parameters) = (&self.trainer.config, &self.trainer.parameters);
         let losses = evaluate::loss(config, parameters, &self.tokenizer, &self.held_out, &mut go_on)?;
         let count = self.settings.evaluation.captions.min(self.held_out.len());
@@ -533,6 +572,7 @@ impl Run {
         let said = if some.is_empty() { Ok(Vec::new()) } else { evaluate::describe(config, parameters, &self.tokenizer, &some, &mut go_on) };
         let (said, described) = match said {
             Ok(said) => (said, Ok(())),
+            Err(e @ Error::Interrupted { .. }) => return Err(e),
             Err(e) => (Vec::new(), Err(e)),
         };
         let captions: Vec<_> = said.into_iter().zip(some.iter().map(|example| example.text.clone())).collect();
@@ -573,7 +613,7 @@ fn changes(settings: &Settings, state: &mut TrainerState, now: &DataFingerprint)
     if !same(&before.evaluated, &now.evaluated) && state.best.take().is_some() {
         more = "; which checkpoint is the best is found out anew";
     }
-    Ok(Some(Note::Warning(format!("{}: {what}{more}", settings.data.path))))
+    Ok(Some(Note::Warning(format!("{}: {what}{more}", shown_path(from_text(&settings.data.path))))))
 }
 
 /// A run that ended before it was first saved may be begun again; a config.toml of somebody else's stays.
