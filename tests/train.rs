@@ -69,7 +69,7 @@ fn resumes(device: &str, more: &[&str], samples: usize, steps: usize, stop: usiz
     let continued = good(&["train", "--resume", &parts, "--set", "workers=5", "--set", "cache_bytes=0"]);
     assert!(continued.contains(&format!("continuing after step {stop}")), "{continued}");
     let (expected, found) = (files(&latest(&whole)), files(&latest(&parts)));
-    for file in ["model.safetensors", "optimizer.safetensors", "tokenizer.json", "config.json"] {
+    for file in ["model.safetensors", "optimizer.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json", "generation_config.json"] {
         assert!(expected[file] == found[file], "{device} {more:?}: {file} differs");
     }
     let state = |files: &BTreeMap<String, Vec<u8>>| {

@@ -17,7 +17,7 @@ use crate::files::read;
 use crate::files::safetensors::{Safetensors, write_safetensors};
 use crate::files::temporary::Temporary;
 use crate::files::{LEFTOVER, sync_folder, write_file_atomic};
-use crate::model::Parameters;
+use crate::model::{Config, Parameters};
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -276,7 +276,11 @@ fn fill(folder: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &Trainer
         create(&path, &mut |file| file.write_all(bytes).map_err(Error::io(&path, "write")))
     };
     text("tokenizer.json", &tokenizer.to_bytes()?)?;
-    text("config.json", trainer.config.to_json().as_bytes())?;
+    // What is saved is f32, whatever the file was that the run began with.
+    let config = Config { torch_dtype: "float32".into(), ..trainer.config.clone() };
+    text("config.json", config.to_json().as_bytes())?;
+    text("tokenizer_config.json", tokenizer.transformers_config(config.max_position_embeddings).as_bytes())?;
+    text("generation_config.json", config.generation_json(&tokenizer.absent(config.vocab_size)).as_bytes())?;
     let state = serde_json::to_string_pretty(state).expect("numbers and strings serialise") + "\n";
     text(STATE, state.as_bytes())?;
     let list = digest::list(&sums);
@@ -382,7 +386,6 @@ fn prune(run: &Path, keep: usize, written: &str) {
 mod tests {
     use super::*;
     use crate::device::Device;
-    use crate::model::Config;
     use crate::model::batch::Capacity;
     use crate::train::model_folder::{ModelFolder, read_parameters};
     use crate::train::schedule::Schedule;

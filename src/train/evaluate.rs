@@ -1,6 +1,6 @@
 //! What has it learned? Captions of held-out samples, word for word and attribute by attribute, beside chance.
 
-use super::examples::{Example, placeholders};
+use super::examples::{Example, output_ids, placeholders};
 use crate::data::Attributes;
 use crate::data::order::{below, stream};
 use crate::data::tokenizer::Tokenizer;
@@ -165,7 +165,7 @@ pub(crate) fn predict(
     let rows = || examples.iter().map(|e| e.rows(config));
     let budget = ROWS.min(rows().sum()).max(rows().max().unwrap_or(0));
     let packer = Packer { config, budget, placeholders: placeholders(&special) };
-    let mut scorer = Scorer::new(config, parameters, packer.budget)?;
+    let mut scorer = Scorer::new(config, parameters, packer.budget, &output_ids(config, tokenizer))?;
     let mut score = |batch: &Batch| -> Result<()> {
         scorer.run(parameters, batch)?.into_iter().for_each(&mut *take);
         Ok(())
@@ -203,14 +203,14 @@ pub fn describe(
     let most = examples.iter().map(|e| e.words.len() + 1).max().unwrap_or(0).max(LEAST);
     let longest = examples.iter().map(|e| e.rows(config)).max().unwrap_or(0).saturating_add(most);
     let mut generator = Generator::sized(config, parameters, AT_ONCE.min(examples.len().max(1)), longest)?;
-    let packer = Packer { config, budget: 0, placeholders: placeholders(&special) };
+    let (packer, ids) = (Packer { config, budget: 0, placeholders: placeholders(&special) }, output_ids(config, tokenizer));
     let mut captions = Vec::with_capacity(examples.len());
     for chunk in examples.chunks(AT_ONCE) {
         if progress(captions.len(), examples.len()).is_break() {
             return Err(Error::Interrupted { step: 0 });
         }
         let prompts: Vec<_> = chunk.iter().map(|e| prompt_of(&e.sequence(config, &special, || false))).collect();
-        let words = generator.run(parameters, &packer, &prompts, special.eos, most, Sampling::default(), |_, _| ())?;
+        let words = generator.run(parameters, &packer, &prompts, &ids, most, Sampling::default(), |_, _| ())?;
         for ids in words {
             captions.push(tokenizer.decode(&ids)?);
         }

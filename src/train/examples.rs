@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Cut, Packer, Placeholders, Sequence, TokenRow};
 use crate::model::config::{AudioConfig, Config};
+use crate::model::generate::OutputIds;
 use crate::ops::log_mel;
 use crate::tensor::{DType, Tensor};
 use rayon::prelude::*;
@@ -236,6 +237,13 @@ pub fn batch(examples: &[Example], config: &Config, special: &Special, budget: u
 /// The placeholder ids of a tokenizer.
 pub fn placeholders(special: &Special) -> Placeholders {
     Placeholders { image: special.image, audio: special.audio }
+}
+
+/// What the ids of a model's output layer mean to its tokenizer: a text ends with `<eos>`, or with what else the config says ends it.
+pub fn output_ids(config: &Config, tokenizer: &Tokenizer) -> OutputIds {
+    let eos = tokenizer.special().eos;
+    let ends = std::iter::once(eos).chain(config.eos_token_id.iter().copied().filter(|&id| id != eos)).collect();
+    OutputIds { ends, absent: tokenizer.absent(config.vocab_size) }
 }
 
 impl Example {

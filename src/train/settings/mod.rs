@@ -302,7 +302,7 @@ impl Settings {
     /// The model's config for a tokenizer: its vocabulary, and which of it begins and ends a sample.
     pub fn model_config_for(&self, tokenizer: &Tokenizer) -> Config {
         let special = tokenizer.special();
-        Config { bos_token_id: Some(special.bos), eos_token_id: Some(special.eos), ..self.model_config(tokenizer.vocabulary()) }
+        Config { bos_token_id: Some(special.bos), eos_token_id: vec![special.eos], ..self.model_config(tokenizer.vocabulary()) }
     }
 
     /// The model's config for a vocabulary of this size.
