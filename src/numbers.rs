@@ -16,7 +16,7 @@ pub fn percent(share: f64) -> String {
     let from_end = share.min(1.0 - share);
     let decimals = match from_end {
         _ if from_end <= 0.0 || share.is_nan() => 1,
-        _ if share < 0.001 || from_end < 0.00051 => 2.max((-2.0 - from_end.log10()).ceil() as usize),
+        _ if share < 0.001 || from_end < 0.00051 => 2.max((-2.0 - from_end.log10() - 1e-6).ceil() as usize),
         _ => 1,
     };
     format!("{:.*} %", decimals.min(12), 100.0 * share)
