@@ -49,14 +49,14 @@ pub struct MediaInfo {
 pub struct Dataset {
     dir: PathBuf,
     kind: &'static str,
-    folder: Folder,
+    pub(super) folder: Folder,
     /// Names relative to the folder.
     tables: Vec<String>,
     /// Names relative to the folder, or what the user named.
     shards: Vec<Shard>,
     rows: Vec<TableRow>,
     bad: BadSamples,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 #[derive(Clone, Debug)]
@@ -314,7 +314,7 @@ impl Dataset {
     }
 
     /// Opens a picture or sound; gives its first twelve bytes too.
-    fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<(Window<File>, Vec<u8>), String> {
+    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<(Window<File>, Vec<u8>), String> {
         let cannot = |error: std::io::Error| format!("cannot read it: {error}");
         let (file, at, bytes) = match part {
             MediaSource::File(name) => {
@@ -369,7 +369,7 @@ impl Dataset {
         }
     }
 
-    fn place(&self, row: &TableRow) -> (PathBuf, Option<String>) {
+    pub(super) fn place(&self, row: &TableRow) -> (PathBuf, Option<String>) {
         match row.origin {
             Origin::Line { table, line } => (self.folder.given.join(self.tables.get(table).map_or("", String::as_str)), Some(format!("line {line}"))),
             Origin::File => (self.folder.given.join(&row.name), None),
