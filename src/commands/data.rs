@@ -1,5 +1,6 @@
 //! `trimodal data`: what is in a data set, before anyone trains on it.
 
+use super::ColumnArguments;
 use super::progress::{advance, progress};
 use super::terminal::{Paint, line};
 use clap::Args;
@@ -20,6 +21,7 @@ Examples:
   trimodal data my-data --out sheet.png            pictures with their captions, to look at
   trimodal data 'shards/my-{000000..000012}.tar' --json report.json
   trimodal data my-data --tokenizer qwen3/tokenizer.json
+  trimodal data mnist --columns text=label          Parquet files, with the names of their classes as captions
 
 DIR is one of
   a folder with metadata.jsonl or metadata.csv, as Hugging Face's imagefolder and audiofolder read it; one row per line:
@@ -27,6 +29,9 @@ DIR is one of
     `file_name` (a picture or a sound, its content says which), `image`, `audio`, `text`, `prompt` (read, not learned)
   a folder with train/metadata.jsonl, test/metadata.jsonl, ...: the folder's name is the split
   WebDataset shards: a .tar, a folder of them, or a pattern; 000017.png .jpg .wav .txt .json next to each other are a sample
+  Parquet: a file, a folder of them, or a pattern, as Hugging Face's datasets has them: `image` and `audio` are struct<bytes, path>,
+    bytes or paths, `text` is text, one each or lists; --columns image=img,text=caption where they have other names; \
+train-00000-of-00004.parquet is of the split train
   a folder whose subfolders name what is in them (cat/1.png), or with plain .txt files
 
 Every picture (PNG, JPEG) and sound (WAV) is decoded as training would decode it. Nothing outside DIR is read, nothing in it is written. \
@@ -54,6 +59,8 @@ pub struct Data {
     /// The settings whose sizes and limits to count with: a preset, a .toml file as for `train`, or a model's config.json
     #[arg(long, value_name = "NAME|FILE", default_value = "meadow")]
     config: String,
+    #[command(flatten)]
+    columns: ColumnArguments,
 }
 
 /// Side of a picture on the sheet, in pixels.
@@ -62,7 +69,7 @@ const SHEET_SIDE: usize = 192;
 impl Data {
     pub fn run(self) -> Result<ExitCode> {
         let settings = Settings::named(&self.config)?;
-        let dataset = Dataset::open_skipping(&self.data, &settings.limits())?;
+        let dataset = Dataset::open_with(&self.data, &self.columns.options(settings.limits(), true))?;
         let tokenizer = self.tokenizer(&dataset, settings.data.max_vocabulary)?;
         let config = settings.model_config(tokenizer.vocabulary());
         // The beginning and the end of a picture or sound are rows too.
@@ -76,6 +83,7 @@ impl Data {
         bar.finish_and_clear();
         let found = found?;
         line(summary(&self.data, &found, rows, &self.config));
+        dataset.notes().iter().for_each(|note| line(format!("note: {note}")));
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&found).expect("numbers and strings serialise") + "\n";
             write_file_atomic(path, text)?;

@@ -1,6 +1,6 @@
 //! `trimodal eval`: what a model gets right on a data set, and what it uses for it.
 
-use super::DeviceArguments;
+use super::{ColumnArguments, DeviceArguments};
 use super::progress::{advance, load, progress};
 use super::terminal::line;
 use clap::Args;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::meadow::words::ATTRIBUTE;
-use trimodal::data::{Dataset, Limits, Tokenizer};
+use trimodal::data::{Dataset, Tokenizer};
 use trimodal::files::write_file_atomic;
 use trimodal::model::{Config, Parameters};
 use trimodal::numbers::percent;
@@ -63,6 +63,8 @@ pub struct Eval {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
+    columns: ColumnArguments,
+    #[command(flatten)]
     device: DeviceArguments,
 }
 
@@ -105,7 +107,7 @@ impl Eval {
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
-        let dataset = Dataset::open(&self.data, &Limits::default())?;
+        let dataset = self.columns.open(&self.data)?;
         let mut splits = Vec::new();
         for split in self.splits(&dataset)? {
             let examples = load(&dataset, &model.config, &model.tokenizer, &device, "decoding", |row| row.split.as_deref().unwrap_or("") == split)?;

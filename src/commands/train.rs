@@ -1,7 +1,7 @@
 //! `trimodal train`: trains a model on pictures, sounds and captions.
 
 use super::terminal::line;
-use super::{PrecisionName, progress, report};
+use super::{ColumnArguments, PrecisionName, progress, report};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +22,8 @@ Examples:
 
 DATA is a folder with a metadata.jsonl, one line per sample, paths inside the folder:
   {\"file_name\": \"images/0.png\", \"audio\": \"audio/0.wav\", \"text\": \"a fluffy orange cat purring\"}
-`file_name` is a picture (PNG or JPEG), `audio` a sound (WAV); a sample may have either or both. Where lines have a \
+`file_name` is a picture (PNG or JPEG), `audio` a sound (WAV); a sample may have either or both. Or it is shards, or Parquet files \
+(`trimodal data --help` lists them all). Where lines have a \
 `split`, only those that say \"train\" are trained on. `trimodal data` looks at a data set first, `trimodal config` explains every key.
 
 RUN becomes a folder of checkpoints, each a whole model folder (config.json, model.safetensors, tokenizer.json, and what the \
@@ -34,7 +35,7 @@ to continue; a run that was continued has the same bytes as one that was never s
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
-    /// The data set: a folder, a .tar shard, or shards by a pattern such as data/shard-{000000..000012}.tar
+    /// The data set: a folder, a .tar shard or a .parquet file, or several by a pattern such as data/shard-{000000..000012}.tar
     #[arg(value_name = "DATA")]
     data: Option<PathBuf>,
     /// The folder to write the run to; it must not hold a run yet
@@ -49,6 +50,8 @@ pub struct Train {
     /// Change a key of the config; can be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    #[command(flatten)]
+    columns: ColumnArguments,
     /// Start from the model in this folder, in Qwen3's layout, and its tokenizer
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
@@ -132,6 +135,9 @@ impl Train {
         if let Some(path) = &self.data {
             // As seen from anywhere: a run may be continued from another folder.
             data.path = text(&std::path::absolute(path).map_err(Error::io(path, "find"))?);
+        }
+        if let Some(columns) = &self.columns.columns {
+            data.columns = columns.to_string();
         }
         model.from = self.from.as_ref().map_or(std::mem::take(&mut model.from), text);
         training.device = self.device.clone().unwrap_or(std::mem::take(&mut training.device));

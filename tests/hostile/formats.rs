@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use trimodal::data::folder::MediaSizes;
-use trimodal::data::{Dataset, Fit, Limits, Picture, Tokenizer, meadow, picture, sound};
+use trimodal::data::{Dataset, Fit, Limits, OpenOptions, Picture, Tokenizer, meadow, picture, sound};
 use trimodal::files::safetensors::save_safetensors;
 use trimodal::model::{Config, Parameters};
 use trimodal::train::checkpoint::{Best, TrainerState, read_state};
@@ -30,10 +30,11 @@ pub enum Format {
     Settings,
     Csv,
     Tar,
+    Parquet,
 }
 
 impl Format {
-    pub const ALL: [Format; 11] = [
+    pub const ALL: [Format; 12] = [
         Format::Safetensors,
         Format::Png,
         Format::Jpeg,
@@ -41,6 +42,7 @@ impl Format {
         Format::Jsonl,
         Format::Csv,
         Format::Tar,
+        Format::Parquet,
         Format::Config,
         Format::Settings,
         Format::Tokenizer,
@@ -61,6 +63,7 @@ impl Format {
             Format::Settings => "settings",
             Format::Csv => "csv",
             Format::Tar => "tar",
+            Format::Parquet => "parquet",
         }
     }
 
@@ -78,6 +81,7 @@ impl Format {
             Format::Settings => "run.toml",
             Format::Csv => "metadata.csv",
             Format::Tar => "shard-000000.tar",
+            Format::Parquet => "a.parquet",
         }
     }
 
@@ -134,6 +138,17 @@ impl Format {
                 let long = format!("{}/b.txt", "long".repeat(40));
                 vec![archive(&[("000000.png", png), ("000000.txt", b"a cat"), ("000001.wav", wav), ("000001.json", b"{\"text\": \"b\"}"), (&long, b"words")])]
             }
+            // Made by scripts/parquet-fixtures.py: structures, lists, nulls, every compression and encoding that is read.
+            Format::Parquet => [
+                &include_bytes!("../parquet/hub/data/test-00000-of-00001.parquet")[..],
+                include_bytes!("../parquet/lists.parquet"),
+                include_bytes!("../parquet/nulls.parquet"),
+                include_bytes!("../parquet/delta.parquet"),
+                include_bytes!("../parquet/gzip.parquet"),
+                include_bytes!("../parquet/polars.parquet"),
+            ]
+            .map(<[u8]>::to_vec)
+            .into(),
             Format::State => vec![serde_json::to_vec_pretty(&TrainerState { best: Some(Best { step: 3, loss: 0.5 }), loss: Some(0.25), ..TrainerState::default() }).expect("JSON")],
         }
     }
@@ -274,6 +289,10 @@ impl Format {
                 "{\"text\": 1}",
                 "PaxHeaders",
             ],
+            Format::Parquet => &[
+                "PAR1", "PARE", "image", "images", "bytes", "path", "text", "list", "element", "\x15\x00", "\x15\x04", "\x15\x06", "\x2c", "\x4c", "\x5c", "\x19\x1c",
+                "\x15\u{fffd}\x0f", "huggingface", "names",
+            ],
             Format::State => {
                 &["{", "}", "[", "]", "\"", ",", ":", "null", "-1", "1e308", "NaN", "\"step\"", "\"position\"", "\"best\"", "4294967296", "\\ud800"]
             }
@@ -367,6 +386,7 @@ impl Format {
             Format::Config | Format::Tokenizer | Format::State => repair::json(&mut bytes, &original, self.words(), &mut random),
             Format::Settings | Format::Csv => {}
             Format::Tar => repair::tar(&mut bytes, &mut random),
+            Format::Parquet => repair::parquet(&mut bytes, &original, &mut random),
         }
         bytes
     }
@@ -402,6 +422,14 @@ impl Format {
             Format::Jsonl | Format::Csv | Format::Tar => {
                 let data = Dataset::open(if self == Format::Tar { path } else { path.parent().expect("a folder") }, &limits)?;
                 let sizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
+                data.rows().iter().take(4).try_for_each(|row| data.sample(row, &sizes).map(drop))
+            }
+            Format::Parquet => {
+                let columns = "image=images,text=captions".parse().expect("columns");
+                let sizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
+                // With the columns that have these names, and with the lists.
+                let plain = Dataset::open(path, &limits);
+                let data = plain.or_else(|_| Dataset::open_with(path, &OpenOptions { limits: limits.clone(), columns, skip_bad: false }))?;
                 data.rows().iter().take(4).try_for_each(|row| data.sample(row, &sizes).map(drop))
             }
             Format::Config => {

@@ -6,6 +6,7 @@
 //! - a folder with `metadata.jsonl` or `metadata.csv`, one row per line ([`super::table`]), or whose subfolders have one each:
 //!   `train/metadata.jsonl`, whose rows are then of the split `train`;
 //! - a folder of `*.tar`, or whose subfolders have them;
+//! - `.parquet` files, one, a pattern, or a folder of them ([`super::parquet`]);
 //! - a folder of pictures, sounds and texts, whose subfolders name what is in them ([`super::walk`]).
 //!
 //! Paths are relative to the table's folder and may not leave it, neither by `..` nor by a symbolic link.
@@ -19,8 +20,11 @@ pub use super::row::{MediaSource, Origin, TableRow};
 pub use super::sizes::{Fit, MediaSizes};
 
 use super::bad::BadSamples;
+use super::columns::ColumnChoice;
 use super::limits::Limits;
+use super::opened::Opened;
 use super::parallel::parallel;
+use super::parquet::{self, Blocks};
 use super::picture::Picture;
 use super::safe::Folder;
 use super::sample::{Content, Sample};
@@ -57,7 +61,21 @@ pub struct Dataset {
     shards: Vec<Shard>,
     rows: Vec<TableRow>,
     bad: BadSamples,
+    notes: Vec<String>,
+    /// Stretches of Parquet files that are decoded together.
+    blocks: Option<std::sync::Arc<Blocks>>,
     limits: Limits,
+}
+
+/// How a data set is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// What it may ask of this machine.
+    pub limits: Limits,
+    /// Which columns of Parquet files are what.
+    pub columns: ColumnChoice,
+    /// Whether bad rows are left out and counted instead of being an error.
+    pub skip_bad: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -73,9 +91,21 @@ impl Dataset {
     /// No such data; [`Error::BadSamples`] with the first ten bad rows, each with its place: not UTF-8, not JSON, beyond a
     /// limit, neither picture, sound nor text, or a path that leaves the folder; a data set without rows.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
-        let dataset = Self::open_skipping(path, limits)?;
-        if dataset.bad.count > 0 {
+        Self::open_with(path, &OpenOptions { limits: limits.clone(), ..OpenOptions::default() })
+    }
+
+    /// As [`Dataset::open`], with a choice of columns, and of what happens to bad rows.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`]; columns chosen for a data set that has none.
+    pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let dataset = Self::read(path, &options.limits, &options.columns)?;
+        if dataset.bad.count > 0 && !options.skip_bad {
             return Err(Error::BadSamples { count: dataset.bad.count, first: dataset.bad.first });
+        }
+        if dataset.kind != "parquet" && !options.columns.is_empty() {
+            let what = format!("columns are chosen ({}), and this is no Parquet data set: a table's columns are named in its first line or its keys", options.columns);
+            return Err(Error::file(path, what));
         }
         Ok(dataset)
     }
@@ -85,14 +115,25 @@ impl Dataset {
     /// # Errors
     /// No such data, or no good row in it.
     pub fn open_skipping(path: &Path, limits: &Limits) -> Result<Self> {
+        Self::open_with(path, &OpenOptions { limits: limits.clone(), skip_bad: true, ..OpenOptions::default() })
+    }
+
+    fn read(path: &Path, limits: &Limits, columns: &ColumnChoice) -> Result<Self> {
         if let Some(shards) = shards::expand(path) {
-            return Self::of_shards(path, shards?, limits);
+            let shards = shards?;
+            if shards.first().is_some_and(|path| has_suffix(path, "parquet")) {
+                return Self::of_parquet(path, shards, limits, columns);
+            }
+            return Self::of_shards(path, shards, limits);
         }
         if path.is_file() {
+            if has_suffix(path, "parquet") {
+                return Self::of_parquet(path, vec![path.to_path_buf()], limits, columns);
+            }
             if path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("tar")) {
                 return Self::of_shards(path, vec![path.to_path_buf()], limits);
             }
-            return Err(Error::file(path, "expected a folder with metadata.jsonl, or a .tar shard, found another file"));
+            return Err(Error::file(path, "expected a folder with metadata.jsonl, a .tar shard or a .parquet file, found another file"));
         }
         if !path.is_dir() {
             let what = "there is no such folder; a data set is a folder with metadata.jsonl (`trimodal meadow DIR` writes one), or shards";
@@ -127,8 +168,11 @@ impl Dataset {
             for (folder, name) in tars {
                 data.read_shard(Shard::Inside(format!("{folder}{name}")), folder.strip_suffix('/'));
             }
-        } else if files.iter().any(|name| name.ends_with(".parquet")) {
-            return Err(Error::file(path, "found Parquet files, which are not read; write metadata.jsonl or WebDataset shards"));
+        } else if let found = parquet_files(path, &files, &folders)?
+            && !found.is_empty()
+        {
+            data.note_missing(&found);
+            data.read_parquet(found.into_iter().map(Shard::Inside).collect(), columns);
         } else {
             data.kind = "folders";
             let folder = data.folder.clone();
@@ -143,7 +187,8 @@ impl Dataset {
     fn empty(given: &Path, root: &Path, limits: &Limits) -> Result<Self> {
         let folder = Folder::open(root)?;
         let (tables, shards, rows) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Dataset { dir: given.to_path_buf(), kind: "shards", folder, tables, shards, rows, bad: BadSamples::default(), limits: limits.clone() })
+        let (bad, notes) = (BadSamples::default(), Vec::new());
+        Ok(Dataset { dir: given.to_path_buf(), kind: "shards", folder, tables, shards, rows, bad, notes, blocks: None, limits: limits.clone() })
     }
 
     /// Shards that the user named directly: they may be anywhere.
@@ -154,12 +199,75 @@ impl Dataset {
         data.finish()
     }
 
+    /// Parquet files that the user named directly: they may be anywhere, the files that they name lie beside them.
+    fn of_parquet(path: &Path, files: Vec<PathBuf>, limits: &Limits, columns: &ColumnChoice) -> Result<Self> {
+        let parent = path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("."));
+        let mut data = Self::empty(path, parent, limits)?;
+        data.read_parquet(files.into_iter().map(Shard::Named).collect(), columns);
+        data.finish()
+    }
+
+    /// A file of `train-00000-of-00004.parquet` … that is not there is as bad as a row that cannot be read.
+    fn note_missing(&mut self, files: &[String]) {
+        for name in parquet::missing(files) {
+            self.bad.add(Error::file(self.folder.given.join(name), "there is no such file, although the others' names say that there is: download it, or rename them"));
+        }
+    }
+
+    fn read_parquet(&mut self, files: Vec<Shard>, columns: &ColumnChoice) {
+        self.kind = "parquet";
+        let mut blocks = Blocks::default();
+        let mut notes = parquet::Notes::default();
+        for shard in files {
+            let shown = self.shard_path(&shard);
+            let name = match &shard {
+                Shard::Inside(name) => name.clone(),
+                Shard::Named(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            };
+            let split = parquet::split_of(&name);
+            let file = self.shards.len();
+            let (mut rows, mut bad) = (Vec::new(), BadSamples::default());
+            let open = || self.open_shard(&shard);
+            let found = parquet::index(&open, file, &name, split.as_deref(), columns, &self.limits, &mut blocks, &mut |row| match row {
+                Ok(row) => rows.push(row),
+                Err((number, what)) => bad.add(Error::file_at(&shown, format!("row {number}"), what)),
+            });
+            self.shards.push(shard);
+            self.bad.take(bad);
+            match found {
+                Ok(found) => {
+                    self.rows.append(&mut rows);
+                    self.bad.count += found.lost;
+                    notes.add(found);
+                }
+                Err(what) => self.bad.add(Error::file(shown, what)),
+            }
+        }
+        self.notes.extend(notes.sentences());
+        self.blocks = Some(std::sync::Arc::new(blocks));
+    }
+
+    /// What people should know of the data set, and what is neither a row nor wrong: lists that became several samples, columns that are not read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The bytes of each block that is decoded as a whole, where rows lie in such ([`TableRow::shard`] is their number).
+    pub fn block_bytes(&self) -> Option<Vec<u64>> {
+        self.blocks.as_ref().map(|blocks| blocks.bytes())
+    }
+
+    /// How many times such a block was decoded so far.
+    pub fn blocks_decoded(&self) -> u64 {
+        self.blocks.as_ref().map_or(0, |blocks| blocks.decoded())
+    }
+
     fn finish(self) -> Result<Self> {
         match (self.rows.is_empty(), self.bad.count) {
             (false, _) => Ok(self),
             (true, 0) if self.kind == "table" => Err(Error::file(self.dir.join(&self.tables[0]), "the table has no rows; expected one row per line")),
             (true, 0) => {
-                let what = "found nothing to read: expected metadata.jsonl or metadata.csv, shards (*.tar), or pictures, sounds and .txt files";
+                let what = "found nothing to read: expected metadata.jsonl or metadata.csv, shards (*.tar), *.parquet, or pictures, sounds and .txt files";
                 Err(Error::file(self.dir, what))
             }
             (true, count) => Err(Error::BadSamples { count, first: self.bad.first }),
@@ -214,7 +322,7 @@ impl Dataset {
         &self.dir
     }
 
-    /// What it is: `table`, `shards` or `folders`.
+    /// What it is: `table`, `shards`, `parquet` or `folders`.
     pub fn kind(&self) -> &'static str {
         self.kind
     }
@@ -303,6 +411,7 @@ impl Dataset {
             }
             MediaSource::File(_) => what.to_string(),
             MediaSource::Member { at, .. } => format!("{}, its contents at byte {at}: {what}", row.name),
+            MediaSource::Cell { .. } => what.to_string(),
         }
     }
 
@@ -312,14 +421,30 @@ impl Dataset {
     /// A file that cannot be opened or read, with the row's place.
     pub fn content(&self, row: &TableRow) -> Result<Option<Content>> {
         let Some(part) = &row.file else { return Ok(None) };
-        let (_, _, start) = self.open_part(row, part).map_err(|what| self.error(row, self.about(row, part, &what)))?;
-        Ok(Content::of(&start))
+        let opened = self.open_part(row, part).map_err(|what| self.error(row, self.about(row, part, &what)))?;
+        Ok(opened.and_then(|(_, _, start)| Content::of(&start)))
     }
 
-    /// Opens a picture or sound: the file after its first twelve bytes, its length, and these bytes.
-    fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<(File, u64, Vec<u8>), String> {
+    /// Opens a picture or sound: the file after its first twelve bytes, its length, and these bytes. `None` for a null in a column.
+    fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<(Opened, u64, Vec<u8>)>, String> {
+        let in_file = |(file, bytes)| (Opened::File(file), bytes);
         let (mut file, bytes) = match part {
-            MediaSource::File(name) => self.folder.file(name)?,
+            MediaSource::File(name) => in_file(self.folder.file(name)?),
+            MediaSource::Cell { column, at, path } => {
+                let (Origin::Parquet { block, file, .. }, Some(blocks)) = (row.origin, &self.blocks) else { return Err("the row belongs to another data set".into()) };
+                let open = |file: usize| self.shards.get(file).ok_or("the row belongs to another data set".to_string()).and_then(|shard| self.open_shard(shard));
+                match (blocks.value(block, *column, *at, &self.limits, open)?, path) {
+                    (Some(value), _) => Opened::memory(value),
+                    (None, Some(path)) => {
+                        let name = match self.shards.get(file) {
+                            Some(Shard::Inside(name)) => name.as_str(),
+                            _ => "",
+                        };
+                        in_file(self.folder.file(&parquet::beside(name, path)?)?)
+                    }
+                    (None, None) => return Ok(None),
+                }
+            }
             MediaSource::Member { at, bytes } => {
                 let shard = row.shard().and_then(|shard| self.shards.get(shard)).ok_or("the row belongs to another data set")?;
                 let (mut file, length) = self.open_shard(shard)?;
@@ -327,17 +452,17 @@ impl Dataset {
                     return Err("the shard has become shorter since it was opened".into());
                 }
                 file.seek(SeekFrom::Start(*at)).map_err(|error| format!("cannot read it: {error}"))?;
-                (file, *bytes)
+                in_file((file, *bytes))
             }
         };
         let mut start = Vec::with_capacity(12);
         (&mut file).take(bytes.min(12)).read_to_end(&mut start).map_err(|error| format!("cannot read it: {error}"))?;
-        Ok((file, bytes, start))
+        Ok(Some((file, bytes, start)))
     }
 
     /// Opens a picture or sound, finds out which it is, and decodes it.
     fn decode(&self, row: &TableRow, part: &MediaSource, expected: Option<Content>, sizes: &MediaSizes, into: &mut Decoded) -> std::result::Result<(), String> {
-        let (file, bytes, start) = self.open_part(row, part)?;
+        let Some((file, bytes, start)) = self.open_part(row, part)? else { return Ok(()) };
         let kind = Content::of(&start).or(expected);
         let rest = file.take(bytes - start.len() as u64);
         let reader = Cursor::new(start).chain(rest);
@@ -377,6 +502,7 @@ impl Dataset {
             Origin::Line { table, line } => (self.folder.given.join(self.tables.get(table).map_or("", String::as_str)), Some(format!("line {line}"))),
             Origin::File => (self.folder.given.join(&row.name), None),
             Origin::Shard { shard, byte } => (self.shards.get(shard).map_or_else(PathBuf::new, |shard| self.shard_path(shard)), Some(format!("byte {byte}"))),
+            Origin::Parquet { file, row, .. } => (self.shards.get(file).map_or_else(PathBuf::new, |file| self.shard_path(file)), Some(format!("row {row}"))),
         }
     }
 }
@@ -388,6 +514,25 @@ pub const NO_TEXT: &str = "the row has no `text`; training needs a caption (in a
 struct Decoded {
     picture: Option<(Picture, (u32, u32))>,
     sound: Option<(Vec<f32>, SoundInfo)>,
+}
+
+fn has_suffix(path: &Path, suffix: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(suffix))
+}
+
+/// The Parquet files of a folder and of up to three levels of folders below it: `data/train-…`, `default/train/0000.parquet`.
+fn parquet_files(path: &Path, files: &[String], folders: &[String]) -> Result<Vec<String>> {
+    let mut found: Vec<String> = files.iter().filter(|name| has_suffix(Path::new(name), "parquet")).cloned().collect();
+    let mut below: Vec<(String, usize)> = folders.iter().map(|name| (name.clone(), 1)).collect();
+    while let Some((folder, depth)) = below.pop() {
+        let (files, folders) = list(&path.join(&folder))?;
+        found.extend(files.into_iter().filter(|name| has_suffix(Path::new(name), "parquet")).map(|name| format!("{folder}/{name}")));
+        if depth < 3 {
+            below.extend(folders.into_iter().map(|name| (format!("{folder}/{name}"), depth + 1)));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// The files and folders in a folder, sorted, without hidden ones and those whose names are not UTF-8.

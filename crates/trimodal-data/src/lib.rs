@@ -1,11 +1,11 @@
 //! From a folder of pictures, sounds and captions, or from shards, to samples in memory.
 //!
 //! - [`folder`]: the data set: which rows there are, and one row decoded. Beneath it: a row (`row`), tables (`table`), folders
-//!   without one (`walk`), shards (`shards` over `tar`), `safe`, which opens files of the folder and no others, and `parallel`.
+//!   without one (`walk`), shards (`shards` over `tar`), `parquet` files and which of their `columns` are what, `safe`, which opens files of the folder and no others, and `parallel`.
 //! - `limits`, `sizes`, `sample`, `bad`: what a data set may ask of this machine, what samples are brought to, what they are, and
 //!   those that cannot be read.
 //! - [`loader`]: samples in the order of a seed ([`order`]), decoded ahead on several threads.
-//! - [`picture`]: PNG and JPEG files to square RGB pixels.
+//! - [`picture`]: PNG and JPEG files to square RGB pixels, by way of `jpeg`, large JPEGs at a part of their size, and `scale`.
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
 //! - [`contained`]: panics in other people's decoders become errors.
@@ -16,18 +16,23 @@
 #![warn(missing_docs)]
 
 mod bad;
+mod columns;
 pub mod contained;
 pub mod folder;
 pub mod inspect;
+mod jpeg;
 mod limits;
 pub mod loader;
 pub mod meadow;
+mod opened;
 pub mod order;
 mod parallel;
+mod parquet;
 pub mod picture;
 mod row;
 mod safe;
 mod sample;
+mod scale;
 mod shards;
 mod sizes;
 pub mod sound;
@@ -39,7 +44,8 @@ mod watched;
 
 pub use trimodal_base::{Error, Result};
 
-pub use folder::Dataset;
+pub use columns::{ColumnChoice, Part};
+pub use folder::{Dataset, OpenOptions};
 pub use limits::Limits;
 pub use picture::Picture;
 pub use row::TableRow;

@@ -68,6 +68,8 @@ pub struct ModelSettings {
 #[allow(missing_docs)]
 pub struct DataSettings {
     pub path: String,
+    #[serde(default)]
+    pub columns: String,
     pub train_split: String,
     pub tokenizer: String,
     pub max_vocabulary: usize,
@@ -203,6 +205,7 @@ impl Settings {
             },
             data: DataSettings {
                 path: String::new(),
+                columns: String::new(),
                 train_split: "train".into(),
                 tokenizer: String::new(),
                 max_vocabulary: 1024,
