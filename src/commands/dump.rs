@@ -1,7 +1,7 @@
 //! `trimodal dump`: everything about one training step, for comparing with other implementations.
 
-use super::{ColumnArguments, DeviceArguments};
 use super::terminal::line;
+use super::{ColumnArguments, DeviceArguments};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;

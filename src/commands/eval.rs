@@ -1,8 +1,8 @@
 //! `trimodal eval`: what a model gets right on a data set, and what it uses for it.
 
-use super::{ColumnArguments, DeviceArguments};
 use super::progress::{advance, load, progress};
 use super::terminal::line;
+use super::{ColumnArguments, DeviceArguments};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! `trimodal step`: one sample walked through one training step.
 
-use super::{ColumnArguments, DeviceArguments};
 use super::terminal::{Paint, line};
+use super::{ColumnArguments, DeviceArguments};
 use clap::Args;
 use std::fmt::Write;
 use std::path::PathBuf;

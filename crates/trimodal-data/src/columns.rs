@@ -57,7 +57,8 @@ impl FromStr for ColumnChoice {
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             let (part, name) = pair.split_once('=').ok_or_else(|| format!("{pair:?}: expected PART=COLUMN, as in image=img,text=caption"))?;
             let names = || Part::ALL.map(Part::name).join(", ");
-            let part = Part::ALL.into_iter().find(|known| known.name() == part.trim()).ok_or_else(|| format!("{:?}: expected one of {}", part.trim(), names()))?;
+            let part =
+                Part::ALL.into_iter().find(|known| known.name() == part.trim()).ok_or_else(|| format!("{:?}: expected one of {}", part.trim(), names()))?;
             if chosen.iter().any(|(before, _)| *before == part) {
                 return Err(format!("{} is given twice", part.name()));
             }

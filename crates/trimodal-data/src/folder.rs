@@ -104,7 +104,8 @@ impl Dataset {
             return Err(Error::BadSamples { count: dataset.bad.count, first: dataset.bad.first });
         }
         if dataset.kind != "parquet" && !options.columns.is_empty() {
-            let what = format!("columns are chosen ({}), and this is no Parquet data set: a table's columns are named in its first line or its keys", options.columns);
+            let what =
+                format!("columns are chosen ({}), and this is no Parquet data set: a table's columns are named in its first line or its keys", options.columns);
             return Err(Error::file(path, what));
         }
         Ok(dataset)
@@ -210,7 +211,10 @@ impl Dataset {
     /// A file of `train-00000-of-00004.parquet` … that is not there is as bad as a row that cannot be read.
     fn note_missing(&mut self, files: &[String]) {
         for name in parquet::missing(files) {
-            self.bad.add(Error::file(self.folder.given.join(name), "there is no such file, although the others' names say that there is: download it, or rename them"));
+            self.bad.add(Error::file(
+                self.folder.given.join(name),
+                "there is no such file, although the others' names say that there is: download it, or rename them",
+            ));
         }
     }
 
@@ -431,8 +435,11 @@ impl Dataset {
         let (mut file, bytes) = match part {
             MediaSource::File(name) => in_file(self.folder.file(name)?),
             MediaSource::Cell { column, at, path } => {
-                let (Origin::Parquet { block, file, .. }, Some(blocks)) = (row.origin, &self.blocks) else { return Err("the row belongs to another data set".into()) };
-                let open = |file: usize| self.shards.get(file).ok_or("the row belongs to another data set".to_string()).and_then(|shard| self.open_shard(shard));
+                let (Origin::Parquet { block, file, .. }, Some(blocks)) = (row.origin, &self.blocks) else {
+                    return Err("the row belongs to another data set".into());
+                };
+                let open =
+                    |file: usize| self.shards.get(file).ok_or("the row belongs to another data set".to_string()).and_then(|shard| self.open_shard(shard));
                 match (blocks.value(block, *column, *at, &self.limits, open)?, path) {
                     (Some(value), _) => Opened::memory(value),
                     (None, Some(path)) => {

@@ -183,8 +183,8 @@ impl<'a> Bits<'a> {
 
 /// Where the coefficient that comes `i`-th in the file is in its block: the rows one after the other.
 const ZIGZAG: [u8; 64] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22,
-    15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29,
+    22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
 /// For 1, 2, 4, 8 pixels: what frequency u (of 8) is at pixel x on average, at `[u][x]` (annex A.3.3).
@@ -319,7 +319,9 @@ impl Frame {
         }
         // Luminance as fine as any, chrominance as fine or half as fine in each direction.
         let (h, v) = (self.components[0].h, self.components[0].v);
-        let usual = matches!(h, 1 | 2) && matches!(v, 1 | 2) && self.components[1..].iter().all(|c| (c.h == 1 || c.h == h) && (c.v == 1 || c.v == v) && c.h > 0 && c.v > 0);
+        let usual = matches!(h, 1 | 2)
+            && matches!(v, 1 | 2)
+            && self.components[1..].iter().all(|c| (c.h == 1 || c.h == h) && (c.v == 1 || c.v == v) && c.h > 0 && c.v > 0);
         let rgb = self.components.iter().map(|c| c.id).eq(*b"RGB");
         (usual && !rgb).then_some(())
     }

@@ -283,7 +283,8 @@ mod tests {
         for (width, height) in [(640, 480), (517, 773), (1024, 100), (333, 333)] {
             let jpeg = jpeg_of(&scene(width, height));
             for (size, fit) in [(16, Fit::Crop), (48, Fit::Crop), (48, Fit::Pad), (100, Fit::Crop), (160, Fit::Pad)] {
-                let ((picture, measured), decoder) = (super::decode(&jpeg, size, fit, &Limits::default()).unwrap(), JpegDecoder::new(Cursor::new(&jpeg)).unwrap());
+                let ((picture, measured), decoder) =
+                    (super::decode(&jpeg, size, fit, &Limits::default()).unwrap(), JpegDecoder::new(Cursor::new(&jpeg)).unwrap());
                 let (whole, _) = square(decoder, None, size, fit, &Limits::default()).unwrap();
                 assert_eq!(measured, (width, height));
                 let difference = picture.rgb.iter().zip(&whole.rgb).map(|(a, b)| a.abs_diff(*b) as f64);
@@ -323,7 +324,8 @@ mod tests {
         let middle = damaged.len() / 2;
         damaged.drain(middle..middle + 200);
         assert!(jpeg::reduced(&damaged, |_, _| Some(1)).is_none());
-        let whole = JpegDecoder::new(Cursor::new(&damaged)).map_err(|e| e.to_string()).and_then(|decoder| square(decoder, None, 16, Fit::Crop, &Limits::default()));
+        let whole =
+            JpegDecoder::new(Cursor::new(&damaged)).map_err(|e| e.to_string()).and_then(|decoder| square(decoder, None, 16, Fit::Crop, &Limits::default()));
         assert_eq!(super::decode(&damaged, 16, Fit::Crop, &Limits::default()).ok(), whole.ok());
     }
 

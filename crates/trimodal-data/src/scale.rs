@@ -46,7 +46,8 @@ pub(super) fn scale(rgb: &[u8], width: usize, across: Stretch, down: Stretch, to
     let height = rgb.len() / 3 / width;
     let columns = taps(across, width, to.0);
     // Only the columns that are asked for; one value more, so that four can be read at the last pixel.
-    let (left, right) = (columns.iter().map(|taps| taps.first).min().unwrap_or(0), columns.iter().map(|taps| taps.first + taps.weights.len()).max().unwrap_or(0));
+    let (left, right) =
+        (columns.iter().map(|taps| taps.first).min().unwrap_or(0), columns.iter().map(|taps| taps.first + taps.weights.len()).max().unwrap_or(0));
     let mut line = vec![0f32; 3 * (right - left) + 1];
     let mut scaled = Vec::with_capacity(to.0 * to.1 * 3);
     for rows in taps(down, height, to.1) {

@@ -118,7 +118,8 @@ impl Blocks {
             held.bytes += bytes;
         }
         while held.bytes > HELD_BYTES {
-            let oldest = held.slots.iter().filter(|(number, entry)| **number != block && entry.1 > 0).min_by_key(|(_, entry)| entry.2).map(|(number, _)| *number);
+            let oldest =
+                held.slots.iter().filter(|(number, entry)| **number != block && entry.1 > 0).min_by_key(|(_, entry)| entry.2).map(|(number, _)| *number);
             let Some(oldest) = oldest else { break };
             if let Some((_, bytes, _)) = held.slots.remove(&oldest) {
                 held.bytes -= bytes;

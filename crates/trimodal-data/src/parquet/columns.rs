@@ -112,7 +112,11 @@ impl FileColumns {
 }
 
 fn with_hint(what: String, part: Part, name: &str, root: &Type) -> String {
-    format!("column `{name}` as {part}: {what}; say which is which with --columns {part}=…, or nothing after the = for none; found {}", listed(root), part = part.name())
+    format!(
+        "column `{name}` as {part}: {what}; say which is which with --columns {part}=…, or nothing after the = for none; found {}",
+        listed(root),
+        part = part.name()
+    )
 }
 
 /// `image (bytes, path), label (int64), text (text)`, shortened.
@@ -147,7 +151,13 @@ fn kind(field: &Type) -> String {
 fn leaves(schema: &SchemaDescriptor, name: &str) -> Vec<Leaf> {
     let below = |parts: &[String]| {
         // A name may have dots in it: the whole first, then piece by piece.
-        parts[0] == name || name.split('.').map(Some).chain([None]).zip(parts.iter().map(Some).chain(std::iter::repeat(None))).all(|(wanted, part)| wanted.is_none() || part.is_some_and(|part| Some(part.as_str()) == wanted))
+        parts[0] == name
+            || name
+                .split('.')
+                .map(Some)
+                .chain([None])
+                .zip(parts.iter().map(Some).chain(std::iter::repeat(None)))
+                .all(|(wanted, part)| wanted.is_none() || part.is_some_and(|part| Some(part.as_str()) == wanted))
     };
     (0..schema.num_columns()).filter(|&i| below(schema.column(i).path().parts())).map(|i| Leaf::new(schema, i)).collect()
 }
@@ -181,7 +191,8 @@ fn text(schema: &SchemaDescriptor, name: &str, class_names: &serde_json::Value) 
     if leaf.descr.max_rep_level() > 1 {
         return Err("it holds lists of lists".into());
     }
-    let strings = |value: &serde_json::Value| value.as_array().map(|names| names.iter().filter_map(|name| name.as_str().map(str::to_string)).collect::<Vec<_>>());
+    let strings =
+        |value: &serde_json::Value| value.as_array().map(|names| names.iter().filter_map(|name| name.as_str().map(str::to_string)).collect::<Vec<_>>());
     let described = &class_names[name];
     let names = strings(&described["names"]).or_else(|| strings(&described["feature"]["names"])).unwrap_or_default();
     match leaf.descr.physical_type() {

@@ -190,7 +190,8 @@ impl Reading<'_> {
     fn one(&mut self, row: usize, block: usize, media: &[Media], at: &mut [usize], offsets: &mut [usize], words: [&Option<Words>; 3]) {
         let number = self.first + row as u64;
         let lengths: Vec<usize> = media.iter().map(|media| media.lengths.as_ref().map_or(1, |lengths| lengths[row])).collect();
-        let mut lists: Vec<(&str, usize)> = media.iter().zip(&lengths).filter(|(media, _)| media.lengths.is_some()).map(|(media, length)| (media.column.name.as_str(), *length)).collect();
+        let mut lists: Vec<(&str, usize)> =
+            media.iter().zip(&lengths).filter(|(media, _)| media.lengths.is_some()).map(|(media, length)| (media.column.name.as_str(), *length)).collect();
         for (words, column) in words.iter().zip([&self.columns.text, &self.columns.prompt, &self.columns.split]) {
             if let (Some(words), Some(column)) = (words, column)
                 && words.list

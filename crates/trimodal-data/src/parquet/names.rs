@@ -21,14 +21,16 @@ pub(crate) fn split_of(path: &str) -> Option<String> {
     {
         return Some(before.to_string());
     }
-    path.rsplit('/').find_map(|part| {
-        part.to_ascii_lowercase().split(|c: char| !c.is_ascii_alphabetic()).find_map(|word| match word {
-            "train" | "training" => Some("train"),
-            "validation" | "valid" | "dev" | "val" => Some("validation"),
-            "test" | "testing" | "eval" | "evaluation" => Some("test"),
-            _ => None,
+    path.rsplit('/')
+        .find_map(|part| {
+            part.to_ascii_lowercase().split(|c: char| !c.is_ascii_alphabetic()).find_map(|word| match word {
+                "train" | "training" => Some("train"),
+                "validation" | "valid" | "dev" | "val" => Some("validation"),
+                "test" | "testing" | "eval" | "evaluation" => Some("test"),
+                _ => None,
+            })
         })
-    }).map(str::to_string)
+        .map(str::to_string)
 }
 
 /// The most files that are missed by name: more is a name that means something else.
@@ -47,7 +49,8 @@ pub(crate) fn missing(paths: &[String]) -> Vec<String> {
     for ((before, of), numbers) in parts {
         let count: u32 = of.parse().unwrap_or(0);
         let width = of.len();
-        missing.extend((0..count.min(MOST_MISSING)).filter(|number| !numbers.contains(number)).map(|number| format!("{before}-{number:0width$}-of-{of}.parquet")));
+        missing
+            .extend((0..count.min(MOST_MISSING)).filter(|number| !numbers.contains(number)).map(|number| format!("{before}-{number:0width$}-of-{of}.parquet")));
     }
     missing
 }

@@ -21,9 +21,25 @@ pub(super) struct Chunk {
 /// What a page holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    Data { values: u32, encoding: u32, definition: u32, repetition: u32 },
-    DataV2 { values: u32, nulls: u32, rows: u32, encoding: u32, definition_bytes: u32, repetition_bytes: u32, compressed: bool },
-    Dictionary { values: u32, encoding: u32 },
+    Data {
+        values: u32,
+        encoding: u32,
+        definition: u32,
+        repetition: u32,
+    },
+    DataV2 {
+        values: u32,
+        nulls: u32,
+        rows: u32,
+        encoding: u32,
+        definition_bytes: u32,
+        repetition_bytes: u32,
+        compressed: bool,
+    },
+    Dictionary {
+        values: u32,
+        encoding: u32,
+    },
     /// Of no use here.
     Index,
 }
@@ -82,7 +98,9 @@ fn head(file: &mut File, at: u64, end: u64, limits: &Limits) -> Result<(Head, us
         match page_header(&bytes) {
             Ok(found) => return Ok(found),
             Err(Fault::Short) if wanted < end - at && wanted < limits.header_bytes as u64 => wanted = (wanted * 8).min(limits.header_bytes as u64),
-            Err(Fault::Short) if wanted < end - at => return Err(Limits::beyond("header_bytes", "a page's header of more than", wanted, "bytes", limits.header_bytes)),
+            Err(Fault::Short) if wanted < end - at => {
+                return Err(Limits::beyond("header_bytes", "a page's header of more than", wanted, "bytes", limits.header_bytes));
+            }
             Err(Fault::Short) => return Err(format!("the page at byte {at} is cut off")),
             Err(Fault::Damaged(what)) => return Err(format!("the page at byte {at} has a damaged header: {what}")),
         }

@@ -161,9 +161,7 @@ pub(super) fn page_header(bytes: &[u8]) -> Result<(Head, usize)> {
     })?;
     let size = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok()).ok_or(Fault::Damaged("a size that is missing or negative"));
     let content = match (plain[1], data, dictionary, second) {
-        (Some(0), Some(data), ..) => {
-            Content::Data { values: size(data[1])?, encoding: size(data[2])?, definition: size(data[3])?, repetition: size(data[4])? }
-        }
+        (Some(0), Some(data), ..) => Content::Data { values: size(data[1])?, encoding: size(data[2])?, definition: size(data[3])?, repetition: size(data[4])? },
         (Some(1), ..) => Content::Index,
         (Some(2), _, Some(dictionary), _) => Content::Dictionary { values: size(dictionary[1])?, encoding: size(dictionary[2])? },
         (Some(3), .., Some(second)) => Content::DataV2 {
