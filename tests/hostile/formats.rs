@@ -100,12 +100,17 @@ impl Format {
                 ];
                 std::iter::once(rgb).chain(others.map(<[u8]>::to_vec)).collect()
             }
-            // Made with Pillow 12: progressive; CMYK; grey with an orientation tag; subsampled with restart markers.
+            // Made with Pillow 12: progressive; CMYK; grey with an orientation tag; subsampled with restart markers. With Pillow 13: what is
+            // decoded at an eighth, a quarter, a half of its size, in all ways of subsampling.
             Format::Jpeg => [
                 &include_bytes!("seeds/progressive.jpg")[..],
                 include_bytes!("seeds/cmyk.jpg"),
                 include_bytes!("seeds/grey-turned.jpg"),
                 include_bytes!("seeds/subsampled.jpg"),
+                include_bytes!("seeds/eighth.jpg"),
+                include_bytes!("seeds/quarter.jpg"),
+                include_bytes!("seeds/half.jpg"),
+                include_bytes!("seeds/half-grey.jpg"),
             ]
             .map(<[u8]>::to_vec)
             .into(),
