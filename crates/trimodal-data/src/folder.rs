@@ -26,6 +26,7 @@ use super::opened::Opened;
 use super::parallel::parallel;
 use super::parquet::{self, Blocks};
 use super::picture::Picture;
+use super::row::{is_picture, is_sound};
 use super::safe::Folder;
 use super::sample::{Content, Sample};
 use super::sound::SoundInfo;
@@ -163,6 +164,10 @@ impl Dataset {
                 return Err(Error::file(path.join(&pair[0].0), what));
             }
             data.kind = "table";
+            let parquet = files.iter().filter(|name| has_suffix(Path::new(name), "parquet")).count();
+            if parquet > 0 {
+                data.notes.push(format!("{parquet} Parquet files are not read: {} is", tables[0].1));
+            }
             tables.into_iter().for_each(|(folder, name)| data.read_table(&folder, &name));
         } else if !tars.is_empty() {
             data.kind = "shards";
@@ -170,8 +175,12 @@ impl Dataset {
                 data.read_shard(Shard::Inside(format!("{folder}{name}")), folder.strip_suffix('/'));
             }
         } else if let found = parquet_files(path, &files, &folders)?
-            && !found.is_empty()
+            && !found.files.is_empty()
         {
+            let ParquetFiles { files: found, others } = found;
+            if others > 0 {
+                data.notes.push(format!("{others} pictures, sounds and texts lie beside the Parquet files: they are read only where a column names them"));
+            }
             data.note_missing(&found);
             data.read_parquet(found.into_iter().map(Shard::Inside).collect(), columns);
         } else {
@@ -527,18 +536,39 @@ fn has_suffix(path: &Path, suffix: &str) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case(suffix))
 }
 
-/// The Parquet files of a folder and of up to three levels of folders below it: `data/train-…`, `default/train/0000.parquet`.
-fn parquet_files(path: &Path, files: &[String], folders: &[String]) -> Result<Vec<String>> {
-    let mut found: Vec<String> = files.iter().filter(|name| has_suffix(Path::new(name), "parquet")).cloned().collect();
-    let mut below: Vec<(String, usize)> = folders.iter().map(|name| (name.clone(), 1)).collect();
-    while let Some((folder, depth)) = below.pop() {
-        let (files, folders) = list(&path.join(&folder))?;
-        found.extend(files.into_iter().filter(|name| has_suffix(Path::new(name), "parquet")).map(|name| format!("{folder}/{name}")));
-        if depth < 3 {
-            below.extend(folders.into_iter().map(|name| (format!("{folder}/{name}"), depth + 1)));
+/// What [`parquet_files`] found.
+#[derive(Default)]
+struct ParquetFiles {
+    files: Vec<String>,
+    /// Pictures, sounds and texts.
+    others: usize,
+}
+
+impl ParquetFiles {
+    fn add(&mut self, folder: &str, names: &[String]) {
+        for name in names {
+            match name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
+                Some("parquet") => self.files.push(format!("{folder}{name}")),
+                Some(ending) => self.others += (is_picture(ending) || is_sound(ending) || ending == "txt") as usize,
+                None => {}
+            }
         }
     }
-    found.sort();
+}
+
+/// The Parquet files of a folder and of up to three levels of folders below it: `data/train-…`, `default/train/0000.parquet`.
+fn parquet_files(path: &Path, files: &[String], folders: &[String]) -> Result<ParquetFiles> {
+    let mut found = ParquetFiles::default();
+    found.add("", files);
+    let mut below: Vec<(String, usize)> = folders.iter().map(|name| (format!("{name}/"), 1)).collect();
+    while let Some((folder, depth)) = below.pop() {
+        let (files, folders) = list(&path.join(&folder))?;
+        found.add(&folder, &files);
+        if depth < 3 {
+            below.extend(folders.into_iter().map(|name| (format!("{folder}{name}/"), depth + 1)));
+        }
+    }
+    found.files.sort();
     Ok(found)
 }
 

@@ -166,14 +166,14 @@ impl<'a> Bits<'a> {
         self.lent > self.count
     }
 
-    /// Passes a restart marker.
-    fn restart(&mut self) -> Option<()> {
+    /// Passes the restart marker of this number.
+    fn restart(&mut self, number: usize) -> Option<()> {
         // What is left of the last byte is ones; whole bytes would be data that nobody asked for.
         if self.overdrawn() || self.count - self.lent.min(self.count) >= 8 {
             return None;
         }
         let marker = self.bytes.get(self.at..self.at + 2)?;
-        if marker[0] != 0xff || !(0xd0..=0xd7).contains(&marker[1]) {
+        if marker != [0xff, 0xd0 + (number % 8) as u8] {
             return None;
         }
         *self = Bits::new(self.bytes, self.at + 2);
@@ -356,7 +356,7 @@ impl Frame {
         let mut bits = Bits::new(bytes, self.data);
         for mcu in 0..across * down {
             if self.restart > 0 && mcu > 0 && mcu % self.restart == 0 {
-                bits.restart()?;
+                bits.restart(mcu / self.restart - 1)?;
                 planes.iter_mut().for_each(|plane| plane.before = 0);
             }
             let (row, column) = (mcu / across, mcu % across);
@@ -445,7 +445,7 @@ impl Plane<'_> {
             if size > 11 {
                 return None;
             }
-            self.before += bits.number(size);
+            self.before = self.before.wrapping_add(bits.number(size));
         }
         // Row by row of frequencies down the block: what they are across it. Most are nothing.
         let (waves, down) = (&WAVES[W.ilog2() as usize], &WAVES[H.ilog2() as usize]);
