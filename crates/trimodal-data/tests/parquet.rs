@@ -73,14 +73,16 @@ fn every_compression_and_encoding_is_read() {
     let bare = open(&fixture("bare.parquet"), "image=img,text=label").unwrap();
     assert_eq!(all(&bare), [(Some(0), None, "2".into()), (Some(1), None, "0".into()), (Some(2), None, "1".into())]);
     assert_eq!(all(&open(&fixture("bare.parquet"), "image=img,text=nested.text").unwrap())[2], (Some(2), None, "n2".into()));
-    says(open(&fixture("brotli.parquet"), "image=img,text=label"), &["brotli.parquet", "`img` is compressed with brotli", "zstd"]);
+    says(open(&fixture("brotli.parquet"), "image=img,text=label"), &["brotli.parquet", "is compressed with brotli, which", "zstd"]);
 }
 
 #[test]
 fn lists_become_samples_and_nothing_is_lost_without_a_word() {
     let path = fixture("lists.parquet");
-    let texts = open(&path, "text=captions").unwrap();
-    assert_eq!(texts.rows().len(), 3 + 2 + 1 + 3 + 2 + 1);
+    let texts = skipping(&path, "text=captions");
+    // A null among the captions and a row without any are nothing to learn from.
+    assert_eq!((texts.rows().len(), texts.bad().count), (3 + 2 + 1 + 3 + 1, 2));
+    assert!(texts.bad().first[0].contains("row 4") && texts.bad().first[1].contains("row 5"), "{:?}", texts.bad());
     assert!(texts.notes()[0].contains("6 of 6 rows have lists") && texts.notes()[0].contains("12 in all"), "{:?}", texts.notes());
     assert!(texts.notes()[1].contains("1 lists are empty or null"), "{:?}", texts.notes());
     // Pictures with a label: one sample each, a row without pictures stays and is counted.
@@ -151,7 +153,7 @@ fn a_damaged_row_group_is_counted_whole_and_the_others_are_read() {
     // are all of them, and what is read is what it was (an 8-bit change of a word or a pixel aside: pages have no checksum).
     let footer = whole.len() - 8 - u32::from_le_bytes(whole[whole.len() - 8..whole.len() - 4].try_into().unwrap()) as usize;
     let mut groups_lost = 0;
-    for at in (4..footer).step_by(3) {
+    for at in (4..footer).step_by(13) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x55;
         fs::write(&path, &bytes).unwrap();
@@ -160,7 +162,7 @@ fn a_damaged_row_group_is_counted_whole_and_the_others_are_read() {
         groups_lost += (data.bad().count >= 10) as usize;
         data.rows().iter().for_each(|row| drop(data.sample(row, &SIZES)));
     }
-    assert!(groups_lost > 20, "{groups_lost}");
+    assert!(groups_lost > 5, "{groups_lost}");
 }
 
 #[test]

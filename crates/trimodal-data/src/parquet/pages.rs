@@ -275,7 +275,9 @@ fn decompress(stored: &[u8], plain: usize, expected: usize, codec: Compression) 
 
 /// What is said of a compression that is not read.
 pub(super) fn unread(codec: Compression) -> String {
-    format!("compressed with {}, which is not read; write it with snappy, zstd, gzip, or uncompressed", codec.to_string().to_lowercase())
+    // `BROTLI(BrotliLevel(1))`: the level is the writer's affair.
+    let name = codec.to_string().to_lowercase();
+    format!("compressed with {}, which is not read; write it with snappy, zstd, gzip, or uncompressed", name.split('(').next().unwrap_or(&name))
 }
 
 /// Whether a compression is read.
