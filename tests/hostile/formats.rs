@@ -415,6 +415,9 @@ impl Format {
 
     /// Puts beside the file what its reader looks for there.
     pub fn furnish(self, folder: &Path) {
+        if self == Format::Parquet {
+            std::fs::write(folder.join("beside.png"), &Format::Png.seeds()[0]).expect("a file");
+        }
         if matches!(self, Format::Jsonl | Format::Csv) {
             std::fs::write(folder.join("a.png"), &Format::Png.seeds()[0]).expect("a file");
             std::fs::write(folder.join("a.wav"), &Format::Wav.seeds()[0]).expect("a file");
@@ -447,12 +450,12 @@ impl Format {
                 data.rows().iter().take(4).try_for_each(|row| data.sample(row, &sizes).map(drop))
             }
             Format::Parquet => {
-                let columns = "image=images,text=captions".parse().expect("columns");
+                let columns = "image=images,text=label".parse().expect("columns");
                 let sizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
                 // With the columns that have these names, and with the lists.
                 let plain = Dataset::open(path, &limits);
                 let data = plain.or_else(|_| Dataset::open_with(path, &OpenOptions { limits: limits.clone(), columns, skip_bad: false }))?;
-                data.rows().iter().take(4).try_for_each(|row| data.sample(row, &sizes).map(drop))
+                data.rows().iter().take(3).try_for_each(|row| data.sample(row, &sizes).map(drop))
             }
             Format::Config => {
                 let config = Config::load(path)?;

@@ -8,7 +8,8 @@ use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 
 use super::columns::Leaf;
-use super::pages::{Chunk, Head, Pages, heads};
+use super::pages::{Chunk, Pages, heads};
+use super::thrift::Head;
 use crate::limits::Limits;
 
 /// Rows decoded at a time.

@@ -7,7 +7,7 @@ use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 
-use super::thrift::{Fault, page_header};
+use super::thrift::{Content, Fault, Head, page_header};
 use crate::limits::Limits;
 
 /// Where a column's bytes of one row group are.
@@ -16,56 +16,6 @@ pub(super) struct Chunk {
     pub at: u64,
     pub bytes: u64,
     pub codec: Compression,
-}
-
-/// What a page holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    Data {
-        values: u32,
-        encoding: u32,
-        definition: u32,
-        repetition: u32,
-    },
-    DataV2 {
-        values: u32,
-        nulls: u32,
-        rows: u32,
-        encoding: u32,
-        definition_bytes: u32,
-        repetition_bytes: u32,
-        compressed: bool,
-    },
-    Dictionary {
-        values: u32,
-        encoding: u32,
-    },
-    /// Of no use here.
-    Index,
-}
-
-/// A page: its contents' first byte, its lengths in the file and decompressed, and what it holds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
-    pub at: u64,
-    pub compressed: u32,
-    pub uncompressed: u32,
-    pub content: Content,
-}
-
-impl Head {
-    /// Whether its values are made from one another rather than being parts of the page.
-    pub fn copies(&self) -> bool {
-        matches!(self.content, Content::Data { encoding: 7, .. } | Content::DataV2 { encoding: 7, .. })
-    }
-
-    /// Values of a data page, nulls included.
-    pub fn values(&self) -> Option<u32> {
-        match self.content {
-            Content::Data { values, .. } | Content::DataV2 { values, .. } => Some(values),
-            _ => None,
-        }
-    }
 }
 
 /// Finds the pages of a chunk; nothing but their headers is read. `length` is the file's.

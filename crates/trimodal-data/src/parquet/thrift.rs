@@ -1,12 +1,60 @@
 //! As much of Thrift's compact protocol as it takes to look at a Parquet file before the `parquet` crate does: the tree in its footer,
 //! whose depth that crate's recursion follows and whose counts it makes room for, and the header of each page, whose sizes it believes.
 
-use super::pages::{Content, Head};
-
 /// Nested deeper than this is nothing that people write, and would take a stack's worth of recursion.
 const MAX_DEPTH: usize = 48;
 /// More columns than this are a table of measurements, not of pictures and texts.
 const MAX_ELEMENTS: usize = 20_000;
+
+/// What a page holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Data {
+        values: u32,
+        encoding: u32,
+        definition: u32,
+        repetition: u32,
+    },
+    DataV2 {
+        values: u32,
+        nulls: u32,
+        rows: u32,
+        encoding: u32,
+        definition_bytes: u32,
+        repetition_bytes: u32,
+        compressed: bool,
+    },
+    Dictionary {
+        values: u32,
+        encoding: u32,
+    },
+    /// Of no use here.
+    Index,
+}
+
+/// A page: its contents' first byte, its lengths in the file and decompressed, and what it holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub at: u64,
+    pub compressed: u32,
+    pub uncompressed: u32,
+    pub content: Content,
+}
+
+impl Head {
+    /// Whether its values are made from one another rather than being parts of the page.
+    pub fn copies(&self) -> bool {
+        matches!(self.content, Content::Data { encoding: 7, .. } | Content::DataV2 { encoding: 7, .. })
+    }
+
+    /// Values of a data page, nulls included.
+    pub fn values(&self) -> Option<u32> {
+        match self.content {
+            Content::Data { values, .. } | Content::DataV2 { values, .. } => Some(values),
+            _ => None,
+        }
+    }
+}
 
 /// Why reading stopped.
 #[derive(Debug, PartialEq, Eq)]
