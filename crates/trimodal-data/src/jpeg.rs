@@ -38,7 +38,9 @@ const LOOKUP: u32 = 10;
 /// A Huffman code.
 struct Code {
     /// For the next bits: symbol · 256 + length of the code, 0 for a longer one.
-    short: Vec<u16>,
+    short: Box<[u16; 1 << LOOKUP]>,
+    /// Where a run of zeros and the number after it fit as well: number · 65,536 + run · 256 + length of both; else 0.
+    whole: Box<[u32; 1 << LOOKUP]>,
     /// For each length the first code beyond it, at the left of 16 bits; and what to add to a code for its symbol's place.
     beyond: [u32; 18],
     place: [i32; 17],
@@ -48,7 +50,7 @@ struct Code {
 impl Code {
     /// From the number of codes of each length and the symbols in order (annex C).
     fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
-        let mut code = Code { short: vec![0; 1 << LOOKUP], beyond: [0; 18], place: [0; 17], symbols: symbols.to_vec() };
+        let mut code = Code { short: Box::new([0; 1 << LOOKUP]), whole: Box::new([0; 1 << LOOKUP]), beyond: [0; 18], place: [0; 17], symbols: symbols.to_vec() };
         let (mut next, mut at) = (0u32, 0usize);
         for length in 1..=16u32 {
             code.place[length as usize] = at as i32 - next as i32;
@@ -67,8 +69,21 @@ impl Code {
             next <<= 1;
         }
         code.beyond[17] = u32::MAX;
+        for (bits, (&short, whole)) in code.short.iter().zip(code.whole.iter_mut()).enumerate() {
+            let (length, run, size) = (short as u32 & 0xff, short as u32 >> 12, short as u32 >> 8 & 15);
+            if size > 0 && length + size <= LOOKUP {
+                let number = extended((bits as u32 >> (LOOKUP - length - size)) as i32 & ((1 << size) - 1), size);
+                *whole = (number as u32) << 16 | run << 8 | (length + size);
+            }
+        }
         Some(code)
     }
+}
+
+/// The number that `size` bits mean, the first of which is its sign (figure F.12).
+#[inline(always)]
+fn extended(bits: i32, size: u32) -> i32 {
+    if bits < 1 << (size - 1) { bits - (1 << size) + 1 } else { bits }
 }
 
 /// The bits of a scan between two restarts.
@@ -90,7 +105,7 @@ impl<'a> Bits<'a> {
     /// At least 32 bits, made up where a marker or the end of the file is.
     #[inline(always)]
     fn fill(&mut self) {
-        if self.count > 32 {
+        if self.count >= 32 {
             return;
         }
         if let Some(next) = self.bytes.get(self.at..self.at + 4) {
@@ -153,12 +168,12 @@ impl<'a> Bits<'a> {
         code.symbols.get(((bits >> (16 - length)) as i32 + code.place[length as usize]) as usize).copied()
     }
 
-    /// A number of `size` bits, 1 to 15, whose first bit is its sign (figure F.12).
+    /// A number of `size` bits, 1 to 15.
     #[inline(always)]
     fn number(&mut self, size: u32) -> i32 {
         let bits = (self.bits >> (64 - size)) as i32;
         self.pass(size);
-        if bits < 1 << (size - 1) { bits - (1 << size) + 1 } else { bits }
+        extended(bits, size)
     }
 
     /// Whether bits were used that were made up.
@@ -455,27 +470,33 @@ impl Plane<'_> {
         let (mut at, mut rows) = (1usize, 1u8);
         while at < 64 {
             bits.fill();
-            let symbol = bits.symbol(self.ac)?;
-            let (run, size) = ((symbol >> 4) as usize, symbol as u32 & 15);
-            if size == 0 {
-                if run == 15 {
-                    at += 16;
-                    continue;
+            let whole = self.ac.whole[(bits.bits >> (64 - LOOKUP)) as usize];
+            let number = if whole != 0 {
+                bits.pass(whole & 0xff);
+                at += (whole >> 8 & 0xff) as usize;
+                (whole as i32) >> 16
+            } else {
+                let symbol = bits.symbol(self.ac)?;
+                let (run, size) = ((symbol >> 4) as usize, symbol as u32 & 15);
+                if size == 0 {
+                    if run == 15 {
+                        at += 16;
+                        continue;
+                    }
+                    if run != 0 {
+                        return None;
+                    }
+                    break;
                 }
-                if run != 0 {
-                    return None;
-                }
-                break;
-            }
-            at += run;
+                at += run;
+                bits.number(size)
+            };
             if at > 63 {
                 return None;
             }
-            if (W, H) == (1, 1) {
-                bits.pass(size);
-            } else {
-                let place = ZIGZAG[at] as usize;
-                let value = bits.number(size) as f32 * self.steps[place];
+            if (W, H) != (1, 1) {
+                let place = ZIGZAG[at] as usize & 63;
+                let value = number as f32 * self.steps[place];
                 let (u, v) = (place / 8, place % 8);
                 for x in 0..W {
                     across[u][x] += value * waves[v][x];

@@ -49,16 +49,25 @@ pub(super) fn scale(rgb: &[u8], width: usize, across: Stretch, down: Stretch, to
     let (left, right) =
         (columns.iter().map(|taps| taps.first).min().unwrap_or(0), columns.iter().map(|taps| taps.first + taps.weights.len()).max().unwrap_or(0));
     let mut line = vec![0f32; 3 * (right - left) + 1];
+    let mut sums = vec![0f32; 3 * to.0];
     let mut scaled = Vec::with_capacity(to.0 * to.1 * 3);
     for rows in taps(down, height, to.1) {
         line.fill(0.0);
-        for (i, &weight) in rows.weights.iter().enumerate() {
-            let from = &rgb[((rows.first + i) * width + left) * 3..][..3 * (right - left)];
-            for (value, &pixel) in line.iter_mut().zip(from) {
+        // Four rows at a time, in the same order of sums as one after the other.
+        let row = |i: usize| &rgb[((rows.first + i) * width + left) * 3..][..3 * (right - left)];
+        let (fours, rest) = rows.weights.as_chunks::<4>();
+        for (i, weights) in fours.iter().enumerate() {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|k| row(4 * i + k));
+            for ((((value, &a), &b), &c), &d) in line.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *value = *value + a as f32 * weights[0] + b as f32 * weights[1] + c as f32 * weights[2] + d as f32 * weights[3];
+            }
+        }
+        for (i, &weight) in rest.iter().enumerate() {
+            for (value, &pixel) in line.iter_mut().zip(row(4 * fours.len() + i)) {
                 *value += pixel as f32 * weight;
             }
         }
-        for taps in &columns {
+        for (taps, out) in columns.iter().zip(sums.chunks_exact_mut(3)) {
             let mut sum = [0f32; 4];
             let from = &line[3 * (taps.first - left)..];
             for (i, &weight) in taps.weights.iter().enumerate() {
@@ -67,8 +76,9 @@ pub(super) fn scale(rgb: &[u8], width: usize, across: Stretch, down: Stretch, to
                     sum[c] += pixel[c] * weight;
                 }
             }
-            scaled.extend([sum[0], sum[1], sum[2]].map(nearest));
+            out.copy_from_slice(&sum[..3]);
         }
+        scaled.extend(sums.iter().map(|&sum| nearest(sum)));
     }
     scaled
 }
@@ -76,8 +86,8 @@ pub(super) fn scale(rgb: &[u8], width: usize, across: Stretch, down: Stretch, to
 /// The nearest whole number, halves up: what `round` gives for what is not negative.
 fn nearest(value: f32) -> u8 {
     let value = value.clamp(0.0, 255.0);
-    let whole = value as u8;
-    whole + (value - whole as f32 >= 0.5) as u8
+    let whole = value as i32;
+    (whole + (value - whole as f32 >= 0.5) as i32) as u8
 }
 
 #[cfg(test)]
