@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use trimodal::describe::Describer;
+use trimodal::files::shown::shown;
 use trimodal::model::generate::Sampling;
 use trimodal::train::ModelFolder;
 use trimodal::{DType, Device, Error, Result};
@@ -18,7 +19,7 @@ fn main() -> Result<()> {
     let model = ModelFolder::open(Path::new(model), &Device::open("auto", None)?, DType::F32)?;
     let mut describer = Describer::new(&model, 1);
     let question = describer.question(pictures.first().copied(), sounds.first().copied(), "")?;
-    describer.answer(&[question], Sampling::default(), 256, |_, words| print!("{words}"))?;
+    describer.answer(&[question], Sampling::default(), 256, |_, words| print!("{}", shown(words)))?;
     println!();
     Ok(())
 }

@@ -52,7 +52,10 @@ fn an_interrupted_run_has_what_there_is() {
 fn what_has_no_time_is_left_out_with_a_reason() {
     let options = BenchOptions { op: Some("matmul".into()), shape: Some("Nt M=8192".into()), sets: vec!["large".into()], ..options() };
     let (items, _) = plan(&Device::Cpu, &options, &chosen_sets(&options, true).unwrap()).unwrap();
-    assert_eq!(items.iter().map(Item::name).collect::<Vec<_>>(), ["matmul forward Nt M=8192 N=8192 K=8192 f32", "matmul forward:naive Nt M=8192 N=8192 K=8192 f32"]);
+    assert_eq!(
+        items.iter().map(Item::name).collect::<Vec<_>>(),
+        ["matmul forward Nt M=8192 N=8192 K=8192 f32", "matmul forward:naive Nt M=8192 N=8192 K=8192 f32"]
+    );
     let timer = Timer::of(&Device::Cpu);
     let bench = |flops_per_second| Bench {
         device: &Device::Cpu,

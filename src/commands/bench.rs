@@ -2,7 +2,8 @@
 
 use super::DeviceArguments;
 use super::progress::{TICK, advance, progress};
-use super::terminal::{self, line, stop_flag};
+use super::signals::{self, stop_flag};
+use super::terminal::{self, line};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -70,6 +71,11 @@ enum Dtype {
 }
 
 impl Bench {
+    /// Whether it writes a file.
+    pub(super) fn makes_something(&self) -> bool {
+        self.svg.is_some() || self.json.as_ref().is_some_and(|path| path.as_os_str() != "-")
+    }
+
     pub fn run(self) -> Result<ExitCode> {
         let peers = self.peers.iter().map(|path| Card::load(path)).collect::<Result<Vec<_>>>()?;
         let mut card = match &self.card {
@@ -84,7 +90,7 @@ impl Bench {
         }
         let json_only = self.json.as_deref() == Some(Path::new("-"));
         match &self.json {
-            Some(_) if json_only => terminal::print(&card.json()),
+            Some(_) if json_only => terminal::document(&card.json()),
             Some(path) => card.save(path)?,
             None => {}
         }
@@ -95,10 +101,10 @@ impl Bench {
             line(bench::table(&card).trim_end());
         }
         if card.interrupted && self.card.is_none() {
-            return Ok(ExitCode::from(130));
+            return Ok(signals::code());
         }
         if card.rows.is_empty() {
-            eprintln!("error: nothing was timed: the output says what was left out, and why");
+            terminal::error("nothing was timed: the output says what was left out, and why");
             return Ok(ExitCode::FAILURE);
         }
         Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! `trimodal check`: every case of every operation against the float64 oracle.
 
 use super::progress::{counter, progress};
-use super::terminal::{Paint, line};
+use super::terminal::{Paint, document, line, painted};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,11 @@ pub struct Check {
 const TRAINING_STEPS: usize = 20;
 
 impl Check {
+    /// Whether it writes a file.
+    pub(super) fn makes_something(&self) -> bool {
+        self.json.as_ref().is_some_and(|path| path.as_os_str() != "-")
+    }
+
     pub fn run(self) -> Result<ExitCode> {
         let (device, op) = match &self.shader {
             None => (self.device.open()?, self.op.clone()),
@@ -88,7 +93,7 @@ impl Check {
         if let Some(path) = &self.json {
             let json = serde_json::to_string_pretty(&report).expect("strings and numbers") + "\n";
             if json_only {
-                super::terminal::print(&json);
+                document(&json);
             } else {
                 write_file_atomic(path, json)?;
             }
@@ -110,11 +115,11 @@ fn repeat_training(device: &Device, precision: Precision, times: usize) -> Resul
     let paint = Paint::stdout();
     Ok(match outcome? {
         Ok(()) => {
-            line(format!("{times} runs of {TRAINING_STEPS} training steps on {device}: {}", paint.good("the same bits")));
+            painted(format!("{times} runs of {TRAINING_STEPS} training steps on {device}: {}", paint.good("the same bits")));
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            line(format!("{} {failure}", paint.bad("FAILED")));
+            painted(format!("{} {failure}", paint.bad("FAILED")));
             ExitCode::FAILURE
         }
     })
@@ -140,7 +145,7 @@ fn print(report: &CheckReport, time: Duration) {
     line(report::table(&["op", "entry", "dtype", "cases", "failed", "worst", "time"], &rows).trim_end());
     for row in &report.ops {
         for failure in &row.failures {
-            line(format!("{} {} {} {}: {failure}", paint.bad("FAILED"), row.op, row.entry, row.dtype));
+            painted(format!("{} {} {} {}: {failure}", paint.bad("FAILED"), row.op, row.entry, row.dtype));
         }
     }
     // Each by name in the JSON; here by reason.
@@ -153,14 +158,14 @@ fn print(report: &CheckReport, time: Duration) {
     }
     for (reason, first, count) in reasons {
         let cases = if count == 1 { first.to_string() } else { format!("{first} and {} more", thousands(count - 1)) };
-        line(format!("{} {cases}: {reason}", paint.strong("skipped")));
+        painted(format!("{} {cases}: {reason}", paint.strong("skipped")));
     }
     if report.cases.large_left_out > 0 {
         line(format!("{} large shapes left out: --large runs them, best on a real GPU", thousands(report.cases.large_left_out)));
     }
     line("");
     let failed = format!("{} failed", thousands(report.cases.failed));
-    line(format!(
+    painted(format!(
         "{} cases executed on {}, {}, {} skipped, in {:.1} s",
         thousands(report.cases.executed),
         report.device,

@@ -1,6 +1,6 @@
 //! `trimodal config`: prints the settings of a training run, every key explained.
 
-use super::terminal::print;
+use super::terminal::document;
 use clap::Args;
 use std::process::ExitCode;
 use trimodal::Result;
@@ -23,7 +23,7 @@ pub struct Config {
 
 impl Config {
     pub fn run(self) -> Result<ExitCode> {
-        print(&Settings::named(&self.name)?.to_toml());
+        document(&Settings::named(&self.name)?.to_toml());
         Ok(ExitCode::SUCCESS)
     }
 }

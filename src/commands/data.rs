@@ -2,12 +2,13 @@
 
 use super::ColumnArguments;
 use super::progress::{advance, progress};
-use super::terminal::{Paint, line};
+use super::terminal::{error, line, note};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::data::inspect::{Counts, DatasetReport, RowsOf, Spread, inspect};
 use trimodal::data::{Dataset, MediaSizes, Tokenizer};
+use trimodal::files::shown::{shown, shown_path};
 use trimodal::files::write_file_atomic;
 use trimodal::numbers::thousands;
 use trimodal::report::{Cell, contact_sheet};
@@ -67,6 +68,11 @@ pub struct Data {
 const SHEET_SIDE: usize = 192;
 
 impl Data {
+    /// Whether it writes a file.
+    pub(super) fn makes_something(&self) -> bool {
+        self.json.is_some() || self.out.is_some()
+    }
+
     pub fn run(self) -> Result<ExitCode> {
         let settings = Settings::named(&self.config)?;
         let dataset = Dataset::open_with(&self.data, &self.columns.options(settings.limits(), true))?;
@@ -90,15 +96,14 @@ impl Data {
         }
         if let Some(path) = &self.out {
             sheet(path, &dataset, &found.good, &sizes, self.cells as usize)?;
-            line(format!("contact sheet: {}", path.display()));
+            line(format!("contact sheet: {}", shown_path(path)));
         }
         if found.bad.count == 0 {
             return Ok(ExitCode::SUCCESS);
         }
-        let red = Paint::stderr();
-        eprintln!("{} {} broken; the first:", red.bad("error:"), rows_of(found.bad.count as usize));
+        error(format!("{} broken; the first:", rows_of(found.bad.count as usize)));
         for message in &found.bad.first {
-            eprintln!("  {}", super::one_line(message));
+            note(format!("  {}", super::one_line(message)));
         }
         Ok(ExitCode::FAILURE)
     }
@@ -107,7 +112,7 @@ impl Data {
         if let Some(path) = &self.tokenizer {
             let adopted = Tokenizer::adopt_file(path)?;
             if !adopted.added.is_empty() {
-                line(format!("tokenizer: added {}", adopted.added.join(" ")));
+                line(format!("tokenizer: added {}", shown(&adopted.added.join(" "))));
             }
             return Ok(adopted.tokenizer);
         }
@@ -156,7 +161,7 @@ fn summary(path: &Path, found: &DatasetReport, rows: RowsOf, config: &str) -> St
     .collect();
     let spreads = report::table(&["", "min", "median", "p95", "max"], &spreads);
 
-    let mut text = format!("{} ({})\n\n{}\n\n{}\n", path.display(), found.kind, counts.trim_end(), spreads.trim_end());
+    let mut text = format!("{} ({})\n\n{}\n\n{}\n", shown_path(path), found.kind, counts.trim_end(), spreads.trim_end());
     for (rate, count) in &found.sound_rates {
         text += &format!("\n{} at {} Hz", sounds(*count), thousands(rate));
     }

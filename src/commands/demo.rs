@@ -3,7 +3,8 @@
 use super::eval::{described, scores_table};
 use super::progress::{self, advance, progress};
 use super::report::{self as page, Learned};
-use super::terminal::{Paint, line};
+use super::signals;
+use super::terminal::{Paint, line, painted, warning};
 use super::{DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -12,12 +13,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::meadow::{self, words};
 use trimodal::data::{Dataset, Limits};
+use trimodal::files::lock::FolderLock;
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::files::write_file_atomic;
 use trimodal::report::run::{Judged, REPORT};
 use trimodal::train::evaluate::{Ablation, Scores, chance};
 use trimodal::train::recipe::Precision;
 use trimodal::train::run::Ended;
 use trimodal::train::settings::PrecisionChoice;
+use trimodal::train::settings::path::to_text;
 use trimodal::train::setup::EvaluationSplit;
 use trimodal::train::{Run, Settings, checkpoint};
 use trimodal::{Error, Result, report};
@@ -71,6 +75,10 @@ impl Demo {
         let device = self.device.open()?;
         let scale = if self.quick { QUICK } else { FULL };
         std::fs::create_dir_all(&self.out).map_err(Error::io(&self.out, "create"))?;
+        let _alone = FolderLock::take(&self.out)?;
+        let model = self.out.join("model");
+        // Somebody may be continuing the run of an earlier demo.
+        let earlier = checkpoint::is_run(&model).then(|| FolderLock::take(&model)).transpose()?;
         let data = self.out.join("data");
         let bar = progress("drawing");
         let options = meadow::MeadowOptions { samples: scale.samples, test_samples: scale.test, seed: self.seed, ..Default::default() };
@@ -81,25 +89,24 @@ impl Demo {
         line(format!(
             "drew {} samples of pictures, sounds and captions into {} ({:.0} s)",
             dataset.rows().len(),
-            data.display(),
+            shown_path(&data),
             begin.elapsed().as_secs_f64()
         ));
 
-        let model = self.out.join("model");
         // The demo may be run again into the same folder; only what the last run made there is removed.
-        if checkpoint::is_run(&model) {
+        if let Some(_alone) = earlier {
             std::fs::remove_dir_all(&model).map_err(Error::io(&model, "replace"))?;
         }
         let mut run = Run::start(self.settings(&data, scale.steps)?, &model)?;
         let trained = progress::train(&mut run)?;
         if trained.ended == Ended::Stopped {
-            return Ok(ExitCode::from(130));
+            return Ok(signals::code());
         }
         let (trainer, tokenizer, config) = (&run.trainer, &run.tokenizer, &run.trainer.config);
         // The curve belongs to the model; the demo shows it beside its other results.
         let curve = self.out.join("loss.svg");
         if let Err(e) = std::fs::copy(model.join("loss.svg"), &curve) {
-            eprintln!("{} {}: cannot write: {e}", Paint::stderr().bad("warning:"), curve.display());
+            warning(format!("{}: cannot write: {e}", shown_path(&curve)));
         }
 
         let learned = Learned { config, parameters: &trainer.parameters, tokenizer, device: &device };
@@ -116,7 +123,7 @@ impl Demo {
             .filter_map(|(name, wanted)| judged[0].ablations.iter().find(|(ablation, ..)| *ablation == wanted).map(|(.., scores)| (name, scores)))
             .collect();
         let size = config.vision_config.as_ref().map_or(0, |v| v.image_size);
-        let cells: Vec<_> = judged.iter().flat_map(|judged| shown(judged, size, 12)).collect();
+        let cells: Vec<_> = judged.iter().flat_map(|judged| pictured(judged, size, 12)).collect();
         report::contact_sheet(&self.out.join("contact_sheet.png"), &cells)?;
 
         let rows: Vec<(&str, &Scores)> =
@@ -140,7 +147,7 @@ impl Demo {
         line(format!(
             "{:.0} s in all. In {}: report.html, contact_sheet.png, loss.svg, result.json, model/, data/",
             begin.elapsed().as_secs_f64(),
-            self.out.display()
+            shown_path(&self.out)
         ));
         Ok(ExitCode::SUCCESS)
     }
@@ -152,17 +159,17 @@ impl Demo {
         (training.steps, training.seed, training.device) = (steps, self.seed, self.device.device.clone());
         training.adapter = self.device.adapter.clone().unwrap_or_default();
         training.precision = PrecisionChoice::from(self.precision.get());
-        settings.data.path = data.display().to_string();
+        settings.data.path = to_text(data);
         Ok(settings)
     }
 
     /// The command that makes it again.
     fn command(&self) -> String {
         let DeviceArguments { device, adapter } = &self.device;
-        let adapter = adapter.as_ref().map(|name| format!(" --adapter {}", page::quoted(Path::new(name)))).unwrap_or_default();
+        let adapter = adapter.as_ref().map(|name| format!(" --adapter {}", quoted(Path::new(name)))).unwrap_or_default();
         let precision = if self.precision.get() == Precision::F32 { "" } else { " --precision bf16" };
         let quick = if self.quick { " --quick" } else { "" };
-        format!("trimodal demo --out {} --seed {}{quick} --device {device}{adapter}{precision}", page::quoted(&self.out), self.seed)
+        format!("trimodal demo --out {} --seed {}{quick} --device {device}{adapter}{precision}", quoted(&self.out), self.seed)
     }
 
     /// The sentence that was never trained.
@@ -179,9 +186,10 @@ impl Demo {
         let example = super::describe::example(config, tokenizer, device, Some(&picture), Some(&sound), &truth)?;
         let said = described(config, parameters, tokenizer, std::slice::from_ref(&example), "headline")?.remove(0);
         let paint = Paint::stdout();
-        line(format!("{} and {}: a picture and a sound of something that no training caption described", picture.display(), sound.display()));
+        let [at, and] = [&picture, &sound].map(shown_path);
+        line(format!("{at} and {and}: a picture and a sound of something that no training caption described"));
         line(format!("  it is:    {truth}"));
-        line(format!("  it says:  {}", if said == truth { paint.good(&said) } else { paint.bad(&said) }));
+        painted(format!("  it says:  {}", if said == truth { paint.good(&said) } else { paint.bad(&said) }));
         let (right, wrong): (Vec<_>, Vec<_>) = words::ATTRIBUTE
             .iter()
             .zip(words::parse(&truth).into_iter().zip(words::parse(&said)))
@@ -198,11 +206,11 @@ impl Demo {
 }
 
 /// The first pictures of a split, with what the model said.
-fn shown<'a>(judged: &'a Judged, size: usize, most: usize) -> impl Iterator<Item = report::Cell<'a>> {
-    let pictured = judged
+fn pictured<'a>(judged: &'a Judged, size: usize, most: usize) -> impl Iterator<Item = report::Cell<'a>> {
+    let cells = judged
         .examples
         .iter()
         .zip(&judged.captions)
         .filter_map(move |(e, said)| Some(report::Cell { rgb: e.pixels.as_ref()?, size, caption: said, expected: Some(&e.text) }));
-    pictured.take(most)
+    cells.take(most)
 }

@@ -1,7 +1,7 @@
 //! `trimodal describe`: says what is in pictures, sounds, or both.
 
 use super::DeviceArguments;
-use super::terminal::{line, print};
+use super::terminal::{self, note, print};
 use clap::Args;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use tempfile::NamedTempFile;
 use trimodal::data::{Content, Limits};
 pub(super) use trimodal::describe::example;
 use trimodal::describe::{Answer, Describer};
+use trimodal::files::shown::{shown, shown_path};
+use trimodal::files::temporary::Temporary;
 use trimodal::interpret::explain::explain;
 use trimodal::model::generate::Sampling;
 use trimodal::report::page::Page;
@@ -91,6 +93,11 @@ each pixel and each mel value. The weights are those of the model's own kernels,
 const AT_ONCE: usize = 8;
 
 impl Describe {
+    /// Whether it writes a file.
+    pub(super) fn makes_something(&self) -> bool {
+        self.explain.is_some()
+    }
+
     pub fn run(self) -> Result<ExitCode> {
         let prompt = self.prompt.as_deref().unwrap_or_default().trim();
         // Not left to clap: it would ask for --image alone.
@@ -128,7 +135,7 @@ impl Describe {
             }
             for (((image, sound), answer), question) in tasks.iter().zip(&answers).zip(&questions) {
                 if self.json {
-                    line(document(&model, *image, *sound, prompt, answer, &device.to_string())?);
+                    terminal::document(&(document(&model, *image, *sound, prompt, answer, &device.to_string())? + "\n"));
                 }
                 if let Some(page) = &mut page {
                     page.section(&name(&(*image, *sound)));
@@ -139,7 +146,7 @@ impl Describe {
         }
         if let (Some(page), Some(path)) = (&page, &self.explain) {
             page.write(path)?;
-            eprintln!("where each word comes from: {}", path.display());
+            note(format!("where each word comes from: {}", shown_path(path)));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -174,8 +181,11 @@ impl Input {
     }
 }
 
+/// What standard input held, as a file that lives as long as this.
+type StandardInput = (NamedTempFile, Temporary);
+
 /// The pictures and the sounds; standard input becomes a temporary file, which lives as long as the third.
-fn inputs(images: &[PathBuf], sounds: &[PathBuf]) -> Result<(Vec<Input>, Vec<Input>, Option<NamedTempFile>)> {
+fn inputs(images: &[PathBuf], sounds: &[PathBuf]) -> Result<(Vec<Input>, Vec<Input>, Option<StandardInput>)> {
     let dash = Path::new("-");
     let named = |paths: &[PathBuf]| -> Vec<Input> { paths.iter().filter(|p| *p != dash).map(|p| Input::new(p)).collect() };
     let (mut pictures, mut heard) = (named(images), named(sounds));
@@ -196,7 +206,8 @@ fn inputs(images: &[PathBuf], sounds: &[PathBuf]) -> Result<(Vec<Input>, Vec<Inp
         (Content::Picture, _) => pictures.push(input),
         (Content::Sound, _) => heard.push(input),
     }
-    Ok((pictures, heard, Some(file)))
+    let held = Temporary::hold(file.path());
+    Ok((pictures, heard, Some((file, held))))
 }
 
 fn standard_input() -> Result<(NamedTempFile, Content)> {
@@ -258,7 +269,7 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn text(&mut self, task: usize, text: &str) {
         self.begin(task);
-        print(text);
+        print(&shown(text));
     }
 
     fn begin(&mut self, task: usize) {
@@ -267,7 +278,7 @@ impl Lines<'_> {
                 print("\n");
             }
             if self.several {
-                print(&format!("{}: ", name(&self.tasks[self.next])));
+                print(&format!("{}: ", shown(&name(&self.tasks[self.next]))));
             }
             self.next += 1;
         }

@@ -1,6 +1,6 @@
 //! `trimodal devices`: what this machine can compute on.
 
-use super::terminal::{Paint, line};
+use super::terminal::{Paint, document, line, painted};
 use clap::Args;
 use serde::Serialize;
 use std::process::ExitCode;
@@ -74,7 +74,7 @@ impl Devices {
     pub fn run(self) -> Result<ExitCode> {
         let listing = listing();
         if self.json {
-            line(serde_json::to_string_pretty(&listing).expect("strings and numbers"));
+            document(&(serde_json::to_string_pretty(&listing).expect("strings and numbers") + "\n"));
         } else {
             print(&listing);
         }
@@ -205,7 +205,7 @@ fn print(listing: &Listing) {
             Some(backend) => format!("{}, {backend}", device.kind),
             None => device.kind.clone(),
         };
-        line(format!("{mark} {:<8} {}  ({how})", device.device, paint.strong(&device.name)));
+        painted(format!("{mark} {:<8} {}  ({how})", device.device, paint.strong(&device.name)));
         let mut facts = Vec::new();
         if let Some(driver) = device.driver.as_ref().filter(|d| !d.is_empty()) {
             facts.push(format!("driver {driver}"));
@@ -232,5 +232,5 @@ fn print(listing: &Listing) {
         line(format!("  {:<8} is not here: {}", absent.device, absent.why));
     }
     line("");
-    line(format!("`--device auto` takes {}: {}.", paint.strong(&listing.auto), listing.why));
+    painted(format!("`--device auto` takes {}: {}.", paint.strong(&listing.auto), listing.why));
 }

@@ -5,6 +5,7 @@ use super::{ColumnArguments, DeviceArguments};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use trimodal::files::shown::shown_path;
 use trimodal::train::{ModelFolder, dump::dump};
 use trimodal::{DType, Result};
 
@@ -65,7 +66,7 @@ impl Dump {
         let model = ModelFolder::open(&self.model, &device, parameters)?;
         let dataset = self.columns.open(&self.data)?;
         dump(model, activation, &dataset, self.samples, &self.out)?;
-        line(format!("wrote one step over {} samples to {}", self.samples, self.out.display()));
+        line(format!("wrote one step over {} samples to {}", self.samples, shown_path(&self.out)));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,7 +1,7 @@
 //! `trimodal emulate`: what the CUDA kernels of an operation do, counted and traced on the emulator.
 
 use super::PrecisionArguments;
-use super::terminal::{Paint, line};
+use super::terminal::{self, Paint, line, note, painted};
 use clap::Args;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -104,13 +104,13 @@ impl Emulate {
             runs = traced(case, &device, &machine, activation, &runs, thread);
         }
         if self.json {
-            super::terminal::print(&(serde_json::to_string_pretty(&json(op.name, case, number, &runs, &outcome)).expect("strings and numbers") + "\n"));
+            terminal::document(&(serde_json::to_string_pretty(&json(op.name, case, number, &runs, &outcome)).expect("strings and numbers") + "\n"));
         } else {
             print(op.name, case, number, listed.len(), &runs, self.stats, self.trace);
         }
         let findings: usize = runs.iter().map(|r| r.report.findings.len()).sum();
         if let Err(failure) = &outcome {
-            eprintln!("{} {failure}", Paint::stderr().bad("wrong result:"));
+            note(format!("wrong result: {failure}"));
         }
         Ok(if outcome.is_ok() && findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -154,7 +154,7 @@ fn json(op: &str, case: &Case, number: usize, runs: &[EmulatedLaunch], outcome: 
 
 fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[EmulatedLaunch], stats: bool, trace: Option<u64>) {
     let paint = Paint::stdout();
-    line(format!("{} case {number} of {of}: {}", paint.strong(&format!("{op} {}", case.entry)), case.label));
+    painted(format!("{} case {number} of {of}: {}", paint.strong(&format!("{op} {}", case.entry)), case.label));
     line("");
     let whole = |share: f64| format!("{:.0} %", 100.0 * share);
     let rows: Vec<Vec<String>> = runs
@@ -183,12 +183,12 @@ fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[EmulatedLaunch
     for run in runs {
         if stats {
             line("");
-            line(format!("{}  ({})", paint.strong(&run.kernel), run.file));
+            painted(format!("{}  ({})", paint.strong(&run.kernel), run.file));
             line(run.report.stats.to_string().trim_end());
         }
         if let Some(thread) = trace {
             line("");
-            line(format!(
+            painted(format!(
                 "{}: thread {thread} (block {}, thread {} of it)",
                 paint.strong(&run.kernel),
                 thread / run.threads as u64,
@@ -207,7 +207,7 @@ fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[EmulatedLaunch
             }
         }
         for finding in &run.report.findings {
-            line(format!("{} {finding}", paint.bad("finding:")));
+            painted(format!("{} {finding}", paint.bad("finding:")));
         }
     }
 }

@@ -104,6 +104,11 @@ struct MeasuredSplit {
 }
 
 impl Eval {
+    /// Whether it writes a file.
+    pub(super) fn makes_something(&self) -> bool {
+        self.json.is_some()
+    }
+
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
@@ -131,7 +136,7 @@ impl Eval {
         if let Some(path) = &self.json {
             let by_name: BTreeMap<&str, &MeasuredSplit> = splits.iter().map(|(name, split)| (name.as_str(), split)).collect();
             let json = serde_json::json!({
-                "device": device.to_string(), "model": self.model, "data": self.data, "splits": by_name, "self_description": described,
+                "device": device.to_string(), "model": self.model.to_string_lossy(), "data": self.data.to_string_lossy(), "splits": by_name, "self_description": described,
             });
             let text = serde_json::to_string_pretty(&json).expect("numbers and strings serialise") + "\n";
             write_file_atomic(path, text)?;

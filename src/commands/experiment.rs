@@ -1,6 +1,7 @@
 //! `trimodal experiment`: many small runs that answer one question, with a control.
 
-use super::terminal::{line, stop_flag};
+use super::signals::stop_flag;
+use super::terminal::{document, line, note};
 use super::{DeviceArguments, progress};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use trimodal::experiment::{Budget, ExperimentProgress, fusion, store, transfer};
+use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
 use trimodal::{Device, Error, Result, report};
 
@@ -145,13 +147,13 @@ fn watched<T>(out: &Path, run: impl FnOnce(&mut Watch) -> Result<T>) -> Result<T
         if let Some(finished) = at.finished {
             let left = begin.elapsed().as_secs_f64() / done.max(1) as f64 * (all - done.min(all)) as f64;
             let left = if done < all { format!("; about {:.0} min left", (left / 60.0).ceil()) } else { String::new() };
-            bar.suspend(|| eprintln!("{finished}{left}"));
+            bar.suspend(|| note(format!("{finished}{left}")));
         }
         progress::advance(&bar, done, all)
     });
     bar.finish_and_clear();
     if let (Err(Error::Interrupted { .. }), true) = (&outcome, stop.load(Ordering::Relaxed)) {
-        eprintln!("the finished runs are in {}; the same command continues from there", out.display());
+        note(format!("the finished runs are in {}; the same command continues from there", shown_path(out)));
     }
     outcome
 }
@@ -172,12 +174,12 @@ fn show(
     let path = out.join("result.svg");
     write_file_atomic(&path, svg)?;
     if json {
-        line(serde_json::to_string_pretty(&value).expect("numbers and strings serialise"));
+        document(&(serde_json::to_string_pretty(&value).expect("numbers and strings serialise") + "\n"));
     } else {
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         line(report::table(&header, &rows));
         findings.iter().for_each(|finding| line(format!("- {finding}")));
-        line(format!("\nin {}: result.json, result.svg, runs/", out.display()));
+        line(format!("\nin {}: result.json, result.svg, runs/", shown_path(out)));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,14 @@
 //! `trimodal golden`: inputs and expected outputs of every kernel, for those who copied one.
 
 use super::progress::{advance, progress};
-use super::terminal::{line, stop_flag};
+use super::signals::stop_flag;
+use super::terminal::{document, line};
 use clap::{Args, ValueEnum};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::device::Language;
+use trimodal::files::shown::shown_path;
 use trimodal::golden::{self, Index};
 use trimodal::numbers::{bytes, thousands};
 use trimodal::{Result, report};
@@ -78,13 +80,13 @@ impl Golden {
                 [only] => serde_json::to_string_pretty(only),
                 both => serde_json::to_string_pretty(both),
             };
-            super::terminal::print(&(text.expect("strings and numbers") + "\n"));
+            document(&(text.expect("strings and numbers") + "\n"));
             return Ok(ExitCode::SUCCESS);
         }
         for (index, (_, folder)) in written.iter().zip(&folders) {
             print(index);
             let total: u64 = index.cases.iter().map(|c| c.bytes).sum();
-            line(format!("{} cases, {}, in {}", thousands(index.cases.len()), bytes(total), folder.display()));
+            line(format!("{} cases, {}, in {}", thousands(index.cases.len()), bytes(total), shown_path(folder)));
             line("");
         }
         Ok(ExitCode::SUCCESS)

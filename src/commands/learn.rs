@@ -1,9 +1,10 @@
 //! `trimodal learn`: the guide's chapters, their exercises and pictures.
 
-use super::terminal::{Paint, line};
+use super::terminal::{Paint, line, painted};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::files::write_file_atomic;
 use trimodal::learn::{self, CHAPTERS};
 use trimodal::{Error, Result, report};
@@ -85,8 +86,8 @@ fn exercise(index: usize, to: &Path) -> Result<()> {
     let text = CHAPTERS[index].exercise();
     write_file_atomic(to, &text)?;
     let at = text.lines().position(|line| line.contains(learn::MARK)).map_or(1, |line| line + 1);
-    line(format!("{} {}", Paint::stdout().strong(&format!("Chapter {}.", index + 1)), CHAPTERS[index].task));
-    line(format!("It is in line {at} of {}. When you have fixed it, run: `trimodal check --shader {}`", to.display(), to.display()));
+    painted(format!("{} {}", Paint::stdout().strong(&format!("Chapter {}.", index + 1)), CHAPTERS[index].task));
+    line(format!("It is in line {at} of {}. When you have fixed it, run: `trimodal check --shader {}`", shown_path(to), quoted(to)));
     Ok(())
 }
 
@@ -101,6 +102,6 @@ fn pictures(to: &Path) -> Result<()> {
         let path = to.join(name);
         write_file_atomic(&path, svg)?;
     }
-    line(format!("{} pictures in {}", CHAPTERS.len(), to.display()));
+    line(format!("{} pictures in {}", CHAPTERS.len(), shown_path(to)));
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! `trimodal meadow`: writes the generated data set.
 
 use super::progress::{advance, progress};
-use super::terminal::{line, stop_flag};
+use super::signals::stop_flag;
+use super::terminal::line;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::meadow::{self, MeadowOptions, SPLITS};
+use trimodal::files::shown::shown_path;
 use trimodal::numbers::thousands;
 use trimodal::{Error, Result};
 
@@ -69,7 +71,7 @@ impl Meadow {
         bar.finish_and_clear();
         written?;
         let tests = SPLITS[1..].join(", ");
-        line(format!("{}: {} samples to train on, {} each of {tests}", self.folder.display(), thousands(self.samples), thousands(test_samples)));
+        line(format!("{}: {} samples to train on, {} each of {tests}", shown_path(&self.folder), thousands(self.samples), thousands(test_samples)));
         Ok(ExitCode::SUCCESS)
     }
 }

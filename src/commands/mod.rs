@@ -1,4 +1,4 @@
-//! The subcommands, and what they share: how the device is chosen, how errors end, what ctrl-C does.
+//! The subcommands, and what they share: how the device is chosen, how errors end.
 
 mod bench;
 mod check;
@@ -17,6 +17,7 @@ mod meadow;
 mod probe;
 mod progress;
 mod report;
+mod signals;
 mod step;
 mod terminal;
 mod trace;
@@ -147,7 +148,7 @@ impl ColumnArguments {
 
 /// What people should know of a data set before its figures: on stderr, where figures are not.
 fn say_notes(dataset: &Dataset) {
-    dataset.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    dataset.notes().iter().for_each(|note| terminal::note(format!("note: {note}")));
 }
 
 /// What training computes in.
@@ -173,8 +174,9 @@ impl PrecisionArguments {
     }
 }
 
-/// Runs the program; its exit code is 0, 1 for an error, 2 for wrong usage, 130 after ctrl-C.
+/// Runs the program; its exit code is 0, 1 for an error, 2 for wrong usage, 128 + the number of a signal that ended it (130 after ctrl-C).
 pub fn main() -> ExitCode {
+    signals::install();
     // A panic is a bug of ours. One line says so; a backtrace would help nobody.
     std::panic::set_hook(Box::new(|panic| {
         // A decoder that gives up on a file: the error that comes of it names the file.
@@ -183,9 +185,16 @@ pub fn main() -> ExitCode {
         }
         let what = contained::said(panic.payload()).unwrap_or("no message");
         let place = panic.location().map(|l| format!(" at {l}")).unwrap_or_default();
-        eprintln!("error: this is a bug in trimodal, please report it: {what}{place}");
+        terminal::error(format!("this is a bug in trimodal, please report it: {what}{place}"));
     }));
-    let outcome = match Arguments::parse().command {
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => return refuse(&error),
+    };
+    if command.makes_something() {
+        terminal::go_on_without_output();
+    }
+    let outcome = match command {
         Command::Demo(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Config(command) => command.run(),
@@ -214,16 +223,52 @@ pub fn main() -> ExitCode {
     }
 }
 
+impl Command {
+    /// Whether it leaves more than what it prints: then it goes on when nobody reads that any more.
+    fn makes_something(&self) -> bool {
+        match self {
+            Command::Devices(_) | Command::Config(_) | Command::Emulate(_) | Command::Learn(_) => false,
+            Command::Describe(describe) => describe.makes_something(),
+            Command::Probe(probe) => probe.makes_something(),
+            Command::Eval(eval) => eval.makes_something(),
+            Command::Data(data) => data.makes_something(),
+            Command::Check(check) => check.makes_something(),
+            Command::Bench(bench) => bench.makes_something(),
+            Command::Trace(trace) => trace.makes_something(),
+            Command::Step(step) => step.makes_something(),
+            _ => true,
+        }
+    }
+}
+
+/// Prints what is wrong with the command line, or the help that was asked for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Our own words alone.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    // A command line may hold foreign names of files (`trimodal describe run *`): no colours of clap's, whose text would be sent as it is.
+    let text = error.render().to_string();
+    match text.strip_prefix("error: ") {
+        Some(text) => terminal::error(text.trim_end()),
+        None => terminal::note(text.trim_end()),
+    }
+    ExitCode::from(error.exit_code() as u8)
+}
+
 /// Prints an error as one line, and a hint where there is a useful one.
 fn fail(error: &Error) -> ExitCode {
-    let red = terminal::Paint::stderr();
-    match error {
-        Error::Interrupted { .. } => eprintln!("{error}"),
-        Error::BadSamples { count, first } if first.len() > 1 => {
-            eprintln!("{} {count} bad samples; the first:", red.bad("error:"));
-            first.iter().for_each(|message| eprintln!("  {}", one_line(message)));
+    use terminal::note;
+    match (error, signals::received()) {
+        (Error::Interrupted { step: 0 }, Some(signal)) => note(format!("stopped ({})", signals::name(signal))),
+        (Error::Interrupted { step }, Some(signal)) => note(format!("stopped after step {step} ({})", signals::name(signal))),
+        (Error::Interrupted { .. }, None) => note(error),
+        (Error::BadSamples { count, first }, _) if first.len() > 1 => {
+            terminal::error(format!("{count} bad samples; the first:"));
+            first.iter().for_each(|message| note(format!("  {}", one_line(message))));
         }
-        _ => eprintln!("{} {}", red.bad("error:"), one_line(&error.to_string())),
+        _ => terminal::error(one_line(&error.to_string())),
     }
     let hint = match error {
         Error::Usage(_) => Some("`trimodal help` lists the commands, `trimodal help COMMAND` their options"),
@@ -234,11 +279,13 @@ fn fail(error: &Error) -> ExitCode {
         _ => None,
     };
     if let Some(hint) = hint {
-        eprintln!("  hint: {hint}");
+        note(format!("  hint: {hint}"));
     }
     match error {
+        Error::Interrupted { .. } => signals::code(),
+        // What was stopped and says what it left as it was.
+        Error::Usage(_) if signals::received().is_some() => signals::code(),
         Error::Usage(_) => ExitCode::from(2),
-        Error::Interrupted { .. } => ExitCode::from(130),
         _ => ExitCode::FAILURE,
     }
 }

@@ -1,10 +1,11 @@
 //! `trimodal probe`: where a picture, a sound and a word lie in a model.
 
 use super::DeviceArguments;
-use super::terminal::line;
+use super::terminal::{self, line};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use trimodal::files::shown::shown;
 use trimodal::files::write_file_atomic;
 use trimodal::interpret::probe::{Asked, Axis, Seen, probe};
 use trimodal::train::ModelFolder;
@@ -72,6 +73,11 @@ pub struct Probe {
 const MAX_LEVELS: usize = 8;
 
 impl Probe {
+    /// Whether it writes a file.
+    pub(super) fn makes_something(&self) -> bool {
+        self.svg.is_some()
+    }
+
     pub fn run(self) -> Result<ExitCode> {
         if self.image.is_none() && self.audio.is_none() && self.word.is_none() {
             return Err(Error::Usage("nothing to probe: expected --image FILE, --audio FILE, --word WORD, or several of them".into()));
@@ -85,7 +91,7 @@ impl Probe {
         let (picture, sound, word) = (self.image.as_deref(), self.audio.as_deref(), self.word.as_deref());
         let found = probe(&model, &Asked { picture, sound, word, axis: axis.as_ref(), nearest: self.nearest })?;
         if self.json {
-            line(serde_json::to_string_pretty(&found).expect("numbers and strings serialise"));
+            terminal::document(&(serde_json::to_string_pretty(&found).expect("numbers and strings serialise") + "\n"));
         } else {
             self.tables(&found);
         }
@@ -102,7 +108,7 @@ impl Probe {
         let header = |first: &'static str| std::iter::once(first).chain(names.iter().map(String::as_str)).collect::<Vec<_>>();
         for (what, place, seen) in [("picture", "patch", &found.picture), ("sound", "time", &found.sound), ("word", "", &found.word)] {
             if let Some(seen) = seen {
-                line(format!("The nearest word of each row of the {what} ({}), by the logit lens:\n", seen.name));
+                line(format!("The nearest word of each row of the {what} ({}), by the logit lens:\n", shown(&seen.name)));
                 line(report::table(&header(place), &nearest(seen, &levels)));
             }
         }

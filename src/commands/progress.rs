@@ -1,12 +1,14 @@
 //! What a terminal shows while something takes long: bars, and the live line of a training run.
 
-use super::terminal::{Paint, line, stop_flag};
+use super::signals::stop_flag;
+use super::terminal::{line, warning};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use trimodal::data::folder::TableRow;
 use trimodal::data::{Dataset, Tokenizer};
+use trimodal::files::shown::{quoted, shown};
 use trimodal::model::Config;
 use trimodal::numbers::{bytes, percent, thousands};
 use trimodal::train::run::{Ended, Evaluation, Event};
@@ -34,12 +36,12 @@ pub(super) fn load(
 
 /// A bar that counts things; its message, where one is set, is what it is at.
 pub(super) fn progress(doing: &str) -> ProgressBar {
-    bar(0, "{prefix:>14} {bar:40} {human_pos}/{human_len}, {eta} left  {wide_msg}").with_prefix(doing.to_string())
+    bar(0, "{prefix:>14} {bar:40} {human_pos}/{human_len}, {eta} left  {wide_msg}").with_prefix(shown(doing).into_owned())
 }
 
 /// The same for things of which nobody knows how many there will be.
 pub(super) fn counter(doing: &str) -> ProgressBar {
-    let bar = bar(0, "{prefix:>14} {spinner} {human_pos}, {elapsed}  {wide_msg}").with_prefix(doing.to_string());
+    let bar = bar(0, "{prefix:>14} {spinner} {human_pos}, {elapsed}  {wide_msg}").with_prefix(shown(doing).into_owned());
     bar.enable_steady_tick(TICK);
     bar
 }
@@ -51,7 +53,7 @@ fn bar(length: usize, template: &str) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(ProgressStyle::with_template(template).expect("a fixed template"))
 }
 
-/// Moves a bar, and breaks where the user pressed ctrl-C.
+/// Moves a bar, and breaks where a signal has arrived.
 pub(super) fn advance(bar: &ProgressBar, done: usize, total: usize) -> ControlFlow<()> {
     bar.set_length(total as u64);
     bar.set_position(done as u64);
@@ -75,7 +77,7 @@ pub(super) struct Trained {
     pub tokens_per_second: f64,
 }
 
-/// Trains under a live line; ctrl-C finishes the step and saves. `loss.svg` is drawn in any case.
+/// Trains under a live line; a signal finishes the step and saves. `loss.svg` is drawn in any case.
 pub(super) fn train(run: &mut Run) -> Result<Trained> {
     let (samples, judged) = run.samples();
     let (training, device) = (run.settings.training.clone(), run.trainer.device().clone());
@@ -105,6 +107,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     bar.reset_eta();
     let (begin, mut tokens, mut flops) = (Instant::now(), 0usize, 0u64);
     let stop = stop_flag();
+    let mut waiting = None;
     let outcome = run.train(&mut |run, event| {
         match event {
             Event::Step(step) => {
@@ -122,8 +125,19 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
                 ));
             }
             Event::Evaluated(evaluation) => bar.suspend(|| line(evaluated(run.trainer.step, evaluation))),
-            Event::Skipped(e) => bar.suspend(|| eprintln!("{} skipped: {e}", Paint::stderr().bad("warning:"))),
-            Event::NotSaved(e) => bar.suspend(|| eprintln!("{} not saved: {e}", Paint::stderr().bad("warning:"))),
+            Event::Skipped(e) => bar.suspend(|| warning(format!("skipped: {e}"))),
+            Event::NotSaved(e) => bar.suspend(|| warning(format!("not saved: {e}"))),
+            Event::NotLogged(e) => bar.suspend(|| warning(format!("{e}; its lines are kept, and written as soon as it goes again"))),
+            Event::Waiting(e) => {
+                // Who has stopped the training waits for its save; a second signal ends that.
+                let stopped_before = *waiting.get_or_insert_with(|| {
+                    bar.suspend(|| {
+                        warning(format!("not saved: {e}; waiting for room, and trying again; stop it and the steps since the last checkpoint are lost"))
+                    });
+                    stop.load(Ordering::Relaxed)
+                });
+                return if stop.load(Ordering::Relaxed) && !stopped_before { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            }
             Event::Saved(_) => {}
         }
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -131,17 +145,17 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     bar.finish_and_clear();
     // A plot that cannot be drawn does not fail the training.
     if let Err(e) = log::losses(&run.folder).and_then(|losses| report::loss_svg(&run.folder.join("loss.svg"), &losses)) {
-        eprintln!("{} {e}", Paint::stderr().bad("warning:"));
+        warning(e);
     }
     let (ended, seconds) = (outcome?, begin.elapsed().as_secs_f64());
     let bad = run.bad();
     if bad.count > 0 {
-        eprintln!("{} {} bad samples were skipped: {}", Paint::stderr().bad("warning:"), bad.count, bad.first.join("; "));
+        warning(format!("{} bad samples were skipped: {}", bad.count, shown(&bad.first.join("; "))));
     }
     match ended {
         Ended::Finished => line(format!("trained in {:.0} s, loss {:.3}", run.seconds(), run.state.loss.unwrap_or(f64::NAN))),
         Ended::Stopped => {
-            let (step, folder) = (run.trainer.step, run.folder.display());
+            let (step, folder) = (run.trainer.step, quoted(&run.folder));
             line(format!("stopped after step {step}, saved; `trimodal train --resume {folder}` continues from there"));
         }
     }
@@ -152,6 +166,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
 fn evaluated(step: usize, evaluation: &Evaluation) -> String {
     let mut text = format!("step {}: held out: loss {:.3}, {} of the tokens right", thousands(step), evaluation.loss, percent(evaluation.accuracy));
     for (said, truth) in &evaluation.captions {
+        let (said, truth) = (shown(said), shown(truth));
         text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };
     }
     text

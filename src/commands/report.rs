@@ -3,17 +3,20 @@
 use super::DeviceArguments;
 use super::eval::measured;
 use super::progress::{advance, progress};
-use super::terminal::{Paint, line};
+use super::signals;
+use super::terminal::{line, warning};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::data::{Dataset, Tokenizer};
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::model::{Config, Parameters};
 use trimodal::numbers::{bytes, thousands};
 use trimodal::report::run::{self, Judged, Kernels, REPORT};
 use trimodal::train::checkpoint::{self, TrainerState};
 use trimodal::train::evaluate::{self, Ablation};
+use trimodal::train::settings::path::{from_text, to_text};
 use trimodal::train::setup::{self, EvaluationSplit};
 use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples};
 use trimodal::{DType, Device, Error, Result, bench, trace};
@@ -66,11 +69,11 @@ impl Report {
         let no_settings = || Error::file(path.join("trainer_state.json"), "no settings in it: this is not a checkpoint of a run");
         let mut settings = state.settings.clone().ok_or_else(no_settings)?;
         if let Some(data) = &self.data {
-            settings.data.path = std::path::absolute(data).map_err(Error::io(data, "find"))?.display().to_string();
+            settings.data.path = to_text(&std::path::absolute(data).map_err(Error::io(data, "find"))?);
         }
         let dataset = match setup::open(&settings) {
             Err(e) if self.data.is_none() => {
-                eprintln!("{} no samples in the report: {e} (--data DATA says where the data set is now)", Paint::stderr().bad("warning:"));
+                warning(format!("no samples in the report: {e} (--data DATA says where the data set is now)"));
                 Err(e.to_string())
             }
             opened => Ok(opened?),
@@ -171,7 +174,7 @@ impl Told<'_> {
             kernels: kernels.as_ref().map_err(String::as_str),
         };
         let size = report.page()?.write(out)?;
-        line(format!("report: {} ({}, {:.1} s)", out.display(), bytes(size as u64), begin.elapsed().as_secs_f64()));
+        line(format!("report: {} ({}, {:.1} s)", shown_path(out), bytes(size as u64), begin.elapsed().as_secs_f64()));
         Ok(())
     }
 }
@@ -231,12 +234,12 @@ pub(super) fn after(run: &mut Run) -> ExitCode {
     let judged = match judge_all(&learned, &run.settings, &dataset, SAMPLES) {
         Err(Error::Interrupted { .. }) => {
             line(format!("no report: stopped; the model is saved, and `trimodal report {}` writes it", quoted(&run.folder)));
-            return ExitCode::from(130);
+            return signals::code();
         }
         judged => judged.map_err(|e| e.to_string()),
     };
     if let Err(why) = &judged {
-        eprintln!("{} no samples in the report: {why}", Paint::stderr().bad("warning:"));
+        warning(format!("no samples in the report: {why}"));
     }
     let commands = again(&run.folder, &run.settings);
     write_of(run, &dataset, judged, commands, &out, begin);
@@ -258,31 +261,13 @@ pub(super) fn write_of(run: &mut Run, dataset: &Dataset, judged: Known<Vec<Judge
         commands,
     };
     if let Err(e) = told.write(Ok(dataset), &judged, &kernels, out, begin) {
-        let (warning, folder) = (Paint::stderr().bad("warning:"), quoted(folder));
-        eprintln!("{warning} no report: {e}; the model is saved, and `trimodal report {folder} --out FILE` writes it elsewhere");
+        let folder = quoted(folder);
+        warning(format!("no report: {e}; the model is saved, and `trimodal report {folder} --out FILE` writes it elsewhere"));
     }
 }
 
 /// The commands that make a run again from its settings.
 fn again(folder: &Path, settings: &Settings) -> String {
-    let data = quoted(Path::new(&settings.data.path));
+    let data = quoted(&from_text(&settings.data.path));
     format!("trimodal train {data} --out again --config {}\ntrimodal report {}", quoted(&folder.join("config.toml")), quoted(folder))
-}
-
-/// A path, quoted for a shell where it needs to be.
-pub(super) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_quoted_for_a_shell() {
-        let of = |text: &str| quoted(Path::new(text));
-        assert_eq!((of("a/b-1.x"), of("my data"), of("it's"), of("")), ("a/b-1.x".into(), "'my data'".into(), "'it'\\''s'".into(), "''".into()));
-    }
 }

@@ -1,11 +1,12 @@
 //! `trimodal step`: one sample walked through one training step.
 
-use super::terminal::{Paint, line};
+use super::terminal::{Paint, line, painted};
 use super::{ColumnArguments, DeviceArguments};
 use clap::Args;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use trimodal::files::shown::shown_path;
 use trimodal::numbers::percent;
 use trimodal::trace::{Access, ModelPart, Phase, Span, SpanKind, Trace};
 use trimodal::train::ModelFolder;
@@ -58,6 +59,11 @@ pub struct Step {
 const COLUMNS: usize = 64;
 
 impl Step {
+    /// Whether it writes a file.
+    pub(super) fn makes_something(&self) -> bool {
+        self.html.is_some()
+    }
+
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.run, &device, DType::F32)?;
@@ -65,11 +71,11 @@ impl Step {
         let walked = walk_through(model, &dataset, self.sample, self.values.max(1))?;
         if let Some(path) = &self.html {
             report::step_page(&walked)?.write(path)?;
-            line(format!("wrote {}: open it in a browser", path.display()));
+            line(format!("wrote {}: open it in a browser", shown_path(path)));
             return Ok(ExitCode::SUCCESS);
         }
         let page = Page { paint: Paint::stdout(), walk: &walked, values: self.values.max(1), all: self.all };
-        line(page.text().trim_end());
+        painted(page.text().trim_end());
         Ok(ExitCode::SUCCESS)
     }
 }

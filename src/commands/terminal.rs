@@ -1,26 +1,98 @@
-//! The terminal: output that ends quietly when its reader has gone, colours for people only, ctrl-C.
+//! The terminal: output that never ends what is being made, foreign text that it does not obey, colours for people only.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use trimodal::files::shown::{shown, shown_lines};
+use trimodal::files::temporary;
 
-/// Prints to standard output. `trimodal … | head` closes the pipe early: then there is nothing left to do, and that is not an
-/// error (`println!` would panic).
+/// Whether the program goes on when its output cannot be written: there is something that it makes besides.
+static GO_ON: AtomicBool = AtomicBool::new(false);
+/// Whether that has happened.
+static GONE: AtomicBool = AtomicBool::new(false);
+
+/// From here on, output that cannot be written (`trimodal train … | head -1`, a full disk) is left out, and the work goes on. Without
+/// this, a closed pipe ends the program: there is nobody to print for.
+pub fn go_on_without_output() {
+    GO_ON.store(true, Ordering::Relaxed);
+}
+
+/// Prints to standard output. Control characters, which only foreign text has, are shown and not sent.
 pub fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(e) => {
-            eprintln!("error: cannot write to standard output: {e}");
-            std::process::exit(1);
-        }
-        Ok(()) => {}
-    }
+    send(&shown_lines(text));
 }
 
 /// As [`print`], with a line break.
 pub fn line(text: impl AsRef<str>) {
     print(&format!("{}\n", text.as_ref()));
+}
+
+/// As [`line`], for text with colours of [`Paint`] in it. Foreign text in it has to be [`shown`]: its colours would pass too.
+pub fn painted(text: impl AsRef<str>) {
+    let text = text.as_ref();
+    if !Paint::stdout().0 {
+        return line(text);
+    }
+    let mut parts = text.split('\x1b');
+    let mut out = shown_lines(parts.next().unwrap_or_default()).into_owned();
+    for part in parts {
+        let own = part.strip_prefix('[').and_then(|rest| rest.split_once('m')).filter(|(code, _)| code.bytes().all(|b| b.is_ascii_digit() || b == b';'));
+        match own {
+            Some((code, rest)) => out += &format!("\x1b[{code}m{}", shown_lines(rest)),
+            None => out += &format!("{}{}", shown("\x1b"), shown_lines(part)),
+        }
+    }
+    send(&(out + "\n"));
+}
+
+/// Prints JSON or TOML for programs to standard output: exact, but what of it a terminal would obey is written as an escape of theirs.
+pub fn document(text: &str) {
+    let acts = |c: char| matches!(c, '\x7f'..='\u{9f}');
+    if !text.contains(acts) {
+        return send(text);
+    }
+    // In both languages these only stand within a string.
+    send(&text.chars().map(|c| if acts(c) { format!("\\u{:04x}", c as u32) } else { c.to_string() }).collect::<String>());
+}
+
+fn send(text: &str) {
+    if GONE.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut out = io::stdout().lock();
+    let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+    GONE.store(true, Ordering::Relaxed);
+    let closed = e.kind() == io::ErrorKind::BrokenPipe;
+    if GO_ON.load(Ordering::Relaxed) {
+        let why = if closed { "nobody reads the output any more".into() } else { format!("cannot write to standard output: {e}") };
+        return warning(format!("{why}; going on without it"));
+    }
+    if !closed {
+        error(format!("cannot write to standard output: {e}"));
+    }
+    temporary::remove_all();
+    std::process::exit(!closed as i32);
+}
+
+/// Prints a line to standard error. Where that cannot be written, there is nobody left to tell.
+pub fn note(text: impl Display) {
+    say("", &text.to_string());
+}
+
+/// As [`note`], after `warning:`.
+pub fn warning(text: impl Display) {
+    say(&Paint::stderr().bad("warning:"), &text.to_string());
+}
+
+/// As [`note`], after `error:`.
+pub fn error(text: impl Display) {
+    say(&Paint::stderr().bad("error:"), &text.to_string());
+}
+
+/// One write, so that lines of several threads do not mix.
+fn say(mark: &str, text: &str) {
+    let space = if mark.is_empty() { "" } else { " " };
+    let _ = io::stderr().lock().write_all(format!("{mark}{space}{}\n", shown_lines(text)).as_bytes());
 }
 
 /// Colours where a person reads: a terminal, and `NO_COLOR` not set.
@@ -43,7 +115,8 @@ impl Paint {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+        let text = shown(text);
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into_owned() }
     }
 
     /// Green: right.
@@ -67,26 +140,6 @@ impl Paint {
     }
 }
 
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// A flag that ctrl-C raises, for a command that has something to save first: it looks at the flag after every
-/// step and ends with [`trimodal::Error::Interrupted`]. A second ctrl-C ends the program at once.
-pub fn stop_flag() -> &'static AtomicBool {
-    static INSTALL: Once = Once::new();
-    INSTALL.call_once(|| {
-        let installed = ctrlc::set_handler(|| {
-            if STOP.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            eprintln!("\nstopping after this step (press ctrl-C again to stop at once)");
-        });
-        if let Err(e) = installed {
-            eprintln!("warning: ctrl-C will end the program at once, because its signal cannot be caught: {e}");
-        }
-    });
-    &STOP
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +148,6 @@ mod tests {
     fn colour_is_off_where_nobody_looks() {
         assert_eq!(Paint(false).bad("x"), "x");
         assert_eq!(Paint(true).bad("x"), "\x1b[31;1mx\x1b[0m");
+        assert_eq!(Paint(true).good("a\x1b[0mb\n"), "\x1b[32ma\\u{1b}[0mb\\n\x1b[0m", "foreign text inside is shown");
     }
 }

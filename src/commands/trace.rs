@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::device::Gpu;
+use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, flops};
@@ -86,6 +87,11 @@ const WARM: usize = 2;
 const STEPS: usize = 3;
 
 impl TraceCommand {
+    /// Whether it writes a file.
+    pub(super) fn makes_something(&self) -> bool {
+        self.perfetto.is_some() || self.flame.is_some() || self.json.as_ref().is_some_and(|path| path.as_os_str() != "-")
+    }
+
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
         let emulated = matches!(&device, Device::Gpu(Gpu::Emulator(_)));
@@ -129,7 +135,7 @@ impl TraceCommand {
         }
         let json_only = self.json.as_deref() == Some(Path::new("-"));
         if json_only {
-            terminal::print(&trace.json());
+            terminal::document(&trace.json());
         } else {
             line(format!(
                 "one training step of {} parameters on {} rows ({} samples) on {}\n",
@@ -183,6 +189,6 @@ impl TraceCommand {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     write_file_atomic(path, text)?;
-    line(format!("wrote {}", path.display()));
+    line(format!("wrote {}", shown_path(path)));
     Ok(())
 }

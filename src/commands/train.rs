@@ -1,14 +1,16 @@
 //! `trimodal train`: trains a model on pictures, sounds and captions.
 
 use super::terminal::line;
-use super::{ColumnArguments, PrecisionName, progress, report};
+use super::{ColumnArguments, PrecisionName, progress, report, signals};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::loader::OnBadSample;
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::numbers::thousands;
 use trimodal::train::run::{CONFIG, Ended};
-use trimodal::train::settings::PrecisionChoice;
+use trimodal::train::settings::path::to_text;
+use trimodal::train::settings::{OnFull, PrecisionChoice};
 use trimodal::train::{Run, Settings, checkpoint};
 use trimodal::{Error, Result};
 
@@ -28,8 +30,9 @@ DATA is a folder with a metadata.jsonl, one line per sample, paths inside the fo
 
 RUN becomes a folder of checkpoints, each a whole model folder (config.json, model.safetensors, tokenizer.json, and what the \
 optimiser needs to continue), beside config.toml, log.jsonl, loss.svg and, at the end, report.html: what it learned, on one page (up to 200 \
-samples of each split are judged for it; --no-report saves that time). Ctrl-C stops after the current step, saves, and says how \
-to continue; a run that was continued has the same bytes as one that was never stopped.";
+samples of each split are judged for it; --no-report saves that time). Ctrl-C, SIGTERM (a scheduler) and SIGHUP (a closed terminal) \
+stop after the current step, save, and say how to continue; a second one stops at once. The exit code is then 128 + the signal's number. A run \
+that was continued has the same bytes as one that was never stopped. One process at a time trains a run; any number may read it.";
 
 /// Train a model on pictures, sounds and captions
 #[derive(Args)]
@@ -73,6 +76,9 @@ pub struct Train {
     /// What to do at a sample that cannot be read: stop and list the first ten, or skip it
     #[arg(long, value_name = "WHAT", value_parser = ["stop", "skip"])]
     on_bad_sample: Option<String>,
+    /// What to do where the last checkpoint cannot be written, as on a full disk: stop with an error, or wait and try again until it can
+    #[arg(long, value_name = "WHAT", value_parser = ["stop", "wait"])]
+    on_full: Option<String>,
     /// Skip at most this many steps whose loss or gradient is not a number
     #[arg(long, value_name = "K")]
     skip_nonfinite: Option<usize>,
@@ -101,10 +107,11 @@ impl Train {
             (None, Some(_), None) => return Err(Error::Usage("expected --out RUN: the folder to write the run to, which must not hold a run yet".into())),
         };
         let trained = progress::train(&mut run)?;
-        let folder = run.folder.display();
+        let folder = quoted(&run.folder);
         if trained.ended == Ended::Finished {
-            let path = checkpoint::latest(&run.folder)?;
-            line(format!("model: {} ({} parameters)", path.display(), thousands(run.trainer.parameters.count())));
+            // It is saved, whatever happens to the folder now.
+            let path = checkpoint::latest(&run.folder).unwrap_or_else(|_| run.folder.clone());
+            line(format!("model: {} ({} parameters)", shown_path(&path), thousands(run.trainer.parameters.count())));
             let config = &run.trainer.config;
             let asks = match (&config.vision_config, &config.audio_config) {
                 (Some(_), Some(_)) => "--image PICTURE --audio SOUND",
@@ -117,9 +124,9 @@ impl Train {
                 return Ok(report::after(&mut run));
             }
         }
-        // Ctrl-C says 130 as everywhere; `stop_after` was planned.
+        // A signal has its code as everywhere; `stop_after` was planned.
         match trained.ended {
-            Ended::Stopped if run.trainer.step != run.settings.training.stop_after => Ok(ExitCode::from(130)),
+            Ended::Stopped if signals::received().is_some() => Ok(signals::code()),
             _ => Ok(ExitCode::SUCCESS),
         }
     }
@@ -130,8 +137,8 @@ impl Train {
             let (key, value) = pair.split_once('=').ok_or_else(|| Error::Usage(format!("--set {pair}: expected KEY=VALUE")))?;
             settings.set(key.trim(), value)?;
         }
-        let text = |path: &PathBuf| path.display().to_string();
-        let Settings { model, data, training, .. } = settings;
+        let text = |path: &PathBuf| to_text(path);
+        let Settings { model, data, training, saving, .. } = settings;
         if let Some(path) = &self.data {
             // As seen from anywhere: a run may be continued from another folder.
             data.path = text(&std::path::absolute(path).map_err(Error::io(path, "find"))?);
@@ -154,6 +161,11 @@ impl Train {
             None => {}
             Some("skip") => data.on_bad_sample = OnBadSample::Skip,
             Some(_) => data.on_bad_sample = OnBadSample::Stop,
+        }
+        match self.on_full.as_deref() {
+            None => {}
+            Some("wait") => saving.on_full = OnFull::Wait,
+            Some(_) => saving.on_full = OnFull::Stop,
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! `trimodal vendor`: copies one kernel, with its contract, golden vectors and a self-test.
 
 use super::progress::{advance, progress};
-use super::terminal::{Paint, line, print, stop_flag};
+use super::signals::stop_flag;
+use super::terminal::{Paint, document, line, painted, print};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::contract::catalog::{Catalog, Entry, File};
+use trimodal::files::shown::{quoted, shown};
 use trimodal::vendor::snippet::{self, Host};
 use trimodal::vendor::{self, Language, State};
 use trimodal::{Error, Result};
@@ -129,14 +131,14 @@ impl Vendor {
         let copied = copied?;
         let launch = snippet::launch(file, entry, host.host());
         if self.json {
-            let text = serde_json::json!({ "folder": folder, "files": copied.files, "golden": copied.golden, "entry": entry.name, "launch": launch });
-            print(&(serde_json::to_string_pretty(&text).expect("strings and numbers") + "\n"));
+            let text = serde_json::json!({ "folder": folder.to_string_lossy(), "files": copied.files, "golden": copied.golden, "entry": entry.name, "launch": launch });
+            document(&(serde_json::to_string_pretty(&text).expect("strings and numbers") + "\n"));
             return Ok(ExitCode::SUCCESS);
         }
         for sum in copied.files.iter().filter(|sum| !sum.file.starts_with("golden/") && !sum.file.starts_with("self_test/")) {
             line(format!("{}  {}", &sum.sha256[..16], sum.file));
         }
-        line(format!("{} golden vectors in golden/; SHA256SUMS has the hashes in full. Test them, in {}:", copied.golden, folder.display()));
+        line(format!("{} golden vectors in golden/; SHA256SUMS has the hashes in full. Test them, in {}:", copied.golden, quoted(folder)));
         let mut ways = match language {
             Language::Wgsl => vec![
                 ("cargo run --manifest-path self_test/wgpu/Cargo.toml -- .", "in Rust"),
@@ -173,7 +175,7 @@ fn verify(folder: &std::path::Path, json: bool) -> Result<ExitCode> {
     let wrong = files.iter().filter(|file| file.state != State::Unchanged).count();
     let code = if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
-        print(&(serde_json::to_string_pretty(&files).expect("strings") + "\n"));
+        document(&(serde_json::to_string_pretty(&files).expect("strings") + "\n"));
         return Ok(code);
     }
     let paint = Paint::stdout();
@@ -184,7 +186,7 @@ fn verify(folder: &std::path::Path, json: bool) -> Result<ExitCode> {
             State::Missing => paint.bad("missing  "),
         };
         let here = file.here.as_ref().map(|h| format!("  ({h})")).unwrap_or_default();
-        line(format!("{state}  {}{here}", file.file));
+        painted(format!("{state}  {}{here}", shown(&file.file)));
     }
     line(match wrong {
         0 => format!("all {} files are as they were copied", files.len()),

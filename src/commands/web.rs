@@ -1,14 +1,15 @@
 //! `trimodal web`: a page on which the kernels run in the browser's own WebGPU.
 
+use super::signals;
 use super::terminal::line;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use trimodal::Result;
+use trimodal::files::shown::{quoted, shown_path};
 use trimodal::numbers::bytes;
 use trimodal::web::{Site, server};
-use trimodal::{Error, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,17 +47,16 @@ impl Web {
         let site = Site::new(self.run.as_deref())?;
         if let Some(folder) = &self.to {
             let (files, size) = site.write(folder)?;
-            line(format!("{files} files ({}) in {}: serve them from a static server, for example", bytes(size), folder.display()));
-            line(format!("  python3 -m http.server --bind 127.0.0.1 --directory {}", folder.display()));
+            line(format!("{files} files ({}) in {}: serve them from a static server, for example", bytes(size), shown_path(folder)));
+            line(format!("  python3 -m http.server --bind 127.0.0.1 --directory {}", quoted(folder)));
             return Ok(ExitCode::SUCCESS);
         }
         let site = Arc::new(site);
         let address = server::spawn(site.clone(), self.port)?;
         line(format!("open http://{address}/ in a browser; ctrl-C ends it"));
-        let (sender, stopped) = channel();
-        ctrlc::set_handler(move || sender.send(()).unwrap_or_default()).map_err(|error| Error::Usage(format!("cannot listen for ctrl-C: {error}")))?;
-        let _ = stopped.recv();
+        let signal = signals::wait();
         site.close();
-        Ok(ExitCode::SUCCESS)
+        // Ctrl-C is how a person ends it.
+        Ok(if signal == signals::INTERRUPT { ExitCode::SUCCESS } else { signals::code() })
     }
 }

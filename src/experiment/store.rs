@@ -1,7 +1,9 @@
 //! The folder of an experiment: its settings, and a file for every run that has ended.
 
 use crate::error::{Error, Result};
+use crate::files::lock::FolderLock;
 use crate::files::read;
+use crate::files::shown::shown_path;
 use crate::files::write_file_atomic;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +16,11 @@ const RUNS: &str = "runs";
 const MAX: u64 = 16 << 20;
 
 /// An experiment's folder.
-pub struct Store(PathBuf);
+pub struct Store {
+    folder: PathBuf,
+    /// Nobody else writes into it.
+    _lock: FolderLock,
+}
 
 impl Store {
     /// Opens a folder for an experiment of this name and these settings, or creates it. Runs of the same settings that are in it count.
@@ -25,19 +31,20 @@ impl Store {
     pub fn open(folder: &Path, name: &str, settings: &impl Serialize) -> Result<Self> {
         let runs = folder.join(RUNS);
         std::fs::create_dir_all(&runs).map_err(Error::io(&runs, "create"))?;
+        let lock = FolderLock::take(folder)?;
         let now = serde_json::json!({ "experiment": name, "version": env!("CARGO_PKG_VERSION"), "settings": settings });
         let path = folder.join(SETTINGS);
         if path.exists() {
             let before: Value = read(&path)?;
             if let Some((key, was, is)) = difference(&before, &now) {
-                let folder = folder.display();
+                let folder = shown_path(folder);
                 let what = format!("{folder} holds runs with {key} = {was}, not {is}: they cannot be compared; give the same settings, or another --out");
                 return Err(Error::Usage(what));
             }
         } else {
             write(&path, &now)?;
         }
-        Ok(Store(folder.to_path_buf()))
+        Ok(Store { folder: folder.to_path_buf(), _lock: lock })
     }
 
     /// The record of a run that has ended.
@@ -58,7 +65,7 @@ impl Store {
     }
 
     fn path(&self, run: &str) -> PathBuf {
-        self.0.join(RUNS).join(format!("{run}.json"))
+        self.folder.join(RUNS).join(format!("{run}.json"))
     }
 }
 
@@ -104,11 +111,14 @@ mod tests {
         let store = open("fusion", 5).unwrap();
         assert_eq!(store.get::<Vec<f64>>("a").unwrap(), None);
         store.put("a", &[0.1, 1.0 / 3.0]).unwrap();
+        assert!(open("fusion", 5).err().unwrap().to_string().contains("is writing here already"), "one process at a time");
+        drop(store);
         assert_eq!(open("fusion", 5).unwrap().get::<Vec<f64>>("a").unwrap(), Some(vec![0.1, 1.0 / 3.0]));
         let other = open("fusion", 6).err().unwrap().to_string();
         assert!(other.contains("steps = 5, not 6"), "{other}");
         assert!(open("transfer", 5).err().unwrap().to_string().contains("experiment = \"fusion\""));
         std::fs::write(folder.path().join("runs/a.json"), "{").unwrap();
+        let store = open("fusion", 5).unwrap();
         assert!(store.get::<Vec<f64>>("a").unwrap_err().to_string().contains("a.json"));
     }
 }

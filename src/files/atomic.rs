@@ -4,6 +4,7 @@
 //! renamed over it, and the folder synced. A crash at any moment leaves the old file or the new one, whole; what it may
 //! leave beside them is a temporary file, which the next write of the same target removes.
 
+use super::temporary::Temporary;
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -54,12 +55,13 @@ pub fn write_file_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Resu
             made
         })
         .map_err(|e| Error::io(path, "write")(refused.map_or(e, io::Error::from_raw_os_error)))?;
+    let held = Temporary::hold(temporary.path());
     // Held until the file is closed: this is how another process's sweep knows that this is not a leftover. Some network
     // folders have no locks; there, two writers of one target at the same moment are the user's own doing.
     let _ = temporary.as_file().try_lock();
     write(temporary.as_file_mut())?; // dropping the temporary file removes it
     temporary.as_file().sync_all().map_err(Error::io(path, "write"))?;
-    temporary.persist(&target).map_err(|e| Error::io(path, "replace")(e.error))?;
+    held.persist(|| temporary.persist(&target)).map_err(|e| Error::io(path, "replace")(e.error))?;
     sync_folder(folder).map_err(Error::io(folder, "sync"))
 }
 

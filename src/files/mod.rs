@@ -3,10 +3,16 @@
 #[cfg(feature = "data")]
 mod atomic;
 #[cfg(feature = "data")]
+pub mod lock;
+#[cfg(feature = "data")]
 pub mod safetensors;
+#[cfg(feature = "data")]
+pub mod temporary;
 
 #[cfg(feature = "data")]
 pub(crate) use atomic::{LEFTOVER, sync_folder};
 #[cfg(feature = "data")]
 pub use atomic::{write_file_atomic, write_file_atomic_with};
-pub use trimodal_base::read;
+#[cfg(feature = "data")]
+pub(crate) use lock::is_at;
+pub use trimodal_base::{read, shown};

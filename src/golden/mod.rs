@@ -21,6 +21,7 @@ pub use choice::{EXCEPTIONS, Plan, plan};
 
 use crate::device::Language;
 use crate::error::{Error, Result};
+use crate::files::temporary::Temporary;
 use crate::files::write_file_atomic;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -119,6 +120,7 @@ pub fn write(plan: &Plan, folder: &Path, force: bool, progress: &mut dyn FnMut(u
     let name = folder.file_name().ok_or_else(|| Error::file(folder, "this is not the name of a folder"))?.to_string_lossy().into_owned();
     // Dropped, and so removed, on every error.
     let workshop = tempfile::Builder::new().prefix(&format!(".{name}-")).tempdir_in(parent).map_err(Error::io(parent, "write in"))?;
+    let _held = Temporary::hold(workshop.path());
     let new = workshop.path().join("new");
     fs::create_dir(&new).map_err(Error::io(&new, "create"))?;
 

@@ -1,9 +1,12 @@
 //! Plain aligned text.
 
+use crate::files::shown::shown;
+
 /// A table with a line under its header; two spaces between columns, no space at the end of a line. A column whose cells
 /// all begin like a number (or are empty or `-`) is aligned to the right, every other one to the left.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
+    // A line break in a cell would be another row.
+    let cell = |row: &[String], column: usize| row.get(column).map_or_else(String::new, |text| shown(text).into_owned());
     let columns = header.len();
     let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
     let mut numbers = vec![!rows.is_empty(); columns];

@@ -13,6 +13,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files::read;
 use crate::files::safetensors::{Safetensors, write_safetensors};
+use crate::files::temporary::Temporary;
 use crate::files::{LEFTOVER, sync_folder, write_file_atomic};
 use crate::model::Parameters;
 use crate::tensor::DType;
@@ -202,7 +203,8 @@ struct Partial {
     path: PathBuf,
     /// On systems where a folder can be opened and locked: how another process's sweep knows that this is not a leftover.
     _lock: Option<File>,
-    kept: bool,
+    /// Until it has its name.
+    held: Option<Temporary>,
 }
 
 impl Partial {
@@ -212,19 +214,23 @@ impl Partial {
         let path = run.join(format!("{PARTIAL}{name}-{}-{number}", std::process::id()));
         fs::create_dir(&path).map_err(Error::io(&path, "create"))?;
         let lock = File::open(&path).ok().filter(|folder| folder.try_lock().is_ok());
-        Ok(Partial { path, _lock: lock, kept: false })
+        let held = Some(Temporary::hold(&path));
+        Ok(Partial { path, _lock: lock, held })
     }
 
     fn persist(mut self, target: &Path) -> Result<()> {
-        fs::rename(&self.path, target).map_err(Error::io(target, "create"))?;
-        self.kept = true;
-        Ok(())
+        let held = self.held.take().expect("it has no name yet");
+        let renamed = held.persist(|| fs::rename(&self.path, target));
+        if renamed.is_err() {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+        renamed.map_err(Error::io(target, "create"))
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.kept {
+        if self.held.is_some() {
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -331,7 +337,8 @@ fn named(run: &Path, file: &str) -> Result<Option<String>> {
     let text = read::text(&path, MAX_TEXT)?;
     let name = text.trim();
     if parse(name).is_none() {
-        return Err(Error::file(&path, format!("expected the name of a checkpoint, such as step-00000100, found {name:?}")));
+        // Not quoted: it may be a link, and what it leads to is nobody's business.
+        return Err(Error::file(&path, "expected the name of a checkpoint, such as step-00000100, found something else"));
     }
     if !run.join(name).is_dir() {
         return Err(Error::file(&path, format!("names {name}, which does not exist; write the name of an existing checkpoint into it")));

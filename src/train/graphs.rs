@@ -5,6 +5,7 @@
 
 use crate::device::{Device, Graph};
 use crate::error::{Error, Result};
+use crate::files::shown::warn;
 use crate::model::batch::PaddedSize;
 use std::collections::HashMap;
 
@@ -61,7 +62,7 @@ impl Graphs {
                 match replayed {
                     // Nothing was launched, so the step has not been taken yet.
                     Err(e) if !matches!(e, Error::DeviceLost { .. }) => {
-                        eprintln!("warning: no CUDA graph could be recorded, so steps are launched kernel by kernel: {e}");
+                        warn(format!("no CUDA graph could be recorded, so steps are launched kernel by kernel: {e}"));
                         self.given_up = true;
                         self.recorded.clear();
                         launch()

@@ -27,7 +27,8 @@ use super::examples::{self, Example};
 use super::log::{LOG, Log};
 use super::model_folder::ModelFolder;
 use super::prefetch::Prefetched;
-use super::settings::Settings;
+use super::settings::path::from_text;
+use super::settings::{OnFull, Settings};
 use super::setup::{self, Split};
 use super::step::StepReport;
 use super::trainer::Trainer;
@@ -35,6 +36,8 @@ use crate::data::folder::TableRow;
 use crate::data::loader::{BadSamples, DataPosition, LISTED};
 use crate::data::{Dataset, Tokenizer};
 use crate::error::{Error, Result};
+use crate::files::lock::FolderLock;
+use crate::files::shown::{quoted, shown_path};
 use crate::files::write_file_atomic;
 use crate::model::batch::Batch;
 use crate::model::flops;
@@ -54,6 +57,8 @@ pub struct Run {
     pub settings: Settings,
     /// Its folder.
     pub folder: PathBuf,
+    /// Nobody else writes into it.
+    lock: FolderLock,
     /// The model in training.
     pub trainer: Trainer,
     /// Its tokenizer.
@@ -90,6 +95,10 @@ pub enum Event<'a> {
     Saved(&'a Path),
     /// A checkpoint could not be written; the run continues, and only a last save that fails is an error.
     NotSaved(&'a Error),
+    /// The last checkpoint could not be written, and will be tried again (`saving.on_full`) until it can be or the watcher breaks.
+    Waiting(&'a Error),
+    /// The log could not be written: its lines are kept, and will be written when it goes again.
+    NotLogged(&'a Error),
 }
 
 /// A step that a run took.
@@ -129,20 +138,21 @@ impl Run {
     /// refuse.
     pub fn start(mut settings: Settings, folder: &Path) -> Result<Self> {
         settings.validate()?;
-        // A run that ended before it was first saved may be begun again; a config.toml of somebody else's stays.
-        let taken = checkpoint::is_run(folder) || folder.join("config.json").exists();
-        if taken || folder.join(CONFIG).exists() && !folder.join(LOG).exists() {
-            let folder = folder.display();
-            return Err(Error::Usage(format!("{folder} already holds a run: `trimodal train --resume {folder}` continues it, another --out starts a new one")));
-        }
+        let lock = if folder.is_dir() { Some(FolderLock::take(folder)?) } else { None };
+        expect_free(folder)?;
         let device = settings.open_device()?;
         settings.training.precision = settings.training.precision.on(&device).into();
         let dataset = Arc::new(setup::open(&settings)?);
         let (config, tokenizer, parameters) = setup::model(&mut settings, &dataset, &device)?;
         // A folder that cannot be made is found now, not when there is something to save.
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => FolderLock::take(folder)?,
+        };
+        expect_free(folder)?; // somebody else may have begun a run there meanwhile
         let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
-        Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, TrainerState::default())
+        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, TrainerState::default())
     }
 
     /// Continues a run from its latest checkpoint. `change` may change its settings, from those that it had.
@@ -153,6 +163,7 @@ impl Run {
         if !folder.is_dir() {
             return Err(Error::file(folder, "there is no such folder; a run is a folder that `trimodal train` wrote"));
         }
+        let lock = FolderLock::take(folder)?;
         let path = checkpoint::latest(folder)?;
         let before = checkpoint::read_state(&path)?.settings;
         let before = before.ok_or_else(|| Error::file(path.join("trainer_state.json"), "no settings in it: this is not a checkpoint of a run"))?;
@@ -162,7 +173,7 @@ impl Run {
         let device = settings.open_device()?;
         settings.training.precision = settings.training.precision.on(&device).into();
         if let Some((key, was, now)) = before.first_change(&settings) {
-            let what = format!("{key}: the run in {} began with {was}, and cannot continue with {now}; a new run with --from can", folder.display());
+            let what = format!("{key}: the run in {} began with {was}, and cannot continue with {now}; a new run with --from can", shown_path(folder));
             return Err(Error::Usage(what));
         }
         let dataset = Arc::new(setup::open(&settings)?);
@@ -170,12 +181,13 @@ impl Run {
         let (mut trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
         let state = checkpoint::restore(&path, &mut trainer)?;
         checkpoint::sweep(folder);
-        Self::assemble(settings, folder, trainer, tokenizer, memory, dataset, state)
+        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, state)
     }
 
     fn assemble(
         mut settings: Settings,
         folder: &Path,
+        lock: FolderLock,
         trainer: Trainer,
         tokenizer: Tokenizer,
         memory: u64,
@@ -187,11 +199,11 @@ impl Run {
         let rows: Vec<usize> = (0..dataset.rows().len()).filter(|&i| split.trains(&dataset.rows()[i])).collect();
         if rows.is_empty() {
             let what = format!("no row to train on: none has the split {:?} (data.train_split)", settings.data.train_split);
-            return Err(Error::file(&settings.data.path, what));
+            return Err(Error::file(from_text(&settings.data.path), what));
         }
         if state.step > 0 && state.data_rows != rows.len() as u64 {
             let what = format!("expected the {} rows that the run has trained on, found {}", state.data_rows, rows.len());
-            return Err(Error::file(&settings.data.path, what));
+            return Err(Error::file(from_text(&settings.data.path), what));
         }
         state.data_rows = rows.len() as u64;
         let left = Cell::new(settings.evaluation.eval_samples);
@@ -200,7 +212,7 @@ impl Run {
         if split.wanted() && held_out.is_empty() {
             let what =
                 format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
-            return Err(Error::file(&settings.data.path, what));
+            return Err(Error::file(from_text(&settings.data.path), what));
         }
         let (recipe, bad_rows) = (setup::recipe(&settings), dataset.bad().clone());
         let batches = Batches::start(dataset.clone(), rows, config, &tokenizer, recipe, settings.loading(), state.position)?;
@@ -214,6 +226,7 @@ impl Run {
         Ok(Run {
             settings,
             folder,
+            lock,
             trainer,
             tokenizer,
             dataset,
@@ -265,9 +278,10 @@ impl Run {
                 Err(e @ Error::NonFinite { .. }) if self.state.skipped < self.settings.training.skip_nonfinite => {
                     self.state.skipped += 1;
                     let Error::NonFinite { step, what, samples } = &e else { unreachable!("matched above") };
-                    self.log.line(&serde_json::json!({ "step": step, "skipped": what, "samples": samples }))?;
+                    self.log.line(&serde_json::json!({ "step": step, "skipped": what, "samples": samples }));
+                    self.say_trouble(watch);
                     if watch(self, Event::Skipped(&e)).is_break() {
-                        self.save()?;
+                        self.save_at_last(watch)?;
                         return Ok(Ended::Stopped);
                     }
                     continue;
@@ -282,7 +296,8 @@ impl Run {
             self.log.line(&serde_json::json!({
                 "step": step, "loss": report.loss, "learning_rate": report.learning_rate, "gradient_norm": report.gradient_norm,
                 "tokens": self.state.tokens, "seconds": (self.seconds() * 1000.0).round() / 1000.0,
-            }))?;
+            }));
+            self.say_trouble(watch);
             let stop = watch(self, Event::Step(&taken)).is_break() || step == self.settings.training.stop_after;
             let last = step == steps || stop;
             let (eval_steps, saving) = (self.settings.evaluation.eval_steps, self.settings.saving.clone());
@@ -308,7 +323,7 @@ impl Run {
                 saved = Instant::now();
             }
         }
-        let path = self.save()?;
+        let path = self.save_at_last(watch)?;
         let _ = watch(self, Event::Saved(&path));
         Ok(if self.trainer.step < steps { Ended::Stopped } else { Ended::Finished })
     }
@@ -318,8 +333,9 @@ impl Run {
     /// # Errors
     /// As [`checkpoint::save`].
     pub fn save(&mut self) -> Result<PathBuf> {
+        self.make_whole()?;
         // First the log: a run that continues here must find every line up to here.
-        self.log.sync()?;
+        self.log.sync();
         checkpoint::save(&self.folder, &self.trainer, &self.tokenizer, &self.state, self.settings.saving.keep)
     }
 
@@ -329,6 +345,50 @@ impl Run {
             Ok(path) => watch(self, Event::Saved(&path)),
             Err(e) => watch(self, Event::NotSaved(&e)),
         };
+        self.say_trouble(watch);
+    }
+
+    /// The last save: what it would lose is worth a wait.
+    fn save_at_last(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) -> Result<PathBuf> {
+        let mut pause = Duration::from_secs(1);
+        loop {
+            let refused = match self.save() {
+                // Also where somebody else has made the folder meanwhile.
+                Err(e @ (Error::Io { .. } | Error::File { .. })) if self.settings.saving.on_full == OnFull::Wait => e,
+                done => {
+                    self.say_trouble(watch);
+                    return done;
+                }
+            };
+            let tried = Instant::now();
+            while tried.elapsed() < pause {
+                if watch(self, Event::Waiting(&refused)).is_break() {
+                    return Err(refused);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+    }
+
+    /// A folder that was removed or moved away under way is made again, with everything that a run continues from. What was best is gone
+    /// with it, and the next evaluation decides anew.
+    fn make_whole(&mut self) -> Result<()> {
+        self.lock.again()?;
+        let path = self.folder.join(CONFIG);
+        if let (false, Some(settings)) = (path.exists(), &self.state.settings) {
+            let _ = write_file_atomic(&path, settings.to_toml()); // the checkpoint has them too
+        }
+        if self.state.best.is_some_and(|best| best.step != self.trainer.step) && !self.folder.join("best").exists() {
+            self.state.best = None;
+        }
+        Ok(())
+    }
+
+    fn say_trouble(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) {
+        if let Some(e) = self.log.trouble() {
+            let _ = watch(self, Event::NotLogged(&e));
+        }
     }
 
     /// One optimiser step. The place in the data moves on even if the step changes nothing.
@@ -400,7 +460,17 @@ impl Run {
         let shown: Vec<_> = evaluation.captions.iter().map(|(said, truth)| serde_json::json!({ "said": said, "truth": truth })).collect();
         self.log.line(&serde_json::json!({
             "step": self.trainer.step, "evaluation": { "loss": evaluation.loss, "token_accuracy": evaluation.accuracy, "samples": self.held_out.len(), "captions": shown },
-        }))?;
+        }));
         Ok(evaluation)
     }
+}
+
+/// A run that ended before it was first saved may be begun again; a config.toml of somebody else's stays.
+fn expect_free(folder: &Path) -> Result<()> {
+    let taken = checkpoint::is_run(folder) || folder.join("config.json").exists();
+    if taken || folder.join(CONFIG).exists() && !folder.join(LOG).exists() {
+        let (name, word) = (shown_path(folder), quoted(folder));
+        return Err(Error::Usage(format!("{name} already holds a run: `trimodal train --resume {word}` continues it, another --out starts a new one")));
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use super::pretrained::{self, Pretrained};
 use super::recipe::Recipe;
 use super::settings::Settings;
+use super::settings::path::from_text;
 use super::trainer::{ActivationOptions, Trainer};
 use crate::data::folder::TableRow;
 use crate::data::loader::OnBadSample;
@@ -12,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::model::batch::Capacity;
 use crate::model::{Config, Parameters};
 use crate::tensor::DType;
-use std::path::{Path, PathBuf};
 use trimodal_base::random::fnv1a;
 
 /// Which rows are trained on, and which are judged.
@@ -91,7 +91,7 @@ pub fn evaluation_splits<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<E
 /// # Errors
 /// As [`Dataset::open`].
 pub fn open(settings: &Settings) -> Result<Dataset> {
-    let path = Path::new(&settings.data.path);
+    let path = &from_text(&settings.data.path);
     if settings.data.path.is_empty() {
         return Err(Error::Usage("data.path: expected a data set, found nothing".into()));
     }
@@ -110,19 +110,19 @@ pub(super) fn recipe(settings: &Settings) -> Recipe {
 /// The model, its tokenizer and its parameters at the beginning.
 pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters)> {
     if !settings.model.from.is_empty() {
-        let path = PathBuf::from(&settings.model.from);
+        let path = from_text(&settings.model.from);
         let Pretrained { config, tokenizer, parameters, .. } = pretrained::open(&path, settings, device)?;
         return Ok((config, tokenizer, parameters));
     }
     let tokenizer = if !settings.data.tokenizer.is_empty() {
-        Tokenizer::adopt_file(Path::new(&settings.data.tokenizer))?.tokenizer
+        Tokenizer::adopt_file(&from_text(&settings.data.tokenizer))?.tokenizer
     } else {
         let split = Split::new(settings, dataset);
         let rows = dataset.rows().iter().filter(|row| split.trains(row));
         let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
         if captions.is_empty() {
             let what = format!("no caption to train on: expected rows with `text` and, if any row has a `split`, some in {:?}", settings.data.train_split);
-            return Err(Error::file(&settings.data.path, what));
+            return Err(Error::file(from_text(&settings.data.path), what));
         }
         Tokenizer::train(captions, settings.data.max_vocabulary)?
     };

@@ -11,6 +11,7 @@ use crate::contract::catalog::{Catalog, File};
 use crate::device::ptx::{self, Compiled};
 use crate::device::shader::Shader;
 use crate::error::{Error, Result};
+use crate::files::temporary::Temporary;
 use crate::files::write_file_atomic;
 use crate::golden::{self, sha256};
 use crate::ops::{self, OPS};
@@ -102,6 +103,7 @@ pub fn copy(op: &str, language: Language, folder: &Path, force: bool, progress: 
     fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
     // Everything is written beside what is there, and moved when it is whole. In the folder itself: it may be a disk of its own.
     let copied = tempfile::Builder::new().prefix(WORKSHOP).tempdir_in(folder).map_err(Error::io(folder, "write in")).and_then(|workshop| {
+        let _held = Temporary::hold(workshop.path());
         let copied = write(&part, op, language, workshop.path(), folder, progress)?;
         remove(folder)?;
         for path in copied.files.iter().map(|sum| sum.file.as_str()).chain([SUMS]) {

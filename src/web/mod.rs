@@ -21,6 +21,7 @@ use crate::device::Language;
 use crate::device::shader::SHADERS;
 use crate::error::{Error, Result};
 use crate::files::read::regular;
+use crate::files::temporary::Temporary;
 use crate::golden;
 use crate::model::Config;
 use crate::train::ModelFolder;
@@ -31,6 +32,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A file of the page, as it is in `examples/web/`.
 macro_rules! page {
@@ -93,7 +95,9 @@ pub enum Source {
 pub struct Site {
     files: BTreeMap<String, Content>,
     /// Made when it is asked for, removed with the site; or why it could not be made.
-    golden: OnceLock<std::result::Result<tempfile::TempDir, String>>,
+    golden: OnceLock<std::result::Result<(tempfile::TempDir, Temporary), String>>,
+    /// Nothing more is made.
+    closing: AtomicBool,
 }
 
 impl Site {
@@ -122,7 +126,7 @@ impl Site {
             files.insert("example/sound.wav".into(), Content::Bytes(meadow::wav(&meadow::sound(&HEADLINE, 0, split, index))?));
         }
         files.insert("site.json".into(), Content::Bytes(format!("{about}\n").into_bytes()));
-        Ok(Site { files, golden: OnceLock::new() })
+        Ok(Site { files, golden: OnceLock::new(), closing: AtomicBool::new(false) })
     }
 
     /// The answer for a name; `None` where there is no such name.
@@ -147,18 +151,22 @@ impl Site {
     fn golden(&self) -> Result<&Path> {
         let made = self.golden.get_or_init(|| {
             let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-            write_golden(&folder.path().join("golden")).map_err(|error| error.to_string())?;
-            Ok(folder)
+            let held = Temporary::hold(folder.path());
+            let mut go_on = |_| if self.closing.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            write_golden(&folder.path().join("golden"), &mut go_on).map_err(|error| error.to_string())?;
+            Ok((folder, held))
         });
         match made {
-            Ok(folder) => Ok(folder.path()),
+            Ok((folder, _)) => Ok(folder.path()),
             Err(what) => Err(Error::Usage(format!("the golden vectors cannot be made: {what}"))),
         }
     }
 
-    /// Removes the golden vectors from the temporary folder: a site that a server holds is never dropped.
+    /// Removes the golden vectors from the temporary folder, and stops whoever is making them: a site that a server holds is never dropped.
     pub fn close(&self) {
-        if let Some(Ok(folder)) = self.golden.get() {
+        self.closing.store(true, Ordering::Relaxed);
+        // Waits for whoever is making them.
+        if let Ok((folder, _)) = self.golden.get_or_init(|| Err("the page is being closed".into())) {
             let _ = fs::remove_dir_all(folder.path());
         }
     }
@@ -185,13 +193,13 @@ impl Site {
             .map_err(Error::io(&path, "write"))?;
             count += 1;
         }
-        let index = write_golden(&folder.join(GOLDEN))?;
+        let index = write_golden(&folder.join(GOLDEN), &mut |_| ControlFlow::Continue(()))?;
         Ok((count + index.cases.len() + 1, bytes + index.cases.iter().map(|case| case.bytes).sum::<u64>()))
     }
 }
 
-fn write_golden(folder: &Path) -> Result<golden::Index> {
-    golden::write(&golden::plan(Language::Wgsl, None)?, folder, false, &mut |_| ControlFlow::Continue(()))
+fn write_golden(folder: &Path, progress: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<golden::Index> {
+    golden::write(&golden::plan(Language::Wgsl, None)?, folder, false, progress)
 }
 
 /// The place of a golden vector, if it is one: the index, or a file that the index lists.

@@ -11,9 +11,14 @@ use oxhttp::model::{Body, Method, Request, Response, StatusCode, header};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Connections at a time; a browser opens six.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 256;
+
+/// A connection that says nothing, or takes nothing, for this long is closed: those that stay silent must not use up all of them. A browser
+/// opens another when it needs one.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// The headers that every answer has besides its type.
 const HEADERS: [(&str, &str); 4] =
@@ -45,7 +50,11 @@ pub fn spawn(site: Arc<Site>, port: u16) -> Result<SocketAddr> {
 
 fn listen(site: Arc<Site>, port: u16) -> std::io::Result<SocketAddr> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    Server::new(move |request| answer(&site, request, port)).bind(address).with_max_concurrent_connections(MAX_CONNECTIONS).spawn()?;
+    Server::new(move |request| answer(&site, request, port))
+        .bind(address)
+        .with_max_concurrent_connections(MAX_CONNECTIONS)
+        .with_global_timeout(SILENCE)
+        .spawn()?;
     Ok(address)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every message says what was expected, what was found, where, and what to do.
 
+use crate::shown::shown_path;
 use std::path::PathBuf;
 
 /// The result of everything in this crate that can fail.
@@ -37,7 +38,7 @@ pub enum Error {
 
     // ── the user's input ─────────────────────────────────────────────────────────────────────────────────────────
     /// A file of the user's is missing, damaged or not what it should be.
-    #[error("{}{}: {what}", path.display(), at.as_ref().map(|a| format!(", {a}")).unwrap_or_default())]
+    #[error("{}{}: {what}", shown_path(path), at.as_ref().map(|a| format!(", {a}")).unwrap_or_default())]
     File {
         /// The file.
         path: PathBuf,
@@ -60,7 +61,7 @@ pub enum Error {
 
     // ── the machine ──────────────────────────────────────────────────────────────────────────────────────────────
     /// The operating system could not read or write.
-    #[error("{}: cannot {doing}: {source}", path.display())]
+    #[error("{}: cannot {doing}: {source}", shown_path(path))]
     Io {
         /// The file or folder.
         path: PathBuf,

@@ -1,4 +1,5 @@
-//! What the packages of `trimodal` share: one error type, reading a file of the user's within a limit, numbers from random bits.
+//! What the packages of `trimodal` share: one error type, reading a file of the user's within a limit, foreign text on a terminal,
+//! numbers from random bits.
 
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![warn(missing_docs)]
@@ -6,5 +7,6 @@
 pub mod error;
 pub mod random;
 pub mod read;
+pub mod shown;
 
 pub use error::{Error, Result};

@@ -50,7 +50,8 @@ struct Code {
 impl Code {
     /// From the number of codes of each length and the symbols in order (annex C).
     fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
-        let mut code = Code { short: Box::new([0; 1 << LOOKUP]), whole: Box::new([0; 1 << LOOKUP]), beyond: [0; 18], place: [0; 17], symbols: symbols.to_vec() };
+        let mut code =
+            Code { short: Box::new([0; 1 << LOOKUP]), whole: Box::new([0; 1 << LOOKUP]), beyond: [0; 18], place: [0; 17], symbols: symbols.to_vec() };
         let (mut next, mut at) = (0u32, 0usize);
         for length in 1..=16u32 {
             code.place[length as usize] = at as i32 - next as i32;

@@ -194,7 +194,7 @@ impl Context {
             }
             let result = test();
             if let Err(e) = &result {
-                eprintln!("warning: {}: {op} uses its portable kernels, because the Hopper kernels fail their test: {e}", self.name);
+                trimodal_base::shown::warn(format!("{}: {op} uses its portable kernels, because the Hopper kernels fail their test: {e}", self.name));
             }
             result.is_ok()
         })

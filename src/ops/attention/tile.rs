@@ -4,7 +4,7 @@
 
 #![allow(clippy::needless_range_loop)] // indices over whole arrays are what the compiler turns into vectors
 
-use crate::device::cpu::Real;
+use crate::device::cpu::{Real, multiply_add};
 use std::ops::Range;
 
 /// Elements of one vector of a register tile: one AVX-512 register of f32, two of AVX2.
@@ -13,15 +13,6 @@ pub(super) const LANES: usize = 16;
 pub(super) const ROWS: usize = 4;
 
 pub(super) type Tile<T> = [[T; LANES]; ROWS];
-
-/// `a · b + c`; one instruction where the machine has it (`fused`), and never the library's slow emulation.
-///
-/// That is all that an instruction set decides: whatever the width of its registers, sums are added in the same order, so that all
-/// processors with a fused multiply-add train the same bits.
-#[inline(always)]
-pub(super) fn multiply_add<T: Real>(fused: bool, a: T, b: T, c: T) -> T {
-    if fused || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
-}
 
 /// `tile[i][l] += Σ_k a[i, k] · b[k, l]` for a multiple of [`LANES`] of k, in the order of k.
 #[inline(always)]

@@ -2,6 +2,7 @@
 
 use super::Settings;
 use crate::error::{Error, Result};
+use crate::files::shown::warn;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -100,11 +101,12 @@ pub const SECTIONS: [Section; 5] = [
     ),
     (
         "saving",
-        "Checkpoints. One is always saved at the end and after ctrl-C.",
+        "Checkpoints. One is always saved at the end and after ctrl-C, SIGTERM or SIGHUP.",
         &[
             ("save_steps", "Save every this many steps; 0 for never."),
             ("save_seconds", "Save when this many seconds have passed since the last save; 0 for never."),
             ("keep", "How many of the newest checkpoints are kept; the best one is kept too."),
+            ("on_full", "Where the last checkpoint cannot be written (a full disk): \"stop\" with an error, or \"wait\" and try again until it can."),
         ],
     ),
     (
@@ -122,7 +124,7 @@ pub const SECTIONS: [Section; 5] = [
 
 /// The keys that may differ when a run is continued: where things are, how fast they go, what is kept and shown. `device` too, though
 /// only the same one gives the same bits.
-const FREE: [&str; 22] = [
+const FREE: [&str; 23] = [
     "preset",
     "from",
     "path",
@@ -145,6 +147,7 @@ const FREE: [&str; 22] = [
     "save_steps",
     "save_seconds",
     "keep",
+    "on_full",
 ];
 
 impl Settings {
@@ -213,7 +216,7 @@ pub const RENAMED: [(&str, &str, &str); 2] = [("data", "hide", "word_dropout"), 
 pub(crate) fn say_renamed(old: &'static str, new: &'static str) {
     static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
     if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(old) {
-        eprintln!("warning: {old} is now called {new}");
+        warn(format!("{old} is now called {new}"));
     }
 }
 

@@ -3,6 +3,7 @@
 #[cfg(feature = "cli")]
 pub mod file;
 pub mod keys;
+pub mod path;
 
 use super::recipe::{Precision, Recipe};
 use super::schedule::{Schedule, ScheduleShape};
@@ -123,6 +124,20 @@ pub struct SavingSettings {
     pub save_steps: usize,
     pub save_seconds: u64,
     pub keep: usize,
+    /// Runs of before there was a choice did not wait.
+    #[serde(default)]
+    pub on_full: OnFull,
+}
+
+/// What happens where the last checkpoint cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFull {
+    /// An error: what was trained since the last checkpoint is lost.
+    #[default]
+    Stop,
+    /// Try again until there is room.
+    Wait,
 }
 
 /// `[evaluation]`: what the run is judged on while it trains. See [`keys`] for each.
@@ -243,7 +258,7 @@ impl Settings {
                 max_norm: schedule.max_norm,
                 skip_nonfinite: 0,
             },
-            saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3 },
+            saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3, on_full: OnFull::Stop },
             evaluation: EvaluationSettings { eval_split: String::new(), held_out: 0.0, eval_steps: 500, eval_samples: 256, captions: 3 },
         }
     }

@@ -3,9 +3,11 @@
 //! Every CPU kernel is generic over [`Real`]. In f32, threaded by rayon, it is the device that works where there is no
 //! GPU; in f64 the same code is the oracle that every other device is compared with.
 
+mod product;
+
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
-use gemm_common::Parallelism;
+pub use product::{GemmKernel, Mat, gemm};
 use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
 
 /// 64 bytes: one cache line, one AVX-512 register.
@@ -71,12 +73,14 @@ pub trait Real:
     fn gemm_kernel() -> GemmKernel<Self>;
 }
 
-/// `m, n, k, c, its column and row stride, whether c is read, a, its strides, b, its strides, alpha (of c), beta (of a · b)`, three flags
-/// that are for complex numbers, and how many threads it may use.
-#[rustfmt::skip]
-pub type GemmKernel<T> = unsafe fn(
-    usize, usize, usize, *mut T, isize, isize, bool, *const T, isize, isize, *const T, isize, isize, T, T, bool, bool, bool, Parallelism,
-);
+/// `a · b + c`; one instruction where the machine has it (`fused`), and never the library's slow emulation.
+///
+/// That is all that an instruction set decides: whatever the width of its registers, sums are added in the same order, so that all
+/// processors with a fused multiply-add train the same bits.
+#[inline(always)]
+pub(crate) fn multiply_add<T: Real>(fused: bool, a: T, b: T, c: T) -> T {
+    if fused || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
+}
 
 impl Real for f64 {
     fn of(x: f64) -> Self {
@@ -150,64 +154,6 @@ impl Real for f32 {
     }
 }
 
-/// One operand of [`gemm`]: a matrix with strides, over a slice.
-#[derive(Clone, Copy)]
-pub struct Mat<'a, T> {
-    /// The elements.
-    pub data: &'a [T],
-    /// Elements from one row to the next.
-    pub row_stride: usize,
-    /// Elements from one column to the next.
-    pub col_stride: usize,
-}
-
-impl<'a, T> Mat<'a, T> {
-    /// A row-major matrix with `cols` columns.
-    pub fn rows(data: &'a [T], cols: usize) -> Self {
-        Mat { data, row_stride: cols, col_stride: 1 }
-    }
-
-    /// The transpose of a row-major matrix that is stored with `cols` columns.
-    pub fn transposed(data: &'a [T], cols: usize) -> Self {
-        Mat { data, row_stride: 1, col_stride: cols }
-    }
-
-    fn check(&self, rows: usize, cols: usize) {
-        if rows > 0 && cols > 0 {
-            let last = (rows - 1) * self.row_stride + (cols - 1) * self.col_stride;
-            assert!(last < self.data.len(), "a [{rows}, {cols}] operand reaches past its slice");
-        }
-    }
-}
-
-/// `c[m, n] = beta · c + a[m, k] · b[k, n]` on the calling thread, by the `gemm` crates. `c` is row-major with rows
-/// `c_stride` apart; with `beta` 0 it is written without being read.
-///
-/// # Panics
-/// If an operand's slice is too short.
-pub fn gemm<T: Real>(m: usize, n: usize, k: usize, a: Mat<T>, b: Mat<T>, beta: T, c: &mut [T], c_stride: usize) {
-    if m == 0 || n == 0 {
-        return;
-    }
-    a.check(m, k);
-    b.check(k, n);
-    Mat { data: c, row_stride: c_stride, col_stride: 1 }.check(m, n);
-    assert!(n <= c_stride || m == 1, "rows of c overlap");
-    let strides = |operand: Mat<T>| (operand.data.as_ptr(), operand.col_stride as isize, operand.row_stride as isize);
-    let ((a, a_columns, a_rows), (b, b_columns, b_rows), c_rows) = (strides(a), strides(b), c_stride as isize);
-    let (kernel, c, read, one) = (T::gemm_kernel(), c.as_mut_ptr(), beta != T::zero(), T::one());
-    // SAFETY: every element that the three operands reach is inside its slice, checked above; c is borrowed mutably, so it
-    // aliases neither a nor b; no stride is negative, and that of c's rows in the kernel's eyes is the smaller one.
-    unsafe {
-        if c_rows > 1 {
-            // It writes by columns: cᵀ = bᵀ · aᵀ.
-            kernel(n, m, k, c, c_rows, 1, read, b, b_rows, b_columns, a, a_rows, a_columns, beta, one, false, false, false, Parallelism::None);
-        } else {
-            kernel(m, n, k, c, 1, c_rows, read, a, a_columns, a_rows, b, b_columns, b_rows, beta, one, false, false, false, Parallelism::None);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,15 +188,5 @@ mod tests {
         }
         assert!(worst < 5e-7, "{worst}");
         assert!(f32::NAN.fast_erf().is_nan());
-    }
-
-    #[test]
-    fn gemm_transposes_and_accumulates() {
-        let a = [1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0]; // [2, 3]
-        let mut c = [1.0; 4];
-        gemm(2, 2, 3, Mat::rows(&a, 3), Mat::transposed(&a, 3), 1.0, &mut c, 2);
-        assert_eq!(c, [15.0, 33.0, 33.0, 78.0]);
-        gemm(2, 2, 0, Mat::rows(&a, 3), Mat::rows(&a, 2), 0.0, &mut c, 2);
-        assert_eq!(c, [0.0; 4]);
     }
 }
