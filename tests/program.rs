@@ -519,7 +519,7 @@ fn the_library_alone_needs_nothing_of_the_programs() {
     let tree = text(&output.stdout);
     let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(names.contains(&"safetensors"), "{tree}");
-    for program in ["clap", "ctrlc", "signal-hook", "indicatif", "font8x8", "toml", "oxhttp", "wgpu", "cudarc"] {
+    for program in ["clap", "ctrlc", "signal-hook", "indicatif", "toml", "oxhttp", "wgpu", "cudarc"] {
         assert!(!names.contains(&program), "{program}: {tree}");
     }
 }

@@ -24,8 +24,8 @@ Examples:
 
 DATA is a folder with a metadata.jsonl, one line per sample, paths inside the folder:
   {\"file_name\": \"images/0.png\", \"audio\": \"audio/0.wav\", \"text\": \"a fluffy orange cat purring\"}
-`file_name` is a picture (PNG or JPEG), `audio` a sound (WAV); a sample may have either or both. Or it is shards, or Parquet files \
-(`trimodal data --help` lists them all). Where lines have a \
+`file_name` is a picture (PNG, JPEG, WebP), `audio` a sound (WAV, FLAC, MP3, Ogg Vorbis); a sample may have either or both. Or it is \
+shards, or Parquet files (`trimodal data --help` lists them all). Where lines have a \
 `split`, only those that say \"train\" are trained on. `trimodal data` looks at a data set first, `trimodal config` explains every key.
 
 RUN becomes a folder of checkpoints, each a whole model folder (config.json, model.safetensors, tokenizer.json, and what the \

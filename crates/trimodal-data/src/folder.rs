@@ -3,16 +3,15 @@
 //! [`Dataset::open`] takes, in this order:
 //!
 //! - a pattern `shard-{000000..000012}.tar`, or one `.tar` file ([`super::shards`]);
-//! - a folder with `metadata.jsonl` or `metadata.csv`, one row per line ([`super::table`]), or whose subfolders have one each:
-//!   `train/metadata.jsonl`, whose rows are then of the split `train`;
-//! - a folder of `*.tar`, or whose subfolders have them;
-//! - `.parquet` files, one, a pattern, or a folder of them ([`super::parquet`]);
+//! - a folder with `metadata.jsonl` or `metadata.csv` in it or anywhere below it, one row per line ([`super::table`]); those of
+//!   `data/train/metadata.jsonl` are of the split `train` ([`super::split`]);
+//! - a folder with `*.tar` in it or anywhere below it;
+//! - `.parquet` files, one, a pattern, or a folder with them in it or anywhere below it ([`super::parquet`]);
 //! - a folder of pictures, sounds and texts, whose subfolders name what is in them ([`super::walk`]).
 //!
 //! Paths are relative to the table's folder and may not leave it, neither by `..` nor by a symbolic link.
 
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -21,24 +20,24 @@ pub use super::sizes::{Fit, MediaSizes};
 
 use super::bad::BadSamples;
 use super::columns::ColumnChoice;
+use super::content::Content;
+use super::find::{self, Found, TABLES};
 use super::limits::Limits;
 use super::opened::Opened;
 use super::parallel::parallel;
 use super::parquet::{self, Blocks};
 use super::picture::Picture;
-use super::row::{is_picture, is_sound};
 use super::safe::Folder;
-use super::sample::{Content, Sample};
+use super::sample::Sample;
 use super::sound::SoundInfo;
+use super::split;
+use super::window::Window;
 use super::{picture, shards, sound, table, walk};
 use trimodal_base::read::regular;
 use trimodal_base::{Error, Result};
 
 /// The name of the table inside a data folder.
 pub const METADATA: &str = "metadata.jsonl";
-
-/// The tables that are read.
-const TABLES: [&str; 2] = [METADATA, "metadata.csv"];
 
 /// What the files of a row held before they were brought to the model's sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -142,54 +141,47 @@ impl Dataset {
             return Err(Error::file(path, what));
         }
         let mut data = Self::empty(path, path, limits)?;
-        let (files, folders) = list(path)?;
-        let sources = |wanted: &dyn Fn(&str) -> bool| -> Result<Vec<(String, String)>> {
-            // In the folder itself; else in its subfolders, which are then the splits.
-            let here: Vec<_> = files.iter().filter(|name| wanted(name)).map(|name| (String::new(), name.clone())).collect();
-            if !here.is_empty() {
-                return Ok(here);
-            }
-            let mut below = Vec::new();
-            for folder in &folders {
-                let (files, _) = list(&path.join(folder))?;
-                below.extend(files.into_iter().filter(|name| wanted(name)).map(|name| (format!("{folder}/"), name)));
-            }
-            Ok(below)
-        };
-        let tables = sources(&|name| TABLES.contains(&name))?;
-        let tars = if tables.is_empty() { sources(&|name| name.ends_with(".tar"))? } else { Vec::new() };
-        if !tables.is_empty() {
-            if let Some(pair) = tables.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let found = Found::below(&data.folder)?;
+        if !found.tables.is_empty() {
+            if let Some(pair) = found.tables.windows(2).find(|pair| pair[0].0 == pair[1].0) {
                 let what = "found both metadata.jsonl and metadata.csv, and it is not clear which one to read: keep only one of them";
                 return Err(Error::file(path.join(&pair[0].0), what));
             }
             data.kind = "table";
-            let parquet = files.iter().filter(|name| has_suffix(Path::new(name), "parquet")).count();
-            if parquet > 0 {
-                data.notes.push(format!("{parquet} Parquet files are not read: {} is", tables[0].1));
+            if !found.parquet.is_empty() {
+                data.notes.push(format!("{} Parquet files are not read: {} is", found.parquet.len(), found.tables[0].1));
             }
-            tables.into_iter().for_each(|(folder, name)| data.read_table(&folder, &name));
-        } else if !tars.is_empty() {
+            let splits = find::splits(&found.tables);
+            found.tables.iter().zip(splits).for_each(|((folder, name), split)| data.read_table(folder, name, split.as_deref()));
+        } else if !found.shards.is_empty() {
             data.kind = "shards";
-            for (folder, name) in tars {
-                data.read_shard(Shard::Inside(format!("{folder}{name}")), folder.strip_suffix('/'));
+            for ((folder, name), split) in found.shards.iter().zip(find::splits(&found.shards)) {
+                data.read_shard(Shard::Inside(format!("{folder}{name}")), split.as_deref());
             }
-        } else if let found = parquet_files(path, &files, &folders)?
-            && !found.files.is_empty()
-        {
-            let ParquetFiles { files: found, others } = found;
-            if others > 0 {
-                data.notes.push(format!("{others} pictures, sounds and texts lie beside the Parquet files: they are read only where a column names them"));
-            }
-            data.note_missing(&found);
-            data.read_parquet(found.into_iter().map(Shard::Inside).collect(), columns);
+        } else if !found.parquet.is_empty() {
+            let names: Vec<String> = found.parquet.iter().map(|(folder, name)| format!("{folder}{name}")).collect();
+            data.note_missing(&names);
+            data.read_parquet(names.into_iter().map(Shard::Inside).zip(find::splits(&found.parquet)).collect(), columns);
         } else {
             data.kind = "folders";
             let folder = data.folder.clone();
+            let mut named_after_folders = false;
             walk::samples(&folder, limits, &mut |row| match row {
-                Ok(row) => data.rows.push(row),
+                Ok((row, named)) => {
+                    named_after_folders |= named;
+                    data.rows.push(row);
+                }
                 Err((name, what)) => data.bad.add(Error::file(path.join(name), what)),
             });
+            // Never captions of our own making beside a table.
+            if let Some((folder, name)) = found.others.first().filter(|_| named_after_folders || data.rows.is_empty()) {
+                let what = format!(
+                    "found a table whose name is not one of those that are read: rename it to {}{}",
+                    TABLES.join(" or "),
+                    if named_after_folders { ", or move it elsewhere, and the names of folders will be the captions" } else { "" }
+                );
+                return Err(Error::file(path.join(folder).join(name), what));
+            }
         }
         data.finish()
     }
@@ -213,7 +205,9 @@ impl Dataset {
     fn of_parquet(path: &Path, files: Vec<PathBuf>, limits: &Limits, columns: &ColumnChoice) -> Result<Self> {
         let parent = path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("."));
         let mut data = Self::empty(path, parent, limits)?;
-        data.read_parquet(files.into_iter().map(Shard::Named).collect(), columns);
+        let word = |file: &PathBuf| file.file_name().and_then(|name| split::of_file(&name.to_string_lossy())).map(str::to_string);
+        let files = files.into_iter().map(|file| (Shard::Named(file.clone()), word(&file))).collect();
+        data.read_parquet(files, columns);
         data.finish()
     }
 
@@ -227,17 +221,18 @@ impl Dataset {
         }
     }
 
-    fn read_parquet(&mut self, files: Vec<Shard>, columns: &ColumnChoice) {
+    /// Each file with the split that its path says, if its name is not one of a number of parts.
+    fn read_parquet(&mut self, files: Vec<(Shard, Option<String>)>, columns: &ColumnChoice) {
         self.kind = "parquet";
         let mut blocks = Blocks::default();
         let mut notes = parquet::Notes::default();
-        for shard in files {
+        for (shard, split) in files {
             let shown = self.shard_path(&shard);
             let name = match &shard {
                 Shard::Inside(name) => name.clone(),
                 Shard::Named(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             };
-            let split = parquet::split_of(&name);
+            let split = parquet::split_of_part(&name).or(split);
             let file = self.shards.len();
             let (mut rows, mut bad) = (Vec::new(), BadSamples::default());
             let open = || self.open_shard(&shard);
@@ -287,12 +282,11 @@ impl Dataset {
         }
     }
 
-    fn read_table(&mut self, folder: &str, name: &str) {
+    fn read_table(&mut self, folder: &str, name: &str, split: Option<&str>) {
         let path = format!("{folder}{name}");
         let shown = self.folder.given.join(&path);
         let number = self.tables.len();
         self.tables.push(path.clone());
-        let split = folder.strip_suffix('/');
         match self.folder.file(&path) {
             Err(what) => self.bad.add(Error::file(shown, what)),
             Ok((file, _)) => table::read(name, folder, number, file, &self.limits, |row| match row {
@@ -435,14 +429,15 @@ impl Dataset {
     pub fn content(&self, row: &TableRow) -> Result<Option<Content>> {
         let Some(part) = &row.file else { return Ok(None) };
         let opened = self.open_part(row, part).map_err(|what| self.error(row, self.about(row, part, &what)))?;
-        Ok(opened.and_then(|(_, _, start)| Content::of(&start)))
+        Ok(opened.and_then(|(_, start)| Content::of(&start)))
     }
 
-    /// Opens a picture or sound: the file after its first twelve bytes, its length, and these bytes. `None` for a null in a column.
-    fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<(Opened, u64, Vec<u8>)>, String> {
-        let in_file = |(file, bytes)| (Opened::File(file), bytes);
-        let (mut file, bytes) = match part {
-            MediaSource::File(name) => in_file(self.folder.file(name)?),
+    /// Opens a picture or sound; gives its first twelve bytes too. `None` for a null in a column.
+    fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<(Window<Opened>, Vec<u8>)>, String> {
+        let cannot = |error: std::io::Error| format!("cannot read it: {error}");
+        let whole = |(file, bytes)| (Opened::File(file), 0, bytes);
+        let (file, at, bytes) = match part {
+            MediaSource::File(name) => whole(self.folder.file(name)?),
             MediaSource::Cell { column, at, path } => {
                 let (Origin::Parquet { block, file, .. }, Some(blocks)) = (row.origin, &self.blocks) else {
                     return Err("the row belongs to another data set".into());
@@ -450,48 +445,47 @@ impl Dataset {
                 let open =
                     |file: usize| self.shards.get(file).ok_or("the row belongs to another data set".to_string()).and_then(|shard| self.open_shard(shard));
                 match (blocks.value(block, *column, *at, &self.limits, open)?, path) {
-                    (Some(value), _) => Opened::memory(value),
+                    (Some(value), _) => {
+                        let (value, bytes) = Opened::memory(value);
+                        (value, 0, bytes)
+                    }
                     (None, Some(path)) => {
                         let name = match self.shards.get(file) {
                             Some(Shard::Inside(name)) => name.as_str(),
                             _ => "",
                         };
-                        in_file(self.folder.file(&parquet::beside(name, path)?)?)
+                        whole(self.folder.file(&parquet::beside(name, path)?)?)
                     }
                     (None, None) => return Ok(None),
                 }
             }
             MediaSource::Member { at, bytes } => {
                 let shard = row.shard().and_then(|shard| self.shards.get(shard)).ok_or("the row belongs to another data set")?;
-                let (mut file, length) = self.open_shard(shard)?;
+                let (file, length) = self.open_shard(shard)?;
                 if at.checked_add(*bytes).is_none_or(|end| end > length) {
                     return Err("the shard has become shorter since it was opened".into());
                 }
-                file.seek(SeekFrom::Start(*at)).map_err(|error| format!("cannot read it: {error}"))?;
-                in_file((file, *bytes))
+                (Opened::File(file), *at, *bytes)
             }
         };
-        let mut start = Vec::with_capacity(12);
-        (&mut file).take(bytes.min(12)).read_to_end(&mut start).map_err(|error| format!("cannot read it: {error}"))?;
-        Ok(Some((file, bytes, start)))
+        let mut file = Window::new(file, at, bytes).map_err(cannot)?;
+        let start = file.head(12).map_err(cannot)?;
+        Ok(Some((file, start)))
     }
 
     /// Opens a picture or sound, finds out which it is, and decodes it.
     fn decode(&self, row: &TableRow, part: &MediaSource, expected: Option<Content>, sizes: &MediaSizes, into: &mut Decoded) -> std::result::Result<(), String> {
-        let Some((file, bytes, start)) = self.open_part(row, part)? else { return Ok(()) };
-        let kind = Content::of(&start).or(expected);
-        let rest = file.take(bytes - start.len() as u64);
-        let reader = Cursor::new(start).chain(rest);
+        let Some((file, start)) = self.open_part(row, part)? else { return Ok(()) };
+        let (kind, bytes) = (Content::of(&start).or(expected), file.length());
         match (expected, kind) {
-            (Some(Content::Picture), Some(Content::Sound)) => Err("expected a PNG or JPEG picture, found a WAV sound".into()),
-            (Some(Content::Sound), Some(Content::Picture)) => Err("expected a WAV sound, found a picture".into()),
-            (None, None) => Err("expected a PNG or JPEG picture or a WAV sound, found something else".into()),
+            (Some(expected), Some(found)) if expected != found => Err(format!("expected {}, found {}", expected.words(), found.words())),
+            (None, None) => Err(Content::refusal(&start)),
             (_, Some(Content::Sound)) => {
-                let read = sound::read(reader, bytes, sizes.sample_rate, sizes.samples, &self.limits)?;
+                let read = sound::read(file, bytes, sizes.sample_rate, sizes.samples, &self.limits)?;
                 if into.sound.replace(read).is_some() { Err("the row has two sounds, `file_name` and `audio`".into()) } else { Ok(()) }
             }
             (_, _) => {
-                let read = picture::read(reader, bytes, sizes.picture, sizes.fit, &self.limits)?;
+                let read = picture::read(file, bytes, sizes.picture, sizes.fit, &self.limits)?;
                 if into.picture.replace(read).is_some() { Err("the row has two pictures, `file_name` and `image`".into()) } else { Ok(()) }
             }
         }
@@ -534,57 +528,4 @@ struct Decoded {
 
 fn has_suffix(path: &Path, suffix: &str) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case(suffix))
-}
-
-/// What [`parquet_files`] found.
-#[derive(Default)]
-struct ParquetFiles {
-    files: Vec<String>,
-    /// Pictures, sounds and texts.
-    others: usize,
-}
-
-impl ParquetFiles {
-    fn add(&mut self, folder: &str, names: &[String]) {
-        for name in names {
-            match name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
-                Some("parquet") => self.files.push(format!("{folder}{name}")),
-                Some(ending) => self.others += (is_picture(ending) || is_sound(ending) || ending == "txt") as usize,
-                None => {}
-            }
-        }
-    }
-}
-
-/// The Parquet files of a folder and of up to three levels of folders below it: `data/train-…`, `default/train/0000.parquet`.
-fn parquet_files(path: &Path, files: &[String], folders: &[String]) -> Result<ParquetFiles> {
-    let mut found = ParquetFiles::default();
-    found.add("", files);
-    let mut below: Vec<(String, usize)> = folders.iter().map(|name| (format!("{name}/"), 1)).collect();
-    while let Some((folder, depth)) = below.pop() {
-        let (files, folders) = list(&path.join(&folder))?;
-        found.add(&folder, &files);
-        if depth < 3 {
-            below.extend(folders.into_iter().map(|name| (format!("{folder}{name}/"), depth + 1)));
-        }
-    }
-    found.files.sort();
-    Ok(found)
-}
-
-/// The files and folders in a folder, sorted, without hidden ones and those whose names are not UTF-8.
-fn list(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(path).map_err(Error::io(path, "list"))? {
-        let entry = entry.map_err(Error::io(path, "list"))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.starts_with('.') {
-            continue;
-        }
-        // A link to a folder counts as a file here, and is refused when it is opened.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) { folders.push(name) } else { files.push(name) }
-    }
-    files.sort();
-    folders.sort();
-    Ok((files, folders))
 }

@@ -5,7 +5,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor, Type};
 
 use crate::columns::{ColumnChoice, Part};
-use crate::sample::Content;
+use crate::content::Content;
 
 /// One column of values: a leaf of the file's tree of columns.
 #[derive(Clone, Debug)]

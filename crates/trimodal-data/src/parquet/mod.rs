@@ -20,7 +20,7 @@ use parquet::data_type::ByteArray;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 
 pub(crate) use blocks::Blocks;
-pub(crate) use names::{Notes, missing, split_of};
+pub(crate) use names::{Notes, missing, split_of_part};
 
 use blocks::cut;
 use cells::Column;
@@ -30,9 +30,9 @@ use thrift::{Fault, check_footer};
 
 use crate::columns::ColumnChoice;
 use crate::contained::contained;
+use crate::content::Content;
 use crate::limits::Limits;
 use crate::row::{MediaSource, Origin, TableRow};
-use crate::sample::Content;
 
 /// What was found in a file that is neither a row nor wrong: said once, by whoever opened the data set.
 #[derive(Debug, Default)]

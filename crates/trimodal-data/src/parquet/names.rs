@@ -13,24 +13,10 @@ fn numbered(name: &str) -> Option<(&str, u32, &str)> {
     (digits(number) && digits(of)).then(|| number.parse().ok().map(|number| (before, number, of))).flatten()
 }
 
-/// The split that a file's path says: what comes before the number of its part, else a word of its name or of the nearest folder.
-pub(crate) fn split_of(path: &str) -> Option<String> {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    if let Some((before, ..)) = numbered(name)
-        && !before.is_empty()
-    {
-        return Some(before.to_string());
-    }
-    path.rsplit('/')
-        .find_map(|part| {
-            part.to_ascii_lowercase().split(|c: char| !c.is_ascii_alphabetic()).find_map(|word| match word {
-                "train" | "training" => Some("train"),
-                "validation" | "valid" | "dev" | "val" => Some("validation"),
-                "test" | "testing" | "eval" | "evaluation" => Some("test"),
-                _ => None,
-            })
-        })
-        .map(str::to_string)
+/// The split of a file that is one of several by its name: what comes before its number.
+pub(crate) fn split_of_part(path: &str) -> Option<String> {
+    let (before, ..) = numbered(path.rsplit('/').next().unwrap_or(path))?;
+    (!before.is_empty()).then(|| before.to_string())
 }
 
 /// The most files that are missed by name: more is a name that means something else.
@@ -100,14 +86,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splits_are_words_of_the_path() {
-        let of = |path: &str| split_of(path).unwrap_or_default();
-        assert_eq!(of("data/train-00000-of-00004.parquet"), "train");
-        assert_eq!(of("data/test.clean-00000-of-00001.parquet"), "test.clean");
-        assert_eq!(of("default/partial-train/0000.parquet"), "train");
-        assert_eq!(of("mnist_testing.parquet"), "test");
-        assert_eq!(of("train/validation.parquet"), "validation");
-        assert_eq!([of("trained.parquet"), of("0000.parquet"), of("latest/0.parquet")], [""; 3]);
+    fn what_comes_before_the_number_is_the_split() {
+        let of = |path: &str| split_of_part(path).unwrap_or_default();
+        assert_eq!([of("data/train-00000-of-00004.parquet"), of("data/test.clean-00000-of-00001.parquet")], ["train", "test.clean"]);
+        assert_eq!([of("train.parquet"), of("train-0-of-1.parquet"), of("-00000-of-00001.parquet")], [""; 3]);
     }
 
     #[test]
