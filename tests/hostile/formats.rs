@@ -452,9 +452,9 @@ impl Format {
             Format::Parquet => {
                 let columns = "image=images,text=label".parse().expect("columns");
                 let sizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
-                // With the columns that have these names, and with the lists.
-                let plain = Dataset::open(path, &limits);
-                let data = plain.or_else(|_| Dataset::open_with(path, &OpenOptions { limits: limits.clone(), columns, skip_bad: false }))?;
+                // With the lists, where it has them; else with the columns of the usual names.
+                let lists = Dataset::open_with(path, &OpenOptions { limits: limits.clone(), columns, skip_bad: false });
+                let data = lists.or_else(|_| Dataset::open(path, &limits))?;
                 data.rows().iter().take(3).try_for_each(|row| data.sample(row, &sizes).map(drop))
             }
             Format::Config => {
