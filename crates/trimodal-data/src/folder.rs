@@ -55,7 +55,7 @@ pub struct MediaInfo {
 pub struct Dataset {
     dir: PathBuf,
     kind: &'static str,
-    folder: Folder,
+    pub(super) folder: Folder,
     /// Names relative to the folder.
     tables: Vec<String>,
     /// Names relative to the folder, or what the user named.
@@ -65,7 +65,7 @@ pub struct Dataset {
     notes: Vec<String>,
     /// Stretches of Parquet files that are decoded together.
     blocks: Option<std::sync::Arc<Blocks>>,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 /// How a data set is opened.
@@ -439,7 +439,7 @@ impl Dataset {
     }
 
     /// Opens a picture or sound: the file after its first twelve bytes, its length, and these bytes. `None` for a null in a column.
-    fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<(Opened, u64, Vec<u8>)>, String> {
+    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<(Opened, u64, Vec<u8>)>, String> {
         let in_file = |(file, bytes)| (Opened::File(file), bytes);
         let (mut file, bytes) = match part {
             MediaSource::File(name) => in_file(self.folder.file(name)?),
@@ -513,7 +513,7 @@ impl Dataset {
         }
     }
 
-    fn place(&self, row: &TableRow) -> (PathBuf, Option<String>) {
+    pub(super) fn place(&self, row: &TableRow) -> (PathBuf, Option<String>) {
         match row.origin {
             Origin::Line { table, line } => (self.folder.given.join(self.tables.get(table).map_or("", String::as_str)), Some(format!("line {line}"))),
             Origin::File => (self.folder.given.join(&row.name), None),
