@@ -18,7 +18,9 @@ run, dump_path = sys.argv[1:3]
 if os.path.exists(f"{run}/latest"):  # a run: its newest checkpoint is the model
     run = f"{run}/{open(f'{run}/latest').read().strip()}"
 config = json.load(open(f"{run}/config.json"))
-weights = {name: tensor.double().requires_grad_() for name, tensor in load_file(f"{run}/model.safetensors").items()}
+single, index = f"{run}/model.safetensors", f"{run}/model.safetensors.index.json"
+shards = [single] if os.path.exists(single) else [f"{run}/{name}" for name in sorted(set(json.load(open(index))["weight_map"].values()))]
+weights = {name: tensor.double().requires_grad_() for shard in shards for name, tensor in load_file(shard).items()}
 dump = load_file(dump_path)
 worst = {"forward": 0.0, "gradient": 0.0}
 

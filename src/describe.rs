@@ -20,7 +20,7 @@ use crate::model::Config;
 use crate::model::batch::{Packer, Sequence, TokenRow};
 use crate::model::generate::{Generator, Sampling, prompt_of};
 use crate::tensor::DType;
-use crate::train::examples::{AudioFrontend, placeholders, sizes};
+use crate::train::examples::{AudioFrontend, output_ids, placeholders, sizes};
 use crate::train::{Example, ModelFolder};
 use std::path::Path;
 
@@ -90,8 +90,8 @@ impl<'m> Describer<'m> {
     /// device has no room for as many questions at once, as long as they may become.
     pub fn answer(&mut self, questions: &[Question], sampling: Sampling, most: usize, mut on_text: impl FnMut(usize, &str)) -> Result<Vec<Answer>> {
         let Describer { model, generator, at_once, .. } = self;
-        let special = model.tokenizer.special();
-        let packer = Packer { config: &model.config, budget: 0, placeholders: placeholders(&special) };
+        let packer = Packer { config: &model.config, budget: 0, placeholders: placeholders(&model.tokenizer.special()) };
+        let ids = output_ids(&model.config, &model.tokenizer);
         let mut answers = Vec::with_capacity(questions.len());
         for (chunk, questions) in questions.chunks(*at_once).enumerate() {
             let prompts: Vec<_> = questions.iter().map(|q| q.prompt.clone()).collect();
@@ -106,7 +106,7 @@ impl<'m> Describer<'m> {
             let mut texts = Texts::new(&model.tokenizer, questions.iter().map(|q| q.given.clone()));
             let mut tell = |i: usize, text: &str| on_text(chunk * *at_once + i, text);
             texts.tell(&mut tell);
-            let words = generator.run(&model.parameters, &packer, &prompts, special.eos, most, sampling, |i, id| texts.add(i, id, &mut tell))?;
+            let words = generator.run(&model.parameters, &packer, &prompts, &ids, most, sampling, |i, id| texts.add(i, id, &mut tell))?;
             for (question, ids) in questions.iter().zip(words) {
                 let ended = ids.len() < most && question.prompt.rows.len() + ids.len() <= model.config.max_position_embeddings;
                 let text = model.tokenizer.decode(&[question.given.as_slice(), &ids].concat())?;

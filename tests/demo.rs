@@ -44,7 +44,7 @@ fn the_short_demo_draws_trains_judges_and_describes() {
     }
 
     let checkpoint = trimodal::train::checkpoint::latest(&folder.path().join("model")).unwrap();
-    for file in ["config.json", "model.safetensors", "tokenizer.json", "optimizer.safetensors", "trainer_state.json"] {
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "optimizer.safetensors", "trainer_state.json"] {
         assert!(checkpoint.join(file).metadata().unwrap().len() > 100, "{file}");
     }
 

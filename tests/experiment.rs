@@ -8,7 +8,7 @@ use trimodal::data::{Dataset, Limits, Tokenizer};
 use trimodal::experiment::fusion::{Arm, SPLITS};
 use trimodal::experiment::{Budget, fusion, transfer};
 use trimodal::model::batch::{Batch, Packer, TokenRow};
-use trimodal::model::generate::{Generator, Sampling, prompt_of};
+use trimodal::model::generate::{Generator, OutputIds, Sampling, prompt_of};
 use trimodal::model::score::Scorer;
 use trimodal::model::{Config, Parameters};
 use trimodal::train::Example;
@@ -148,7 +148,7 @@ fn a_question_that_is_cut_off_does_not_see_the_picture() {
         let pixels = (0..side * side * 3).map(|i| (i as u8).wrapping_mul(shade)).collect();
         Example { prompt, question, words: ids("yes"), pixels: Some(pixels), ..Example::default() }.sequence(&config, &special, || false)
     };
-    let mut scorer = Scorer::new(&config, &parameters, 256).unwrap();
+    let mut scorer = Scorer::new(&config, &parameters, 256, &OutputIds::default()).unwrap();
     let mut losses = |shade: u8, cut: bool| -> Vec<f64> {
         let batch = packer.pack([&asked(7, true), &asked(shade, cut)]).unwrap();
         scorer.run(&parameters, &batch).unwrap().iter().skip(2).map(|p| p.loss).collect()
@@ -166,7 +166,7 @@ fn a_question_that_is_cut_off_does_not_see_the_picture() {
     let sequence = asked(7, true);
     let mut generator = Generator::new(&config, &parameters, 2).unwrap();
     let prompts = [prompt_of(&sequence), prompt_of(&asked(9, false))];
-    let said = generator.run(&parameters, &packer, &prompts, special.eos, 6, Sampling::default(), |_, _| ()).unwrap();
+    let said = generator.run(&parameters, &packer, &prompts, &OutputIds::ending_with(special.eos), 6, Sampling::default(), |_, _| ()).unwrap();
     let mut rows = prompts[0].rows.clone();
     for &id in &said[0] {
         rows.push(TokenRow::Token { id, truth: id, learned: true });

@@ -5,7 +5,7 @@ mod common;
 use common::{sequences, tiny};
 use trimodal::check::test_devices;
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
-use trimodal::model::generate::{Generator, Sampling, prompt_of};
+use trimodal::model::generate::{Generator, OutputIds, Sampling, prompt_of};
 use trimodal::model::score::Scorer;
 use trimodal::model::{Config, Parameters};
 use trimodal::train::{Schedule, Trainer};
@@ -37,7 +37,7 @@ fn scores_are_those_of_the_training_step() {
         let batch = packer(&config).pack(&sequences(&config)).unwrap();
         let check = |device: &Device, dtype: DType, allowed: f64| {
             let p = parameters(&config, device, dtype);
-            let scored = Scorer::new(&config, &p, batch.rows() + 3).unwrap().run(&p, &batch).unwrap();
+            let scored = Scorer::new(&config, &p, batch.rows() + 3, &OutputIds::default()).unwrap().run(&p, &batch).unwrap();
             let mut trainer = trainer(&config, p, &batch);
             let activations = trainer.forward(&batch).unwrap();
             let (loss, logits) = (activations.loss().read_f64().unwrap()[0], activations.logits().read_f64().unwrap());
@@ -64,13 +64,13 @@ fn the_cache_changes_nothing() {
         let p = parameters(&config, &device, DType::F32);
         let mut generator = Generator::new(&config, &p, prompts.len()).unwrap();
         // No token ends: 99 is none.
-        let words = generator.run(&p, &packer(&config), &prompts, 99, 8, Sampling::default(), |_, _| ()).unwrap();
+        let words = generator.run(&p, &packer(&config), &prompts, &OutputIds::ending_with(99), 8, Sampling::default(), |_, _| ()).unwrap();
         for (prompt, words) in prompts.iter().zip(&words) {
             assert_eq!(words.len(), 8);
             let mut whole = prompt.clone();
             whole.rows.extend(words.iter().map(|&id| TokenRow::Token { id, truth: id, learned: true }));
             let batch = packer(&config).pack([&whole]).unwrap();
-            let scored = Scorer::new(&config, &p, batch.rows()).unwrap().run(&p, &batch).unwrap();
+            let scored = Scorer::new(&config, &p, batch.rows(), &OutputIds::default()).unwrap().run(&p, &batch).unwrap();
             assert_eq!(scored.iter().map(|s| s.best).collect::<Vec<_>>(), *words, "{device}");
         }
     }
@@ -84,7 +84,8 @@ fn a_seed_decides_what_is_said() {
     for device in test_devices() {
         let p = parameters(&config, &device, DType::F32);
         let mut generator = Generator::new(&config, &p, prompts.len()).unwrap();
-        let mut say = |prompts: &[Sequence], sampling| generator.run(&p, &packer(&config), prompts, 99, 10, sampling, |_, _| ()).unwrap();
+        let mut say =
+            |prompts: &[Sequence], sampling| generator.run(&p, &packer(&config), prompts, &OutputIds::ending_with(99), 10, sampling, |_, _| ()).unwrap();
         let warm = |seed| Sampling { temperature: 1.5, seed, ..Sampling::default() };
         let first = say(&prompts, warm(3));
         assert_eq!(first, say(&prompts, warm(3)), "{device}");
@@ -111,7 +112,7 @@ fn limits_are_kept_and_named() {
     let prompts: Vec<_> = sequences.iter().map(prompt_of).collect();
     let p = parameters(&config, &Device::Cpu, DType::F32);
     let mut generator = Generator::new(&config, &p, 4).unwrap();
-    let mut say = |prompts: &[Sequence], most, sampling| generator.run(&p, &packer(&config), prompts, 99, most, sampling, |_, _| ());
+    let mut say = |prompts: &[Sequence], most, sampling| generator.run(&p, &packer(&config), prompts, &OutputIds::ending_with(99), most, sampling, |_, _| ());
     assert_eq!(say(&prompts, 0, Sampling::default()).unwrap(), vec![Vec::<u32>::new(); 4]);
     // As long as the model allows.
     for (prompt, words) in prompts.iter().zip(say(&prompts, usize::MAX, Sampling::default()).unwrap()) {
@@ -132,12 +133,12 @@ fn limits_are_kept_and_named() {
     let longest = prompts.iter().map(|p| p.rows.len()).max().unwrap();
     let mut short = Generator::sized(&config, &p, 4, longest + 2).unwrap();
     assert!(short.fits(4, longest + 2) && !short.fits(5, longest) && !short.fits(4, longest + 3));
-    let full = generator.run(&p, &packer(&config), &prompts, 99, 3, Sampling::default(), |_, _| ()).unwrap();
-    assert_eq!(short.run(&p, &packer(&config), &prompts, 99, 3, Sampling::default(), |_, _| ()).unwrap(), full);
+    let full = generator.run(&p, &packer(&config), &prompts, &OutputIds::ending_with(99), 3, Sampling::default(), |_, _| ()).unwrap();
+    assert_eq!(short.run(&p, &packer(&config), &prompts, &OutputIds::ending_with(99), 3, Sampling::default(), |_, _| ()).unwrap(), full);
     let mut short = Generator::sized(&config, &p, 4, longest - 1).unwrap();
-    let refused = short.run(&p, &packer(&config), &prompts, 99, 3, Sampling::default(), |_, _| ());
+    let refused = short.run(&p, &packer(&config), &prompts, &OutputIds::ending_with(99), 3, Sampling::default(), |_, _| ());
     assert!(matches!(refused, Err(Error::Usage(what)) if what.contains("allocated for")));
     let batch = packer(&config).pack(&sequences).unwrap();
-    let refused = Scorer::new(&config, &p, batch.rows() - 1).unwrap().run(&p, &batch);
+    let refused = Scorer::new(&config, &p, batch.rows() - 1, &OutputIds::default()).unwrap().run(&p, &batch);
     assert!(matches!(refused, Err(Error::TooLarge { .. })));
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use trimodal::device::Language;
+use trimodal::files::safetensors::{load_safetensors, save_safetensors};
 use trimodal::vendor::snippet::{self, Host};
 
 /// WebGPU without a GPU: SwiftShader, which comes with Chromium. A made microphone that needs no permission.
@@ -192,6 +193,156 @@ fn a_picture_and_a_sound_get_the_caption_that_the_program_gives() {
     choose(&mut browser, "#picture-file", &[&broken]);
     wait(&mut browser, "document.getElementById('trouble').textContent.includes('broken.png is not a picture that this browser can read')");
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// A run as other programs leave it: re-saved by `transformers` 5 in shards, its vocabulary padded with rows that no token has and that
+/// would always be chosen, its output layer stored beside the table that it is tied to.
+#[test]
+fn a_model_saved_by_others_gets_the_same_caption() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let (run, picture) = (FOLDER.path("run"), FOLDER.first("data/images"));
+    let (ids, text) = expected(&run, &["--image", &picture]);
+    let first = ids[0].as_u64().unwrap() as usize;
+    let (from, to) = (PathBuf::from(&run).join("step-00000060"), PathBuf::from(FOLDER.path("resaved")));
+    std::fs::create_dir(&to).unwrap();
+    std::fs::copy(from.join("tokenizer.json"), to.join("tokenizer.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&std::fs::read(from.join("config.json")).unwrap()).unwrap();
+    let rows = config["vocab_size"].as_u64().unwrap() + 7;
+    let theta = config.as_object_mut().unwrap().remove("rope_theta").unwrap();
+    config["rope_parameters"] = json!({ "rope_theta": theta, "rope_type": "default" });
+    config["layer_types"] = json!(vec!["full_attention"; config["num_hidden_layers"].as_u64().unwrap() as usize]);
+    (config["vocab_size"], config["sliding_window"], config["num_key_value_heads"]) = (rows.into(), Value::Null, Value::Null);
+    std::fs::write(to.join("config.json"), config.to_string()).unwrap();
+    let mut tensors = load_safetensors(&from.join("model.safetensors")).unwrap();
+    let (shape, _, bytes) = tensors.get_mut("model.embed_tokens.weight").unwrap();
+    let width = shape[1];
+    let mut values: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
+    let loud: Vec<f32> = values[first * width..][..width].iter().map(|x| 3.0 * x).collect();
+    values.extend(loud.repeat(7));
+    (shape[0], *bytes) = (rows as usize, bytemuck::cast_slice(&values).to_vec());
+    let head = tensors["model.embed_tokens.weight"].clone();
+    tensors.insert("lm_head.weight".into(), head);
+    let write = |tensors: &std::collections::BTreeMap<String, trimodal::files::safetensors::Stored>| {
+        let all: Vec<_> = tensors.iter().map(|(name, (shape, dtype, bytes))| (name.clone(), shape.clone(), *dtype, bytes.clone())).collect();
+        let mut map = serde_json::Map::new();
+        for (i, part) in all.chunks(all.len().div_ceil(2)).enumerate() {
+            let name = format!("model-0000{}-of-00002.safetensors", i + 1);
+            map.extend(part.iter().map(|tensor| (tensor.0.clone(), name.clone().into())));
+            save_safetensors(&to.join(&name), &[], part).unwrap();
+        }
+        std::fs::write(to.join("model.safetensors.index.json"), json!({ "weight_map": map }).to_string()).unwrap();
+    };
+    write(&tensors);
+    let resaved = to.to_str().unwrap();
+    assert_eq!(expected(resaved, &["--image", &picture]), (ids.clone(), text.clone()));
+    let served = Served::new(&[resaved]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    choose(&mut browser, "#picture-file", &[&picture]);
+    assert_eq!(said(&mut browser, 1), (ids.clone(), text.clone()));
+    // The same files given by hand; then without one of them; then with another output layer.
+    let mut files: Vec<String> = std::fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().path().to_str().unwrap().to_string()).collect();
+    files.sort();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    choose(&mut browser, "#model-files", &files);
+    wait(&mut browser, "document.getElementById('model').textContent.startsWith('The model: ')");
+    choose(&mut browser, "#picture-file", &[&picture]);
+    assert_eq!(said(&mut browser, 2), (ids, text));
+    let some: Vec<&str> = files.iter().copied().filter(|file| !file.contains("00002-of")).collect();
+    choose(&mut browser, "#model-files", &some);
+    wait(&mut browser, "document.getElementById('trouble').textContent.includes('model-00002-of-00002.safetensors: missing')");
+    tensors.get_mut("lm_head.weight").unwrap().2[5] ^= 1;
+    write(&tensors);
+    choose(&mut browser, "#model-files", &files);
+    wait(&mut browser, "document.getElementById('trouble').textContent.includes('lm_head.weight: expected the numbers of model.embed_tokens.weight')");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// The page's reader of a config.json is held to the crate's: both read the same of every case of `tests/transformers.rs`, or both refuse.
+#[test]
+fn a_config_is_read_as_the_program_reads_it() {
+    let Some((mut browser, _served)) = opened() else { return };
+    let fixture: Value =
+        serde_json::from_str(&std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/transformers/configs.json")).unwrap()).unwrap();
+    let mut configs: Vec<Value> = fixture["cases"].as_array().unwrap().iter().map(|case| case["config"].clone()).collect();
+    // Values that make no sense, and what none of the cases has.
+    let base = configs[0].clone();
+    for (key, value) in [
+        ("hidden_size", json!(0)),
+        ("hidden_size", json!(1u64 << 40)),
+        ("hidden_size", json!("16")),
+        ("num_attention_heads", json!(3)),
+        ("head_dim", json!(7)),
+        ("head_dim", json!(256)),
+        ("rms_norm_eps", json!(2)),
+        ("rope_theta", json!(0.5)),
+        ("rope_theta", json!("1e4")),
+        ("rope_parameters", json!({ "rope_theta": "1e4" })),
+        ("rope_parameters", json!([1])),
+        ("rope_parameters", json!("default")),
+        ("rope_parameters", json!({ "type": null, "rope_theta": null })),
+        ("rope_scaling", json!({ "rope_type": "longrope" })),
+        ("tie_word_embeddings", json!("yes")),
+        ("tie_word_embeddings", json!(null)),
+        ("eos_token_id", json!([])),
+        ("eos_token_id", json!("2")),
+        ("eos_token_id", json!([2, -1])),
+        ("layer_types", json!([])),
+        ("layer_types", json!(["full_attention", 1])),
+        ("max_window_layers", json!(null)),
+        ("quantization_config", json!({})),
+        ("per_layer_config", json!({})),
+        ("per_layer_config", json!({ "0": {} })),
+        ("vision_config", json!(null)),
+        ("vision_config", json!({ "image_size": 48, "patch_size": 8, "bidirectional": true })),
+        ("audio_config", json!({ "num_mel_bins": 40, "sample_rate": 16000, "clip_seconds": 0.5, "layers": 3 })),
+        ("picture_fit", json!("pad")),
+        ("picture_fit", json!("stretch")),
+    ] {
+        let mut config = base.clone();
+        config[key] = value;
+        configs.push(config);
+    }
+    let said = browser.evaluate(&format!(
+        "import('/config.js').then(({{ readConfig }}) => {}.map((config) => {{ try {{ return readConfig(config); }} catch (error) {{ return error.message; }} }}))",
+        Value::from(configs.clone())
+    ));
+    let (mut read, mut refused) = (0, 0);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    for (config, said) in configs.iter().zip(said.as_array().unwrap()) {
+        std::fs::write(&path, config.to_string()).unwrap();
+        match trimodal::model::Config::load(&path) {
+            Ok(ours) => {
+                read += 1;
+                assert!(said.is_object(), "{config}: the page says {said}");
+                let mut expected = serde_json::to_value(&ours).unwrap();
+                expected["eos_token_id"] = json!(ours.eos_token_id);
+                for key in ["vision_config", "audio_config", "picture_fit"] {
+                    expected[key] = match key {
+                        "picture_fit" => serde_json::to_value(ours.picture_fit).unwrap(),
+                        _ => expected.get(key).cloned().unwrap_or(Value::Null),
+                    };
+                }
+                for (key, value) in said.as_object().unwrap() {
+                    let same = match (value.as_f64(), expected[key].as_f64()) {
+                        (Some(a), Some(b)) => (a as f32) == (b as f32),
+                        _ => *value == expected[key],
+                    };
+                    assert!(same, "{config}: {key}: the page reads {value}, the program {}", expected[key]);
+                }
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(said.as_str().is_some_and(|said| said.starts_with("config.json: ")), "{config}: the program says {error}, the page {said}");
+                // The same key, where the program names one.
+                let error = error.to_string();
+                let key = error.split("config.json: ").nth(1).and_then(|rest| rest.split([':', '.', ' ']).next()).unwrap_or_default();
+                assert!(config.get(key).is_none() || said.as_str().unwrap().contains(key), "{error}, {said}");
+            }
+        }
+    }
+    assert!(read > 40 && refused > 30, "{read} read, {refused} refused");
 }
 
 /// One case of every operation and rung, and of every entry point: on a software adapter each pipeline takes a second to compile. The

@@ -55,7 +55,7 @@ export class Describe {
 
   // The model beside this page, where there is one.
   async start() {
-    if (this.site.model) await this.attempt(async () => this.use({ name: this.site.model, ...(await folder.beside()) }));
+    if (this.site.model) await this.attempt(async () => this.use({ name: this.site.model, ...(await folder.beside(this.site.files)) }));
     else $("model").textContent = "No model yet: choose a model folder, or drop one here. `trimodal train` and `trimodal demo` make them.";
   }
 

@@ -1,28 +1,42 @@
-// A model's folder: config.json, model.safetensors, tokenizer.json. From beside this page, or from what a person chose or dropped:
-// such a folder, a run (whose latest checkpoint is taken), or the three files.
+// A model's folder: config.json, tokenizer.json, and model.safetensors or its shards with their index. From beside this page, or from
+// what a person chose or dropped: such a folder, a run (whose latest checkpoint is taken), or the files.
 
-const NAMES = ["config.json", "model.safetensors", "tokenizer.json"];
+const [CONFIG, TOKENIZER, SINGLE, INDEX] = ["config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"];
 
-// Parsed, as Model takes it.
-async function open(texts, weights) {
-  const [config, tokenizer] = texts.map((text, i) => {
-    try {
-      return JSON.parse(text);
-    } catch (error) {
-      throw new Error(`${["config.json", "tokenizer.json"][i]}: not JSON: ${error.message}`);
-    }
-  });
-  return { config, tokenizer, weights };
+// The files that the weights are in: the one, or those that the index names.
+async function weightsOf(has, text) {
+  if (has(SINGLE)) return [SINGLE];
+  const index = json(INDEX, await text(INDEX)).weight_map;
+  if (index === null || typeof index !== "object") throw new Error(`${INDEX}: expected a weight_map`);
+  const shards = [...new Set(Object.values(index))].sort();
+  const missing = shards.find((name) => !has(name));
+  if (missing) throw new Error(`${missing}: missing: ${INDEX} names it`);
+  return shards;
 }
 
-// The folder model/ beside this page.
-export async function beside() {
-  const [config, weights, tokenizer] = await Promise.all(NAMES.map(async (name) => {
+function json(name, text) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${name}: not JSON: ${error.message}`);
+  }
+}
+
+// Parsed, as Model takes it. `has(name)`: whether there is such a file; `file(name)`: something with text() and arrayBuffer().
+async function open(has, file) {
+  const text = async (name) => (await file(name)).text();
+  const weights = await weightsOf(has, text);
+  const bytes = weights.map(async (name) => ({ name, bytes: await (await file(name)).arrayBuffer() }));
+  return { config: json(CONFIG, await text(CONFIG)), tokenizer: json(TOKENIZER, await text(TOKENIZER)), weights: await Promise.all(bytes) };
+}
+
+// The folder model/ beside this page, which has these files.
+export async function beside(files) {
+  return open((name) => files.includes(name), async (name) => {
     const answer = await fetch(`model/${name}`);
     if (!answer.ok) throw new Error(`model/${name}: the server answers ${answer.status}`);
     return answer;
-  }));
-  return open([await config.text(), await tokenizer.text()], await weights.arrayBuffer());
+  });
 }
 
 // Files with their paths: [{ path: "run/step-00005000/config.json", file }].
@@ -30,14 +44,14 @@ export async function among(files) {
   const folderOf = (path) => path.slice(0, path.lastIndexOf("/") + 1);
   const find = (folder, name) => files.find(({ path }) => path === folder + name)?.file;
   const folders = files.map(({ path }) => folderOf(path)).filter((folder, i, all) => all.indexOf(folder) === i);
-  const models = folders.filter((folder) => NAMES.every((name) => find(folder, name))).sort();
-  if (models.length === 0) throw new Error(`no model among ${files.length} files: expected a folder with ${NAMES.join(", ")}`);
+  const whole = (folder) => find(folder, CONFIG) && find(folder, TOKENIZER) && (find(folder, SINGLE) || find(folder, INDEX));
+  const models = folders.filter(whole).sort();
+  if (models.length === 0) throw new Error(`no model among ${files.length} files: expected a folder with ${[CONFIG, SINGLE, TOKENIZER].join(", ")}`);
   // A run says in its file `latest` which checkpoint that is; their names sort by step.
   const latest = files.find(({ path }) => path.endsWith("/latest"));
   const named = latest && `${folderOf(latest.path)}${(await latest.file.text()).trim()}/`;
   const folder = models.includes(named) ? named : models.at(-1);
-  const [config, weights, tokenizer] = NAMES.map((name) => find(folder, name));
-  return { name: folder.slice(0, -1), ...(await open([await config.text(), await tokenizer.text()], await weights.arrayBuffer())) };
+  return { name: folder.slice(0, -1), ...(await open((name) => Boolean(find(folder, name)), (name) => find(folder, name))) };
 }
 
 // The files of an <input>.

@@ -39,11 +39,12 @@ export function conv1d({ frames, framesOut, widthIn, widthOut, stride, ...buffer
   return launch("conv1d", "forward_tile", { TILE: tile(framesOut, widthOut) }, buffers, sizes);
 }
 
-// y [m, n] = x [m, k] · wᵀ, w [n, k].
-export function linear({ x, w, y, m, n, k }) {
+// y [m, n] = x [m, k] · wᵀ + bias, w [n, k], bias [n] or null.
+export function linear({ x, w, bias = null, y, m, n, k }) {
   const vector = k % 4 === 0 ? 1 : 0;
   const constants = { LAYOUT: 0, BF16: 0, VECTOR_A: vector, VECTOR_B: vector, TILE: tile(m, n) };
-  return launch("matmul", "tile", constants, { a: x, b: w, c: y }, { m, n, k, splits: 1, k_per_split: Math.ceil(k / 16) * 16 });
+  const sizes = { m, n, k, flags: bias ? 1 : 0, splits: 1, k_per_split: Math.ceil(k / 16) * 16 };
+  return launch("matmul", "tile", constants, { a: x, b: w, bias, c: y }, sizes);
 }
 
 // y = norm(x) · weight, x [rows, columns]; with a residual, sum = x + residual is normalised and kept.

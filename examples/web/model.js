@@ -1,20 +1,21 @@
-// The model: a folder's three files to weights on the GPU, a picture and a sound to rows, rows to words. The operations, and their
+// The model: a folder's files to weights on the GPU, a picture and a sound to rows, rows to words. The operations, and their
 // order, are those of the program's `src/model/generate.rs`: the prompt goes through in one pass that fills the cache of keys and
 // values, then one row per word.
 
+import { readConfig } from "./config.js";
 import * as kernels from "./kernels.js";
 import { numbers, parse } from "./safetensors.js";
 import { BINS, HOP, fourier, melBank, rotary } from "./tables.js";
 import { Tokenizer } from "./tokenizer.js";
 
 export class Model {
-  // files: { config, tokenizer: parsed JSON, weights: ArrayBuffer }.
+  // files: { config, tokenizer: parsed JSON, weights: [{ name, bytes: ArrayBuffer }] }: one safetensors file, or the shards.
   constructor(gpu, { config, tokenizer, weights }) {
     this.gpu = gpu;
-    this.config = config;
+    this.config = config = readConfig(config);
     this.tokenizer = new Tokenizer(tokenizer);
     this.sizes = sizesOf(config);
-    this.tensors = parse(weights, "model.safetensors").tensors;
+    this.tensors = new Map(weights.flatMap(({ name, bytes }) => [...parse(bytes, name).tensors]));
     const { D, F, H, Hkv, d, V, vision, audio } = this.sizes;
     const layer = (i) => {
       const of = (name, ...shape) => this.upload(`model.layers.${i}.${name}.weight`, shape);
@@ -25,10 +26,11 @@ export class Model {
         gate: of("mlp.gate_proj", F, D), up: of("mlp.up_proj", F, D), down: of("mlp.down_proj", D, F),
       };
     };
+    const table = this.tensors.get("model.embed_tokens.weight");
     this.embedding = this.upload("model.embed_tokens.weight", [V, D]);
     this.layers = Array.from({ length: config.num_hidden_layers }, (_, i) => layer(i));
     this.norm = this.upload("model.norm.weight", [D]);
-    this.head = config.tie_word_embeddings ? this.embedding : this.upload("lm_head.weight", [V, D]);
+    this.head = config.tie_word_embeddings ? this.tied(table) : this.upload("lm_head.weight", [V, D]);
     this.eyes = vision && {
       weight: this.upload("vision_embed_tokens.weight", [D, vision.patch ** 2 * 3]),
       bias: this.upload("vision_embed_tokens.bias", [D]),
@@ -38,8 +40,22 @@ export class Model {
       weight: this.upload(`audio_embed.conv${i + 1}.weight`, [D, i === 0 ? audio.mels : D, 3]),
       bias: this.upload(`audio_embed.conv${i + 1}.bias`, [D]),
     }));
+    const [left] = this.tensors.keys();
+    if (left) throw new Error(`model.safetensors: tensor ${left}: a model of this config.json has no such tensor`);
     this.tensors = null; // the GPU has them
     this.allocate();
+  }
+
+  // The embedding table as the output layer. A file may store that one too, but not with other numbers.
+  tied(table) {
+    const head = this.tensors.get("lm_head.weight");
+    this.tensors.delete("lm_head.weight");
+    const same = (a, b) => a.length === b.length && a.every((value, i) => value === b[i]);
+    if (head && !same(numbers(head), numbers(table))) {
+      throw new Error("model.safetensors: tensor lm_head.weight: expected the numbers of model.embed_tokens.weight, because config.json says "
+        + '"tie_word_embeddings": true, found others');
+    }
+    return this.embedding;
   }
 
   // A tensor of the file, as f32, on the GPU.
@@ -47,6 +63,7 @@ export class Model {
     const tensor = this.tensors.get(name);
     if (!tensor) throw new Error(`model.safetensors: expected a tensor ${name}, as config.json says, found none`);
     if (tensor.shape.join() !== shape.join()) throw new Error(`model.safetensors: ${name}: expected [${shape}], found [${tensor.shape}]`);
+    this.tensors.delete(name);
     this.parameters = (this.parameters ?? 0) + shape.reduce((product, n) => product * n, 1);
     return this.gpu.buffer(Float32Array.from(numbers(tensor)));
   }
@@ -62,7 +79,10 @@ export class Model {
       picked: floats(1, D), logits: floats(1, V), id: floats(1),
     };
     this.cache = this.layers.map(() => ({ keys: floats(length, Hkv, d), values: floats(length, Hkv, d), weights: floats(H, length) }));
-    this.rotary = this.gpu.buffer(rotary(length, d, this.config.rope_theta ?? 10_000));
+    this.rotary = this.gpu.buffer(rotary(length, d, this.config.rope_theta));
+    // The output layer may have more rows than the tokenizer has tokens: those are never chosen.
+    const absent = Array.from({ length: V }, (_, id) => (this.tokenizer.tokens.has(id) ? 0 : -1e38));
+    this.mask = absent.some((value) => value !== 0) ? this.gpu.buffer(Float32Array.from(absent)) : null;
     this.iota = this.gpu.buffer(Int32Array.from({ length }, (_, i) => i));
     if (audio) {
       const { bank, range } = melBank(audio.rate, audio.mels);
@@ -73,7 +93,7 @@ export class Model {
   // Gives the GPU its memory back.
   destroy() {
     const each = (value) => (value instanceof GPUBuffer ? value.destroy() : value && typeof value === "object" && Object.values(value).forEach(each));
-    [this.embedding, this.layers, this.norm, this.head, this.eyes, this.ears, this.a, this.cache, this.rotary, this.iota, this.mel].forEach(each);
+    [this.embedding, this.layers, this.norm, this.head, this.eyes, this.ears, this.a, this.cache, this.rotary, this.mask, this.iota, this.mel].forEach(each);
   }
 
   // Waveform to mel frames [frames, mels]: what the model hears, and what a spectrogram shows.
@@ -115,7 +135,7 @@ export class Model {
       ...(pixels ? this.patches(pixels, prompt) : []),
       ...(mel ? this.frames(mel, prompt) : []),
     ]);
-    while (next.id !== this.tokenizer.special.eos) {
+    while (next.id !== this.tokenizer.special.eos && !this.config.eos_token_id.includes(next.id)) {
       words.push(next);
       onWord(next, result(false));
       const row = given.length + words.length - 1;
@@ -196,7 +216,7 @@ export class Model {
     launches.push(
       norm({ x: a.sum, residual: a.delta }, this.norm, { sum: a.x }),
       kernels.embedding({ table: a.normed, id: last, y: a.picked, entries: 1, columns: D, vocabulary: rows, rows: 1 }),
-      kernels.linear({ x: a.picked, w: this.head, y: a.logits, m: 1, n: V, k: D }),
+      kernels.linear({ x: a.picked, w: this.head, bias: this.mask, y: a.logits, m: 1, n: V, k: D }),
       kernels.sample({ logits: a.logits, id: a.id, rows: 1, vocabulary: V }),
     );
     await this.gpu.run(launches);
@@ -209,7 +229,6 @@ export class Model {
 
 // The sizes that config.json names, under the usual letters; an error names a value that makes no sense.
 function sizesOf(config) {
-  if (config.model_type !== "qwen3") throw new Error(`config.json: model_type: expected "qwen3", found ${JSON.stringify(config.model_type)}`);
   const number = (object, key, most = 1 << 20) => {
     const value = object[key];
     if (Number.isInteger(value) && value >= 1 && value <= most) return value;
@@ -226,8 +245,7 @@ function sizesOf(config) {
     for (let layer = 0; layer < number(ears, "layers", 8); layer++) audio.frames.push(Math.floor((audio.frames.at(-1) - 1) / (layer === 0 ? 1 : 2)) + 1);
   }
   return {
-    D: number(config, "hidden_size"), F: number(config, "intermediate_size"), V: number(config, "vocab_size"), d: number(config, "head_dim", 128),
-    H: number(config, "num_attention_heads"), Hkv: number(config, "num_key_value_heads"), length: number(config, "max_position_embeddings"),
-    eps: config.rms_norm_eps ?? 1e-6, vision, audio,
+    D: config.hidden_size, F: config.intermediate_size, V: config.vocab_size, d: config.head_dim, H: config.num_attention_heads,
+    Hkv: config.num_key_value_heads, length: config.max_position_embeddings, eps: config.rms_norm_eps, vision, audio,
   };
 }

@@ -8,6 +8,8 @@ pub mod lock;
 pub mod safetensors;
 #[cfg(feature = "data")]
 pub mod temporary;
+#[cfg(feature = "data")]
+pub mod weights;
 
 #[cfg(feature = "data")]
 pub(crate) use atomic::{LEFTOVER, sync_folder};

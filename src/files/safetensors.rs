@@ -42,7 +42,7 @@ pub fn save_safetensors(path: &Path, metadata: &[(&str, String)], tensors: &[(St
 /// As [`save_safetensors`], and those of `bytes`. `path` is for the messages.
 pub fn write_safetensors(
     path: &Path,
-    file: &mut File,
+    file: &mut impl Write,
     metadata: &[(&str, String)],
     tensors: &[(String, Vec<usize>, DType)],
     mut bytes: impl FnMut(usize) -> Result<Vec<u8>>,
@@ -205,7 +205,7 @@ fn parse_header(path: &Path, header: &[u8], data_bytes: u64) -> Result<Vec<(Stri
     Ok(infos)
 }
 
-fn expect_shapes(path: &Path, tensors: &BTreeMap<&str, &[usize]>, expected: &[(String, Vec<usize>)]) -> Result<()> {
+pub(super) fn expect_shapes(path: &Path, tensors: &BTreeMap<&str, &[usize]>, expected: &[(String, Vec<usize>)]) -> Result<()> {
     for (name, shape) in expected {
         match tensors.get(name.as_str()) {
             None => return Err(Error::file_at(path, format!("tensor {name}"), format!("missing: expected one of shape {shape:?}"))),

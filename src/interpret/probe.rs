@@ -333,11 +333,11 @@ fn nearest(pass: &ForwardPass, tokenizer: &Tokenizer, rows: &[usize], most: usiz
     Ok(found)
 }
 
-/// The words with the largest logits.
+/// The words with the largest logits, of those that the tokenizer has; the probabilities are those of all of the output layer.
 fn best(logits: &[f64], tokenizer: &Tokenizer, most: usize) -> Vec<Near> {
     let largest = logits.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(x));
     let total: f64 = logits.iter().map(|x| (x - largest).exp()).sum();
-    let mut order: Vec<usize> = (0..logits.len()).collect();
+    let mut order: Vec<usize> = (0..logits.len()).filter(|&id| tokenizer.knows(id as u32)).collect();
     let most = most.min(order.len());
     if most < order.len() {
         order.select_nth_unstable_by(most, |&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));

@@ -1,22 +1,26 @@
 //! `config.json`: Qwen3's keys at the top level, ours for pictures and sounds in two sub-objects.
+//!
+//! There is one reader: [`Config`] from JSON goes through [`StoredConfig`], which knows every key of `transformers`.
 
+pub use super::senses::{AudioConfig, HOP, VisionConfig};
+use super::stored_config::{StoredConfig, defaults};
 use crate::data::folder::Fit;
 use crate::error::{Error, Result};
 use crate::files::read::contents;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::path::Path;
+use trimodal_base::warn::warn_once;
 
 /// A longer `config.json` is refused before it is read: ours have a kilobyte.
 const FILE_LIMIT: u64 = 1 << 20;
 
 /// What the model is. Written and read as `config.json`; `transformers` reads the same file for the text part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "StoredConfig")]
 pub struct Config {
     /// Always `["Qwen3ForCausalLM"]`: what `transformers` builds from the text part.
-    #[serde(default = "architectures")]
     pub architectures: Vec<String>,
     /// Always `qwen3`.
-    #[serde(default = "model_type")]
     pub model_type: String,
     /// `D`: the width of the token matrix.
     pub hidden_size: usize,
@@ -31,73 +35,40 @@ pub struct Config {
     /// Width of one head; even. Need not be `D / H`.
     pub head_dim: usize,
     /// `V`: rows of the embedding table. Training sets it to the tokenizer's.
-    #[serde(default)]
     pub vocab_size: usize,
     /// Rows that a sample may have.
     pub max_position_embeddings: usize,
     /// RMSNorm's epsilon.
-    #[serde(default = "eps")]
     pub rms_norm_eps: f32,
     /// The base of the rotary frequencies.
-    #[serde(default = "theta")]
     pub rope_theta: f64,
     /// Whether the output layer is the embedding table.
-    #[serde(default)]
     pub tie_word_embeddings: bool,
     /// Always `silu`.
-    #[serde(default = "silu")]
     pub hidden_act: String,
     /// Always false: no projection has a bias.
-    #[serde(default)]
     pub attention_bias: bool,
     /// Always false.
-    #[serde(default)]
     pub use_sliding_window: bool,
     /// Always 0.
-    #[serde(default)]
     pub attention_dropout: f32,
     /// The dtype of the saved weights.
-    #[serde(default = "float32", alias = "dtype")]
     pub torch_dtype: String,
     /// Id of `<bos>`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bos_token_id: Option<u32>,
-    /// Id of `<eos>`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eos_token_id: Option<u32>,
+    /// Ids that end a text: that of `<eos>`; a model of others may have several. One is written as a number, several as a list.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "one_or_several")]
+    pub eos_token_id: Vec<u32>,
     /// What happens to a picture that is not square: cropped (the default), or kept, with bars.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub picture_fit: Fit,
     /// How pictures become rows; absent in a model without eyes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vision_config: Option<VisionConfig>,
     /// How sounds become rows; absent in a model without ears.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub audio_config: Option<AudioConfig>,
-}
-
-/// How pictures become rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct VisionConfig {
-    /// Side of the (square) picture, in pixels.
-    pub image_size: usize,
-    /// `P`: side of a patch, in pixels; divides `image_size`.
-    pub patch_size: usize,
-    /// Whether the rows of a picture see all of it, or only what came before them.
-    pub bidirectional: bool,
-}
-
-/// How sounds become rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AudioConfig {
-    /// Mel bands.
-    pub num_mel_bins: usize,
-    /// Samples per second.
-    pub sample_rate: usize,
-    /// Length of a clip, in seconds.
-    pub clip_seconds: f64,
-    /// Convolutions of the stem: the first has stride 1, every other one stride 2.
-    pub layers: usize,
 }
 
 fn architectures() -> Vec<String> {
@@ -109,53 +80,48 @@ fn model_type() -> String {
 fn is_default(fit: &Fit) -> bool {
     *fit == Fit::default()
 }
-fn silu() -> String {
-    "silu".into()
-}
 fn float32() -> String {
     "float32".into()
 }
-fn eps() -> f32 {
-    1e-6
-}
-fn theta() -> f64 {
-    10_000.0
-}
-
-/// Samples between two mel frames.
-pub const HOP: usize = 160;
-
-impl VisionConfig {
-    /// Patches along one side.
-    pub fn grid(&self) -> usize {
-        self.image_size / self.patch_size
-    }
-    /// Rows of one picture.
-    pub fn patches(&self) -> usize {
-        self.grid() * self.grid()
+fn one_or_several<S: Serializer>(ids: &[u32], to: S) -> std::result::Result<S::Ok, S::Error> {
+    match ids {
+        [one] => one.serialize(to),
+        several => several.serialize(to),
     }
 }
 
-impl AudioConfig {
-    /// Samples of one clip.
-    pub fn samples(&self) -> usize {
-        (self.clip_seconds * self.sample_rate as f64).round() as usize
-    }
-    /// Mel frames of one clip.
-    pub fn frames(&self) -> usize {
-        self.samples() / HOP
-    }
-    /// Stride of convolution `layer`, counted from 0.
-    pub fn stride(&self, layer: usize) -> usize {
-        if layer == 0 { 1 } else { 2 }
-    }
-    /// Frames after convolution `layer`, counted from 0.
-    pub fn frames_after(&self, layer: usize) -> usize {
-        (0..=layer).fold(self.frames(), |frames, layer| (frames - 1) / self.stride(layer) + 1)
-    }
-    /// Rows of one clip.
-    pub fn rows(&self) -> usize {
-        self.frames_after(self.layers - 1)
+impl TryFrom<StoredConfig> for Config {
+    type Error = String;
+
+    /// What the keys say; the sizes are not checked yet.
+    fn try_from(stored: StoredConfig) -> std::result::Result<Self, String> {
+        stored.refuse()?;
+        let heads = stored.num_attention_heads.unwrap_or(defaults::HEADS);
+        Ok(Config {
+            rope_theta: stored.theta()?,
+            eos_token_id: stored.ends(),
+            architectures: stored.architectures.unwrap_or_else(architectures),
+            model_type: model_type(),
+            hidden_size: stored.hidden_size.unwrap_or(defaults::HIDDEN_SIZE),
+            intermediate_size: stored.intermediate_size.unwrap_or(defaults::INTERMEDIATE_SIZE),
+            num_hidden_layers: stored.num_hidden_layers.unwrap_or(defaults::LAYERS),
+            num_attention_heads: heads,
+            num_key_value_heads: stored.num_key_value_heads.unwrap_or(Some(defaults::KEY_HEADS)).unwrap_or(heads),
+            head_dim: stored.head_dim.unwrap_or(defaults::HEAD_DIM),
+            vocab_size: stored.vocab_size.unwrap_or(defaults::VOCABULARY),
+            max_position_embeddings: stored.max_position_embeddings.unwrap_or(defaults::POSITIONS),
+            rms_norm_eps: stored.rms_norm_eps.unwrap_or(defaults::EPS),
+            tie_word_embeddings: stored.tie_word_embeddings.unwrap_or(false),
+            hidden_act: "silu".into(),
+            attention_bias: false,
+            use_sliding_window: false,
+            attention_dropout: 0.0,
+            torch_dtype: stored.dtype.or(stored.torch_dtype).unwrap_or_else(float32),
+            bos_token_id: stored.bos_token_id.and_then(|id| u32::try_from(id).ok()),
+            picture_fit: stored.picture_fit.unwrap_or_default(),
+            vision_config: stored.vision_config,
+            audio_config: stored.audio_config,
+        })
     }
 }
 
@@ -173,16 +139,16 @@ impl Config {
             head_dim: 16,
             vocab_size,
             max_position_embeddings: 128,
-            rms_norm_eps: eps(),
-            rope_theta: theta(),
+            rms_norm_eps: defaults::EPS,
+            rope_theta: defaults::THETA,
             tie_word_embeddings: true,
-            hidden_act: silu(),
+            hidden_act: "silu".into(),
             attention_bias: false,
             use_sliding_window: false,
             attention_dropout: 0.0,
             torch_dtype: float32(),
             bos_token_id: None,
-            eos_token_id: None,
+            eos_token_id: Vec::new(),
             picture_fit: Fit::Crop,
             vision_config: Some(VisionConfig { image_size: 48, patch_size: 8, bidirectional: true }),
             audio_config: Some(AudioConfig { num_mel_bins: 40, sample_rate: 16_000, clip_seconds: 0.5, layers: 3 }),
@@ -202,15 +168,34 @@ impl Config {
     /// Reads a `config.json` whose vocabulary is not known yet: [`Config::validate`] still has to be called.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::File`] with the line.
+    /// [`Error::Io`] or [`Error::File`] with the line, or with the key of something that this model does not compute.
     pub fn read(path: &Path) -> Result<Self> {
-        serde_json::from_slice(&contents(path, FILE_LIMIT)?)
-            .map_err(|e| Error::file_at(path, format!("line {}, column {}", e.line(), e.column()), format!("not a model's config: {e}")))
+        let stored: StoredConfig = serde_json::from_slice(&contents(path, FILE_LIMIT)?)
+            .map_err(|e| Error::file_at(path, format!("line {}, column {}", e.line(), e.column()), format!("not a model's config: {e}")))?;
+        let warnings = stored.warnings();
+        let config = Config::try_from(stored).map_err(|what| Error::file(path, what))?;
+        warnings.into_iter().for_each(|what| warn_once(format!("{}: {what}", path.display())));
+        Ok(config)
     }
 
     /// The text of `config.json`.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("numbers and strings serialise") + "\n"
+    }
+
+    /// The text of `generation_config.json`: where `generate` of `transformers` begins, ends, what it pads with, and the ids that are
+    /// `absent` from the tokenizer, which it must not choose either.
+    pub fn generation_json(&self, absent: &[u32]) -> String {
+        let mut json = serde_json::Map::new();
+        let ids = serde_json::to_value(self).expect("numbers and strings serialise");
+        for key in ["bos_token_id", "eos_token_id"] {
+            json.extend(ids.get(key).map(|id| (key.to_string(), id.clone())));
+        }
+        json.extend(self.eos_token_id.first().map(|id| ("pad_token_id".to_string(), (*id).into())));
+        if !absent.is_empty() {
+            json.insert("suppress_tokens".into(), absent.into());
+        }
+        serde_json::to_string_pretty(&json).expect("numbers serialise") + "\n"
     }
 
     /// The first value that makes no sense, in words.

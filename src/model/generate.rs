@@ -9,6 +9,7 @@ use super::forward::{attention_scale, linear, rope_table};
 use super::parameters::Parameters;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::{attention, conv1d, embedding, patch_embed, qk_norm_rope, rms_norm, rope, sample, swiglu};
 use crate::tensor::{DType, Tensor};
 use rand_chacha::ChaCha8Rng;
@@ -49,6 +50,30 @@ impl Sampling {
     }
 }
 
+/// What the ids of the output layer mean to a tokenizer. The layer may have more rows than the tokenizer has tokens: models pad their
+/// vocabulary to a round number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputIds {
+    /// Ids that end a text.
+    pub ends: Vec<u32>,
+    /// Ids that stand for nothing: they are never chosen.
+    pub absent: Vec<u32>,
+}
+
+impl OutputIds {
+    /// One id that ends a text, and a token for every other.
+    pub fn ending_with(end: u32) -> Self {
+        OutputIds { ends: vec![end], absent: Vec::new() }
+    }
+}
+
+/// What is added to the logits of ids that must not be chosen: finite, because shaders may assume that there are no infinities, and so
+/// low that at no [`HOTTEST`] temperature anything is left of it.
+const NEVER: f64 = -1e38;
+
+/// At this temperature all words are equally likely, whatever the logits are; a higher one changes nothing.
+const HOTTEST: f32 = 1e20;
+
 /// Buffers for generating with up to `samples` samples at once. Allocated once, used for any number of batches.
 pub struct Generator {
     config: Config,
@@ -82,6 +107,8 @@ pub struct Generator {
     pub(super) logits: Tensor,
     random: Tensor,
     pub(super) chosen: Tensor,
+    /// `[V]`: [`NEVER`] at the ids that must not be chosen, else 0; with those ids. Where all may be, there is none.
+    mask: Option<(Vec<u32>, Tensor)>,
 }
 
 /// The index tensors of one pass.
@@ -142,14 +169,15 @@ impl Generator {
             logits: make(&[picks, config.vocab_size])?,
             random: make(&[picks])?,
             chosen: Tensor::zeros(&device, [picks], DType::I32)?,
+            mask: None,
             config: config.clone(),
             device,
             real,
         })
     }
 
-    /// Continues each prompt until `end`, or until the sample is as long as was allocated for, or after `most` words.
-    /// `on_word(sample, id)` is told every word as it is made, and `None` when nothing more comes. Returns the ids, without `end`.
+    /// Continues each prompt until an id that ends it, or until the sample is as long as was allocated for, or after `most` words.
+    /// `on_word(sample, id)` is told every word as it is made, and `None` when nothing more comes. Returns the ids, without the end.
     ///
     /// # Errors
     /// [`Error::Usage`] for more prompts than were allocated for, one that does not fit the model, or sampling that makes no sense.
@@ -158,7 +186,7 @@ impl Generator {
         p: &Parameters,
         packer: &Packer,
         prompts: &[Sequence],
-        end: u32,
+        ids: &OutputIds,
         most: usize,
         sampling: Sampling,
         mut on_word: impl FnMut(usize, Option<u32>),
@@ -188,6 +216,8 @@ impl Generator {
         // The first row that each sample's words see: all of it, except after a cut.
         let seen: Vec<usize> = prompts.iter().map(|s| s.cut.map_or(0, |cut| cut.from)).collect();
         let first: Vec<f64> = (0..prompts.len()).map(&mut random).collect();
+        self.leave_out(&ids.absent)?;
+        let OutputIds { ends, .. } = ids;
         let mut ids = self.prefill(p, &batch, &lengths, sampling, &first)?;
 
         let mut words: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
@@ -196,11 +226,11 @@ impl Generator {
             let mut next = Vec::new();
             for (&sample, &id) in live.iter().zip(&ids) {
                 let length = lengths[sample] + words[sample].len();
-                if id != end {
+                if !ends.contains(&id) {
                     words[sample].push(id);
                     on_word(sample, Some(id));
                 }
-                if id != end && words[sample].len() < most && length < self.length {
+                if !ends.contains(&id) && words[sample].len() < most && length < self.length {
                     next.push((sample, id, length));
                 } else {
                     on_word(sample, None);
@@ -328,25 +358,48 @@ impl Generator {
         rms_norm::forward(&self.sum, Some((&self.delta, &mut self.x)), &p.norm, eps, &mut self.normed, &mut self.rstd)
     }
 
+    /// From now on, none of these ids is chosen.
+    pub(super) fn leave_out(&mut self, absent: &[u32]) -> Result<()> {
+        if absent.is_empty() {
+            self.mask = None;
+        } else if self.mask.as_ref().is_none_or(|(masked, _)| masked != absent) {
+            let mut values = vec![0.0; self.config.vocab_size];
+            for &id in absent {
+                *values.get_mut(id as usize).ok_or_else(|| Error::Usage(format!("token {id} is beyond the vocabulary of {}", self.config.vocab_size)))? = NEVER;
+            }
+            let mut mask = Tensor::zeros(&self.device, [values.len()], self.real)?;
+            mask.write_f64(&values)?;
+            self.mask = Some((absent.to_vec(), mask));
+        }
+        Ok(())
+    }
+
+    /// Whether some ids must not be chosen.
+    pub(super) fn leaves_out(&self) -> bool {
+        self.mask.is_some()
+    }
+
     /// The word chosen after each of these rows, with one random number for each.
     fn choose(&mut self, p: &Parameters, pick: &Tensor, sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
-        self.pick(p, pick)?;
+        self.pick(p, pick, true)?;
         self.random.write_f64(random)?;
         self.sample(sampling)
     }
 
-    /// The logits of these rows.
-    pub(super) fn pick(&mut self, p: &Parameters, pick: &Tensor) -> Result<()> {
+    /// The logits of these rows: to choose from, or as the model has them.
+    pub(super) fn pick(&mut self, p: &Parameters, pick: &Tensor, to_choose: bool) -> Result<()> {
         for tensor in [&mut self.picked, &mut self.logits, &mut self.random, &mut self.chosen] {
             tensor.set_rows(pick.rows())?;
         }
         embedding::forward(&self.normed, pick, None, &mut self.picked)?;
-        linear(&self.picked, p.lm_head.as_ref().unwrap_or(&p.embed_tokens), &mut self.logits)
+        let bias = self.mask.as_ref().map(|(_, mask)| mask).filter(|_| to_choose);
+        let output = p.lm_head.as_ref().unwrap_or(&p.embed_tokens);
+        matmul::forward(Layout::Nt, &self.picked, output, Epilogue { bias, ..Epilogue::default() }, &mut self.logits, None)
     }
 
     /// A word from each row of the logits.
     pub(super) fn sample(&mut self, sampling: Sampling) -> Result<Vec<u32>> {
-        sample::forward(&self.logits, sampling.temperature, sampling.top_k, sampling.top_p, &self.random, &mut self.chosen)?;
+        sample::forward(&self.logits, sampling.temperature.min(HOTTEST), sampling.top_k, sampling.top_p, &self.random, &mut self.chosen)?;
         Ok(self.chosen.read::<i32>()?.into_iter().map(|id| id as u32).collect())
     }
 

@@ -13,6 +13,8 @@ pub mod forward;
 pub mod generate;
 pub mod parameters;
 pub mod score;
+mod senses;
+pub mod stored_config;
 
 pub use activations::Activations;
 pub use batch::{Batch, Packer, Sequence, TokenRow};

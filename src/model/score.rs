@@ -4,7 +4,7 @@
 
 use super::batch::Batch;
 use super::config::Config;
-use super::generate::{Generator, Sampling};
+use super::generate::{Generator, OutputIds, Sampling};
 use super::parameters::Parameters;
 use crate::error::{Error, Result};
 use crate::ops::cross_entropy;
@@ -20,7 +20,7 @@ pub struct Prediction {
     pub loss: f64,
     /// The true word.
     pub truth: u32,
-    /// The word that the model found most likely.
+    /// The word that the model found most likely, among those that the tokenizer has.
     pub best: u32,
 }
 
@@ -36,18 +36,21 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Allocates for batches of up to `rows` rows, on the device and in the dtype of the parameters (f32, or f64 on the CPU).
+    /// Allocates for batches of up to `rows` rows, on the device and in the dtype of the parameters (f32, or f64 on the CPU). Ids that
+    /// are `absent` are never the most likely; the loss is over all of the output layer, as in training.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] where the device has no room for it.
-    pub fn new(config: &Config, p: &Parameters, rows: usize) -> Result<Self> {
+    pub fn new(config: &Config, p: &Parameters, rows: usize, ids: &OutputIds) -> Result<Self> {
         let picks = rows.min((LOGITS / config.vocab_size.max(1)).max(128)).max(1);
         let (device, real) = (p.norm.device(), p.norm.dtype());
         let make = |n: usize, dtype| Tensor::zeros(device, [n], dtype);
         let mut weight = make(1, real)?;
         weight.write_f64(&[1.0])?;
+        let mut passes = Generator::allocate(config, p, 1, rows, 1, picks)?;
+        passes.leave_out(&ids.absent)?;
         Ok(Scorer {
-            passes: Generator::allocate(config, p, 1, rows, 1, picks)?,
+            passes,
             rows,
             target: make(picks, DType::I32)?,
             row_loss: make(picks, real)?,
@@ -77,12 +80,16 @@ impl Scorer {
         let picks = self.target.capacity();
         for (row, target) in row.chunks(picks).zip(target.chunks(picks)) {
             for tensor in [&mut self.target, &mut self.row_loss, &mut self.log_sum_exp] {
-                tensor.set_rows(row.len())?;
+                tensor.set_rows(target.len())?;
             }
             self.target.write(target)?;
-            self.passes.pick(p, &Tensor::from_slice(&self.passes.device, [row.len()], row)?)?;
+            let row = Tensor::from_slice(&self.passes.device, [row.len()], row)?;
+            self.passes.pick(p, &row, false)?;
             let Scorer { passes, target: given, row_loss, log_sum_exp, loss, weight, .. } = self;
             cross_entropy::forward(&passes.logits, given, weight, row_loss, log_sum_exp, loss, false)?;
+            if self.passes.leaves_out() {
+                self.passes.pick(p, &row, true)?;
+            }
             let best = self.passes.sample(Sampling::default())?;
             let each = target.iter().zip(best).zip(self.row_loss.read_f64()?);
             predictions.extend(each.map(|((&truth, best), loss)| Prediction { loss, truth: truth as u32, best }));

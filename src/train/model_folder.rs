@@ -1,14 +1,13 @@
-//! A model is a folder: `config.json`, `model.safetensors`, `tokenizer.json`; a checkpoint adds `optimizer.safetensors` and
+//! A model is a folder: `config.json`, `model.safetensors` (or its shards), `tokenizer.json`; a checkpoint adds `optimizer.safetensors` and
 //! `trainer_state.json`. A run is a folder of checkpoints: see [`checkpoint`].
 
 use super::checkpoint;
 use crate::data::tokenizer::Tokenizer;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::files::safetensors::Safetensors;
+use crate::files::weights::{StoredTensor, Weights};
 use crate::model::{Config, Parameters};
 use crate::tensor::{DType, Tensor};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A model read from its folder.
@@ -17,7 +16,7 @@ pub struct ModelFolder {
     pub path: PathBuf,
     /// `config.json`
     pub config: Config,
-    /// `model.safetensors`, on the device it was opened for.
+    /// `model.safetensors`, or its shards, on the device it was opened for.
     pub parameters: Parameters,
     /// `tokenizer.json`
     pub tokenizer: Tokenizer,
@@ -50,30 +49,66 @@ impl ModelFolder {
     pub fn open(path: &Path, device: &Device, dtype: DType) -> Result<Self> {
         let path = &Self::locate(path)?;
         let config = Config::load(&path.join("config.json"))?;
+        let mut weights = Weights::open(path)?;
+        expect_parameters(&mut weights, &config)?;
         let tokenizer = Tokenizer::load(&path.join("tokenizer.json"))?;
         if tokenizer.vocabulary() > config.vocab_size {
             let what = format!("the tokenizer has {} tokens, more than config.json's vocab_size of {}", tokenizer.vocabulary(), config.vocab_size);
             return Err(Error::file(path.join("tokenizer.json"), what));
         }
-        let weights = path.join("model.safetensors");
-        let file = expect_parameters(&weights, &config)?;
         let mut parameters = Parameters::zeros(&config, device, dtype)?;
-        fill(&weights, file, &mut parameters)?;
+        fill(weights, &mut parameters)?;
         Ok(ModelFolder { path: path.to_path_buf(), config, parameters, tokenizer })
     }
 }
 
 /// Checks that a file holds a config's tensors before memory for them is asked for: a config may claim any size.
-fn expect_parameters(path: &Path, config: &Config) -> Result<Safetensors> {
-    let file = Safetensors::open(path)?;
-    let tensors = file.tensors().count();
+///
+/// # Errors
+/// [`Error::File`] naming the first tensor that is missing, superfluous or of another shape.
+pub fn expect_parameters(weights: &mut Weights, config: &Config) -> Result<()> {
+    let tensors = weights.names().count();
     if config.num_hidden_layers > tensors {
-        return Err(Error::file(path, format!("{tensors} tensors in all, but config.json has {} layers", config.num_hidden_layers)));
+        return Err(Error::file(weights.path(), format!("{tensors} tensors in all, but config.json has {} layers", config.num_hidden_layers)));
     }
+    output_layer(weights, config.tie_word_embeddings)?;
     let shapes = Parameters::build(config, &mut |shape| Ok(shape.to_vec()))?;
     let expected: Vec<(String, Vec<usize>)> = shapes.named().into_iter().map(|(name, shape)| (name, shape.clone())).collect();
-    file.expect(&expected)?;
-    Ok(file)
+    weights.expect(&expected)
+}
+
+/// A model whose output layer is its embedding table may store it all the same; it is taken out if it holds the same numbers.
+///
+/// # Errors
+/// [`Error::File`] where it does not, or where a model that is not tied has none: both name the key that decides.
+pub(super) fn output_layer(weights: &mut Weights, tied: bool) -> Result<()> {
+    const HEAD: &str = "lm_head.weight";
+    let wrong = |path: &Path, what: &str| Err(Error::file_at(path, format!("tensor {HEAD}"), what));
+    if !tied {
+        return match weights.names().any(|name| name == HEAD) {
+            true => Ok(()),
+            false => wrong(
+                weights.path(),
+                "missing: config.json does not say \"tie_word_embeddings\": true, which would make the embedding table the output layer too",
+            ),
+        };
+    }
+    let Some(head) = weights.take(HEAD)? else { return Ok(()) };
+    let same = match weights.read("model.embed_tokens.weight")? {
+        None => true, // that it is missing is said where all names are compared
+        Some(table) => {
+            let bits = (table.dtype, &table.bytes) == (head.dtype, &head.bytes);
+            table.shape == head.shape && (bits || values("model.embed_tokens.weight", &table)? == values(HEAD, &head)?)
+        }
+    };
+    if same {
+        return Ok(());
+    }
+    wrong(
+        &head.path,
+        "expected the numbers of model.embed_tokens.weight, because config.json says \"tie_word_embeddings\": true, found others: \
+         set it to false if the stored output layer is the right one, or remove the tensor",
+    )
 }
 
 /// Fills parameters from a safetensors file with exactly their names and shapes, in f32, bf16 or f16.
@@ -81,30 +116,29 @@ fn expect_parameters(path: &Path, config: &Config) -> Result<Safetensors> {
 /// # Errors
 /// [`Error::File`] naming the first tensor that is missing, superfluous, of another shape or dtype, or not finite.
 pub fn read_parameters(path: &Path, parameters: &mut Parameters) -> Result<()> {
-    let file = Safetensors::open(path)?;
+    let weights = Weights::file(path)?;
     let expected: Vec<(String, Vec<usize>)> = parameters.named().into_iter().map(|(name, t)| (name, t.shape().dims().to_vec())).collect();
-    file.expect(&expected)?;
-    fill(path, file, parameters)
+    weights.expect(&expected)?;
+    fill(weights, parameters)
 }
 
-/// Fills parameters from an open file that holds exactly theirs.
-fn fill(path: &Path, mut file: Safetensors, parameters: &mut Parameters) -> Result<()> {
-    let names: Vec<(String, Vec<usize>)> = parameters.named().into_iter().map(|(name, t)| (name, t.shape().dims().to_vec())).collect();
-    let dtypes: BTreeMap<String, DType> = file.tensors().map(|(name, _, dtype)| (name.to_string(), dtype)).collect();
-    for ((name, shape), tensor) in names.into_iter().zip(parameters.each_mut()) {
-        let bytes = file.read(&name)?;
-        tensor.write_f64(&numbers(path, &name, &shape, dtypes[&name], &bytes)?)?;
+/// Fills parameters from open files that hold exactly theirs.
+fn fill(mut weights: Weights, parameters: &mut Parameters) -> Result<()> {
+    let names: Vec<String> = parameters.named().into_iter().map(|(name, _)| name).collect();
+    for (name, tensor) in names.into_iter().zip(parameters.each_mut()) {
+        let stored = weights.take(&name)?.ok_or_else(|| Error::file_at(weights.path(), format!("tensor {name}"), "missing"))?;
+        tensor.write_f64(&values(&name, &stored)?)?;
     }
     Ok(())
 }
 
 /// The values of a stored tensor of floats.
-pub(super) fn numbers(path: &Path, name: &str, shape: &[usize], dtype: DType, bytes: &[u8]) -> Result<Vec<f64>> {
-    let bad = |what: String| Error::file_at(path, format!("tensor {name}"), what);
+pub(super) fn values(name: &str, StoredTensor { path, shape, dtype, bytes }: &StoredTensor) -> Result<Vec<f64>> {
+    let (dtype, bad) = (*dtype, |what: String| Error::file_at(path, format!("tensor {name}"), what));
     if !matches!(dtype, DType::F64 | DType::F32 | DType::Bf16 | DType::F16) {
         return Err(bad(format!("expected a float dtype, found {dtype}")));
     }
-    let mut host = Tensor::zeros(&Device::Cpu, shape, dtype)?;
+    let mut host = Tensor::zeros(&Device::Cpu, shape.as_slice(), dtype)?;
     host.write_bytes(bytes)?;
     let values = host.read_f64()?;
     match values.iter().position(|v| !v.is_finite()) {

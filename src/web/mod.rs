@@ -1,6 +1,6 @@
 //! The page of `examples/web/` as a site: every file that a browser may ask for, by name.
 //!
-//! A [`Site`] is a list, fixed when it is made: the page, the shaders, the manifest, an example, and of a run the three files of its
+//! A [`Site`] is a list, fixed when it is made: the page, the shaders, the manifest, an example, and of a run the files of its
 //! model. Nothing else can be asked for, whatever the request says; there is no folder that a path could leave. The golden vectors
 //! are made when the first of them is asked for, into a temporary folder: it takes seconds.
 //!
@@ -22,9 +22,11 @@ use crate::device::shader::SHADERS;
 use crate::error::{Error, Result};
 use crate::files::read::regular;
 use crate::files::temporary::Temporary;
+use crate::files::weights::Weights;
 use crate::golden;
 use crate::model::Config;
 use crate::train::ModelFolder;
+use crate::train::model_folder::expect_parameters;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,9 +44,10 @@ macro_rules! page {
 }
 
 /// The page itself.
-const PAGE: [(&str, &str); 17] = page![
+const PAGE: [(&str, &str); 18] = page![
     "app.js",
     "bench.js",
+    "config.js",
     "contract.js",
     "describe.js",
     "folder.js",
@@ -62,8 +65,8 @@ const PAGE: [(&str, &str); 17] = page![
     "tokenizer.js",
 ];
 
-/// What the page loads of a model's folder.
-const MODEL: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
+/// What the page loads of a model's folder, beside its weights.
+const MODEL: [&str; 2] = ["config.json", "tokenizer.json"];
 
 /// Where the golden vectors are, with the slash.
 const GOLDEN: &str = "golden/";
@@ -104,7 +107,7 @@ impl Site {
     /// The page, with the model of a run or a model folder where one is given.
     ///
     /// # Errors
-    /// Those of [`ModelFolder::locate`], and of a `config.json` or `tokenizer.json` that makes no sense: better here than in a browser.
+    /// Those of [`ModelFolder::locate`], and of files that make no sense or do not fit each other: better here than in a browser.
     pub fn new(run: Option<&Path>) -> Result<Site> {
         let mut files: BTreeMap<String, Content> = PAGE.map(|(name, text)| (name.to_string(), Content::Text(text))).into();
         files.extend(SHADERS.iter().map(|shader| (format!("shaders/{}.wgsl", shader.stem), Content::Text(shader.source))));
@@ -114,11 +117,16 @@ impl Site {
             let folder = ModelFolder::locate(run)?;
             let config = Config::load(&folder.join("config.json"))?;
             Tokenizer::load(&folder.join("tokenizer.json"))?;
-            for name in MODEL {
-                let path = folder.join(name);
+            let mut weights = Weights::open(&folder)?;
+            expect_parameters(&mut weights, &config)?;
+            let mut names = Vec::new();
+            for path in MODEL.map(|name| folder.join(name)).into_iter().chain(weights.files()) {
                 regular(&path, u64::MAX).map_err(|what| Error::file(&path, what))?;
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 files.insert(format!("model/{name}"), Content::File(path));
+                names.push(name);
             }
+            about["files"] = names.into();
             about["model"] = name_of(run, &folder).into();
             about["example"] = (config.vision_config.is_some() || config.audio_config.is_some()).into();
             let (split, index) = (SPLITS.len() - 1, 0);

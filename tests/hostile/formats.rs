@@ -158,7 +158,16 @@ impl Format {
             Format::Jsonl => vec![
                 "{\"file_name\": \"a.png\", \"text\": \"ä cat\", \"split\": \"train\"}\n{\"audio\": \"a.wav\", \"text\": \"b\", \"other\": [1, 2.5, null]}\n{\"text\": \"words\"}\n".into(),
             ],
-            Format::Config => vec![Config::meadow(300).to_json().into_bytes(), tiny().to_json().into_bytes()],
+            Format::Config => vec![
+                Config::meadow(300).to_json().into_bytes(),
+                tiny().to_json().into_bytes(),
+                // As transformers 5 writes one.
+                br#"{"model_type": "qwen3", "vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+                "num_key_value_heads": null, "head_dim": 8, "max_position_embeddings": 64, "dtype": "bfloat16", "torch_dtype": "float32",
+                "layer_types": ["full_attention", "full_attention"], "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"},
+                "rope_scaling": null, "sliding_window": null, "use_sliding_window": false, "eos_token_id": [2, 7], "bos_token_id": 1}"#
+                    .to_vec(),
+            ],
             Format::Tokenizer => {
                 let small = Tokenizer::train(["a cat"], 265).and_then(|t| t.to_bytes()).expect("a tokenizer");
                 // Without most of the 256 bytes and without white space it is as good, and read twenty times as fast.
@@ -508,9 +517,9 @@ impl Format {
             Format::Parquet => {
                 let columns = "image=images,text=label".parse().expect("columns");
                 let sizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
-                // With the columns that have these names, and with the lists.
-                let plain = Dataset::open(path, &limits);
-                let data = plain.or_else(|_| Dataset::open_with(path, &OpenOptions { limits: limits.clone(), columns, skip_bad: false }))?;
+                // With the lists, where it has them; else with the columns of the usual names.
+                let lists = Dataset::open_with(path, &OpenOptions { limits: limits.clone(), columns, skip_bad: false });
+                let data = lists.or_else(|_| Dataset::open(path, &limits))?;
                 data.rows().iter().take(3).try_for_each(|row| data.sample(row, &sizes).map(drop))
             }
             Format::Config => {

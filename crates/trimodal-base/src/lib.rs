@@ -8,5 +8,6 @@ pub mod error;
 pub mod random;
 pub mod read;
 pub mod shown;
+pub mod warn;
 
 pub use error::{Error, Result};

@@ -54,7 +54,7 @@ pub struct MediaInfo {
 pub struct Dataset {
     dir: PathBuf,
     kind: &'static str,
-    folder: Folder,
+    pub(super) folder: Folder,
     /// Names relative to the folder.
     tables: Vec<String>,
     /// Names relative to the folder, or what the user named.
@@ -64,7 +64,7 @@ pub struct Dataset {
     notes: Vec<String>,
     /// Stretches of Parquet files that are decoded together.
     blocks: Option<std::sync::Arc<Blocks>>,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 /// How a data set is opened.
@@ -433,7 +433,7 @@ impl Dataset {
     }
 
     /// Opens a picture or sound; gives its first twelve bytes too. `None` for a null in a column.
-    fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<(Window<Opened>, Vec<u8>)>, String> {
+    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<(Window<Opened>, Vec<u8>)>, String> {
         let cannot = |error: std::io::Error| format!("cannot read it: {error}");
         let whole = |(file, bytes)| (Opened::File(file), 0, bytes);
         let (file, at, bytes) = match part {
@@ -507,7 +507,7 @@ impl Dataset {
         }
     }
 
-    fn place(&self, row: &TableRow) -> (PathBuf, Option<String>) {
+    pub(super) fn place(&self, row: &TableRow) -> (PathBuf, Option<String>) {
         match row.origin {
             Origin::Line { table, line } => (self.folder.given.join(self.tables.get(table).map_or("", String::as_str)), Some(format!("line {line}"))),
             Origin::File => (self.folder.given.join(&row.name), None),

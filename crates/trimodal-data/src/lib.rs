@@ -9,12 +9,14 @@
 //! - [`sound`]: WAV, FLAC, MP3 and Ogg Vorbis files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
 //! - [`contained`]: panics in other people's decoders become errors.
-//! - [`inspect`]: what is in a data set, before anyone trains on it.
+//! - [`inspect`]: what is in a data set, before anyone trains on it; `measure` looks at the files of a row without decoding them.
+//! - [`attributes`]: what captions say, attribute by attribute, where a data set declares some.
 //! - [`meadow`]: the generated data set that the demo trains on, written as an ordinary folder.
 
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![warn(missing_docs)]
 
+pub mod attributes;
 mod bad;
 mod columns;
 pub mod contained;
@@ -27,6 +29,7 @@ mod json;
 mod limits;
 pub mod loader;
 pub mod meadow;
+mod measure;
 mod members;
 mod opened;
 pub mod order;
@@ -50,10 +53,12 @@ mod window;
 
 pub use trimodal_base::{Error, Result};
 
+pub use attributes::Attributes;
 pub use columns::{ColumnChoice, Part};
 pub use content::Content;
 pub use folder::{Dataset, OpenOptions};
 pub use limits::Limits;
+pub use measure::FileStamp;
 pub use picture::Picture;
 pub use row::TableRow;
 pub use sample::Sample;

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, NormalizedString, Normalizer, TokenizerBuilder};
+use tokenizers::{AddedToken, NormalizedString, Normalizer, PostProcessor, PostProcessorWrapper, TokenizerBuilder};
 
 use super::contained::contained;
 use trimodal_base::read::contents;
+use trimodal_base::warn::warn_once;
 use trimodal_base::{Error, Result};
 
 /// The special tokens, in the order of their ids (0, 1, …) in a tokenizer that [`Tokenizer::train`] made.
@@ -49,6 +50,10 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: Special,
     vocabulary: usize,
+    /// Ids below `vocabulary` that no token has, in order.
+    holes: Vec<u32>,
+    /// The BPE dropout that its file asked for, and that it was read without.
+    dropout: Option<f64>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -102,7 +107,10 @@ impl Tokenizer {
     /// # Errors
     /// A missing or damaged file, or a vocabulary without our [special tokens](SPECIAL).
     pub fn load(path: &Path) -> Result<Self> {
-        Self::from_bytes(&contents(path, FILE_LIMIT)?).map_err(|what| Error::file(path, what))
+        let bytes = contents(path, FILE_LIMIT)?;
+        let tokenizer = Self::from_bytes(&bytes).map_err(|what| Error::file(path, what))?;
+        say_cleared(path, &tokenizer);
+        Ok(tokenizer)
     }
 
     /// Takes any `tokenizer.json` (a Qwen3 folder's, for example) and gives it the [special tokens](SPECIAL) that it does not have,
@@ -120,11 +128,13 @@ impl Tokenizer {
     /// # Errors
     /// As there, with the file's name.
     pub fn adopt_file(path: &Path) -> Result<Adopted> {
-        Self::adopted(&contents(path, FILE_LIMIT)?).map_err(|what| Error::file(path, what))
+        let adopted = Self::adopted(&contents(path, FILE_LIMIT)?).map_err(|what| Error::file(path, what))?;
+        say_cleared(path, &adopted.tokenizer);
+        Ok(adopted)
     }
 
     fn adopted(bytes: &[u8]) -> std::result::Result<Adopted, String> {
-        let mut inner = read(bytes)?;
+        let (mut inner, dropout) = read(bytes)?;
         let last = inner.get_vocab(true).into_values().max();
         let (kept, added): (Vec<&str>, Vec<&str>) = SPECIAL.iter().copied().partition(|token| inner.token_to_id(token).is_some());
         inner.add_special_tokens(&SPECIAL.map(|token| AddedToken::from(token, true)));
@@ -133,7 +143,7 @@ impl Tokenizer {
             return Err(format!("no id is free for {token} at the end of the vocabulary, which has holes in its ids"));
         }
         let text = inner.to_string(false).map_err(|error| format!("cannot write the tokenizer: {error}"))?;
-        Ok(Adopted { tokenizer: Self::from_bytes(text.as_bytes())?, added, kept })
+        Ok(Adopted { tokenizer: Tokenizer { dropout, ..Self::from_bytes(text.as_bytes())? }, added, kept })
     }
 
     /// The contents of `tokenizer.json`, for the caller to write (atomically, with the rest of the model's folder).
@@ -144,12 +154,39 @@ impl Tokenizer {
         self.inner.to_string(true).map(String::into_bytes).map_err(|error| Error::Usage(format!("cannot write the tokenizer: {error}")))
     }
 
+    /// The contents of `tokenizer_config.json`, with which `transformers`' `AutoTokenizer` takes `tokenizer.json` as it is. Without it,
+    /// the class that belongs to the model's type builds the tokenizer anew, and splits texts in its own way.
+    ///
+    /// `longest`: the rows that a sample may have. Batches are padded on the left with `<eos>`, as generating needs it; the attention mask
+    /// says what is padding.
+    pub fn transformers_config(&self, longest: usize) -> String {
+        // Where the pre-tokenizer has this switch, `transformers` sets it to false unless it is told otherwise.
+        let state = serde_json::to_value(self.inner.get_pre_tokenizer()).unwrap_or_default();
+        let mut config = serde_json::json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": SPECIAL[0],
+            "eos_token": SPECIAL[1],
+            "pad_token": SPECIAL[1],
+            "padding_side": "left",
+            "model_max_length": longest,
+            "clean_up_tokenization_spaces": false,
+        });
+        if let Some(space) = state["add_prefix_space"].as_bool() {
+            config["add_prefix_space"] = space.into();
+        }
+        serde_json::to_string_pretty(&config).expect("strings and numbers") + "\n"
+    }
+
     fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let inner = read(bytes)?;
+        let (inner, dropout) = read(bytes)?;
         let mut ids = [0; SPECIAL.len()];
         for (id, token) in ids.iter_mut().zip(SPECIAL) {
             *id = inner.token_to_id(token).ok_or_else(|| {
-                format!("the vocabulary has no special token {token}; expected a tokenizer.json that trimodal wrote (it needs {})", SPECIAL.join(" "))
+                format!(
+                    "the vocabulary has no special token {token}; expected a tokenizer.json that trimodal wrote (it needs {}); \
+                     `trimodal train --from` adds them to a model of others",
+                    SPECIAL.join(" ")
+                )
             })?;
         }
         if let Some(i) = (1..ids.len()).find(|i| ids[..*i].contains(&ids[*i])) {
@@ -157,16 +194,37 @@ impl Tokenizer {
         }
         let [bos, eos, boi, eoi, boa, eoa, image, audio, hide] = ids;
         // Ids may have holes, so the table needs the largest id, not the number of tokens.
-        let vocabulary = inner.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
+        let mut taken: Vec<u32> = inner.get_vocab(true).into_values().collect();
+        taken.sort_unstable();
+        taken.dedup();
+        let vocabulary = taken.last().map_or(0, |id| *id as usize + 1);
         if vocabulary > VOCABULARY_LIMIT {
             return Err(format!("expected ids below {VOCABULARY_LIMIT}, found {}", vocabulary - 1));
         }
-        Ok(Tokenizer { inner, special: Special { bos, eos, boi, eoi, boa, eoa, image, audio, hide }, vocabulary })
+        let mut left = taken.into_iter().peekable();
+        let holes = (0..vocabulary as u32).filter(|id| left.next_if_eq(id).is_none()).collect();
+        Ok(Tokenizer { inner, special: Special { bos, eos, boi, eoi, boa, eoa, image, audio, hide }, vocabulary, holes, dropout })
     }
 
     /// The number of rows that an embedding table needs: the largest id plus one.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
+    }
+
+    /// The BPE dropout that the file asked for. It is cleared when a tokenizer is read: with it, the same text would have other ids each
+    /// time, and two runs of the same seed would differ.
+    pub fn cleared_dropout(&self) -> Option<f64> {
+        self.dropout
+    }
+
+    /// Whether a token has this id.
+    pub fn knows(&self, id: u32) -> bool {
+        (id as usize) < self.vocabulary && self.holes.binary_search(&id).is_err()
+    }
+
+    /// The ids of a model's output layer of `rows` rows that no token has: holes in the vocabulary, and the rows beyond it.
+    pub fn absent(&self, rows: usize) -> Vec<u32> {
+        self.holes.iter().copied().chain(self.vocabulary as u32..rows as u32).filter(|id| (*id as usize) < rows).collect()
     }
 
     /// The ids of the special tokens.
@@ -238,19 +296,33 @@ pub struct Adopted {
     pub kept: Vec<&'static str>,
 }
 
-/// Reads a `tokenizer.json` of any kind that does not make the program panic.
-fn read(bytes: &[u8]) -> std::result::Result<tokenizers::Tokenizer, String> {
+/// Reads a `tokenizer.json` of any kind that does not make the program panic, and the dropout that was cleared.
+fn read(bytes: &[u8]) -> std::result::Result<(tokenizers::Tokenizer, Option<f64>), String> {
     // The crate's own reader panics on some damaged files ("Helper", "Precompiled"), so the JSON is checked first.
     let unreadable = |error: String| format!("not a readable tokenizer.json: {error}");
-    let json: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+    let mut json: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
     if mentions(&json["normalizer"], "Precompiled") {
         return Err("its normalizer is of the kind Precompiled, which is not supported; byte-level BPE tokenizers are".into());
     }
+    let model = json.get_mut("model").and_then(|model| model.get_mut("dropout"));
+    let dropout = model.map(serde_json::Value::take).and_then(|dropout| dropout.as_f64()).filter(|dropout| *dropout != 0.0);
+    let cleared = dropout.map(|_| json.to_string().into_bytes());
+    let bytes = cleared.as_deref().unwrap_or(bytes);
     let mut inner = contained(|| tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())).map_err(unreadable)?;
     // A file may ask for truncation or padding; the packed batch has neither.
     let _ = inner.with_truncation(None);
     inner.with_padding(None);
-    Ok(inner)
+    // Nor are its own special tokens put around a text: ours are. `AutoTokenizer` would put them there.
+    if inner.get_post_processor().is_some_and(|processor| processor.added_tokens(false) > 0) {
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+    }
+    Ok((inner, dropout))
+}
+
+fn say_cleared(path: &Path, tokenizer: &Tokenizer) {
+    if let Some(dropout) = tokenizer.dropout {
+        warn_once(format!("{}: its BPE dropout of {dropout} is cleared, so that the same text always has the same ids", path.display()));
+    }
 }
 
 /// Letters without the spaces between them, as the crates' tokenizers write spaces too.
@@ -331,6 +403,36 @@ mod tests {
     }
 
     #[test]
+    fn no_special_tokens_of_others_are_put_around_a_text() {
+        let mut json: serde_json::Value = serde_json::from_slice(&foreign()).unwrap();
+        let plain = Tokenizer::adopt(&foreign()).unwrap().tokenizer;
+        let start = json["added_tokens"].as_array().unwrap().iter().find(|token| token["content"] == "<|im_start|>").unwrap()["id"].clone();
+        let special = serde_json::json!({ "SpecialToken": { "id": "<|im_start|>", "type_id": 0 } });
+        json["post_processor"] = serde_json::json!({
+            "type": "TemplateProcessing",
+            "single": [special, { "Sequence": { "id": "A", "type_id": 0 } }],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+            "special_tokens": { "<|im_start|>": { "id": "<|im_start|>", "ids": [start], "tokens": ["<|im_start|>"] } },
+        });
+        let adopted = Tokenizer::adopt(json.to_string().as_bytes()).unwrap().tokenizer;
+        assert_eq!(adopted.encode("a cat").unwrap(), plain.encode("a cat").unwrap());
+        assert_eq!(adopted.inner.encode("a cat", true).unwrap().get_ids(), plain.encode("a cat").unwrap());
+    }
+
+    #[test]
+    fn ids_without_a_token_are_known() {
+        let tokenizer = Tokenizer::train(CAPTIONS, 1024).unwrap();
+        let tokens = tokenizer.vocabulary();
+        assert_eq!((tokenizer.absent(tokens), tokenizer.absent(tokens + 2)), (vec![], vec![tokens as u32, tokens as u32 + 1]));
+        let mut json: serde_json::Value = serde_json::from_slice(&tokenizer.to_bytes().unwrap()).unwrap();
+        let last = tokens as u64 - 1;
+        json["model"]["vocab"].as_object_mut().unwrap().values_mut().filter(|id| id.as_u64() == Some(last)).for_each(|id| *id = (last + 3).into());
+        let holes = Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap();
+        assert_eq!((holes.vocabulary(), holes.absent(tokens + 3)), (tokens + 3, vec![last as u32, last as u32 + 1, last as u32 + 2]));
+        assert!(holes.knows(last as u32 + 3) && !holes.knows(last as u32) && !holes.knows(last as u32 + 4) && holes.knows(0));
+    }
+
+    #[test]
     fn an_unknown_character_is_named() {
         // A tokenizer without the 256 bytes: letters of "cat" only.
         let tokenizer = Tokenizer::train(["cat"], 1024).unwrap();
@@ -363,7 +465,7 @@ mod tests {
     fn an_adopted_tokenizer_keeps_its_ids_and_gets_ours_at_the_end() {
         let bytes = foreign();
         assert!(Tokenizer::from_bytes(&bytes).is_err());
-        let before = read(&bytes).unwrap().get_vocab(true);
+        let before = read(&bytes).unwrap().0.get_vocab(true);
         let Adopted { tokenizer, added, kept } = Tokenizer::adopt(&bytes).unwrap();
         assert_eq!((added.len(), kept), (SPECIAL.len() - 1, vec!["<eos>"]));
         for (token, id) in &before {

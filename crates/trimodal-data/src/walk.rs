@@ -105,7 +105,7 @@ fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], lim
     // What lies above the split is not what is in the picture: `images/train/1.png` has no caption.
     let named = text.is_none().then(|| folders[word.map_or(0, |at| at + 1)..].last()).flatten();
     let text = text.or_else(|| named.map(|name| name.to_string()));
-    Ok(Some((TableRow { name, origin: Origin::File, file: None, picture, sound, text, prompt: None, split }, named.is_some())))
+    Ok(Some((TableRow { name, origin: Origin::File, file: None, picture, sound, text, prompt: None, split, attributes: BTreeMap::new() }, named.is_some())))
 }
 
 fn read_text(folder: &Folder, path: &str, limits: &Limits) -> Result<String, String> {

@@ -79,6 +79,10 @@ pub struct DataSettings {
     #[serde(alias = "light")]
     pub color_jitter: f64,
     pub on_bad_sample: OnBadSample,
+    #[serde(default)]
+    pub attributes: String,
+    #[serde(default)]
+    pub strict_data: bool,
     pub workers: usize,
     pub queue: usize,
     pub shuffle_buffer: usize,
@@ -227,6 +231,8 @@ impl Settings {
                 word_dropout: word_dropout.into(),
                 color_jitter: color_jitter.into(),
                 on_bad_sample: OnBadSample::Stop,
+                attributes: String::new(),
+                strict_data: false,
                 workers: 0,
                 queue: loader.queue,
                 shuffle_buffer: loader.shuffle_buffer,
@@ -299,7 +305,7 @@ impl Settings {
     /// The model's config for a tokenizer: its vocabulary, and which of it begins and ends a sample.
     pub fn model_config_for(&self, tokenizer: &Tokenizer) -> Config {
         let special = tokenizer.special();
-        Config { bos_token_id: Some(special.bos), eos_token_id: Some(special.eos), ..self.model_config(tokenizer.vocabulary()) }
+        Config { bos_token_id: Some(special.bos), eos_token_id: vec![special.eos], ..self.model_config(tokenizer.vocabulary()) }
     }
 
     /// The model's config for a vocabulary of this size.

@@ -96,7 +96,9 @@ impl<'a> Column<'a> {
         let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
         let mut bytes = 0u64;
         while cells.rows() < rows.len() {
-            (definitions.clear(), repetitions.clear(), values.clear());
+            definitions.clear();
+            repetitions.clear();
+            values.clear();
             let wanted = (rows.len() - cells.rows()).min(STEP);
             let (found, _, levels) = reader.read_records(wanted, Some(&mut definitions), Some(&mut repetitions), &mut values).map_err(said)?;
             if found == 0 {

@@ -260,6 +260,7 @@ impl Reading<'_> {
             text: word(words[0])?,
             prompt: word(words[1])?,
             split: word(words[2])?.or_else(|| self.split.map(str::to_string)),
+            attributes: Default::default(),
         };
         if made.is_empty() { Err("the row has neither picture nor sound nor text".into()) } else { Ok(made) }
     }

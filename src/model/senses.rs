@@ -1,0 +1,64 @@
+//! Eyes and ears: how pictures and sounds become rows of the token matrix.
+
+use serde::{Deserialize, Serialize};
+
+/// Samples between two mel frames.
+pub const HOP: usize = 160;
+
+/// How pictures become rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VisionConfig {
+    /// Side of the (square) picture, in pixels.
+    pub image_size: usize,
+    /// `P`: side of a patch, in pixels; divides `image_size`.
+    pub patch_size: usize,
+    /// Whether the rows of a picture see all of it, or only what came before them.
+    pub bidirectional: bool,
+}
+
+/// How sounds become rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AudioConfig {
+    /// Mel bands.
+    pub num_mel_bins: usize,
+    /// Samples per second.
+    pub sample_rate: usize,
+    /// Length of a clip, in seconds.
+    pub clip_seconds: f64,
+    /// Convolutions of the stem: the first has stride 1, every other one stride 2.
+    pub layers: usize,
+}
+
+impl VisionConfig {
+    /// Patches along one side.
+    pub fn grid(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+    /// Rows of one picture.
+    pub fn patches(&self) -> usize {
+        self.grid() * self.grid()
+    }
+}
+
+impl AudioConfig {
+    /// Samples of one clip.
+    pub fn samples(&self) -> usize {
+        (self.clip_seconds * self.sample_rate as f64).round() as usize
+    }
+    /// Mel frames of one clip.
+    pub fn frames(&self) -> usize {
+        self.samples() / HOP
+    }
+    /// Stride of convolution `layer`, counted from 0.
+    pub fn stride(&self, layer: usize) -> usize {
+        if layer == 0 { 1 } else { 2 }
+    }
+    /// Frames after convolution `layer`, counted from 0.
+    pub fn frames_after(&self, layer: usize) -> usize {
+        (0..=layer).fold(self.frames(), |frames, layer| (frames - 1) / self.stride(layer) + 1)
+    }
+    /// Rows of one clip.
+    pub fn rows(&self) -> usize {
+        self.frames_after(self.layers - 1)
+    }
+}
