@@ -320,9 +320,9 @@ fn a_huge_picture_is_refused_by_its_header() {
 
 #[test]
 fn other_files_are_not_pictures() {
-    says(load_picture(b""), &["PNG or JPEG", "0 bytes"]);
-    says(load_picture(b"GIF89a"), &["PNG or JPEG", "47 49 46 38"]);
-    says(load_picture(&wav(1, 1, 16_000, 16, &[0; 8], 8)), &["PNG or JPEG"]);
+    says(load_picture(b""), &["PNG, JPEG, WebP", "0 bytes"]);
+    says(load_picture(b"GIF89a"), &["PNG, JPEG, WebP", "a GIF"]);
+    says(load_picture(&wav(1, 1, 16_000, 16, &[0; 8], 8)), &["PNG, JPEG, WebP", "52 49 46 46"]);
     says(load_picture(b"\xff\xd8\xff\xd9"), &["JPEG"]);
     says(picture::load(Path::new("/nonexistent/a.png"), 48, &Limits::default()), &["/nonexistent/a.png", "no such file"]);
 }
@@ -405,8 +405,9 @@ fn every_damaged_byte_of_a_wav_is_an_error_or_harmless() {
 #[test]
 fn lying_headers_of_sounds_are_refused() {
     let start = Instant::now();
-    says(load_wav(&wav(1, 1, 16_000, 16, &[0; 64], u32::MAX)), &["a.wav"]);
-    says(load_wav(&wav(1, 1, 16_000, 16, &[0; 64], u32::MAX - 1)), &["a.wav", "4294967294 bytes"]);
+    // Longer than 2 GiB is what a stream's writer claims; less is a lie.
+    assert!(load_wav(&wav(1, 1, 16_000, 16, &[0; 64], u32::MAX)).is_ok());
+    says(load_wav(&wav(1, 1, 16_000, 16, &[0; 64], 0x7fff_efff)), &["a.wav", "2147479551 bytes"]);
     says(load_wav(&wav(1, 1, 16_000, 16, &[0; 64], 4_000)), &["4000 bytes"]);
     says(load_wav(&wav(1, 1, 0, 16, &[0; 64], 64)), &["a.wav", "samples per second", "0"]);
     says(load_wav(&wav(1, 1, 7_999, 16, &[0; 64], 64)), &["7999"]);
@@ -417,7 +418,7 @@ fn lying_headers_of_sounds_are_refused() {
     says(load_wav(&wav(1, 0, 16_000, 16, &[0; 64], 64)), &["a.wav"]);
     says(load_wav(&wav(1, 1, 16_000, 0, &[0; 64], 64)), &["a.wav"]);
     says(load_wav(&wav(1, 1, 16_000, 64, &[0; 64], 64)), &["a.wav"]);
-    says(load_wav(&wav(7, 1, 16_000, 8, &[0; 64], 64)), &["a.wav"]);
+    says(load_wav(&wav(0x55, 1, 16_000, 8, &[0; 64], 64)), &["a.wav", "0x0055"]);
     says(load_wav(&wav(1, 1, 16_000, 16, &[], 0)), &["no samples"]);
     says(load_wav(&wav(1, 1, 8_000, 8, &vec![0; 8_000 * 601], 8_000 * 601)), &["sound_seconds = 600", "601"]);
     says(load_wav(b"RIFF"), &["a.wav"]);

@@ -240,6 +240,8 @@ fn every_truncation_is_taken_or_refused() {
         assert!(tally.bad.is_empty(), "{}", tally.bad.join("\n"));
         let may_end = match format {
             Format::Jsonl | Format::Csv | Format::Tar | Format::Settings => u64::MAX,
+            // An MP3 is a row of frames, and has no end.
+            Format::Mp3 => u64::MAX,
             Format::Config => 2,
             _ => 0,
         };

@@ -1,4 +1,5 @@
-//! What is compiled in: of the many decoders of `image` only PNG's and JPEG's, from crates.io and nowhere else. Licences and advisories
+//! What is compiled in: of the many decoders of `image` only PNG's, JPEG's and WebP's, of `symphonia`'s those that are read, from crates.io
+//! and nowhere else. Licences and advisories
 //! are `cargo deny`'s, which `scripts/test` runs where it is installed.
 
 use std::collections::BTreeSet;
@@ -6,8 +7,24 @@ use std::path::Path;
 use std::process::Command;
 
 /// Decoders and bindings that must not come in, not even as somebody's default.
-const UNWANTED: [&str; 14] =
-    ["avif-parse", "dav1d", "exr", "gif", "image-webp", "jpeg-decoder", "libwebp-sys", "openssl-sys", "qoi", "ravif", "symphonia", "tiff", "webp", "zip"];
+const UNWANTED: [&str; 16] = [
+    "avif-parse",
+    "dav1d",
+    "exr",
+    "gif",
+    "jpeg-decoder",
+    "libwebp-sys",
+    "openssl-sys",
+    "qoi",
+    "ravif",
+    "symphonia-codec-aac",
+    "symphonia-format-isomp4",
+    "symphonia-format-mkv",
+    "symphonia-format-riff",
+    "tiff",
+    "webp",
+    "zip",
+];
 
 /// The packages of this repository.
 const OURS: [&str; 5] = ["kernel-contract", "ptx-emulator", "trimodal", "trimodal-base", "trimodal-data"];
@@ -25,7 +42,9 @@ fn kernels_alone_need_few_packages() {
     let packages: BTreeSet<&str> = tree.lines().map(|line| line.split(" (").next().unwrap_or(line)).collect();
     let names: BTreeSet<&str> = packages.iter().filter_map(|package| package.split(' ').next()).collect();
     assert!(packages.len() <= 60, "{} packages, at most 60: {packages:?}", packages.len());
-    for unwanted in ["clap", "csv", "hound", "image", "indicatif", "naga", "rubato", "safetensors", "tar", "tempfile", "tokenizers", "trimodal-data", "wgpu"] {
+    for unwanted in
+        ["clap", "csv", "hound", "image", "indicatif", "naga", "rubato", "safetensors", "symphonia", "tar", "tempfile", "tokenizers", "trimodal-data", "wgpu"]
+    {
         assert!(!names.contains(unwanted), "{unwanted} came in: `cargo tree -p trimodal --no-default-features --invert {unwanted}` says by whom");
     }
     assert!(names.contains("trimodal") && names.contains("kernel-contract"), "the tree was not understood: {tree}");
@@ -33,7 +52,7 @@ fn kernels_alone_need_few_packages() {
 }
 
 #[test]
-fn only_png_and_jpeg_decoders_are_compiled_in() {
+fn only_png_jpeg_and_webp_decoders_are_compiled_in() {
     let root = env!("CARGO_MANIFEST_DIR");
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "--all-features", "--edges", "features", "--package", "trimodal", "--invert", "image", "--prefix", "none"])
@@ -43,7 +62,7 @@ fn only_png_and_jpeg_decoders_are_compiled_in() {
     let tree = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
     let features: BTreeSet<&str> = tree.lines().filter_map(|line| line.strip_prefix("image feature \"")).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(features, BTreeSet::from(["jpeg", "png"]), "{tree}");
+    assert_eq!(features, BTreeSet::from(["jpeg", "png", "webp"]), "{tree}");
 }
 
 #[test]

@@ -26,11 +26,11 @@ DIR is one of
   a folder with metadata.jsonl or metadata.csv, as Hugging Face's imagefolder and audiofolder read it; one row per line:
     {\"file_name\": \"0.png\", \"audio\": \"0.wav\", \"text\": \"a fluffy orange cat purring\", \"split\": \"train\"}
     `file_name` (a picture or a sound, its content says which), `image`, `audio`, `text`, `prompt` (read, not learned)
-  a folder with train/metadata.jsonl, test/metadata.jsonl, ...: the folder's name is the split
+  a folder with such tables at any depth: train/metadata.jsonl, data/testing/metadata.jsonl; the folder's name is the split
   WebDataset shards: a .tar, a folder of them, or a pattern; 000017.png .jpg .wav .txt .json next to each other are a sample
-  a folder whose subfolders name what is in them (cat/1.png), or with plain .txt files
+  a folder whose subfolders name what is in them (cat/1.png, training/cat/1.png), or with plain .txt files
 
-Every picture (PNG, JPEG) and sound (WAV) is decoded as training would decode it. Nothing outside DIR is read, nothing in it is written. \
+Every picture (PNG, JPEG, WebP) and sound (WAV, FLAC, MP3, Ogg Vorbis) is decoded as training would decode it. Nothing outside DIR is read, nothing in it is written. \
 The exit code is 1 if a row is broken, or too long for the model of --config; the first ten are listed with file and line.";
 
 /// Look through a data set before training: counts, sizes, lengths, broken rows, a contact sheet

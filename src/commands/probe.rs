@@ -44,10 +44,10 @@ pub struct Probe {
     /// A run or a model folder, as `train` and `demo` write them
     #[arg(value_name = "RUN")]
     model: PathBuf,
-    /// A picture: PNG or JPEG
+    /// A picture: PNG, JPEG or WebP
     #[arg(long, value_name = "F")]
     image: Option<PathBuf>,
-    /// A sound: WAV
+    /// A sound: WAV, FLAC, MP3 or Ogg Vorbis
     #[arg(long, value_name = "F")]
     audio: Option<PathBuf>,
     /// A word that is one token of the model

@@ -24,7 +24,7 @@ Examples:
 
 DATA is a folder with a metadata.jsonl, one line per sample, paths inside the folder:
   {\"file_name\": \"images/0.png\", \"audio\": \"audio/0.wav\", \"text\": \"a fluffy orange cat purring\"}
-`file_name` is a picture (PNG or JPEG), `audio` a sound (WAV); a sample may have either or both. Where lines have a \
+`file_name` is a picture (PNG, JPEG, WebP), `audio` a sound (WAV, FLAC, MP3, Ogg Vorbis); a sample may have either or both. Where lines have a \
 `split`, only those that say \"train\" are trained on. `trimodal data` looks at a data set first, `trimodal config` explains every key.
 
 Before the first step every row to train on and to evaluate is checked as far as its table and the beginnings of its files tell: a \

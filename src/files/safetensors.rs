@@ -16,8 +16,9 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// A longer header is refused before it is read: a model of ours needs some kilobytes.
-pub const MAX_HEADER_BYTES: u64 = 1 << 20;
+/// A longer header is refused before it is read: a model of ours needs some kilobytes, and other programs write some megabytes about a
+/// training into it.
+pub const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 /// A tensor on its way to or from a file: shape, dtype and its elements' bytes, little-endian.
 pub type Stored = (Vec<usize>, DType, Vec<u8>);
@@ -344,6 +345,15 @@ mod tests {
         backwards.reverse();
         save_safetensors(&path, &[("author", "é \"quoted\"".into()), ("step", "3".into())], &backwards).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes, "the same bytes whatever the order");
+    }
+
+    #[test]
+    fn megabytes_of_metadata_are_read_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        save_safetensors(&path, &[("ss_tag_frequency", "x\"y ".repeat(1 << 19))], &some_tensors()).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() > 2 << 20);
+        assert_eq!(load_safetensors(&path).unwrap().len(), 5);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Pictures with their captions on one sheet, right and wrong marked.
 
+use super::font::{COLUMN, Glyph, HEIGHT, glyph};
 use super::page::picture_png;
 use crate::error::{Error, Result};
 use crate::files::write_file_atomic_with;
-use font8x8::UnicodeFonts;
 use std::io::Write;
 use std::path::Path;
 
@@ -30,15 +30,16 @@ const FRAME: Colour = [214, 214, 208];
 
 /// Pixels of a picture's side on the sheet, at least.
 const SIDE: usize = 192;
-const GLYPH: usize = 8;
-const LINE: usize = 11;
+/// Pixels from one line of text to the next.
+const LINE: usize = HEIGHT + 1;
 const GAP: usize = 14;
 const MAX_COLUMNS: usize = 6;
 /// More would not be an overview any more, and viewers would not open the picture.
 const MAX_CELLS: usize = 600;
 
-const CHECK: [u8; 8] = [0x00, 0x80, 0xc0, 0x60, 0x31, 0x1b, 0x0e, 0x04];
-const CROSS: [u8; 8] = [0x00, 0x63, 0x36, 0x1c, 0x1c, 0x36, 0x63, 0x00];
+/// Before a caption that is right, and before one that is not.
+const CHECK: char = '✓';
+const CROSS: char = '✗';
 
 /// Writes a PNG: the pictures, enlarged without smoothing, and under each what the model said: a green check where that is
 /// what was expected, else a red cross, the differing words in red, and what was expected.
@@ -68,8 +69,8 @@ pub fn contact_sheet(path: &Path, cells: &[Cell]) -> Result<()> {
 fn draw(cells: &[Cell]) -> Canvas {
     let side = cells.iter().map(|c| enlarged(c.size)).max().unwrap_or(SIDE).max(SIDE);
     let columns = cells.len().clamp(1, MAX_COLUMNS);
-    let letters = side / GLYPH;
-    let texts: Vec<Vec<Vec<Word>>> = cells.iter().map(|c| text(c, letters)).collect();
+    let columns_of_text = side / COLUMN;
+    let texts: Vec<Vec<Vec<Word>>> = cells.iter().map(|c| text(c, columns_of_text)).collect();
     let mut sheet = Canvas::new(GAP + columns * (side + GAP), GAP);
     for (row, texts) in cells.chunks(columns).zip(texts.chunks(columns)) {
         let top = sheet.height();
@@ -80,7 +81,7 @@ fn draw(cells: &[Cell]) -> Canvas {
             sheet.picture(left, top, side, cell);
             for (line, words) in text.iter().enumerate() {
                 for word in words {
-                    sheet.write(left + word.column * GLYPH, top + side + 6 + line * LINE, word);
+                    sheet.write(left + word.column * COLUMN, top + side + 6 + line * LINE, word);
                 }
             }
         }
@@ -93,58 +94,73 @@ fn enlarged(size: usize) -> usize {
     size * SIDE.div_ceil(size.max(1)).max(1)
 }
 
-/// A word, a colour and the letter column where it starts. A mark is a word of one special glyph.
+/// A word, a colour and the column of 8 pixels where it starts.
 struct Word {
     column: usize,
-    glyphs: Vec<[u8; 8]>,
+    glyphs: Vec<Glyph>,
     colour: Colour,
 }
 
-/// The text under a picture, broken into lines of at most `letters` letters.
-fn text(cell: &Cell, letters: usize) -> Vec<Vec<Word>> {
+/// The text under a picture, broken into lines of at most so many columns.
+fn text(cell: &Cell, columns: usize) -> Vec<Vec<Word>> {
     let right = cell.expected.map(|expected| expected == cell.caption);
     let expected: Vec<&str> = cell.expected.unwrap_or(cell.caption).split_whitespace().collect();
     let mut words = Vec::new();
     match right {
-        Some(true) => words.push((vec![CHECK], GREEN)),
-        Some(false) => words.push((vec![CROSS], RED)),
+        Some(true) => words.push((vec![glyph(CHECK)], GREEN)),
+        Some(false) => words.push((vec![glyph(CROSS)], RED)),
         None => {}
     }
     for (i, word) in cell.caption.split_whitespace().enumerate() {
         words.push((glyphs(word), if expected.get(i) == Some(&word) { INK } else { RED }));
     }
-    let mut lines = wrap(words, letters);
+    let mut lines = wrap(words, columns);
     if right == Some(false) {
         let words = std::iter::once("is:").chain(expected).map(|word| (glyphs(word), PALE)).collect();
-        lines.extend(wrap(words, letters));
+        lines.extend(wrap(words, columns));
     }
     lines
 }
 
-fn wrap(words: Vec<(Vec<[u8; 8]>, Colour)>, letters: usize) -> Vec<Vec<Word>> {
+fn wrap(words: Vec<(Vec<Glyph>, Colour)>, columns: usize) -> Vec<Vec<Word>> {
     let mut lines: Vec<Vec<Word>> = Vec::new();
-    let mut column = letters; // full: the first word starts a line
+    let mut column = columns; // full: the first word starts a line
     for (glyphs, colour) in words {
         // A word longer than a line is cut into lines.
-        for glyphs in glyphs.chunks(letters.max(1)) {
-            if column > 0 && column + 1 + glyphs.len() > letters {
+        for glyphs in cut(glyphs, columns) {
+            let width: usize = glyphs.iter().map(|glyph| glyph.columns).sum();
+            if column > 0 && column + 1 + width > columns {
                 lines.push(Vec::new());
                 column = 0;
             } else {
                 column += 1;
             }
             if let Some(line) = lines.last_mut() {
-                line.push(Word { column, glyphs: glyphs.to_vec(), colour });
+                line.push(Word { column, glyphs, colour });
             }
-            column += glyphs.len();
+            column += width;
         }
     }
     lines
 }
 
-fn glyphs(word: &str) -> Vec<[u8; 8]> {
-    let known = |c: char| font8x8::BASIC_FONTS.get(c).or_else(|| font8x8::LATIN_FONTS.get(c)).or_else(|| font8x8::GREEK_FONTS.get(c));
-    word.chars().map(|c| known(c).or_else(|| font8x8::BASIC_FONTS.get('?')).unwrap_or_default()).collect()
+/// A word in pieces of at most so many columns; what is drawn over a letter stays with it.
+fn cut(glyphs: Vec<Glyph>, columns: usize) -> Vec<Vec<Glyph>> {
+    let mut pieces: Vec<Vec<Glyph>> = Vec::new();
+    let mut width = columns; // full
+    for glyph in glyphs {
+        if pieces.is_empty() || width + glyph.columns > columns {
+            pieces.push(Vec::new());
+            width = 0;
+        }
+        width += glyph.columns;
+        pieces.last_mut().expect("one was pushed").push(glyph);
+    }
+    pieces
+}
+
+fn glyphs(word: &str) -> Vec<Glyph> {
+    word.chars().map(glyph).collect()
 }
 
 struct Canvas {
@@ -187,19 +203,25 @@ impl Canvas {
             }
         }
         if cell.rgb.is_empty() {
-            let word = Word { column: 0, glyphs: glyphs("no picture").into_iter().chain([[0; 8]]).collect(), colour: PALE };
-            self.write(left + (side - 10 * GLYPH) / 2, top + side / 2 - GLYPH / 2, &word);
+            let glyphs = ["no", "picture"].map(glyphs).join(&glyph(' '));
+            let left = left + side.saturating_sub(glyphs.len() * COLUMN) / 2;
+            self.write(left, top + (side - HEIGHT) / 2, &Word { column: 0, glyphs, colour: PALE });
         }
     }
 
     fn write(&mut self, left: usize, top: usize, word: &Word) {
-        for (i, glyph) in word.glyphs.iter().enumerate() {
-            for (y, row) in glyph.iter().enumerate() {
-                // The lowest bit of a row is its leftmost pixel.
-                for x in (0..GLYPH).filter(|x| row >> x & 1 == 1) {
-                    self.set(left + i * GLYPH + x, top + y, word.colour);
+        let mut at = left;
+        for glyph in &word.glyphs {
+            // What has no width of its own is drawn over the letter before it.
+            let from = if glyph.columns == 0 { at.saturating_sub(COLUMN).max(left) } else { at };
+            for (y, row) in glyph.rows.iter().enumerate() {
+                for x in (0..2 * COLUMN).filter(|x| row >> (15 - x) & 1 == 1) {
+                    if from + x < self.width {
+                        self.set(from + x, top + y, word.colour);
+                    }
                 }
             }
+            at += glyph.columns * COLUMN;
         }
     }
 }
@@ -236,11 +258,24 @@ mod tests {
     }
 
     #[test]
+    fn captions_of_other_scripts_are_drawn_and_cut_into_lines() {
+        let columns = |line: &[Word]| line.iter().map(|word| word.column + word.glyphs.iter().map(|glyph| glyph.columns).sum::<usize>()).max();
+        let chinese = "一只蓬松的橙色猫仰卧在阳光下打哈欠一只蓬松的橙色猫";
+        let lines = text(&Cell { rgb: &[], size: 0, caption: chinese, expected: None }, 24);
+        assert_eq!(lines.len(), 3);
+        assert!(lines.iter().all(|line| columns(line) <= Some(24)));
+        assert_eq!(lines.iter().flatten().map(|word| word.glyphs.len()).sum::<usize>(), chinese.chars().count());
+        // The accent stays with its letter, and takes no room.
+        let lines = text(&Cell { rgb: &[], size: 0, caption: "cafe\u{301}", expected: None }, 4);
+        assert_eq!((lines.len(), columns(&lines[0])), (1, Some(4)));
+    }
+
+    #[test]
     fn odd_cells_do_not_panic() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sheet.png");
         contact_sheet(&path, &[]).unwrap();
-        let long = "ü→".repeat(200);
+        let long = "ü→’中e\u{301}😀".repeat(100) + " \u{301}\u{301}";
         for size in [1, 7, 48, 200, 1000] {
             let rgb = picture(size);
             contact_sheet(&path, &[Cell { rgb: &rgb, size, caption: &long, expected: Some("") }, Cell { rgb: &[], size: 0, caption: "", expected: None }])

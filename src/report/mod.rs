@@ -2,6 +2,7 @@
 
 mod contact_sheet;
 mod curve;
+mod font;
 pub mod lessons;
 pub mod page;
 mod probe;

@@ -87,7 +87,12 @@ pub fn lies() -> Vec<Lie> {
         bytes[40..44].copy_from_slice(&size.to_le_bytes());
         bytes
     };
-    add(Format::Wav, "108 bytes that claim 4 GiB", claiming(wav(1, 1, 16_000, 16, &[0; 64]), u32::MAX - 1), &["claims"]);
+    add(Format::Wav, "108 bytes that claim 4 GiB, as a stream does", claiming(wav(1, 1, 16_000, 16, &[0; 64]), u32::MAX - 1), &[]);
+    add(Format::Wav, "108 bytes that claim 2 GiB", claiming(wav(1, 1, 16_000, 16, &[0; 64]), 0x7fff_ef00), &["claims"]);
+    let mut chunked = wav(1, 1, 16_000, 16, &[0; 64]);
+    chunked.splice(12..12, *b"LIST\xf0\xff\xff\xff");
+    add(Format::Wav, "a chunk of 4 GiB", chunked, &["claims", "LIST"]);
+    add(Format::Wav, "floats of 30,000", wav(3, 1, 16_000, 32, &[[0; 4], 30_000f32.to_le_bytes()].concat()), &["sample 1", "30000"]);
     add(Format::Wav, "0 samples per second", wav(1, 1, 0, 16, &[0; 64]), &["samples per second"]);
     add(Format::Wav, "2³² − 1 samples per second", wav(1, 1, u32::MAX, 8, &[0; 64]), &["samples per second"]);
     add(Format::Wav, "65,535 channels", wav(1, u16::MAX, 16_000, 8, &vec![0; 65_535]), &["a.wav"]);
@@ -98,6 +103,34 @@ pub fn lies() -> Vec<Lie> {
         add(Format::Wav, what, wav(3, 1, 16_000, 32, &[[0; 4], value.to_le_bytes()].concat()), &["sample 1", "finite"]);
     }
     add(Format::Wav, "eleven minutes", wav(1, 1, 8_000, 8, &vec![0x80; 8_000 * 660]), &["sound_seconds = 600"]);
+
+    // ── FLAC, MP3, Ogg ───────────────────────────────────────────────────────────────────────────────────────────────
+    let mut flac = Format::Flac.seeds().remove(0);
+    flac[21..26].copy_from_slice(&[flac[21] | 15, 0xff, 0xff, 0xff, 0xff]);
+    add(Format::Flac, "2³⁶ − 1 samples", flac, &["sound_seconds = 600"]);
+    let seed = Format::Flac.seeds().remove(0);
+    for (what, kind) in [("a comment", 4), ("a picture", 6), ("a table of places", 3), ("an application's data", 2)] {
+        let block = [&[kind, 0xff, 0xff, 0xff][..], &[0xff; 64]].concat();
+        let what = format!("{what} of 16 MiB that is not there").leak();
+        add(Format::Flac, what, [&seed[..42], &block, &seed[42..]].concat(), &["a.flac"]);
+    }
+    let mp3 = Format::Mp3.seeds().remove(0);
+    add(Format::Mp3, "a tag of 256 MiB", [&b"ID3\x04\0\0\x7f\x7f\x7f\x7f"[..], &mp3].concat(), &["a.mp3"]);
+    add(Format::Mp3, "a thousand tags", [b"ID3\x04\0\0\0\0\0\0"[..].repeat(1000), mp3.to_vec()].concat(), &[]);
+    add(Format::Mp3, "16 MiB without a frame", [&mp3[..200], &vec![0xff; 16 << 20]].concat(), &["a.mp3"]);
+    let mut ogg = Format::Ogg.seeds().remove(0);
+    let comment = ogg.windows(7).position(|w| w == b"\x03vorbis").expect("a comment header") + 7;
+    ogg[comment..comment + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let whole = |mut bytes: Vec<u8>| {
+        // Random numbers decide whether checksums are mended: some seed does.
+        (0..8).for_each(|seed| crate::repair::ogg(&mut bytes, &mut crate::mutate::Random::new(seed)));
+        bytes
+    };
+    add(Format::Ogg, "a comment of 4 GiB", whole(ogg), &[]);
+    let mut ogg = Format::Ogg.seeds().remove(0);
+    let first = ogg.windows(7).position(|w| w == b"\x01vorbis").expect("a header") + 7;
+    ogg[first + 5..first + 9].copy_from_slice(&u32::MAX.to_le_bytes());
+    add(Format::Ogg, "2³² − 1 samples per second", whole(ogg), &["a.ogg"]);
 
     // ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────
     let line = |text: String| format!("{{\"text\": \"fine\"}}\n{text}\n").into_bytes();

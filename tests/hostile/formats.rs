@@ -16,13 +16,24 @@ use trimodal::{DType, Device, Result};
 use crate::mutate::{self, Random};
 use crate::repair;
 
+/// A small file of crates/trimodal-data/tests/media.
+macro_rules! media {
+    ($name:literal) => {
+        include_bytes!(concat!("../../crates/trimodal-data/tests/media/", $name))
+    };
+}
+
 /// A kind of file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     Safetensors,
     Png,
     Jpeg,
+    Webp,
     Wav,
+    Flac,
+    Mp3,
+    Ogg,
     Jsonl,
     Config,
     Tokenizer,
@@ -33,11 +44,15 @@ pub enum Format {
 }
 
 impl Format {
-    pub const ALL: [Format; 11] = [
+    pub const ALL: [Format; 15] = [
         Format::Safetensors,
         Format::Png,
         Format::Jpeg,
+        Format::Webp,
         Format::Wav,
+        Format::Flac,
+        Format::Mp3,
+        Format::Ogg,
         Format::Jsonl,
         Format::Csv,
         Format::Tar,
@@ -53,7 +68,11 @@ impl Format {
             Format::Safetensors => "safetensors",
             Format::Png => "png",
             Format::Jpeg => "jpeg",
+            Format::Webp => "webp",
             Format::Wav => "wav",
+            Format::Flac => "flac",
+            Format::Mp3 => "mp3",
+            Format::Ogg => "ogg",
             Format::Jsonl => "jsonl",
             Format::Config => "config",
             Format::Tokenizer => "tokenizer",
@@ -70,7 +89,11 @@ impl Format {
             Format::Safetensors => "model.safetensors",
             Format::Png => "a.png",
             Format::Jpeg => "a.jpg",
+            Format::Webp => "a.webp",
             Format::Wav => "a.wav",
+            Format::Flac => "a.flac",
+            Format::Mp3 => "a.mp3",
+            Format::Ogg => "a.ogg",
             Format::Jsonl => "metadata.jsonl",
             Format::Config => "config.json",
             Format::Tokenizer => "tokenizer.json",
@@ -105,7 +128,18 @@ impl Format {
             ]
             .map(<[u8]>::to_vec)
             .into(),
+            // `scripts/golden_media.py` made these with Pillow and libsndfile.
+            Format::Webp => {
+                [&media!("lossless.webp")[..], media!("turned.webp"), media!("lossy.webp"), media!("alpha.webp"), media!("animated.webp")].map(<[u8]>::to_vec).into()
+            }
+            Format::Flac => [&media!("mono.flac")[..], media!("stereo.flac")].map(<[u8]>::to_vec).into(),
+            Format::Mp3 => [&media!("mono.mp3")[..], media!("stereo.mp3")].map(<[u8]>::to_vec).into(),
+            Format::Ogg => [&media!("mono.ogg")[..], media!("stereo.ogg")].map(<[u8]>::to_vec).into(),
             Format::Wav => vec![
+                media!("ima.wav").to_vec(),
+                media!("ms.wav").to_vec(),
+                media!("alaw.wav")[..300].to_vec().into_iter().chain([0; 358]).collect(),
+                wav(3, 1, 16_000, 64, &[0x3f; 64]),
                 wav(1, 1, 16_000, 16, &[1; 64]),
                 wav(1, 2, 16_000, 8, &[3; 30]),
                 wav(1, 1, 16_000, 24, &[5; 33]),
@@ -180,7 +214,25 @@ impl Format {
                 "MPF\0",
                 "http://ns.adobe.com/xap/1.0/\0",
             ],
-            Format::Wav => &["RIFF", "WAVE", "fmt ", "data", "LIST", "fact", "\u{1}\0\u{1}\0", "\u{3}\0\u{1}\0", "RF64", "ds64"],
+            Format::Webp => &["RIFF", "WEBP", "VP8 ", "VP8L", "VP8X", "ALPH", "ANIM", "ANMF", "EXIF", "ICCP", "XMP ", "II*\0\x08\0\0\0"],
+            Format::Flac => &["fLaC", "ID3\x04\0\0\0\0\0\x0a", "\0\0\0\x22", "\u{4}\0\0\u{8}", "\u{6}\0\u{1}\0"],
+            Format::Mp3 => &["ID3\x04\0\0\0\0\0\x0a", "ID3\x03\0\x10\x7f\x7f\x7f\x7f", "Xing\0\0\0\x0f", "Info\0\0\0\x01", "VBRI", "LAME3.100", "TAG"],
+            Format::Ogg => &["OggS", "\u{1}vorbis", "\u{3}vorbis", "\u{5}vorbis", "BCV", "OpusHead", "\x7fFLAC\x01\0", "fishead\0", "metadata_block_picture="],
+            Format::Wav => &[
+                "RIFF",
+                "WAVE",
+                "fmt ",
+                "data",
+                "LIST",
+                "fact",
+                "\u{1}\0\u{1}\0",
+                "\u{3}\0\u{1}\0",
+                "\u{11}\0\u{1}\0",
+                "\u{2}\0\u{2}\0",
+                "RF64",
+                "RIFX",
+                "ds64",
+            ],
             Format::Jsonl => &[
                 "{",
                 "}",
@@ -371,7 +423,11 @@ impl Format {
             Format::Safetensors => repair::safetensors(&mut bytes, &original, self.words(), &mut random),
             Format::Png => repair::png(&mut bytes, &mut random),
             Format::Jpeg => repair::jpeg(&mut bytes, &mut random),
+            Format::Webp => repair::webp(&mut bytes, &mut random),
             Format::Wav => repair::wav(&mut bytes, &mut random),
+            Format::Flac => repair::flac(&mut bytes, &mut random),
+            Format::Ogg => repair::ogg(&mut bytes, &mut random),
+            Format::Mp3 => {}
             Format::Jsonl => repair::json_lines(&mut bytes, &original, self.words(), &mut random),
             Format::Config | Format::Tokenizer | Format::State => repair::json(&mut bytes, &original, self.words(), &mut random),
             Format::Settings | Format::Csv => {}
@@ -398,12 +454,12 @@ impl Format {
                 }
                 PARAMETERS.with_borrow_mut(|parameters| read_parameters(path, parameters))
             }
-            Format::Png | Format::Jpeg => {
+            Format::Png | Format::Jpeg | Format::Webp => {
                 let picture = picture::load(path, 8, &limits)?;
                 assert_eq!((picture.width, picture.height, picture.rgb.len()), (8, 8, 192));
                 Ok(())
             }
-            Format::Wav => {
+            Format::Wav | Format::Flac | Format::Mp3 | Format::Ogg => {
                 let clip = sound::load(path, 16_000, 400, &limits)?;
                 assert!(clip.len() == 400 && clip.iter().all(|v| v.is_finite() && v.abs() <= 16.0));
                 Ok(())

@@ -166,6 +166,83 @@ pub fn wav(bytes: &mut [u8], random: &mut Random) {
     }
 }
 
+// ── WebP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Sizes of the file and of its chunks fit again.
+pub fn webp(bytes: &mut [u8], random: &mut Random) {
+    if random.one_in(4) || bytes.len() < 20 {
+        return;
+    }
+    let size = (bytes.len() as u32 - 8).to_le_bytes();
+    bytes[4..8].copy_from_slice(&size);
+    bytes[..4].copy_from_slice(b"RIFF");
+    bytes[8..12].copy_from_slice(b"WEBP");
+    let mut at = 12;
+    while at + 8 <= bytes.len() {
+        let left = bytes.len() - at - 8;
+        let mut size = u32::from_le_bytes([bytes[at + 4], bytes[at + 5], bytes[at + 6], bytes[at + 7]]) as usize;
+        if size > left {
+            size = left;
+            bytes[at + 4..at + 8].copy_from_slice(&(size as u32).to_le_bytes());
+        }
+        at += 8 + size + size % 2;
+    }
+}
+
+// ── FLAC, Ogg ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// A checksum of so many bits, the highest first, without inversions.
+fn checksum(bytes: &[u8], bits: u32, polynomial: u32) -> u32 {
+    let (top, mask) = (1u32 << (bits - 1), u32::MAX >> (32 - bits));
+    bytes
+        .iter()
+        .fold(0u32, |sum, byte| (0..8).fold(sum ^ (*byte as u32) << (bits - 8), |sum, _| if sum & top != 0 { sum << 1 ^ polynomial } else { sum << 1 }) & mask)
+}
+
+/// The checksums of the last frame fit again, as if it reached to the end of the file (RFC 9639, section 9: these files have one).
+pub fn flac(bytes: &mut [u8], random: &mut Random) {
+    if random.one_in(4) || bytes.len() < 50 {
+        return;
+    }
+    let Some(frame) = (42..bytes.len() - 8).rev().find(|at| bytes[*at] == 0xff && bytes[at + 1] & 0xfe == 0xf8) else { return };
+    // The number of the frame, as UTF-8 has numbers; then a block size of one byte or two, and a rate.
+    let number = match bytes[frame + 4].leading_ones() {
+        0 => 1,
+        ones => ones as usize,
+    };
+    let size = [0, 0, 0, 0, 0, 0, 1, 2].get((bytes[frame + 2] >> 4) as usize).copied().unwrap_or(0);
+    let rate = match bytes[frame + 2] & 15 {
+        12 => 1,
+        13 | 14 => 2,
+        _ => 0,
+    };
+    let header = frame + 4 + number + size + rate;
+    let end = bytes.len() - 2;
+    if header < end {
+        bytes[header] = checksum(&bytes[frame..header], 8, 0x07) as u8;
+        let sum = checksum(&bytes[frame..end], 16, 0x8005) as u16;
+        bytes[end..].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// Each page's checksum fits again (RFC 3533, section 6).
+pub fn ogg(bytes: &mut [u8], random: &mut Random) {
+    if random.one_in(4) {
+        return;
+    }
+    let mut at = 0;
+    while let Some(start) = bytes.get(at..).and_then(|rest| rest.windows(4).position(|w| w == b"OggS")) {
+        at += start;
+        let Some(count) = bytes.get(at + 26).map(|count| *count as usize) else { return };
+        let Some(segments) = bytes.get(at + 27..at + 27 + count) else { return };
+        let end = (at + 27 + count + segments.iter().map(|n| *n as usize).sum::<usize>()).min(bytes.len());
+        bytes[at + 22..at + 26].fill(0);
+        let sum = checksum(&bytes[at..end], 32, 0x04c1_1db7);
+        bytes[at + 22..at + 26].copy_from_slice(&sum.to_le_bytes());
+        at = end.max(at + 4);
+    }
+}
+
 // ── safetensors ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// The header stays JSON while its values change, and its length fits again.

@@ -3,15 +3,14 @@
 //! [`Dataset::open`] takes, in this order:
 //!
 //! - a pattern `shard-{000000..000012}.tar`, or one `.tar` file ([`super::shards`]);
-//! - a folder with `metadata.jsonl` or `metadata.csv`, one row per line ([`super::table`]), or whose subfolders have one each:
-//!   `train/metadata.jsonl`, whose rows are then of the split `train`;
-//! - a folder of `*.tar`, or whose subfolders have them;
+//! - a folder with `metadata.jsonl` or `metadata.csv` in it or anywhere below it, one row per line ([`super::table`]); those of
+//!   `data/train/metadata.jsonl` are of the split `train` ([`super::split`]);
+//! - a folder with `*.tar` in it or anywhere below it;
 //! - a folder of pictures, sounds and texts, whose subfolders name what is in them ([`super::walk`]).
 //!
 //! Paths are relative to the table's folder and may not leave it, neither by `..` nor by a symbolic link.
 
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -19,21 +18,21 @@ pub use super::row::{MediaSource, Origin, TableRow};
 pub use super::sizes::{Fit, MediaSizes};
 
 use super::bad::BadSamples;
+use super::content::Content;
+use super::find::{self, Found, TABLES};
 use super::limits::Limits;
 use super::parallel::parallel;
 use super::picture::Picture;
 use super::safe::Folder;
-use super::sample::{Content, Sample};
+use super::sample::Sample;
 use super::sound::SoundInfo;
+use super::window::Window;
 use super::{picture, shards, sound, table, walk};
 use trimodal_base::read::regular;
 use trimodal_base::{Error, Result};
 
 /// The name of the table inside a data folder.
 pub const METADATA: &str = "metadata.jsonl";
-
-/// The tables that are read.
-const TABLES: [&str; 2] = [METADATA, "metadata.csv"];
 
 /// What the files of a row held before they were brought to the model's sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -99,43 +98,42 @@ impl Dataset {
             return Err(Error::file(path, what));
         }
         let mut data = Self::empty(path, path, limits)?;
-        let (files, folders) = list(path)?;
-        let sources = |wanted: &dyn Fn(&str) -> bool| -> Result<Vec<(String, String)>> {
-            // In the folder itself; else in its subfolders, which are then the splits.
-            let here: Vec<_> = files.iter().filter(|name| wanted(name)).map(|name| (String::new(), name.clone())).collect();
-            if !here.is_empty() {
-                return Ok(here);
-            }
-            let mut below = Vec::new();
-            for folder in &folders {
-                let (files, _) = list(&path.join(folder))?;
-                below.extend(files.into_iter().filter(|name| wanted(name)).map(|name| (format!("{folder}/"), name)));
-            }
-            Ok(below)
-        };
-        let tables = sources(&|name| TABLES.contains(&name))?;
-        let tars = if tables.is_empty() { sources(&|name| name.ends_with(".tar"))? } else { Vec::new() };
-        if !tables.is_empty() {
-            if let Some(pair) = tables.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let found = Found::below(&data.folder)?;
+        if !found.tables.is_empty() {
+            if let Some(pair) = found.tables.windows(2).find(|pair| pair[0].0 == pair[1].0) {
                 let what = "found both metadata.jsonl and metadata.csv, and it is not clear which one to read: keep only one of them";
                 return Err(Error::file(path.join(&pair[0].0), what));
             }
             data.kind = "table";
-            tables.into_iter().for_each(|(folder, name)| data.read_table(&folder, &name));
-        } else if !tars.is_empty() {
+            let splits = find::splits(&found.tables);
+            found.tables.iter().zip(splits).for_each(|((folder, name), split)| data.read_table(folder, name, split.as_deref()));
+        } else if !found.shards.is_empty() {
             data.kind = "shards";
-            for (folder, name) in tars {
-                data.read_shard(Shard::Inside(format!("{folder}{name}")), folder.strip_suffix('/'));
+            for ((folder, name), split) in found.shards.iter().zip(find::splits(&found.shards)) {
+                data.read_shard(Shard::Inside(format!("{folder}{name}")), split.as_deref());
             }
-        } else if files.iter().any(|name| name.ends_with(".parquet")) {
+        } else if !found.parquet.is_empty() {
             return Err(Error::file(path, "found Parquet files, which are not read; write metadata.jsonl or WebDataset shards"));
         } else {
             data.kind = "folders";
             let folder = data.folder.clone();
+            let mut named_after_folders = false;
             walk::samples(&folder, limits, &mut |row| match row {
-                Ok(row) => data.rows.push(row),
+                Ok((row, named)) => {
+                    named_after_folders |= named;
+                    data.rows.push(row);
+                }
                 Err((name, what)) => data.bad.add(Error::file(path.join(name), what)),
             });
+            // Never captions of our own making beside a table.
+            if let Some((folder, name)) = found.others.first().filter(|_| named_after_folders || data.rows.is_empty()) {
+                let what = format!(
+                    "found a table whose name is not one of those that are read: rename it to {}{}",
+                    TABLES.join(" or "),
+                    if named_after_folders { ", or move it elsewhere, and the names of folders will be the captions" } else { "" }
+                );
+                return Err(Error::file(path.join(folder).join(name), what));
+            }
         }
         data.finish()
     }
@@ -166,12 +164,11 @@ impl Dataset {
         }
     }
 
-    fn read_table(&mut self, folder: &str, name: &str) {
+    fn read_table(&mut self, folder: &str, name: &str, split: Option<&str>) {
         let path = format!("{folder}{name}");
         let shown = self.folder.given.join(&path);
         let number = self.tables.len();
         self.tables.push(path.clone());
-        let split = folder.strip_suffix('/');
         match self.folder.file(&path) {
             Err(what) => self.bad.add(Error::file(shown, what)),
             Ok((file, _)) => table::read(name, folder, number, file, &self.limits, |row| match row {
@@ -312,45 +309,45 @@ impl Dataset {
     /// A file that cannot be opened or read, with the row's place.
     pub fn content(&self, row: &TableRow) -> Result<Option<Content>> {
         let Some(part) = &row.file else { return Ok(None) };
-        let (_, _, start) = self.open_part(row, part).map_err(|what| self.error(row, self.about(row, part, &what)))?;
+        let (_, start) = self.open_part(row, part).map_err(|what| self.error(row, self.about(row, part, &what)))?;
         Ok(Content::of(&start))
     }
 
-    /// Opens a picture or sound: the file after its first twelve bytes, its length, and these bytes.
-    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<(File, u64, Vec<u8>), String> {
-        let (mut file, bytes) = match part {
-            MediaSource::File(name) => self.folder.file(name)?,
+    /// Opens a picture or sound; gives its first twelve bytes too.
+    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<(Window<File>, Vec<u8>), String> {
+        let cannot = |error: std::io::Error| format!("cannot read it: {error}");
+        let (file, at, bytes) = match part {
+            MediaSource::File(name) => {
+                let (file, bytes) = self.folder.file(name)?;
+                (file, 0, bytes)
+            }
             MediaSource::Member { at, bytes } => {
                 let shard = row.shard().and_then(|shard| self.shards.get(shard)).ok_or("the row belongs to another data set")?;
-                let (mut file, length) = self.open_shard(shard)?;
+                let (file, length) = self.open_shard(shard)?;
                 if at.checked_add(*bytes).is_none_or(|end| end > length) {
                     return Err("the shard has become shorter since it was opened".into());
                 }
-                file.seek(SeekFrom::Start(*at)).map_err(|error| format!("cannot read it: {error}"))?;
-                (file, *bytes)
+                (file, *at, *bytes)
             }
         };
-        let mut start = Vec::with_capacity(12);
-        (&mut file).take(bytes.min(12)).read_to_end(&mut start).map_err(|error| format!("cannot read it: {error}"))?;
-        Ok((file, bytes, start))
+        let mut file = Window::new(file, at, bytes).map_err(cannot)?;
+        let start = file.head(12).map_err(cannot)?;
+        Ok((file, start))
     }
 
     /// Opens a picture or sound, finds out which it is, and decodes it.
     fn decode(&self, row: &TableRow, part: &MediaSource, expected: Option<Content>, sizes: &MediaSizes, into: &mut Decoded) -> std::result::Result<(), String> {
-        let (file, bytes, start) = self.open_part(row, part)?;
-        let kind = Content::of(&start).or(expected);
-        let rest = file.take(bytes - start.len() as u64);
-        let reader = Cursor::new(start).chain(rest);
+        let (file, start) = self.open_part(row, part)?;
+        let (kind, bytes) = (Content::of(&start).or(expected), file.length());
         match (expected, kind) {
-            (Some(Content::Picture), Some(Content::Sound)) => Err("expected a PNG or JPEG picture, found a WAV sound".into()),
-            (Some(Content::Sound), Some(Content::Picture)) => Err("expected a WAV sound, found a picture".into()),
-            (None, None) => Err("expected a PNG or JPEG picture or a WAV sound, found something else".into()),
+            (Some(expected), Some(found)) if expected != found => Err(format!("expected {}, found {}", expected.words(), found.words())),
+            (None, None) => Err(Content::refusal(&start)),
             (_, Some(Content::Sound)) => {
-                let read = sound::read(reader, bytes, sizes.sample_rate, sizes.samples, &self.limits)?;
+                let read = sound::read(file, bytes, sizes.sample_rate, sizes.samples, &self.limits)?;
                 if into.sound.replace(read).is_some() { Err("the row has two sounds, `file_name` and `audio`".into()) } else { Ok(()) }
             }
             (_, _) => {
-                let read = picture::read(reader, bytes, sizes.picture, sizes.fit, &self.limits)?;
+                let read = picture::read(file, bytes, sizes.picture, sizes.fit, &self.limits)?;
                 if into.picture.replace(read).is_some() { Err("the row has two pictures, `file_name` and `image`".into()) } else { Ok(()) }
             }
         }
@@ -388,21 +385,4 @@ pub const NO_TEXT: &str = "the row has no `text`; training needs a caption (in a
 struct Decoded {
     picture: Option<(Picture, (u32, u32))>,
     sound: Option<(Vec<f32>, SoundInfo)>,
-}
-
-/// The files and folders in a folder, sorted, without hidden ones and those whose names are not UTF-8.
-fn list(path: &Path) -> Result<(Vec<String>, Vec<String>)> {
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(path).map_err(Error::io(path, "list"))? {
-        let entry = entry.map_err(Error::io(path, "list"))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.starts_with('.') {
-            continue;
-        }
-        // A link to a folder counts as a file here, and is refused when it is opened.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) { folders.push(name) } else { files.push(name) }
-    }
-    files.sort();
-    folders.sort();
-    Ok((files, folders))
 }

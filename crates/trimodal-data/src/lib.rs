@@ -1,12 +1,12 @@
 //! From a folder of pictures, sounds and captions, or from shards, to samples in memory.
 //!
 //! - [`folder`]: the data set: which rows there are, and one row decoded. Beneath it: a row (`row`), tables (`table`), folders
-//!   without one (`walk`), shards (`shards` over `tar`), `safe`, which opens files of the folder and no others, and `parallel`.
+//!   without one (`walk`), shards (`shards` and `members` over `tar`), `safe`, which opens files of the folder and no others, and `parallel`.
 //! - `limits`, `sizes`, `sample`, `bad`: what a data set may ask of this machine, what samples are brought to, what they are, and
 //!   those that cannot be read.
 //! - [`loader`]: samples in the order of a seed ([`order`]), decoded ahead on several threads.
-//! - [`picture`]: PNG and JPEG files to square RGB pixels.
-//! - [`sound`]: WAV files to a clip of samples in −1 … 1.
+//! - [`picture`]: PNG, JPEG and WebP files to square RGB pixels.
+//! - [`sound`]: WAV, FLAC, MP3 and Ogg Vorbis files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
 //! - [`contained`]: panics in other people's decoders become errors.
 //! - [`inspect`]: what is in a data set, before anyone trains on it; `measure` looks at the files of a row without decoding them.
@@ -19,12 +19,16 @@
 pub mod attributes;
 mod bad;
 pub mod contained;
+mod content;
+mod find;
 pub mod folder;
 pub mod inspect;
+mod json;
 mod limits;
 pub mod loader;
 pub mod meadow;
 mod measure;
+mod members;
 pub mod order;
 mod parallel;
 pub mod picture;
@@ -34,20 +38,23 @@ mod sample;
 mod shards;
 mod sizes;
 pub mod sound;
+mod split;
 mod table;
 mod tar;
 pub mod tokenizer;
 mod walk;
 mod watched;
+mod window;
 
 pub use trimodal_base::{Error, Result};
 
 pub use attributes::Attributes;
+pub use content::Content;
 pub use folder::Dataset;
 pub use limits::Limits;
 pub use measure::FileStamp;
 pub use picture::Picture;
 pub use row::TableRow;
-pub use sample::{Content, Sample};
+pub use sample::Sample;
 pub use sizes::{Fit, MediaSizes};
 pub use tokenizer::Tokenizer;

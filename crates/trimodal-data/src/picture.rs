@@ -1,14 +1,19 @@
-//! PNG and JPEG files to square RGB pixels.
+//! PNG, JPEG and WebP files to square RGB pixels.
+
+mod mjpeg;
+mod orientation;
+mod webp;
 
 use std::cell::Cell;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
+use image::codecs::{jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, RgbImage, imageops};
 
 use super::contained::contained;
+use super::content;
 use super::limits::Limits;
 use super::sizes::Fit;
 use super::watched::Watched;
@@ -26,13 +31,13 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// Reads a PNG or JPEG file, crops its centre to a square and scales that to `size · size` pixels.
+/// Reads a PNG, JPEG or WebP file, crops its centre to a square and scales that to `size · size` pixels.
 ///
-/// A JPEG's orientation tag is obeyed; transparent pixels are laid over white; grey, palette and 16-bit files become
-/// 8-bit RGB.
+/// The orientation tag is obeyed; transparent pixels are laid over white; grey, palette and 16-bit files become
+/// 8-bit RGB; of an animation the first frame counts.
 ///
 /// # Errors
-/// A missing file; one that is neither PNG nor JPEG, is cut off, damaged, or beyond `limits` (which are checked in the header,
+/// A missing file; one that is none of these, is cut off, damaged, or beyond `limits` (which are checked in the header,
 /// before anything is decoded).
 pub fn load(path: &Path, size: usize, limits: &Limits) -> Result<Picture> {
     load_fitted(path, size, Fit::Crop, limits)
@@ -63,6 +68,11 @@ pub(super) fn read(file: impl Read, length: u64, size: usize, fit: Fit, limits: 
 /// [`read`] for bytes that are already in memory.
 fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        if bytes.get(12..16) == Some(b"CgBI") {
+            return Err("a PNG as Xcode packs it into apps (it begins with a CgBI chunk), which only Apple's programs read: \
+                        `xcrun pngcrush -revert-iphone-optimizations in.png out.png` makes it an ordinary one"
+                .into());
+        }
         // Before the decoder sees the file: a side of 2³¹ makes some of its own arithmetic meaningless.
         if let Some(ihdr) = bytes.get(16..24) {
             let side = |at: usize| u32::from_be_bytes([ihdr[at], ihdr[at + 1], ihdr[at + 2], ihdr[at + 3]]);
@@ -85,14 +95,21 @@ fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::
             return Err(format!("the JPEG is cut off: no end marker within its {} bytes", bytes.len()));
         };
         check_coefficients(&segments, limits)?;
+        let bytes = mjpeg::marked(bytes, &segments);
         // This decoder takes the whole file and does not say where in it the error is.
-        JpegDecoder::new(Cursor::new(bytes))
+        JpegDecoder::new(Cursor::new(&bytes[..]))
             .map_err(|error| error.to_string())
             .and_then(|decoder| square(decoder, size, fit, limits))
             .map_err(|error| format!("not a readable JPEG: {error}"))
+    } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+        webp::check(bytes, limits)?;
+        let at = Cell::new(0);
+        WebPDecoder::new(Watched::new(Cursor::new(bytes), &at))
+            .map_err(|error| error.to_string())
+            .and_then(|decoder| square(decoder, size, fit, limits))
+            .map_err(|error| format!("not a readable WebP: {error} (read up to byte {} of {})", at.get(), bytes.len()))
     } else {
-        let start: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        Err(format!("expected a PNG or JPEG picture, found a file of {} bytes that starts with [{}]", bytes.len(), start.join(" ")))
+        Err(content::refusal(content::PICTURE, &bytes[..bytes.len().min(12)], bytes.len() as u64))
     }
 }
 
@@ -138,7 +155,7 @@ fn square(mut decoder: impl ImageDecoder, size: usize, fit: Fit, limits: &Limits
     (allowed.max_image_width, allowed.max_image_height) = (Some(limits.picture_side), Some(limits.picture_side));
     allowed.max_alloc = Some(limits.picture_bytes);
     decoder.set_limits(allowed).map_err(|error| error.to_string())?;
-    let orientation = decoder.orientation().map_err(|error| error.to_string())?;
+    let orientation = decoder.exif_metadata().map_err(|error| error.to_string())?.map_or(Orientation::NoTransforms, |exif| orientation::of(&exif));
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
     let (width, height) = (decoded.width(), decoded.height());
     let side = width.min(height);

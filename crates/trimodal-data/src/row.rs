@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::content::{is_picture, is_sound};
+
 /// Where a row is written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -90,16 +92,6 @@ impl TableRow {
     pub(super) fn is_empty(&self) -> bool {
         self.file.is_none() && self.picture.is_none() && self.sound.is_none() && self.text.is_none()
     }
-}
-
-/// Whether a file whose name ends so, in small letters, is a picture.
-pub(super) fn is_picture(ending: &str) -> bool {
-    matches!(ending, "png" | "jpg" | "jpeg")
-}
-
-/// Whether a file whose name ends so, in small letters, is a sound.
-pub(super) fn is_sound(ending: &str) -> bool {
-    ending == "wav"
 }
 
 /// Columns that a row is made of, as a table's line or a shard's `.json` gives them.

@@ -31,7 +31,7 @@ impl Folder {
     pub fn file(&self, name: &str) -> std::result::Result<(File, u64), String> {
         check_path(name)?;
         let real = self.given.join(name).canonicalize().map_err(|error| match error.kind() {
-            ErrorKind::NotFound => format!("there is no file {name:?} in the folder"),
+            ErrorKind::NotFound => self.missing(name),
             _ => format!("cannot open {name:?}: {error}"),
         })?;
         if !real.starts_with(&self.root) {
@@ -43,6 +43,34 @@ impl Folder {
             return Err(format!("{name:?} was exchanged while it was opened"));
         }
         Ok((file, bytes))
+    }
+
+    /// There is no such file, or one whose name only looks the same: an é is one character or two, and macOS writes two.
+    fn missing(&self, name: &str) -> String {
+        let place = self.given.join(name);
+        let wanted = place.file_name().and_then(|name| name.to_str()).map(composed);
+        let there = std::fs::read_dir(place.parent().unwrap_or(&self.given)).ok().filter(|_| wanted.is_some());
+        let twin = there.into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok()).find(|there| Some(composed(there)) == wanted);
+        let plain = |name: &str| name.chars().map(|c| if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() }).collect::<String>();
+        match twin {
+            Some(twin) => format!(
+                "the folder has a file whose name looks the same and is written with other characters: expected \"{}\", found \"{}\" (Unicode's \
+                 forms NFC and NFD): rename it, or write its name in the table as it is (`convmv -f utf8 -t utf8 --nfc --notest -r DIR` renames all)",
+                plain(name),
+                plain(&twin)
+            ),
+            None => format!("there is no file {name:?} in the folder"),
+        }
+    }
+}
+
+/// A name in Unicode's composed form.
+fn composed(name: &str) -> String {
+    use tokenizers::{NormalizedString, Normalizer};
+    let mut normalized = NormalizedString::from(name);
+    match tokenizers::normalizers::NFC.normalize(&mut normalized) {
+        Ok(()) => normalized.get().to_string(),
+        Err(_) => name.to_string(),
     }
 }
 

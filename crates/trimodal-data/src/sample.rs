@@ -2,25 +2,6 @@
 
 use super::picture::Picture;
 
-/// What a file that is neither text nor table holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Content {
-    /// A PNG or JPEG picture.
-    Picture,
-    /// A WAV sound.
-    Sound,
-}
-
-impl Content {
-    /// Told by the first twelve bytes of a file, not by its name.
-    pub fn of(start: &[u8]) -> Option<Self> {
-        if start.starts_with(b"\x89PNG\r\n\x1a\n") || start.starts_with(b"\xff\xd8\xff") {
-            return Some(Content::Picture);
-        }
-        (start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WAVE")).then_some(Content::Sound)
-    }
-}
-
 /// One row of a data set, decoded to the model's sizes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {

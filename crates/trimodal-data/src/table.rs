@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
+use super::json;
 use super::limits::Limits;
 use super::row::{COLUMNS, Columns, TableRow, check_column};
 
@@ -66,7 +67,7 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
 
 /// The columns of a JSON object.
 fn from_json(text: &str) -> Result<Columns, String> {
-    serde_json::from_str(text).map_err(|error| format!("expected a JSON object with `file_name`, `image`, `audio`, `text`: {error}"))
+    json::parse(text).map_err(|error| format!("expected a JSON object with `file_name`, `image`, `audio`, `text`: {error}"))
 }
 
 fn csv(folder: &str, table: usize, file: File, limits: &Limits, mut row: impl FnMut(Result<TableRow, BadLine>)) {

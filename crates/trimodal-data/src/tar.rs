@@ -13,6 +13,9 @@ use super::row::check_path;
 
 const BLOCK: u64 = 512;
 
+/// Zeros after the end mark among which another archive is looked for, in bytes: writers fill up their record, 10 KiB as a rule.
+const MOST_PADDING: u64 = 1 << 20;
+
 /// An ordinary file in an archive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Member {
@@ -65,7 +68,7 @@ impl<R: Read + Seek> Scanner<R> {
             return None;
         }
         let start = (self.at + self.left).next_multiple_of(BLOCK);
-        let member = self.member(start).unwrap_or_else(|what| {
+        let member = self.member().unwrap_or_else(|what| {
             self.ended = true;
             Some(Err(what))
         });
@@ -75,11 +78,12 @@ impl<R: Read + Seek> Scanner<R> {
 
     /// A member, a refused one, the end, or damage.
     #[allow(clippy::type_complexity)]
-    fn member(&mut self, start: u64) -> Result<Option<Result<Member, String>>, String> {
+    fn member(&mut self) -> Result<Option<Result<Member, String>>, String> {
         let mut long_path: Option<Vec<u8>> = None;
-        let mut refused = None;
+        let (mut refused, mut first) = (None, None);
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
+            let byte = *first.get_or_insert(self.at - BLOCK);
             let size = header.entry_size().map_err(|error| format!("a damaged header: {error}"))?;
             let (at, kind) = (self.at, header.entry_type());
             if size > self.length.saturating_sub(at) {
@@ -131,7 +135,7 @@ impl<R: Read + Seek> Scanner<R> {
                         return Ok(Some(Err(format!("member {path:?}: {what}"))));
                     }
                     self.left = size;
-                    return Ok(Some(Ok(Member { path, byte: start, at, bytes: size })));
+                    return Ok(Some(Ok(Member { path, byte, at, bytes: size })));
                 }
                 other => {
                     let what = match other {
@@ -150,7 +154,7 @@ impl<R: Read + Seek> Scanner<R> {
         }
     }
 
-    /// The next header; `None` at the end mark, which is two blocks of zeros.
+    /// The next header; `None` at the end mark, which is two blocks of zeros, unless an archive follows.
     fn header(&mut self) -> Result<Option<Header>, String> {
         let start = (self.at + std::mem::take(&mut self.left)).next_multiple_of(BLOCK);
         self.skip(start - self.at)?;
@@ -160,17 +164,28 @@ impl<R: Read + Seek> Scanner<R> {
         }
         let mut block = [0; BLOCK as usize];
         self.read(&mut block)?;
-        if block == [0; BLOCK as usize] {
+        let ended = block == [0; BLOCK as usize];
+        if ended {
             self.read(&mut block)?;
             if block != [0; BLOCK as usize] {
                 return Err("a single block of zeros between members: the archive is damaged".into());
             }
-            return Ok(None);
+            // Another archive may follow, after the zeros that fill up the record: `cat a.tar b.tar`.
+            let end = self.at + MOST_PADDING;
+            while block == [0; BLOCK as usize] {
+                if self.length - self.at < BLOCK || self.at >= end {
+                    return Ok(None);
+                }
+                self.read(&mut block)?;
+            }
         }
         let header = Header::from_byte_slice(&block).clone();
         // The sum of all bytes, with spaces in place of the sum itself.
         let sum: u32 = block[..148].iter().chain(&block[156..]).map(|byte| *byte as u32).sum::<u32>() + 8 * u32::from(b' ');
         if header.cksum().ok() != Some(sum) {
+            if ended {
+                return Err(format!("the archive has an end mark, and at byte {} something follows that is not a tar archive", self.at - BLOCK));
+            }
             return Err("a damaged header: its checksum is wrong, or this is not a tar archive (unpack a compressed one first)".into());
         }
         Ok(Some(header))

@@ -1,29 +1,28 @@
 //! Folders without a table: class folders of pictures and sounds, and plain texts.
 //!
 //! Files of one name in one folder are one sample, as in a shard: `cat/1.png` and `cat/1.wav`. Its text is the `.txt` of that
-//! name, else the name of the folder. A `.txt` alone is a text sample. Where the uppermost folder is called `train`, `test`
-//! or the like, it is the split.
+//! name, else the name of the folder. A `.txt` alone is a text sample. A folder that is called `train`, `testing` or the like is the
+//! split ([`super::split`]), and captions come from the folders below it.
 
 use std::collections::BTreeMap;
 
+use super::content::{foreign_ending, is_picture, is_sound};
+use super::find::DEEPEST;
 use super::limits::Limits;
-use super::row::{MediaSource, Origin, TableRow, is_picture, is_sound};
+use super::row::{MediaSource, Origin, TableRow};
 use super::safe::Folder;
-use super::shards::FOREIGN;
+use super::split;
 
-/// Folder names that mean a split.
-pub(super) const SPLITS: [&str; 7] = ["train", "test", "validation", "valid", "val", "dev", "eval"];
+/// A sample, and whether its text is the name of a folder; or what is wrong with which file.
+type Walked = Result<(TableRow, bool), (String, String)>;
 
-/// Nobody keeps a data set deeper; a loop of folders ends here.
-const DEEPEST: usize = 16;
-
-/// Finds the samples below the folder, in the order of their paths. `row` takes every sample, or what is wrong with which file.
-pub(super) fn samples(folder: &Folder, limits: &Limits, row: &mut impl FnMut(Result<TableRow, (String, String)>)) {
+/// Finds the samples below the folder, in the order of their paths. `row` takes every one.
+pub(super) fn samples(folder: &Folder, limits: &Limits, row: &mut impl FnMut(Walked)) {
     visit(folder, "", 0, limits, row);
 }
 
 /// `at` is `""` or ends in a slash.
-fn visit(folder: &Folder, at: &str, depth: usize, limits: &Limits, row: &mut impl FnMut(Result<TableRow, (String, String)>)) {
+fn visit(folder: &Folder, at: &str, depth: usize, limits: &Limits, row: &mut impl FnMut(Walked)) {
     let mut bad = |what: String| row(Err((at.to_string(), what)));
     if depth > DEEPEST {
         return bad(format!("expected folders at most {DEEPEST} levels deep, found deeper ones"));
@@ -49,6 +48,7 @@ fn visit(folder: &Folder, at: &str, depth: usize, limits: &Limits, row: &mut imp
             continue;
         }
         match entry.file_type() {
+            Ok(kind) if kind.is_dir() && name.starts_with("__") => {} // `__MACOSX`
             Ok(kind) if kind.is_dir() => folders.push(name),
             Ok(kind) if kind.is_symlink() && entry.path().is_dir() => bad(format!("{name:?} is a symbolic link to a folder, which is not followed")),
             _ => {
@@ -72,7 +72,7 @@ fn visit(folder: &Folder, at: &str, depth: usize, limits: &Limits, row: &mut imp
 }
 
 /// The sample of the files of one stem, if there is something for us among them.
-fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], limits: &Limits) -> Result<Option<TableRow>, (String, String)> {
+fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], limits: &Limits) -> Result<Option<(TableRow, bool)>, (String, String)> {
     let (mut picture, mut sound, mut text, mut first) = (None, None, None, None);
     for (suffix, name) in files {
         let path = format!("{at}{name}");
@@ -84,22 +84,28 @@ fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], lim
                     return Err(fail(&format!("a second picture called {stem}")));
                 }
             }
-            ending if is_sound(ending) => sound = Some(part),
+            ending if is_sound(ending) => {
+                if sound.replace(part).is_some() {
+                    return Err(fail(&format!("a second sound called {stem}")));
+                }
+            }
             "txt" => text = Some(read_text(folder, &path, limits).map_err(|what| (name.clone(), what))?),
-            suffix if FOREIGN.contains(&suffix) => return Err(fail("expected PNG, JPEG, WAV or .txt files")),
-            _ => continue,
+            ending => match foreign_ending(ending) {
+                Some(found) => return Err(fail(&found)),
+                None => continue,
+            },
         }
         // The sample is called after its picture, its sound, or its text, whichever sorts first.
         first.get_or_insert(path);
     }
     let Some(name) = first else { return Ok(None) };
-    let mut above = at.trim_end_matches('/').split('/').filter(|part| !part.is_empty());
-    let split = above.clone().next().filter(|top| SPLITS.contains(top)).map(str::to_string);
-    if split.is_some() {
-        above.next();
-    }
-    let text = text.or_else(|| above.next_back().map(str::to_string));
-    Ok(Some(TableRow { name, origin: Origin::File, file: None, picture, sound, text, prompt: None, split, attributes: BTreeMap::new() }))
+    let folders: Vec<&str> = at.split('/').filter(|part| !part.is_empty()).collect();
+    let word = folders.iter().position(|name| split::of_folder(name).is_some());
+    let split = word.and_then(|at| split::of_folder(folders[at])).map(str::to_string);
+    // What lies above the split is not what is in the picture: `images/train/1.png` has no caption.
+    let named = text.is_none().then(|| folders[word.map_or(0, |at| at + 1)..].last()).flatten();
+    let text = text.or_else(|| named.map(|name| name.to_string()));
+    Ok(Some((TableRow { name, origin: Origin::File, file: None, picture, sound, text, prompt: None, split, attributes: BTreeMap::new() }, named.is_some())))
 }
 
 fn read_text(folder: &Folder, path: &str, limits: &Limits) -> Result<String, String> {
