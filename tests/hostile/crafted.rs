@@ -36,6 +36,8 @@ pub fn lies() -> Vec<Lie> {
     add(Format::Safetensors, "a header of 2⁶⁴ − 1 bytes", u64::MAX.to_le_bytes().to_vec(), &["byte 0", "limit"]);
     let many: Vec<String> = (0..18_000).map(|i| format!("\"{i}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}")).collect();
     add(Format::Safetensors, "18,000 tensors of nothing", header(&format!("{{{}}}", many.join(",")), &[]), &["tensor"]);
+    let many: Vec<String> = (0..250_000).map(|i| format!("\"{i}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}")).collect();
+    add(Format::Safetensors, "250,000 tensors of nothing", header(&format!("{{{}}}", many.join(",")), &[]), &["tensor"]);
     add(Format::Safetensors, "brackets 500,000 deep", header(&"[".repeat(500_000), &[]), &["header"]);
     let mut model = Format::Safetensors.seeds().remove(0);
     let end = model.len();
@@ -116,7 +118,7 @@ pub fn lies() -> Vec<Lie> {
     }
     let mp3 = Format::Mp3.seeds().remove(0);
     add(Format::Mp3, "a tag of 256 MiB", [&b"ID3\x04\0\0\x7f\x7f\x7f\x7f"[..], &mp3].concat(), &["a.mp3"]);
-    add(Format::Mp3, "a thousand tags", [b"ID3\x04\0\0\0\0\0\0"[..].repeat(1000), mp3.to_vec()].concat(), &[]);
+    add(Format::Mp3, "a thousand tags", [&b"ID3\x04\0\0\0\0\0\0"[..].repeat(1000)[..], &mp3].concat(), &[]);
     add(Format::Mp3, "16 MiB without a frame", [&mp3[..200], &vec![0xff; 16 << 20]].concat(), &["a.mp3"]);
     let mut ogg = Format::Ogg.seeds().remove(0);
     let comment = ogg.windows(7).position(|w| w == b"\x03vorbis").expect("a comment header") + 7;
