@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use trimodal::numbers::digits;
 use trimodal::train::run::Event;
 use trimodal::train::{Run, Settings};
 use trimodal::{Error, Result};
@@ -19,7 +20,7 @@ fn main() -> Result<()> {
     settings.set("training.steps", steps)?;
     Run::start(settings, Path::new(run))?.train(&mut |run, event| {
         if let Event::Step(step) = event {
-            println!("step {}: loss {:.3}", run.trainer.step, step.report.loss);
+            println!("step {}: loss {}", run.trainer.step, digits(step.report.loss.into(), 4));
         }
         ControlFlow::Continue(())
     })?;

@@ -11,10 +11,31 @@ pub fn thousands(number: impl Display) -> String {
     format!("{sign}{}{rest}", groups.join(","))
 }
 
-/// A share from 0 to 1 to a tenth of a per cent, a tiny one to a hundredth: `98.0 %`, `0.03 %`.
+/// A share from 0 to 1 to a tenth of a per cent: `98.0 %`. What is not quite none or all does not look so: `0.03 %`, `99.98 %`.
 pub fn percent(share: f64) -> String {
-    let decimals = if share > 0.0 && share < 0.001 { 2 } else { 1 };
-    format!("{:.decimals$} %", 100.0 * share)
+    let from_end = share.min(1.0 - share);
+    let decimals = match from_end {
+        _ if from_end <= 0.0 || share.is_nan() => 1,
+        _ if share < 0.001 || from_end < 0.00051 => 2.max((-2.0 - from_end.log10() - 1e-6).ceil() as usize),
+        _ => 1,
+    };
+    format!("{:.*} %", decimals.min(12), 100.0 * share)
+}
+
+/// So many significant digits, however small the value is: `3.224`, `0.01234`, `1.204e-5`. For a loss, which never is exactly nothing.
+pub fn digits(value: f64, digits: usize) -> String {
+    if !value.is_finite() {
+        return value.to_string();
+    }
+    if value == 0.0 {
+        return "0".into();
+    }
+    // What rounds up to the next power of ten has one digit more before the point.
+    let power = format!("{:.*e}", digits.max(1) - 1, value.abs()).rsplit_once('e').and_then(|(_, power)| power.parse::<i32>().ok()).unwrap_or(0);
+    if power < -3 {
+        return format!("{value:.*e}", digits.max(1) - 1);
+    }
+    format!("{value:.*}", (digits as i32 - 1 - power).max(0) as usize)
 }
 
 /// Up to three significant digits, without an exponent and without zeros at the end: `0.0312`, `2.5`, `4000`.
@@ -71,7 +92,26 @@ mod tests {
 
     #[test]
     fn shares_are_read_to_a_tenth_of_a_per_cent() {
-        assert_eq!([0.0, 0.0001, 0.254, 1.0].map(percent), ["0.0 %", "0.01 %", "25.4 %", "100.0 %"]);
+        assert_eq!([0.0, 0.0001, 0.254, 0.9994, 1.0].map(percent), ["0.0 %", "0.01 %", "25.4 %", "99.9 %", "100.0 %"]);
+        assert_eq!([0.0004, 0.000012, 0.9996, 0.99999].map(percent), ["0.04 %", "0.001 %", "99.96 %", "99.999 %"]);
+    }
+
+    #[test]
+    fn a_small_loss_is_not_nothing() {
+        for (value, four) in [
+            (3.22361, "3.224"),
+            (0.0123449, "0.01234"),
+            (0.00099999, "0.001000"),
+            (0.0012, "0.001200"),
+            (1.2039e-5, "1.204e-5"),
+            (9.99996, "10.00"),
+            (123.456, "123.5"),
+            (54_321.0, "54321"),
+            (0.0, "0"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(digits(value, 4), four);
+        }
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
         let mut prefetched = trainer.prefetch(batches[0].clone()).unwrap();
         for _ in 0..STEPS {
             let (report, _, next) = trainer.step_prefetched(prefetched, || Ok(rest.next().unwrap_or_else(|| batches[0].clone()))).unwrap();
-            prefetched = next;
+            prefetched = next.unwrap();
             bytes.extend_from_slice(&report.loss.to_le_bytes());
             bytes.extend_from_slice(&report.gradient_norm.to_le_bytes());
         }

@@ -201,6 +201,46 @@ fn a_signal_saves_and_the_run_goes_on_with_the_same_bits() {
     }
 }
 
+/// An evaluation may take longer than a scheduler waits: it is left, and made up for when the run is continued.
+#[test]
+fn an_evaluation_is_left_at_a_signal_and_made_up_for() {
+    let place = Place::new();
+    let sets = ["held_out=0.6", "eval_steps=2", "captions=12", "save_seconds=0"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let lines = |run: &str| -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(Path::new(run).join("log.jsonl")).expect("a log");
+        let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        lines.iter_mut().for_each(|line| drop(line.as_object_mut().expect("an object").remove("seconds")));
+        lines
+    };
+    good(&as_str(&place.train("whole", 60, &sets)));
+    let (whole, out) = (place.path("whole"), place.path("run"));
+    let mut child = program(&as_str(&place.train("run", 60, &sets))).spawn().expect("it starts");
+    let (mut left, mut round) = (0, 0);
+    loop {
+        until("some lines", || lines_in(&Path::new(&out).join("log.jsonl")) > 3 || child.try_wait().expect("its state").is_some());
+        std::thread::sleep(Duration::from_millis(150 + 41 * (round % 7)));
+        if child.try_wait().expect("its state").is_some() {
+            break;
+        }
+        kill(&child, "TERM");
+        let (code, _, message) = ended(child);
+        if code == 0 {
+            child = program(&["train", "--resume", &out, "--no-report"]).spawn().expect("it starts");
+            break;
+        }
+        assert_eq!(code, 143, "{message}");
+        let state: serde_json::Value = serde_json::from_slice(&fs::read(latest(&out).join("trainer_state.json")).expect("a state")).expect("JSON");
+        left += (state["unevaluated"] == true) as usize;
+        child = program(&["train", "--resume", &out, "--no-report"]).spawn().expect("it starts");
+        round += 1;
+    }
+    assert_eq!(ended(child).0, 0);
+    assert!(left > 0, "no signal met an evaluation in {round} rounds");
+    assert!(bytes(&out) == bytes(&whole));
+    assert_eq!(lines(&out), lines(&whole), "every step and every evaluation once");
+}
+
 /// It signals its child and, the same moment, the group of both: one wish.
 #[test]
 fn what_timeout_ends_is_saved() {

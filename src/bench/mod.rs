@@ -260,18 +260,7 @@ fn is_slow(device: &Device) -> bool {
 
 /// Bytes that are free, or a guess.
 fn free_memory(device: &Device) -> u64 {
-    #[cfg(feature = "cuda")]
-    if let Device::Gpu(Gpu::Cuda(context)) = device {
-        return context.memory().map_or(MEMORY, |(free, _)| free);
-    }
-    if !is_slow(device) {
-        return MEMORY;
-    }
-    let told = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
-    });
-    told.map_or(MEMORY, |kib| kib << 10)
+    if device.is_emulator() { MEMORY } else { device.free_memory().unwrap_or(MEMORY) }
 }
 
 fn chosen_sets(options: &BenchOptions, slow: bool) -> Result<Vec<Sizes>> {

@@ -11,8 +11,8 @@ use trimodal::files::shown::{shown, shown_path};
 use trimodal::files::write_file_atomic;
 use trimodal::numbers::thousands;
 use trimodal::report::{Cell, contact_sheet};
-use trimodal::train::Settings;
-use trimodal::train::examples::sizes;
+use trimodal::train::examples::{row_limit, sizes};
+use trimodal::train::{Settings, setup};
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -31,7 +31,7 @@ DIR is one of
   a folder whose subfolders name what is in them (cat/1.png), or with plain .txt files
 
 Every picture (PNG, JPEG) and sound (WAV) is decoded as training would decode it. Nothing outside DIR is read, nothing in it is written. \
-The exit code is 1 if a row is broken; the first ten are listed with file and line.";
+The exit code is 1 if a row is broken, or too long for the model of --config; the first ten are listed with file and line.";
 
 /// Look through a data set before training: counts, sizes, lengths, broken rows, a contact sheet
 #[derive(Args)]
@@ -69,12 +69,13 @@ impl Data {
     pub fn run(self) -> Result<ExitCode> {
         let settings = Settings::named(&self.config)?;
         let dataset = Dataset::open_skipping(&self.data, &settings.limits())?;
-        let tokenizer = self.tokenizer(&dataset, settings.data.max_vocabulary)?;
+        let tokenizer = self.tokenizer(&dataset, &settings)?;
         let config = settings.model_config(tokenizer.vocabulary());
         // The beginning and the end of a picture or sound are rows too.
         let rows = RowsOf {
             picture: config.vision_config.as_ref().map_or(0, |vision| vision.patches() + 2),
             sound: config.audio_config.as_ref().map_or(0, |audio| audio.rows() + 2),
+            limit: row_limit(&config, settings.training.rows),
         };
         let sizes = sizes(&config);
         let bar = progress("decoding");
@@ -82,6 +83,7 @@ impl Data {
         bar.finish_and_clear();
         let found = found?;
         line(summary(&self.data, &found, rows, &self.config));
+        found.cuts.sentences(&sizes).into_iter().for_each(line);
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&found).expect("numbers and strings serialise") + "\n";
             write_file_atomic(path, text)?;
@@ -100,7 +102,8 @@ impl Data {
         Ok(ExitCode::FAILURE)
     }
 
-    fn tokenizer(&self, dataset: &Dataset, max_vocabulary: usize) -> Result<Tokenizer> {
+    /// The one that training would take.
+    fn tokenizer(&self, dataset: &Dataset, settings: &Settings) -> Result<Tokenizer> {
         if let Some(path) = &self.tokenizer {
             let adopted = Tokenizer::adopt_file(path)?;
             if !adopted.added.is_empty() {
@@ -112,7 +115,8 @@ impl Data {
         if captions.iter().all(|caption| caption.trim().is_empty()) {
             return Err(Error::file(dataset.dir(), "no row has a `text`: there is nothing to learn from"));
         }
-        Tokenizer::train(captions, max_vocabulary)
+        // Where no row is for training, the captions that there are.
+        setup::tokenizer(settings, dataset).or_else(|_| Tokenizer::train(captions, settings.data.max_vocabulary))
     }
 }
 

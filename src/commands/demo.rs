@@ -1,8 +1,8 @@
 //! `trimodal demo`: draws a data set, trains on it, and shows what was learned.
 
-use super::eval::{described, scores_table};
+use super::eval::{Learned, described, scores_table};
 use super::progress::{self, advance, progress};
-use super::report::{self as page, Learned};
+use super::report as page;
 use super::signals;
 use super::terminal::{Paint, line, painted, warning};
 use super::{DeviceArguments, PrecisionArguments};
@@ -109,12 +109,13 @@ impl Demo {
             warning(format!("{}: cannot write: {e}", shown_path(&curve)));
         }
 
-        let learned = Learned { config, parameters: &trainer.parameters, tokenizer, device: &device };
+        let attributes = dataset.attributes(None)?;
+        let learned = Learned { config, parameters: &trainer.parameters, tokenizer, device: &device, attributes: &attributes };
         let mut judged: Vec<Judged> = Vec::new();
         for split in SPLITS {
             let rows = dataset.rows().iter().filter(|row| row.split.as_deref() == Some(split)).collect();
             let ablations: &[Ablation] = if judged.is_empty() { &Ablation::ALL } else { &[] };
-            judged.push(learned.judge(&dataset, EvaluationSplit { name: split.into(), rows, trained_on: false }, u32::MAX, ablations)?);
+            judged.push(page::judge(&learned, &dataset, EvaluationSplit { name: split.into(), rows, trained_on: false }, u32::MAX, ablations)?);
         }
         let splits: BTreeMap<&str, &Scores> = judged.iter().map(|j| (j.name.as_str(), &j.scores)).collect();
         let shuffled = [("shuffled_pictures", Ablation::ShuffledPictures), ("shuffled_sounds", Ablation::ShuffledSounds)];
@@ -124,17 +125,19 @@ impl Demo {
             .collect();
         let size = config.vision_config.as_ref().map_or(0, |v| v.image_size);
         let cells: Vec<_> = judged.iter().flat_map(|judged| pictured(judged, size, 12)).collect();
-        report::contact_sheet(&self.out.join("contact_sheet.png"), &cells)?;
+        if let Err(e) = report::contact_sheet(&self.out.join("contact_sheet.png"), &cells) {
+            warning(e);
+        }
 
         let rows: Vec<(&str, &Scores)> =
             SPLITS.iter().map(|split| (*split, splits[split])).chain(ablations.iter().map(|(name, scores)| (*name, *scores))).collect();
         line("");
-        line(scores_table(&rows, true));
+        line(scores_table(&rows, &attributes));
         let total_seconds = begin.elapsed().as_secs_f64();
         let result = serde_json::json!({
             "device": device.to_string(), "seed": self.seed, "parameters": trainer.parameters.count(), "steps": trainer.step,
             "train_seconds": trained.seconds, "total_seconds": total_seconds, "tokens_per_second": trained.tokens_per_second,
-            "splits": splits, "ablations": ablations, "chance": chance(),
+            "splits": splits, "ablations": ablations, "chance": chance(&attributes),
         });
         let path = self.out.join("result.json");
         let text = serde_json::to_string_pretty(&result).expect("numbers and strings serialise") + "\n";
@@ -143,7 +146,7 @@ impl Demo {
         self.headline(&learned)?;
         let page_begin = Instant::now();
         line("");
-        page::write_of(&mut run, &dataset, Ok(judged), self.command(), &self.out.join(REPORT), page_begin);
+        page::write_of(&mut run, &dataset, &attributes, Ok(judged), self.command(), &self.out.join(REPORT), page_begin);
         line(format!(
             "{:.0} s in all. In {}: report.html, contact_sheet.png, loss.svg, result.json, model/, data/",
             begin.elapsed().as_secs_f64(),
@@ -182,7 +185,7 @@ impl Demo {
             write_file_atomic(path, &bytes)?;
         }
         let truth = words::HEADLINE.caption(true, true);
-        let Learned { config, parameters, tokenizer, device } = *learned;
+        let Learned { config, parameters, tokenizer, device, .. } = *learned;
         let example = super::describe::example(config, tokenizer, device, Some(&picture), Some(&sound), &truth)?;
         let said = described(config, parameters, tokenizer, std::slice::from_ref(&example), "headline")?.remove(0);
         let paint = Paint::stdout();

@@ -26,6 +26,7 @@ Examples:
   trimodal describe my-model --audio purr.wav --prompt \"a fluffy\"
   trimodal describe my-model --image cat.jpg --temperature 0.8 --top-p 0.9 --seed 7
   trimodal describe my-model --image cat.jpg --audio purr.wav --explain why.html
+  trimodal describe my-model --image cat.jpg --verify
   curl -s https://example.org/cat.jpg | trimodal describe my-model --image - --json
 
 Pictures (PNG, JPEG) are scaled and cropped to the model's size, sounds (WAV of any rate) resampled, mixed to one channel \
@@ -77,6 +78,9 @@ pub struct Describe {
     /// Print JSON, one document per line: the text and its tokens
     #[arg(long)]
     json: bool,
+    /// First check that the model's files are as they were saved
+    #[arg(long)]
+    verify: bool,
     /// Write a page that shows where each word comes from, laid over the picture and the spectrogram
     #[arg(long, value_name = "OUT.html")]
     explain: Option<PathBuf>,
@@ -110,6 +114,9 @@ impl Describe {
         let sampling = self.sampling()?;
         let (images, sounds, _stdin) = inputs(&self.image, &self.audio)?;
         let tasks = pairs(&images, &sounds)?;
+        if self.verify {
+            super::verify(&self.model)?;
+        }
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
         let mut describer = Describer::new(&model, AT_ONCE);

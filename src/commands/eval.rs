@@ -8,26 +8,31 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::data::meadow::words::ATTRIBUTE;
-use trimodal::data::{Dataset, Limits, Tokenizer};
+use trimodal::data::{Attributes, Dataset, Limits, Tokenizer};
 use trimodal::files::write_file_atomic;
 use trimodal::model::{Config, Parameters};
-use trimodal::numbers::percent;
+use trimodal::numbers::{digits, percent, thousands};
 use trimodal::train::evaluate::{self, Ablation, Losses, Scores, chance};
 use trimodal::train::self_description;
 use trimodal::train::{Example, ModelFolder, checkpoint};
-use trimodal::{DType, Error, Result, report};
+use trimodal::{DType, Device, Error, Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
   trimodal eval my-model my-data
   trimodal eval my-model my-data --split test --ablate
   trimodal eval trimodal-demo/model trimodal-demo/data --json scores.json
+  trimodal eval my-model my-data --attributes attributes.json --verify
 
 One block of rows per split of the data set. The model predicts each next token of the true captions: `loss` is the mean \
 cross-entropy in nats per token (the caption's end is one), `perplexity` is e to that, `tokens` is the share predicted right. Then it \
 describes every sample itself, greedily: `exact` counts captions that are right word for word, the other columns the attributes \
-of the generated data set (species, colour, …) where a true caption names them.
+that the data set declares, where a true caption says something about them.
+
+A data set declares attributes in its rows, `\"attributes\": {\"category\": \"animal\"}` in a line of metadata.jsonl, a cell of metadata.csv or a \
+shard's .json: what a caption says is then what the rows with this very caption declare, or else the value whose name occurs in it. Or \
+--attributes names a JSON file with the words to look for: {\"species\": [\"cat\", \"dog\"]}, {\"kind\": {\"animal\": [\"cat\", \"dog\"]}}. What \
+`trimodal meadow` wrote has its own. Without any, and where captions repeat, a second table counts caption by caption.
 
 --ablate finds out what the model really uses, by taking it away. Shuffled: every picture (sound) is another sample's of the same \
 split, exchanged in the same way on every run. Grey: every picture is an even middle grey. Silent: every sound is silence. A model that \
@@ -40,7 +45,8 @@ Where the rows to train on contain self-descriptions (`trimodal meadow` draws so
 says whether that is so: it must claim nothing that those rows did not have or that it has no eyes or ears for.
 
 --json holds device, model, data, `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, \
-perplexity, tokens, token_accuracy, exact and the attributes as shares from 0 to 1, the same under `chance`, and with --ablate under `ablations`: \
+perplexity, tokens, token_accuracy, exact and the attributes as shares from 0 to 1 (or `captions`: caption, samples, exact), the same under `chance`, \
+and with --ablate under `ablations`: \
 shuffled_pictures, grey_pictures, shuffled_sounds, silent_sounds, those that the split has samples for.";
 
 /// Count what a model gets right on a data set, and find out what it uses for it
@@ -59,6 +65,12 @@ pub struct Eval {
     /// Also with pictures and sounds shuffled between the samples, and without them
     #[arg(long)]
     ablate: bool,
+    /// A JSON file that declares the attributes to count, instead of those that the data set declares
+    #[arg(long, value_name = "FILE")]
+    attributes: Option<PathBuf>,
+    /// First check that the model's files are as they were saved
+    #[arg(long)]
+    verify: bool,
     /// Also write the result as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -108,15 +120,20 @@ impl Eval {
     }
 
     pub fn run(self) -> Result<ExitCode> {
+        if self.verify {
+            super::verify(&self.model)?;
+        }
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
         let dataset = Dataset::open(&self.data, &Limits::default())?;
+        let attributes = dataset.attributes(self.attributes.as_deref())?;
+        let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
         let mut splits = Vec::new();
         for split in self.splits(&dataset)? {
             let examples = load(&dataset, &model.config, &model.tokenizer, &device, "decoding", |row| row.split.as_deref().unwrap_or("") == split)?;
             let name = if split.is_empty() { "all".to_string() } else { split };
             let measured = |examples: &[Example], name: &str| -> Result<Measured> {
-                let (losses, scores, _) = measured(&model.config, &model.parameters, &model.tokenizer, examples, name)?;
+                let (losses, scores, _) = measured(&learned, examples, name)?;
                 Ok((losses, scores).into())
             };
             let whole = measured(&examples, &name)?;
@@ -124,9 +141,9 @@ impl Eval {
             for ablation in Ablation::ALL.into_iter().filter(|a| self.ablate && a.applies(&examples)) {
                 ablations.insert(key(ablation), measured(&evaluate::ablate(&examples, ablation, 0), ablation.name())?);
             }
-            splits.push((name, MeasuredSplit { whole, ablations, chance: evaluate::blind(&examples, &model.tokenizer)?.into() }));
+            splits.push((name, MeasuredSplit { whole, ablations, chance: evaluate::blind(&examples, &model.tokenizer, &attributes)?.into() }));
         }
-        line(table(&splits));
+        line(table(&splits, &attributes));
         let described = self.self_description(&model, &dataset)?;
         if let Some(described) = &described {
             line(format!("\n{}", described.line()));
@@ -165,25 +182,29 @@ impl Eval {
     }
 }
 
+/// A model, where it is, and what its captions are asked for.
+pub(super) struct Learned<'a> {
+    pub config: &'a Config,
+    pub parameters: &'a Parameters,
+    pub tokenizer: &'a Tokenizer,
+    pub device: &'a Device,
+    pub attributes: &'a Attributes,
+}
+
 /// An ablation's name in JSON.
 fn key(ablation: Ablation) -> String {
     ablation.name().replace(' ', "_")
 }
 
 /// How well a model predicts captions, what of its own ones is right, and these, under progress bars.
-pub(super) fn measured(
-    config: &Config,
-    parameters: &Parameters,
-    tokenizer: &Tokenizer,
-    examples: &[Example],
-    name: &str,
-) -> Result<(Losses, Scores, Vec<String>)> {
+pub(super) fn measured(learned: &Learned, examples: &[Example], name: &str) -> Result<(Losses, Scores, Vec<String>)> {
+    let Learned { config, parameters, tokenizer, attributes, .. } = *learned;
     let bar = progress(name);
     let losses = evaluate::loss(config, parameters, tokenizer, examples, &mut |done, total| advance(&bar, done, total));
     bar.finish_and_clear();
     let losses = losses?;
     let captions = described(config, parameters, tokenizer, examples, name)?;
-    Ok((losses, evaluate::score(examples, &captions), captions))
+    Ok((losses, evaluate::score(examples, &captions, attributes), captions))
 }
 
 /// The model's captions, under a progress bar.
@@ -195,14 +216,14 @@ pub(super) fn described(config: &Config, parameters: &Parameters, tokenizer: &To
 }
 
 /// Everything, a row each; the columns of attributes only where some caption names one.
-fn table(splits: &[(String, MeasuredSplit)]) -> String {
-    let named: Vec<&str> =
-        ATTRIBUTE.iter().map(|(name, _)| *name).filter(|name| splits.iter().any(|(_, s)| s.whole.scores.attributes.contains_key(name))).collect();
+fn table(splits: &[(String, MeasuredSplit)], attributes: &Attributes) -> String {
+    let named: Vec<&str> = attributes.list().iter().map(|of| of.name.as_str()).collect();
+    let named: Vec<&str> = named.into_iter().filter(|name| splits.iter().any(|(_, s)| s.whole.scores.attributes.contains_key(*name))).collect();
     let header: Vec<&str> = ["", "samples", "loss", "perplexity", "tokens", "exact"].into_iter().chain(named.iter().copied()).collect();
     let row = |name: String, of: &Measured| {
         let Figures { loss, perplexity, token_accuracy, .. } = of.losses;
-        let attributes = named.iter().map(|name| of.scores.attributes.get(name).map_or("–".into(), |s| percent(*s)));
-        let figures = [of.scores.samples.to_string(), format!("{loss:.3}"), format!("{perplexity:.2}"), percent(token_accuracy), percent(of.scores.exact)];
+        let attributes = named.iter().map(|name| of.scores.attributes.get(*name).map_or("–".into(), |s| percent(*s)));
+        let figures = [of.scores.samples.to_string(), digits(loss, 4), digits(perplexity, 4), percent(token_accuracy), percent(of.scores.exact)];
         [name].into_iter().chain(figures).chain(attributes).collect::<Vec<_>>()
     };
     let mut rows = Vec::new();
@@ -211,19 +232,28 @@ fn table(splits: &[(String, MeasuredSplit)]) -> String {
         let below = Ablation::ALL.into_iter().filter_map(|a| Some((a.name(), split.ablations.get(&key(a))?)));
         rows.extend(below.chain([("chance", &split.chance)]).map(|(name, of)| row(format!("  {name}"), of)));
     }
-    report::table(&header, &rows)
+    let mut text = report::table(&header, &rows);
+    for (name, split) in splits.iter().filter(|(_, split)| !split.whole.scores.captions.is_empty()) {
+        let all = &split.whole.scores.captions;
+        let rows: Vec<_> = all.iter().take(CAPTIONS).map(|of| [of.caption.clone(), of.samples.to_string(), percent(of.exact)].into()).collect();
+        let more = if all.len() > CAPTIONS { format!(", the {CAPTIONS} most frequent of {}", thousands(all.len())) } else { String::new() };
+        text += &format!("\n{name}, caption by caption{more}\n{}", report::table(&["caption", "samples", "exact"], &rows));
+    }
+    text
 }
 
+/// Captions of which the second table has a row.
+const CAPTIONS: usize = 20;
+
 /// Scores in per cent, one row each, chance last.
-pub(super) fn scores_table(rows: &[(&str, &Scores)], with_chance: bool) -> String {
-    let header: Vec<&str> = ["", "samples", "exact"].into_iter().chain(ATTRIBUTE.iter().map(|(name, _)| *name)).collect();
+pub(super) fn scores_table(rows: &[(&str, &Scores)], attributes: &Attributes) -> String {
+    let names = || attributes.list().iter().map(|of| of.name.as_str());
+    let header: Vec<&str> = ["", "samples", "exact"].into_iter().chain(names()).collect();
     let row = |name: &str, scores: &Scores, samples: String| {
-        let attributes = ATTRIBUTE.iter().map(|(name, _)| scores.attributes.get(name).map_or("–".into(), |s| percent(*s)));
+        let attributes = names().map(|name| scores.attributes.get(name).map_or("–".into(), |s| percent(*s)));
         [name.to_string(), samples, percent(scores.exact)].into_iter().chain(attributes).collect::<Vec<_>>()
     };
     let mut table: Vec<_> = rows.iter().map(|(name, scores)| row(name, scores, scores.samples.to_string())).collect();
-    if with_chance {
-        table.push(row("chance", &chance(), String::new()));
-    }
+    table.push(row("chance", &chance(attributes), String::new()));
     report::table(&header, &table)
 }

@@ -197,6 +197,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Checks the files of a model against the digests that were saved with them, and says so on standard error.
+fn verify(model: &std::path::Path) -> Result<()> {
+    use trimodal::train::{ModelFolder, digest};
+    let path = ModelFolder::locate(model)?;
+    match digest::verify(&path)? {
+        Some(files) => terminal::note(format!("{}: {files} files are as they were saved", trimodal::files::shown::shown_path(&path))),
+        None => {
+            let what = format!("no {} to verify it by: an older version of trimodal wrote it, or another program", digest::SUMS);
+            return Err(Error::file(path, what));
+        }
+    }
+    Ok(())
+}
+
 impl Command {
     /// Whether it leaves more than what it prints: then it goes on when nobody reads that any more.
     fn makes_something(&self) -> bool {
@@ -247,8 +261,8 @@ fn fail(error: &Error) -> ExitCode {
     let hint = match error {
         Error::Usage(_) => Some("`trimodal help` lists the commands, `trimodal help COMMAND` their options"),
         Error::Device { .. } => Some("`trimodal devices` lists what this machine has"),
-        Error::BadSamples { .. } => Some("`trimodal data DIR` looks through a whole data set"),
-        Error::OutOfMemory { .. } => Some("`--device cpu` uses the machine's own memory"),
+        Error::BadSamples { .. } => Some("`trimodal data DIR` looks through a whole data set; `train --on-bad-sample skip` goes on without bad samples"),
+        Error::OutOfMemory { device, .. } if device != "cpu" => Some("`--device cpu` uses the machine's own memory"),
         Error::DeviceLost { .. } => Some("another program may have reset the driver; `--device cpu` needs no driver"),
         _ => None,
     };

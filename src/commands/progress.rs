@@ -1,16 +1,17 @@
 //! What a terminal shows while something takes long: bars, and the live line of a training run.
 
 use super::signals::stop_flag;
-use super::terminal::{line, warning};
+use super::terminal::{line, note, warning};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use trimodal::data::folder::TableRow;
 use trimodal::data::{Dataset, Tokenizer};
-use trimodal::files::shown::{quoted, shown};
+use trimodal::files::shown::{quoted, shown, shown_path};
 use trimodal::model::Config;
-use trimodal::numbers::{bytes, percent, thousands};
+use trimodal::numbers::{bytes, digits, percent, thousands};
+use trimodal::train::preflight::Note;
 use trimodal::train::run::{Ended, Evaluation, Event};
 use trimodal::train::{Example, Run, examples, log};
 use trimodal::{Device, Error, Result, bench, report};
@@ -96,6 +97,12 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     if let Some(lacks) = lacks(&run.trainer.config) {
         line(format!("the model has no {lacks}: it can only be asked about what it is trained on"));
     }
+    for told in &run.notes {
+        match told {
+            Note::Warning(what) => warning(what),
+            Note::Fact(what) => line(what),
+        }
+    }
     if run.trainer.step > 0 {
         line(format!("continuing after step {}", thousands(run.trainer.step)));
     }
@@ -106,7 +113,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     bar.reset_eta();
     let (begin, mut tokens, mut flops) = (Instant::now(), 0usize, 0u64);
     let stop = stop_flag();
-    let mut waiting = None;
+    let (mut saved, mut waiting) = (None, None);
     let outcome = run.train(&mut |run, event| {
         match event {
             Event::Step(step) => {
@@ -114,10 +121,10 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
                 let seconds = begin.elapsed().as_secs_f64();
                 bar.set_position(run.trainer.step as u64);
                 bar.set_message(format!(
-                    "loss {:.3}, lr {:.2e}, gradient {:.2}, {} tokens/s{}, {}",
-                    run.state.loss.unwrap_or(f64::NAN),
+                    "loss {}, lr {:.2e}, gradient {}, {} tokens/s{}, {}",
+                    digits(run.state.loss.unwrap_or(f64::NAN), 4),
                     step.report.learning_rate,
-                    step.report.gradient_norm,
+                    digits(step.report.gradient_norm.into(), 3),
                     thousands((tokens as f64 / seconds) as usize),
                     peak.map(|peak| format!(" ({:.0} % of peak)", 100.0 * flops as f64 / seconds / peak)).unwrap_or_default(),
                     bytes(run.memory),
@@ -137,7 +144,9 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
                 });
                 return if stop.load(Ordering::Relaxed) && !stopped_before { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
             }
-            Event::Saved(_) => {}
+            Event::NotEvaluated(e) => bar.suspend(|| warning(format!("not evaluated: {e}; the training goes on"))),
+            Event::Saved(path) => saved = Some(path.to_path_buf()),
+            Event::Evaluating => {}
         }
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -146,13 +155,17 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     if let Err(e) = log::losses(&run.folder).and_then(|losses| report::loss_svg(&run.folder.join("loss.svg"), &losses)) {
         warning(e);
     }
+    if let (Err(_), Some(saved)) = (&outcome, &saved) {
+        note(format!("what was learned until the error is in {}", shown_path(saved)));
+    }
     let (ended, seconds) = (outcome?, begin.elapsed().as_secs_f64());
     let bad = run.bad();
     if bad.count > 0 {
-        warning(format!("{} bad samples were skipped: {}", bad.count, shown(&bad.first.join("; "))));
+        let were = if bad.count == 1 { "sample was" } else { "samples were" };
+        warning(format!("{} bad {were} skipped: {}", bad.count, shown(&bad.first.join("; "))));
     }
     match ended {
-        Ended::Finished => line(format!("trained in {:.0} s, loss {:.3}", run.seconds(), run.state.loss.unwrap_or(f64::NAN))),
+        Ended::Finished => line(format!("trained in {:.0} s, loss {}", run.seconds(), digits(run.state.loss.unwrap_or(f64::NAN), 4))),
         Ended::Stopped => {
             let (step, folder) = (run.trainer.step, quoted(&run.folder));
             line(format!("stopped after step {step}, saved; `trimodal train --resume {folder}` continues from there"));
@@ -163,7 +176,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
 
 /// An evaluation in a few lines.
 fn evaluated(step: usize, evaluation: &Evaluation) -> String {
-    let mut text = format!("step {}: held out: loss {:.3}, {} of the tokens right", thousands(step), evaluation.loss, percent(evaluation.accuracy));
+    let mut text = format!("step {}: held out: loss {}, {} of the tokens right", thousands(step), digits(evaluation.loss, 4), percent(evaluation.accuracy));
     for (said, truth) in &evaluation.captions {
         let (said, truth) = (shown(said), shown(truth));
         text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };

@@ -1,7 +1,7 @@
 //! `trimodal report`: the page about a run, and the part of making it that `train` and `demo` share.
 
 use super::DeviceArguments;
-use super::eval::measured;
+use super::eval::{Learned, measured};
 use super::progress::{advance, progress};
 use super::signals;
 use super::terminal::{line, warning};
@@ -9,15 +9,16 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use trimodal::data::{Dataset, Tokenizer};
+use trimodal::data::{Attributes, Dataset, Tokenizer};
 use trimodal::files::shown::{quoted, shown_path};
-use trimodal::model::{Config, Parameters};
+use trimodal::model::Config;
 use trimodal::numbers::{bytes, thousands};
 use trimodal::report::run::{self, Judged, Kernels, REPORT};
 use trimodal::train::checkpoint::{self, TrainerState};
 use trimodal::train::evaluate::{self, Ablation};
 use trimodal::train::settings::path::{from_text, to_text};
 use trimodal::train::setup::{self, EvaluationSplit};
+use trimodal::train::stratified::stratified;
 use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples};
 use trimodal::{DType, Device, Error, Result, bench, trace};
 
@@ -49,7 +50,10 @@ pub struct Report {
     /// The file to write [default: report.html in the run's folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// At most this many samples of each split are judged
+    /// A JSON file that declares what captions name, such as {"species": ["cat", "dog"]}: judged one by one
+    #[arg(long, value_name = "FILE")]
+    attributes: Option<PathBuf>,
+    /// At most this many samples of each split are judged, drawn evenly from it
     #[arg(long, value_name = "N", default_value_t = SAMPLES, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
     #[command(flatten)]
@@ -71,6 +75,9 @@ impl Report {
         if let Some(data) = &self.data {
             settings.data.path = to_text(&std::path::absolute(data).map_err(Error::io(data, "find"))?);
         }
+        if let Some(file) = &self.attributes {
+            settings.data.attributes = to_text(&std::path::absolute(file).map_err(Error::io(file, "find"))?);
+        }
         let dataset = match setup::open(&settings) {
             Err(e) if self.data.is_none() => {
                 warning(format!("no samples in the report: {e} (--data DATA says where the data set is now)"));
@@ -79,7 +86,11 @@ impl Report {
             opened => Ok(opened?),
         };
         let commands = again(&self.run, &settings);
-        let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device };
+        let attributes = match &dataset {
+            Ok(dataset) => setup::attributes(&settings, dataset)?,
+            Err(_) => Attributes::default(),
+        };
+        let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
         let judged = match &dataset {
             Ok(dataset) => Ok(judge_all(&learned, &settings, dataset, self.samples)?),
             Err(why) => Err(why.clone()),
@@ -93,48 +104,54 @@ impl Report {
             Err(why) => Err(why.clone()),
         };
         let out = self.out.unwrap_or_else(|| self.run.join(REPORT));
-        let told = Told { folder: &self.run, settings: &settings, state: &state, config: &config, parameters, device: &device, commands };
+        let told =
+            Told { folder: &self.run, settings: &settings, state: &state, config: &config, parameters, device: &device, attributes: &attributes, commands };
         told.write(dataset.as_ref(), &judged, &kernels, &out, begin)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// A model and where it is.
-pub(super) struct Learned<'a> {
-    pub config: &'a Config,
-    pub parameters: &'a Parameters,
-    pub tokenizer: &'a Tokenizer,
-    pub device: &'a Device,
-}
-
-impl Learned<'_> {
-    /// What it makes of some rows, and of the same ones with things taken away, under progress bars; ctrl-C stops it.
-    pub(super) fn judge<'d>(&self, dataset: &'d Dataset, mut part: EvaluationSplit<'d>, most: u32, ablations: &[Ablation]) -> Result<Judged<'d>> {
-        part.rows.truncate(most as usize);
-        let Learned { config, parameters, tokenizer, device } = *self;
-        let bar = progress("decoding");
-        let loaded = examples::load_rows(dataset, config, tokenizer, device, &part.rows, &mut |done, total| advance(&bar, done, total));
-        bar.finish_and_clear();
-        let examples = loaded?;
-        let (losses, scores, captions) = measured(config, parameters, tokenizer, &examples, &part.name)?;
-        let bar = progress("looking");
-        let telling = run::telling(&examples, &captions);
-        let heats = telling.iter().enumerate().map(|(done, &i)| {
-            if advance(&bar, done, telling.len()).is_break() {
-                return Err(Error::Interrupted { step: 0 });
-            }
-            Ok((i, run::attended(config, parameters, tokenizer, &examples[i], &captions[i])?))
-        });
-        let heats = heats.collect::<Result<_>>();
-        bar.finish_and_clear();
-        let heats = heats?;
-        let without = ablations.iter().filter(|ablation| ablation.applies(&examples)).map(|&ablation| {
-            let (losses, scores, _) = measured(config, parameters, tokenizer, &evaluate::ablate(&examples, ablation, 0), ablation.name())?;
-            Ok((ablation, losses, scores))
-        });
-        let (ablations, chance) = (without.collect::<Result<_>>()?, evaluate::blind(&examples, tokenizer)?);
-        Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, heats, ablations })
+/// What a model makes of some rows, and of the same ones with things taken away, under progress bars; ctrl-C stops it.
+pub(super) fn judge<'d>(learned: &Learned, dataset: &'d Dataset, mut part: EvaluationSplit<'d>, most: u32, ablations: &[Ablation]) -> Result<Judged<'d>> {
+    let places: Vec<usize> = (0..part.rows.len()).collect();
+    let chosen = stratified(&places, |i| dataset.source(part.rows[i]), most as usize, 0);
+    part.rows = chosen.into_iter().map(|i| part.rows[i]).collect();
+    let Learned { config, parameters, tokenizer, device, attributes } = *learned;
+    let bar = progress("decoding");
+    // A page about the others is worth more than none.
+    let mut bad: Vec<(usize, Error)> = Vec::new();
+    let mut note = |row: usize, error: Error| {
+        bad.push((row, error));
+        Ok(())
+    };
+    let loaded = examples::load_or(dataset, config, tokenizer, device, &part.rows, &mut note, &mut |done, total| advance(&bar, done, total));
+    bar.finish_and_clear();
+    let examples = loaded?;
+    if let Some((_, first)) = bad.first() {
+        if examples.is_empty() {
+            return Err(Error::BadSamples { count: bad.len() as u64, first: bad.iter().take(10).map(|(_, error)| error.to_string()).collect() });
+        }
+        warning(format!("{} samples of {} cannot be judged: {first}", bad.len(), part.name));
     }
+    part.rows = part.rows.iter().enumerate().filter(|(i, _)| !bad.iter().any(|(row, _)| row == i)).map(|(_, row)| *row).collect();
+    let (losses, scores, captions) = measured(learned, &examples, &part.name)?;
+    let bar = progress("looking");
+    let telling = run::telling(&examples, &captions);
+    let heats = telling.iter().enumerate().map(|(done, &i)| {
+        if advance(&bar, done, telling.len()).is_break() {
+            return Err(Error::Interrupted { step: 0 });
+        }
+        Ok((i, run::attended(config, parameters, tokenizer, &examples[i], &captions[i])?))
+    });
+    let heats = heats.collect::<Result<_>>();
+    bar.finish_and_clear();
+    let heats = heats?;
+    let without = ablations.iter().filter(|ablation| ablation.applies(&examples)).map(|&ablation| {
+        let (losses, scores, _) = measured(learned, &evaluate::ablate(&examples, ablation, 0), ablation.name())?;
+        Ok((ablation, losses, scores))
+    });
+    let (ablations, chance) = (without.collect::<Result<_>>()?, evaluate::blind(&examples, tokenizer, attributes)?);
+    Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, heats, ablations })
 }
 
 /// A run, and how to make it again.
@@ -145,6 +162,7 @@ struct Told<'a> {
     config: &'a Config,
     parameters: usize,
     device: &'a Device,
+    attributes: &'a Attributes,
     commands: String,
 }
 
@@ -169,6 +187,7 @@ impl Told<'_> {
             state: self.state,
             device: bench::about(self.device),
             commands: &self.commands,
+            attributes: self.attributes,
             dataset: dataset.map_err(String::as_str),
             judged: judged.as_deref().map_err(String::as_str),
             kernels: kernels.as_ref().map_err(String::as_str),
@@ -182,7 +201,7 @@ impl Told<'_> {
 /// Everything that a run can be judged on; what is taken away is taken from the first part.
 fn judge_all<'d>(learned: &Learned, settings: &Settings, dataset: &'d Dataset, most: u32) -> Result<Vec<Judged<'d>>> {
     let parts = setup::evaluation_splits(settings, dataset);
-    parts.into_iter().enumerate().map(|(i, part)| learned.judge(dataset, part, most, if i == 0 { &Ablation::ALL } else { &[] })).collect()
+    parts.into_iter().enumerate().map(|(i, part)| judge(learned, dataset, part, most, if i == 0 { &Ablation::ALL } else { &[] })).collect()
 }
 
 /// Steps before the traced ones (memory is touched, kernels are compiled), and those of which the quickest counts.
@@ -230,7 +249,17 @@ fn time_step(trainer: &mut Trainer, tokenizer: &Tokenizer, judged: &[Judged], ro
 /// fail the training.
 pub(super) fn after(run: &mut Run) -> ExitCode {
     let (begin, out, dataset) = (Instant::now(), run.folder.join(REPORT), run.dataset.clone());
-    let learned = Learned { config: &run.trainer.config, parameters: &run.trainer.parameters, tokenizer: &run.tokenizer, device: run.trainer.device() };
+    let attributes = setup::attributes(&run.settings, &dataset).unwrap_or_else(|e| {
+        warning(format!("no attributes in the report: {e}"));
+        Attributes::default()
+    });
+    let learned = Learned {
+        config: &run.trainer.config,
+        parameters: &run.trainer.parameters,
+        tokenizer: &run.tokenizer,
+        device: run.trainer.device(),
+        attributes: &attributes,
+    };
     let judged = match judge_all(&learned, &run.settings, &dataset, SAMPLES) {
         Err(Error::Interrupted { .. }) => {
             line(format!("no report: stopped; the model is saved, and `trimodal report {}` writes it", quoted(&run.folder)));
@@ -242,12 +271,12 @@ pub(super) fn after(run: &mut Run) -> ExitCode {
         warning(format!("no samples in the report: {why}"));
     }
     let commands = again(&run.folder, &run.settings);
-    write_of(run, &dataset, judged, commands, &out, begin);
+    write_of(run, &dataset, &attributes, judged, commands, &out, begin);
     ExitCode::SUCCESS
 }
 
 /// Writes the page of a run whose model was judged, or warns. A few more steps are taken for it and then dropped.
-pub(super) fn write_of(run: &mut Run, dataset: &Dataset, judged: Known<Vec<Judged>>, commands: String, out: &Path, begin: Instant) {
+pub(super) fn write_of(run: &mut Run, dataset: &Dataset, attributes: &Attributes, judged: Known<Vec<Judged>>, commands: String, out: &Path, begin: Instant) {
     let rows = run.settings.training.rows;
     let kernels = judged.as_ref().map_err(String::clone).and_then(|judged| kernels(&mut run.trainer, &run.tokenizer, judged, rows));
     let (folder, trainer) = (run.folder.as_path(), &run.trainer);
@@ -258,6 +287,7 @@ pub(super) fn write_of(run: &mut Run, dataset: &Dataset, judged: Known<Vec<Judge
         config: &trainer.config,
         parameters: trainer.parameters.count(),
         device: trainer.device(),
+        attributes,
         commands,
     };
     if let Err(e) = told.write(Ok(dataset), &judged, &kernels, out, begin) {

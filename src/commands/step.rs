@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use trimodal::data::{Dataset, Limits};
 use trimodal::files::shown::shown_path;
-use trimodal::numbers::percent;
+use trimodal::numbers::{self, percent};
 use trimodal::trace::{Access, ModelPart, Phase, Span, SpanKind, Trace};
 use trimodal::train::ModelFolder;
 use trimodal::train::walkthrough::{Modality, Walkthrough, walk_through};
@@ -269,7 +269,7 @@ impl Page<'_> {
     /// The loss, word by word.
     fn losses(&self) -> String {
         let mut text = self.head("The loss, word by word");
-        let row = |(reads, says, loss): (&str, &str, f64)| vec![reads.to_string(), says.to_string(), format!("{loss:.4}"), percent((-loss).exp())];
+        let row = |(reads, says, loss): (&str, &str, f64)| vec![reads.to_string(), says.to_string(), numbers::digits(loss, 4), percent((-loss).exp())];
         let rows: Vec<Vec<String>> = self.walk.losses().map(row).collect();
         text += &report::table(&["reads", "is to say", "−ln p, nats", "p"], &rows);
         text
@@ -280,9 +280,9 @@ impl Page<'_> {
         let report = self.walk.report;
         let launches = self.walk.step.spans.iter().filter(|s| s.kind == SpanKind::Kernel).count();
         format!(
-            "\nloss {:.4} (the mean), gradient norm {:.4}, learning rate {:.2e}; {launches} launches, {:.3} GFLOP in products ({:.3} by formula)\n",
-            report.loss,
-            report.gradient_norm,
+            "\nloss {} (the mean), gradient norm {}, learning rate {:.2e}; {launches} launches, {:.3} GFLOP in products ({:.3} by formula)\n",
+            numbers::digits(report.loss.into(), 4),
+            numbers::digits(report.gradient_norm.into(), 4),
             report.learning_rate,
             self.walk.step.products() as f64 / 1e9,
             formula.unwrap_or(0) as f64 / 1e9

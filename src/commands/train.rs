@@ -27,8 +27,11 @@ DATA is a folder with a metadata.jsonl, one line per sample, paths inside the fo
 `file_name` is a picture (PNG or JPEG), `audio` a sound (WAV); a sample may have either or both. Where lines have a \
 `split`, only those that say \"train\" are trained on. `trimodal data` looks at a data set first, `trimodal config` explains every key.
 
+Before the first step every row to train on and to evaluate is checked as far as its table and the beginnings of its files tell: a \
+caption that is too long for the model stops the run now (or is skipped, with --on-bad-sample skip), and not after hours.
+
 RUN becomes a folder of checkpoints, each a whole model folder (config.json, model.safetensors, tokenizer.json, and what the \
-optimiser needs to continue), beside config.toml, log.jsonl, loss.svg and, at the end, report.html: what it learned, on one page (up to 200 \
+optimiser needs to continue, with the digests of all of it in SHA256SUMS), beside config.toml, log.jsonl, loss.svg and, at the end, report.html: what it learned, on one page (up to 200 \
 samples of each split are judged for it; --no-report saves that time). Ctrl-C, SIGTERM (a scheduler) and SIGHUP (a closed terminal) \
 stop after the current step, save, and say how to continue; a second one stops at once. The exit code is then 128 + the signal's number. A run \
 that was continued has the same bytes as one that was never stopped. One process at a time trains a run; any number may read it.";
@@ -55,6 +58,12 @@ pub struct Train {
     /// Start from the model in this folder, in Qwen3's layout, and its tokenizer
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
+    /// A JSON file that declares what captions name, such as {"species": ["cat", "dog"]}: the report judges them one by one
+    #[arg(long, value_name = "FILE")]
+    attributes: Option<PathBuf>,
+    /// With --resume: stop where the data set has changed since the run was saved, instead of warning
+    #[arg(long)]
+    strict_data: bool,
     /// auto (a GPU if there is one, else the CPU), cpu, wgpu, cuda or emulator
     #[arg(long, value_name = "D")]
     device: Option<String>,
@@ -140,6 +149,10 @@ impl Train {
             // As seen from anywhere: a run may be continued from another folder.
             data.path = text(&std::path::absolute(path).map_err(Error::io(path, "find"))?);
         }
+        if let Some(path) = &self.attributes {
+            data.attributes = text(&std::path::absolute(path).map_err(Error::io(path, "find"))?);
+        }
+        data.strict_data |= self.strict_data;
         model.from = self.from.as_ref().map_or(std::mem::take(&mut model.from), text);
         training.device = self.device.clone().unwrap_or(std::mem::take(&mut training.device));
         training.adapter = self.adapter.clone().unwrap_or(std::mem::take(&mut training.adapter));

@@ -15,6 +15,7 @@ pub mod dry;
 pub mod emulator;
 mod gpu;
 mod launch;
+mod memory;
 pub mod ptx;
 pub mod shader;
 mod tensor_map;
@@ -204,22 +205,27 @@ impl Device {
         }
     }
 
-    /// Refuses where less memory than this is free; a device that does not say how much is free accepts everything.
+    /// Bytes that are free on it, where it says so: a GPU's own memory, or the machine's.
+    pub fn free_memory(&self) -> Option<u64> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Device::Gpu(Gpu::Cuda(context)) => context.memory().ok().map(|(free, _)| free),
+            #[cfg(feature = "wgpu")]
+            Device::Gpu(Gpu::Wgpu(context)) if context.adapter().is_hardware() => None,
+            Device::Cpu | Device::Gpu(_) => memory::available(),
+        }
+    }
+
+    /// Refuses where less memory than this is free; a device that does not say how much is free accepts what can be counted.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], before anything was allocated.
     pub fn expect_memory(&self, bytes: u64, what: &str) -> Result<()> {
-        match self {
-            #[cfg(feature = "cuda")]
-            Device::Gpu(Gpu::Cuda(context)) => {
-                let (free, _) = context.memory()?;
-                if bytes > free {
-                    return Err(Error::OutOfMemory { device: self.to_string(), what: what.into(), asked: bytes, free: Some(free) });
-                }
-                Ok(())
-            }
-            Device::Cpu | Device::Gpu(_) => Ok(()),
+        let free = self.free_memory();
+        if bytes == u64::MAX || free.is_some_and(|free| bytes > free) {
+            return Err(Error::OutOfMemory { device: self.to_string(), what: what.into(), asked: bytes, free });
         }
+        Ok(())
     }
 
     pub(crate) fn allocate(&self, elements: usize, dtype: DType) -> Result<(Buffer, Held)> {

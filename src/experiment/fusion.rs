@@ -18,8 +18,8 @@
 use super::store::Store;
 use super::study::{self, Runs, Stage};
 use super::{Budget, ExperimentProgress, Spread};
-use crate::data::Tokenizer;
 use crate::data::meadow::{self, words};
+use crate::data::{Attributes, Tokenizer};
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::{Config, Parameters};
@@ -96,7 +96,7 @@ pub struct Right {
 
 impl From<Scores> for Right {
     fn from(scores: Scores) -> Self {
-        let each: BTreeMap<String, f64> = scores.attributes.into_iter().map(|(name, share)| (name.into(), share)).collect();
+        let each = scores.attributes;
         Right { exact: scores.exact, attributes: each.values().sum::<f64>() / each.len().max(1) as f64, each }
     }
 }
@@ -212,7 +212,7 @@ impl Material {
         let mut splits = BTreeMap::new();
         for (name, examples) in SPLITS.iter().zip(&self.tests) {
             let captions = evaluate::describe(&self.config, &parameters, &self.tokenizer, examples, &mut |_, _| ControlFlow::Continue(()))?;
-            splits.insert(name.to_string(), evaluate::score(examples, &captions).into());
+            splits.insert(name.to_string(), evaluate::score(examples, &captions, &Attributes::meadow()).into());
         }
         Ok(FusionRun { arm, seed, stages, splits })
     }
@@ -265,7 +265,7 @@ impl Fusion {
             let exact = self.spread(arm, SPLITS[0], true).percent();
             rows.push([arm.name().to_string()].into_iter().chain(spent).chain(right).chain([exact]).collect());
         }
-        let chance = evaluate::chance();
+        let chance = evaluate::chance(&Attributes::meadow());
         let each = 100.0 * chance.attributes.values().sum::<f64>() / words::ATTRIBUTE.len() as f64;
         let blank = std::iter::repeat_n(String::new(), 4);
         rows.push(
@@ -296,7 +296,7 @@ impl Fusion {
 
     /// Attributes right by split and arm, a dot for each seed, as an SVG.
     pub fn svg(&self) -> String {
-        let chance = evaluate::chance().attributes.values().sum::<f64>() / words::ATTRIBUTE.len() as f64;
+        let chance = evaluate::chance(&Attributes::meadow()).attributes.values().sum::<f64>() / words::ATTRIBUTE.len() as f64;
         super::chart::bars(&super::chart::Bars {
             title: format!("Native or added later? {} steps each, seeds: {}", self.budget.steps, self.seeds()),
             y: "attributes right".into(),

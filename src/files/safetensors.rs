@@ -41,7 +41,7 @@ pub fn save_safetensors(path: &Path, metadata: &[(&str, String)], tensors: &[(St
 /// As [`save_safetensors`], and those of `bytes`. `path` is for the messages.
 pub fn write_safetensors(
     path: &Path,
-    file: &mut File,
+    file: &mut impl Write,
     metadata: &[(&str, String)],
     tensors: &[(String, Vec<usize>, DType)],
     mut bytes: impl FnMut(usize) -> Result<Vec<u8>>,

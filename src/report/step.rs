@@ -5,6 +5,7 @@ use super::trace_shapes;
 use crate::data::sound::wav;
 use crate::error::Result;
 use crate::markup::svg::{Pen, Svg, Words};
+use crate::numbers;
 use crate::trace::{Access, ModelPart, Phase, Span, SpanKind, twins};
 use crate::train::walkthrough::{Modality, Walkthrough};
 
@@ -56,7 +57,7 @@ pub fn step_page(walk: &Walkthrough) -> Result<Page> {
                     vec![
                         says.into(),
                         reads.into(),
-                        format!("{loss:.4}").into(),
+                        numbers::digits(loss, 4).into(),
                         Cell::Share { share: (-loss).exp(), chance: Some(1.0 / walk.config.vocab_size as f64) },
                     ]
                 })
@@ -66,8 +67,8 @@ pub fn step_page(walk: &Walkthrough) -> Result<Page> {
     }
     let [gflop, formula] = [walk.step.products(), walk.step.formula.unwrap_or(0)].map(|flops| format!("{:.3} GFLOP", flops as f64 / 1e9));
     page.facts([
-        ("loss", format!("{:.4}, the mean over its words", report.loss)),
-        ("gradient norm", format!("{:.4}", report.gradient_norm)),
+        ("loss", format!("{}, the mean over its words", numbers::digits(report.loss.into(), 4))),
+        ("gradient norm", numbers::digits(report.gradient_norm.into(), 4)),
         ("learning rate", format!("{:.2e}, AdamW's first step: the moments begin at zero", report.learning_rate)),
         ("products", format!("{gflop} by launch, {formula} by 6 · parameters · rows + attention")),
     ]);

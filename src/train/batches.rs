@@ -1,12 +1,12 @@
 //! What a step is fed: samples in a shuffled order, with words hidden, packed into batches.
 
-use super::examples::{Example, Preprocessor, placeholders};
+use super::examples::{Example, Preprocessor, placeholders, row_limit};
 use super::recipe::Recipe;
 use crate::data::loader::{BadSamples, DataPosition, LoadedSample, Loader, LoaderOptions};
 use crate::data::order::stream;
 use crate::data::tokenizer::Special;
 use crate::data::{Dataset, Tokenizer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Config;
 use crate::model::batch::{Batch, Packer};
 use rand_chacha::ChaCha8Rng;
@@ -39,15 +39,11 @@ impl Batches {
         from: DataPosition,
     ) -> Result<Self> {
         let preprocessor = Preprocessor::new(config, tokenizer)?;
-        let limit = recipe.rows.min(config.max_position_embeddings);
+        let limit = row_limit(config, recipe.rows);
         let make = move |sample| {
             let example = preprocessor.example(sample)?;
-            match example.rows(&preprocessor.config) {
-                rows if rows > limit => {
-                    Err(Error::Usage(format!("a sample of {rows} rows is too long: the model takes {limit} (picture, sound and words together)")))
-                }
-                _ => Ok(example),
-            }
+            limit.expect(example.rows(&preprocessor.config))?;
+            Ok(example)
         };
         let loader = Loader::start(dataset, rows, super::examples::sizes(config), options, from, make, Example::bytes)?;
         Ok(Batches { loader, config: config.clone(), special: tokenizer.special(), recipe, held: None })

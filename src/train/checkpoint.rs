@@ -4,8 +4,10 @@
 //! A checkpoint is written under another name (`.partial-…`) in the same folder, every file synced; then it gets its name, and the
 //! run's folder is synced. So whatever is called `step-…` is whole, whenever the machine stops. `latest` is written after it, and
 //! what is no longer kept is removed last: so `latest` never names a checkpoint that does not exist. A crash may leave one `.partial-…`,
-//! which the next start or save removes.
+//! which the next start or save removes. `SHA256SUMS` lists the digests of its files ([`super::digest`]).
 
+use super::digest::{self, Digesting, SUMS};
+use super::fingerprint::DataFingerprint;
 use super::settings::{Settings, keys};
 use super::trainer::Trainer;
 use crate::data::loader::DataPosition;
@@ -50,8 +52,14 @@ pub struct TrainerState {
     pub loss: Option<f64>,
     /// The best loss on held-out samples, and its step.
     pub best: Option<Best>,
+    /// Whether this step was to be evaluated and has not been, because the run was stopped.
+    #[serde(default)]
+    pub unevaluated: bool,
     /// Rows of the data set that are trained on: a run cannot continue with others.
     pub data_rows: u64,
+    /// What those rows and their files were, and those that are evaluated: see [`super::fingerprint`].
+    #[serde(default)]
+    pub data: Option<DataFingerprint>,
     /// The run's settings, for comparing when it is continued.
     pub settings: Option<Settings>,
     /// The program's version.
@@ -239,12 +247,18 @@ impl Drop for Partial {
 /// Writes the files of a checkpoint into an empty folder, each synced.
 fn fill(folder: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &TrainerState) -> Result<()> {
     let step = ("step", trainer.step.to_string());
-    let tensors = |name: &str, sets: &[(&str, &Parameters)]| {
+    let mut sums = Vec::new();
+    let mut create = |path: &Path, write: &mut dyn FnMut(&mut Digesting<File>) -> Result<()>| {
+        let digest = create_file(path, write)?;
+        sums.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), digest));
+        Ok(())
+    };
+    let mut tensors = |name: &str, sets: &[(&str, &Parameters)]| {
         let path = folder.join(name);
         let named: Vec<_> =
             sets.iter().flat_map(|(prefix, set)| set.named().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))).collect();
         let infos: Vec<_> = named.iter().map(|(name, tensor)| (name.clone(), tensor.shape().dims().to_vec(), DType::F32)).collect();
-        create(&path, |file| {
+        create(&path, &mut |file| {
             write_safetensors(&path, file, std::slice::from_ref(&step), &infos, |i| {
                 let bytes = bytemuck::cast_slice::<f32, u8>(&named[i].1.read::<f32>()?).to_vec();
                 match first_not_finite(&bytes) {
@@ -257,13 +271,13 @@ fn fill(folder: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &Trainer
             })
         })
     };
-    let text = |name: &str, bytes: &[u8]| {
-        let path = folder.join(name);
-        create(&path, |file| file.write_all(bytes).map_err(Error::io(&path, "write")))
-    };
     tensors(MODEL, &[("", &trainer.parameters)])?;
     let [first, second] = &trainer.moments;
     tensors(OPTIMIZER, &[(MOMENTS[0], first), (MOMENTS[1], second)])?;
+    let mut text = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        create(&path, &mut |file| file.write_all(bytes).map_err(Error::io(&path, "write")))
+    };
     text("tokenizer.json", &tokenizer.to_bytes()?)?;
     // What is saved is f32, whatever the file was that the run began with.
     let config = Config { torch_dtype: "float32".into(), ..trainer.config.clone() };
@@ -271,14 +285,19 @@ fn fill(folder: &Path, trainer: &Trainer, tokenizer: &Tokenizer, state: &Trainer
     text("tokenizer_config.json", tokenizer.transformers_config(config.max_position_embeddings).as_bytes())?;
     text("generation_config.json", config.generation_json(&tokenizer.absent(config.vocab_size)).as_bytes())?;
     let state = serde_json::to_string_pretty(state).expect("numbers and strings serialise") + "\n";
-    text(STATE, state.as_bytes())
+    text(STATE, state.as_bytes())?;
+    let list = digest::list(&sums);
+    create_file(&folder.join(SUMS), |file| file.write_all(list.as_bytes()).map_err(Error::io(folder.join(SUMS), "write"))).map(drop)
 }
 
-/// Writes a new file and syncs it.
-fn create(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let mut file = File::options().write(true).create_new(true).open(path).map_err(Error::io(path, "create"))?;
+/// Writes a new file and syncs it; gives its digest.
+fn create_file(path: &Path, write: impl FnOnce(&mut Digesting<File>) -> Result<()>) -> Result<String> {
+    let file = File::options().write(true).create_new(true).open(path).map_err(Error::io(path, "create"))?;
+    let mut file = Digesting::new(file);
     write(&mut file)?;
-    file.sync_all().map_err(Error::io(path, "write"))
+    let (file, digest) = file.finish();
+    file.sync_all().map_err(Error::io(path, "write"))?;
+    Ok(digest)
 }
 
 /// The first f32 among these bytes that is not finite.

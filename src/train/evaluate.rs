@@ -1,7 +1,7 @@
 //! What has it learned? Captions of held-out samples, word for word and attribute by attribute, beside chance.
 
 use super::examples::{Example, output_ids, placeholders};
-use crate::data::meadow::words::{ATTRIBUTE, parse};
+use crate::data::Attributes;
 use crate::data::order::{below, stream};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -81,9 +81,23 @@ pub struct Scores {
     pub samples: usize,
     /// The whole caption, word for word.
     pub exact: f64,
-    /// One share per attribute, in Meadow's order; absent where no caption names it.
+    /// Where the data set declares no attributes and some captions repeat: each different caption, the most frequent first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub captions: Vec<CaptionScore>,
+    /// One share per attribute, by its name; absent where no caption names it.
     #[serde(flatten)]
-    pub attributes: BTreeMap<&'static str, f64>,
+    pub attributes: BTreeMap<String, f64>,
+}
+
+/// How often one caption is right.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CaptionScore {
+    /// The caption.
+    pub caption: String,
+    /// Samples that it is true of.
+    pub samples: usize,
+    /// The share of them that are described so, word for word.
+    pub exact: f64,
 }
 
 /// How well a model predicts each next word of texts that it is given word by word (teacher forcing), `<eos>` included.
@@ -233,25 +247,38 @@ pub fn ablate(examples: &[Example], ablation: Ablation, seed: u64) -> Vec<Exampl
     changed
 }
 
-/// Compares captions with the truth.
-pub fn score(examples: &[Example], captions: &[String]) -> Scores {
+/// Compares captions with the truth, whole and attribute by attribute. An attribute counts where the true caption says something about it.
+pub fn score(examples: &[Example], captions: &[String], attributes: &Attributes) -> Scores {
     let pairs = || examples.iter().zip(captions);
     let share = |right: usize, of: usize| if of == 0 { 0.0 } else { right as f64 / of as f64 };
-    let exact = pairs().filter(|(e, caption)| e.text.split_whitespace().eq(caption.split_whitespace())).count();
-    let mut attributes = BTreeMap::new();
-    for (index, (name, _)) in ATTRIBUTE.iter().enumerate() {
-        let named: Vec<_> = pairs().map(|(e, caption)| (parse(&e.text)[index], parse(caption)[index])).filter(|(truth, _)| truth.is_some()).collect();
+    let right = |(e, caption): &(&Example, &String)| e.text.split_whitespace().eq(caption.split_whitespace());
+    let exact = pairs().filter(right).count();
+    let parsed: Vec<_> = pairs().map(|(e, caption)| (attributes.of(&e.text), attributes.of(caption))).collect();
+    let mut shares = BTreeMap::new();
+    for (index, attribute) in attributes.list().iter().enumerate() {
+        let named: Vec<_> = parsed.iter().map(|(truth, said)| (truth[index], said[index])).filter(|(truth, _)| truth.is_some()).collect();
         if !named.is_empty() {
-            attributes.insert(*name, share(named.iter().filter(|(truth, said)| truth == said).count(), named.len()));
+            shares.insert(attribute.name.clone(), share(named.iter().filter(|(truth, said)| truth == said).count(), named.len()));
         }
     }
-    Scores { samples: examples.len(), exact: share(exact, examples.len()), attributes }
+    let mut each: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for pair in pairs().filter(|_| attributes.is_empty()) {
+        let (samples, good) = each.entry(pair.0.text.split_whitespace().collect::<Vec<_>>().join(" ")).or_default();
+        *samples += 1;
+        *good += right(&pair) as usize;
+    }
+    let mut captions: Vec<CaptionScore> = Vec::new();
+    if each.values().any(|(samples, _)| *samples > 1) {
+        captions = each.into_iter().map(|(caption, (samples, good))| CaptionScore { caption, samples, exact: share(good, samples) }).collect();
+        captions.sort_by_key(|of| std::cmp::Reverse(of.samples)); // stable: by their letters where there are as many
+    }
+    Scores { samples: examples.len(), exact: share(exact, examples.len()), captions, attributes: shares }
 }
 
 /// What guessing evenly among the words of each attribute would score.
-pub fn chance() -> Scores {
-    let attributes: BTreeMap<_, _> = ATTRIBUTE.iter().map(|(name, words)| (*name, 1.0 / words.len() as f64)).collect();
-    Scores { samples: 0, exact: attributes.values().product(), attributes }
+pub fn chance(attributes: &Attributes) -> Scores {
+    let attributes: BTreeMap<_, _> = attributes.list().iter().map(|of| (of.name.clone(), 1.0 / of.values.len() as f64)).collect();
+    Scores { exact: attributes.values().product(), attributes, ..Scores::default() }
 }
 
 /// What one answer for all samples gets, the best in hindsight: the most frequent caption for `exact`, the most frequent word for an
@@ -260,7 +287,7 @@ pub fn chance() -> Scores {
 ///
 /// # Errors
 /// [`Error::Usage`] where there is no example.
-pub fn blind(examples: &[Example], tokenizer: &Tokenizer) -> Result<(Losses, Scores)> {
+pub fn blind(examples: &[Example], tokenizer: &Tokenizer, attributes: &Attributes) -> Result<(Losses, Scores)> {
     if examples.is_empty() {
         return Err(Error::Usage("there is no sample to evaluate on".into()));
     }
@@ -274,17 +301,18 @@ pub fn blind(examples: &[Example], tokenizer: &Tokenizer) -> Result<(Losses, Sco
     }
     let (total, correct) = (tokens.values().sum::<usize>(), tokens.values().max().copied().unwrap_or(0));
     let loss = tokens.values().map(|&n| n as f64 / total as f64).map(|share| -share * share.ln()).sum();
-    let mut attributes = BTreeMap::new();
-    for (index, (name, words)) in ATTRIBUTE.iter().enumerate() {
-        let mut said = vec![0; words.len()];
-        examples.iter().filter_map(|e| parse(&e.text)[index]).for_each(|word| said[word] += 1);
+    let parsed: Vec<_> = examples.iter().map(|e| attributes.of(&e.text)).collect();
+    let mut shares = BTreeMap::new();
+    for (index, attribute) in attributes.list().iter().enumerate() {
+        let mut said = vec![0; attribute.values.len()];
+        parsed.iter().filter_map(|truth| truth[index]).for_each(|value| said[value] += 1);
         let (most, of) = (said.iter().max().copied().unwrap_or(0), said.iter().sum::<usize>());
         if of > 0 {
-            attributes.insert(*name, most as f64 / of as f64);
+            shares.insert(attribute.name.clone(), most as f64 / of as f64);
         }
     }
     let exact = captions.values().max().copied().unwrap_or(0) as f64 / examples.len() as f64;
-    Ok((Losses { loss, tokens: total, correct }, Scores { samples: examples.len(), exact, attributes }))
+    Ok((Losses { loss, tokens: total, correct }, Scores { samples: examples.len(), exact, captions: Vec::new(), attributes: shares }))
 }
 
 #[cfg(test)]
@@ -340,16 +368,23 @@ mod tests {
     fn blind_guessing_is_counted() {
         let tokenizer = Tokenizer::train(["red", "green apple"], 300).unwrap();
         let examples: Vec<_> = ["red", "red", "red", "green apple"].map(|text| example(&tokenizer, text, None, None)).into();
-        let (losses, scores) = blind(&examples, &tokenizer).unwrap();
+        let (none, meadow) = (Attributes::default(), Attributes::meadow());
+        let (losses, scores) = blind(&examples, &tokenizer, &none).unwrap();
         assert_eq!((losses.tokens, losses.correct, scores.samples), (9, 4, 4)); // 3 red, green, apple, 4 ends
         let entropy = [3.0, 1.0, 1.0, 4.0f64].iter().map(|n| -n / 9.0 * (n / 9.0).ln()).sum::<f64>();
         assert!((losses.loss - entropy).abs() < 1e-12 && (losses.perplexity() - entropy.exp()).abs() < 1e-9);
         assert_eq!((scores.exact, scores.attributes.len()), (0.75, 0));
         let examples: Vec<_> = ["a cat", "a cat", "a dog"].map(|text| example(&tokenizer, text, None, None)).into();
-        assert_eq!(blind(&examples, &tokenizer).unwrap().1.attributes["species"], 2.0 / 3.0);
-        assert!(blind(&[], &tokenizer).is_err());
+        assert_eq!(blind(&examples, &tokenizer, &meadow).unwrap().1.attributes["species"], 2.0 / 3.0);
+        assert!(blind(&[], &tokenizer, &none).is_err());
         let said = ["a cat", "a  cat", "a cow"].map(String::from);
-        let scores = score(&examples, &said);
-        assert_eq!((scores.exact, scores.attributes["species"]), (2.0 / 3.0, 2.0 / 3.0));
+        let scores = score(&examples, &said, &meadow);
+        assert_eq!((scores.exact, scores.attributes["species"], scores.captions.len()), (2.0 / 3.0, 2.0 / 3.0, 0));
+        // Without attributes, a caption that happens to hold a word of Meadow's is a caption like any other.
+        let scores = score(&examples, &said, &none);
+        assert_eq!((scores.exact, scores.attributes.len()), (2.0 / 3.0, 0));
+        let each = |caption: &str, samples, exact| CaptionScore { caption: caption.into(), samples, exact };
+        assert_eq!(scores.captions, [each("a cat", 2, 1.0), each("a dog", 1, 0.0)]);
+        assert!(score(&examples[1..], &said[1..], &none).captions.is_empty(), "no caption repeats");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::data::Sample;
 use crate::data::folder::{Dataset, MediaSizes, NO_TEXT, TableRow};
+use crate::data::inspect::RowLimit;
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -120,7 +121,7 @@ pub(super) fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, to
     if sample.text.trim().is_empty() {
         return bad(NO_TEXT);
     }
-    Ok(Example {
+    let example = Example {
         words: tokenizer.encode(&sample.text)?,
         prompt: sample.prompt.as_deref().map_or(Ok(Vec::new()), |prompt| tokenizer.encode(prompt))?,
         question: Vec::new(),
@@ -129,7 +130,19 @@ pub(super) fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, to
         text: sample.text,
         pixels: sample.picture.map(|p| p.rgb),
         mel,
-    })
+    };
+    model_limit(config).expect(example.rows(config))?;
+    Ok(example)
+}
+
+/// The rows that a model takes.
+pub fn model_limit(config: &Config) -> RowLimit {
+    RowLimit { rows: config.max_position_embeddings, key: "max_position_embeddings" }
+}
+
+/// The rows that a sample may have which is trained on in batches of so many.
+pub fn row_limit(config: &Config, batch: usize) -> RowLimit {
+    if batch < config.max_position_embeddings { RowLimit { rows: batch, key: "training.rows" } } else { model_limit(config) }
 }
 
 /// Decodes the rows that `keep` accepts. Sounds go through the device's log-mel kernel, `CHUNK` at a time.
@@ -161,23 +174,45 @@ pub fn load_rows(
     rows: &[&TableRow],
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Example>> {
+    load_or(dataset, config, tokenizer, device, rows, &mut |_, error| Err(error), progress)
+}
+
+/// [`load_rows`], where `bad` is told of every row that cannot be used, by its place in `rows`, and says whether to go on without it.
+///
+/// # Errors
+/// As [`load`], and what `bad` returns.
+pub fn load_or(
+    dataset: &Dataset,
+    config: &Config,
+    tokenizer: &Tokenizer,
+    device: &Device,
+    rows: &[&TableRow],
+    bad: &mut dyn FnMut(usize, Error) -> Result<()>,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Vec<Example>> {
     let sizes = sizes(config);
     let frontend = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, device, DType::F32)).transpose()?;
     let mut examples = Vec::with_capacity(rows.len());
-    for chunk in rows.chunks(CHUNK) {
-        if progress(examples.len(), rows.len()).is_break() {
+    for (number, chunk) in rows.chunks(CHUNK).enumerate() {
+        if progress(number * CHUNK, rows.len()).is_break() {
             return Err(Error::Interrupted { step: 0 });
         }
-        let samples = chunk.par_iter().map(|row| dataset.sample(row, &sizes)).collect::<Result<Vec<_>>>()?;
-        let waveforms: Vec<&[f32]> = samples.iter().filter_map(|s| s.sound.as_deref()).collect();
+        let samples: Vec<Result<Sample>> = chunk.par_iter().map(|row| dataset.sample(row, &sizes)).collect();
+        let waveforms: Vec<&[f32]> = samples.iter().flatten().filter_map(|s| s.sound.as_deref()).collect();
         let mut frames = match &frontend {
             Some(frontend) => frontend.frames(&waveforms)?,
             None => Vec::new(),
         }
         .into_iter();
-        for (sample, row) in samples.into_iter().zip(chunk) {
-            let mel = sample.sound.as_ref().and_then(|_| frames.next());
-            examples.push(example(sample, mel, config, tokenizer).map_err(|e| dataset.error(row, e))?);
+        for (i, (sample, row)) in samples.into_iter().zip(chunk).enumerate() {
+            let made = sample.and_then(|sample| {
+                let mel = sample.sound.as_ref().and_then(|_| frames.next());
+                example(sample, mel, config, tokenizer).map_err(|e| dataset.error(row, e))
+            });
+            match made {
+                Ok(example) => examples.push(example),
+                Err(error) => bad(number * CHUNK + i, error)?,
+            }
         }
     }
     let _ = progress(rows.len(), rows.len());

@@ -20,9 +20,12 @@
 mod accumulate;
 pub mod batches;
 pub mod checkpoint;
+pub mod digest;
 pub mod dump;
 pub mod evaluate;
 pub mod examples;
+pub mod fingerprint;
+mod fit;
 mod freeze;
 mod graphs;
 pub mod log;
@@ -30,6 +33,7 @@ pub mod model_folder;
 mod names;
 mod nonfinite;
 pub mod prefetch;
+pub mod preflight;
 pub mod pretrained;
 pub mod recipe;
 mod record;
@@ -39,6 +43,7 @@ pub mod self_description;
 pub mod settings;
 pub mod setup;
 pub mod step;
+pub mod stratified;
 pub mod trainer;
 pub mod walkthrough;
 

@@ -19,15 +19,21 @@ impl Trainer {
     /// One step on the batch that was prefetched. Meanwhile the host draws the next one (`draw`) and prefetches it, so that a GPU need
     /// not wait for the host in between.
     ///
+    /// Where `draw` fails, the step counts all the same: its error comes beside the report, in the place of the next batch.
+    ///
     /// # Errors
-    /// As [`Trainer::step`], and those of `draw`.
-    pub fn step_prefetched(&mut self, Prefetched(batch, size): Prefetched, draw: impl FnOnce() -> Result<Batch>) -> Result<(StepReport, Batch, Prefetched)> {
+    /// As [`Trainer::step`].
+    pub fn step_prefetched(
+        &mut self,
+        Prefetched(batch, size): Prefetched,
+        draw: impl FnOnce() -> Result<Batch>,
+    ) -> Result<(StepReport, Batch, Result<Prefetched>)> {
         // Copied, not swapped: a recorded step reads its batch where it was when it was recorded. The upload of the next batch waits
         // for the copy, not for the step.
         self.activations.inputs.take(&self.next_inputs)?;
         self.launch_step(&batch, size)?;
         let next = draw().and_then(|next| self.prefetch(next));
         let report = self.finish_step(std::slice::from_ref(&batch))?;
-        Ok((report, batch, next?))
+        Ok((report, batch, next))
     }
 }

@@ -4,6 +4,7 @@
 //! tokenizer gets the special tokens that it lacks; their rows of the embedding table, and eyes and ears where there are none, are
 //! initialised. So a text model becomes a multimodal one.
 
+use super::fit;
 use super::model_folder::{output_layer, values};
 use super::settings::Settings;
 use crate::data::tokenizer::{Adopted, Tokenizer};
@@ -53,6 +54,7 @@ pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Pre
     config.torch_dtype = "float32".into();
     config.validate().map_err(|what| Error::file(&config_path, what))?;
     settings.take_sizes(&config);
+    fit::expect(settings, &config, device)?;
 
     let mut weights = Weights::open(path)?;
     output_layer(&mut weights, config.tie_word_embeddings)?;

@@ -22,28 +22,31 @@
 
 use super::batches::Batches;
 use super::checkpoint::{self, Best, TrainerState};
-use super::evaluate;
 use super::examples::{self, Example};
+use super::fingerprint::{DataFingerprint, Fingerprint};
 use super::log::{LOG, Log};
 use super::model_folder::ModelFolder;
 use super::prefetch::Prefetched;
+use super::preflight::{self, Note};
 use super::settings::path::from_text;
 use super::settings::{OnFull, Settings};
 use super::setup::{self, Split};
 use super::step::StepReport;
+use super::stratified::stratified;
 use super::trainer::Trainer;
+use super::{digest, evaluate, fit};
 use crate::data::folder::TableRow;
-use crate::data::loader::{BadSamples, DataPosition, LISTED};
+use crate::data::loader::{BadSamples, DataPosition, LISTED, OnBadSample};
 use crate::data::{Dataset, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::lock::FolderLock;
 use crate::files::shown::{quoted, shown_path};
 use crate::files::write_file_atomic;
 use crate::model::batch::Batch;
-use crate::model::flops;
+use crate::model::{Config, flops};
 use crate::tensor::DType;
-use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,13 +72,17 @@ pub struct Run {
     pub state: TrainerState,
     /// Bytes that the trainer allocates.
     pub memory: u64,
+    /// What one wants to know before it trains.
+    pub notes: Vec<Note>,
     batches: Batches,
-    /// Rows that could not be read when the data set was opened.
-    bad_rows: BadSamples,
+    /// Samples to evaluate that could not be decoded.
+    bad_held_out: BadSamples,
     /// The next batch, on its way to the device, and the place in the data after it.
     ahead: Option<(Prefetched, DataPosition)>,
     /// A copy of it, where it may be needed again.
     copy: Option<(Batch, DataPosition)>,
+    /// Why there is no next batch: the step before it counts.
+    no_batch: Option<Error>,
     held_out: Vec<Example>,
     log: Log,
     begin: Instant,
@@ -89,8 +96,12 @@ pub enum Event<'a> {
     Step(&'a RunStep),
     /// A step was skipped: its loss or its gradient is not a finite number.
     Skipped(&'a Error),
+    /// Held-out samples are being evaluated. Who breaks here stops the run, and it is evaluated when it is continued.
+    Evaluating,
     /// Held-out samples were evaluated.
     Evaluated(&'a Evaluation),
+    /// Held-out samples could not be evaluated, or not be described; the model was saved, and the run continues.
+    NotEvaluated(&'a Error),
     /// A checkpoint was written.
     Saved(&'a Path),
     /// A checkpoint could not be written; the run continues, and only a last save that fails is an error.
@@ -121,6 +132,17 @@ pub struct Evaluation {
     pub captions: Vec<(String, String)>,
 }
 
+/// What came of an evaluation.
+enum Judged {
+    /// The best so far.
+    Better,
+    NotBetter,
+    /// It failed, and the model was saved.
+    Saved,
+    /// The watcher stopped it.
+    Stopped,
+}
+
 /// How [`Run::train`] ended; the last step is saved in both cases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
@@ -142,6 +164,9 @@ impl Run {
         expect_free(folder)?;
         let device = settings.open_device()?;
         settings.training.precision = settings.training.precision.on(&device).into();
+        if settings.model.from.is_empty() {
+            fit::expect_at_least(&settings, &device)?;
+        }
         let dataset = Arc::new(setup::open(&settings)?);
         let (config, tokenizer, parameters) = setup::model(&mut settings, &dataset, &device)?;
         // A folder that cannot be made is found now, not when there is something to save.
@@ -152,19 +177,29 @@ impl Run {
         };
         expect_free(folder)?; // somebody else may have begun a run there meanwhile
         let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
-        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, TrainerState::default())
+        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, TrainerState::default(), Vec::new())
     }
 
     /// Continues a run from its latest checkpoint. `change` may change its settings, from those that it had.
     ///
     /// # Errors
-    /// [`Error::Usage`] naming a setting that must not change; whatever does not fit in the checkpoint, by file and tensor.
+    /// [`Error::Usage`] naming a setting that must not change; a file of the checkpoint that is not as it was saved; whatever does not fit
+    /// in it, by file and tensor.
     pub fn resume(folder: &Path, change: impl FnOnce(&mut Settings) -> Result<()>) -> Result<Self> {
         if !folder.is_dir() {
             return Err(Error::file(folder, "there is no such folder; a run is a folder that `trimodal train` wrote"));
         }
         let lock = FolderLock::take(folder)?;
         let path = checkpoint::latest(folder)?;
+        let mut notes = Vec::new();
+        if digest::verify(&path)?.is_none() {
+            let what = format!("{} has no {}: an older version wrote it, so neither its files nor its data are checked", shown_path(&path), digest::SUMS);
+            notes.push(Note::Warning(what));
+        }
+        if !folder.join(LOG).exists() {
+            let what = format!("{} is missing: the curves of this run will begin here", shown_path(folder.join(LOG)));
+            notes.push(Note::Warning(what));
+        }
         let before = checkpoint::read_state(&path)?.settings;
         let before = before.ok_or_else(|| Error::file(path.join("trainer_state.json"), "no settings in it: this is not a checkpoint of a run"))?;
         let mut settings = before.clone();
@@ -176,12 +211,13 @@ impl Run {
             let what = format!("{key}: the run in {} began with {was}, and cannot continue with {now}; a new run with --from can", shown_path(folder));
             return Err(Error::Usage(what));
         }
+        fit::expect(&settings, &Config::load(&path.join("config.json"))?, &device)?;
         let dataset = Arc::new(setup::open(&settings)?);
         let ModelFolder { config, parameters, tokenizer, .. } = ModelFolder::open(&path, &device, DType::F32)?;
         let (mut trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
         let state = checkpoint::restore(&path, &mut trainer)?;
         checkpoint::sweep(folder);
-        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, state)
+        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, state, notes)
     }
 
     fn assemble(
@@ -193,10 +229,12 @@ impl Run {
         memory: u64,
         dataset: Arc<Dataset>,
         mut state: TrainerState,
+        mut notes: Vec<Note>,
     ) -> Result<Self> {
         let config = &trainer.config;
         let split = Split::new(&settings, &dataset);
         let rows: Vec<usize> = (0..dataset.rows().len()).filter(|&i| split.trains(&dataset.rows()[i])).collect();
+        let judged: Vec<usize> = (0..dataset.rows().len()).filter(|&i| split.judges(&dataset.rows()[i])).collect();
         if rows.is_empty() {
             let what = format!("no row to train on: none has the split {:?} (data.train_split)", settings.data.train_split);
             return Err(Error::file(from_text(&settings.data.path), what));
@@ -206,15 +244,33 @@ impl Run {
             return Err(Error::file(from_text(&settings.data.path), what));
         }
         state.data_rows = rows.len() as u64;
-        let left = Cell::new(settings.evaluation.eval_samples);
-        let taken = |row: &TableRow| split.judges(row) && left.get() > 0 && left.replace(left.get() - 1) > 0;
-        let held_out = examples::load(&dataset, config, &tokenizer, trainer.device(), taken, &mut |_, _| ControlFlow::Continue(()))?;
-        if split.wanted() && held_out.is_empty() {
+        if split.wanted() && judged.is_empty() {
             let what =
                 format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
             return Err(Error::file(from_text(&settings.data.path), what));
         }
-        let (recipe, bad_rows) = (setup::recipe(&settings), dataset.bad().clone());
+        let on_bad = settings.data.on_bad_sample;
+        let found = preflight::check(&dataset, config, &tokenizer, settings.training.rows, on_bad, &rows, &judged)?;
+        notes.extend(found.notes);
+        let chosen = stratified(&found.judged, |i| dataset.source(&dataset.rows()[i]), settings.evaluation.eval_samples, settings.training.seed);
+        let data = DataFingerprint { trained: Fingerprint::of(&dataset, &rows), evaluated: Fingerprint::of(&dataset, &chosen) };
+        notes.extend(changes(&settings, &mut state, &data)?);
+        state.data = Some(data);
+        let mut bad_held_out = BadSamples::default();
+        let mut bad = |_, error| match on_bad {
+            OnBadSample::Stop => Err(error),
+            OnBadSample::Skip => {
+                bad_held_out.add(error);
+                Ok(())
+            }
+        };
+        let chosen: Vec<&TableRow> = chosen.into_iter().map(|i| &dataset.rows()[i]).collect();
+        let mut go_on = |_, _| ControlFlow::Continue(());
+        let held_out = examples::load_or(&dataset, config, &tokenizer, trainer.device(), &chosen, &mut bad, &mut go_on)?;
+        if held_out.is_empty() && !chosen.is_empty() {
+            return Err(Error::BadSamples { count: bad_held_out.count, first: bad_held_out.first });
+        }
+        let recipe = setup::recipe(&settings);
         let batches = Batches::start(dataset.clone(), rows, config, &tokenizer, recipe, settings.loading(), state.position)?;
         let (log, earlier) = Log::open(folder, state.step)?;
         let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
@@ -232,10 +288,12 @@ impl Run {
             dataset,
             state,
             memory,
+            notes,
             batches,
-            bad_rows,
+            bad_held_out,
             ahead: None,
             copy: None,
+            no_batch: None,
             held_out,
             log,
             begin: Instant::now(),
@@ -250,10 +308,10 @@ impl Run {
 
     /// The samples that were skipped because they are bad.
     pub fn bad(&self) -> BadSamples {
-        let mut bad = self.bad_rows.clone();
-        let decoded = self.batches.bad();
-        bad.count += decoded.count;
-        bad.first.extend(decoded.first);
+        // Those of the data set's tables are among them.
+        let mut bad = self.batches.bad();
+        bad.count += self.bad_held_out.count;
+        bad.first.extend(self.bad_held_out.first.iter().cloned());
         bad.first.truncate(LISTED);
         bad
     }
@@ -266,12 +324,22 @@ impl Run {
     /// Trains until all steps are taken or `watch` stops it; then the last step is saved.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where more steps than may be skipped have a loss or gradient that is not finite: nothing is saved then;
-    /// [`Error::BadSamples`]; whatever the device and the system refuse.
+    /// [`Error::NonFinite`] where more steps than may be skipped have a loss or gradient that is not finite: nothing is saved then.
+    /// [`Error::BadSamples`] and whatever the device and the system refuse: what was learned until then is saved first, if that is possible.
     pub fn train(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) -> Result<Ended> {
         let steps = self.settings.training.steps;
         let mut saved = Instant::now();
         self.begin = Instant::now();
+        if self.state.unevaluated && !self.held_out.is_empty() {
+            match self.judge(watch) {
+                Judged::Stopped => {
+                    self.save_at_last(watch)?;
+                    return Ok(Ended::Stopped);
+                }
+                Judged::Better => self.save_or_warn(watch),
+                _ => {}
+            }
+        }
         while self.trainer.step < steps {
             let taken = match self.step() {
                 Ok(done) => done,
@@ -286,7 +354,13 @@ impl Run {
                     }
                     continue;
                 }
-                Err(e) => return Err(e),
+                Err(e @ Error::NonFinite { .. }) => return Err(e),
+                Err(e) => {
+                    if self.trainer.step > 0 {
+                        self.save_or_warn(watch);
+                    }
+                    return Err(e);
+                }
             };
             let step = self.trainer.step;
             let report = taken.report;
@@ -298,21 +372,26 @@ impl Run {
                 "tokens": self.state.tokens, "seconds": (self.seconds() * 1000.0).round() / 1000.0,
             }));
             self.say_trouble(watch);
-            let stop = watch(self, Event::Step(&taken)).is_break() || step == self.settings.training.stop_after;
-            let last = step == steps || stop;
+            let stopped = watch(self, Event::Step(&taken)).is_break();
+            let last = step == steps || stopped || step == self.settings.training.stop_after;
             let (eval_steps, saving) = (self.settings.evaluation.eval_steps, self.settings.saving.clone());
             let due = |every: usize| every > 0 && step.is_multiple_of(every);
             if !self.held_out.is_empty() && (due(eval_steps) || step == steps) {
-                let evaluation = self.evaluate()?;
-                if self.state.best.is_none_or(|best| evaluation.loss < best.loss) {
-                    self.state.best = Some(Best { step, loss: evaluation.loss });
-                }
-                let best = self.state.best.is_some_and(|best| best.step == step);
-                let _ = watch(self, Event::Evaluated(&evaluation)); // a wish to stop is asked for again after the next step
-                if best && !last {
-                    self.save_or_warn(watch);
-                    saved = Instant::now();
-                    continue;
+                self.state.unevaluated = true;
+                // Whoever is stopped may have seconds left: it is evaluated when the run is continued.
+                let judged = if stopped { Judged::Stopped } else { self.judge(watch) };
+                match judged {
+                    Judged::Stopped => break,
+                    Judged::Saved if !last => {
+                        saved = Instant::now();
+                        continue;
+                    }
+                    Judged::Better if !last => {
+                        self.save_or_warn(watch);
+                        saved = Instant::now();
+                        continue;
+                    }
+                    _ => {}
                 }
             }
             if last {
@@ -393,6 +472,9 @@ impl Run {
 
     /// One optimiser step. The place in the data moves on even if the step changes nothing.
     fn step(&mut self) -> Result<RunStep> {
+        if let Some(error) = self.no_batch.take() {
+            return Err(error);
+        }
         let batches = self.settings.training.accumulate;
         if batches > 1 {
             let drawn = (0..batches).map(|_| self.batches.draw()).collect::<Result<Vec<_>>>()?;
@@ -429,8 +511,11 @@ impl Run {
         });
         self.state.position = after;
         match stepped {
-            Ok((report, batch, prefetched)) => {
-                self.ahead = Some((prefetched, place));
+            Ok((report, batch, next)) => {
+                match next {
+                    Ok(prefetched) => self.ahead = Some((prefetched, place)),
+                    Err(error) => self.no_batch = Some(error),
+                }
                 Ok(self.taken(report, std::slice::from_ref(&batch)))
             }
             Err(e) => {
@@ -448,21 +533,87 @@ impl Run {
         RunStep { report, rows: batches.iter().map(Batch::rows).sum(), flops }
     }
 
-    /// Judges the model on what it does not train on.
-    fn evaluate(&mut self) -> Result<Evaluation> {
-        let mut go_on = |_, _| ControlFlow::Continue(());
+    /// Evaluates, and says what came of it. Whatever goes wrong costs nothing: the model is saved first.
+    fn judge(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) -> Judged {
+        let judged = catch_unwind(AssertUnwindSafe(|| self.evaluate(watch))).unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(Error::Usage(format!("the evaluation panicked: {}", said.unwrap_or("no message"))))
+        });
+        if matches!(judged, Err(Error::Interrupted { .. })) {
+            return Judged::Stopped;
+        }
+        self.state.unevaluated = false;
+        let (evaluation, described) = match judged {
+            Ok(judged) => judged,
+            Err(e) => {
+                self.save_or_warn(watch);
+                let _ = watch(self, Event::NotEvaluated(&e));
+                return Judged::Saved;
+            }
+        };
+        if let Err(e) = described {
+            let _ = watch(self, Event::NotEvaluated(&e));
+        }
+        let better = self.state.best.is_none_or(|best| evaluation.loss < best.loss);
+        if better {
+            self.state.best = Some(Best { step: self.trainer.step, loss: evaluation.loss });
+        }
+        let _ = watch(self, Event::Evaluated(&evaluation)); // a wish to stop is asked for again after the next step
+        if better { Judged::Better } else { Judged::NotBetter }
+    }
+
+    /// Judges the model on what it does not train on; whether it could be asked for captions, too.
+    fn evaluate(&mut self, watch: &mut dyn FnMut(&Run, Event) -> ControlFlow<()>) -> Result<(Evaluation, Result<()>)> {
+        let mut go_on = |_, _| watch(self, Event::Evaluating);
         let (config, parameters) = (&self.trainer.config, &self.trainer.parameters);
         let losses = evaluate::loss(config, parameters, &self.tokenizer, &self.held_out, &mut go_on)?;
-        let some = &self.held_out[..self.settings.evaluation.captions.min(self.held_out.len())];
-        let said = if some.is_empty() { Vec::new() } else { evaluate::describe(config, parameters, &self.tokenizer, some, &mut go_on)? };
+        let count = self.settings.evaluation.captions.min(self.held_out.len());
+        let some: Vec<Example> = (0..count).map(|i| self.held_out[i * self.held_out.len() / count].clone()).collect();
+        let said = if some.is_empty() { Ok(Vec::new()) } else { evaluate::describe(config, parameters, &self.tokenizer, &some, &mut go_on) };
+        let (said, described) = match said {
+            Ok(said) => (said, Ok(())),
+            Err(e @ Error::Interrupted { .. }) => return Err(e),
+            Err(e) => (Vec::new(), Err(e)),
+        };
         let captions: Vec<_> = said.into_iter().zip(some.iter().map(|example| example.text.clone())).collect();
         let evaluation = Evaluation { loss: losses.loss, accuracy: losses.accuracy(), captions };
         let shown: Vec<_> = evaluation.captions.iter().map(|(said, truth)| serde_json::json!({ "said": said, "truth": truth })).collect();
         self.log.line(&serde_json::json!({
             "step": self.trainer.step, "evaluation": { "loss": evaluation.loss, "token_accuracy": evaluation.accuracy, "samples": self.held_out.len(), "captions": shown },
         }));
-        Ok(evaluation)
+        Ok((evaluation, described))
     }
+}
+
+/// What has changed in the data of a run that is continued. A best checkpoint that was judged on other samples is not the best on these.
+fn changes(settings: &Settings, state: &mut TrainerState, now: &DataFingerprint) -> Result<Option<Note>> {
+    if state.step == 0 {
+        return Ok(None);
+    }
+    let Some(before) = &state.data else {
+        if settings.data.strict_data {
+            let what = "an older version wrote the checkpoint, which does not say what the data set was then (data.strict_data)";
+            return Err(Error::file(from_text(&settings.data.path), what));
+        }
+        return Ok(None); // that it has no digests was said
+    };
+    let mut changed = before.trained.changes(&now.trained);
+    let evaluated = before.evaluated.changes(&now.evaluated);
+    changed.extend(evaluated.iter().map(|what| format!("among the samples that are evaluated: {what}")));
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    let what = format!("the data set is not as it was when this run was saved: {}", changed.join("; "));
+    if settings.data.strict_data {
+        return Err(Error::file(from_text(&settings.data.path), format!("{what} (data.strict_data)")));
+    }
+    // Times alone change nothing that is judged.
+    let same = |a: &Fingerprint, b: &Fingerprint| a.names == b.names && a.texts == b.texts && a.sizes == b.sizes;
+    let mut more = "";
+    if !same(&before.evaluated, &now.evaluated) && state.best.take().is_some() {
+        more = "; which checkpoint is the best is found out anew";
+    }
+    Ok(Some(Note::Warning(format!("{}: {what}{more}", shown_path(from_text(&settings.data.path))))))
 }
 
 /// A run that ended before it was first saved may be begun again; a config.toml of somebody else's stays.
@@ -473,4 +624,68 @@ fn expect_free(folder: &Path) -> Result<()> {
         return Err(Error::Usage(format!("{name} already holds a run: `trimodal train --resume {word}` continues it, another --out starts a new one")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts alone, so that steps take no time.
+    fn run(folder: &Path, steps: usize) -> Run {
+        let rows: Vec<String> = (0..40).map(|i| format!("{{\"text\": \"a {} cat\"}}", ["red", "grey", "white"][i % 3])).collect();
+        std::fs::write(folder.join("metadata.jsonl"), rows.join("\n")).unwrap();
+        let mut settings = Settings::preset("meadow").unwrap();
+        for (key, value) in
+            [("path", folder.to_str().unwrap()), ("device", "cpu"), ("rows", "64"), ("held_out", "0.2"), ("eval_steps", "2"), ("save_seconds", "0")]
+        {
+            settings.set(key, value).unwrap();
+        }
+        settings.set("steps", &steps.to_string()).unwrap();
+        Run::start(settings, &folder.join("run")).unwrap()
+    }
+
+    #[test]
+    fn an_evaluation_that_fails_costs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = run(folder.path(), 5);
+        // What no look ahead can find: here, a sample that has become too long for the model.
+        run.held_out.push(Example { name: "long".into(), text: "x".into(), words: vec![20; 500], ..Example::default() });
+        let (mut failed, mut saved) = (Vec::new(), Vec::new());
+        let ended = run
+            .train(&mut |run, event| {
+                match event {
+                    Event::NotEvaluated(e) => failed.push((run.trainer.step, saved.len(), e.to_string())),
+                    Event::Saved(_) => saved.push(run.trainer.step),
+                    Event::Evaluated(_) => panic!("it cannot be evaluated"),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(ended, Ended::Finished);
+        // Each time the model was saved before anything was said.
+        assert_eq!(failed.iter().map(|(step, saves, _)| (*step, *saves)).collect::<Vec<_>>(), [(2, 1), (4, 2), (5, 3)]);
+        assert!(failed.iter().all(|(.., what)| what.contains("too long")), "{failed:?}");
+        assert_eq!(checkpoint::read_state(&checkpoint::latest(&run.folder).unwrap()).unwrap().step, 5);
+    }
+
+    #[test]
+    fn the_same_samples_are_evaluated_whenever_the_run_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = |run: &Run| run.held_out.iter().map(|e| (e.name.clone(), e.text.clone())).collect::<Vec<_>>();
+        let mut first = run(folder.path(), 2);
+        let expected = names(&first);
+        assert!(!expected.is_empty() && first.notes.is_empty(), "{:?}", first.notes);
+        first.train(&mut |_, _| ControlFlow::Continue(())).unwrap();
+        let best = first.state.best;
+        drop(first); // a run belongs to one at a time
+        let again = Run::resume(&folder.path().join("run"), |_| Ok(())).unwrap();
+        assert_eq!(names(&again), expected);
+        assert!(again.notes.is_empty() && again.state.best == best, "{:?}", again.notes);
+        drop(again);
+        // Other samples: the best so far was the best on those.
+        let fewer = Run::resume(&folder.path().join("run"), |settings| settings.set("eval_samples", "3")).unwrap();
+        assert_eq!((fewer.held_out.len(), fewer.state.best), (3, None));
+        assert!(matches!(&fewer.notes[..], [Note::Warning(what)] if what.contains("now there are 3") && what.contains("anew")), "{:?}", fewer.notes);
+    }
 }

@@ -1,13 +1,14 @@
 //! The parts of a run that its settings name: which rows, which model, which trainer.
 
+use super::fit;
 use super::pretrained::{self, Pretrained};
 use super::recipe::Recipe;
 use super::settings::Settings;
 use super::settings::path::from_text;
-use super::trainer::{ActivationOptions, Trainer};
+use super::trainer::Trainer;
 use crate::data::folder::TableRow;
 use crate::data::loader::OnBadSample;
-use crate::data::{Dataset, Tokenizer};
+use crate::data::{Attributes, Dataset, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::batch::Capacity;
@@ -101,6 +102,15 @@ pub fn open(settings: &Settings) -> Result<Dataset> {
     }
 }
 
+/// What captions of a data set name, one by one: as a file of the settings declares it, or the data set itself.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn attributes(settings: &Settings, dataset: &Dataset) -> Result<Attributes> {
+    let file = Some(&settings.data.attributes).filter(|text| !text.is_empty()).map(|text| from_text(text));
+    dataset.attributes(file.as_deref())
+}
+
 /// What settings say about batches.
 pub(super) fn recipe(settings: &Settings) -> Recipe {
     let (t, d) = (&settings.training, &settings.data);
@@ -115,23 +125,31 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
         let Pretrained { config, tokenizer, parameters, .. } = pretrained::open(&path, settings, device)?;
         return Ok((config, tokenizer, parameters));
     }
-    let tokenizer = if !settings.data.tokenizer.is_empty() {
-        Tokenizer::adopt_file(&from_text(&settings.data.tokenizer))?.tokenizer
-    } else {
-        let split = Split::new(settings, dataset);
-        let rows = dataset.rows().iter().filter(|row| split.trains(row));
-        let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
-        if captions.is_empty() {
-            let what = format!("no caption to train on: expected rows with `text` and, if any row has a `split`, some in {:?}", settings.data.train_split);
-            return Err(Error::file(from_text(&settings.data.path), what));
-        }
-        Tokenizer::train(captions, settings.data.max_vocabulary)?
-    };
+    let tokenizer = tokenizer(settings, dataset)?;
     leave_out_senses(settings, dataset);
     let config = settings.model_config_for(&tokenizer);
     config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
+    fit::expect(settings, &config, device)?;
     let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
     Ok((config, tokenizer, parameters))
+}
+
+/// The tokenizer of a new model: a file's, or one that is trained on the captions of the rows to train on.
+///
+/// # Errors
+/// No caption among them; a file that cannot be read.
+pub fn tokenizer(settings: &Settings, dataset: &Dataset) -> Result<Tokenizer> {
+    if !settings.data.tokenizer.is_empty() {
+        return Ok(Tokenizer::adopt_file(&from_text(&settings.data.tokenizer))?.tokenizer);
+    }
+    let split = Split::new(settings, dataset);
+    let rows = dataset.rows().iter().filter(|row| split.trains(row));
+    let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
+    if captions.is_empty() {
+        let what = format!("no caption to train on: expected rows with `text` and, if any row has a `split`, some in {:?}", settings.data.train_split);
+        return Err(Error::file(from_text(&settings.data.path), what));
+    }
+    Tokenizer::train(captions, settings.data.max_vocabulary)
 }
 
 /// Eyes that were never trained on a picture would give answers all the same. So a new model gets no sense that no row has data for. (Starting from it
@@ -150,8 +168,9 @@ fn leave_out_senses(settings: &mut Settings, dataset: &Dataset) {
 /// [`Error::OutOfMemory`] where the device has no room for it.
 pub fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters) -> Result<(Trainer, u64)> {
     let capacity = Capacity::for_budget(config, settings.training.rows);
-    let options = ActivationOptions { recompute: settings.training.recompute, ..ActivationOptions::new(settings.training.precision.resolved().dtype()) };
+    // The parameters are there already.
+    let options = fit::options(settings);
     let memory = Trainer::bytes(config, capacity, options);
-    device.expect_memory(memory, "a training step")?;
+    device.expect_memory(memory.saturating_sub(parameters.each().iter().map(|tensor| tensor.bytes()).sum()), "a training step")?;
     Ok((Trainer::with_options(options, config, parameters, settings.optimiser(), capacity)?, memory))
 }

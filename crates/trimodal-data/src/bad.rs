@@ -16,7 +16,7 @@ pub struct BadSamples {
 
 impl BadSamples {
     /// Counts a bad row; the first ten are kept.
-    pub(crate) fn add(&mut self, error: Error) {
+    pub fn add(&mut self, error: Error) {
         self.count += 1;
         if self.first.len() < LISTED {
             self.first.push(error.to_string());

@@ -50,14 +50,14 @@ pub struct MediaInfo {
 pub struct Dataset {
     dir: PathBuf,
     kind: &'static str,
-    folder: Folder,
+    pub(super) folder: Folder,
     /// Names relative to the folder.
     tables: Vec<String>,
     /// Names relative to the folder, or what the user named.
     shards: Vec<Shard>,
     rows: Vec<TableRow>,
     bad: BadSamples,
-    limits: Limits,
+    pub(super) limits: Limits,
 }
 
 #[derive(Clone, Debug)]
@@ -317,7 +317,7 @@ impl Dataset {
     }
 
     /// Opens a picture or sound: the file after its first twelve bytes, its length, and these bytes.
-    fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<(File, u64, Vec<u8>), String> {
+    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<(File, u64, Vec<u8>), String> {
         let (mut file, bytes) = match part {
             MediaSource::File(name) => self.folder.file(name)?,
             MediaSource::Member { at, bytes } => {
@@ -372,7 +372,7 @@ impl Dataset {
         }
     }
 
-    fn place(&self, row: &TableRow) -> (PathBuf, Option<String>) {
+    pub(super) fn place(&self, row: &TableRow) -> (PathBuf, Option<String>) {
         match row.origin {
             Origin::Line { table, line } => (self.folder.given.join(self.tables.get(table).map_or("", String::as_str)), Some(format!("line {line}"))),
             Origin::File => (self.folder.given.join(&row.name), None),

@@ -8,17 +8,109 @@ use serde::Serialize;
 use super::bad::BadSamples;
 use super::folder::{Dataset, MediaInfo, NO_TEXT};
 use super::parallel::parallel;
-use super::sizes::MediaSizes;
+use super::sizes::{Fit, MediaSizes};
 use super::tokenizer::Tokenizer;
-use trimodal_base::Result;
+use trimodal_base::{Error, Result};
 
-/// Rows that a sample takes in a batch, besides its words.
+/// Rows that a sample takes in a batch, besides its words, and how many it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RowsOf {
     /// Of a picture, with its beginning and end.
     pub picture: usize,
     /// Of a sound, with its beginning and end.
     pub sound: usize,
+    /// The most that a sample may have.
+    pub limit: RowLimit,
+}
+
+/// The most rows that a sample may have, and what says so: the model, or the size of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RowLimit {
+    /// How many.
+    pub rows: usize,
+    /// The setting: `max_position_embeddings`, `training.rows`.
+    pub key: &'static str,
+}
+
+impl RowLimit {
+    /// Refuses a sample that is longer.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with both numbers.
+    pub fn expect(self, rows: usize) -> Result<()> {
+        let RowLimit { rows: limit, key } = self;
+        if rows <= limit {
+            return Ok(());
+        }
+        Err(Error::Usage(format!("a sample of {rows} rows is too long: the model takes {limit} (picture, sound and words together; {key})")))
+    }
+}
+
+/// What is lost where pictures and sounds are brought to the model's sizes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Cuts {
+    /// Sounds.
+    pub sounds: usize,
+    /// Those that are longer than the model's clip: their ends are not heard.
+    pub sounds_cut: usize,
+    /// The longest one, in seconds.
+    pub longest_sound: f64,
+    /// Pictures.
+    pub pictures: usize,
+    /// Those that are not square, of which only the centre is seen.
+    pub pictures_cropped: usize,
+    /// The largest share of a picture that is cropped, from 0 to 1.
+    pub most_cropped: f64,
+    /// The mean share over the pictures that are cropped.
+    pub mean_cropped: f64,
+}
+
+impl Cuts {
+    /// Counts what becomes of a sample's files.
+    pub fn add(&mut self, info: &MediaInfo, sizes: &MediaSizes) {
+        if let Some(sound) = &info.sound {
+            self.sounds += 1;
+            self.longest_sound = self.longest_sound.max(sound.seconds);
+            // Of less than a hundredth of a second nothing is lost that anyone hears.
+            self.sounds_cut += usize::from(sound.seconds > sizes.samples as f64 / sizes.sample_rate as f64 + 0.01);
+        }
+        if let Some((width, height)) = info.picture {
+            self.pictures += 1;
+            if width != height && sizes.fit == Fit::Crop {
+                let (short, long) = (width.min(height) as f64, width.max(height) as f64);
+                let share = 1.0 - short / long;
+                self.most_cropped = self.most_cropped.max(share);
+                self.mean_cropped = (self.mean_cropped * self.pictures_cropped as f64 + share) / (self.pictures_cropped + 1) as f64;
+                self.pictures_cropped += 1;
+            }
+        }
+    }
+
+    /// A sentence for each kind of loss, with the setting that changes it.
+    pub fn sentences(&self, sizes: &MediaSizes) -> Vec<String> {
+        let number = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let mut said = Vec::new();
+        if self.sounds_cut > 0 {
+            let clip = sizes.samples as f64 / sizes.sample_rate as f64;
+            said.push(format!(
+                "{} of {} cut to clip_seconds = {clip}: the longest has {:.1} s (--set clip_seconds={:.1} hears all of it)",
+                self.sounds_cut,
+                number(self.sounds, "sound") + if self.sounds_cut == 1 { " is" } else { " are" },
+                self.longest_sound,
+                (self.longest_sound * 10.0).ceil() / 10.0
+            ));
+        }
+        if self.pictures_cropped > 0 {
+            said.push(format!(
+                "{} of {} cropped to a square: {:.0} % of their area on average, {:.0} % at most (--set fit=pad keeps all of it, with white bars)",
+                self.pictures_cropped,
+                number(self.pictures, "picture") + if self.pictures_cropped == 1 { " is" } else { " are" },
+                100.0 * self.mean_cropped,
+                100.0 * self.most_cropped
+            ));
+        }
+        said
+    }
 }
 
 /// The smallest value, the middle one, the one that 95 of 100 do not exceed, and the largest.
@@ -101,6 +193,8 @@ pub struct DatasetReport {
     pub tokens: Option<Spread>,
     /// The sum over all samples.
     pub tokens_in_all: u64,
+    /// What is lost in pictures and sounds.
+    pub cuts: Cuts,
     /// Tokens of the tokenizer.
     pub vocabulary: usize,
     /// Numbers of good rows, evenly spaced: for a contact sheet.
@@ -137,13 +231,14 @@ pub fn inspect(
         let prompt = sample.prompt.as_deref().map(encode).transpose()?.map_or(0, |ids| ids.len());
         // <bos>, picture, sound, prompt, caption, <eos>
         let tokens = 2 + measure.picture.map_or(0, |_| rows.picture) + measure.sound.map_or(0, |_| rows.sound) + prompt + encode(&sample.text)?.len();
+        rows.limit.expect(tokens).map_err(|error| dataset.error(row, error))?;
         Ok(Fact { measure, words: Some(sample.text.split_whitespace().count()), tokens, prompt: sample.prompt.is_some() })
     };
     let facts = parallel(dataset.rows().len(), |i| Ok(look(i)), progress)?;
 
     let (mut all, mut splits, mut bad, mut good) = (Counts::default(), BTreeMap::<String, Counts>::new(), dataset.bad().clone(), Vec::new());
     let (mut widths, mut heights, mut seconds, mut words, mut tokens) = (vec![], vec![], vec![], vec![], vec![]);
-    let (mut rates, mut channels) = (BTreeMap::new(), BTreeMap::new());
+    let (mut rates, mut channels, mut cuts) = (BTreeMap::new(), BTreeMap::new(), Cuts::default());
     for (i, fact) in facts.into_iter().enumerate() {
         let fact = match fact {
             Ok(fact) => fact,
@@ -154,6 +249,7 @@ pub fn inspect(
         };
         good.push(i);
         all.add(&fact);
+        cuts.add(&fact.measure, sizes);
         splits.entry(dataset.rows()[i].split.clone().unwrap_or_default()).or_default().add(&fact);
         if let Some((width, height)) = fact.measure.picture {
             widths.push(width as f64);
@@ -180,6 +276,7 @@ pub fn inspect(
         caption_words: Spread::of(words),
         tokens_in_all: tokens.iter().sum::<f64>() as u64,
         tokens: Spread::of(tokens),
+        cuts,
         vocabulary: tokenizer.vocabulary(),
         good,
     })
@@ -187,7 +284,32 @@ pub fn inspect(
 
 #[cfg(test)]
 mod tests {
+    use super::super::sound::SoundInfo;
     use super::*;
+
+    #[test]
+    fn what_is_cut_is_counted_with_the_setting_that_changes_it() {
+        let sizes = MediaSizes { picture: 48, fit: Fit::Crop, sample_rate: 16_000, samples: 8_000 };
+        let mut cuts = Cuts::default();
+        assert!(cuts.sentences(&sizes).is_empty());
+        for (picture, seconds) in [(Some((100, 50)), Some(0.5)), (Some((30, 40)), Some(3.25)), (Some((7, 7)), None)] {
+            let sound = seconds.map(|seconds| SoundInfo { rate: 8_000, channels: 1, seconds });
+            cuts.add(&MediaInfo { picture, sound }, &sizes);
+        }
+        assert_eq!((cuts.sounds, cuts.sounds_cut, cuts.pictures, cuts.pictures_cropped), (2, 1, 3, 2));
+        assert_eq!((cuts.longest_sound, cuts.most_cropped, cuts.mean_cropped), (3.25, 0.5, 0.375));
+        assert_eq!(
+            cuts.sentences(&sizes),
+            [
+                "1 of 2 sounds is cut to clip_seconds = 0.5: the longest has 3.2 s (--set clip_seconds=3.3 hears all of it)",
+                "2 of 3 pictures are cropped to a square: 38 % of their area on average, 50 % at most (--set fit=pad keeps all of it, with white bars)"
+            ]
+        );
+        let padded = MediaSizes { fit: Fit::Pad, ..sizes };
+        let mut cuts = Cuts::default();
+        cuts.add(&MediaInfo { picture: Some((100, 50)), sound: None }, &padded);
+        assert_eq!(cuts.pictures_cropped, 0);
+    }
 
     #[test]
     fn a_spread_names_values_that_occur() {

@@ -9,12 +9,14 @@
 //! - [`sound`]: WAV files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
 //! - [`contained`]: panics in other people's decoders become errors.
-//! - [`inspect`]: what is in a data set, before anyone trains on it.
+//! - [`inspect`]: what is in a data set, before anyone trains on it; `measure` looks at the files of a row without decoding them.
+//! - [`attributes`]: what captions say, attribute by attribute, where a data set declares some.
 //! - [`meadow`]: the generated data set that the demo trains on, written as an ordinary folder.
 
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![warn(missing_docs)]
 
+pub mod attributes;
 mod bad;
 pub mod contained;
 pub mod folder;
@@ -22,6 +24,7 @@ pub mod inspect;
 mod limits;
 pub mod loader;
 pub mod meadow;
+mod measure;
 pub mod order;
 mod parallel;
 pub mod picture;
@@ -39,8 +42,10 @@ mod watched;
 
 pub use trimodal_base::{Error, Result};
 
+pub use attributes::Attributes;
 pub use folder::Dataset;
 pub use limits::Limits;
+pub use measure::FileStamp;
 pub use picture::Picture;
 pub use row::TableRow;
 pub use sample::{Content, Sample};

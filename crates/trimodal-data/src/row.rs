@@ -1,5 +1,7 @@
 //! One row of a data set: what it consists of, where that is, and where it is written down.
 
+use std::collections::BTreeMap;
+
 /// Where a row is written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -54,6 +56,8 @@ pub struct TableRow {
     pub prompt: Option<String>,
     /// The split, if the row names one.
     pub split: Option<String>,
+    /// What the row declares about itself (`attributes`): see [`super::attributes`].
+    pub attributes: BTreeMap<String, String>,
 }
 
 impl TableRow {
@@ -108,9 +112,22 @@ pub(super) struct Columns {
     pub text: Option<String>,
     pub prompt: Option<String>,
     pub split: Option<String>,
+    /// What it declares about itself; another thing than an object is the data set's own column.
+    pub attributes: Option<serde_json::Value>,
     /// Everything else; a key that occurs twice among the above is an error (serde's derive refuses it).
     #[serde(flatten)]
     pub other: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+}
+
+/// What an `attributes` object declares: texts, numbers, and true or false; anything else is the data set's own.
+pub(super) fn declared(json: &serde_json::Value) -> BTreeMap<String, String> {
+    use serde_json::Value;
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.trim().to_string()).filter(|text| !text.is_empty()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    };
+    json.as_object().into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect()
 }
 
 /// The names of [`Columns`] in the order in which messages list them.
@@ -146,6 +163,7 @@ impl Columns {
             text: self.text,
             prompt: self.prompt,
             split: self.split,
+            attributes: self.attributes.as_ref().map(declared).unwrap_or_default(),
         };
         if row.is_empty() {
             return Err("the row has neither `file_name` nor `image` nor `audio` nor `text`".into());

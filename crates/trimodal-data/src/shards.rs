@@ -88,6 +88,7 @@ struct Described {
     text: Option<String>,
     prompt: Option<String>,
     split: Option<String>,
+    attributes: Option<serde_json::Value>,
 }
 
 /// The members of one key so far.
@@ -139,6 +140,7 @@ impl Group {
             text: self.text.or(described.text),
             prompt: described.prompt,
             split: described.split.or(split.map(str::to_string)),
+            attributes: described.attributes.as_ref().map(super::row::declared).unwrap_or_default(),
         };
         row(match self.bad {
             Some(what) => Err(BadMember { byte: self.byte, what }),

@@ -172,6 +172,11 @@ fn csv_row(header: &[String], record: &csv::StringRecord, folder: &str, table: u
             "text" => &mut columns.text,
             "prompt" => &mut columns.prompt,
             "split" => &mut columns.split,
+            "attributes" => {
+                // A cell that is not JSON is a column of the data set's own.
+                columns.attributes = serde_json::from_str(cell).ok();
+                continue;
+            }
             _ => continue,
         };
         *column = Some(cell.to_string());

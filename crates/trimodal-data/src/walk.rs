@@ -99,7 +99,7 @@ fn sample(folder: &Folder, at: &str, stem: &str, files: &[(String, String)], lim
         above.next();
     }
     let text = text.or_else(|| above.next_back().map(str::to_string));
-    Ok(Some(TableRow { name, origin: Origin::File, file: None, picture, sound, text, prompt: None, split }))
+    Ok(Some(TableRow { name, origin: Origin::File, file: None, picture, sound, text, prompt: None, split, attributes: BTreeMap::new() }))
 }
 
 fn read_text(folder: &Folder, path: &str, limits: &Limits) -> Result<String, String> {

@@ -2,7 +2,7 @@
 
 use super::super::curve::smoothed;
 use super::super::page::{Curve, Line, Page, curve_svg};
-use crate::numbers::{number, thousands};
+use crate::numbers::{digits, thousands};
 use serde_json::Value;
 
 /// Points of the speed: each is the mean of several steps, so that there are only this many.
@@ -17,7 +17,7 @@ pub(super) fn add(page: &mut Page, log: &[Value]) {
         return;
     }
     let (smooth_loss, smooth_gradient) = (smoothed(&loss), smoothed(&gradient));
-    let ends = |points: &[(f64, f64)]| format!("from {} to {}", number(points[0].1), number(points[points.len() - 1].1));
+    let ends = |points: &[(f64, f64)]| format!("from {} to {}", digits(points[0].1, 3), digits(points[points.len() - 1].1, 3));
     let mut losses = vec![Line { pale: true, ..Line::new("each step", &loss) }, Line::new("training", &smooth_loss)];
     let mut caption = format!("Cross-entropy of the next word, {}: pale each step, dark their mean.", ends(&smooth_loss));
     if !held_out.is_empty() {
@@ -30,7 +30,7 @@ pub(super) fn add(page: &mut Page, log: &[Value]) {
     let charts = [
         (caption, Curve { title: "loss", unit: "nats per token", lines: &losses, from_zero: false }),
         (
-            format!("Length of the gradient of all parameters before it is clipped, at most {}.", number(most)),
+            format!("Length of the gradient of all parameters before it is clipped, at most {}.", digits(most, 3)),
             Curve {
                 title: "gradient norm",
                 unit: "",
@@ -39,7 +39,7 @@ pub(super) fn add(page: &mut Page, log: &[Value]) {
             },
         ),
         (
-            format!("Step size of the optimiser, at most {}.", number(top)),
+            format!("Step size of the optimiser, at most {}.", digits(top, 3)),
             Curve { title: "learning rate", unit: "", lines: &[Line::new("", &rate)], from_zero: true },
         ),
         (

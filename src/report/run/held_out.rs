@@ -2,8 +2,7 @@
 
 use super::super::page::{Cell, Confusion, Heat, Page, percent};
 use super::list;
-use crate::data::TableRow;
-use crate::data::meadow::words::{ATTRIBUTE, parse};
+use crate::data::{Attributes, TableRow};
 use crate::numbers::thousands;
 use crate::train::Example;
 use crate::train::evaluate::{Ablation, Losses, Scores};
@@ -11,6 +10,12 @@ use std::collections::BTreeMap;
 
 /// Captions are treated as classes if there are at most this many different ones.
 const CLASSES: usize = 12;
+
+/// An attribute with more values has no table of confusions: nobody could read it.
+const VALUES: usize = 40;
+
+/// Captions whose shares are shown one by one.
+const CAPTIONS: usize = 20;
 
 /// How a model does on some samples.
 pub struct Judged<'a> {
@@ -47,15 +52,15 @@ fn meaning(name: &str) -> Option<&'static str> {
     })
 }
 
-/// The attributes that some caption names.
-fn named(judged: &[Judged]) -> Vec<&'static str> {
-    ATTRIBUTE.iter().map(|(name, _)| *name).filter(|name| judged.iter().any(|j| j.scores.attributes.contains_key(name))).collect()
+/// The attributes that some caption names, in their order.
+fn named<'a>(judged: &[Judged], attributes: &'a Attributes) -> Vec<&'a str> {
+    attributes.list().iter().map(|of| of.name.as_str()).filter(|name| judged.iter().any(|j| j.scores.attributes.contains_key(*name))).collect()
 }
 
 /// A row of shares; `chance` is the place of each cell's mark.
 fn shares(name: &str, named: &[&str], of: (&Losses, &Scores), chance: &(Losses, Scores)) -> Vec<Cell> {
     let share = |share: f64, chance: f64| Cell::Share { share, chance: Some(chance) };
-    let attributes = named.iter().map(|name| match (of.1.attributes.get(name), chance.1.attributes.get(name)) {
+    let attributes = named.iter().map(|name| match (of.1.attributes.get(*name), chance.1.attributes.get(*name)) {
         (Some(&value), Some(&chance)) => share(value, chance),
         _ => Cell::Nothing,
     });
@@ -65,7 +70,7 @@ fn shares(name: &str, named: &[&str], of: (&Losses, &Scores), chance: &(Losses, 
 
 /// The row of chance, without bars.
 fn chances(named: &[&str], chance: &(Losses, Scores)) -> Vec<Cell> {
-    let attributes = named.iter().map(|name| chance.1.attributes.get(name).map_or(Cell::Nothing, |share| percent(*share).into()));
+    let attributes = named.iter().map(|name| chance.1.attributes.get(*name).map_or(Cell::Nothing, |share| percent(*share).into()));
     [Cell::from("chance"), percent(chance.1.exact).into(), percent(chance.0.accuracy()).into()].into_iter().chain(attributes).collect()
 }
 
@@ -73,14 +78,14 @@ fn header<'a>(named: &[&'a str]) -> Vec<&'a str> {
     ["", "exact caption", "next word"].into_iter().chain(named.iter().copied()).collect()
 }
 
-pub(super) fn accuracy(page: &mut Page, judged: &[Judged]) {
+pub(super) fn accuracy(page: &mut Page, judged: &[Judged], attributes: &Attributes) {
     if judged.iter().all(|j| j.trained_on) {
         page.text(
             "Nothing was held out, so this is how it does on samples that it was trained on: it says nothing about new ones. \
              `--set held_out=0.05` keeps some rows back; so does a split of another name.",
         );
     }
-    let names = named(judged);
+    let names = named(judged, attributes);
     let mut rows = Vec::new();
     for j in judged {
         rows.push(shares(&j.name, &names, (&j.losses, &j.scores), &j.chance));
@@ -96,14 +101,25 @@ pub(super) fn accuracy(page: &mut Page, judged: &[Judged]) {
         "A caption is exact where the model, asked once, says it right word for word; the next word counts where the true words before it are given.{attributes} \
          Chance is the best that one answer for all samples gets, in hindsight."
     ));
+    for j in judged.iter().filter(|j| !j.scores.captions.is_empty()) {
+        let each = j.scores.captions.iter().take(CAPTIONS);
+        let rows: Vec<Vec<Cell>> =
+            each.map(|of| vec![of.caption.as_str().into(), Cell::Share { share: of.exact, chance: None }, thousands(of.samples).into()]).collect();
+        let more = if j.scores.captions.len() > CAPTIONS {
+            format!(", the {CAPTIONS} most frequent of {}", thousands(j.scores.captions.len()))
+        } else {
+            String::new()
+        };
+        page.table(&format!("{}: caption by caption{more}", j.name), &["", "right", "samples"], &rows);
+    }
 }
 
-pub(super) fn ablations(page: &mut Page, judged: &[Judged]) {
+pub(super) fn ablations(page: &mut Page, judged: &[Judged], attributes: &Attributes) {
     let Some(j) = judged.iter().find(|j| !j.ablations.is_empty()) else {
         page.text("The samples have neither pictures nor sounds to take away.");
         return;
     };
-    let names = named(std::slice::from_ref(j));
+    let names = named(std::slice::from_ref(j), attributes);
     let mut rows = vec![shares("as it is", &names, (&j.losses, &j.scores), &j.chance)];
     rows.extend(j.ablations.iter().map(|(ablation, losses, scores)| shares(ablation.name(), &names, (losses, scores), &j.chance)));
     rows.push(chances(&names, &j.chance));
@@ -125,14 +141,14 @@ pub(super) struct Confusions {
 }
 
 impl Confusions {
-    pub(super) fn of(judged: &[Judged]) -> Option<Self> {
+    pub(super) fn of(judged: &[Judged], attributes: &Attributes) -> Option<Self> {
         let new: Vec<&Judged> = if judged.iter().any(|j| !j.trained_on) { judged.iter().filter(|j| !j.trained_on).collect() } else { judged.iter().collect() };
         let pairs: Vec<(&str, &str)> =
             new.iter().flat_map(|j| j.examples.iter().zip(&j.captions)).map(|(example, said)| (example.text.as_str(), said.as_str())).collect();
         let mut tables = Vec::new();
-        for (index, (name, words)) in ATTRIBUTE.iter().enumerate() {
-            let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
-            tables.extend(count(name, words, pairs.iter().map(|(truth, said)| (parse(truth)[index], parse(said)[index]))));
+        let parsed: Vec<_> = pairs.iter().map(|(truth, said)| (attributes.of(truth), attributes.of(said))).collect();
+        for (index, of) in attributes.list().iter().enumerate().filter(|(_, of)| of.values.len() <= VALUES) {
+            tables.extend(count(&of.name, of.values.clone(), parsed.iter().map(|(truth, said)| (truth[index], said[index]))));
         }
         if tables.is_empty() {
             let mut classes: BTreeMap<String, usize> = pairs.iter().map(|(truth, _)| (plain(truth), 0)).collect();
@@ -176,7 +192,7 @@ mod tests {
         let examples: Vec<Example> = pairs.iter().map(|(truth, _)| Example { text: truth.to_string(), ..Example::default() }).collect();
         let captions: Vec<String> = pairs.iter().map(|(_, said)| said.to_string()).collect();
         let losses = Losses { loss: 1.0, tokens: 4, correct: 2 };
-        let scores = crate::train::evaluate::score(&examples, &captions);
+        let scores = crate::train::evaluate::score(&examples, &captions, &Attributes::default());
         Judged {
             name: "x".into(),
             trained_on,
@@ -193,12 +209,15 @@ mod tests {
 
     #[test]
     fn attributes_are_confused_and_whole_captions_where_there_are_few() {
-        let tables = |judged: &[Judged]| Confusions::of(judged).map(|c| c.tables);
+        let of = |judged: &[Judged], attributes| Confusions::of(judged, &attributes).map(|c| c.tables);
+        let tables = |judged: &[Judged]| of(judged, Attributes::default());
         let some =
             [judged(&[("a grey cat", "a grey dog"), ("a grey cat", "a thing"), ("a grey dog", "a grey dog")], false), judged(&[("a cat", "a cat")], true)];
-        let found = tables(&some).unwrap();
+        let found = of(&some, Attributes::meadow()).unwrap();
         assert_eq!(found.iter().map(|t| t.0.as_str()).collect::<Vec<_>>(), ["species", "colour"]);
         assert_eq!(found[0].2[0], [0, 1, 0, 0, 0, 0, 1], "of two cats one was a dog and one was nothing; what was trained on does not count");
+        // Meadow's words in somebody else's captions are words.
+        assert_eq!(tables(&some).unwrap().iter().map(|t| t.0.as_str()).collect::<Vec<_>>(), ["caption"]);
         let found = tables(&[judged(&[("open", "open"), ("ajar", "open  "), ("ajar", "shut")], false)]).unwrap();
         assert_eq!(found, [("caption".to_string(), vec!["ajar".to_string(), "open".into()], vec![vec![0, 1, 1], vec![0, 1, 0]])]);
         let many: Vec<String> = (0..20).map(|i| format!("t{i}")).collect();
@@ -212,9 +231,10 @@ mod tests {
             let mut page = Page::new("t", "l");
             page.section("s");
             let some = [judged(&[("a cat", "a cat")], trained_on)];
-            accuracy(&mut page, &some);
-            ablations(&mut page, &some);
+            accuracy(&mut page, &some, &Attributes::default());
+            ablations(&mut page, &some, &Attributes::default());
             assert_eq!(page.html().contains("Nothing was held out"), expected);
+            assert!(!page.html().contains("caption by caption"), "none repeats");
         }
     }
 }

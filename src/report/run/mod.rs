@@ -16,7 +16,7 @@ pub use samples::telling;
 
 use super::page::{Page, percent};
 use crate::bench::About;
-use crate::data::Dataset;
+use crate::data::{Attributes, Dataset};
 use crate::error::Result;
 use crate::model::Config;
 use crate::numbers::thousands;
@@ -45,6 +45,8 @@ pub struct RunReport<'a> {
     pub commands: &'a str,
     /// The data set, or why it cannot be read.
     pub dataset: std::result::Result<&'a Dataset, &'a str>,
+    /// What its captions name, one by one.
+    pub attributes: &'a Attributes,
     /// What the model says about samples, the most telling ones first; or why that is not known.
     pub judged: std::result::Result<&'a [Judged<'a>], &'a str>,
     /// Where the time of a step goes, or why that is not known.
@@ -70,14 +72,14 @@ impl RunReport<'_> {
             }
             Ok(judged) => {
                 page.section("What it gets right");
-                held_out::accuracy(&mut page, judged);
+                held_out::accuracy(&mut page, judged, self.attributes);
                 page.section("What it uses");
-                held_out::ablations(&mut page, judged);
+                held_out::ablations(&mut page, judged, self.attributes);
                 page.section("What it says");
                 if let Ok(dataset) = self.dataset {
                     samples::add(&mut page, self.config, dataset, judged)?;
                 }
-                if let Some(tables) = held_out::Confusions::of(judged) {
+                if let Some(tables) = held_out::Confusions::of(judged, self.attributes) {
                     page.section("What it confuses with what");
                     tables.add(&mut page);
                 }

@@ -55,7 +55,18 @@ pub const SECTIONS: [Section; 5] = [
                 "Share of the samples whose caption is hidden from the input in part, evenly from none to all of it; it is predicted all the\nsame. A model that cannot read the words before it has to look.",
             ),
             ("color_jitter", "How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this."),
-            ("on_bad_sample", "At a sample that cannot be read: \"stop\" with a list of the first ten, or \"skip\" and count."),
+            (
+                "on_bad_sample",
+                "At a sample that cannot be read or does not fit the model: \"stop\" with a list of the first ten, or \"skip\" and count.\nIt means the same for samples to train on and for those to evaluate.",
+            ),
+            (
+                "attributes",
+                "A JSON file that declares the attributes that captions name, such as {\"species\": [\"cat\", \"dog\"]}: `eval` and the report\njudge them one by one. Empty for those that the data set declares itself.",
+            ),
+            (
+                "strict_data",
+                "When a run is continued and its data set has changed (rows, order, texts, sizes or times of files): true makes it an error,\nfalse a warning.",
+            ),
             ("workers", "Threads that decode; 0 for one per core. They change nothing but the speed."),
             ("queue", "The most samples that are decoded ahead."),
             ("shuffle_buffer", "Samples in the buffer that shards are shuffled in. A folder is always shuffled as a whole."),
@@ -109,21 +120,26 @@ pub const SECTIONS: [Section; 5] = [
             ("eval_split", "The split to evaluate on; empty for none."),
             ("held_out", "Instead of a split: this share of the training rows is held out, chosen by a hash of their names."),
             ("eval_steps", "Evaluate every this many steps, and at the end; 0 for only at the end."),
-            ("eval_samples", "At most this many samples are evaluated: the first ones of the split."),
-            ("captions", "What the model says is shown for this many of them, from the first on."),
+            (
+                "eval_samples",
+                "At most this many samples are evaluated: drawn by the seed, from every table, shard and folder in proportion; the same ones\neach time.",
+            ),
+            ("captions", "What the model says is shown for this many of them, evenly spaced."),
         ],
     ),
 ];
 
 /// The keys that may differ when a run is continued: where things are, how fast they go, what is kept and shown. `device` too, though
 /// only the same one gives the same bits.
-const FREE: [&str; 23] = [
+const FREE: [&str; 25] = [
     "preset",
     "from",
     "path",
     "tokenizer",
     "max_vocabulary",
     "on_bad_sample",
+    "attributes",
+    "strict_data",
     "workers",
     "queue",
     "cache_bytes",

@@ -77,6 +77,10 @@ pub struct DataSettings {
     #[serde(alias = "light")]
     pub color_jitter: f64,
     pub on_bad_sample: OnBadSample,
+    #[serde(default)]
+    pub attributes: String,
+    #[serde(default)]
+    pub strict_data: bool,
     pub workers: usize,
     pub queue: usize,
     pub shuffle_buffer: usize,
@@ -224,6 +228,8 @@ impl Settings {
                 word_dropout: word_dropout.into(),
                 color_jitter: color_jitter.into(),
                 on_bad_sample: OnBadSample::Stop,
+                attributes: String::new(),
+                strict_data: false,
                 workers: 0,
                 queue: loader.queue,
                 shuffle_buffer: loader.shuffle_buffer,

@@ -2,7 +2,7 @@
 //!
 //! - pictures: `images/*.png`, 48 × 48 RGB; sounds: `audio/*.wav`, half a second, 16 kHz, mono, 16 bit;
 //! - `metadata.jsonl`: `{"file_name", "audio", "text", "split"}` as [`super::folder`] reads it;
-//! - `meadow.json`: the seed and the sizes it was made with.
+//! - `meadow.json`: the seed and the sizes it was made with, and the attributes that its captions are made of.
 //!
 //! The split `train` leaves out 6 of 36 species–colour pairs and 4 of 24 pose–action pairs (see [`words::Attributes`]); about
 //! 15 % of its samples have only a picture, 15 % only a sound. Four test splits, whose samples all have both: `iid` (pairs as
@@ -51,7 +51,7 @@ pub const SAMPLES: usize = voice::SAMPLES;
 pub const SPLITS: [&str; 5] = ["train", "iid", "held_out_colour", "held_out_action", "held_out_both"];
 
 /// The file that says that a folder was written by [`write`].
-const MARKER: &str = "meadow.json";
+pub(super) const MARKER: &str = "meadow.json";
 
 /// What to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ pub fn write(dir: &Path, options: &MeadowOptions, progress: &mut dyn FnMut(usize
     }
     let made = serde_json::json!({
         "generator": "trimodal meadow", "version": 2, "seed": options.seed, "samples": options.samples, "test_samples": options.test_samples,
-        "pictures": options.pictures, "sounds": options.sounds,
+        "pictures": options.pictures, "sounds": options.sounds, "attributes": ATTRIBUTE.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
     });
     std::fs::write(&marker, format!("{made}\n")).map_err(Error::io(&marker, "write"))?;
 

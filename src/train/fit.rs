@@ -1,0 +1,33 @@
+//! Does it fit? The memory of a training step, known from a config alone, beside what the device has: before anything is allocated.
+
+use super::settings::Settings;
+use super::trainer::{ActivationOptions, Trainer};
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::Config;
+use crate::model::batch::Capacity;
+
+/// What a trainer for these settings, whose precision is resolved, computes in.
+pub(super) fn options(settings: &Settings) -> ActivationOptions {
+    ActivationOptions { recompute: settings.training.recompute, ..ActivationOptions::new(settings.training.precision.resolved().dtype()) }
+}
+
+/// Refuses a model that cannot fit; gives the bytes that its trainer will allocate.
+///
+/// # Errors
+/// [`crate::Error::OutOfMemory`] with the bytes needed and those available.
+pub(super) fn expect(settings: &Settings, config: &Config, device: &Device) -> Result<u64> {
+    let bytes = Trainer::bytes(config, Capacity::for_budget(config, settings.training.rows), options(settings));
+    device.expect_memory(bytes, "training this model (parameters, gradients, two moments, activations)")?;
+    Ok(bytes)
+}
+
+/// [`expect`] before there is a tokenizer: with the smallest vocabulary, and without eyes and ears, which a model may turn out not to need.
+pub(super) fn expect_at_least(settings: &Settings, device: &Device) -> Result<u64> {
+    let config = Config { vision_config: None, audio_config: None, ..settings.model_config(crate::data::tokenizer::SPECIAL.len()) };
+    // With more words, fewer logits may be computed at a time.
+    let capacity = Capacity::for_budget(&config, settings.training.rows);
+    let bytes = Trainer::bytes(&config, Capacity { chunk: capacity.chunk.min(1024), ..capacity }, options(settings));
+    device.expect_memory(bytes, "training a model of these sizes, at the least")?;
+    Ok(bytes)
+}
