@@ -108,7 +108,8 @@ pub fn lies() -> Vec<Lie> {
 
     // ── FLAC, MP3, Ogg ───────────────────────────────────────────────────────────────────────────────────────────────
     let mut flac = Format::Flac.seeds().remove(0);
-    flac[21..26].copy_from_slice(&[flac[21] | 15, 0xff, 0xff, 0xff, 0xff]);
+    let top = flac[21] | 15;
+    flac[21..26].copy_from_slice(&[top, 0xff, 0xff, 0xff, 0xff]);
     add(Format::Flac, "2³⁶ − 1 samples", flac, &["sound_seconds = 600"]);
     let seed = Format::Flac.seeds().remove(0);
     for (what, kind) in [("a comment", 4), ("a picture", 6), ("a table of places", 3), ("an application's data", 2)] {
