@@ -340,7 +340,7 @@ fn describe_takes_several_files_standard_input_and_every_option() {
         let from_stdin = documents(&piped(&sound, &[option, "-", "--json"]));
         assert_eq!((&from_stdin[0]["text"], &from_stdin[0]["audio"]), (&heard[0]["text"], &"standard input".into()));
     }
-    for (input, what) in [(&b""[..], "it is empty"), (b"a cat", "it is neither"), (&picture(0)[..60], "standard input")] {
+    for (input, what) in [(&b""[..], "found nothing"), (b"a cat", "starts with [61 20 63 61]"), (&picture(0)[..60], "standard input")] {
         let output = piped(input, &["--image", "-"]);
         let message = text(&output.stderr);
         assert!(output.status.code() == Some(1) && message.starts_with("error: standard input: ") && message.contains(what), "{message}");

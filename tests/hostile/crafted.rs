@@ -36,6 +36,8 @@ pub fn lies() -> Vec<Lie> {
     add(Format::Safetensors, "a header of 2⁶⁴ − 1 bytes", u64::MAX.to_le_bytes().to_vec(), &["byte 0", "limit"]);
     let many: Vec<String> = (0..18_000).map(|i| format!("\"{i}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}")).collect();
     add(Format::Safetensors, "18,000 tensors of nothing", header(&format!("{{{}}}", many.join(",")), &[]), &["tensor"]);
+    let many: Vec<String> = (0..250_000).map(|i| format!("\"{i}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}")).collect();
+    add(Format::Safetensors, "250,000 tensors of nothing", header(&format!("{{{}}}", many.join(",")), &[]), &["tensor"]);
     add(Format::Safetensors, "brackets 500,000 deep", header(&"[".repeat(500_000), &[]), &["header"]);
     let mut model = Format::Safetensors.seeds().remove(0);
     let end = model.len();
@@ -124,7 +126,8 @@ pub fn lies() -> Vec<Lie> {
 
     // ── FLAC, MP3, Ogg ───────────────────────────────────────────────────────────────────────────────────────────────
     let mut flac = Format::Flac.seeds().remove(0);
-    flac[21..26].copy_from_slice(&[flac[21] | 15, 0xff, 0xff, 0xff, 0xff]);
+    let top = flac[21] | 15;
+    flac[21..26].copy_from_slice(&[top, 0xff, 0xff, 0xff, 0xff]);
     add(Format::Flac, "2³⁶ − 1 samples", flac, &["sound_seconds = 600"]);
     let seed = Format::Flac.seeds().remove(0);
     for (what, kind) in [("a comment", 4), ("a picture", 6), ("a table of places", 3), ("an application's data", 2)] {
@@ -134,7 +137,7 @@ pub fn lies() -> Vec<Lie> {
     }
     let mp3 = Format::Mp3.seeds().remove(0);
     add(Format::Mp3, "a tag of 256 MiB", [&b"ID3\x04\0\0\x7f\x7f\x7f\x7f"[..], &mp3].concat(), &["a.mp3"]);
-    add(Format::Mp3, "a thousand tags", [&b"ID3\x04\0\0\0\0\0\0"[..].repeat(1000), &mp3].concat(), &[]);
+    add(Format::Mp3, "a thousand tags", [&b"ID3\x04\0\0\0\0\0\0"[..].repeat(1000)[..], &mp3].concat(), &[]);
     add(Format::Mp3, "16 MiB without a frame", [&mp3[..200], &vec![0xff; 16 << 20]].concat(), &["a.mp3"]);
     let mut ogg = Format::Ogg.seeds().remove(0);
     let comment = ogg.windows(7).position(|w| w == b"\x03vorbis").expect("a comment header") + 7;

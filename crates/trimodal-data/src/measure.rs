@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use super::contained::contained;
 use super::folder::{Dataset, MediaInfo};
 use super::row::{MediaSource, Origin, TableRow};
-use super::sample::Content;
+use super::content::Content;
 use super::sound;
 use trimodal_base::Result;
 
@@ -65,16 +65,14 @@ impl Dataset {
         let mut found = MediaInfo::default();
         for (part, expected) in [(&row.file, None), (&row.picture, Some(Content::Picture)), (&row.sound, Some(Content::Sound))] {
             let Some(part) = part else { continue };
-            let Some((file, bytes, start)) = self.open_part(row, part).map_err(|what| self.error(row, what))? else { continue };
-            let kind = Content::of(&start).or(expected);
-            let rest = file.take(bytes.saturating_sub(start.len() as u64));
-            let mut reader = Cursor::new(start).chain(rest);
+            let Some((mut file, start)) = self.open_part(row, part).map_err(|what| self.error(row, what))? else { continue };
+            let (kind, bytes) = (Content::of(&start).or(expected), file.length());
             match kind {
                 // One sample: what the decoder needs for it, and no more, is read.
-                Some(Content::Sound) => found.sound = sound::read(reader, bytes, 16_000, 1, &self.limits).ok().map(|(_, info)| info),
+                Some(Content::Sound) => found.sound = sound::read(file, bytes, 16_000, 1, &self.limits).ok().map(|(_, info)| info),
                 Some(Content::Picture) => {
                     let mut head = Vec::new();
-                    (&mut reader).take(HEAD).read_to_end(&mut head).map_err(|error| self.error(row, format!("cannot read it: {error}")))?;
+                    (&mut file).take(HEAD).read_to_end(&mut head).map_err(|error| self.error(row, format!("cannot read it: {error}")))?;
                     found.picture = dimensions(&head);
                 }
                 None => {}

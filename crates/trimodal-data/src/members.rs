@@ -18,6 +18,7 @@ struct Described {
     text: Option<String>,
     prompt: Option<String>,
     split: Option<String>,
+    attributes: Option<serde_json::Value>,
 }
 
 /// A member that is read.
@@ -162,6 +163,7 @@ impl Members {
             text: text.or(described.text),
             prompt: described.prompt,
             split: described.split.or(split.map(str::to_string)),
+            attributes: described.attributes.as_ref().map(super::row::declared).unwrap_or_default(),
         };
         if row.is_empty() {
             return Err(format!("the sample {key} has no picture (.png, .jpg, .webp), sound (.wav, .flac, .mp3, .ogg) or .txt, nor a `text` in its .json"));

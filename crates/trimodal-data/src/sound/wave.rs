@@ -184,7 +184,7 @@ fn ends_in_chunks(next: [u8; 8], order: Order, there: u64) -> bool {
 fn lowest_of_four_are_zero(reader: &mut (impl BufRead + Seek), data: u64, order: Order) -> Result<bool, String> {
     let bytes = peek::<4096>(reader)?;
     let bytes = &bytes[..data.min(4096) as usize / 4 * 4];
-    Ok(bytes.chunks_exact(4).all(|four| four[if order.big { 3 } else { 0 }] == 0))
+    Ok(!bytes.is_empty() && bytes.chunks_exact(4).all(|four| four[if order.big { 3 } else { 0 }] == 0))
 }
 
 /// What comes after the two bytes of the format's code in an extensible format (Microsoft's `ksmedia.h`; the second is for ambisonics).
