@@ -60,7 +60,7 @@ pub fn lies() -> Vec<Lie> {
     let mut cut = seed();
     let pages = cut.len() - 8 - u32::from_le_bytes(cut[cut.len() - 8..cut.len() - 4].try_into().expect("four bytes")) as usize;
     cut.drain(4..pages);
-    add(Format::Parquet, "a footer without its pages", cut, &["a.parquet", "row 0", "said to lie at byte"]);
+    add(Format::Parquet, "a footer without its pages", cut, &["a.parquet", "row 0", "byte"]);
 
     // ── PNG ──────────────────────────────────────────────────────────────────────────────────────────────────────────
     add(Format::Png, "4 × 4 pixels that expand to 529 MB", png(4, 4, 8, 2, &zeros(529_000_000)), &[]);

@@ -78,6 +78,9 @@ pub struct OpenOptions {
     pub skip_bad: bool,
 }
 
+/// An opened picture or sound, at its beginning, and its first bytes.
+pub(super) type Started = (Window<Opened>, Vec<u8>);
+
 #[derive(Clone, Debug)]
 enum Shard {
     Inside(String),
@@ -433,7 +436,7 @@ impl Dataset {
     }
 
     /// Opens a picture or sound; gives its first twelve bytes too. `None` for a null in a column.
-    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<(Window<Opened>, Vec<u8>)>, String> {
+    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<Started>, String> {
         let cannot = |error: std::io::Error| format!("cannot read it: {error}");
         let whole = |(file, bytes)| (Opened::File(file), 0, bytes);
         let (file, at, bytes) = match part {

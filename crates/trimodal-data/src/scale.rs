@@ -36,7 +36,13 @@ fn taps(stretch: Stretch, of: usize, to: usize) -> Vec<Taps> {
         let mut weights: Vec<f32> = (left..right).map(weight).collect();
         let sum = weights.iter().fold(0.0, |sum, weight| sum + weight);
         weights.iter_mut().for_each(|weight| *weight /= sum);
-        Taps { first: start + left, weights }
+        // Pixels at the ends that are looked at and weigh nothing: one in four.
+        let nothing = weights.iter().take_while(|weight| **weight == 0.0).count().min(weights.len() - 1);
+        weights.drain(..nothing);
+        while weights.len() > 1 && weights.last() == Some(&0.0) {
+            weights.pop();
+        }
+        Taps { first: start + left + nothing, weights }
     };
     (0..to).map(of_one).collect()
 }
@@ -53,17 +59,16 @@ pub(super) fn scale(rgb: &[u8], width: usize, across: Stretch, down: Stretch, to
     let mut scaled = Vec::with_capacity(to.0 * to.1 * 3);
     for rows in taps(down, height, to.1) {
         line.fill(0.0);
-        // Four rows at a time, in the same order of sums as one after the other.
+        // Two rows at a time, in the same order of sums as one after the other.
         let row = |i: usize| &rgb[((rows.first + i) * width + left) * 3..][..3 * (right - left)];
-        let (fours, rest) = rows.weights.as_chunks::<4>();
-        for (i, weights) in fours.iter().enumerate() {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|k| row(4 * i + k));
-            for ((((value, &a), &b), &c), &d) in line.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                *value = *value + a as f32 * weights[0] + b as f32 * weights[1] + c as f32 * weights[2] + d as f32 * weights[3];
+        let (pairs, rest) = rows.weights.as_chunks::<2>();
+        for (i, weights) in pairs.iter().enumerate() {
+            for ((value, &a), &b) in line.iter_mut().zip(row(2 * i)).zip(row(2 * i + 1)) {
+                *value = *value + a as f32 * weights[0] + b as f32 * weights[1];
             }
         }
-        for (i, &weight) in rest.iter().enumerate() {
-            for (value, &pixel) in line.iter_mut().zip(row(4 * fours.len() + i)) {
+        for &weight in rest {
+            for (value, &pixel) in line.iter_mut().zip(row(2 * pairs.len())) {
                 *value += pixel as f32 * weight;
             }
         }
