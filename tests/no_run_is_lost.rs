@@ -266,11 +266,11 @@ fn a_terminal_that_closes_does_not_stop_what_nohup_started() {
     assert_eq!(ended(child).0, 143);
 }
 
-/// A step of seconds; the signals come while it is computed.
+/// A step of many batches takes minutes; the signals come while it is computed.
 #[test]
 fn a_second_signal_ends_it_at_once_and_two_of_one_moment_are_one() {
     let place = Place::new();
-    let slow = ["rows=16384", "hidden_size=512", "intermediate_size=2048", "num_hidden_layers=8", "head_dim=64", "num_attention_heads=8"];
+    let slow = ["rows=1024", "accumulate=400", "hidden_size=512", "intermediate_size=2048", "num_hidden_layers=8", "head_dim=64", "num_attention_heads=8"];
     let slow: Vec<&str> = slow.iter().flat_map(|set| ["--set", set]).collect();
     let out = place.path("run");
     let mut child = program(&as_str(&place.train("run", LONG, &slow))).spawn().expect("it starts");
