@@ -74,25 +74,9 @@ impl Font {
     }
 }
 
-/// Digits of 3 × 5 pixels, a row in each three bits from the top.
-const DIGITS: [u16; 16] = [
-    0b111_101_101_101_111,
-    0b010_110_010_010_111,
-    0b111_001_111_100_111,
-    0b111_001_011_001_111,
-    0b101_101_111_001_001,
-    0b111_100_111_001_111,
-    0b111_100_111_101_111,
-    0b111_001_010_010_010,
-    0b111_101_111_101_111,
-    0b111_101_111_001_111,
-    0b010_101_111_101_101,
-    0b110_101_110_101_110,
-    0b111_100_100_100_111,
-    0b110_101_101_101_110,
-    0b111_100_110_100_111,
-    0b111_100_110_100_100,
-];
+/// Digits of 3 × 5 pixels: an octal digit is a row.
+const DIGITS: [u16; 16] =
+    [0o75557, 0o26227, 0o71747, 0o71317, 0o55711, 0o74717, 0o74757, 0o71222, 0o75757, 0o75717, 0o25755, 0o65656, 0o74447, 0o65556, 0o74647, 0o74644];
 
 /// What stands for a character that the font lacks: its number in six hexadecimal digits, in a frame.
 fn numbered(c: char) -> Glyph {

@@ -1,13 +1,13 @@
 //! What can be known of a row's files without decoding them: whether they are there, how long, of when, of what size.
 
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use super::contained::contained;
+use super::content::Content;
 use super::folder::{Dataset, MediaInfo};
 use super::row::{MediaSource, Origin, TableRow};
-use super::content::Content;
 use super::sound;
 use trimodal_base::Result;
 
@@ -71,8 +71,7 @@ impl Dataset {
                 // One sample: what the decoder needs for it, and no more, is read.
                 Some(Content::Sound) => found.sound = sound::read(file, bytes, 16_000, 1, &self.limits).ok().map(|(_, info)| info),
                 Some(Content::Picture) => {
-                    let mut head = Vec::new();
-                    (&mut file).take(HEAD).read_to_end(&mut head).map_err(|error| self.error(row, format!("cannot read it: {error}")))?;
+                    let head = file.head(HEAD).map_err(|error| self.error(row, format!("cannot read it: {error}")))?;
                     found.picture = dimensions(&head);
                 }
                 None => {}
