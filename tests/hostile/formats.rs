@@ -147,7 +147,7 @@ impl Format {
             Format::Wav => vec![
                 media!("ima.wav").to_vec(),
                 media!("ms.wav").to_vec(),
-                media!("alaw.wav")[..300].to_vec().into_iter().chain([0; 358]).collect(),
+                media!("alaw.wav")[..300].iter().copied().chain([0; 358]).collect(),
                 wav(3, 1, 16_000, 64, &[0x3f; 64]),
                 wav(1, 1, 16_000, 16, &[1; 64]),
                 wav(1, 2, 16_000, 8, &[3; 30]),
