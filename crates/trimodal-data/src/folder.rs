@@ -15,6 +15,7 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+pub use super::find::METADATA;
 pub use super::row::{MediaSource, Origin, TableRow};
 pub use super::sizes::{Fit, MediaSizes};
 
@@ -35,9 +36,6 @@ use super::window::Window;
 use super::{picture, shards, sound, table, walk};
 use trimodal_base::read::regular;
 use trimodal_base::{Error, Result};
-
-/// The name of the table inside a data folder.
-pub const METADATA: &str = "metadata.jsonl";
 
 /// What the files of a row held before they were brought to the model's sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
