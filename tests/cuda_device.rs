@@ -245,7 +245,7 @@ fn too_little_memory_is_said_before_training() {
     assert!(trimodal(&[], &["meadow", &data, "--samples", "4", "--test-samples", "1"]).status.success());
     let arguments = ["train", &data, "--out", &out, "--steps", "3", "--device", "cuda"];
     let message = error(&[("FAKE_CUDA_MEMORY", "10000000")], &arguments);
-    assert!(message.contains("out of memory") && message.contains("a training step") && message.contains("free"), "{message}");
+    assert!(message.contains("out of memory") && message.contains("training a model of these sizes") && message.contains("free"), "{message}");
 }
 
 /// Out of memory says how much was asked for and is free, and is not the end: less still fits.

@@ -1,5 +1,6 @@
 //! `trimodal data`: what is in a data set, before anyone trains on it.
 
+use super::ColumnArguments;
 use super::progress::{advance, progress};
 use super::terminal::{error, line, note};
 use clap::Args;
@@ -21,6 +22,7 @@ Examples:
   trimodal data my-data --out sheet.png            pictures with their captions, to look at
   trimodal data 'shards/my-{000000..000012}.tar' --json report.json
   trimodal data my-data --tokenizer qwen3/tokenizer.json
+  trimodal data mnist --columns text=label          Parquet files, with the names of their classes as captions
 
 DIR is one of
   a folder with metadata.jsonl or metadata.csv, as Hugging Face's imagefolder and audiofolder read it; one row per line:
@@ -28,6 +30,9 @@ DIR is one of
     `file_name` (a picture or a sound, its content says which), `image`, `audio`, `text`, `prompt` (read, not learned)
   a folder with such tables at any depth: train/metadata.jsonl, data/testing/metadata.jsonl; the folder's name is the split
   WebDataset shards: a .tar, a folder of them, or a pattern; 000017.png .jpg .wav .txt .json next to each other are a sample
+  Parquet: a file, a folder of them, or a pattern, as Hugging Face's datasets has them: `image` and `audio` are struct<bytes, path>,
+    bytes or paths, `text` is text, one each or lists; --columns image=img,text=caption where they have other names; \
+train-00000-of-00004.parquet is of the split train
   a folder whose subfolders name what is in them (cat/1.png, training/cat/1.png), or with plain .txt files
 
 Every picture (PNG, JPEG, WebP) and sound (WAV, FLAC, MP3, Ogg Vorbis) is decoded as training would decode it. Nothing outside DIR is read, nothing in it is written. \
@@ -55,6 +60,8 @@ pub struct Data {
     /// The settings whose sizes and limits to count with: a preset, a .toml file as for `train`, or a model's config.json
     #[arg(long, value_name = "NAME|FILE", default_value = "meadow")]
     config: String,
+    #[command(flatten)]
+    columns: ColumnArguments,
 }
 
 /// Side of a picture on the sheet, in pixels.
@@ -68,7 +75,7 @@ impl Data {
 
     pub fn run(self) -> Result<ExitCode> {
         let settings = Settings::named(&self.config)?;
-        let dataset = Dataset::open_skipping(&self.data, &settings.limits())?;
+        let dataset = Dataset::open_with(&self.data, &self.columns.options(settings.limits(), true))?;
         let tokenizer = self.tokenizer(&dataset, &settings)?;
         let config = settings.model_config(tokenizer.vocabulary());
         // The beginning and the end of a picture or sound are rows too.
@@ -83,6 +90,7 @@ impl Data {
         bar.finish_and_clear();
         let found = found?;
         line(summary(&self.data, &found, rows, &self.config));
+        dataset.notes().iter().for_each(|note| line(format!("note: {note}")));
         found.cuts.sentences(&sizes).into_iter().for_each(line);
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&found).expect("numbers and strings serialise") + "\n";

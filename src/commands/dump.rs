@@ -1,11 +1,10 @@
 //! `trimodal dump`: everything about one training step, for comparing with other implementations.
 
-use super::DeviceArguments;
 use super::terminal::line;
+use super::{ColumnArguments, DeviceArguments};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::data::{Dataset, Limits};
 use trimodal::files::shown::shown_path;
 use trimodal::train::{ModelFolder, dump::dump};
 use trimodal::{DType, Result};
@@ -36,6 +35,8 @@ pub struct Dump {
     #[arg(long, value_name = "F")]
     out: PathBuf,
     #[command(flatten)]
+    columns: ColumnArguments,
+    #[command(flatten)]
     device: DeviceArguments,
     /// The precision to compute in: f32, f64 (the CPU device only), or bf16 (mixed precision; cuda and emulator only)
     #[arg(long, value_name = "DTYPE", value_enum, default_value_t = DumpPrecision::F32)]
@@ -63,7 +64,7 @@ impl Dump {
         };
         let parameters = if activation == DType::F64 { DType::F64 } else { DType::F32 };
         let model = ModelFolder::open(&self.model, &device, parameters)?;
-        let dataset = Dataset::open(&self.data, &Limits::default())?;
+        let dataset = self.columns.open(&self.data)?;
         dump(model, activation, &dataset, self.samples, &self.out)?;
         line(format!("wrote one step over {} samples to {}", self.samples, shown_path(&self.out)));
         Ok(ExitCode::SUCCESS)

@@ -1,14 +1,14 @@
 //! `trimodal eval`: what a model gets right on a data set, and what it uses for it.
 
-use super::DeviceArguments;
 use super::progress::{advance, load, progress};
 use super::terminal::line;
+use super::{ColumnArguments, DeviceArguments};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::data::{Attributes, Dataset, Limits, Tokenizer};
+use trimodal::data::{Attributes, Dataset, Tokenizer};
 use trimodal::files::write_file_atomic;
 use trimodal::model::{Config, Parameters};
 use trimodal::numbers::{digits, percent, thousands};
@@ -75,6 +75,8 @@ pub struct Eval {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
+    columns: ColumnArguments,
+    #[command(flatten)]
     device: DeviceArguments,
 }
 
@@ -125,7 +127,7 @@ impl Eval {
         }
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
-        let dataset = Dataset::open(&self.data, &Limits::default())?;
+        let dataset = self.columns.open(&self.data)?;
         let attributes = dataset.attributes(self.attributes.as_deref())?;
         let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
         let mut splits = Vec::new();

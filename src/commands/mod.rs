@@ -27,7 +27,7 @@ mod web;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
-use trimodal::data::contained;
+use trimodal::data::{ColumnChoice, Dataset, Limits, OpenOptions, contained};
 use trimodal::train::recipe::Precision;
 use trimodal::{Device, Error, Result};
 
@@ -123,6 +123,32 @@ impl DeviceArguments {
     fn open_with_shader(&self, _: &std::path::Path) -> Result<(Device, &'static str)> {
         Err(Error::Usage("--shader needs wgpu, which this build leaves out: build with --features wgpu".into()))
     }
+}
+
+/// Which columns of a data set are what.
+#[derive(Args)]
+struct ColumnArguments {
+    /// Which columns of Parquet files are what, where they are not named so: image=img,text=caption (also audio, prompt, split)
+    #[arg(long, value_name = "PART=COLUMN,...")]
+    columns: Option<ColumnChoice>,
+}
+
+impl ColumnArguments {
+    fn options(&self, limits: Limits, skip_bad: bool) -> OpenOptions {
+        OpenOptions { limits, columns: self.columns.clone().unwrap_or_default(), skip_bad }
+    }
+
+    /// Opens a data set within the default limits, and says what should be known of it.
+    fn open(&self, data: &std::path::Path) -> Result<Dataset> {
+        let dataset = Dataset::open_with(data, &self.options(Limits::default(), false))?;
+        say_notes(&dataset);
+        Ok(dataset)
+    }
+}
+
+/// What people should know of a data set before its figures: on stderr, where figures are not.
+fn say_notes(dataset: &Dataset) {
+    dataset.notes().iter().for_each(|note| terminal::note(format!("note: {note}")));
 }
 
 /// What training computes in.

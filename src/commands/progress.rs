@@ -94,6 +94,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
         bytes(run.memory),
         if training.recompute { " (activations are computed again)" } else { "" },
     ));
+    super::say_notes(&run.dataset);
     if let Some(lacks) = lacks(&run.trainer.config) {
         line(format!("the model has no {lacks}: it can only be asked about what it is trained on"));
     }

@@ -1,12 +1,11 @@
 //! `trimodal step`: one sample walked through one training step.
 
-use super::DeviceArguments;
 use super::terminal::{Paint, line, painted};
+use super::{ColumnArguments, DeviceArguments};
 use clap::Args;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::data::{Dataset, Limits};
 use trimodal::files::shown::shown_path;
 use trimodal::numbers::{self, percent};
 use trimodal::trace::{Access, ModelPart, Phase, Span, SpanKind, Trace};
@@ -51,6 +50,8 @@ pub struct Step {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
+    columns: ColumnArguments,
+    #[command(flatten)]
     device: DeviceArguments,
 }
 
@@ -66,7 +67,7 @@ impl Step {
     pub fn run(self) -> Result<ExitCode> {
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.run, &device, DType::F32)?;
-        let dataset = Dataset::open(&self.data, &Limits::default())?;
+        let dataset = self.columns.open(&self.data)?;
         let walked = walk_through(model, &dataset, self.sample, self.values.max(1))?;
         if let Some(path) = &self.html {
             report::step_page(&walked)?.write(path)?;

@@ -2,13 +2,12 @@
 
 use super::progress::load;
 use super::terminal::{self, line};
-use super::{DeviceArguments, PrecisionArguments};
+use super::{ColumnArguments, DeviceArguments, PrecisionArguments};
 use clap::Args;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use trimodal::data::{Dataset, Limits};
 use trimodal::device::Gpu;
 use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
@@ -74,6 +73,8 @@ pub struct TraceCommand {
     flame: Option<PathBuf>,
     #[command(flatten)]
     precision: PrecisionArguments,
+    #[command(flatten)]
+    columns: ColumnArguments,
     #[command(flatten)]
     device: DeviceArguments,
 }
@@ -174,7 +175,7 @@ impl TraceCommand {
     /// A trained model and the first samples of a data set.
     fn of_run(&self, run: &Path, data: &Path, device: &Device, samples: Option<usize>) -> Result<(Trainer, Batch)> {
         let model = ModelFolder::open(run, device, DType::F32)?;
-        let dataset = Dataset::open(data, &Limits::default())?;
+        let dataset = self.columns.open(data)?;
         let (left, most) = (Cell::new(samples.unwrap_or(ROWS)), samples.map_or(ROWS, |_| usize::MAX));
         let some = |_: &_| left.replace(left.get().saturating_sub(1)) > 0;
         let examples = load(&dataset, &model.config, &model.tokenizer, device, "decoding", some)?;

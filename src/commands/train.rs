@@ -1,7 +1,7 @@
 //! `trimodal train`: trains a model on pictures, sounds and captions.
 
 use super::terminal::line;
-use super::{PrecisionName, progress, report, signals};
+use super::{ColumnArguments, PrecisionName, progress, report, signals};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +24,8 @@ Examples:
 
 DATA is a folder with a metadata.jsonl, one line per sample, paths inside the folder:
   {\"file_name\": \"images/0.png\", \"audio\": \"audio/0.wav\", \"text\": \"a fluffy orange cat purring\"}
-`file_name` is a picture (PNG, JPEG, WebP), `audio` a sound (WAV, FLAC, MP3, Ogg Vorbis); a sample may have either or both. Where lines have a \
+`file_name` is a picture (PNG, JPEG, WebP), `audio` a sound (WAV, FLAC, MP3, Ogg Vorbis); a sample may have either or both. Or it is \
+shards, or Parquet files (`trimodal data --help` lists them all). Where lines have a \
 `split`, only those that say \"train\" are trained on. `trimodal data` looks at a data set first, `trimodal config` explains every key.
 
 Before the first step every row to train on and to evaluate is checked as far as its table and the beginnings of its files tell: a \
@@ -40,7 +41,7 @@ that was continued has the same bytes as one that was never stopped. One process
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
-    /// The data set: a folder, a .tar shard, or shards by a pattern such as data/shard-{000000..000012}.tar
+    /// The data set: a folder, a .tar shard or a .parquet file, or several by a pattern such as data/shard-{000000..000012}.tar
     #[arg(value_name = "DATA")]
     data: Option<PathBuf>,
     /// The folder to write the run to; it must not hold a run yet
@@ -55,6 +56,8 @@ pub struct Train {
     /// Change a key of the config; can be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    #[command(flatten)]
+    columns: ColumnArguments,
     /// Start from the model in this folder, in Qwen3's layout, and its tokenizer
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
@@ -148,6 +151,9 @@ impl Train {
         if let Some(path) = &self.data {
             // As seen from anywhere: a run may be continued from another folder.
             data.path = text(&std::path::absolute(path).map_err(Error::io(path, "find"))?);
+        }
+        if let Some(columns) = &self.columns.columns {
+            data.columns = columns.to_string();
         }
         if let Some(path) = &self.attributes {
             data.attributes = text(&std::path::absolute(path).map_err(Error::io(path, "find"))?);

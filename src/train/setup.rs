@@ -8,7 +8,7 @@ use super::settings::path::from_text;
 use super::trainer::Trainer;
 use crate::data::folder::TableRow;
 use crate::data::loader::OnBadSample;
-use crate::data::{Attributes, Dataset, Tokenizer};
+use crate::data::{Attributes, Dataset, OpenOptions, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::batch::Capacity;
@@ -96,10 +96,9 @@ pub fn open(settings: &Settings) -> Result<Dataset> {
     if settings.data.path.is_empty() {
         return Err(Error::Usage("data.path: expected a data set, found nothing".into()));
     }
-    match settings.data.on_bad_sample {
-        OnBadSample::Stop => Dataset::open(path, &settings.limits()),
-        OnBadSample::Skip => Dataset::open_skipping(path, &settings.limits()),
-    }
+    let columns = settings.data.columns.parse().map_err(|what| Error::Usage(format!("data.columns: {what}")))?;
+    let skip_bad = settings.data.on_bad_sample == OnBadSample::Skip;
+    Dataset::open_with(path, &OpenOptions { limits: settings.limits(), columns, skip_bad })
 }
 
 /// What captions of a data set name, one by one: as a file of the settings declares it, or the data set itself.

@@ -44,6 +44,24 @@ pub fn lies() -> Vec<Lie> {
     model[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     add(Format::Safetensors, "a weight that is not a number", model, &["tensor", "NaN"]);
 
+    // ── Parquet ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+    let seed = || Format::Parquet.seeds().remove(0);
+    let parquet = |footer: &[u8], length: u32| [&b"PAR1"[..], footer, &length.to_le_bytes(), b"PAR1"].concat();
+    // Groups with one member each (field 5), in a list of 15,000.
+    let deep = [&[0x15, 2, 0x19, 0xfc, 0x98, 0x75][..], &[0x55, 2, 0].repeat(15_000), &[0]].concat();
+    add(Format::Parquet, "columns 15,000 deep", parquet(&deep, deep.len() as u32), &["a.parquet", "tree of columns"]);
+    let wide = [0x15, 2, 0x19, 0xfc, 0xff, 0xff, 0xff, 0x7f, 0x55, 2, 0, 0];
+    add(Format::Parquet, "268 million columns", parquet(&wide, wide.len() as u32), &["a.parquet", "more columns"]);
+    add(Format::Parquet, "a footer of 2 GiB", parquet(&deep, i32::MAX as u32), &["a.parquet", "footer_bytes"]);
+    let mut larger = seed();
+    // The size, decompressed, in the header of the first page: a number of two bytes.
+    larger[7..9].copy_from_slice(&[0xfe, 0x7f]);
+    add(Format::Parquet, "a page that becomes more than its compression can give", larger, &["a.parquet", "row 0", "cannot become 8191"]);
+    let mut cut = seed();
+    let pages = cut.len() - 8 - u32::from_le_bytes(cut[cut.len() - 8..cut.len() - 4].try_into().expect("four bytes")) as usize;
+    cut.drain(4..pages);
+    add(Format::Parquet, "a footer without its pages", cut, &["a.parquet", "row 0", "byte"]);
+
     // ── PNG ──────────────────────────────────────────────────────────────────────────────────────────────────────────
     add(Format::Png, "4 × 4 pixels that expand to 529 MB", png(4, 4, 8, 2, &zeros(529_000_000)), &[]);
     add(Format::Png, "13,281 × 13,281 pixels", png(13_281, 13_281, 8, 2, &zeros(1 << 20)), &["8192"]);
@@ -108,8 +126,8 @@ pub fn lies() -> Vec<Lie> {
 
     // ── FLAC, MP3, Ogg ───────────────────────────────────────────────────────────────────────────────────────────────
     let mut flac = Format::Flac.seeds().remove(0);
-    flac[21] |= 15;
-    flac[22..26].fill(0xff);
+    let top = flac[21] | 15;
+    flac[21..26].copy_from_slice(&[top, 0xff, 0xff, 0xff, 0xff]);
     add(Format::Flac, "2³⁶ − 1 samples", flac, &["sound_seconds = 600"]);
     let seed = Format::Flac.seeds().remove(0);
     for (what, kind) in [("a comment", 4), ("a picture", 6), ("a table of places", 3), ("an application's data", 2)] {

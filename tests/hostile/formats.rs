@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use trimodal::data::folder::MediaSizes;
-use trimodal::data::{Dataset, Fit, Limits, Picture, Tokenizer, meadow, picture, sound};
+use trimodal::data::{Dataset, Fit, Limits, OpenOptions, Picture, Tokenizer, meadow, picture, sound};
 use trimodal::files::safetensors::save_safetensors;
 use trimodal::model::{Config, Parameters};
 use trimodal::train::checkpoint::{Best, TrainerState, read_state};
@@ -41,10 +41,11 @@ pub enum Format {
     Settings,
     Csv,
     Tar,
+    Parquet,
 }
 
 impl Format {
-    pub const ALL: [Format; 15] = [
+    pub const ALL: [Format; 16] = [
         Format::Safetensors,
         Format::Png,
         Format::Jpeg,
@@ -56,6 +57,7 @@ impl Format {
         Format::Jsonl,
         Format::Csv,
         Format::Tar,
+        Format::Parquet,
         Format::Config,
         Format::Settings,
         Format::Tokenizer,
@@ -80,6 +82,7 @@ impl Format {
             Format::Settings => "settings",
             Format::Csv => "csv",
             Format::Tar => "tar",
+            Format::Parquet => "parquet",
         }
     }
 
@@ -101,6 +104,7 @@ impl Format {
             Format::Settings => "run.toml",
             Format::Csv => "metadata.csv",
             Format::Tar => "shard-000000.tar",
+            Format::Parquet => "a.parquet",
         }
     }
 
@@ -119,12 +123,17 @@ impl Format {
                 ];
                 std::iter::once(rgb).chain(others.map(<[u8]>::to_vec)).collect()
             }
-            // Made with Pillow 12: progressive; CMYK; grey with an orientation tag; subsampled with restart markers.
+            // Made with Pillow 12: progressive; CMYK; grey with an orientation tag; subsampled with restart markers. With Pillow 13: what is
+            // decoded at an eighth, a quarter, a half of its size, in all ways of subsampling.
             Format::Jpeg => [
                 &include_bytes!("seeds/progressive.jpg")[..],
                 include_bytes!("seeds/cmyk.jpg"),
                 include_bytes!("seeds/grey-turned.jpg"),
                 include_bytes!("seeds/subsampled.jpg"),
+                include_bytes!("seeds/eighth.jpg"),
+                include_bytes!("seeds/quarter.jpg"),
+                include_bytes!("seeds/half.jpg"),
+                include_bytes!("seeds/half-grey.jpg"),
             ]
             .map(<[u8]>::to_vec)
             .into(),
@@ -138,7 +147,7 @@ impl Format {
             Format::Wav => vec![
                 media!("ima.wav").to_vec(),
                 media!("ms.wav").to_vec(),
-                media!("alaw.wav")[..300].to_vec().into_iter().chain([0; 358]).collect(),
+                media!("alaw.wav")[..300].iter().copied().chain([0; 358]).collect(),
                 wav(3, 1, 16_000, 64, &[0x3f; 64]),
                 wav(1, 1, 16_000, 16, &[1; 64]),
                 wav(1, 2, 16_000, 8, &[3; 30]),
@@ -177,6 +186,17 @@ impl Format {
                 let long = format!("{}/b.txt", "long".repeat(40));
                 vec![archive(&[("000000.png", png), ("000000.txt", b"a cat"), ("000001.wav", wav), ("000001.json", b"{\"text\": \"b\"}"), (&long, b"words")])]
             }
+            // Made by scripts/parquet-fixtures.py: structures, lists, nulls, every compression and encoding that is read.
+            Format::Parquet => [
+                &include_bytes!("../parquet/hub/data/test-00000-of-00001.parquet")[..],
+                include_bytes!("../parquet/lists.parquet"),
+                include_bytes!("../parquet/nulls.parquet"),
+                include_bytes!("../parquet/delta.parquet"),
+                include_bytes!("../parquet/gzip.parquet"),
+                include_bytes!("../parquet/polars.parquet"),
+            ]
+            .map(<[u8]>::to_vec)
+            .into(),
             Format::State => vec![serde_json::to_vec_pretty(&TrainerState { best: Some(Best { step: 3, loss: 0.5 }), loss: Some(0.25), ..TrainerState::default() }).expect("JSON")],
         }
     }
@@ -335,6 +355,27 @@ impl Format {
                 "{\"text\": 1}",
                 "PaxHeaders",
             ],
+            Format::Parquet => &[
+                "PAR1",
+                "PARE",
+                "image",
+                "images",
+                "bytes",
+                "path",
+                "text",
+                "list",
+                "element",
+                "\x15\x00",
+                "\x15\x04",
+                "\x15\x06",
+                "\x2c",
+                "\x4c",
+                "\x5c",
+                "\x19\x1c",
+                "\x15\u{fffd}\x0f",
+                "huggingface",
+                "names",
+            ],
             Format::State => {
                 &["{", "}", "[", "]", "\"", ",", ":", "null", "-1", "1e308", "NaN", "\"step\"", "\"position\"", "\"best\"", "4294967296", "\\ud800"]
             }
@@ -432,12 +473,16 @@ impl Format {
             Format::Config | Format::Tokenizer | Format::State => repair::json(&mut bytes, &original, self.words(), &mut random),
             Format::Settings | Format::Csv => {}
             Format::Tar => repair::tar(&mut bytes, &mut random),
+            Format::Parquet => repair::parquet(&mut bytes, &original, &mut random),
         }
         bytes
     }
 
     /// Puts beside the file what its reader looks for there.
     pub fn furnish(self, folder: &Path) {
+        if self == Format::Parquet {
+            std::fs::write(folder.join("beside.png"), &Format::Png.seeds()[0]).expect("a file");
+        }
         if matches!(self, Format::Jsonl | Format::Csv) {
             std::fs::write(folder.join("a.png"), &Format::Png.seeds()[0]).expect("a file");
             std::fs::write(folder.join("a.wav"), &Format::Wav.seeds()[0]).expect("a file");
@@ -468,6 +513,14 @@ impl Format {
                 let data = Dataset::open(if self == Format::Tar { path } else { path.parent().expect("a folder") }, &limits)?;
                 let sizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
                 data.rows().iter().take(4).try_for_each(|row| data.sample(row, &sizes).map(drop))
+            }
+            Format::Parquet => {
+                let columns = "image=images,text=label".parse().expect("columns");
+                let sizes = MediaSizes { picture: 8, fit: Fit::Crop, sample_rate: 16_000, samples: 400 };
+                // With the lists, where it has them; else with the columns of the usual names.
+                let lists = Dataset::open_with(path, &OpenOptions { limits: limits.clone(), columns, skip_bad: false });
+                let data = lists.or_else(|_| Dataset::open(path, &limits))?;
+                data.rows().iter().take(3).try_for_each(|row| data.sample(row, &sizes).map(drop))
             }
             Format::Config => {
                 let config = Config::load(path)?;

@@ -314,3 +314,33 @@ pub fn tar(bytes: &mut Vec<u8>, random: &mut Random) {
         at = (at + 512).saturating_add(size.min(1 << 30).next_multiple_of(512));
     }
 }
+
+// ── Parquet ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Most of the time the file ends as it should: with the length of a footer, and the footer of the original in a third of these, so that
+/// what was changed is the pages.
+pub fn parquet(bytes: &mut Vec<u8>, original: &[u8], random: &mut Random) {
+    if random.one_in(5) || bytes.len() < 12 || original.len() < 12 {
+        return;
+    }
+    let tail = &original[original.len() - 8..];
+    let footer = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]) as usize;
+    let whole = original.len() - 8 - footer;
+    bytes[..4].copy_from_slice(b"PAR1");
+    if random.one_in(3) {
+        bytes.truncate(whole);
+        bytes.resize(whole, 0);
+        bytes.extend(&original[whole..]);
+    } else {
+        // Pages as they were, a footer with wounds: of the length that it has now.
+        if random.one_in(2) {
+            let at = bytes.len().min(whole);
+            bytes[..at].copy_from_slice(&original[..at]);
+        }
+        if bytes.len() >= whole + 8 {
+            let end = bytes.len() - 8;
+            bytes[end..end + 4].copy_from_slice(&((end - whole) as u32).to_le_bytes());
+            bytes[end + 4..].copy_from_slice(b"PAR1");
+        }
+    }
+}

@@ -15,6 +15,13 @@ pub struct BadSamples {
 }
 
 impl BadSamples {
+    /// Counts others' too.
+    pub(crate) fn take(&mut self, others: BadSamples) {
+        self.count += others.count;
+        let left = LISTED.saturating_sub(self.first.len());
+        self.first.extend(others.first.into_iter().take(left));
+    }
+
     /// Counts a bad row; the first ten are kept.
     pub fn add(&mut self, error: Error) {
         self.count += 1;

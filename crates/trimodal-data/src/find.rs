@@ -5,8 +5,11 @@ use super::safe::Folder;
 use super::split;
 use trimodal_base::{Error, Result};
 
+/// The name of the table inside a data folder.
+pub const METADATA: &str = "metadata.jsonl";
+
 /// The tables that are read.
-pub(super) const TABLES: [&str; 2] = [super::folder::METADATA, "metadata.csv"];
+pub(super) const TABLES: [&str; 2] = [METADATA, "metadata.csv"];
 
 /// Nobody keeps a data set deeper; a loop of folders ends here.
 pub(super) const DEEPEST: usize = 16;

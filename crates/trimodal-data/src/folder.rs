@@ -6,6 +6,7 @@
 //! - a folder with `metadata.jsonl` or `metadata.csv` in it or anywhere below it, one row per line ([`super::table`]); those of
 //!   `data/train/metadata.jsonl` are of the split `train` ([`super::split`]);
 //! - a folder with `*.tar` in it or anywhere below it;
+//! - `.parquet` files, one, a pattern, or a folder with them in it or anywhere below it ([`super::parquet`]);
 //! - a folder of pictures, sounds and texts, whose subfolders name what is in them ([`super::walk`]).
 //!
 //! Paths are relative to the table's folder and may not leave it, neither by `..` nor by a symbolic link.
@@ -14,25 +15,27 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+pub use super::find::METADATA;
 pub use super::row::{MediaSource, Origin, TableRow};
 pub use super::sizes::{Fit, MediaSizes};
 
 use super::bad::BadSamples;
+use super::columns::ColumnChoice;
 use super::content::Content;
 use super::find::{self, Found, TABLES};
 use super::limits::Limits;
+use super::opened::Opened;
 use super::parallel::parallel;
+use super::parquet::{self, Blocks};
 use super::picture::Picture;
 use super::safe::Folder;
 use super::sample::Sample;
 use super::sound::SoundInfo;
+use super::split;
 use super::window::Window;
 use super::{picture, shards, sound, table, walk};
 use trimodal_base::read::regular;
 use trimodal_base::{Error, Result};
-
-/// The name of the table inside a data folder.
-pub const METADATA: &str = "metadata.jsonl";
 
 /// What the files of a row held before they were brought to the model's sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -56,8 +59,25 @@ pub struct Dataset {
     shards: Vec<Shard>,
     rows: Vec<TableRow>,
     bad: BadSamples,
+    notes: Vec<String>,
+    /// Stretches of Parquet files that are decoded together.
+    blocks: Option<std::sync::Arc<Blocks>>,
     pub(super) limits: Limits,
 }
+
+/// How a data set is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// What it may ask of this machine.
+    pub limits: Limits,
+    /// Which columns of Parquet files are what.
+    pub columns: ColumnChoice,
+    /// Whether bad rows are left out and counted instead of being an error.
+    pub skip_bad: bool,
+}
+
+/// An opened picture or sound, at its beginning, and its first bytes.
+pub(super) type Started = (Window<Opened>, Vec<u8>);
 
 #[derive(Clone, Debug)]
 enum Shard {
@@ -72,9 +92,22 @@ impl Dataset {
     /// No such data; [`Error::BadSamples`] with the first ten bad rows, each with its place: not UTF-8, not JSON, beyond a
     /// limit, neither picture, sound nor text, or a path that leaves the folder; a data set without rows.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
-        let dataset = Self::open_skipping(path, limits)?;
-        if dataset.bad.count > 0 {
+        Self::open_with(path, &OpenOptions { limits: limits.clone(), ..OpenOptions::default() })
+    }
+
+    /// As [`Dataset::open`], with a choice of columns, and of what happens to bad rows.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`]; columns chosen for a data set that has none.
+    pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let dataset = Self::read(path, &options.limits, &options.columns)?;
+        if dataset.bad.count > 0 && !options.skip_bad {
             return Err(Error::BadSamples { count: dataset.bad.count, first: dataset.bad.first });
+        }
+        if dataset.kind != "parquet" && !options.columns.is_empty() {
+            let what =
+                format!("columns are chosen ({}), and this is no Parquet data set: a table's columns are named in its first line or its keys", options.columns);
+            return Err(Error::file(path, what));
         }
         Ok(dataset)
     }
@@ -84,14 +117,25 @@ impl Dataset {
     /// # Errors
     /// No such data, or no good row in it.
     pub fn open_skipping(path: &Path, limits: &Limits) -> Result<Self> {
+        Self::open_with(path, &OpenOptions { limits: limits.clone(), skip_bad: true, ..OpenOptions::default() })
+    }
+
+    fn read(path: &Path, limits: &Limits, columns: &ColumnChoice) -> Result<Self> {
         if let Some(shards) = shards::expand(path) {
-            return Self::of_shards(path, shards?, limits);
+            let shards = shards?;
+            if shards.first().is_some_and(|path| has_suffix(path, "parquet")) {
+                return Self::of_parquet(path, shards, limits, columns);
+            }
+            return Self::of_shards(path, shards, limits);
         }
         if path.is_file() {
+            if has_suffix(path, "parquet") {
+                return Self::of_parquet(path, vec![path.to_path_buf()], limits, columns);
+            }
             if path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("tar")) {
                 return Self::of_shards(path, vec![path.to_path_buf()], limits);
             }
-            return Err(Error::file(path, "expected a folder with metadata.jsonl, or a .tar shard, found another file"));
+            return Err(Error::file(path, "expected a folder with metadata.jsonl, a .tar shard or a .parquet file, found another file"));
         }
         if !path.is_dir() {
             let what = "there is no such folder; a data set is a folder with metadata.jsonl (`trimodal meadow DIR` writes one), or shards";
@@ -105,6 +149,9 @@ impl Dataset {
                 return Err(Error::file(path.join(&pair[0].0), what));
             }
             data.kind = "table";
+            if !found.parquet.is_empty() {
+                data.notes.push(format!("{} Parquet files are not read: {} is", found.parquet.len(), found.tables[0].1));
+            }
             let splits = find::splits(&found.tables);
             found.tables.iter().zip(splits).for_each(|((folder, name), split)| data.read_table(folder, name, split.as_deref()));
         } else if !found.shards.is_empty() {
@@ -113,7 +160,9 @@ impl Dataset {
                 data.read_shard(Shard::Inside(format!("{folder}{name}")), split.as_deref());
             }
         } else if !found.parquet.is_empty() {
-            return Err(Error::file(path, "found Parquet files, which are not read; write metadata.jsonl or WebDataset shards"));
+            let names: Vec<String> = found.parquet.iter().map(|(folder, name)| format!("{folder}{name}")).collect();
+            data.note_missing(&names);
+            data.read_parquet(names.into_iter().map(Shard::Inside).zip(find::splits(&found.parquet)).collect(), columns);
         } else {
             data.kind = "folders";
             let folder = data.folder.clone();
@@ -141,7 +190,8 @@ impl Dataset {
     fn empty(given: &Path, root: &Path, limits: &Limits) -> Result<Self> {
         let folder = Folder::open(root)?;
         let (tables, shards, rows) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Dataset { dir: given.to_path_buf(), kind: "shards", folder, tables, shards, rows, bad: BadSamples::default(), limits: limits.clone() })
+        let (bad, notes) = (BadSamples::default(), Vec::new());
+        Ok(Dataset { dir: given.to_path_buf(), kind: "shards", folder, tables, shards, rows, bad, notes, blocks: None, limits: limits.clone() })
     }
 
     /// Shards that the user named directly: they may be anywhere.
@@ -152,12 +202,81 @@ impl Dataset {
         data.finish()
     }
 
+    /// Parquet files that the user named directly: they may be anywhere, the files that they name lie beside them.
+    fn of_parquet(path: &Path, files: Vec<PathBuf>, limits: &Limits, columns: &ColumnChoice) -> Result<Self> {
+        let parent = path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("."));
+        let mut data = Self::empty(path, parent, limits)?;
+        let word = |file: &PathBuf| file.file_name().and_then(|name| split::of_file(&name.to_string_lossy())).map(str::to_string);
+        let files = files.into_iter().map(|file| (Shard::Named(file.clone()), word(&file))).collect();
+        data.read_parquet(files, columns);
+        data.finish()
+    }
+
+    /// A file of `train-00000-of-00004.parquet` … that is not there is as bad as a row that cannot be read.
+    fn note_missing(&mut self, files: &[String]) {
+        for name in parquet::missing(files) {
+            self.bad.add(Error::file(
+                self.folder.given.join(name),
+                "there is no such file, although the others' names say that there is: download it, or rename them",
+            ));
+        }
+    }
+
+    /// Each file with the split that its path says, if its name is not one of a number of parts.
+    fn read_parquet(&mut self, files: Vec<(Shard, Option<String>)>, columns: &ColumnChoice) {
+        self.kind = "parquet";
+        let mut blocks = Blocks::default();
+        let mut notes = parquet::Notes::default();
+        for (shard, split) in files {
+            let shown = self.shard_path(&shard);
+            let name = match &shard {
+                Shard::Inside(name) => name.clone(),
+                Shard::Named(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            };
+            let split = parquet::split_of_part(&name).or(split);
+            let file = self.shards.len();
+            let (mut rows, mut bad) = (Vec::new(), BadSamples::default());
+            let open = || self.open_shard(&shard);
+            let found = parquet::index(&open, file, &name, split.as_deref(), columns, &self.limits, &mut blocks, &mut |row| match row {
+                Ok(row) => rows.push(row),
+                Err((number, what)) => bad.add(Error::file_at(&shown, format!("row {number}"), what)),
+            });
+            self.shards.push(shard);
+            self.bad.take(bad);
+            match found {
+                Ok(found) => {
+                    self.rows.append(&mut rows);
+                    self.bad.count += found.lost;
+                    notes.add(found);
+                }
+                Err(what) => self.bad.add(Error::file(shown, what)),
+            }
+        }
+        self.notes.extend(notes.sentences());
+        self.blocks = Some(std::sync::Arc::new(blocks));
+    }
+
+    /// What people should know of the data set, and what is neither a row nor wrong: lists that became several samples, columns that are not read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The bytes of each block that is decoded as a whole, where rows lie in such ([`TableRow::shard`] is their number).
+    pub fn block_bytes(&self) -> Option<Vec<u64>> {
+        self.blocks.as_ref().map(|blocks| blocks.bytes())
+    }
+
+    /// How many times such a block was decoded so far.
+    pub fn blocks_decoded(&self) -> u64 {
+        self.blocks.as_ref().map_or(0, |blocks| blocks.decoded())
+    }
+
     fn finish(self) -> Result<Self> {
         match (self.rows.is_empty(), self.bad.count) {
             (false, _) => Ok(self),
             (true, 0) if self.kind == "table" => Err(Error::file(self.dir.join(&self.tables[0]), "the table has no rows; expected one row per line")),
             (true, 0) => {
-                let what = "found nothing to read: expected metadata.jsonl or metadata.csv, shards (*.tar), or pictures, sounds and .txt files";
+                let what = "found nothing to read: expected metadata.jsonl or metadata.csv, shards (*.tar), *.parquet, or pictures, sounds and .txt files";
                 Err(Error::file(self.dir, what))
             }
             (true, count) => Err(Error::BadSamples { count, first: self.bad.first }),
@@ -211,7 +330,7 @@ impl Dataset {
         &self.dir
     }
 
-    /// What it is: `table`, `shards` or `folders`.
+    /// What it is: `table`, `shards`, `parquet` or `folders`.
     pub fn kind(&self) -> &'static str {
         self.kind
     }
@@ -300,6 +419,7 @@ impl Dataset {
             }
             MediaSource::File(_) => what.to_string(),
             MediaSource::Member { at, .. } => format!("{}, its contents at byte {at}: {what}", row.name),
+            MediaSource::Cell { .. } => what.to_string(),
         }
     }
 
@@ -309,17 +429,36 @@ impl Dataset {
     /// A file that cannot be opened or read, with the row's place.
     pub fn content(&self, row: &TableRow) -> Result<Option<Content>> {
         let Some(part) = &row.file else { return Ok(None) };
-        let (_, start) = self.open_part(row, part).map_err(|what| self.error(row, self.about(row, part, &what)))?;
-        Ok(Content::of(&start))
+        let opened = self.open_part(row, part).map_err(|what| self.error(row, self.about(row, part, &what)))?;
+        Ok(opened.and_then(|(_, start)| Content::of(&start)))
     }
 
-    /// Opens a picture or sound; gives its first twelve bytes too.
-    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<(Window<File>, Vec<u8>), String> {
+    /// Opens a picture or sound; gives its first twelve bytes too. `None` for a null in a column.
+    pub(super) fn open_part(&self, row: &TableRow, part: &MediaSource) -> std::result::Result<Option<Started>, String> {
         let cannot = |error: std::io::Error| format!("cannot read it: {error}");
+        let whole = |(file, bytes)| (Opened::File(file), 0, bytes);
         let (file, at, bytes) = match part {
-            MediaSource::File(name) => {
-                let (file, bytes) = self.folder.file(name)?;
-                (file, 0, bytes)
+            MediaSource::File(name) => whole(self.folder.file(name)?),
+            MediaSource::Cell { column, at, path } => {
+                let (Origin::Parquet { block, file, .. }, Some(blocks)) = (row.origin, &self.blocks) else {
+                    return Err("the row belongs to another data set".into());
+                };
+                let open =
+                    |file: usize| self.shards.get(file).ok_or("the row belongs to another data set".to_string()).and_then(|shard| self.open_shard(shard));
+                match (blocks.value(block, *column, *at, &self.limits, open)?, path) {
+                    (Some(value), _) => {
+                        let (value, bytes) = Opened::memory(value);
+                        (value, 0, bytes)
+                    }
+                    (None, Some(path)) => {
+                        let name = match self.shards.get(file) {
+                            Some(Shard::Inside(name)) => name.as_str(),
+                            _ => "",
+                        };
+                        whole(self.folder.file(&parquet::beside(name, path)?)?)
+                    }
+                    (None, None) => return Ok(None),
+                }
             }
             MediaSource::Member { at, bytes } => {
                 let shard = row.shard().and_then(|shard| self.shards.get(shard)).ok_or("the row belongs to another data set")?;
@@ -327,17 +466,17 @@ impl Dataset {
                 if at.checked_add(*bytes).is_none_or(|end| end > length) {
                     return Err("the shard has become shorter since it was opened".into());
                 }
-                (file, *at, *bytes)
+                (Opened::File(file), *at, *bytes)
             }
         };
         let mut file = Window::new(file, at, bytes).map_err(cannot)?;
         let start = file.head(12).map_err(cannot)?;
-        Ok((file, start))
+        Ok(Some((file, start)))
     }
 
     /// Opens a picture or sound, finds out which it is, and decodes it.
     fn decode(&self, row: &TableRow, part: &MediaSource, expected: Option<Content>, sizes: &MediaSizes, into: &mut Decoded) -> std::result::Result<(), String> {
-        let (file, start) = self.open_part(row, part)?;
+        let Some((file, start)) = self.open_part(row, part)? else { return Ok(()) };
         let (kind, bytes) = (Content::of(&start).or(expected), file.length());
         match (expected, kind) {
             (Some(expected), Some(found)) if expected != found => Err(format!("expected {}, found {}", expected.words(), found.words())),
@@ -374,6 +513,7 @@ impl Dataset {
             Origin::Line { table, line } => (self.folder.given.join(self.tables.get(table).map_or("", String::as_str)), Some(format!("line {line}"))),
             Origin::File => (self.folder.given.join(&row.name), None),
             Origin::Shard { shard, byte } => (self.shards.get(shard).map_or_else(PathBuf::new, |shard| self.shard_path(shard)), Some(format!("byte {byte}"))),
+            Origin::Parquet { file, row, .. } => (self.shards.get(file).map_or_else(PathBuf::new, |file| self.shard_path(file)), Some(format!("row {row}"))),
         }
     }
 }
@@ -385,4 +525,8 @@ pub const NO_TEXT: &str = "the row has no `text`; training needs a caption (in a
 struct Decoded {
     picture: Option<(Picture, (u32, u32))>,
     sound: Option<(Vec<f32>, SoundInfo)>,
+}
+
+fn has_suffix(path: &Path, suffix: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(suffix))
 }

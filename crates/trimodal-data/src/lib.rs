@@ -1,11 +1,11 @@
 //! From a folder of pictures, sounds and captions, or from shards, to samples in memory.
 //!
 //! - [`folder`]: the data set: which rows there are, and one row decoded. Beneath it: a row (`row`), tables (`table`), folders
-//!   without one (`walk`), shards (`shards` and `members` over `tar`), `safe`, which opens files of the folder and no others, and `parallel`.
+//!   without one (`walk`), shards (`shards` and `members` over `tar`), `parquet` files and which of their `columns` are what, `safe`, which opens files of the folder and no others, and `parallel`.
 //! - `limits`, `sizes`, `sample`, `bad`: what a data set may ask of this machine, what samples are brought to, what they are, and
 //!   those that cannot be read.
 //! - [`loader`]: samples in the order of a seed ([`order`]), decoded ahead on several threads.
-//! - [`picture`]: PNG, JPEG and WebP files to square RGB pixels.
+//! - [`picture`]: PNG, JPEG and WebP files to square RGB pixels, by way of `jpeg`, large JPEGs at a part of their size, and `scale`.
 //! - [`sound`]: WAV, FLAC, MP3 and Ogg Vorbis files to a clip of samples in −1 … 1.
 //! - [`tokenizer`]: captions to numbers and back.
 //! - [`contained`]: panics in other people's decoders become errors.
@@ -18,23 +18,28 @@
 
 pub mod attributes;
 mod bad;
+mod columns;
 pub mod contained;
 mod content;
 mod find;
 pub mod folder;
 pub mod inspect;
+mod jpeg;
 mod json;
 mod limits;
 pub mod loader;
 pub mod meadow;
 mod measure;
 mod members;
+mod opened;
 pub mod order;
 mod parallel;
+mod parquet;
 pub mod picture;
 mod row;
 mod safe;
 mod sample;
+mod scale;
 mod shards;
 mod sizes;
 pub mod sound;
@@ -49,8 +54,9 @@ mod window;
 pub use trimodal_base::{Error, Result};
 
 pub use attributes::Attributes;
+pub use columns::{ColumnChoice, Part};
 pub use content::Content;
-pub use folder::Dataset;
+pub use folder::{Dataset, OpenOptions};
 pub use limits::Limits;
 pub use measure::FileStamp;
 pub use picture::Picture;

@@ -8,6 +8,10 @@ pub struct Limits {
     pub line_bytes: usize,
     /// The longest header of a shard's member (a long name, pax), in bytes (default 1 MiB).
     pub header_bytes: usize,
+    /// The longest footer of a Parquet file, in bytes (default 32 MiB).
+    pub footer_bytes: u64,
+    /// The largest page of a Parquet file, decompressed, in bytes (default 512 MiB): one is decoded whole.
+    pub page_bytes: u64,
     /// The longest side of a picture, in pixels (default 8,192).
     pub picture_side: u32,
     /// The size of a decoded picture, and of its file, in bytes (default 128 MiB).
@@ -27,6 +31,8 @@ impl Default for Limits {
         Limits {
             line_bytes: 1 << 20,
             header_bytes: 1 << 20,
+            footer_bytes: 32 << 20,
+            page_bytes: 512 << 20,
             picture_side: 8192,
             picture_bytes: 128 << 20,
             file_bytes: u32::MAX as u64,

@@ -73,6 +73,14 @@ impl Default for LoaderOptions {
     }
 }
 
+/// The order of an epoch.
+fn order_of(shards: &[Vec<usize>], block_bytes: Option<&[u64]>, options: &LoaderOptions, epoch: u64) -> Vec<usize> {
+    match block_bytes {
+        Some(bytes) => order::windows(shards, bytes, options.seed, epoch),
+        None => order::epoch(shards, options.seed, epoch, options.shuffle_buffer),
+    }
+}
+
 /// One sample of the order.
 #[derive(Debug)]
 pub struct LoadedSample<T> {
@@ -95,6 +103,8 @@ type Work<T> = dyn Fn(usize) -> Result<T> + Send + Sync;
 pub struct Loader<T> {
     rows: u64,
     shards: Vec<Vec<usize>>,
+    /// Where these are blocks that are decoded together: the bytes of each.
+    block_bytes: Option<Vec<u64>>,
     options: LoaderOptions,
     weigh: fn(&T) -> u64,
     cache: HashMap<usize, Arc<T>>,
@@ -160,6 +170,10 @@ impl<T: Send + Sync + 'static> Loader<T> {
             }
             shards.last_mut().expect("one was pushed").push(row);
         }
+        let block_bytes = dataset.block_bytes().map(|bytes| {
+            let block = |rows: &Vec<usize>| dataset.rows()[rows[0]].shard().map_or(0, |block| bytes[block]);
+            shards.iter().map(block).collect()
+        });
         let mut options = options;
         if last == Some(None) {
             options.shuffle_buffer = usize::MAX; // a table
@@ -168,7 +182,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
             let row = &dataset.rows()[row];
             make(dataset.sample(row, &sizes)?).map_err(|error| dataset.error(row, error))
         };
-        let mut loader = Self::with_work(shards, options, from, Arc::new(work), weigh)?;
+        let mut loader = Self::with_work(shards, block_bytes, options, from, Arc::new(work), weigh)?;
         loader.bad = broken;
         Ok(loader)
     }
@@ -179,10 +193,17 @@ impl<T: Send + Sync + 'static> Loader<T> {
     /// [`Error::Usage`] where `count` is 0.
     pub fn of(count: usize, options: LoaderOptions, make: impl Fn(usize) -> Result<T> + Send + Sync + 'static, weigh: fn(&T) -> u64) -> Result<Self> {
         let options = LoaderOptions { shuffle_buffer: usize::MAX, ..options };
-        Self::with_work(vec![(0..count).collect()], options, DataPosition::default(), Arc::new(make), weigh)
+        Self::with_work(vec![(0..count).collect()], None, options, DataPosition::default(), Arc::new(make), weigh)
     }
 
-    fn with_work(shards: Vec<Vec<usize>>, options: LoaderOptions, from: DataPosition, work: Arc<Work<T>>, weigh: fn(&T) -> u64) -> Result<Self> {
+    fn with_work(
+        shards: Vec<Vec<usize>>,
+        block_bytes: Option<Vec<u64>>,
+        options: LoaderOptions,
+        from: DataPosition,
+        work: Arc<Work<T>>,
+        weigh: fn(&T) -> u64,
+    ) -> Result<Self> {
         let rows = shards.iter().map(Vec::len).sum::<usize>() as u64;
         if rows == 0 {
             return Err(Error::Usage("there is no sample to train on".into()));
@@ -192,11 +213,12 @@ impl<T: Send + Sync + 'static> Loader<T> {
             return Err(Error::Usage(what));
         }
         let at = if from.visited == rows { DataPosition { epoch: from.epoch + 1, visited: 0 } } else { from };
-        let order = order::epoch(&shards, options.seed, at.epoch, options.shuffle_buffer);
+        let order = order_of(&shards, block_bytes.as_deref(), &options, at.epoch);
         let workers = Workers::start(options.workers.max(1), work)?;
         Ok(Loader {
             rows,
             shards,
+            block_bytes,
             options,
             weigh,
             cache: HashMap::new(),
@@ -265,7 +287,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
     fn give(&mut self) {
         if self.tail.visited == self.rows {
             self.tail = DataPosition { epoch: self.tail.epoch + 1, visited: 0 };
-            self.order = order::epoch(&self.shards, self.options.seed, self.tail.epoch, self.options.shuffle_buffer);
+            self.order = order_of(&self.shards, self.block_bytes.as_deref(), &self.options, self.tail.epoch);
         }
         let row = self.order[self.tail.visited as usize];
         let done = self.cache.get(&row).map(|item| Ok(item.clone()));
@@ -419,7 +441,7 @@ mod tests {
     }
 
     fn loader(table: bool, options: LoaderOptions, from: DataPosition, work: impl Fn(usize) -> Result<usize> + Send + Sync + 'static) -> Loader<usize> {
-        Loader::with_work(shards(table), options, from, Arc::new(work), |_| 1).unwrap()
+        Loader::with_work(shards(table), None, options, from, Arc::new(work), |_| 1).unwrap()
     }
 
     fn bad(rows: &'static [usize]) -> impl Fn(usize) -> Result<usize> {
@@ -465,7 +487,7 @@ mod tests {
                 }
             }
         }
-        let beyond = Loader::with_work(shards(true), OPTIONS, DataPosition { epoch: 0, visited: 31 }, Arc::new(Ok), |_| 1);
+        let beyond = Loader::with_work(shards(true), None, OPTIONS, DataPosition { epoch: 0, visited: 31 }, Arc::new(Ok), |_| 1);
         assert!(beyond.err().unwrap().to_string().contains("smaller"));
     }
 
@@ -502,7 +524,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(Loader::with_work(vec![], OPTIONS, DataPosition::default(), Arc::new(Ok), |_: &usize| 1).is_err());
+        assert!(Loader::with_work(vec![], None, OPTIONS, DataPosition::default(), Arc::new(Ok), |_: &usize| 1).is_err());
     }
 
     #[test]

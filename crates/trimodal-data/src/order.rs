@@ -60,9 +60,51 @@ pub(super) fn epoch(shards: &[Vec<usize>], seed: u64, epoch: u64, buffer: usize)
     order
 }
 
+/// What the rows of a window may hold together, in bytes: half of what stays decoded, so that the next window can begin beside it.
+const WINDOW_BYTES: u64 = 128 << 20;
+
+/// As [`epoch`] for blocks of rows that are decoded together, of `bytes` each: blocks are visited in a shuffled order, as many at a time
+/// as may be decoded at once, and the rows of these are shuffled whole. So each block is decoded once, and its rows are used soon after.
+pub(super) fn windows(blocks: &[Vec<usize>], bytes: &[u64], seed: u64, epoch: u64) -> Vec<usize> {
+    let mut visited: Vec<usize> = (0..blocks.len()).collect();
+    shuffle(&mut visited, &mut stream(seed, SHARDS, epoch));
+    let mut rng = stream(seed, BUFFER, epoch);
+    let mut order = Vec::with_capacity(blocks.iter().map(Vec::len).sum());
+    let (mut from, mut held) = (0, 0u64);
+    for (i, &block) in visited.iter().enumerate() {
+        order.extend(&blocks[block]);
+        held = held.saturating_add(bytes[block]);
+        let next = visited.get(i + 1).map(|&next| bytes[next]);
+        if next.is_none_or(|next| held.saturating_add(next) > WINDOW_BYTES) {
+            shuffle(&mut order[from..], &mut rng);
+            (from, held) = (order.len(), 0);
+        }
+    }
+    order
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_holds_what_may_be_decoded_at_once() {
+        let blocks: Vec<Vec<usize>> = (0..40).map(|b| (b * 10..b * 10 + 10).collect()).collect();
+        let order = windows(&blocks, &[WINDOW_BYTES / 4; 40], 3, 0);
+        assert_eq!(sorted(order.clone()), (0..400).collect::<Vec<_>>());
+        for window in order.chunks(40) {
+            let visited: Vec<usize> = window.iter().map(|row| row / 10).collect();
+            let mut of = sorted(visited.clone());
+            assert_ne!(visited, of, "shuffled across its blocks");
+            of.dedup();
+            assert_eq!(of.len(), 4);
+        }
+        assert_ne!(order, windows(&blocks, &[WINDOW_BYTES / 4; 40], 3, 1));
+        assert_ne!(order, windows(&blocks, &[WINDOW_BYTES / 4; 40], 4, 0));
+        // A block that is larger than a window is one of its own.
+        let large = windows(&blocks, &[WINDOW_BYTES * 2; 40], 3, 0);
+        assert!(large.chunks(10).all(|rows| rows.iter().all(|row| row / 10 == rows[0] / 10)));
+    }
 
     fn sorted(mut rows: Vec<usize>) -> Vec<usize> {
         rows.sort_unstable();

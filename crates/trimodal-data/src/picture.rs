@@ -14,7 +14,9 @@ use image::{DynamicImage, ImageDecoder, RgbImage, imageops};
 
 use super::contained::contained;
 use super::content;
+use super::jpeg;
 use super::limits::Limits;
+use super::scale::{Stretch, scale};
 use super::sizes::Fit;
 use super::watched::Watched;
 use trimodal_base::read::regular;
@@ -88,7 +90,7 @@ fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::
         let at = Cell::new(0);
         PngDecoder::with_limits(Watched::new(Cursor::new(bytes), &at), allowed)
             .map_err(|error| error.to_string())
-            .and_then(|decoder| square(decoder, size, fit, limits))
+            .and_then(|decoder| square(decoder, None, size, fit, limits))
             .map_err(|error| format!("not a readable PNG: {error} (read up to byte {} of {})", at.get(), bytes.len()))
     } else if bytes.starts_with(&[0xff, 0xd8]) {
         let Some(segments) = jpeg_segments(bytes) else {
@@ -99,14 +101,14 @@ fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::
         // This decoder takes the whole file and does not say where in it the error is.
         JpegDecoder::new(Cursor::new(&bytes[..]))
             .map_err(|error| error.to_string())
-            .and_then(|decoder| square(decoder, size, fit, limits))
+            .and_then(|decoder| square(decoder, Some(&bytes), size, fit, limits))
             .map_err(|error| format!("not a readable JPEG: {error}"))
     } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         webp::check(bytes, limits)?;
         let at = Cell::new(0);
         WebPDecoder::new(Watched::new(Cursor::new(bytes), &at))
             .map_err(|error| error.to_string())
-            .and_then(|decoder| square(decoder, size, fit, limits))
+            .and_then(|decoder| square(decoder, None, size, fit, limits))
             .map_err(|error| format!("not a readable WebP: {error} (read up to byte {} of {})", at.get(), bytes.len()))
     } else {
         Err(content::refusal(content::PICTURE, &bytes[..bytes.len().min(12)], bytes.len() as u64))
@@ -147,8 +149,28 @@ fn check_coefficients(segments: &[(u8, &[u8])], limits: &Limits) -> std::result:
     Ok(())
 }
 
-/// Decodes, turns upright, flattens to RGB, crops or pads, and scales. Width and height are those of the upright picture.
-fn square(mut decoder: impl ImageDecoder, size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
+/// The fewest pixels of a JPEG that is decoded at a part of its size.
+const LARGE: u64 = 1 << 12;
+
+/// The picture of a JPEG at the smallest part of its size that is not below what it is scaled to, and which part that is; `None` where it
+/// is all of it.
+fn reduced(jpeg: &[u8], (width, height): (u32, u32), size: usize, fit: Fit) -> Option<(DynamicImage, f64)> {
+    if (width as u64 * height as u64) < LARGE {
+        return None;
+    }
+    let side = if fit == Fit::Crop { width.min(height) } else { width.max(height) };
+    let part = jpeg::part(side, u32::try_from(size).ok()?)?;
+    let jpeg::Reduced { width, height, channels, pixels } = jpeg::reduced(jpeg, |w, h| ((w, h) == (width, height)).then_some(part))?;
+    let picture = match channels {
+        1 => image::GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
+        _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
+    };
+    Some((picture?, part as f64 / 8.0))
+}
+
+/// Decodes (`jpeg`: the file, where it is one, which may be decoded at a part of its size), turns upright, flattens to RGB, crops or pads,
+/// and scales. Width and height are those of the upright picture.
+fn square(mut decoder: impl ImageDecoder, jpeg: Option<&[u8]>, size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.color_type().bytes_per_pixel() as u64, limits)?;
     let mut allowed = image::Limits::default();
@@ -156,24 +178,42 @@ fn square(mut decoder: impl ImageDecoder, size: usize, fit: Fit, limits: &Limits
     allowed.max_alloc = Some(limits.picture_bytes);
     decoder.set_limits(allowed).map_err(|error| error.to_string())?;
     let orientation = decoder.exif_metadata().map_err(|error| error.to_string())?.map_or(Orientation::NoTransforms, |exif| orientation::of(&exif));
-    let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-    let (width, height) = (decoded.width(), decoded.height());
+    let (mut decoded, part) = match jpeg.and_then(|jpeg| reduced(jpeg, (width, height), size, fit)) {
+        Some(reduced) => reduced,
+        None => (DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?, 1.0),
+    };
+    // What stays of a picture that is cropped, in pixels of the file; at a part of its size a pixel may be cut in two.
     let side = width.min(height);
-    if fit == Fit::Crop && width != height {
-        // Crop first: scaling a strip of 8,192 × 1 pixels to its full width would make it 48 times as large, and turning a copy of
-        // the largest picture would take its memory once more.
-        decoded = decoded.crop_imm((width - side) / 2, (height - side) / 2, side, side);
+    let cropped = |length: u32| if fit == Fit::Crop { ((length - side) / 2, side) } else { (0, length) };
+    let stretch = |length: u32| {
+        let (start, length) = cropped(length);
+        Stretch { start: start as f64 * part, length: length as f64 * part }
+    };
+    let (mut across, mut down) = (stretch(width), stretch(height));
+    if orientation != Orientation::NoTransforms || !matches!(decoded, DynamicImage::ImageRgb8(_)) {
+        // Crop first: turning a copy of the largest picture would take its memory once more.
+        let inside = |stretch: Stretch, of: u32| {
+            let start = (stretch.start.round() as u32).min(of - 1);
+            (start, (stretch.length.ceil() as u32).clamp(1, of - start))
+        };
+        let ((x, columns), (y, rows)) = (inside(across, decoded.width()), inside(down, decoded.height()));
+        if (columns, rows) != (decoded.width(), decoded.height()) {
+            decoded = decoded.crop_imm(x, y, columns, rows);
+        }
+        decoded.apply_orientation(orientation);
+        (across, down) = (Stretch::whole(0, decoded.width()), Stretch::whole(0, decoded.height()));
     }
-    decoded.apply_orientation(orientation);
     let turned = matches!(orientation, Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH);
     let (width, height) = if turned { (height, width) } else { (width, height) };
     let mut rgb = flatten(decoded);
     let size32 = u32::try_from(size).map_err(|_| format!("a picture cannot be scaled to {size} × {size} pixels"))?;
-    let longest = rgb.width().max(rgb.height());
+    let (columns, rows) = (cropped(width).1, cropped(height).1);
+    let longest = columns.max(rows);
     let scaled = |length: u32| ((length as u64 * size as u64 + longest as u64 / 2) / longest as u64).max(1) as u32;
-    let (inner_width, inner_height) = (scaled(rgb.width()), scaled(rgb.height()));
-    if (inner_width, inner_height) != rgb.dimensions() {
-        rgb = imageops::resize(&rgb, inner_width, inner_height, imageops::FilterType::Triangle);
+    let (inner_width, inner_height) = (scaled(columns), scaled(rows));
+    if (inner_width, inner_height) != rgb.dimensions() || (across, down) != (Stretch::whole(0, inner_width), Stretch::whole(0, inner_height)) {
+        let pixels = scale(rgb.as_raw(), rgb.width() as usize, across, down, (inner_width as usize, inner_height as usize));
+        rgb = RgbImage::from_raw(inner_width, inner_height, pixels).expect("three values for each pixel");
     }
     if (inner_width, inner_height) != (size32, size32) {
         let mut canvas = RgbImage::from_pixel(size32, size32, image::Rgb([255; 3]));
@@ -238,6 +278,73 @@ fn jpeg_segments(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
 mod tests {
     use super::*;
     use image::ImageEncoder;
+
+    /// Something like a photograph: soft, with edges.
+    fn scene(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            let (x, y) = (x as f32 / width as f32, y as f32 / height as f32);
+            let wave = |a: f32, b: f32| 60.0 * (a * x + b * y).sin();
+            let disc = if (x - 0.6).hypot(y - 0.4) < 0.25 { 50.0 } else { 0.0 };
+            image::Rgb([128.0 + wave(9.0, 4.0) + disc, 128.0 + wave(5.0, 13.0) - disc, 128.0 + wave(17.0, 7.0)].map(|v: f32| v as u8))
+        })
+    }
+
+    fn jpeg_of(picture: &RgbImage) -> Vec<u8> {
+        let mut jpeg = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 92).encode_image(picture).unwrap();
+        jpeg
+    }
+
+    #[test]
+    fn a_large_jpeg_is_what_all_of_it_scaled_is_and_never_less_than_asked_for() {
+        for (width, height) in [(640, 480), (517, 773), (1024, 100), (333, 333)] {
+            let jpeg = jpeg_of(&scene(width, height));
+            for (size, fit) in [(16, Fit::Crop), (48, Fit::Crop), (48, Fit::Pad), (100, Fit::Crop), (160, Fit::Pad)] {
+                let ((picture, measured), decoder) =
+                    (super::decode(&jpeg, size, fit, &Limits::default()).unwrap(), JpegDecoder::new(Cursor::new(&jpeg)).unwrap());
+                let (whole, _) = square(decoder, None, size, fit, &Limits::default()).unwrap();
+                assert_eq!(measured, (width, height));
+                let difference = picture.rgb.iter().zip(&whole.rgb).map(|(a, b)| a.abs_diff(*b) as f64);
+                let mean = difference.clone().sum::<f64>() / picture.rgb.len() as f64;
+                // Half of the edge's 100 may differ where a pixel is on it.
+                assert!(mean < 2.0 && difference.clone().fold(0.0, f64::max) < 60.0, "{width} × {height} to {size} {fit:?}: {mean:.2}");
+                // Where it is not a part of its size that was decoded, the bits are the same.
+                let side = if fit == Fit::Crop { width.min(height) } else { width.max(height) };
+                assert_eq!(jpeg::part(side, size as u32).is_none(), (side as usize) < 2 * size, "{side} to {size}");
+                if side < 2 * size as u32 {
+                    assert_eq!(picture.rgb, whole.rgb);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_jpeg_that_is_turned_is_turned_and_a_damaged_one_is_the_full_decoder_s() {
+        let jpeg = jpeg_of(&scene(256, 192));
+        let tiff = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let mut turned = jpeg[..2].to_vec();
+        turned.extend([0xff, 0xe1]);
+        turned.extend((tiff.len() as u16 + 2).to_be_bytes());
+        turned.extend(tiff);
+        turned.extend(&jpeg[2..]);
+        let (plain, turned) = (decode(&jpeg, 16, &Limits::default()).unwrap(), super::decode(&turned, 16, Fit::Crop, &Limits::default()).unwrap());
+        assert_eq!(turned.1, (192, 256));
+        // Turned by a quarter to the right: what was at the left of row y is at the top of column 15 − y.
+        for y in 0..16 {
+            for x in 0..16 {
+                let (from, to) = (&plain.rgb[(y * 16 + x) * 3..][..3], &turned.0.rgb[(x * 16 + 15 - y) * 3..][..3]);
+                assert!(from.iter().zip(to).all(|(a, b)| a.abs_diff(*b) <= 1), "{x}, {y}: {from:?}, {to:?}");
+            }
+        }
+        // Bytes taken out of the scan: whatever the full decoder makes of that.
+        let mut damaged = jpeg.clone();
+        let middle = damaged.len() / 2;
+        damaged.drain(middle..middle + 200);
+        assert!(jpeg::reduced(&damaged, |_, _| Some(1)).is_none());
+        let whole =
+            JpegDecoder::new(Cursor::new(&damaged)).map_err(|e| e.to_string()).and_then(|decoder| square(decoder, None, 16, Fit::Crop, &Limits::default()));
+        assert_eq!(super::decode(&damaged, 16, Fit::Crop, &Limits::default()).ok(), whole.ok());
+    }
 
     fn decode(bytes: &[u8], size: usize, limits: &Limits) -> std::result::Result<Picture, String> {
         super::decode(bytes, size, Fit::Crop, limits).map(|(picture, _)| picture)

@@ -23,6 +23,15 @@ pub enum Origin {
         /// Where the header of the sample's first member starts.
         byte: u64,
     },
+    /// In a Parquet file.
+    Parquet {
+        /// Its number among the data set's shards.
+        file: usize,
+        /// The number of the stretch of rows that are decoded together, counted over all files.
+        block: usize,
+        /// Counted from 0, as `load_dataset` does.
+        row: u64,
+    },
 }
 
 /// Where a picture or sound is.
@@ -36,6 +45,15 @@ pub enum MediaSource {
         at: u64,
         /// Their length.
         bytes: u64,
+    },
+    /// In a column of the row's block.
+    Cell {
+        /// The column's number among those of pictures and sounds.
+        column: usize,
+        /// The value's number in the block.
+        at: usize,
+        /// The file to read where the value is null.
+        path: Option<Box<str>>,
     },
 }
 
@@ -63,10 +81,11 @@ pub struct TableRow {
 }
 
 impl TableRow {
-    /// The number of the shard that the row is in; a row of a table is in none.
+    /// The number of the shard that the row is in, or of the block of a Parquet file; a row of a table is in none.
     pub fn shard(&self) -> Option<usize> {
         match self.origin {
             Origin::Shard { shard, .. } => Some(shard),
+            Origin::Parquet { block, .. } => Some(block),
             _ => None,
         }
     }
@@ -84,7 +103,7 @@ impl TableRow {
     fn has_file_other_than(&self, is: fn(&str) -> bool) -> bool {
         self.file.as_ref().is_some_and(|file| match file {
             MediaSource::File(path) => !path.rsplit_once('.').is_some_and(|(_, end)| is(&end.to_ascii_lowercase())),
-            MediaSource::Member { .. } => true,
+            MediaSource::Member { .. } | MediaSource::Cell { .. } => true,
         })
     }
 

@@ -121,7 +121,7 @@ fn dots<T: Real>([m, n, k]: [usize; 3], a: Mat<T>, b: Mat<T>, beta: T, c: &mut [
             }
             for width in [8, 4, 2, 1] {
                 for lane in 0..width {
-                    sums[lane] = sums[lane] + sums[lane + width];
+                    sums[lane] += sums[lane + width];
                 }
             }
             let c = &mut c[row * c_stride + column];

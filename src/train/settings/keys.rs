@@ -47,6 +47,10 @@ pub const SECTIONS: [Section; 5] = [
         "What is read, and how.",
         &[
             ("path", "The data set: a folder, or shards. `trimodal train DATA` sets it."),
+            (
+                "columns",
+                "Which columns of Parquet files are what, where they are not named image, audio, text, prompt and split:\n\"image=img,text=caption\". `--columns` sets it.",
+            ),
             ("train_split", "The split to train on, where rows name one; all of a data set without splits is trained on."),
             ("tokenizer", "A tokenizer.json to use; empty to train one on the captions."),
             ("max_vocabulary", "The most tokens that a trained tokenizer has."),
@@ -69,7 +73,10 @@ pub const SECTIONS: [Section; 5] = [
             ),
             ("workers", "Threads that decode; 0 for one per core. They change nothing but the speed."),
             ("queue", "The most samples that are decoded ahead."),
-            ("shuffle_buffer", "Samples in the buffer that shards are shuffled in. A folder is always shuffled as a whole."),
+            (
+                "shuffle_buffer",
+                "Samples in the buffer that shards are shuffled in. A folder is always shuffled as a whole; of Parquet files, what 128 MiB hold.",
+            ),
             ("cache_bytes", "Memory for decoded samples: a data set that fits is decoded once."),
             ("max_picture_side", "A picture with a longer side is refused, in pixels."),
             ("max_picture_bytes", "A picture that decodes to more is refused."),

@@ -69,6 +69,8 @@ pub struct ModelSettings {
 #[allow(missing_docs)]
 pub struct DataSettings {
     pub path: String,
+    #[serde(default)]
+    pub columns: String,
     pub train_split: String,
     pub tokenizer: String,
     pub max_vocabulary: usize,
@@ -222,6 +224,7 @@ impl Settings {
             },
             data: DataSettings {
                 path: String::new(),
+                columns: String::new(),
                 train_split: "train".into(),
                 tokenizer: String::new(),
                 max_vocabulary: 1024,

@@ -16,19 +16,9 @@ use super::content::{self, SoundKind};
 use super::limits::Limits;
 use super::window::Window;
 use mono::Mono;
+pub use mono::SoundInfo;
 use trimodal_base::read::regular;
 use trimodal_base::{Error, Result};
-
-/// What a sound file held.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SoundInfo {
-    /// Samples per second.
-    pub rate: u32,
-    /// Channels.
-    pub channels: u16,
-    /// Its length.
-    pub seconds: f64,
-}
 
 /// Reads the first `samples` samples of a sound file at `sample_rate`, channels averaged, in −1 … 1; a shorter sound is
 /// padded with silence at its end.

@@ -2,8 +2,18 @@
 
 use symphonia::core::audio::GenericAudioBufferRef;
 
-use super::SoundInfo;
 use crate::limits::Limits;
+
+/// What a sound file held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SoundInfo {
+    /// Samples per second.
+    pub rate: u32,
+    /// Channels.
+    pub channels: u16,
+    /// Its length.
+    pub seconds: f64,
+}
 
 /// Floats may overshoot ±1 a little; 10³⁰ would overflow the spectrum's powers, and 30,000 means that somebody wrote integers as floats.
 const MOST: f32 = 8.0;
