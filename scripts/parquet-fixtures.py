@@ -55,6 +55,14 @@ def hugging_face() -> None:
         whole.select(part).to_parquet(OUT / "hub/data" / f"{name}.parquet")
 
 
+def attributes() -> None:
+    """What rows declare about themselves: members of a structure, one of them with the names of classes; and a text with JSON in it."""
+    features = Features({"text": Value("string"), "attributes": {"animal": ClassLabel(names=["cat", "dog"]), "colour": Value("string"), "legs": Value("int32"), "tags": List(Value("string"))}})
+    rows = [{"animal": 0, "colour": "red", "legs": 4, "tags": ["a", "b"]}, {"animal": 1, "colour": None, "legs": 3, "tags": []}]
+    Dataset.from_dict({"text": ["a red cat", "a dog"], "attributes": rows}, features=features).to_parquet(OUT / "attributes.parquet")
+    pl.DataFrame({"text": ["a red cat", "a dog"], "attributes": ['{"animal": "cat", "legs": 4, "tags": ["a"]}', "no JSON"]}).write_parquet(OUT / "attributes_json.parquet")
+
+
 def lists() -> None:
     """Lists: none, one and several pictures; captions to choose from; a null; an empty row; two lists of different lengths."""
     features = Features({"images": List(Image()), "captions": List(Value("string")), "label": ClassLabel(names=["cat", "dog"])})
@@ -100,7 +108,7 @@ def polars() -> None:
 
 if __name__ == "__main__":
     (OUT / "hub/data").mkdir(parents=True, exist_ok=True)
-    for write in (hugging_face, lists, arrow, polars):
+    for write in (hugging_face, attributes, lists, arrow, polars):
         write()
     for path in sorted(OUT.rglob("*.parquet")):
         print(path.relative_to(OUT), path.stat().st_size)

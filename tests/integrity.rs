@@ -257,6 +257,9 @@ fn a_data_set_that_has_changed_is_said() {
     place.table(&[&rotated[..11], &[row("a green cat", "train")]].concat());
     resumed(Some("other captions or prompts (first in row 12)"));
     resumed(None);
+    place.table(&[&rotated[..], &[row("a green cat", "train")]].concat());
+    resumed(Some("there were 12 rows, and now there are 13"));
+    resumed(None);
 }
 
 #[test]

@@ -240,8 +240,13 @@ impl Run {
             return Err(Error::file(from_text(&settings.data.path), what));
         }
         if state.step > 0 && state.data_rows != rows.len() as u64 {
-            let what = format!("expected the {} rows that the run has trained on, found {}", state.data_rows, rows.len());
-            return Err(Error::file(from_text(&settings.data.path), what));
+            if state.position.visited > 0 {
+                // The order of an epoch is one of so many rows.
+                state.position = DataPosition { epoch: state.position.epoch + 1, visited: 0 };
+            }
+            if state.data.is_none() {
+                notes.push(Note::Warning(format!("the run was trained on {} rows, and now there are {}: a new epoch begins", state.data_rows, rows.len())));
+            }
         }
         state.data_rows = rows.len() as u64;
         if split.wanted() && judged.is_empty() {
@@ -609,9 +614,9 @@ fn changes(settings: &Settings, state: &mut TrainerState, now: &DataFingerprint)
     }
     // Times alone change nothing that is judged.
     let same = |a: &Fingerprint, b: &Fingerprint| a.names == b.names && a.texts == b.texts && a.sizes == b.sizes;
-    let mut more = "";
+    let mut more = if before.trained.rows != now.trained.rows { "; a new epoch begins" } else { "" }.to_string();
     if !same(&before.evaluated, &now.evaluated) && state.best.take().is_some() {
-        more = "; which checkpoint is the best is found out anew";
+        more += "; which checkpoint is the best is found out anew";
     }
     Ok(Some(Note::Warning(format!("{}: {what}{more}", shown_path(from_text(&settings.data.path))))))
 }

@@ -42,6 +42,19 @@ fn says<T>(result: Result<T>, words: &[&str]) {
 }
 
 #[test]
+fn rows_declare_attributes() {
+    let declared = |name: &str| -> Vec<Vec<(String, String)>> {
+        let data = open(&fixture(name), "").unwrap();
+        assert!(data.notes().is_empty(), "{:?}", data.notes());
+        data.rows().iter().map(|row| row.attributes.clone().into_iter().collect()).collect()
+    };
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> { pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect() };
+    let expected = [pairs(&[("animal", "cat"), ("colour", "red"), ("legs", "4")]), pairs(&[("animal", "dog"), ("legs", "3")])];
+    assert_eq!(declared("attributes.parquet"), expected);
+    assert_eq!(declared("attributes_json.parquet"), [pairs(&[("animal", "cat"), ("legs", "4")]), pairs(&[])]);
+}
+
+#[test]
 fn a_repository_of_the_hub_is_read_with_its_splits() {
     let data = open(&fixture("hub"), "").unwrap();
     assert_eq!((data.kind(), data.splits()), ("parquet", vec![("test".into(), 2), ("train".into(), 5)]));

@@ -69,6 +69,8 @@ pub(super) struct FileColumns {
     pub text: Option<TextColumn>,
     pub prompt: Option<TextColumn>,
     pub split: Option<TextColumn>,
+    /// What rows declare about themselves: the members of a column `attributes`, by name, or one without a name that holds JSON.
+    pub attributes: Vec<(String, TextColumn)>,
     /// The names of those that are not.
     pub unused: Vec<String>,
 }
@@ -98,6 +100,7 @@ impl FileColumns {
                 *place = Some(text(schema, &name, &class_names).map_err(|what| with_hint(what, part, &name, root))?);
             }
         }
+        found.attributes = attributes(schema, &class_names[ATTRIBUTES]);
         if found.media.is_empty() && found.text.is_none() {
             return Err(format!("no column is named image, audio or text; say which is which with --columns image=…,text=…; found {}", listed(root)));
         }
@@ -105,10 +108,29 @@ impl FileColumns {
             .into_iter()
             .filter_map(|part| choice.get(part).or(Some(part.name())))
             .map(|name| name.split('.').next().unwrap_or(name))
+            .chain((!found.attributes.is_empty()).then_some(ATTRIBUTES))
             .collect();
         found.unused = root.get_fields().iter().map(|field| field.name().to_string()).filter(|name| !used.contains(&name.as_str())).collect();
         Ok(found)
     }
+}
+
+/// The column in which rows declare what they show.
+const ATTRIBUTES: &str = "attributes";
+
+/// The texts and numbers of a column `attributes`; another kind of column of that name is the data set's own.
+fn attributes(schema: &SchemaDescriptor, class_names: &serde_json::Value) -> Vec<(String, TextColumn)> {
+    let found = leaves(schema, ATTRIBUTES).into_iter().filter(|leaf| !leaf.is_list());
+    let member = |leaf: Leaf| match leaf.descr.path().parts() {
+        [_] => leaf.is_text().then(|| (String::new(), TextColumn { name: ATTRIBUTES.into(), leaf: leaf.clone(), names: Vec::new() })),
+        [_, name] => {
+            let path = format!("{ATTRIBUTES}.{name}");
+            let described = serde_json::json!({ path.as_str(): class_names[name.as_str()] });
+            text(schema, &path, &described).ok().map(|column| (name.clone(), column))
+        }
+        _ => None,
+    };
+    found.filter_map(member).collect()
 }
 
 fn with_hint(what: String, part: Part, name: &str, root: &Type) -> String {

@@ -12,6 +12,7 @@ mod names;
 mod pages;
 mod thrift;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -167,6 +168,8 @@ impl Reading<'_> {
         let text = columns.text.as_ref().map(|column| self.words(group, column, rows)).transpose()?;
         let prompt = columns.prompt.as_ref().map(|column| self.words(group, column, rows)).transpose()?;
         let split = columns.split.as_ref().map(|column| self.words(group, column, rows)).transpose()?;
+        let declared = columns.attributes.iter().map(|(name, column)| Ok((name.as_str(), self.words(group, column, rows)?)));
+        let declared = declared.collect::<Result<Vec<_>, String>>()?;
         let media = columns.media.iter().enumerate().map(|(number, column)| self.media(group, column, number, rows)).collect::<Result<Vec<_>, _>>()?;
         let chunks = columns.media.iter().map(|column| match &column.bytes {
             Some(leaf) => chunk(group.column(leaf.index)).map(|chunk| Some((column.clone(), chunk))),
@@ -179,7 +182,7 @@ impl Reading<'_> {
             // Where the row's elements are among the block's.
             let mut at = vec![0; media.len()];
             for row in block.first..block.first + block.rows {
-                self.one(row, number, &media, &mut at, &mut offsets, [&text, &prompt, &split]);
+                self.one(row, number, &media, &mut at, &mut offsets, [&text, &prompt, &split], &declared);
             }
             self.into.blocks.push(block);
         }
@@ -187,7 +190,16 @@ impl Reading<'_> {
     }
 
     /// One row: as many samples as its lists have elements.
-    fn one(&mut self, row: usize, block: usize, media: &[Media], at: &mut [usize], offsets: &mut [usize], words: [&Option<Words>; 3]) {
+    fn one(
+        &mut self,
+        row: usize,
+        block: usize,
+        media: &[Media],
+        at: &mut [usize],
+        offsets: &mut [usize],
+        words: [&Option<Words>; 3],
+        declared: &[(&str, Words)],
+    ) {
         let number = self.first + row as u64;
         let lengths: Vec<usize> = media.iter().map(|media| media.lengths.as_ref().map_or(1, |lengths| lengths[row])).collect();
         let mut lists: Vec<(&str, usize)> =
@@ -208,7 +220,7 @@ impl Reading<'_> {
             (self.row)(Err((number, format!("{length} in `{name}` and {samples} in `{longest}`: expected lists of the same length, or of one"))));
         } else {
             for element in 0..samples {
-                let made = self.sample(number, block, row, element, samples, media, &lengths, at, offsets, words);
+                let made = self.sample(number, block, row, element, samples, media, &lengths, at, offsets, words, declared);
                 self.found.samples_of_lists += !lists.is_empty() as u64;
                 (self.row)(made.map_err(|what| (number, what)));
             }
@@ -231,16 +243,23 @@ impl Reading<'_> {
         at: &[usize],
         offsets: &[usize],
         words: [&Option<Words>; 3],
+        declared: &[(&str, Words)],
     ) -> Result<TableRow, String> {
         let place = |length: usize| if length > 1 { Some(element) } else { (length == 1).then_some(0) };
-        let word = |words: &Option<Words>| match words {
+        let of = |words: &Words| match place(words.places[row].len()).and_then(|i| words.words[words.places[row].start + i].as_ref()) {
             None => Ok(None),
-            Some(words) => match place(words.places[row].len()).and_then(|i| words.words[words.places[row].start + i].as_ref()) {
-                None => Ok(None),
-                Some(Ok(word)) => Ok(Some(word.clone())),
-                Some(Err(what)) => Err(what.clone()),
-            },
+            Some(Ok(word)) => Ok(Some(word.clone())),
+            Some(Err(what)) => Err(what.clone()),
         };
+        let word = |words: &Option<Words>| words.as_ref().map_or(Ok(None), of);
+        let mut attributes = BTreeMap::new();
+        for (name, words) in declared {
+            match of(words)? {
+                Some(json) if name.is_empty() => attributes = serde_json::from_str(&json).map(|json| crate::row::declared(&json)).unwrap_or_default(),
+                Some(word) if !word.trim().is_empty() => drop(attributes.insert(name.to_string(), word.trim().to_string())),
+                _ => {}
+            }
+        }
         let source = |content: Content| -> Result<Option<MediaSource>, String> {
             let Some(i) = media.iter().position(|media| media.column.content == content) else { return Ok(None) };
             let Some(place) = place(lengths[i]) else { return Ok(None) };
@@ -260,7 +279,7 @@ impl Reading<'_> {
             text: word(words[0])?,
             prompt: word(words[1])?,
             split: word(words[2])?.or_else(|| self.split.map(str::to_string)),
-            attributes: Default::default(),
+            attributes,
         };
         if made.is_empty() { Err("the row has neither picture nor sound nor text".into()) } else { Ok(made) }
     }
