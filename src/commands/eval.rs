@@ -29,7 +29,7 @@ cross-entropy in nats per token (the caption's end is one), `perplexity` is e to
 describes every sample itself, greedily: `exact` counts captions that are right word for word, the other columns the attributes \
 that the data set declares, where a true caption says something about them.
 
-A data set declares attributes in its rows, `\"attributes\": {\"category\": \"animal\"}` in a line of metadata.jsonl, a cell of metadata.csv or a \
+A data set declares attributes in its rows, `\"attributes\": {\"category\": \"animal\"}` in a line of metadata.jsonl, a cell of metadata.csv, a column of Parquet or a \
 shard's .json: what a caption says is then what the rows with this very caption declare, or else the value whose name occurs in it. Or \
 --attributes names a JSON file with the words to look for: {\"species\": [\"cat\", \"dog\"]}, {\"kind\": {\"animal\": [\"cat\", \"dog\"]}}. What \
 `trimodal meadow` wrote has its own. Without any, and where captions repeat, a second table counts caption by caption.
