@@ -124,7 +124,7 @@ fn check(path: &Path, expected: &str) -> Result<()> {
         path,
         format!(
             "not as it was saved: its SHA-256 is {}…, and {SUMS} beside it says {}…. It was damaged or changed since: continue from another checkpoint \
-             (write its name into the run's `latest`), or begin a new run with --from",
+             (write its name into the run's `latest`), begin a new run with --from, or, if the change is meant, remove {SUMS}",
             &found[..16],
             &expected[..16]
         ),
