@@ -1,8 +1,11 @@
 //! Folders and shards as people have them, read as Hugging Face's `datasets` and `webdataset` read them, or refused by name.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 
+use common::says;
 use tar::{Builder, Header};
 use trimodal_data::{Dataset, Fit, Limits, MediaSizes, Picture, Result, Sample, meadow};
 
@@ -46,15 +49,6 @@ fn short(path: &Path) -> Vec<(String, Option<String>, Option<u8>)> {
 
 fn row(text: &str, split: Option<&str>, shade: Option<u8>) -> (String, Option<String>, Option<u8>) {
     (text.into(), split.map(str::to_string), shade)
-}
-
-#[track_caller]
-fn says<T>(result: Result<T>, words: &[&str]) {
-    let Err(error) = result else { panic!("expected an error about {words:?}") };
-    let sentence = error.to_string();
-    for word in words {
-        assert!(sentence.contains(word), "expected {word:?} in: {sentence}");
-    }
 }
 
 // ── folders ──────────────────────────────────────────────────────────────────────────────────────────────────────────

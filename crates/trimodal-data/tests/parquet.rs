@@ -1,9 +1,12 @@
 //! Parquet files that other programs wrote (scripts/parquet-fixtures.py): every row is a sample, a bad row, or said.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use common::says;
 use trimodal_data::loader::{DataPosition, Loader, LoaderOptions, OnBadSample};
 use trimodal_data::{Dataset, Fit, Limits, MediaSizes, OpenOptions, Result, Sample, TableRow};
 
@@ -29,16 +32,6 @@ fn told(sample: &Sample) -> (Option<u8>, Option<i32>, String) {
 
 fn all(data: &Dataset) -> Vec<(Option<u8>, Option<i32>, String)> {
     data.rows().iter().map(|row| told(&data.sample(row, &SIZES).unwrap())).collect()
-}
-
-#[track_caller]
-fn says<T>(result: Result<T>, words: &[&str]) {
-    let Err(error) = result else { panic!("expected an error about {words:?}") };
-    let sentence = error.to_string();
-    for word in words {
-        assert!(sentence.contains(word), "expected {word:?} in: {sentence}");
-    }
-    assert!(!sentence.contains('\n') && sentence.len() < 1_500, "one sentence: {sentence}");
 }
 
 #[test]

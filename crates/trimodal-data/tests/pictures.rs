@@ -1,7 +1,8 @@
 //! Pictures as Pillow reads them: WebP, motion JPEG, orientation tags of any type, headers of megabytes; and what is refused by name.
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use common::{media, says};
 use serde_json::Value;
 use trimodal_data::{Fit, Limits, Picture, Result, picture};
 
@@ -10,19 +11,6 @@ fn load(bytes: &[u8], size: usize) -> Result<Picture> {
     let path = dir.path().join("a.png");
     std::fs::write(&path, bytes).unwrap();
     picture::load_fitted(&path, size, Fit::Pad, &Limits::default())
-}
-
-#[track_caller]
-fn says<T>(result: Result<T>, words: &[&str]) {
-    let Err(error) = result else { panic!("expected an error about {words:?}") };
-    let sentence = error.to_string();
-    for word in words {
-        assert!(sentence.contains(word), "expected {word:?} in: {sentence}");
-    }
-}
-
-fn media(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/media").join(name)
 }
 
 #[test]

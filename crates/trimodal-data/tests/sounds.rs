@@ -1,8 +1,9 @@
 //! Sounds as libsndfile reads them: every kind of WAV header that real programs write, and FLAC, MP3 and Ogg files whose samples
 //! `scripts/golden_media.py` wrote down.
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use common::{media, says};
 use serde_json::Value;
 use trimodal_data::{Limits, Result, sound};
 
@@ -12,20 +13,6 @@ fn load(bytes: &[u8], rate: u32, samples: usize) -> Result<Vec<f32>> {
     let path = dir.path().join("a.wav");
     std::fs::write(&path, bytes).unwrap();
     sound::load(&path, rate, samples, &Limits::default())
-}
-
-/// The error's sentence, which has to contain all of `words`.
-#[track_caller]
-fn says<T>(result: Result<T>, words: &[&str]) {
-    let Err(error) = result else { panic!("expected an error about {words:?}") };
-    let sentence = error.to_string();
-    for word in words {
-        assert!(sentence.contains(word), "expected {word:?} in: {sentence}");
-    }
-}
-
-fn media(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/media").join(name)
 }
 
 // ── WAV ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
