@@ -477,12 +477,12 @@ impl Dataset {
     /// Opens a picture or sound, finds out which it is, and decodes it.
     fn decode(&self, row: &TableRow, part: &MediaSource, expected: Option<Content>, sizes: &MediaSizes, into: &mut Decoded) -> std::result::Result<(), String> {
         let Some((file, start)) = self.open_part(row, part)? else { return Ok(()) };
-        let (kind, bytes) = (Content::of(&start).or(expected), file.length());
-        match (expected, kind) {
+        let bytes = file.length();
+        match (expected, Content::of(&start).or(expected)) {
             (Some(expected), Some(found)) if expected != found => Err(format!("expected {}, found {}", expected.words(), found.words())),
             (None, None) => Err(Content::refusal(&start)),
             (_, Some(Content::Sound)) => {
-                let read = sound::read(file, bytes, sizes.sample_rate, sizes.samples, &self.limits)?;
+                let read = sound::read(file, sizes.sample_rate, sizes.samples, &self.limits)?;
                 if into.sound.replace(read).is_some() { Err("the row has two sounds, `file_name` and `audio`".into()) } else { Ok(()) }
             }
             (_, _) => {

@@ -66,10 +66,9 @@ impl Dataset {
         for (part, expected) in [(&row.file, None), (&row.picture, Some(Content::Picture)), (&row.sound, Some(Content::Sound))] {
             let Some(part) = part else { continue };
             let Some((mut file, start)) = self.open_part(row, part).map_err(|what| self.error(row, what))? else { continue };
-            let (kind, bytes) = (Content::of(&start).or(expected), file.length());
-            match kind {
+            match Content::of(&start).or(expected) {
                 // One sample: what the decoder needs for it, and no more, is read.
-                Some(Content::Sound) => found.sound = sound::read(file, bytes, 16_000, 1, &self.limits).ok().map(|(_, info)| info),
+                Some(Content::Sound) => found.sound = sound::read(file, 16_000, 1, &self.limits).ok().map(|(_, info)| info),
                 Some(Content::Picture) => {
                     let head = file.head(HEAD).map_err(|error| self.error(row, format!("cannot read it: {error}")))?;
                     found.picture = dimensions(&head);

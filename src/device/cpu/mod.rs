@@ -82,6 +82,22 @@ pub(crate) fn multiply_add<T: Real>(fused: bool, a: T, b: T, c: T) -> T {
     if fused || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Elements that a CPU kernel adds up side by side: one AVX-512 register of f32, two of AVX2.
+pub(crate) const LANES: usize = 16;
+
+/// The sum of the lanes, by halving.
+#[inline(always)]
+pub(crate) fn fold<T: Real>(mut lanes: [T; LANES]) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] += lanes[l + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
 impl Real for f64 {
     fn of(x: f64) -> Self {
         x

@@ -5,7 +5,7 @@
 //! library would add as many partial sums as a register has lanes where `m · n ≤ 256`, `m = 1` or `n = 1`, and cut k by the first-level
 //! cache that it finds. Where both operands lie along k and `c` is that small, [`dots`] has an order of its own.
 
-use super::{Real, multiply_add};
+use super::{LANES, Real, fold, multiply_add};
 use gemm_common::Parallelism;
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
@@ -98,8 +98,6 @@ pub fn gemm<T: Real>(m: usize, n: usize, k: usize, a: Mat<T>, b: Mat<T>, beta: T
 
 /// Elements of `c` for which the tiles do not pay: they would pack an operand to use it hardly more than once.
 const SMALL: usize = 256;
-/// Partial sums of one element in [`dots`]: the lanes of an AVX-512 register of f32, two of AVX2.
-const LANES: usize = 16;
 
 /// `c = beta · c + a · b` where both operands lie along k. Term k goes to partial sum k mod 16, on every processor, and the partial sums
 /// are added by halves. One element after the other: several at a time were compiled to a third of the speed.
@@ -119,13 +117,8 @@ fn dots<T: Real>([m, n, k]: [usize; 3], a: Mat<T>, b: Mat<T>, beta: T, c: &mut [
             for ((sum, &x), &w) in sums.iter_mut().zip(x_rest).zip(w_rest) {
                 *sum = multiply_add(fused, x, w, *sum);
             }
-            for width in [8, 4, 2, 1] {
-                for lane in 0..width {
-                    sums[lane] += sums[lane + width];
-                }
-            }
-            let c = &mut c[row * c_stride + column];
-            *c = if beta == T::zero() { sums[0] } else { beta * *c + sums[0] };
+            let (sum, c) = (fold(sums), &mut c[row * c_stride + column]);
+            *c = if beta == T::zero() { sum } else { beta * *c + sum };
         }
     }
 }

@@ -8,7 +8,7 @@
 #![allow(clippy::needless_range_loop)] // as in tile.rs
 
 use super::tile::*;
-use crate::device::cpu::Real;
+use crate::device::cpu::{LANES, Real};
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
 use rayon::prelude::*;

@@ -4,11 +4,9 @@
 
 #![allow(clippy::needless_range_loop)] // indices over whole arrays are what the compiler turns into vectors
 
-use crate::device::cpu::{Real, multiply_add};
+use crate::device::cpu::{LANES, Real, fold, multiply_add};
 use std::ops::Range;
 
-/// Elements of one vector of a register tile: one AVX-512 register of f32, two of AVX2.
-pub(super) const LANES: usize = 16;
 /// Rows of a register tile. Eight spill on AVX2, and with AVX-512 the compiler gathers them (six times slower).
 pub(super) const ROWS: usize = 4;
 
@@ -154,19 +152,6 @@ pub(super) fn exponentials<T: Real>(row: &mut [T], from: u32, seen: u32, maximum
         }
     }
     fold(lanes)
-}
-
-/// The sum of the lanes, by halving.
-#[inline(always)]
-pub(super) fn fold<T: Real>(mut lanes: [T; LANES]) -> T {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for l in 0..width {
-            lanes[l] += lanes[l + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
 
 /// `Σ a·b` in the order in which [`product`] adds: where a row sees one key, delta is dp to the bit and ds is 0.

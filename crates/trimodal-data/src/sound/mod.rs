@@ -32,7 +32,8 @@ use trimodal_base::{Error, Result};
 pub fn load(path: &Path, sample_rate: u32, samples: usize, limits: &Limits) -> Result<Vec<f32>> {
     let bad = |what: String| Error::file(path, what);
     let (file, length) = regular(path, u64::MAX).map_err(bad)?;
-    read(file, length, sample_rate, samples, limits).map(|(clip, _)| clip).map_err(bad)
+    let source = Window::new(file, 0, length).map_err(|error| bad(format!("cannot read it: {error}")))?;
+    read(source, sample_rate, samples, limits).map(|(clip, _)| clip).map_err(bad)
 }
 
 /// A WAV file of one channel of 16-bit samples.
@@ -53,28 +54,26 @@ pub fn wav(sound: &[i16], sample_rate: u32) -> Result<Vec<u8>> {
     Ok(bytes.into_inner())
 }
 
-/// [`load`] out of an open file of `length` bytes; the error is the sentence without the file's name.
+/// [`load`] out of an open file, or a part of one; the error is the sentence without the file's name.
 pub(super) fn read(
-    source: impl Read + Seek + Send + Sync,
-    length: u64,
+    source: Window<impl Read + Seek + Send + Sync>,
     sample_rate: u32,
     samples: usize,
     limits: &Limits,
 ) -> std::result::Result<(Vec<f32>, SoundInfo), String> {
-    if length > limits.file_bytes {
-        return Err(Limits::beyond("file_bytes", "a file of", length, "bytes", limits.file_bytes));
+    if source.length() > limits.file_bytes {
+        return Err(Limits::beyond("file_bytes", "a file of", source.length(), "bytes", limits.file_bytes));
     }
-    contained(|| decode(source, length, sample_rate, samples, limits))
+    contained(|| decode(source, sample_rate, samples, limits))
 }
 
 fn decode(
-    source: impl Read + Seek + Send + Sync,
-    length: u64,
+    mut source: Window<impl Read + Seek + Send + Sync>,
     sample_rate: u32,
     samples: usize,
     limits: &Limits,
 ) -> std::result::Result<(Vec<f32>, SoundInfo), String> {
-    let mut source = Window::new(source, 0, length).map_err(|error| format!("cannot read it: {error}"))?;
+    let length = source.length();
     let start = source.head(12).map_err(|error| format!("cannot read it: {error}"))?;
     let mut mono = Mono::new(sample_rate, samples, limits);
     match SoundKind::of(&start) {
@@ -125,7 +124,8 @@ mod tests {
         writer.finalize().unwrap();
         let mut bytes = bytes.into_inner();
         bytes[20] = 0x77; // the format's code
-        let error = read(Cursor::new(&bytes[..]), bytes.len() as u64, 16_000, 100, &Limits::default()).unwrap_err();
+        let source = Window::new(Cursor::new(&bytes[..]), 0, bytes.len() as u64).unwrap();
+        let error = read(source, 16_000, 100, &Limits::default()).unwrap_err();
         assert!(error.contains("(read up to byte ") && error.ends_with(&format!(" of {})", bytes.len())), "{error}");
     }
 }
