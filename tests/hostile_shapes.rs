@@ -224,7 +224,7 @@ fn configs_and_capacities_do_not_wrap() {
             return Ok(());
         }
         valid.set(valid.get() + 1);
-        let options = ActivationOptions { activation: DType::F32, recompute };
+        let options = ActivationOptions { activation: DType::F32, recompute, word_bag: 0.0 };
         let [rows, logits, chunk, images, clips] = sizes;
         let capacity = match given {
             true => Capacity { rows, logits, chunk: chunk.max(logits / 4096), images, clips },

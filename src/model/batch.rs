@@ -1,6 +1,7 @@
 //! What the model is fed: samples, packed into one token matrix without padding.
 
 use super::config::Config;
+use super::word_bag::BagInputs;
 use crate::error::{Error, Result};
 use crate::ops::embedding;
 use crate::tensor::{DType, Tensor};
@@ -222,6 +223,11 @@ impl Batch {
         self.target.iter().filter(|t| **t >= 0).count()
     }
 
+    /// Whether a row sees all that comes before it in its sample: it is not cut off.
+    pub(super) fn sees_all(&self, row: usize) -> bool {
+        self.visible[row][0] == row as i32 - self.position[row]
+    }
+
     /// The name of the sample that a row belongs to; `None` for a row of the padding, and where the sample has no name.
     pub fn name_of(&self, row: usize) -> Option<&str> {
         let position = self.position.get(..=row)?;
@@ -249,6 +255,8 @@ pub struct Capacity {
     pub images: usize,
     /// Sounds.
     pub clips: usize,
+    /// Samples whose words are told from picture and sound alone; 0 where training has no word-bag loss.
+    pub bags: usize,
 }
 
 /// Logits that a training step holds at a time: 2²⁷ elements, half a gigabyte in f32. Each chunk reads and writes the gradient of
@@ -270,13 +278,19 @@ impl Capacity {
             chunk: chunk(budget, config.vocab_size),
             images: config.vision_config.as_ref().map_or(0, |v| budget / (v.patches() + 3)),
             clips: config.audio_config.as_ref().map_or(0, |a| budget / (a.rows() + 3)),
+            bags: 0,
         }
+    }
+
+    /// With room for the word-bag loss, or without.
+    pub fn with_word_bag(self, wanted: bool) -> Self {
+        Capacity { bags: if wanted { self.images.saturating_add(self.clips) } else { 0 }, ..self }
     }
 
     /// Exactly what one batch needs, with all its logits at once.
     pub fn of(batch: &Batch) -> Self {
         let logits = batch.logit_row.len();
-        Capacity { rows: batch.rows(), logits, chunk: logits, images: batch.images, clips: batch.clips }
+        Capacity { rows: batch.rows(), logits, chunk: logits, images: batch.images, clips: batch.clips, bags: 0 }
     }
 
     /// Rows with logits of each chunk; one without rows where there are none.
@@ -347,13 +361,15 @@ pub struct Inputs<T = Tensor> {
     pub(crate) iota: T,
     /// `[1]`: 1 / the rows that count, for the mean.
     pub(crate) weight: T,
+    /// Where training has a word-bag loss.
+    pub(crate) bag: Option<BagInputs<T>>,
 }
 
 impl<T> Inputs<T> {
     /// Builds the listing: `make(shape, dtype)` once per tensor.
     pub fn build(config: &Config, capacity: Capacity, real: DType, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
-        let Capacity { rows, chunk, images, clips, .. } = capacity;
-        let (side, patches) = config.vision_config.as_ref().map_or((0, 0), |v| (v.image_size, v.patches()));
+        let Capacity { rows, chunk, images, clips, logits, bags } = capacity;
+        let (side, patches, embedded) = config.vision_config.as_ref().map_or((0, 0, 0), |v| (v.image_size, v.patches(), v.patch_grid().pow(2)));
         let (frames, mels, frame_rows) = config.audio_config.as_ref().map_or((0, 0, 0), |a| (a.frames(), a.num_mel_bins, a.rows()));
         Ok(Inputs {
             embed_id: make(&[rows], DType::I32)?,
@@ -367,8 +383,9 @@ impl<T> Inputs<T> {
             patch_row: make(&[images.saturating_mul(patches)], DType::I32)?,
             mel: make(&[clips, frames, mels], real)?,
             frame_row: make(&[clips.saturating_mul(frame_rows)], DType::I32)?,
-            iota: make(&[rows.max(chunk).max(clips.saturating_mul(frame_rows))], DType::I32)?,
+            iota: make(&[rows.max(chunk).max(clips.saturating_mul(frame_rows)).max(images.saturating_mul(embedded))], DType::I32)?,
             weight: make(&[1], crate::ops::statistic(real))?,
+            bag: if bags > 0 { Some(BagInputs::build(bags, rows, logits, real, make)?) } else { None },
         })
     }
 }
@@ -425,6 +442,7 @@ impl Inputs {
             _ => write(&mut self.mel, &batch.mel, ahead)?,
         }
         put(&mut self.frame_row, batch.frame_row.len(), &batch.frame_row)?;
+        self.bag.as_mut().map_or(Ok(()), |bag| bag.load(batch, size, counted, ahead))?;
         let weight = 1.0 / counted.max(1) as f32;
         match self.weight.dtype() {
             DType::F64 => write(&mut self.weight, &[weight as f64], ahead),
@@ -435,7 +453,7 @@ impl Inputs {
     /// Takes over a batch that was loaded into other inputs of the same capacity.
     pub(crate) fn take(&mut self, from: &Inputs) -> Result<()> {
         for (to, from) in self.each_mut().into_iter().zip(from.each()) {
-            to.set_rows(from.rows())?;
+            to.reshape(from.shape())?;
             if !from.is_empty() {
                 to.copy_from(from)?;
             }
@@ -448,7 +466,7 @@ impl Inputs {
         let chunks = self.chunks.iter().flat_map(|c| [&c.row, &c.target]);
         let rows = [&self.embed_id, &self.position, &self.visible, &self.visible_by, &self.sorted_row, &self.sorted_start];
         let others = [&self.pixels, &self.patch_row, &self.mel, &self.frame_row, &self.weight];
-        rows.into_iter().chain(others).chain(chunks).collect()
+        rows.into_iter().chain(others).chain(chunks).chain(self.bag.iter().flat_map(BagInputs::each)).collect()
     }
 
     /// Every tensor with what it is in a trace.
@@ -468,7 +486,8 @@ impl Inputs {
             ("0, 1, 2, …", &self.iota),
             ("1 / the rows that count", &self.weight),
         ];
-        rows.into_iter().chain(chunks).collect()
+        let bag = self.bag.iter().flat_map(|bag| ["each sample's rows", "each row's sample", "each sample's words", "each word's sample", "the words told", "what a word told weighs"].into_iter().zip(bag.each()));
+        rows.into_iter().chain(chunks).chain(bag).collect()
     }
 
     /// As [`Inputs::each`], in the same order.
@@ -476,7 +495,7 @@ impl Inputs {
         let chunks = self.chunks.iter_mut().flat_map(|c| [&mut c.row, &mut c.target]);
         let rows = [&mut self.embed_id, &mut self.position, &mut self.visible, &mut self.visible_by, &mut self.sorted_row, &mut self.sorted_start];
         let others = [&mut self.pixels, &mut self.patch_row, &mut self.mel, &mut self.frame_row, &mut self.weight];
-        rows.into_iter().chain(others).chain(chunks).collect()
+        rows.into_iter().chain(others).chain(chunks).chain(self.bag.iter_mut().flat_map(BagInputs::each_mut)).collect()
     }
 }
 
@@ -491,7 +510,7 @@ mod tests {
         assert_eq!(chunk(65_536, 151_936), 768);
         assert_eq!(chunk(1000, usize::MAX), 128);
         assert_eq!(chunk(5, usize::MAX), 5);
-        let capacity = |logits, chunk| Capacity { rows: 0, logits, chunk, images: 0, clips: 0 }.chunks().collect::<Vec<_>>();
+        let capacity = |logits, chunk| Capacity { rows: 0, logits, chunk, images: 0, clips: 0, bags: 0 }.chunks().collect::<Vec<_>>();
         assert_eq!(capacity(10, 4), [4, 4, 2]);
         assert_eq!(capacity(8, 8), [8]);
         assert_eq!(capacity(0, 0), [0]);
@@ -503,7 +522,7 @@ mod tests {
         let (row, target) = PaddedSize { rows: 8, logits: 7 }.logits(&batch);
         assert_eq!(row, [0, 2, 5, 1, 3, 4, 6]);
         assert_eq!(target, [7, 8, 9, -1, -1, -1, -1]);
-        let capacity = Capacity { rows: 1920, logits: 1920, chunk: 1920, images: 0, clips: 0 };
+        let capacity = Capacity { rows: 1920, logits: 1920, chunk: 1920, images: 0, clips: 0, bags: 0 };
         assert_eq!(PaddedSize::of_few(&batch, capacity), PaddedSize { rows: 240, logits: 128 });
         assert_eq!(PaddedSize::of_few(&batch, Capacity { rows: 7, logits: 5, ..capacity }), PaddedSize { rows: 6, logits: 5 });
     }

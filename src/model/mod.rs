@@ -8,13 +8,16 @@ pub mod activations;
 pub mod backward;
 pub mod batch;
 pub mod config;
+pub mod eye;
 mod flops;
 pub mod forward;
 pub mod generate;
 pub mod parameters;
 pub mod score;
 mod senses;
+pub mod stem;
 pub mod stored_config;
+pub mod word_bag;
 
 pub use activations::Activations;
 pub use batch::{Batch, Packer, Sequence, TokenRow};

@@ -3,7 +3,7 @@
 //! The struct is generic over what stands for a tensor, so that the same listing allocates tensors, counts bytes, and holds
 //! gradients and the optimiser's moments.
 
-use super::config::Config;
+use super::config::{Config, Stem};
 use crate::device::Device;
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
@@ -36,14 +36,36 @@ pub struct Layer<T = Tensor> {
     pub down_proj: T,
 }
 
-/// The patch embedding.
+/// The patch embedding, of width `C`: the model's `D`, or the stem's.
 pub struct Vision<T = Tensor> {
-    /// `[D, P·P·3]`
+    /// `[C, P·P·3]`
     pub weight: T,
-    /// `[D]`
+    /// `[C]`
     pub bias: T,
-    /// `[grid, 2, D]`: x first, then y.
+    /// `[grid, 2, C]`: x first, then y.
     pub position: T,
+    /// The convolutions between the patches and the rows, where there are any.
+    pub stem: Option<StemParameters<T>>,
+}
+
+/// A convolutional stem. See [`super::eye`].
+pub struct StemParameters<T = Tensor> {
+    /// The convolutions, in order.
+    pub convolutions: Vec<StemConvolution<T>>,
+    /// `[C]`: of what the last one leaves.
+    pub norm: T,
+    /// `[D, C]`
+    pub projection: T,
+}
+
+/// One convolution of a stem.
+pub struct StemConvolution<T = Tensor> {
+    /// `[in]`: of what goes in.
+    pub norm: T,
+    /// `[out, in, 3, 3]`
+    pub weight: T,
+    /// `[out]`
+    pub bias: T,
 }
 
 /// One convolution of the sound stem.
@@ -68,6 +90,19 @@ pub struct Parameters<T = Tensor> {
     pub vision: Option<Vision<T>>,
     /// Ears; empty without.
     pub audio: Vec<Convolution<T>>,
+}
+
+impl<T> StemParameters<T> {
+    fn build(stem: &Stem, hidden_size: usize, make: &mut impl FnMut(&[usize]) -> Result<T>) -> Result<Self> {
+        let depth = stem.convolutions.len();
+        let convolution = |layer: usize| {
+            let [before, after] = [layer, layer + 1].map(|layer| stem.channels(layer));
+            Ok(StemConvolution { norm: make(&[before])?, weight: make(&[after, before, 3, 3])?, bias: make(&[after])? })
+        };
+        let convolutions = (0..depth).map(convolution).collect::<Result<_>>()?;
+        let width = stem.channels(depth);
+        Ok(StemParameters { convolutions, norm: make(&[width])?, projection: make(&[hidden_size, width])? })
+    }
 }
 
 impl<T> Parameters<T> {
@@ -99,7 +134,13 @@ impl<T> Parameters<T> {
             vision: match &config.vision_config {
                 None => None,
                 Some(vision) => {
-                    Some(Vision { weight: make(&[d, vision.patch_size * vision.patch_size * 3])?, bias: make(&[d])?, position: make(&[vision.grid(), 2, d])? })
+                    let width = vision.patch_width(d);
+                    Some(Vision {
+                        weight: make(&[width, vision.patch_size * vision.patch_size * 3])?,
+                        bias: make(&[width])?,
+                        position: make(&[vision.patch_grid(), 2, width])?,
+                        stem: vision.stem.as_ref().map(|stem| StemParameters::build(stem, d, make)).transpose()?,
+                    })
                 }
             },
             audio: match &config.audio_config {
@@ -137,6 +178,14 @@ impl<T> Parameters<T> {
             all.push(("vision_embed_tokens.weight".into(), &vision.weight));
             all.push(("vision_embed_tokens.bias".into(), &vision.bias));
             all.push(("vision_position.weight".into(), &vision.position));
+            if let Some(stem) = &vision.stem {
+                for (i, convolution) in stem.convolutions.iter().enumerate() {
+                    let name = |part: &str| format!("vision_stem.conv{}.{part}", i + 1);
+                    all.extend([(name("norm"), &convolution.norm), (name("weight"), &convolution.weight), (name("bias"), &convolution.bias)]);
+                }
+                all.push(("vision_stem.norm".into(), &stem.norm));
+                all.push(("vision_stem.projection".into(), &stem.projection));
+            }
         }
         for (i, conv) in self.audio.iter().enumerate() {
             all.push((format!("audio_embed.conv{}.weight", i + 1), &conv.weight));
@@ -167,6 +216,12 @@ impl<T> Parameters<T> {
         all.extend(&mut self.lm_head);
         if let Some(vision) = &mut self.vision {
             all.extend([&mut vision.weight, &mut vision.bias, &mut vision.position]);
+            if let Some(stem) = &mut vision.stem {
+                for convolution in &mut stem.convolutions {
+                    all.extend([&mut convolution.norm, &mut convolution.weight, &mut convolution.bias]);
+                }
+                all.extend([&mut stem.norm, &mut stem.projection]);
+            }
         }
         for conv in &mut self.audio {
             all.extend([&mut conv.weight, &mut conv.bias]);

@@ -9,7 +9,8 @@ use crate::model::batch::Capacity;
 
 /// What a trainer for these settings, whose precision is resolved, computes in.
 pub(super) fn options(settings: &Settings) -> ActivationOptions {
-    ActivationOptions { recompute: settings.training.recompute, ..ActivationOptions::new(settings.training.precision.resolved().dtype()) }
+    let training = &settings.training;
+    ActivationOptions { activation: training.precision.resolved().dtype(), recompute: training.recompute, word_bag: training.word_bag as f32 }
 }
 
 /// Refuses a model that cannot fit; gives the bytes that its trainer will allocate.

@@ -33,7 +33,11 @@ pub const SECTIONS: [Section; 5] = [
             ("tie_word_embeddings", "Whether the output layer is the embedding table."),
             ("pictures", "Whether the model has eyes; a new one gets none where no sample has a picture."),
             ("image_size", "Side of a picture in pixels; files of other sizes are scaled."),
-            ("patch_size", "Side of a patch in pixels; divides image_size. A picture becomes (image_size / patch_size)² rows."),
+            ("patch_size", "Side of a patch in pixels; divides image_size. A picture becomes (image_size / patch_size)² rows, where it has no stem."),
+            (
+                "stem",
+                "Convolutions between the patches and the rows, such as \"32, 64/2, 64\": the width of an embedded patch, then the channels\nof each 3 × 3 convolution; /2 for one that halves the picture. Empty for none: each patch is a row.",
+            ),
             ("bidirectional", "Whether the rows of a picture see all of it, or only what came before them."),
             ("fit", "What happens to a picture that is not square: \"crop\" keeps the centre, \"pad\" keeps all of it, with white bars."),
             ("sounds", "Whether the model has ears; a new one gets none where no sample has a sound."),
@@ -107,6 +111,10 @@ pub const SECTIONS: [Section; 5] = [
             ("eps", "AdamW's epsilon."),
             ("weight_decay", "Decoupled weight decay, on matrices only."),
             ("max_norm", "Gradients are scaled down to this global norm; 0 for never."),
+            (
+                "word_bag",
+                "What a word of the caption that is told from the rows of picture and sound alone, in no order, weighs in the loss beside a word\nof the caption itself; 0 for no such loss. It teaches eyes and ears at once what takes long through the decoder.",
+            ),
             ("skip_nonfinite", "How many steps may be skipped because their loss or gradient is not a number; the next one stops the run."),
         ],
     ),

@@ -13,7 +13,7 @@ use crate::data::{Limits, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::model::config::{AudioConfig, VisionConfig};
+use crate::model::config::{AudioConfig, Stem, VisionConfig};
 use serde::{Deserialize, Serialize};
 
 /// The names of the presets.
@@ -55,6 +55,8 @@ pub struct ModelSettings {
     pub pictures: bool,
     pub image_size: usize,
     pub patch_size: usize,
+    #[serde(default)]
+    pub stem: String,
     pub bidirectional: bool,
     pub fit: Fit,
     pub sounds: bool,
@@ -117,6 +119,8 @@ pub struct TrainingSettings {
     pub eps: f64,
     pub weight_decay: f64,
     pub max_norm: f64,
+    #[serde(default)]
+    pub word_bag: f64,
     pub skip_nonfinite: usize,
 }
 
@@ -215,6 +219,7 @@ impl Settings {
                 pictures: true,
                 image_size: 48,
                 patch_size: 8,
+                stem: String::new(),
                 bidirectional: true,
                 fit: Fit::Crop,
                 sounds: true,
@@ -262,6 +267,7 @@ impl Settings {
                 eps: schedule.eps,
                 weight_decay: schedule.weight_decay,
                 max_norm: schedule.max_norm,
+                word_bag: 0.0,
                 skip_nonfinite: 0,
             },
             saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3, on_full: OnFull::Stop },
@@ -329,7 +335,9 @@ impl Settings {
     /// A config with these settings' eyes and ears.
     pub fn embedders(&self, config: Config) -> Config {
         let m = &self.model;
-        let vision = VisionConfig { image_size: m.image_size, patch_size: m.patch_size, bidirectional: m.bidirectional };
+        // What cannot be read is found by `validate`.
+        let stem = m.stem.parse().ok();
+        let vision = VisionConfig { image_size: m.image_size, patch_size: m.patch_size, bidirectional: m.bidirectional, stem };
         let audio = AudioConfig { num_mel_bins: m.num_mel_bins, sample_rate: 16_000, clip_seconds: m.clip_seconds, layers: m.convolutions };
         Config { picture_fit: m.fit, vision_config: m.pictures.then_some(vision), audio_config: m.sounds.then_some(audio), ..config }
     }
@@ -346,6 +354,7 @@ impl Settings {
         m.fit = config.picture_fit;
         if let Some(vision) = &config.vision_config {
             (m.image_size, m.patch_size, m.bidirectional) = (vision.image_size, vision.patch_size, vision.bidirectional);
+            m.stem = vision.stem.as_ref().map(Stem::to_string).unwrap_or_default();
         }
         if let Some(audio) = &config.audio_config {
             (m.num_mel_bins, m.clip_seconds, m.convolutions) = (audio.num_mel_bins, audio.clip_seconds, audio.layers);
@@ -435,7 +444,7 @@ impl Settings {
                 return fail(key, "0 to less than 1", value.to_string());
             }
         }
-        let not_negative = [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm)];
+        let not_negative = [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm), ("training.word_bag", t.word_bag)];
         for (key, value) in not_negative.into_iter().chain([("training.eps", t.eps), ("training.learning_rate", t.learning_rate)]) {
             if !(value >= 0.0 && value.is_finite()) {
                 return fail(key, "a number of at least 0", value.to_string());
@@ -443,6 +452,9 @@ impl Settings {
         }
         if !e.eval_split.is_empty() && e.held_out > 0.0 {
             return Err(Error::Usage("evaluation.eval_split and evaluation.held_out: expected one of them, found both".into()));
+        }
+        if let Err(what) = if model.stem.is_empty() { Ok(()) } else { model.stem.parse::<Stem>().map(drop) } {
+            return Err(Error::Usage(format!("model.stem: {what}")));
         }
         self.model_config(model.hidden_size.clamp(1, 1 << 20)).validate().map_err(|what| Error::Usage(format!("model: {what}")))
     }
