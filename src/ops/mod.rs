@@ -15,7 +15,6 @@ mod sizes;
 pub mod adamw;
 pub mod attention;
 pub mod conv1d;
-pub mod conv2d;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod log_mel;
