@@ -101,11 +101,19 @@ impl Preprocessor {
     /// # Errors
     /// A picture for a model without eyes, a sound for one without ears, a missing caption or one that cannot be encoded.
     pub fn example(&self, sample: Sample) -> Result<Example> {
-        let mel = match (&self.frontend, &sample.sound) {
-            (Some(frontend), Some(sound)) => frontend.frames(&[sound])?.pop(),
-            _ => None,
+        let mel = match &sample.sound {
+            Some(sound) => self.frames(sound)?,
+            None => None,
         };
         example(sample, mel, &self.config, &self.tokenizer)
+    }
+
+    /// Mel frames `[frames, mels]` of a waveform; `None` where the model has no ears.
+    ///
+    /// # Errors
+    /// As [`AudioFrontend::frames`].
+    pub fn frames(&self, waveform: &[f32]) -> Result<Option<Vec<f32>>> {
+        self.frontend.as_ref().map_or(Ok(None), |frontend| Ok(frontend.frames(&[waveform])?.pop()))
     }
 }
 

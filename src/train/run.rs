@@ -276,7 +276,7 @@ impl Run {
             return Err(Error::BadSamples { count: bad_held_out.count, first: bad_held_out.first });
         }
         let recipe = setup::recipe(&settings);
-        let batches = Batches::start(dataset.clone(), rows, config, &tokenizer, recipe, settings.loading(), state.position)?;
+        let batches = Batches::start(dataset.clone(), rows, config, &tokenizer, recipe, settings.augmentation(), settings.loading(), state.position)?;
         let (log, earlier) = Log::open(folder, state.step)?;
         let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
         let path = folder.join(CONFIG);
