@@ -7,7 +7,7 @@
 use safetensors::{Dtype, SafeTensors};
 use std::path::PathBuf;
 use trimodal::check::test_devices;
-use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow, picture_rows};
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::{conv1d, log_mel, patch_embed};
 use trimodal::train::model_folder::read_parameters;
@@ -188,7 +188,7 @@ fn model(folder: &str, device: &Device, real: DType) -> (Config, Parameters, Bat
         let mut rows = vec![token(0, false)];
         let mut sequence = Sequence::default();
         if picture {
-            rows.extend(vec![TokenRow::Patch; vision.patches()]);
+            rows.extend(picture_rows(vision));
             sequence.pixels = pictures.next().map(<[u8]>::to_vec);
         }
         if sound {

@@ -466,7 +466,8 @@ impl Settings {
                 return fail(key, "0 to less than 1", value.to_string());
             }
         }
-        let not_negative = [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm), ("training.word_bag", t.word_bag)];
+        let not_negative =
+            [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm), ("training.word_bag", t.word_bag)];
         for (key, value) in not_negative.into_iter().chain([("training.eps", t.eps), ("training.learning_rate", t.learning_rate)]) {
             if !(value >= 0.0 && value.is_finite()) {
                 return fail(key, "a number of at least 0", value.to_string());
