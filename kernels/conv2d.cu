@@ -628,13 +628,15 @@ __device__ void stage_each(bf16* to, Element element) {
 }
 
 // Stages the 8 channels from `channel` on of row `row` of [rows, width]; zeros where there is no such row and past its end.
-template <void (*COPY)(void*, const void*, bool)>
+// ALIGNED: width is a multiple of 8.
+template <bool ALIGNED>
 __device__ void stage_run(bf16* to, const bf16* matrix, bool there, unsigned row, unsigned channel, unsigned width) {
-    unsigned count = there && channel < width ? width - channel : 0;
     const bf16* from = matrix + size_t(row) * width + channel;
-    if (width % 8 == 0) {
-        COPY(to, count > 0 ? from : matrix, count > 0);
+    if (ALIGNED) {
+        there = there && channel < width;
+        copy_cached(to, there ? from : matrix, there);
     } else {
+        unsigned count = there && channel < width ? width - channel : 0;
         const unsigned short* bits = reinterpret_cast<const unsigned short*>(from);
         stage_each(to, [&](unsigned j) { return j < count ? bits[j] : 0; });
     }
@@ -646,9 +648,10 @@ constexpr int DEEP = 16; // channels staged at a time: nine taps of them are a w
 struct Taps {
     unsigned words[36];
 
-    // From weight[row, channel, 0, 0] on; `count` of the 72 exist.
-    __device__ void load(const bf16* from, unsigned count, bool aligned) {
-        if (aligned) {
+    // From weight[row, channel, 0, 0] on; `count` of the 72 exist, all or none of them if ALIGNED.
+    template <bool ALIGNED>
+    __device__ void load(const bf16* from, unsigned count) {
+        if (ALIGNED) {
 #pragma unroll
             for (int i = 0; i < 9; i++) {
                 uint4 x = count > 0 ? reinterpret_cast<const uint4*>(from)[i] : make_uint4(0, 0, 0, 0);
@@ -738,42 +741,31 @@ __device__ void write_pair(bf16* row, unsigned column, unsigned width, float2 pa
 
 // sums += Σ over the taps that are met and over the channels of `matrix` of gathered rows · weight. A step is one row of taps of
 // DEEP channels; two steps are on their way while one is multiplied. The weight of the next channels waits in registers.
-//   forward (!BACK): matrix is x,  `width` its channels in, a weight tile is [64 of out, DEEP of in].
+//   forward (!BACK): matrix is x,  `width` its channels in, a weight tile is [64 of out, DEEP of in]; every tap is met.
 //   dx (BACK):       matrix is dz, `width` its channels out, a weight tile is [DEEP of out, 64 of in].
-// A thread gathers one row, corner's, for all taps: half of its DEEP channels. line: pixels in a line of the matrix.
-template <bool BACK>
+// A thread gathers one row, corner's, for all taps: half of its DEEP channels. line: pixels in a line of the matrix. ALIGNED:
+// channels are multiples of 8.
+template <bool BACK, bool ALIGNED>
 __device__ void multiply_gathered(WarpSums& sums, Stages& stages, const bf16* matrix, unsigned width, unsigned line, const bf16* weight, unsigned n0,
                                   Corner corner, unsigned met, const Dims& dims) {
     static_assert(THREADS == TILE * DEEP / 8, "a thread has a run of every tile");
     constexpr int COLUMNS = BACK ? TILE : DEEP; // of a weight tile
+    constexpr int UNROLL = ALIGNED ? 3 : 1;     // what is read one by one is long as it is
     unsigned lane = threadIdx.x % 32;
     unsigned shrink = BACK ? dims.stride - 1 : 0; // 2 >> shrink = 2 / stride
 
-    // The rows of taps that are met, four bits each.
-    unsigned rows = 0, count = 0;
-#pragma unroll
-    for (unsigned ky = 0; ky < 3; ky++) {
-        if (met >> 3 * ky & 7) {
-            rows |= ky << 4 * count;
-            count++;
-        }
-    }
-    unsigned next_channel = 0, next = 0;
-    auto stage_next = [&](bf16 (&to)[3][TILE * DEEP]) {
-        if (next_channel < width) {
-            unsigned ky = rows >> 4 * next & 3, channel = next_channel + threadIdx.x % 2 * 8;
-#pragma unroll
+    auto stage = [&](unsigned ky, unsigned c0) {
+        if (c0 < width) {
+#pragma unroll UNROLL
             for (unsigned kx = 0; kx < 3; kx++) {
                 unsigned tap = 3 * ky + kx;
-                if (met >> tap & 1) {
-                    unsigned shift = (ky >> shrink) * line + (kx >> shrink);
-                    unsigned row = BACK ? corner.pixel - shift : corner.pixel + shift;
-                    stage_run<copy_cached>(to[kx] + place<DEEP>(threadIdx.x / 2, threadIdx.x % 2), matrix, corner.taps >> tap & 1, row, channel, width);
+                if (BACK && (met >> tap & 1) == 0) {
+                    continue; // the whole block
                 }
-            }
-            if (++next == count) {
-                next = 0;
-                next_channel += DEEP;
+                unsigned shift = (ky >> shrink) * line + (kx >> shrink);
+                unsigned row = BACK ? corner.pixel - shift : corner.pixel + shift;
+                bf16* to = stages.gathered[ky][kx] + place<DEEP>(threadIdx.x / 2, threadIdx.x % 2);
+                stage_run<ALIGNED>(to, matrix, corner.taps >> tap & 1, row, c0 + threadIdx.x % 2 * 8, width);
             }
         }
         commit_copies(); // a group per step, empty or not: the count of pending groups below stays the same
@@ -784,36 +776,34 @@ __device__ void multiply_gathered(WarpSums& sums, Stages& stages, const bf16* ma
     auto load_taps = [&](unsigned c0) {
         unsigned o = (BACK ? c0 : n0) + tile_row, i = (BACK ? n0 : c0) + chunk * 8;
         unsigned there = o < dims.channels_out && i < dims.channels_in ? dims.channels_in - i : 0;
-        taps.load(weight + (size_t(o) * dims.channels_in + i) * 9, 9 * there, dims.channels_in % 8 == 0);
+        taps.load<ALIGNED>(weight + (size_t(o) * dims.channels_in + i) * 9, 9 * there);
     };
-    stage_next(stages.gathered[0]);
-    stage_next(stages.gathered[1]);
+    stage(0, 0);
+    stage(1, 0);
     load_taps(0);
     taps.store(stages.weight, place<COLUMNS>(tile_row, chunk));
-    unsigned now = 0;
 #pragma unroll 1
     for (unsigned c0 = 0; c0 < width; c0 += DEEP) {
         bool more = c0 + DEEP < width;
         if (more) {
             load_taps(c0 + DEEP);
         }
-#pragma unroll 1
-        for (unsigned turn = 0; turn < count; turn++) {
+#pragma unroll UNROLL
+        for (unsigned ky = 0; ky < 3; ky++) {
             wait_copies<1>();
             // This step is there for every thread, and nobody reads the one any more that is staged next.
             __syncthreads();
-            stage_next(stages.gathered[now == 0 ? 2 : now - 1]);
-            unsigned ky = rows >> 4 * turn & 3;
+            stage((ky + 2) % 3, ky == 0 ? c0 : c0 + DEEP);
 #pragma unroll
             for (unsigned kx = 0; kx < 3; kx++) {
                 unsigned tap = 3 * ky + kx;
-                if ((met >> tap & 1) == 0) {
+                if (BACK && (met >> tap & 1) == 0) {
                     continue; // the whole block
                 }
                 unsigned a[2][4], b[2][4];
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
-                    load_matrices(a[i], stages.gathered[now][kx] + place<DEEP>(warp_row() + i * 16 + lane % 16, lane / 16));
+                    load_matrices(a[i], stages.gathered[ky][kx] + place<DEEP>(warp_row() + i * 16 + lane % 16, lane / 16));
                 }
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
@@ -832,7 +822,6 @@ __device__ void multiply_gathered(WarpSums& sums, Stages& stages, const bf16* ma
                     }
                 }
             }
-            now = now == 2 ? 0 : now + 1;
         }
         if (more) {
             __syncthreads(); // nobody reads the weight any more
@@ -848,7 +837,11 @@ __device__ void forward_mma_with(const bf16* x, const bf16* weight, const bf16* 
     unsigned n0 = blockIdx.x % across * TILE;
     Corner corner = corner_in_x(m0 + threadIdx.x / 2, Divider(dims.width_out), Divider(dims.height_out), dims);
     WarpSums sums;
-    multiply_gathered<false>(sums, stages, x, dims.channels_in, dims.width, weight, n0, corner, 0x1ff, dims);
+    if (dims.channels_in % 8 == 0) {
+        multiply_gathered<false, true>(sums, stages, x, dims.channels_in, dims.width, weight, n0, corner, 0x1ff, dims);
+    } else {
+        multiply_gathered<false, false>(sums, stages, x, dims.channels_in, dims.width, weight, n0, corner, 0x1ff, dims);
+    }
     write_warp(sums, reinterpret_cast<float*>(&stages), [&](unsigned row, unsigned column, float2 pair) {
         unsigned m = m0 + row, n = n0 + column;
         if (m >= pixels_out(dims) || n >= dims.channels_out) {
@@ -872,7 +865,12 @@ __device__ void dx_mma_with(const bf16* weight, const bf16* dz, bf16* dx, const 
         pixels[threadIdx.x / 2] = pixel; // read after the barriers of the product
     }
     WarpSums sums;
-    multiply_gathered<true>(sums, stages, dz, dims.channels_out, dims.width_out, weight, n0, corner, taps_of_rows(m0, TILE, dims), dims);
+    unsigned met = taps_of_rows(m0, TILE, dims);
+    if (dims.channels_in % 8 == 0 && dims.channels_out % 8 == 0) {
+        multiply_gathered<true, true>(sums, stages, dz, dims.channels_out, dims.width_out, weight, n0, corner, met, dims);
+    } else {
+        multiply_gathered<true, false>(sums, stages, dz, dims.channels_out, dims.width_out, weight, n0, corner, met, dims);
+    }
     write_warp(sums, reinterpret_cast<float*>(&stages), [&](unsigned row, unsigned column, float2 pair) {
         unsigned to = pixels[row], n = n0 + column;
         if (to != NONE && n < dims.channels_in) {
@@ -895,8 +893,10 @@ struct Columns {
     unsigned channel[TILE];
 };
 
-__device__ void dweight_mma_with(const bf16* x, const bf16* dz, float* partial, const Dims& dims, SumStage (&stages)[3], Columns& columns) {
+template <bool ALIGNED>
+__device__ void dweight_mma_by(const bf16* x, const bf16* dz, float* partial, const Dims& dims, SumStage (&stages)[3], Columns& columns) {
     constexpr int ROWS = 32;
+    static_assert(THREADS == 4 * ROWS && TILE == 4 * 16, "a thread stages two runs of one row");
     unsigned inner = 9 * dims.channels_in;
     unsigned across = (inner + TILE - 1) / TILE;
     unsigned tiles = (dims.channels_out + TILE - 1) / TILE * across;
@@ -917,29 +917,35 @@ __device__ void dweight_mma_with(const bf16* x, const bf16* dz, float* partial, 
         columns.channel[threadIdx.x] = k % dims.channels_in;
     }
     __syncthreads();
-    // A thread stages the same eight columns of two rows.
-    unsigned run = threadIdx.x % 8 * 8;
-    unsigned run_tap = columns.tap[run], run_shift = columns.shift[run], run_channel = columns.channel[run];
+    // A thread stages 16 neighbouring columns of one row: two runs, whose taps it keeps as a bit each.
+    unsigned row = threadIdx.x / 4, chunk = threadIdx.x % 4 * 2;
+    unsigned run_bit[2], run_shift[2], run_channel[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        unsigned at = (chunk + i) * 8;
+        run_bit[i] = columns.tap[at] == NONE ? 0 : 1 << columns.tap[at];
+        run_shift[i] = columns.shift[at];
+        run_channel[i] = columns.channel[at];
+    }
 
     auto stage = [&](unsigned step) {
         SumStage& to = stages[step % 3];
+        unsigned m = first + step * ROWS + row;
+        Corner corner = corner_in_x(m, pixels_across, pixels_down, dims);
+        unsigned taps = m < end ? corner.taps : 0;
 #pragma unroll
-        for (int i = 0; i < ROWS * TILE / 8 / THREADS; i++) {
-            unsigned row = threadIdx.x / 8 + i * (THREADS / 8);
-            unsigned m = first + step * ROWS + row;
-            unsigned at = place<TILE>(row, threadIdx.x % 8);
-            stage_run<copy_async>(to.dz + at, dz, m < end, m, n0 + run, dims.channels_out);
-            Corner corner = corner_in_x(m, pixels_across, pixels_down, dims);
-            unsigned taps = m < end ? corner.taps : 0;
-            if (dims.channels_in % 8 == 0) {
-                bool there = run_tap != NONE && taps >> run_tap & 1;
-                const bf16* from = x + size_t(corner.pixel + run_shift) * dims.channels_in + run_channel;
+        for (int i = 0; i < 2; i++) {
+            unsigned at = place<TILE>(row, chunk + i);
+            stage_run<ALIGNED>(to.dz + at, dz, m < end, m, n0 + (chunk + i) * 8, dims.channels_out);
+            if (ALIGNED) {
+                bool there = taps & run_bit[i];
+                const bf16* from = x + size_t(corner.pixel + run_shift[i]) * dims.channels_in + run_channel[i];
                 copy_cached(to.x + at, there ? from : x, there);
             } else {
                 const unsigned short* bits = reinterpret_cast<const unsigned short*>(x);
                 stage_each(to.x + at, [&](unsigned j) {
-                    unsigned tap = columns.tap[run + j];
-                    size_t from = size_t(corner.pixel + columns.shift[run + j]) * dims.channels_in + columns.channel[run + j];
+                    unsigned column = (chunk + i) * 8 + j, tap = columns.tap[column];
+                    size_t from = size_t(corner.pixel + columns.shift[column]) * dims.channels_in + columns.channel[column];
                     return tap != NONE && taps >> tap & 1 ? bits[from] : 0;
                 });
             }
@@ -1011,7 +1017,11 @@ extern "C" __global__ void __launch_bounds__(128) forward_mma_bf16(
 extern "C" __global__ void __launch_bounds__(128) dweight_mma_bf16(const bf16* __restrict__ x, const bf16* __restrict__ dz, float* __restrict__ partial, Dims dims) {
     __shared__ alignas(128) SumStage stages[3];
     __shared__ Columns columns;
-    dweight_mma_with(x, dz, partial, dims, stages, columns);
+    if (dims.channels_in % 8 == 0 && dims.channels_out % 8 == 0) {
+        dweight_mma_by<true>(x, dz, partial, dims, stages, columns);
+    } else {
+        dweight_mma_by<false>(x, dz, partial, dims, stages, columns);
+    }
 }
 
 extern "C" __global__ void __launch_bounds__(128) dx_mma_bf16(const bf16* __restrict__ weight, const bf16* __restrict__ dz, bf16* __restrict__ dx, Dims dims) {
