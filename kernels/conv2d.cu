@@ -262,7 +262,7 @@ struct Corner {
 // The bits of nine taps from those of three rows and three columns.
 __device__ unsigned nine(unsigned rows, unsigned columns) { return columns * ((rows & 1) | (rows & 2) << 2 | (rows & 4) << 4); }
 
-// Output pixel m in x: tap (ky, kx) meets pixel + ky · W + kx. across and down divide by W' and H'.
+// Output pixel m, where there is one, in x: tap (ky, kx) meets pixel + ky · W + kx. across and down divide by W' and H'.
 __device__ Corner corner_in_x(unsigned m, const Divider& across, const Divider& down, const Dims& dims) {
     unsigned line, column, image, row;
     across.split(m, line, column);
@@ -271,7 +271,7 @@ __device__ Corner corner_in_x(unsigned m, const Divider& across, const Divider& 
     // The middle tap is always there, the first one from row 1 on, the last one up to H − 2.
     unsigned rows = 2 | (row >= 1) | (row + 2 <= dims.height) << 2;
     unsigned columns = 2 | (column >= 1) | (column + 2 <= dims.width) << 2;
-    return {(image * dims.height + row - 1) * dims.width + column - 1, m < pixels_out(dims) ? nine(rows, columns) : 0};
+    return {(image * dims.height + row - 1) * dims.width + column - 1, nine(rows, columns)};
 }
 
 // The pixels of dx in even (0) or odd (1) rows and columns; with stride 1 all of them count as even.
@@ -449,9 +449,10 @@ __device__ void forward_tile_f32(const float* x, const float* weight, const floa
     unsigned n0 = blockIdx.x % across * TILE;
     unsigned inner = 9 * dims.channels_in;
     if (threadIdx.x < TILE) {
-        Corner corner = corner_in_x(m0 + threadIdx.x, Divider(dims.width_out), Divider(dims.height_out), dims);
+        unsigned m = m0 + threadIdx.x;
+        Corner corner = corner_in_x(m, Divider(dims.width_out), Divider(dims.height_out), dims);
         rows.first[threadIdx.x] = corner.pixel;
-        rows.taps[threadIdx.x] = corner.taps;
+        rows.taps[threadIdx.x] = m < pixels_out(dims) ? corner.taps : 0;
     }
     __syncthreads();
 
@@ -489,14 +490,18 @@ __device__ void dweight_tile_f32(const float* x, const float* dz, float* partial
     static_assert(THREADS % TILE == 0, "the column of staged<false> is the thread's");
     unsigned own = k0 + threadIdx.x % TILE;
     unsigned tap = own / dims.channels_in, channel = own % dims.channels_in;
-    unsigned shift = tap / 3 * dims.width + tap % 3;
+    unsigned down = tap / 3 - 1, right = tap % 3 - 1; // −1 wraps, and so does a row or column before the first
     Divider pixels_across(max(dims.width_out, 1u)), pixels_down(max(dims.height_out, 1u)); // no pixels: no steps either
 
     Sums sums;
     auto a = [&](unsigned m, unsigned i) { return n0 + i < dims.channels_out ? dz[size_t(m) * dims.channels_out + n0 + i] : 0.0f; };
     auto b = [&](unsigned m, unsigned) {
-        Corner corner = corner_in_x(m, pixels_across, pixels_down, dims);
-        return own < inner && corner.taps >> tap & 1 ? x[size_t(corner.pixel + shift) * dims.channels_in + channel] : 0.0f;
+        unsigned line, column, image, row;
+        pixels_across.split(m, line, column);
+        pixels_down.split(line, image, row);
+        row = row * dims.stride + down, column = column * dims.stride + right;
+        bool there = own < inner && row < dims.height && column < dims.width;
+        return there ? x[size_t((image * dims.height + row) * dims.width + column) * dims.channels_in + channel] : 0.0f;
     };
     multiply_tiles<false, false>(sums, tiles, part * per_part, end, a, b);
     write_tile(sums, tiles, [&](unsigned row, unsigned column, float sum) {
@@ -835,7 +840,11 @@ __device__ void forward_mma_with(const bf16* x, const bf16* weight, const bf16* 
     unsigned across = (dims.channels_out + TILE - 1) / TILE;
     unsigned m0 = blockIdx.x / across * TILE;
     unsigned n0 = blockIdx.x % across * TILE;
-    Corner corner = corner_in_x(m0 + threadIdx.x / 2, Divider(dims.width_out), Divider(dims.height_out), dims);
+    unsigned gathered = m0 + threadIdx.x / 2;
+    Corner corner = corner_in_x(gathered, Divider(dims.width_out), Divider(dims.height_out), dims);
+    if (gathered >= pixels_out(dims)) {
+        corner.taps = 0;
+    }
     WarpSums sums;
     if (dims.channels_in % 8 == 0) {
         multiply_gathered<false, true>(sums, stages, x, dims.channels_in, dims.width, weight, n0, corner, 0x1ff, dims);
@@ -928,8 +937,7 @@ __device__ void dweight_mma_by(const bf16* x, const bf16* dz, float* partial, co
         run_channel[i] = columns.channel[at];
     }
 
-    auto stage = [&](unsigned step) {
-        SumStage& to = stages[step % 3];
+    auto stage = [&](SumStage& to, unsigned step) {
         unsigned m = first + step * ROWS + row;
         Corner corner = corner_in_x(m, pixels_across, pixels_down, dims);
         unsigned taps = m < end ? corner.taps : 0;
@@ -953,23 +961,25 @@ __device__ void dweight_mma_by(const bf16* x, const bf16* dz, float* partial, co
     };
 
     WarpSums sums;
-#pragma unroll 1
+#pragma unroll
     for (unsigned step = 0; step < 2; step++) {
         if (step < steps) {
-            stage(step);
+            stage(stages[step], step);
         }
         commit_copies(); // a group per step, empty or not: the count of pending groups below stays the same
     }
+    unsigned turn = 0; // step % 3
 #pragma unroll 1
     for (unsigned step = 0; step < steps; step++) {
         wait_copies<1>();
         // This stage is there for every thread, and nobody reads the one any more that is staged next.
         __syncthreads();
         if (step + 2 < steps) {
-            stage(step + 2);
+            stage(stages[turn == 0 ? 2 : turn - 1], step + 2);
         }
         commit_copies();
-        const SumStage& now = stages[step % 3];
+        const SumStage& now = stages[turn];
+        turn = turn == 2 ? 0 : turn + 1;
 #pragma unroll
         for (int k = 0; k < ROWS; k += 16) {
             unsigned a[2][4], b[2][4];
