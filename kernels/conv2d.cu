@@ -1,12 +1,16 @@
-// conv2d: z[b, y, x] = bias + Σ_{ky, kx, i} W[:, i, ky, kx] · x[b, y·stride + ky − 1, x·stride + kx − 1, i],   y = gelu(z) = z · (1 + erf(z/√2)) / 2.
+// conv2d: z[b, y, x] = bias + Σ_{i, ky, kx} W[:, i, ky, kx] · in[b, y·stride + ky − 1, x·stride + kx − 1, i],   y = gelu(z) = z · (1 + erf(z/√2)) / 2.
 //
-// 3 × 3 taps, one pixel of zeros on every side, stride 1 or 2, H' = (H − 1)/stride + 1 by W' = (W − 1)/stride + 1 pixels out. Pixels
-// are rows, channels contiguous; a tap is numbered tap = ky · 3 + kx.
-// Names: M = B · H' · W'; K = 9 · in. K is numbered as in the weight, k = i · 9 + tap; in the parts of dW it is tap · in + i.
+// 3 × 3 taps, one pixel of zeros on every side, stride 1 or 2, H' = ceil(H / stride) and W' = ceil(W / stride) pixels out. Pixels
+// are rows and channels are contiguous; K is numbered as in the weight, k = i · 9 + tap, tap = ky · 3 + kx; but in the parts of dW
+// it is tap · in + i, so that what lies side by side there does so in the picture too.
+// Names: M = B · H' · W'; K = 9 · in.
 //
 // Backward.  dz = dy · gelu'(z), gelu'(z) = (1 + erf(z/√2))/2 + z · exp(−z²/2)/√(2π), then three implicit GEMMs that gather:
-//   dW = Σ_m dz[m]ᵀ x[m],   db = Σ_m dz[m],   dx[b, u, v] = Σ_{ky, kx} W[:, :, ky, kx]ᵀ dz[b, (u + 1 − ky)/stride, (v + 1 − kx)/stride],
-//   over the taps for which that is a pixel. With stride 2 an even row (column) meets only the middle ones, an odd one the outer two.
+//   dW = Σ_m dz[m]ᵀ in[m],   db = Σ_m dz[m],
+//   dx[b, v, u] = Σ_{ky, kx} W[:, :, ky, kx]ᵀ dz[b, (v + 1 − ky)/stride, (u + 1 − kx)/stride] where that is a pixel.
+// With stride 2 a pixel in an even row meets only the middle row of taps and one in an odd row the outer two, and so across: rows
+// of the dx GEMM are ordered by phase (even row and even column first, then even and odd, odd and even, odd and odd), so that a
+// tile skips the taps that none of its rows meets. With stride 1 there is one phase.
 //
 // Variants: none: all f32; _bf16: x, weight, bias, z, y, dy, dz and dx bf16, sums, partials and parameter gradients f32.
 //
@@ -17,10 +21,9 @@
 //   rung 3: mma    bf16: the same on tensor cores.
 //   beside it      what goes element by element, and the second passes, which add up parts.
 //
-// Nothing is unfolded: a row of a tile is an output pixel, of which a block knows the pixel under its first tap and, as nine bits,
-// which taps meet a pixel at all; where they do not, zeros are staged. Rows of dx are numbered by phase: all pixels in even rows
-// and columns of all images first, then (even, odd), (odd, even) and (odd, odd), so that with stride 2 a tile skips the taps that
-// none of its rows meets. With stride 1 there is one phase.
+// Nothing is unfolded: of a row of a tile a block knows the pixel under its first tap and, as nine bits, which taps meet a pixel at
+// all; where they do not, zeros are staged. The weight's nine taps are neighbours in memory; they are taken apart in registers on
+// the way to shared memory.
 //
 // forward_naive     block 64, one result per thread, grid = ceil(M · out / 64): z and y
 //   0  x            [B, H, W, in]     f32|bf16   read
@@ -56,15 +59,15 @@
 // dweight_tile      block 128, grid = parts · ceil(out / 64) · ceil(K / 64): parts of dW
 //   0  x            [B, H, W, in]     f32   read
 //   1  dz           [B, H', W', out]  f32   read
-//   2  partial      [parts, out, 9 · in]  f32   overwritten
+//   2  partial      [parts, out, K]   f32   overwritten
 //   3  dims         by value
 // dweight_mma       block 128, grid = parts · ceil(out / 64) · ceil(K / 64): parts of dW
 //   0  x            [B, H, W, in]     bf16  read
 //   1  dz           [B, H', W', out]  bf16  read
-//   2  partial      [parts, out, 9 · in]  f32   overwritten
+//   2  partial      [parts, out, K]   f32   overwritten
 //   3  dims         by value
 // dweight_finish    block 64, one result per thread, grid = ceil(out · K / 64): dW += Σ of its parts
-//   0  partial      [parts, out, 9 · in]  f32   read
+//   0  partial      [parts, out, K]   f32   read
 //   1  dweight      [out, in, 3, 3]   f32   accumulated
 //   2  dims         by value
 // dbias_partial     block 256, 16 pixels by 16 channels at a time, grid = parts · ceil(out / 16): parts of db
@@ -91,9 +94,9 @@
 //   2  dx           [B, H, W, in]     bf16  overwritten
 //   3  dims         by value
 // Precision: f32 sums in a fixed order, the same bits on every run; bf16 is rounded once, when it is stored.
-// Limits: every tensor < 2³¹ elements, 1 ≤ stride ≤ 2, H' = (H − 1)/stride + 1, W' = (W − 1)/stride + 1. Channels that are not a
-// multiple of 8 (bf16) are read one by one. Forward: 18 · M · in · out operations, backward twice that; bound by arithmetic from about
-// 16 channels on. Shared memory: 18 KiB (tile), 36 KiB (forward_mma, dx_mma), 25 KiB (dweight_mma).
+// Limits: every tensor < 2³¹ elements, 1 ≤ stride ≤ 2, H' = ceil(H / stride), W' = ceil(W / stride). Channels that are not a
+// multiple of 8 (bf16) are read one by one. Forward: 18 · M · in · out operations, backward twice that; bound by arithmetic from
+// about 10 channels on in f32, 70 in bf16. Shared memory: 18 KiB (tile), 36 KiB (forward_mma, dx_mma), 25 KiB (dweight_mma).
 
 #include <cuda_bf16.h>
 
