@@ -17,8 +17,9 @@ const BLOCK: usize = 64 << 10;
 const TASK_FLOPS: usize = 8 << 20;
 /// Output pixels whose share of `dW` is summed apart, at least.
 const SHARE_PIXELS: usize = 256;
-/// Shares of `dW` at most: each has its size.
+/// Shares of `dW` at most, and elements of all of them, unless they are two: each has the weight's size.
 const SHARES: usize = 32;
+const SHARED: usize = 64 << 20;
 
 /// Pictures, and the window that moves over them: what is one row of the unfolded operand.
 #[derive(Clone, Copy)]
@@ -225,7 +226,8 @@ fn weight_gradient<T: Real>(dims: Dims, x: &[T], dz: &[T], dweight: &mut [T], db
     let windows = dims.windows(x);
     let (channels, depth) = (dims.channels_out as usize, windows.depth());
     let line = windows.columns * channels;
-    let lines = dims.lines_per_task((dz.len() / channels / SHARE_PIXELS).min(SHARES));
+    let shares = (dz.len() / channels / SHARE_PIXELS).min(SHARES).min((SHARED / dweight.len()).max(2));
+    let lines = dims.lines_per_task(shares);
     let shares: Vec<(Vec<T>, Vec<T>)> = dz
         .par_chunks(lines * line)
         .enumerate()

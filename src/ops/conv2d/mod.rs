@@ -243,9 +243,10 @@ fn launch_backward(
     workspace: &Tensor,
 ) -> Result<()> {
     let (out, channels_in, parts) = (dims.channels_out as usize, dims.channels_in as usize, dims.parts as usize);
-    let per_group = match gpu.language() {
-        Language::Wgsl => 256,
-        Language::Ptx => 256 * 16 / dtype.size(), // 16 bytes per thread
+    let (gelu_groups, dbias_groups) = match gpu.language() {
+        Language::Wgsl => (dz.len().div_ceil(256), (parts * out).div_ceil(64)),
+        // 16 bytes per thread; 16 channels per block, whose pixels 16 threads share.
+        Language::Ptx => (dz.len().div_ceil(256 * 16 / dtype.size()), parts * out.div_ceil(16)),
     };
     gpu.launch(Launch {
         kernel: (OP, "gelu_backward"),
@@ -253,7 +254,7 @@ fn launch_backward(
         variant: variant(dtype),
         buffers: &views([z, dy, dz]),
         dims: bytes_of(&dims),
-        groups: dz.len().div_ceil(per_group),
+        groups: gelu_groups,
     })?;
     let entries = ["dweight_naive", "dweight_tile", "dweight_mma"];
     if rung == TileRung::Naive {
@@ -262,7 +263,14 @@ fn launch_backward(
         launch(gpu, rung, (OP, entries, dtype), dims, &views([x, dz, workspace]), [out, 9 * channels_in, parts])?;
         launch_each(gpu, (OP, "dweight_finish"), "", dims, &views([workspace, dweight]), out * 9 * channels_in)?;
     }
-    launch_each(gpu, (OP, "dbias_partial"), variant(dtype), dims, &views([dz, workspace]), parts * out)?;
+    gpu.launch(Launch {
+        kernel: (OP, "dbias_partial"),
+        constants: &[],
+        variant: variant(dtype),
+        buffers: &views([dz, workspace]),
+        dims: bytes_of(&dims),
+        groups: dbias_groups,
+    })?;
     launch_each(gpu, (OP, "dbias_finish"), "", dims, &views([workspace, dbias]), out)?;
     if let Some(dx) = dx {
         let pixels = [dims.images, dims.height, dims.width].iter().map(|&n| n as usize).product();
