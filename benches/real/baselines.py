@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import EMOJI, SETS, light, mels, names_a_side, pictures, read, save, white
+from common import light, mels, names_a_side, pictures, read, white
+from results import EMOJI, SETS, save
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors

@@ -1,19 +1,10 @@
-"""What the baselines and bars share: the pictures and sounds of a set as arrays, our `light` augmentation in numpy, and results as JSON."""
-import datetime
+"""What the baselines and bars share: the pictures and sounds of a set as arrays, and our `light` augmentation in numpy."""
 import json
-import os
-import platform
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
 SIDE = 48  # pixels, the demo preset's
-EMOJI = ["emoji-without-facebook", "emoji-without-google", "emoji-without-twitter"]
-SETS = [*EMOJI, "stamps", "speech"]
 
 
 # ── Data ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,27 +117,3 @@ def light(pictures, random, mirrors=None, strengths=LIGHT):
         left, top = random.integers(side - width + 1), random.integers(side - height + 1)
         rgb[i, top : top + height, left : left + width] = random.random(3)
     return rgb
-
-
-# ── Results ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def processor():
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def commit():
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, text=True, stdout=subprocess.PIPE).stdout.strip()
-
-
-def save(name, **what):
-    """results/NAME.json, with date, machine, commit and command."""
-    stamp = {"date": datetime.date.today().isoformat(), "machine": f"{processor()}, {os.cpu_count()} cores", "commit": commit()}
-    command = what.pop("command", None) or shlex.join(["python", f"benches/real/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    file = HERE / "results" / f"{name}.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({**what, "command": command, **stamp}, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
-    print(file, file=sys.stderr)
