@@ -11,7 +11,6 @@ from results import EMOJI, HERE, load
 
 PAGE = HERE / "README.md"
 BEGIN, END = "<!-- card:begin, written by benches/real/card.py -->", "<!-- card:end -->"
-MINUTES = "time of both cores"
 
 
 def figures(results, name, split, key):
