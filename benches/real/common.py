@@ -91,7 +91,8 @@ def light(pictures, random, mirrors=None, strengths=LIGHT):
     # From the middle of each pixel to where it is read, both from the picture's middle.
     middles = (np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="xy"), -1).reshape(-1, 2) + 0.5 - side / 2).astype(np.float32)
     at = np.einsum("nij,pj->npi", matrix, middles) - (matrix @ shift[..., None])[:, None, :, 0] * side + side / 2 + 0.5
-    around = np.ones((n, side + 2, side + 2, 4), np.float32)  # white, and wholly transparent
+    # What is around a picture is white and wholly transparent; opaque ones repeat their edge (ours are mirrored at it).
+    around = np.ones((n, side + 2, side + 2, 4), np.float32)
     around[:, 1:-1, 1:-1] = pictures
     opaque = pictures[..., 3].reshape(n, -1).max(1) == 0
     around[opaque] = np.pad(pictures[opaque], ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
