@@ -206,6 +206,18 @@ impl Settings {
         Ok(())
     }
 
+    /// Sets keys from `KEY=VALUE`, as `--set` gives them.
+    ///
+    /// # Errors
+    /// As [`Settings::set`]; one without `=`.
+    pub fn set_all(&mut self, pairs: &[String]) -> Result<()> {
+        for pair in pairs {
+            let (key, value) = pair.split_once('=').ok_or_else(|| Error::Usage(format!("--set {pair}: expected KEY=VALUE")))?;
+            self.set(key.trim(), value)?;
+        }
+        Ok(())
+    }
+
     /// The settings as an annotated TOML file, every key explained.
     pub fn to_toml(&self) -> String {
         let all = self.to_json();
