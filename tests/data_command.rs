@@ -90,7 +90,7 @@ fn it_draws_what_training_would_see() {
     for (more, expected) in [
         (&["--set", "augment=heavy"][..], "expected one of `off`, `light`, `strong`"),
         (&["--set", "augment.shift=0.5", "--set", "augment.crop=0.6"], "together could leave 4.0 % of a picture, and 10 % is the least"),
-        (&["--set", "augment.flop=1"], "did you mean augment.flip?"),
+        (&["--set", "augment.flipp=1"], "did you mean augment.flip?"),
     ] {
         let wrong = draw(more);
         assert!(wrong.status.code() == Some(2) && text(&wrong.stderr).contains(expected), "{more:?}: {}", text(&wrong.stderr));

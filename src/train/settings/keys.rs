@@ -368,7 +368,7 @@ mod tests {
         let strengths = settings.augmentation().strengths;
         assert_eq!((strengths.shift, strengths.hue, strengths.scale), (0.2, 0.0, 0.11));
         let text = settings.to_toml();
-        for line in ["augment = \"light\"", "shift = 0.2", "hue = 0", "# scale = 0.11"] {
+        for line in ["augment = \"light\"", "shift = 0.2", "hue = 0.0", "# scale = 0.11"] {
             assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
         }
         assert_eq!(before.first_change(&settings).unwrap().0, "data.augment");
