@@ -90,6 +90,39 @@ fn a_run_goes_on_as_if_it_had_not_stopped() {
     resumes("cpu", &["--set", "rows=512", "--set", "accumulate=3", "--set", "recompute=true", "--set", "schedule=linear"], 60, 6, 3);
 }
 
+/// What a visit is like is drawn from seed, epoch and row: not from a worker, and not from what was drawn before.
+#[test]
+fn an_augmented_run_has_the_same_bytes_with_any_number_of_workers_and_after_a_stop() {
+    resumes("cpu", &["--set", "rows=512", "--set", "augment=strong"], 60, 16, 7);
+    let place = Place::new(60);
+    let data = place.path("data");
+    let train = |name: &str, more: &[&str]| {
+        let run = place.path(name);
+        let sets = more.iter().flat_map(|set| ["--set", set]);
+        let common = ["train", &data, "--out", &run, "--steps", "10", "--seed", "3", "--device", "cpu", "--no-report", "--set", "rows=512"];
+        good(&common.into_iter().chain(sets).collect::<Vec<_>>());
+        files(&latest(&run)).remove("model.safetensors").expect("a model")
+    };
+    let one = train("one", &["augment=light", "workers=1"]);
+    assert!(one == train("eight", &["augment=light", "workers=8"]) && one == train("uncached", &["augment=light", "workers=8", "cache_bytes=0"]));
+    // Every kind changes something; what is set to 0, and what an older program would do, does not.
+    let off = train("off", &[]);
+    let mut none = vec!["augment=light".to_string()];
+    for (name, _) in trimodal::data::augment::strengths::KEYS {
+        none.push(format!("augment.{name}=0"));
+    }
+    assert!(off == train("none", &none.iter().map(String::as_str).collect::<Vec<_>>()));
+    for (i, set) in ["augment.hue=0.3", "augment.shift=0.1", "augment.gain=6", "augment.time_mask=0.3"].into_iter().enumerate() {
+        assert!(train(&format!("some{i}"), &[set]) != off, "{set}");
+    }
+    let changed = bad(2, &["train", "--resume", &place.path("one"), "--set", "augment=off", "--steps", "10"]);
+    assert!(changed.contains("data.augment: the run in") && changed.contains("began with \"light\""), "{changed}");
+    let refused = bad(2, &["train", &data, "--out", &place.path("x"), "--set", "augment.erase=0.5", "--set", "augment.erase_size=1"]);
+    assert!(refused.contains("augment.erase_size: expected 0 to 0.7 (with more, more than half of the picture could be erased), found 1"), "{refused}");
+    let unknown = bad(2, &["train", &data, "--out", &place.path("x"), "--set", "augment.rotate=0.5"]);
+    assert!(unknown.contains("unknown key \"augment.rotate\": did you mean augment.rotation?"), "{unknown}");
+}
+
 /// README promises what the demo ends with at the default seed: rounding must not depend on the processor. These numbers were the same
 /// with AVX2 and with AVX-512, on one core and on two, and with each of glibc's versions of its functions.
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]

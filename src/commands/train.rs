@@ -142,10 +142,7 @@ impl Train {
 
     /// Puts the command line over settings.
     fn change(&self, settings: &mut Settings) -> Result<()> {
-        for pair in &self.set {
-            let (key, value) = pair.split_once('=').ok_or_else(|| Error::Usage(format!("--set {pair}: expected KEY=VALUE")))?;
-            settings.set(key.trim(), value)?;
-        }
+        settings.set_all(&self.set)?;
         let text = |path: &PathBuf| to_text(path);
         let Settings { model, data, training, saving, .. } = settings;
         if let Some(path) = &self.data {

@@ -214,6 +214,18 @@ impl Settings {
         Ok(())
     }
 
+    /// Sets keys from `KEY=VALUE`, as `--set` gives them.
+    ///
+    /// # Errors
+    /// As [`Settings::set`]; one without `=`.
+    pub fn set_all(&mut self, pairs: &[String]) -> Result<()> {
+        for pair in pairs {
+            let (key, value) = pair.split_once('=').ok_or_else(|| Error::Usage(format!("--set {pair}: expected KEY=VALUE")))?;
+            self.set(key.trim(), value)?;
+        }
+        Ok(())
+    }
+
     /// The settings as an annotated TOML file, every key explained.
     pub fn to_toml(&self) -> String {
         let all = self.to_json();
@@ -364,7 +376,7 @@ mod tests {
         let strengths = settings.augmentation().strengths;
         assert_eq!((strengths.shift, strengths.hue, strengths.scale), (0.2, 0.0, 0.11));
         let text = settings.to_toml();
-        for line in ["augment = \"light\"", "shift = 0.2", "hue = 0", "# scale = 0.11"] {
+        for line in ["augment = \"light\"", "shift = 0.2", "hue = 0.0", "# scale = 0.11"] {
             assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
         }
         assert_eq!(before.first_change(&settings).unwrap().0, "data.augment");
