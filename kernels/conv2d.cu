@@ -1119,6 +1119,7 @@ extern "C" __global__ void __launch_bounds__(64) dweight_finish(const float* __r
         return;
     }
     float total = 0.0f;
+#pragma unroll 8
     for (unsigned part = 0; part < dims.parts; part++) {
         total += partial[part * count + index];
     }
@@ -1142,6 +1143,7 @@ extern "C" __global__ void __launch_bounds__(64) dbias_finish(const float* __res
     }
     const float* sums = partial + size_t(dims.parts) * dims.channels_out * 9 * dims.channels_in;
     float total = 0.0f;
+#pragma unroll 8
     for (unsigned part = 0; part < dims.parts; part++) {
         total += sums[size_t(part) * dims.channels_out + n];
     }
