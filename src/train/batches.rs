@@ -2,6 +2,7 @@
 
 use super::examples::{Example, Preprocessor, placeholders, row_limit};
 use super::recipe::Recipe;
+use crate::data::balance::Balance;
 use crate::data::loader::{BadSamples, DataPosition, LoadedSample, Loader, LoaderOptions};
 use crate::data::order::stream;
 use crate::data::tokenizer::Special;
@@ -58,6 +59,14 @@ impl Batches {
         let options = LoaderOptions { seed: recipe.seed, workers: 1, queue: 64, cache_bytes: 0, ..LoaderOptions::default() };
         let loader = Loader::of(examples.len(), options, move |i| Ok(examples[i].clone()), Example::bytes)?;
         Ok(Batches { loader, config: config.clone(), special: tokenizer.special(), recipe, held: None })
+    }
+
+    /// The same, from epochs that visit each class equally often. To be asked for before the first batch.
+    ///
+    /// # Errors
+    /// As [`Loader::balanced`].
+    pub fn balanced(self, balance: Balance) -> Result<Self> {
+        Ok(Batches { loader: self.loader.balanced(balance)?, ..self })
     }
 
     /// The next batch, and the place in the data after its last sample: samples in the epoch's order until one does not fit.
