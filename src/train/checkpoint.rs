@@ -509,6 +509,10 @@ mod tests {
         ["since_best", "classes"].map(|key| state.as_object_mut().unwrap().remove(key).unwrap());
         let mut state: TrainerState = serde_json::from_value(state).unwrap();
         assert_eq!((state.since_best, state.classes, state.best), (0, None, Some(best)));
+        for i in 1..1000 {
+            let best = Best { loss: 1.0 / i as f64, share: Some((i as f64).sqrt()), ..best };
+            assert_eq!(serde_json::from_str::<Best>(&serde_json::to_string(&best).unwrap()).unwrap(), best, "to the last bit");
+        }
         state.since_best = 4;
         assert!(state.forget_best() && !state.forget_best() && state.since_best == 0);
     }

@@ -102,14 +102,23 @@ mod tests {
         assert_eq!((kinds.classes(), kinds.others()), (&[(0..20).collect(), (20..24).collect::<Vec<_>>()][..], &[24][..]));
         let captions = classes("caption", &rows).unwrap().unwrap();
         assert_eq!(captions.classes().iter().map(Vec::len).collect::<Vec<_>>(), [4, 1, 4, 4, 4, 4, 4]);
-        for (name, rows, expected) in [("colour", &rows[..], "expected caption or an attribute (kind), found \"colour\""), ("kind", &rows[24..], "no row to train on")] {
+        for (name, rows, expected) in
+            [("colour", &rows[..], "expected caption or an attribute (kind), found \"colour\""), ("kind", &rows[24..], "no row to train on")]
+        {
             let error = classes(name, rows).unwrap_err().to_string();
             assert!(error.contains("data.balance: ") && error.contains(expected), "{error}");
         }
+        let files = Dataset::open(std::path::Path::new("tests/parquet/hub"), &Limits::default()).unwrap();
+        settings.set("balance", "caption").unwrap();
+        let error = of(&settings, &files, &attributes, &(0..files.rows().len()).collect::<Vec<_>>()).unwrap_err().to_string();
+        assert!(error.contains("data.balance: expected a folder of files") && error.contains("cannot be visited out of turn"), "{error}");
         settings.set("balance", "kind").unwrap();
         let mut state = TrainerState { step: 5, position: DataPosition { epoch: 2, visited: 7 }, ..TrainerState::default() };
         let first = note(&settings, &mut state, &kinds).unwrap();
-        assert_eq!(first, Note::Fact("data.balance: 2 values of kind with 4 to 20 rows: an epoch visits each 12 times; 1 row without one is visited once".into()));
+        assert_eq!(
+            first,
+            Note::Fact("data.balance: 2 values of kind with 4 to 20 rows: an epoch visits each 12 times; 1 row without one is visited once".into())
+        );
         assert_eq!(note(&settings, &mut state, &kinds).unwrap(), first);
         assert_eq!(state.position, DataPosition { epoch: 2, visited: 7 });
         // The same rows, and what they are has changed.

@@ -78,7 +78,10 @@ mod tests {
         assert_eq!(species, Criterion::Attribute("species".into()));
         let wrong = |name: &str, attributes: &Attributes| Criterion::of(name, attributes, &held_out).unwrap_err().to_string();
         let error = wrong("specie", &meadow);
-        assert!(error.contains("evaluation.best_by: expected loss, accuracy, exact or an attribute (") && error.contains("species") && error.contains("\"specie\""), "{error}");
+        assert!(
+            error.contains("evaluation.best_by: expected loss, accuracy, exact or an attribute (") && error.contains("species") && error.contains("\"specie\""),
+            "{error}"
+        );
         assert!(wrong("", &none).contains("this data set declares none"));
         assert!(wrong("colour", &meadow).contains("none of the 2 captions to evaluate says anything about the attribute \"colour\""));
         let scores = Scores { exact: 0.25, attributes: BTreeMap::from([("species".to_string(), 0.5)]), ..Scores::default() };

@@ -695,7 +695,12 @@ mod tests {
 
     /// Texts alone, so that steps take no time.
     fn run(folder: &Path, steps: usize) -> Run {
-        let rows: Vec<String> = (0..40).map(|i| format!("{{\"text\": \"a {} cat\"}}", ["red", "grey", "white"][i % 3])).collect();
+        run_with(folder, steps, &[])
+    }
+
+    fn run_with(folder: &Path, steps: usize, more: &[(&str, &str)]) -> Run {
+        let row = |colour: &str| format!(r#"{{"text": "a {colour} cat", "attributes": {{"colour": "{colour}"}}}}"#);
+        let rows: Vec<String> = (0..40).map(|i| row(["red", "grey", "white"][i % 3])).collect();
         std::fs::write(folder.join("metadata.jsonl"), rows.join("\n")).unwrap();
         let mut settings = Settings::preset("meadow").unwrap();
         for (key, value) in
@@ -704,6 +709,7 @@ mod tests {
             settings.set(key, value).unwrap();
         }
         settings.set("steps", &steps.to_string()).unwrap();
+        more.iter().for_each(|(key, value)| settings.set(key, value).unwrap());
         Run::start(settings, &folder.join("run")).unwrap()
     }
 
@@ -730,6 +736,101 @@ mod tests {
         assert_eq!(failed.iter().map(|(step, saves, _)| (*step, *saves)).collect::<Vec<_>>(), [(2, 1), (4, 2), (5, 3)]);
         assert!(failed.iter().all(|(.., what)| what.contains("too long")), "{failed:?}");
         assert_eq!(checkpoint::read_state(&checkpoint::latest(&run.folder).unwrap()).unwrap().step, 5);
+    }
+
+    fn evaluations(run: &Run) -> Vec<serde_json::Value> {
+        super::super::log::entries(&run.folder).unwrap().into_iter().filter(|line| line["evaluation"].is_object()).collect()
+    }
+
+    #[test]
+    fn what_best_by_names_decides_which_checkpoint_is_the_best() {
+        for by in ["loss", "accuracy", "exact", "colour"] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut run = run_with(folder.path(), 8, &[("best_by", by), ("learning_rate", "0.01")]);
+            // Judged beside a checkpoint with a better loss and a worse share than any, and beside one with a worse loss and a better share.
+            let mut better_than = |loss: f64, share: f64| {
+                (run.state.best, run.state.since_best) = (Some(Best { step: 0, loss, share: (by != "loss").then_some(share) }), 3);
+                let better = matches!(run.judge(&mut |_, _| ControlFlow::Continue(())), Judged::Better);
+                assert_eq!(run.state.since_best, if better { 0 } else { 4 });
+                better
+            };
+            assert_eq!([better_than(0.0, -1.0), better_than(99.0, 2.0)], if by == "loss" { [false, true] } else { [true, false] }, "{by}");
+            run.state.forget_best();
+            let before = evaluations(&run).len();
+            run.train(&mut |_, _| ControlFlow::Continue(())).unwrap();
+            let each = evaluations(&run).split_off(before);
+            assert_eq!(each.len(), 4);
+            for line in &each {
+                let of = &line["evaluation"];
+                assert_eq!([of["exact"].is_f64(), of["colour"].is_f64()], [matches!(by, "exact" | "colour"); 2], "{by}: {of}");
+                assert_eq!(of["captions"].as_array().unwrap().len(), 3);
+                // All are right or wrong alike: what is shown is from the generation that is judged.
+                let right = of["captions"].as_array().unwrap().iter().any(|shown| shown["said"] == shown["truth"]);
+                assert!(!right || of["exact"].as_f64().is_none_or(|exact| exact > 0.0), "{of}");
+            }
+            let share = |of: &serde_json::Value| of[if by == "accuracy" { "token_accuracy" } else { by }].as_f64().unwrap();
+            let figures = each.iter().map(|line| {
+                let of = &line["evaluation"];
+                Best { step: line["step"].as_u64().unwrap() as usize, loss: of["loss"].as_f64().unwrap(), share: (by != "loss").then(|| share(of)) }
+            });
+            let best = figures.reduce(|best, now| if now.beats(&best) { now } else { best }).unwrap();
+            assert_eq!(run.state.best, Some(best), "{by}");
+            assert_eq!(checkpoint::best(&run.folder).unwrap().unwrap(), run.folder.join(format!("step-{:08}", best.step)));
+        }
+    }
+
+    #[test]
+    fn a_loss_that_is_not_a_number_is_never_the_best() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = run(folder.path(), 4);
+        run.trainer.parameters.norm.write_f64(&[f64::NAN; 64]).unwrap();
+        assert!(matches!(run.judge(&mut |_, _| ControlFlow::Continue(())), Judged::NotBetter | Judged::Saved));
+        assert_eq!(run.state.best, None);
+    }
+
+    #[test]
+    fn a_run_that_gets_no_better_ends_early_and_goes_on_with_more_patience() {
+        // Nothing changes at this rate: the first evaluation is the best.
+        let still = ("learning_rate", "0");
+        let train = |run: &mut Run| {
+            let mut steps = 0;
+            let ended = run.train(&mut |_, event| {
+                steps += matches!(event, Event::Step(_)) as usize;
+                ControlFlow::Continue(())
+            });
+            (ended.unwrap(), steps)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("run");
+        let mut early = run_with(folder.path(), 14, &[still, ("patience", "2"), ("stop_after", "5")]);
+        assert_eq!((train(&mut early), early.state.since_best), ((Ended::Stopped, 5), 1));
+        drop(early);
+        // Evaluations of before a resume count.
+        let resume = |patience: Option<&str>| Run::resume(&place, |settings| patience.map_or(Ok(()), |patience| settings.set("patience", patience))).unwrap();
+        let mut early = resume(None);
+        assert_eq!(train(&mut early), (Ended::FinishedEarly, 1));
+        assert_eq!((early.trainer.step, early.state.best.unwrap().step, early.state.since_best), (6, 2, 2));
+        assert!(checkpoint::best(&place).unwrap().unwrap().ends_with("step-00000002") && checkpoint::latest(&place).unwrap().ends_with("step-00000006"));
+        drop(early);
+        // It is finished: continued as it is, it takes no step.
+        let mut same = resume(None);
+        assert_eq!((train(&mut same), same.trainer.step), ((Ended::FinishedEarly, 0), 6));
+        drop(same);
+        assert_eq!(train(&mut resume(Some("3"))), (Ended::FinishedEarly, 2));
+        // Another criterion finds the best anew, and says so.
+        let other = Run::resume(&place, |settings| settings.set("best_by", "exact")).unwrap();
+        assert!(matches!(&other.notes[..], [Note::Fact(what)] if what.contains("best_by was \"loss\" and is \"exact\"")), "{:?}", other.notes);
+        assert_eq!((other.state.best, other.state.since_best), (None, 0));
+        drop(other);
+        let mut whole = resume(Some("0"));
+        assert!(whole.notes.is_empty(), "{:?}", whole.notes);
+        assert_eq!(train(&mut whole), (Ended::Finished, 6));
+        // As if it had never ended.
+        let folder = tempfile::tempdir().unwrap();
+        let mut never = run_with(folder.path(), 14, &[still]);
+        assert_eq!(train(&mut never), (Ended::Finished, 14));
+        let of = |run: &Run| (run.state.position, run.state.tokens, run.state.loss, evaluations(run).len());
+        assert_eq!(of(&whole), of(&never));
     }
 
     #[test]

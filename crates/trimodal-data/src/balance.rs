@@ -134,7 +134,11 @@ mod tests {
         assert_ne!(balance.epoch(7, 3), balance.epoch(7, 4));
         assert_ne!(balance.epoch(7, 3), balance.epoch(8, 3));
         // One class, or as many as rows: every row once.
-        for balance in [Balance::new((0..9).map(|row| (row, Some(0)))), Balance::new((0..9).map(|row| (row, Some(row)))), Balance::new((0..9).map(|row| (row, None::<u8>)))] {
+        for balance in [
+            Balance::new((0..9).map(|row| (row, Some(0)))),
+            Balance::new((0..9).map(|row| (row, Some(row)))),
+            Balance::new((0..9).map(|row| (row, None::<u8>))),
+        ] {
             let mut order = balance.epoch(1, 5);
             order.sort_unstable();
             assert_eq!(order, (0..9).map(|row| (row, 5)).collect::<Vec<_>>());

@@ -114,7 +114,9 @@ mod tests {
         let names = |log: &[Value]| shares(log).into_iter().map(|(name, points)| (name, points.len())).collect::<Vec<_>>();
         assert_eq!(names(&[plain.clone(), more.clone()]), [("tokens", 2), ("captions", 1), ("a", 1), ("category", 1)].map(|(name, n)| (name.to_string(), n)));
         let step = serde_json::json!({ "step": 1, "loss": 2.0 });
-        for (log, expected) in [(vec![step.clone(), plain, more], Some("the last time: tokens 75.0 %, captions 25.0 %, a 100.0 %, category 50.0 %.")), (vec![step], None)] {
+        for (log, expected) in
+            [(vec![step.clone(), plain, more], Some("the last time: tokens 75.0 %, captions 25.0 %, a 100.0 %, category 50.0 %.")), (vec![step], None)]
+        {
             let mut page = Page::new("t", "l");
             page.section("s");
             add(&mut page, &log);

@@ -374,7 +374,10 @@ mod tests {
         for (sets, expected) in [
             (&[("best_by", "exact")][..], "evaluation.best_by: expected with it evaluation.eval_split or evaluation.held_out"),
             (&[("patience", "3")], "evaluation.patience: expected with it evaluation.eval_split or evaluation.held_out"),
-            (&[("patience", "3"), ("held_out", "0.5"), ("eval_steps", "0")], "evaluation.patience: expected with it evaluation.eval_steps of at least 1, found 3 and 0"),
+            (
+                &[("patience", "3"), ("held_out", "0.5"), ("eval_steps", "0")],
+                "evaluation.patience: expected with it evaluation.eval_steps of at least 1, found 3 and 0",
+            ),
         ] {
             let mut wrong = before.clone();
             sets.iter().for_each(|(key, value)| wrong.set(key, value).unwrap());
