@@ -14,7 +14,7 @@ use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::model::parameters::FlatLayout;
 use trimodal::model::{Activations, Config, Parameters};
 use trimodal::ops::case::Case;
-use trimodal::ops::{OPS, adamw, conv1d, log_mel, matmul, patch_embed, rms_norm, rope};
+use trimodal::ops::{OPS, adamw, conv1d, conv2d, log_mel, matmul, patch_embed, rms_norm, rope};
 use trimodal::train::{ActivationOptions, Trainer};
 use trimodal::{DType, Device, Error, Result, Tensor};
 
@@ -158,13 +158,14 @@ fn workspaces_do_not_wrap() {
     run((layout, [size(), size(), size(), size(), size()]), |(layout, [a, b, c, d, e])| {
         prop_assert!(rms_norm::workspace(a, b) >= b);
         prop_assert!(conv1d::workspace(a, b, c, d, e) >= d);
+        prop_assert!(conv2d::workspace(a, b, c, d, e, a) >= e.saturating_mul(d));
         prop_assert!(log_mel::workspace(a, b) >= a);
         let patches = (b / d.max(1)).saturating_mul(c / d.max(1));
         prop_assert!(patch_embed::workspace(a, b, c, d, e) >= patches.saturating_mul(e));
         prop_assert!(adamw::workspace(&[a, b, c, d, e]) >= a / 4096);
         prop_assert!(matmul::split_workspace(a, b, c) >= a.saturating_mul(b));
         prop_assert!(matmul::workspace(layout, a, b, c) <= matmul::split_workspace(a, b, c));
-        prop_assert!(conv1d::frames_out(a, b) <= a && log_mel::frames(a) <= a);
+        prop_assert!(conv1d::frames_out(a, b) <= a && conv2d::side_out(a, b) <= a && log_mel::frames(a) <= a);
         let _rationed = AllocLimit::new(usize::MAX, LARGEST);
         prop_assert!(refused(rope::Table::new(&Device::Cpu, DType::F32, a, b, 1e4))?.is_none_or(|t| t.positions() == a));
         Ok(())

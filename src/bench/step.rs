@@ -3,7 +3,7 @@
 use super::operands::normals;
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
+use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow, picture_rows};
 use crate::model::config::{AudioConfig, Config, VisionConfig};
 use crate::ops::Sizes;
 use crate::ops::case::Draw;
@@ -44,7 +44,7 @@ pub(super) fn batch(s: &Sizes, config: &Config, most: usize) -> Result<Batch> {
         };
         token(&mut rows, false);
         token(&mut rows, false);
-        rows.extend(std::iter::repeat_n(TokenRow::Patch, vision.patches()));
+        rows.extend(picture_rows(vision));
         token(&mut rows, false);
         token(&mut rows, false);
         rows.extend(std::iter::repeat_n(TokenRow::Frame, audio.rows()));

@@ -80,7 +80,7 @@ impl Data {
         let config = settings.model_config(tokenizer.vocabulary());
         // The beginning and the end of a picture or sound are rows too.
         let rows = RowsOf {
-            picture: config.vision_config.as_ref().map_or(0, |vision| vision.patches() + 2),
+            picture: config.vision_config.as_ref().map_or(0, |vision| vision.rows() + 2),
             sound: config.audio_config.as_ref().map_or(0, |audio| audio.rows() + 2),
             limit: row_limit(&config, settings.training.rows),
         };

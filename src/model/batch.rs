@@ -1,6 +1,6 @@
 //! What the model is fed: samples, packed into one token matrix without padding.
 
-use super::config::Config;
+use super::config::{Config, VisionConfig};
 use super::word_bag::BagInputs;
 use crate::error::{Error, Result};
 use crate::ops::embedding;
@@ -20,8 +20,15 @@ pub enum TokenRow {
     },
     /// The next patch of the sample's picture.
     Patch,
+    /// The sample's picture as a whole, behind its patches: where the model has a stem.
+    Whole,
     /// The next frame of the sample's sound.
     Frame,
+}
+
+/// The rows of one picture, in order.
+pub fn picture_rows(vision: &VisionConfig) -> impl Iterator<Item = TokenRow> {
+    std::iter::repeat_n(TokenRow::Patch, vision.patches()).chain(vision.stem.as_ref().map(|_| TokenRow::Whole))
 }
 
 /// One sample, ready for packing: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> text… <eos>`.
@@ -72,6 +79,8 @@ pub struct Batch {
     pub pixels: Vec<u8>,
     /// `[images · patches]`
     pub patch_row: Vec<i32>,
+    /// `[images]`: the rows of pictures as a whole; empty in a model without a stem.
+    pub whole_row: Vec<i32>,
     /// `[clips, frames, mels]`
     pub mel: Vec<f32>,
     /// `[clips · rows]`
@@ -121,9 +130,9 @@ impl Packer<'_> {
         if start + rows.len() > self.budget {
             return Ok(false);
         }
-        let patches = rows.iter().filter(|r| **r == TokenRow::Patch).count();
+        let patches = rows.iter().filter(|r| matches!(r, TokenRow::Patch | TokenRow::Whole)).count();
         let frames = rows.iter().filter(|r| **r == TokenRow::Frame).count();
-        let (patch_rows, pixel_count) = self.config.vision_config.as_ref().map_or((0, 0), |v| (v.patches(), v.image_size * v.image_size * 3));
+        let (patch_rows, pixel_count) = self.config.vision_config.as_ref().map_or((0, 0), |v| (v.rows(), v.image_size * v.image_size * 3));
         let (frame_rows, mel_count) = self.config.audio_config.as_ref().map_or((0, 0), |a| (a.rows(), a.frames() * a.num_mel_bins));
         let check = |what: &str, placeholders: usize, embedded: usize, given: Option<usize>, values: usize| {
             let expected = if given.is_some() { embedded } else { 0 };
@@ -156,13 +165,13 @@ impl Packer<'_> {
             let here = start + offset;
             let (token, embedded) = match row {
                 TokenRow::Token { id, .. } => (*id, *id as i32),
-                TokenRow::Patch => (self.placeholders.image, -1),
+                TokenRow::Patch | TokenRow::Whole => (self.placeholders.image, -1),
                 TokenRow::Frame => (self.placeholders.audio, -1),
             };
             batch.token_id.push(token as i32);
             batch.embed_id.push(embedded);
             batch.position.push(offset as i32);
-            let in_picture = *row == TokenRow::Patch && bidirectional;
+            let in_picture = matches!(row, TokenRow::Patch | TokenRow::Whole) && bidirectional;
             let sees_to = if in_picture { start + first_patch + patches } else { here + 1 };
             let seen_from = if in_picture { start + first_patch } else { here };
             let sees_from = sequence.cut.filter(|cut| offset >= cut.at).map_or(start, |cut| start + cut.from);
@@ -171,6 +180,7 @@ impl Packer<'_> {
             batch.visible_by.push([seen_from as i32, seen_to as i32]);
             match row {
                 TokenRow::Patch => batch.patch_row.push(here as i32),
+                TokenRow::Whole => batch.whole_row.push(here as i32),
                 TokenRow::Frame => batch.frame_row.push(here as i32),
                 TokenRow::Token { .. } => {}
             }
@@ -276,7 +286,7 @@ impl Capacity {
             rows: budget,
             logits: budget,
             chunk: chunk(budget, config.vocab_size),
-            images: config.vision_config.as_ref().map_or(0, |v| budget / (v.patches() + 3)),
+            images: config.vision_config.as_ref().map_or(0, |v| budget / (v.rows() + 3)),
             clips: config.audio_config.as_ref().map_or(0, |a| budget / (a.rows() + 3)),
             bags: 0,
         }
@@ -355,6 +365,8 @@ pub struct Inputs<T = Tensor> {
     pub(crate) chunks: Vec<Chunk<T>>,
     pub(crate) pixels: T,
     pub(crate) patch_row: T,
+    /// Where the model has a stem.
+    pub(crate) whole_row: Option<T>,
     pub(crate) mel: T,
     pub(crate) frame_row: T,
     /// 0, 1, 2, …: for moving rows.
@@ -381,6 +393,7 @@ impl<T> Inputs<T> {
             chunks: capacity.chunks().map(|rows| Ok(Chunk { row: make(&[rows], DType::I32)?, target: make(&[rows], DType::I32)? })).collect::<Result<_>>()?,
             pixels: make(&[images, side, side, 3], DType::U8)?,
             patch_row: make(&[images.saturating_mul(patches)], DType::I32)?,
+            whole_row: config.vision_config.as_ref().and_then(|v| v.stem.as_ref()).map(|_| make(&[images], DType::I32)).transpose()?,
             mel: make(&[clips, frames, mels], real)?,
             frame_row: make(&[clips.saturating_mul(frame_rows)], DType::I32)?,
             iota: make(&[rows.max(chunk).max(clips.saturating_mul(frame_rows)).max(images.saturating_mul(embedded))], DType::I32)?,
@@ -435,6 +448,7 @@ impl Inputs {
         self.pixels.set_rows(batch.images)?;
         write(&mut self.pixels, &batch.pixels, ahead)?;
         put(&mut self.patch_row, batch.patch_row.len(), &batch.patch_row)?;
+        self.whole_row.as_mut().map_or(Ok(()), |rows| put(rows, batch.whole_row.len(), &batch.whole_row))?;
         self.mel.set_rows(batch.clips)?;
         match self.mel.dtype() {
             DType::F64 => write(&mut self.mel, &batch.mel.iter().map(|&x| x as f64).collect::<Vec<_>>(), ahead)?,
@@ -466,7 +480,7 @@ impl Inputs {
         let chunks = self.chunks.iter().flat_map(|c| [&c.row, &c.target]);
         let rows = [&self.embed_id, &self.position, &self.visible, &self.visible_by, &self.sorted_row, &self.sorted_start];
         let others = [&self.pixels, &self.patch_row, &self.mel, &self.frame_row, &self.weight];
-        rows.into_iter().chain(others).chain(chunks).chain(self.bag.iter().flat_map(BagInputs::each)).collect()
+        rows.into_iter().chain(others).chain(chunks).chain(&self.whole_row).chain(self.bag.iter().flat_map(BagInputs::each)).collect()
     }
 
     /// Every tensor with what it is in a trace.
@@ -486,8 +500,13 @@ impl Inputs {
             ("0, 1, 2, …", &self.iota),
             ("1 / the rows that count", &self.weight),
         ];
-        let bag = self.bag.iter().flat_map(|bag| ["each sample's rows", "each row's sample", "each sample's words", "each word's sample", "the words told", "what a word told weighs"].into_iter().zip(bag.each()));
-        rows.into_iter().chain(chunks).chain(bag).collect()
+        let bag = self.bag.iter().flat_map(|bag| {
+            ["each sample's rows", "each row's sample", "each sample's words", "each word's sample", "the words told", "what a word told weighs"]
+                .into_iter()
+                .zip(bag.each())
+        });
+        let whole = self.whole_row.iter().map(|rows| ("the rows of pictures as a whole", rows));
+        rows.into_iter().chain(chunks).chain(whole).chain(bag).collect()
     }
 
     /// As [`Inputs::each`], in the same order.
@@ -495,7 +514,7 @@ impl Inputs {
         let chunks = self.chunks.iter_mut().flat_map(|c| [&mut c.row, &mut c.target]);
         let rows = [&mut self.embed_id, &mut self.position, &mut self.visible, &mut self.visible_by, &mut self.sorted_row, &mut self.sorted_start];
         let others = [&mut self.pixels, &mut self.patch_row, &mut self.mel, &mut self.frame_row, &mut self.weight];
-        rows.into_iter().chain(others).chain(chunks).chain(self.bag.iter_mut().flat_map(BagInputs::each_mut)).collect()
+        rows.into_iter().chain(others).chain(chunks).chain(&mut self.whole_row).chain(self.bag.iter_mut().flat_map(BagInputs::each_mut)).collect()
     }
 }
 

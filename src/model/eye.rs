@@ -2,7 +2,8 @@
 //!
 //! With a stem, embedded patches are a picture of `C` channels. Each convolution reads it normalised (RMSNorm over the channels of a
 //! pixel) and, where its result has the same shape, is added to it, as the blocks of the decoder are added to the residual stream. What
-//! is left is normalised once more and projected to the width of the token matrix: one row per pixel.
+//! is left is normalised once more and projected to the width of the token matrix: one row per pixel. A last row is of the picture as a
+//! whole: one linear map of all of it. What is where matters there, as it does to a template.
 
 use super::backward;
 use super::config::{Config, VisionConfig};
@@ -24,7 +25,22 @@ pub struct StemActivations<T = Tensor> {
     /// `[B·g·g, D]`: the rows, and their gradient.
     pub(crate) rows: T,
     pub(crate) drows: T,
+    /// What becomes the row of the picture as a whole, and its gradient.
+    pub(crate) whole: WholeActivations<T>,
     /// Gradients of `normed`, of what the last convolution leaves.
+    pub(crate) dnormed: T,
+    pub(crate) dout: T,
+}
+
+/// What the row of a picture as a whole is made in.
+pub struct WholeActivations<T = Tensor> {
+    /// `[B, g, g, C]`: what the last convolution leaves, normalised by weights of its own; `[B·g·g]`.
+    pub(crate) normed: T,
+    pub(crate) rstd: T,
+    /// `[B, D]`
+    pub(crate) row: T,
+    /// Gradients: of `row`, of `normed`, of what the last convolution leaves.
+    pub(crate) drow: T,
     pub(crate) dnormed: T,
     pub(crate) dout: T,
 }
@@ -75,6 +91,14 @@ impl<T> StemActivations<T> {
             rstd: make(&[pixels(depth)], wide)?,
             rows: make(&rows, real)?,
             drows: make(&rows, real)?,
+            whole: WholeActivations {
+                normed: make(&shape(depth), real)?,
+                rstd: make(&[pixels(depth)], wide)?,
+                row: make(&[images, config.hidden_size], real)?,
+                drow: make(&[images, config.hidden_size], real)?,
+                dnormed: make(&shape(depth), real)?,
+                dout: make(&shape(depth), real)?,
+            },
             dnormed: make(&shape(depth), real)?,
             dout: make(&shape(depth), real)?,
         }))
@@ -97,6 +121,9 @@ impl<T> StemActivations<T> {
             ("what the eye saw".to_string(), &self.normed),
             ("1/rms of what the eye saw".to_string(), &self.rstd),
             ("the rows of the pictures".to_string(), &self.rows),
+            ("what the eye saw as a whole".to_string(), &self.whole.normed),
+            ("1/rms of what the eye saw as a whole".to_string(), &self.whole.rstd),
+            ("the rows of the pictures as a whole".to_string(), &self.whole.row),
         ]);
         all
     }
@@ -116,6 +143,9 @@ impl<T> StemActivations<T> {
             ("the rows of the pictures".to_string(), &self.drows),
             ("what the eye saw".to_string(), &self.dnormed),
             ("what the eye's last convolution leaves".to_string(), &self.dout),
+            ("the rows of the pictures as a whole".to_string(), &self.whole.drow),
+            ("what the eye saw as a whole".to_string(), &self.whole.dnormed),
+            ("what the eye's last convolution leaves, as a whole".to_string(), &self.whole.dout),
         ]);
         all
     }
@@ -135,9 +165,11 @@ impl StemActivations {
             layer.sum.iter_mut().try_for_each(&mut fit)?;
             layer.rstd.set_rows(images * layer.normed.dim(1) * layer.normed.dim(2))?;
         }
+        let whole = &mut self.whole;
         [&mut self.patches, &mut self.normed, &mut self.dnormed, &mut self.dout].into_iter().try_for_each(&mut fit)?;
+        [&mut whole.normed, &mut whole.row, &mut whole.drow, &mut whole.dnormed, &mut whole.dout].into_iter().try_for_each(&mut fit)?;
         let rows = images * self.normed.dim(1) * self.normed.dim(2);
-        [&mut self.rstd, &mut self.rows, &mut self.drows].into_iter().try_for_each(|tensor| tensor.set_rows(rows))
+        [&mut self.rstd, &mut self.rows, &mut self.drows, &mut whole.rstd].into_iter().try_for_each(|tensor| tensor.set_rows(rows))
     }
 }
 
@@ -166,6 +198,7 @@ pub(crate) fn forward(
     w: &Vision,
     pixels: &Tensor,
     row: &Tensor,
+    whole_row: Option<&Tensor>,
     stem: Option<&mut StemActivations>,
     iota: &mut Tensor,
     x: &mut Tensor,
@@ -186,7 +219,14 @@ pub(crate) fn forward(
     let rows = &mut a.rows;
     as_rows(&mut a.normed, |normed| linear(normed, &p.projection, rows))?;
     iota.set_rows(row.rows())?;
-    embedding::forward(rows, iota, Some(row), x)
+    embedding::forward(rows, iota, Some(row), x)?;
+    let Some(row) = whole_row else { return Ok(()) };
+    let whole = &mut a.whole;
+    // The sum before it was written with the first norm.
+    rms_norm::forward(stream(&a.patches, &a.layers), None, &p.whole_norm, eps, &mut whole.normed, &mut whole.rstd)?;
+    linear(&whole.normed, &p.whole, &mut whole.row)?;
+    iota.set_rows(row.rows())?;
+    embedding::forward(&whole.row, iota, Some(row), x)
 }
 
 /// The gradients of the eye's parameters, which are added to `g`, and of the pixels where they are asked for, from `dx`, that of the token
@@ -197,6 +237,7 @@ pub(crate) fn backward(
     g: &mut Vision,
     pixels: &Tensor,
     row: &Tensor,
+    whole_row: Option<&Tensor>,
     stem: Option<&mut StemActivations>,
     iota: &mut Tensor,
     dx: &Tensor,
@@ -206,12 +247,20 @@ pub(crate) fn backward(
     let (Some(a), Some(p), Some(dp), Some(stem)) = (stem, &w.stem, &mut g.stem, &vision.stem) else {
         return patch_embed::backward(pixels, &w.weight, row, dx, &mut g.weight, &mut g.bias, &mut g.position, dpixels, workspace);
     };
-    let StemActivations { patches, layers, normed, rstd, drows, dnormed, dout, .. } = a;
+    let StemActivations { patches, layers, normed, rstd, drows, dnormed, dout, whole, .. } = a;
+    let dwhole = match whole_row {
+        None => None,
+        Some(row) => {
+            embedding::forward(dx, row, None, &mut whole.drow)?;
+            backward::linear(&whole.drow, &whole.normed, &p.whole, &mut whole.dnormed, false, &mut dp.whole, workspace)?;
+            let (out, dout) = (stream(patches, layers), &mut whole.dout);
+            rms_norm::backward(&whole.dnormed, out, &p.whole_norm, &whole.rstd, None, dout, &mut dp.whole_norm, workspace)?;
+            Some(&whole.dout)
+        }
+    };
     embedding::forward(dx, row, None, drows)?;
-    as_rows(normed, |normed| {
-        as_rows(dnormed, |dnormed| backward::linear(drows, normed, &p.projection, dnormed, false, &mut dp.projection, workspace))
-    })?;
-    rms_norm::backward(dnormed, stream(patches, layers), &p.norm, rstd, None, dout, &mut dp.norm, workspace)?;
+    as_rows(normed, |normed| as_rows(dnormed, |dnormed| backward::linear(drows, normed, &p.projection, dnormed, false, &mut dp.projection, workspace)))?;
+    rms_norm::backward(dnormed, stream(patches, layers), &p.norm, rstd, dwhole, dout, &mut dp.norm, workspace)?;
     for (i, (w, dw)) in p.convolutions.iter().zip(&mut dp.convolutions).enumerate().rev() {
         let (before, rest) = layers.split_at_mut(i);
         let (here, after) = rest.split_first_mut().expect("one for each convolution");
@@ -239,5 +288,6 @@ pub(super) fn workspace(config: &Config, vision: &VisionConfig, images: usize) -
     });
     let last = stem.channels(depth);
     let projection = matmul::workspace(matmul::Layout::Tn, config.hidden_size, last, pixels(depth)).max(rms_norm::workspace(pixels(depth), last));
-    layers.chain([patches, projection]).max().unwrap_or(0)
+    let whole = matmul::workspace(matmul::Layout::Tn, config.hidden_size, last * vision.patches(), images);
+    layers.chain([patches, projection, whole]).max().unwrap_or(0)
 }

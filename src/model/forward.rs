@@ -91,8 +91,8 @@ fn embed(config: &Config, p: &Parameters, a: &mut Activations) -> Result<()> {
     let x = &mut a.streams[0].x;
     embedding::forward(&p.embed_tokens, &a.inputs.embed_id, None, x)?;
     if let (Some(vision), Some(w)) = (&config.vision_config, &p.vision) {
-        let Inputs { pixels, patch_row, iota, .. } = &mut a.inputs;
-        eye::forward(vision, config.rms_norm_eps, w, pixels, patch_row, a.stem.as_mut(), iota, x)?;
+        let Inputs { pixels, patch_row, whole_row, iota, .. } = &mut a.inputs;
+        eye::forward(vision, config.rms_norm_eps, w, pixels, patch_row, whole_row.as_ref(), a.stem.as_mut(), iota, x)?;
     }
     if let Some(audio) = &config.audio_config {
         for (i, w) in p.audio.iter().enumerate() {

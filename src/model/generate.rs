@@ -276,7 +276,8 @@ impl Generator {
             let pixels = Tensor::from_slice(&self.device, [batch.images, side, side, 3], &batch.pixels)?;
             let mut stem = StemActivations::build(&self.config, batch.images, self.real, &mut |shape, dtype| Tensor::zeros(&self.device, shape, dtype))?;
             let mut iota = ints(&(0..(batch.images * vision.patch_grid().pow(2)) as i32).collect::<Vec<_>>())?;
-            eye::forward(vision, self.config.rms_norm_eps, w, &pixels, &ints(&batch.patch_row)?, stem.as_mut(), &mut iota, &mut self.x)?;
+            let whole = vision.stem.as_ref().map(|_| ints(&batch.whole_row)).transpose()?;
+            eye::forward(vision, self.config.rms_norm_eps, w, &pixels, &ints(&batch.patch_row)?, whole.as_ref(), stem.as_mut(), &mut iota, &mut self.x)?;
         }
         if let Some(audio) = &self.config.audio_config {
             let mut frames = Tensor::zeros(&self.device, [batch.clips, audio.frames(), audio.num_mel_bins], self.real)?;

@@ -56,6 +56,10 @@ pub struct StemParameters<T = Tensor> {
     pub norm: T,
     /// `[D, C]`
     pub projection: T,
+    /// `[C]`: of the same, for the row of the picture as a whole.
+    pub whole_norm: T,
+    /// `[D, g·g·C]`
+    pub whole: T,
 }
 
 /// One convolution of a stem.
@@ -93,7 +97,7 @@ pub struct Parameters<T = Tensor> {
 }
 
 impl<T> StemParameters<T> {
-    fn build(stem: &Stem, hidden_size: usize, make: &mut impl FnMut(&[usize]) -> Result<T>) -> Result<Self> {
+    fn build(stem: &Stem, places: usize, hidden_size: usize, make: &mut impl FnMut(&[usize]) -> Result<T>) -> Result<Self> {
         let depth = stem.convolutions.len();
         let convolution = |layer: usize| {
             let [before, after] = [layer, layer + 1].map(|layer| stem.channels(layer));
@@ -101,7 +105,13 @@ impl<T> StemParameters<T> {
         };
         let convolutions = (0..depth).map(convolution).collect::<Result<_>>()?;
         let width = stem.channels(depth);
-        Ok(StemParameters { convolutions, norm: make(&[width])?, projection: make(&[hidden_size, width])? })
+        Ok(StemParameters {
+            convolutions,
+            norm: make(&[width])?,
+            projection: make(&[hidden_size, width])?,
+            whole_norm: make(&[width])?,
+            whole: make(&[hidden_size, places.saturating_mul(width)])?,
+        })
     }
 }
 
@@ -139,7 +149,7 @@ impl<T> Parameters<T> {
                         weight: make(&[width, vision.patch_size * vision.patch_size * 3])?,
                         bias: make(&[width])?,
                         position: make(&[vision.patch_grid(), 2, width])?,
-                        stem: vision.stem.as_ref().map(|stem| StemParameters::build(stem, d, make)).transpose()?,
+                        stem: vision.stem.as_ref().map(|stem| StemParameters::build(stem, vision.patches(), d, make)).transpose()?,
                     })
                 }
             },
@@ -185,6 +195,8 @@ impl<T> Parameters<T> {
                 }
                 all.push(("vision_stem.norm".into(), &stem.norm));
                 all.push(("vision_stem.projection".into(), &stem.projection));
+                all.push(("vision_stem.whole.norm".into(), &stem.whole_norm));
+                all.push(("vision_stem.whole.weight".into(), &stem.whole));
             }
         }
         for (i, conv) in self.audio.iter().enumerate() {
@@ -220,7 +232,7 @@ impl<T> Parameters<T> {
                 for convolution in &mut stem.convolutions {
                     all.extend([&mut convolution.norm, &mut convolution.weight, &mut convolution.bias]);
                 }
-                all.extend([&mut stem.norm, &mut stem.projection]);
+                all.extend([&mut stem.norm, &mut stem.projection, &mut stem.whole_norm, &mut stem.whole]);
             }
         }
         for conv in &mut self.audio {
@@ -242,9 +254,12 @@ impl Parameters {
     }
 
     /// Fresh parameters: norms 1, biases 0, matrices normal with deviation 0.02 (GPT-2), or `1/√in` where that is more;
-    /// the projections back into the residual stream smaller by √(2 · layers).
+    /// the projections back into the residual stream smaller by √(2 · layers). What the row of a whole picture is made of comes in
+    /// smaller by the side of its grid, and its weights are drawn as for one place of it: an optimiser whose steps do not depend on how
+    /// many inputs there are (Adam) would move so many too far (Yang and Hu 2021, arXiv 2011.14522).
     pub fn init(config: &Config, device: &Device, dtype: DType, seed: u64) -> Result<Self> {
         let mut parameters = Self::zeros(config, device, dtype)?;
+        let grid = config.vision_config.as_ref().map_or(1.0, |vision| vision.grid() as f64);
         let specifications: Vec<_> = parameters.named().into_iter().map(|(name, t)| (name, t.shape())).collect();
         for (stream, ((name, shape), tensor)) in specifications.into_iter().zip(parameters.each_mut()).enumerate() {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -252,15 +267,14 @@ impl Parameters {
             let is_position = name.starts_with("vision_position");
             let values: Vec<f64> = if name.ends_with("bias") {
                 vec![0.0; shape.len()]
+            } else if name == "vision_stem.whole.norm" {
+                vec![1.0 / grid; shape.len()]
             } else if shape.dims().len() == 1 {
                 vec![1.0; shape.len()]
             } else {
-                let fan_in: usize = shape.dims()[1..].iter().product();
-                let mut deviation = if is_position || name.contains("embed_tokens.weight") && !name.starts_with("vision") {
-                    0.02
-                } else {
-                    (1.0 / (fan_in as f64).sqrt()).max(0.02)
-                };
+                let fan_in = shape.dims()[1..].iter().product::<usize>() as f64 / if name == "vision_stem.whole.weight" { grid * grid } else { 1.0 };
+                let mut deviation =
+                    if is_position || name.contains("embed_tokens.weight") && !name.starts_with("vision") { 0.02 } else { (1.0 / fan_in.sqrt()).max(0.02) };
                 if name.contains("o_proj") || name.contains("down_proj") {
                     deviation /= (2.0 * config.num_hidden_layers as f64).sqrt();
                 }

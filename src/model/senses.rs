@@ -42,9 +42,13 @@ impl VisionConfig {
     pub fn grid(&self) -> usize {
         self.stem.as_ref().map_or(self.patch_grid(), |stem| stem.side(self.patch_grid(), stem.convolutions.len()))
     }
-    /// Rows of one picture.
+    /// Rows of one picture's places: its patches, or what a stem leaves of them.
     pub fn patches(&self) -> usize {
         self.grid() * self.grid()
+    }
+    /// Rows of one picture. With a stem, one is of the picture as a whole.
+    pub fn rows(&self) -> usize {
+        self.patches() + self.stem.is_some() as usize
     }
     /// The width of an embedded patch, in a model of this width.
     pub fn patch_width(&self, hidden_size: usize) -> usize {

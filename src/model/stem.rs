@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        for (text, what) in [("", "found \"\""), ("32", "1 to 64 convolutions"), ("32, 64/3", "stride 1 or 2, found 3"), ("32, 0", "found 0"), ("32, x", "found \"x\"")] {
+        for (text, what) in
+            [("", "found \"\""), ("32", "1 to 64 convolutions"), ("32, 64/3", "stride 1 or 2, found 3"), ("32, 0", "found 0"), ("32, x", "found \"x\"")]
+        {
             assert!(text.parse::<Stem>().unwrap_err().contains(what), "{text}");
         }
     }

@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::{cross_entropy, embedding, rms_norm};
 use crate::tensor::{DType, Tensor};
+use std::collections::HashSet;
 
 /// What a batch says about its samples' words, on the device.
 pub struct BagInputs<T = Tensor> {
@@ -101,6 +102,7 @@ impl BagInputs {
         let mut pool = vec![0.0; samples * rows];
         let mut spread = vec![0.0; rows * samples];
         let mut collect = vec![0.0; samples * words];
+        let patches: HashSet<i32> = if batch.whole_row.is_empty() { HashSet::new() } else { batch.patch_row.iter().copied().collect() };
         // Samples with a picture or a sound are numbered in their order.
         let mut number = vec![-1; batch.rows()];
         let mut sample = -1;
@@ -110,6 +112,10 @@ impl BagInputs {
             if batch.embed_id[row] < 0 {
                 sample += !seen as i32;
                 seen = true;
+                // What the row of the whole picture says, its places need not say.
+                if patches.contains(&(row as i32)) {
+                    continue;
+                }
                 pool[sample as usize * rows + row] = 1.0;
                 spread[row * samples + sample as usize] = 1.0;
             }
@@ -182,9 +188,8 @@ pub(super) fn loss_and_backward(
     for tensor in [&mut a.picked, &mut a.logits, &mut a.row_loss, &mut a.lse, &mut a.dpicked] {
         tensor.set_rows(words)?;
     }
-    let product = |a: &Tensor, b: &Tensor, accumulate: bool, c: &mut Tensor| {
-        matmul::forward(Layout::Nn, a, b, Epilogue { accumulate, ..Epilogue::default() }, c, None)
-    };
+    let product =
+        |a: &Tensor, b: &Tensor, accumulate: bool, c: &mut Tensor| matmul::forward(Layout::Nn, a, b, Epilogue { accumulate, ..Epilogue::default() }, c, None);
     product(&inputs.pool, x, false, &mut a.pooled)?;
     rms_norm::forward(&a.pooled, None, &p.norm, eps, &mut a.normed, &mut a.rstd)?;
     embedding::forward(&a.normed, &inputs.sample, None, &mut a.picked)?;

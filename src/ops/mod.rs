@@ -7,6 +7,7 @@
 
 mod call;
 pub mod case;
+mod gelu;
 mod hopper;
 mod ladder;
 mod sizes;
@@ -67,6 +68,7 @@ pub static OPS: &[Op] = &[
     patch_embed::OPERATION,
     log_mel::OPERATION,
     conv1d::OPERATION,
+    conv2d::OPERATION,
     matmul::OPERATION,
     rms_norm::OPERATION,
     rope::OPERATION,

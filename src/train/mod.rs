@@ -47,6 +47,7 @@ pub mod setup;
 pub mod step;
 pub mod stratified;
 pub mod trainer;
+pub mod visits;
 pub mod walkthrough;
 
 pub use evaluate::{Ablation, Losses, Scores};

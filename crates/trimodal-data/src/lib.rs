@@ -8,6 +8,7 @@
 //!   threads.
 //! - [`picture`]: PNG, JPEG and WebP files to square RGB pixels, by way of `jpeg`, large JPEGs at a part of their size, and `scale`.
 //! - [`sound`]: WAV, FLAC, MP3 and Ogg Vorbis files to a clip of samples in −1 … 1.
+//! - [`augment`]: each visit of a sample a little different.
 //! - [`tokenizer`]: captions to numbers and back.
 //! - [`contained`]: panics in other people's decoders become errors.
 //! - [`inspect`]: what is in a data set, before anyone trains on it; `measure` looks at the files of a row without decoding them.
@@ -18,6 +19,7 @@
 #![warn(missing_docs)]
 
 pub mod attributes;
+pub mod augment;
 mod bad;
 pub mod balance;
 mod columns;

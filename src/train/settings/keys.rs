@@ -1,6 +1,7 @@
 //! Every key of a run's settings: what it means, and how it is named, read and written as text.
 
 use super::Settings;
+use crate::data::augment::{self, Overrides, Strengths};
 use crate::error::{Error, Result};
 use crate::files::shown::warn;
 use serde_json::Value;
@@ -10,8 +11,14 @@ use std::sync::{Mutex, PoisonError};
 /// A section: its name, what it is about, its keys with what they mean.
 pub type Section = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
+/// The section whose keys need not be set.
+const AUGMENT: &str = "augment";
+
+/// What sets such a key back.
+const BACK: &str = "level";
+
 /// All sections in the order in which they are written.
-pub const SECTIONS: [Section; 5] = [
+pub const SECTIONS: [Section; 6] = [
     (
         "model",
         "The model to train. It is fixed when its run begins.",
@@ -68,6 +75,11 @@ pub const SECTIONS: [Section; 5] = [
                 "Visit every value of an attribute of the data set (such as \"category\"), or every \"caption\", equally often; empty for every row once.\nEpochs keep their length: rows of rare values are repeated, those of frequent ones take turns. Not in shards and Parquet files.",
             ),
             (
+                "augment",
+                "How much pictures and sounds vary from visit to visit: \"off\", \"light\" or \"strong\". [augment] sets one strength after the other.\n`trimodal data DATA --augmented` shows what comes of it.",
+            ),
+            ("side_words", "A picture whose caption or prompt has one of these words is never mirrored (augment.flip); commas between them, empty for none."),
+            (
                 "on_bad_sample",
                 "At a sample that cannot be read or does not fit the model: \"stop\" with a list of the first ten, or \"skip\" and count.\nIt means the same for samples to train on and for those to evaluate.",
             ),
@@ -93,6 +105,7 @@ pub const SECTIONS: [Section; 5] = [
             ("max_line_bytes", "A longer line of metadata.jsonl is refused."),
         ],
     ),
+    (AUGMENT, "Augmentation, strength by strength: 0 for none. What is not set here is what data.augment says.", augment::strengths::KEYS),
     (
         "training",
         "Steps, and the optimiser: AdamW with decoupled weight decay, on matrices only.",
@@ -198,10 +211,15 @@ impl Settings {
         let plain = text.trim();
         let value = match old {
             Value::Bool(_) => plain.parse().ok().map(Value::Bool),
-            Value::Number(_) => serde_json::from_str(&plain.replace('_', "")).ok().filter(Value::is_number),
+            _ if section == AUGMENT && plain.trim_matches('"') == BACK => Some(Value::Null),
+            Value::Number(_) | Value::Null => serde_json::from_str(&plain.replace('_', "")).ok().filter(Value::is_number),
             _ => Some(Value::String(plain.trim_matches('"').into())),
         };
-        let kind = if old.is_boolean() { "true or false" } else { "a number" };
+        let kind = match section {
+            AUGMENT => "a number, or \"level\" for what data.augment says",
+            _ if old.is_boolean() => "true or false",
+            _ => "a number",
+        };
         let value = value.ok_or_else(|| Error::Usage(format!("{section}.{name}: expected {kind}, found {text:?}")))?;
         all[section][name] = value;
         *self = Self::from_json(all).map_err(|what| Error::Usage(format!("{section}.{name} = {text}: {what}")))?;
@@ -216,6 +234,10 @@ impl Settings {
         );
         for (section, about, keys) in SECTIONS {
             text += &format!("\n# {about}\n[{section}]\n");
+            if section == AUGMENT {
+                text += &self.augment_to_toml();
+                continue;
+            }
             for (name, doc) in keys {
                 let doc = doc.replace('\n', "\n# ");
                 // JSON's strings, numbers and booleans are TOML's; but for one control character that JSON leaves as it is.
@@ -224,6 +246,21 @@ impl Settings {
             }
         }
         text
+    }
+
+    /// The keys of `[augment]`: those that are not set are comments, with what they are by `data.augment`.
+    fn augment_to_toml(&self) -> String {
+        let level = Strengths::new(self.data.augment, &Overrides::default()).values();
+        let given = &self.to_json()[AUGMENT];
+        let of = |(row, level): (&augment::strengths::Row, f64)| {
+            let (about, light, strong, name) = (row.about, row.light, row.strong, row.name);
+            let line = match &given[name] {
+                Value::Null => format!("# {name} = {level}"),
+                value => format!("{name} = {value}"),
+            };
+            format!("# {about} Light: {light}, strong: {strong}.\n{line}\n")
+        };
+        augment::strengths::TABLE.iter().zip(level).map(of).collect()
     }
 
     /// The first key whose value differs from the one that a run to be continued was begun with: its name, what it was, what it is.
@@ -327,6 +364,43 @@ mod tests {
         }
         #[cfg(feature = "cli")]
         assert!(wrong("learning_rat", "1").contains("did you mean training.learning_rate?"));
+    }
+
+    #[test]
+    fn strengths_of_augmentation_are_set_one_by_one_and_set_back() {
+        let mut settings = Settings::preset("meadow").unwrap();
+        let before = settings.clone();
+        for (key, value) in [("augment", "light"), ("augment.shift", "0.2"), ("hue", "0")] {
+            settings.set(key, value).unwrap();
+        }
+        let strengths = settings.augmentation().strengths;
+        assert_eq!((strengths.shift, strengths.hue, strengths.scale), (0.2, 0.0, 0.11));
+        let text = settings.to_toml();
+        for line in ["augment = \"light\"", "shift = 0.2", "hue = 0", "# scale = 0.11"] {
+            assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
+        }
+        assert_eq!(before.first_change(&settings).unwrap().0, "data.augment");
+        settings.set("augment", "off").unwrap();
+        assert_eq!(before.first_change(&settings).unwrap(), ("augment.shift".into(), "null".into(), "0.2".into()));
+        settings.set("shift", "level").unwrap();
+        settings.set("hue", "\"level\"").unwrap();
+        assert_eq!(settings, before);
+        let wrong = |key: &str, value: &str| before.clone().set(key, value).unwrap_err().to_string();
+        assert!(wrong("shift", "much").contains("augment.shift: expected a number, or \"level\" for what data.augment says, found \"much\""));
+        assert!(wrong("augment", "heavy").contains("expected one of `off`, `light`, `strong`"));
+        settings.set("erase", "0.5").unwrap();
+        settings.set("erase_size", "1").unwrap();
+        let erased = settings.validate().unwrap_err().to_string();
+        assert!(erased.contains("augment.erase_size: expected 0 to 0.7") && erased.contains("more than half of the picture could be erased"), "{erased}");
+        #[cfg(feature = "cli")]
+        assert!(wrong("rotatoin", "1").contains("did you mean augment.rotation?"));
+        // As a run of before there was augmentation has them.
+        let mut old = before.to_json();
+        old.as_object_mut().unwrap().remove("augment");
+        for key in ["augment", "side_words"] {
+            old["data"].as_object_mut().unwrap().remove(key).unwrap();
+        }
+        assert_eq!(Settings::from_json(old).unwrap(), before);
     }
 
     #[test]

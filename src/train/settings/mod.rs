@@ -1,4 +1,4 @@
-//! All settings of a training run, in five sections; [`keys`] documents every key, `trimodal config` prints them.
+//! All settings of a training run, in six sections; [`keys`] documents every key, `trimodal config` prints them.
 
 #[cfg(feature = "cli")]
 pub mod file;
@@ -7,6 +7,7 @@ pub mod path;
 
 use super::recipe::{Precision, Recipe};
 use super::schedule::{Schedule, ScheduleShape};
+use crate::data::augment::{self, Augmentation, Level, Overrides, Sides, Strengths};
 use crate::data::folder::Fit;
 use crate::data::loader::{LoaderOptions, OnBadSample};
 use crate::data::{Limits, Tokenizer};
@@ -27,6 +28,9 @@ pub struct Settings {
     pub model: ModelSettings,
     /// `[data]`
     pub data: DataSettings,
+    /// `[augment]`: strengths that are given one by one, over those of `data.augment`.
+    #[serde(default)]
+    pub augment: Overrides,
     /// `[training]`
     pub training: TrainingSettings,
     /// `[saving]`
@@ -82,6 +86,10 @@ pub struct DataSettings {
     pub color_jitter: f64,
     #[serde(default)]
     pub balance: String,
+    #[serde(default)]
+    pub augment: Level,
+    #[serde(default = "side_words")]
+    pub side_words: String,
     pub on_bad_sample: OnBadSample,
     #[serde(default)]
     pub attributes: String,
@@ -96,6 +104,11 @@ pub struct DataSettings {
     pub max_sound_seconds: u32,
     pub max_sound_channels: u16,
     pub max_line_bytes: usize,
+}
+
+/// What runs of before there was a choice have: they mirrored nothing.
+fn side_words() -> String {
+    augment::sides::WORDS.into()
 }
 
 /// `[training]`: steps and the optimiser. See [`keys`] for each.
@@ -247,6 +260,8 @@ impl Settings {
                 word_dropout: word_dropout.into(),
                 color_jitter: color_jitter.into(),
                 balance: String::new(),
+                augment: Level::Off,
+                side_words: side_words(),
                 on_bad_sample: OnBadSample::Stop,
                 attributes: String::new(),
                 strict_data: false,
@@ -260,6 +275,7 @@ impl Settings {
                 max_sound_channels: limits.sound_channels,
                 max_line_bytes: limits.line_bytes,
             },
+            augment: Overrides::default(),
             training: TrainingSettings {
                 steps: schedule.steps,
                 stop_after: 0,
@@ -412,6 +428,12 @@ impl Settings {
         }
     }
 
+    /// What varies between the visits of a sample.
+    pub fn augmentation(&self) -> Augmentation {
+        let strengths = Strengths::new(self.data.augment, &self.augment);
+        Augmentation { strengths, sides: Sides::new(&self.data.side_words), seed: self.training.seed }
+    }
+
     /// How samples are loaded.
     pub fn loading(&self) -> LoaderOptions {
         let d = &self.data;
@@ -440,7 +462,7 @@ impl Settings {
     /// # Errors
     /// [`Error::Usage`] naming the key, what was expected and what was found.
     pub fn validate(&self) -> Result<()> {
-        let Settings { model, data, training: t, saving, evaluation: e } = self;
+        let Settings { model, data, augment: _, training: t, saving, evaluation: e } = self;
         let fail = |key: &str, expected: &str, found: String| Err(Error::Usage(format!("{key}: expected {expected}, found {found}")));
         for (key, value) in [
             ("training.steps", t.steps),
@@ -464,12 +486,14 @@ impl Settings {
                 return fail(key, "0 to less than 1", value.to_string());
             }
         }
-        let not_negative = [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm), ("training.word_bag", t.word_bag)];
+        let not_negative =
+            [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm), ("training.word_bag", t.word_bag)];
         for (key, value) in not_negative.into_iter().chain([("training.eps", t.eps), ("training.learning_rate", t.learning_rate)]) {
             if !(value >= 0.0 && value.is_finite()) {
                 return fail(key, "a number of at least 0", value.to_string());
             }
         }
+        self.augmentation().strengths.check().map_err(|what| Error::Usage(format!("augment.{what}")))?;
         if !e.eval_split.is_empty() && e.held_out > 0.0 {
             return Err(Error::Usage("evaluation.eval_split and evaluation.held_out: expected one of them, found both".into()));
         }
