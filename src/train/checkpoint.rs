@@ -500,7 +500,7 @@ mod tests {
         ] {
             assert_eq!(now.beats(&before), better, "{now:?} and {before:?}");
         }
-        assert_eq!((of(0.25, Some(0.543)).figure("exact"), of(0.25, None).figure("loss")), ("exact 54.3 %".into(), "loss 0.25".into()));
+        assert_eq!((of(0.25, Some(0.543)).figure("exact"), of(0.25, None).figure("loss")), ("exact 54.3 %".into(), "loss 0.2500".into()));
         // As versions before there was a choice wrote it, and still write it where the loss decides.
         let old = r#"{"step":3,"loss":0.5}"#;
         let best: Best = serde_json::from_str(old).unwrap();

@@ -108,8 +108,10 @@ mod tests {
             let error = classes(name, rows).unwrap_err().to_string();
             assert!(error.contains("data.balance: ") && error.contains(expected), "{error}");
         }
-        let files = Dataset::open(std::path::Path::new("tests/parquet/hub"), &Limits::default()).unwrap();
-        settings.set("balance", "caption").unwrap();
+        for (key, value) in [("path", "tests/parquet/hub"), ("columns", "text=label,audio="), ("balance", "caption")] {
+            settings.set(key, value).unwrap();
+        }
+        let files = setup::open(&settings).unwrap();
         let error = of(&settings, &files, &attributes, &(0..files.rows().len()).collect::<Vec<_>>()).unwrap_err().to_string();
         assert!(error.contains("data.balance: expected a folder of files") && error.contains("cannot be visited out of turn"), "{error}");
         settings.set("balance", "kind").unwrap();

@@ -447,9 +447,9 @@ mod tests {
         }
         for (sets, expected) in [
             (&[("best_by", "exact")][..], "evaluation.best_by: expected with it evaluation.eval_split or evaluation.held_out"),
-            (&[("patience", "3")], "evaluation.patience: expected with it evaluation.eval_split or evaluation.held_out"),
+            (&[("patience", "3")][..], "evaluation.patience: expected with it evaluation.eval_split or evaluation.held_out"),
             (
-                &[("patience", "3"), ("held_out", "0.5"), ("eval_steps", "0")],
+                &[("patience", "3"), ("held_out", "0.5"), ("eval_steps", "0")][..],
                 "evaluation.patience: expected with it evaluation.eval_steps of at least 1, found 3 and 0",
             ),
         ] {
