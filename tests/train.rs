@@ -87,6 +87,7 @@ fn resumes(device: &str, more: &[&str], samples: usize, steps: usize, stop: usiz
 #[test]
 fn a_run_goes_on_as_if_it_had_not_stopped() {
     resumes("cpu", &["--set", "rows=512"], 60, 16, 7);
+    resumes("cpu", &["--set", "rows=512", "--set", "balance=species"], 60, 16, 7);
     resumes("cpu", &["--set", "rows=512", "--set", "accumulate=3", "--set", "recompute=true", "--set", "schedule=linear"], 60, 6, 3);
 }
 
@@ -250,6 +251,25 @@ fn held_out_samples_judge_the_run_and_the_best_checkpoint_stays() {
     assert!(Path::new(&run).join(best.trim()).join("model.safetensors").exists());
     for file in ["config.toml", "log.jsonl", "loss.svg", "latest"] {
         assert!(Path::new(&run).join(file).metadata().expect(file).len() > 5, "{file}");
+    }
+    // Judged by what captions get right, and ended where that gets no better: as it does at this rate.
+    let early = place.path("early");
+    let sets = [&sets[..], &["--set", "learning_rate=0", "--set", "best_by=species", "--set", "patience=2"]].concat();
+    let printed = good(&[&["train", &data, "--out", &early, "--steps", "40", "--device", "cpu", "--no-report"], &sets[..]].concat());
+    assert!(printed.contains("% of the captions word for word, ") && printed.contains("species "), "{printed}");
+    let said = "ended early, after step 12, and saved: 2 evaluations in a row were not better than that of step 4, species ";
+    assert!(printed.contains(said) && printed.contains("--set patience=0` goes on") && printed.contains("step-00000012"), "{printed}");
+    assert!(printed.contains("\nbest:  ") && printed.lines().any(|line| line.starts_with("try:   ") && line.contains("step-00000004")), "{printed}");
+    let printed = good(&["train", "--resume", &early, "--no-report"]);
+    assert!(printed.contains("continuing after step 12") && printed.contains(said), "{printed}");
+    assert!(good(&["train", "--resume", &early, "--no-report", "--set", "patience=3"]).contains("ended early, after step 16"));
+    for (set, expected) in [
+        ("best_by=specis", "evaluation.best_by: expected loss, accuracy, exact or an attribute ("),
+        ("balance=specis", "data.balance: expected caption or an attribute ("),
+        ("patience=-1", "evaluation.patience = -1"),
+    ] {
+        let error = bad(2, &["train", &data, "--out", &place.path("wrong"), "--device", "cpu", "--set", "held_out=0.2", "--set", set]);
+        assert!(error.contains(expected) && !Path::new(&place.path("wrong")).join("log.jsonl").exists(), "{error}");
     }
     // What is printed can be given again, and says the same.
     let config = Path::new(&run).join("config.toml");

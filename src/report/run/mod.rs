@@ -152,6 +152,11 @@ impl RunReport<'_> {
         let steps = format!("{} of up to {} rows", thousands(self.state.step), thousands(training.rows * training.accumulate.max(1)));
         let more = if self.state.step < training.steps { format!(", of {} planned", thousands(training.steps)) } else { String::new() };
         facts.push(("Steps", format!("{steps}{more}; {} rows of the token matrix in all", thousands(self.state.tokens))));
+        if let Some(best) = &self.state.best {
+            let by = best.figure(&self.settings.evaluation.best_by);
+            let which = if best.step == self.state.step { "the last step" } else { "not the last one, which this page is about: the file `best` names it" };
+            facts.push(("Best on held-out samples", format!("step {}, {by}: {which}", thousands(best.step))));
+        }
         if let Some(seconds) = log.iter().rev().find_map(|line| line["seconds"].as_f64()) {
             facts.push(("Time", duration(seconds)));
         }
