@@ -224,7 +224,7 @@ fn configs_and_capacities_do_not_wrap() {
             return Ok(());
         }
         valid.set(valid.get() + 1);
-        let options = ActivationOptions { activation: DType::F32, recompute };
+        let options = ActivationOptions { recompute, ..ActivationOptions::new(DType::F32) };
         let [rows, logits, chunk, images, clips] = sizes;
         let capacity = match given {
             true => Capacity { rows, logits, chunk: chunk.max(logits / 4096), images, clips },
@@ -245,7 +245,7 @@ fn configs_and_capacities_do_not_wrap() {
                 Ok(())
             };
             Activations::build(&config, capacity, options, &mut count).unwrap();
-            Inputs::build(&config, capacity, DType::F32, &mut count).unwrap();
+            Inputs::build(&config, capacity, options, &mut count).unwrap();
             Parameters::build(&config, &mut |shape| (0..4).try_for_each(|_| count(shape, DType::F32))).unwrap();
             listed += 4 * (config.max_position_embeddings * config.head_dim + 1 + adamw::COEFFICIENTS) as u128;
             prop_assert_eq!(announced as u128, listed.min(u64::MAX as u128));

@@ -11,6 +11,7 @@ pub mod config;
 mod flops;
 pub mod forward;
 pub mod generate;
+mod last_rows;
 pub mod parameters;
 pub mod score;
 mod senses;

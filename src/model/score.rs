@@ -68,27 +68,27 @@ impl Scorer {
         if batch.rows() > self.rows {
             return Err(Error::TooLarge { what: "rows of a batch to score".into(), size: batch.rows() as u128, limit: self.rows as u128 });
         }
-        if batch.rows() == 0 {
+        let (row, target): (Vec<i32>, Vec<i32>) = (0..).zip(&batch.target).filter(|(_, target)| **target >= 0).unzip();
+        if row.is_empty() {
             return Ok(Vec::new());
         }
-        let (row, target): (Vec<i32>, Vec<i32>) = (0..).zip(&batch.target).filter(|(_, target)| **target >= 0).unzip();
         let iota: Vec<i32> = (0..batch.rows() as i32).collect();
         self.passes.embed(p, batch)?;
-        let pass = self.passes.pass(&batch.position, &batch.visible, &iota, &[])?;
+        let pass = self.passes.pass(&batch.position, &batch.visible, &iota, &row)?;
         self.passes.decoder(p, &pass)?;
         let mut predictions = Vec::with_capacity(row.len());
         let picks = self.target.capacity();
-        for (row, target) in row.chunks(picks).zip(target.chunks(picks)) {
+        for (chunk, target) in target.chunks(picks).enumerate() {
+            let rows = chunk * picks..chunk * picks + target.len();
             for tensor in [&mut self.target, &mut self.row_loss, &mut self.log_sum_exp] {
                 tensor.set_rows(target.len())?;
             }
             self.target.write(target)?;
-            let row = Tensor::from_slice(&self.passes.device, [row.len()], row)?;
-            self.passes.pick(p, &row, false)?;
+            self.passes.pick(p, rows.clone(), false)?;
             let Scorer { passes, target: given, row_loss, log_sum_exp, loss, weight, .. } = self;
             cross_entropy::forward(&passes.logits, given, weight, row_loss, log_sum_exp, loss, false)?;
             if self.passes.leaves_out() {
-                self.passes.pick(p, &row, true)?;
+                self.passes.pick(p, rows, true)?;
             }
             let best = self.passes.sample(Sampling::default())?;
             let each = target.iter().zip(best).zip(self.row_loss.read_f64()?);

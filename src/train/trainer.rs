@@ -90,7 +90,7 @@ impl Trainer {
             Ok(tensor)
         };
         let mut activations = Activations::build(config, capacity, options, &mut make)?;
-        let mut next_inputs = Inputs::build(config, capacity, activation, &mut make)?;
+        let mut next_inputs = Inputs::build(config, capacity, options, &mut make)?;
         activations.inputs.number_rows()?;
         next_inputs.number_rows()?;
         let mixed = activation != dtype;
