@@ -14,7 +14,6 @@ use crate::ops::{attention, conv1d, embedding, patch_embed, qk_norm_rope, rms_no
 use crate::tensor::{DType, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use std::ops::Range;
 
 /// How the next word is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,8 +115,9 @@ pub struct Generator {
 pub(super) struct Pass {
     position: Tensor,
     visible: Tensor,
+    /// Which of its rows go where in the cache.
+    cached: Tensor,
     cache_row: Tensor,
-    iota: Tensor,
     /// The rows that get logits, where these are not all: the last layer computes only them whole (see [`super::last_rows`]).
     last: Option<LastPass>,
 }
@@ -303,11 +303,15 @@ impl Generator {
         Ok(())
     }
 
+    /// A row of `x` for each of these words.
+    pub(super) fn words(&mut self, p: &Parameters, ids: &[i32]) -> Result<()> {
+        self.fit(ids.len())?;
+        embedding::forward(&p.embed_tokens, &Tensor::from_slice(&self.device, [ids.len()], ids)?, None, &mut self.x)
+    }
+
     /// One more row for each `(sample, word, position)`, which sees its sample from row `seen[sample]` on.
     fn decode(&mut self, p: &Parameters, rows: &[(usize, u32, usize)], seen: &[usize], sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
-        self.fit(rows.len())?;
-        let ids: Vec<i32> = rows.iter().map(|r| r.1 as i32).collect();
-        embedding::forward(&p.embed_tokens, &Tensor::from_slice(&self.device, [ids.len()], &ids)?, None, &mut self.x)?;
+        self.words(p, &rows.iter().map(|r| r.1 as i32).collect::<Vec<_>>())?;
         let position: Vec<i32> = rows.iter().map(|r| r.2 as i32).collect();
         let cache_row: Vec<i32> = rows.iter().map(|r| (r.0 * self.length + r.2) as i32).collect();
         let visible: Vec<[i32; 2]> = rows.iter().map(|r| [(r.0 * self.length + seen[r.0]) as i32, (r.0 * self.length + r.2 + 1) as i32]).collect();
@@ -317,7 +321,8 @@ impl Generator {
         self.choose(p, sampling, random)
     }
 
-    /// Of rows at these positions, which see these intervals of the cache and have their own place in it; those in `pick`, in order, get logits.
+    /// Of rows at these positions, which see these intervals of the cache and have their own places in it: one each or, where there are
+    /// several times as many places, one each for every copy of all of them. Those in `pick`, in order, get logits.
     pub(super) fn pass(&self, position: &[i32], visible: &[[i32; 2]], cache_row: &[i32], pick: &[i32]) -> Result<Pass> {
         let ints = |data: &[i32]| Tensor::from_slice(&self.device, [data.len()], data);
         let intervals = |data: &[[i32; 2]]| Tensor::from_slice(&self.device, [data.len(), 2], data.as_flattened());
@@ -330,7 +335,7 @@ impl Generator {
             position: ints(position)?,
             visible: intervals(visible)?,
             cache_row: ints(cache_row)?,
-            iota: ints(&(0..position.len() as i32).collect::<Vec<_>>())?,
+            cached: ints(&(0..cache_row.len()).map(|i| (i % position.len()) as i32).collect::<Vec<_>>())?,
             last: (pick.len() < position.len()).then(last).transpose()?,
         })
     }
@@ -349,9 +354,9 @@ impl Generator {
             linear(&self.normed, &w.k_proj, &mut self.k)?;
             self.heads(self.config.num_key_value_heads)?;
             qk_norm_rope::forward(&self.k, &w.k_norm, &pass.position, &self.table, eps, &mut self.k_rotated, &mut self.rstd_heads)?;
-            embedding::forward(&self.k_rotated, &pass.iota, Some(&pass.cache_row), &mut self.keys[cache])?;
+            embedding::forward(&self.k_rotated, &pass.cached, Some(&pass.cache_row), &mut self.keys[cache])?;
             linear(&self.normed, &w.v_proj, &mut self.k)?;
-            embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.values[cache])?;
+            embedding::forward(&self.k, &pass.cached, Some(&pass.cache_row), &mut self.values[cache])?;
             let (mut position, mut visible) = (&pass.position, &pass.visible);
             if let Some(last) = pass.last.as_ref().filter(|_| i + 1 == p.layers.len()) {
                 (position, visible) = (&last.position, &last.visible);
@@ -413,23 +418,23 @@ impl Generator {
 
     /// The word chosen after each row that gets logits, with one random number for each.
     fn choose(&mut self, p: &Parameters, sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
-        self.pick(p, 0..self.normed.rows(), true)?;
+        let all: Vec<i32> = (0..self.normed.rows() as i32).collect();
+        self.pick(p, &all, true)?;
         self.random.write_f64(random)?;
         self.sample(sampling)
     }
 
-    /// The logits of these of the rows that get some: to choose from, or as the model has them.
-    pub(super) fn pick(&mut self, p: &Parameters, rows: Range<usize>, to_choose: bool) -> Result<()> {
+    /// The logits of these of the rows that get some, which may repeat: to choose from, or as the model has them.
+    pub(super) fn pick(&mut self, p: &Parameters, rows: &[i32], to_choose: bool) -> Result<()> {
         for tensor in [&mut self.picked, &mut self.logits, &mut self.random, &mut self.chosen] {
             tensor.set_rows(rows.len())?;
         }
         let bias = self.mask.as_ref().map(|(_, mask)| mask).filter(|_| to_choose);
         let output = p.lm_head.as_ref().unwrap_or(&p.embed_tokens);
-        let picked = if rows.len() == self.normed.rows() {
+        let picked = if rows.iter().copied().eq(0..self.normed.rows() as i32) {
             &self.normed
         } else {
-            let row: Vec<i32> = rows.map(|row| row as i32).collect();
-            embedding::forward(&self.normed, &Tensor::from_slice(&self.device, [row.len()], &row)?, None, &mut self.picked)?;
+            embedding::forward(&self.normed, &Tensor::from_slice(&self.device, [rows.len()], rows)?, None, &mut self.picked)?;
             &self.picked
         };
         matmul::forward(Layout::Nt, picked, output, Epilogue { bias, ..Epilogue::default() }, &mut self.logits, None)

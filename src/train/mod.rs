@@ -20,6 +20,7 @@
 mod accumulate;
 pub mod batches;
 pub mod checkpoint;
+pub mod choices;
 pub mod digest;
 pub mod dump;
 pub mod evaluate;
@@ -47,6 +48,7 @@ pub mod stratified;
 pub mod trainer;
 pub mod walkthrough;
 
+pub use choices::{Choices, Ranking};
 pub use evaluate::{Ablation, Losses, Scores};
 pub use examples::Example;
 pub use model_folder::ModelFolder;
