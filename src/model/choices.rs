@@ -19,8 +19,6 @@ use std::ops::{ControlFlow, Range};
 struct Node {
     /// The last of these words.
     word: u32,
-    /// The node of the words before it; the root is node 0.
-    parent: usize,
     /// How many words these are.
     depth: usize,
     /// The answer that ends here, if one does.
@@ -41,7 +39,7 @@ struct Tree {
 impl Tree {
     /// Of the answers at these places, which are in the order of their ids.
     fn new(answers: &[Vec<u32>], places: &[usize]) -> Self {
-        let mut tree = Tree { nodes: vec![Node { word: 0, parent: 0, depth: 0, ends: None }], passes: Vec::new(), next: vec![Vec::new()] };
+        let mut tree = Tree { nodes: vec![Node { word: 0, depth: 0, ends: None }], passes: Vec::new(), next: vec![Vec::new()] };
         let mut path = vec![0];
         for &place in places {
             let words = &answers[place];
@@ -50,7 +48,7 @@ impl Tree {
             let first = tree.nodes.len();
             for (depth, &word) in words.iter().enumerate().skip(shared) {
                 let (parent, here) = (path[depth], tree.nodes.len());
-                tree.nodes.push(Node { word, parent, depth: depth + 1, ends: None });
+                tree.nodes.push(Node { word, depth: depth + 1, ends: None });
                 tree.next.push(Vec::new());
                 tree.next[parent].push(here);
                 path.push(here);
@@ -276,9 +274,8 @@ mod tests {
     fn answers_share_what_they_begin_with() {
         let answers: Vec<Vec<u32>> = vec![vec![5, 7], vec![5], vec![5, 7, 9], vec![6], vec![5, 8]];
         let tree = Tree::new(&answers, &[1, 0, 2, 4, 3]);
-        let nodes: Vec<_> = tree.nodes.iter().map(|n| (n.word, n.parent, n.depth, n.ends)).collect();
-        let expected = [(0, 0, 0, None), (5, 0, 1, Some(1)), (7, 1, 2, Some(0)), (9, 2, 3, Some(2)), (8, 1, 2, Some(4)), (6, 0, 1, Some(3))];
-        assert_eq!(nodes, expected);
+        let nodes: Vec<_> = tree.nodes.iter().map(|n| (n.word, n.depth, n.ends)).collect();
+        assert_eq!(nodes, [(0, 0, None), (5, 1, Some(1)), (7, 2, Some(0)), (9, 3, Some(2)), (8, 2, Some(4)), (6, 1, Some(3))]);
         assert_eq!(tree.passes, [1..2, 2..3, 3..4, 4..5, 5..6]);
         assert_eq!(tree.next, [vec![1, 5], vec![2, 4], vec![3], vec![], vec![], vec![]]);
     }
