@@ -67,13 +67,13 @@ fn whichever_allocation_fails_a_smaller_batch_then_works() {
     for device in test_devices() {
         every_allocation_may_fail(&device, ActivationOptions::new(DType::F32));
     }
-    every_allocation_may_fail(&Device::Cpu, ActivationOptions { activation: DType::F32, recompute: true, word_bag: 0.0 });
+    every_allocation_may_fail(&Device::Cpu, ActivationOptions { recompute: true, ..ActivationOptions::new(DType::F32) });
 }
 
 #[test]
 fn whichever_allocation_fails_a_smaller_batch_then_works_in_ptx() {
     let emulator = Device::open("emulator", None).unwrap();
-    every_allocation_may_fail(&emulator, ActivationOptions { activation: DType::Bf16, recompute: true, word_bag: 0.0 });
+    every_allocation_may_fail(&emulator, ActivationOptions { recompute: true, ..ActivationOptions::new(DType::Bf16) });
 }
 
 /// What nobody can have is refused, not attempted.

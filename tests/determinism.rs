@@ -30,7 +30,7 @@ fn config() -> Config {
         num_key_value_heads: 2,
         head_dim: 8,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 24, patch_size: 8, bidirectional: true, stem: None }),
+        vision_config: Some(VisionConfig { image_size: 24, patch_size: 8, bidirectional: true }),
         audio_config: Some(AudioConfig { num_mel_bins: 5, sample_rate: 16_000, clip_seconds: 0.1, layers: 3 }),
         ..Config::meadow(50)
     }
@@ -54,7 +54,7 @@ fn train(device: &Device, options: ActivationOptions, steps: usize) -> Vec<u32> 
 }
 
 fn repeat(device: &Device, activation: DType, runs: usize, steps: usize) {
-    let run = |recompute| train(device, ActivationOptions { activation, recompute, word_bag: 0.0 }, steps);
+    let run = |recompute| train(device, ActivationOptions { recompute, ..ActivationOptions::new(activation) }, steps);
     let first = run(false);
     for i in 1..runs.max(2) {
         assert!(run(i % 2 == 1) == first, "{device} {activation}: run {i} ends with other bits than the first");

@@ -223,7 +223,7 @@ fn model(folder: &str, device: &Device, real: DType) -> (Config, Parameters, Bat
         let mut rows = vec![token(0, false)];
         let mut sequence = Sequence::default();
         if picture {
-            rows.extend(picture_rows(vision));
+            rows.extend(picture_rows(&vision));
             sequence.pixels = pictures.next().map(<[u8]>::to_vec);
         }
         if sound {

@@ -10,11 +10,11 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use std::sync::OnceLock;
 use trimodal::device::alloc_limit::AllocLimit;
 use trimodal::model::batch::{Capacity, Inputs};
-use trimodal::model::config::{AudioConfig, VisionConfig};
+use trimodal::model::config::{AudioConfig, Stem, StemConvolution, VisionConfig};
 use trimodal::model::parameters::FlatLayout;
 use trimodal::model::{Activations, Config, Parameters};
 use trimodal::ops::case::Case;
-use trimodal::ops::{OPS, adamw, conv1d, conv2d, log_mel, matmul, patch_embed, rms_norm, rope};
+use trimodal::ops::{OPS, adamw, conv1d, log_mel, matmul, patch_embed, rms_norm, rope};
 use trimodal::train::{ActivationOptions, Trainer};
 use trimodal::{DType, Device, Error, Result, Tensor};
 
@@ -158,14 +158,13 @@ fn workspaces_do_not_wrap() {
     run((layout, [size(), size(), size(), size(), size()]), |(layout, [a, b, c, d, e])| {
         prop_assert!(rms_norm::workspace(a, b) >= b);
         prop_assert!(conv1d::workspace(a, b, c, d, e) >= d);
-        prop_assert!(conv2d::workspace(a, b, c, d, e, a) >= e.saturating_mul(d));
         prop_assert!(log_mel::workspace(a, b) >= a);
         let patches = (b / d.max(1)).saturating_mul(c / d.max(1));
         prop_assert!(patch_embed::workspace(a, b, c, d, e) >= patches.saturating_mul(e));
         prop_assert!(adamw::workspace(&[a, b, c, d, e]) >= a / 4096);
         prop_assert!(matmul::split_workspace(a, b, c) >= a.saturating_mul(b));
         prop_assert!(matmul::workspace(layout, a, b, c) <= matmul::split_workspace(a, b, c));
-        prop_assert!(conv1d::frames_out(a, b) <= a && conv2d::side_out(a, b) <= a && log_mel::frames(a) <= a);
+        prop_assert!(conv1d::frames_out(a, b) <= a && log_mel::frames(a) <= a);
         let _rationed = AllocLimit::new(usize::MAX, LARGEST);
         prop_assert!(refused(rope::Table::new(&Device::Cpu, DType::F32, a, b, 1e4))?.is_none_or(|t| t.positions() == a));
         Ok(())
@@ -175,10 +174,15 @@ fn workspaces_do_not_wrap() {
 fn config() -> impl Strategy<Value = Config> {
     // Many layers take a while to list: they are drawn seldom.
     let layers = prop_oneof![30 => 0..70usize, 1 => (0..2usize).prop_map(|more| (1 << 16) + more), 1 => size().prop_map(|n| n.max(1 << 21))];
-    let vision = prop::option::of((size(), size(), any::<bool>()).prop_map(|(image_size, patch_size, bidirectional)| VisionConfig {
+    let convolution = (1..300usize, 1..3usize).prop_map(|(channels, stride)| StemConvolution { channels, stride });
+    let convolutions = prop::collection::vec(convolution, 1..9);
+    let stem = (1..300usize, convolutions, any::<bool>()).prop_map(|(width, convolutions, places)| Stem { width, convolutions, places });
+    let stem = prop::option::of(stem);
+    let vision = prop::option::of((size(), size(), any::<bool>(), stem).prop_map(|(image_size, patch_size, bidirectional, stem)| VisionConfig {
         image_size,
         patch_size,
         bidirectional,
+        stem,
     }));
     let seconds = prop_oneof![0.0..700f64, any::<f64>()];
     let audio = prop::option::of(
@@ -220,24 +224,26 @@ fn config() -> impl Strategy<Value = Config> {
 #[test]
 fn configs_and_capacities_do_not_wrap() {
     let valid = std::cell::Cell::new(0);
-    run((config(), size(), any::<bool>(), any::<bool>(), [size(), size(), size(), size(), size()]), |(config, budget, recompute, given, sizes)| {
+    run((config(), size(), any::<[bool; 3]>(), [size(), size(), size(), size(), size()]), |(config, budget, [recompute, given, bag], sizes)| {
         if config.validate().is_err() {
             return Ok(());
         }
         valid.set(valid.get() + 1);
-        let options = ActivationOptions { activation: DType::F32, recompute, word_bag: 0.0 };
+        let new = ActivationOptions { word_bag: bag as u8 as f32, ..ActivationOptions::new(DType::F32) };
+        let options = ActivationOptions { recompute, ..new };
         let [rows, logits, chunk, images, clips] = sizes;
         let capacity = match given {
-            true => Capacity { rows, logits, chunk: chunk.max(logits / 4096), images, clips },
+            true => Capacity { rows, logits, chunk: chunk.max(logits / 4096), images, clips, bags: 0 },
             false => Capacity::for_budget(&config, budget),
         };
+        let capacity = capacity.with_word_bag(bag);
         if !given {
             prop_assert!(capacity.rows == budget && capacity.chunk <= budget && capacity.images <= budget && capacity.clips <= budget);
         }
         let layout = FlatLayout::new(&config);
         prop_assert!(layout.decayed <= layout.elements);
         let announced = Trainer::bytes(&config, capacity, options);
-        let kept = Trainer::bytes(&config, capacity, ActivationOptions::new(DType::F32));
+        let kept = Trainer::bytes(&config, capacity, new);
         prop_assert!(announced <= kept);
         if [rows, logits, chunk, images, clips, budget].into_iter().all(|size| size < 1 << 31) {
             let mut listed = 0u128;
@@ -246,7 +252,7 @@ fn configs_and_capacities_do_not_wrap() {
                 Ok(())
             };
             Activations::build(&config, capacity, options, &mut count).unwrap();
-            Inputs::build(&config, capacity, DType::F32, &mut count).unwrap();
+            Inputs::build(&config, capacity, options, &mut count).unwrap();
             Parameters::build(&config, &mut |shape| (0..4).try_for_each(|_| count(shape, DType::F32))).unwrap();
             listed += 4 * (config.max_position_embeddings * config.head_dim + 1 + adamw::COEFFICIENTS) as u128;
             prop_assert_eq!(announced as u128, listed.min(u64::MAX as u128));
