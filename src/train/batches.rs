@@ -133,3 +133,66 @@ fn take_colors(sequence: &mut Sequence, colors: &[bool], hidden: u32) {
 fn uniform(rng: &mut ChaCha8Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 / (1 << 24) as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::meadow::{self, MeadowOptions, words};
+    use crate::data::{Limits, OpenOptions};
+    use crate::train::{Settings, setup};
+    use std::ops::ControlFlow;
+
+    /// What the visits of three epochs teach of Meadow: a picture without colours and no word for one, or both. And never a species in a
+    /// colour that is held out for it: the pairs of the test stay new, whatever is done to the samples.
+    #[test]
+    fn no_visit_teaches_a_colour_that_it_does_not_show_or_a_pair_that_is_held_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = MeadowOptions { samples: 120, test_samples: 1, ..Default::default() };
+        meadow::write(folder.path(), &options, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        let dataset = Arc::new(Dataset::open_with(folder.path(), &OpenOptions { limits: Limits::default(), ..Default::default() }).unwrap());
+        let mut settings = Settings::preset("meadow").unwrap();
+        settings.set_all(&["color_blind=0.5".into(), "color_jitter=0".into(), "rows=128".into()]).unwrap();
+        let tokenizer = setup::tokenizer(&settings, &dataset).unwrap();
+        let config = settings.model_config_for(&tokenizer);
+        let rows = setup::trained_rows(&settings, &dataset);
+        let augmentation = setup::augmentation(&settings, &dataset).unwrap();
+        let mut batches = Batches::start(
+            dataset.clone(),
+            rows.clone(),
+            &config,
+            &tokenizer,
+            setup::recipe(&settings),
+            augmentation,
+            settings.loading(),
+            DataPosition::default(),
+        )
+        .unwrap();
+        let (mut grey, mut colourful, mut seen) = (0, 0, 0);
+        while seen < 3 * rows.len() {
+            let (batch, _) = batches.draw().unwrap();
+            seen += batch.samples;
+            // A sample and its learned words, at a time: 128 rows hold two at most.
+            let starts: Vec<usize> = (0..batch.rows()).filter(|&row| batch.position[row] == 0).chain([batch.rows()]).collect();
+            let mut pictures = batch.pixels.chunks_exact(48 * 48 * 3);
+            for (range, name) in starts.windows(2).zip(&batch.names) {
+                let range = range[0]..range[1];
+                let learned: Vec<u32> = range.clone().filter(|&row| batch.target[row] >= 0).map(|row| batch.target[row] as u32).collect();
+                let said = words::parse(&tokenizer.decode(&learned).unwrap());
+                let truth = words::parse(dataset.rows().iter().find(|row| &row.name == name).and_then(|row| row.text.as_deref()).unwrap());
+                if let (Some(species), Some(colour)) = (truth[0], said[1]) {
+                    let pair = words::Attributes { species, colour, ..words::HEADLINE };
+                    assert!(!pair.held_out_colour(), "{name} teaches a pair that is held out");
+                }
+                if !range.clone().any(|row| batch.embed_id[row] < 0 && batch.patch_row.contains(&(row as i32))) {
+                    continue;
+                }
+                let pixels = pictures.next().unwrap();
+                let no_colour = pixels.as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b);
+                assert!(!(no_colour && said[1].is_some()), "{name} teaches a colour that it does not show");
+                assert_eq!(no_colour, said[1].is_none() && truth[1].is_some(), "{name}");
+                (grey, colourful) = (grey + no_colour as usize, colourful + !no_colour as usize);
+            }
+        }
+        assert!(grey > 100 && colourful > 100, "{grey} visits without colours, {colourful} with");
+    }
+}
