@@ -41,7 +41,7 @@ fn traces(config: &Config, batch: &Batch) -> Vec<Trace> {
 
 #[test]
 fn the_work_agrees_with_the_formula() {
-    for config in [common::tiny(), common::small(), Config { vision_config: None, audio_config: None, ..common::small() }] {
+    for config in [common::tiny(), common::small(), common::tiny_with_stem(), Config { vision_config: None, audio_config: None, ..common::small() }] {
         let batch = drawn_batch(&config, "traced", 5);
         let formula = flops(&config, &batch) as f64;
         for trace in traces(&config, &batch) {
@@ -86,10 +86,29 @@ fn recomputation_is_seen_and_not_counted() {
 
 #[test]
 fn every_span_has_a_name_a_purpose_and_a_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = common::tiny();
     let batch = drawn_batch(&config, "named", 5);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for trace in traces(&config, &batch) {
+    traces(&config, &batch).iter().for_each(|trace| every_span(&config, trace, root));
+
+    // An eye of convolutions, and words told from picture and sound: their tensors have names, their launches say what they are about.
+    let config = common::tiny_with_stem();
+    let batch = drawn_batch(&config, "seen", 5);
+    for device in devices() {
+        let trace = traced(&config, &batch, &device, ActivationOptions { word_bag: 0.5, ..ActivationOptions::new(DType::F32) });
+        every_span(&config, &trace, root);
+        let whats: Vec<&str> = trace.spans.iter().filter(|s| s.part == ModelPart::Rows).map(|s| s.what.as_str()).collect();
+        for what in ["conv1.norm", "conv1", "conv4", "norm", "projection", "projection: dW", "projection: dx", "whole.norm", "whole"] {
+            let what = format!("vision_stem.{what}");
+            assert!(whats.contains(&&*what), "{device}: no launch is about {what}: {whats:?}");
+        }
+        let named = |name: &str| trace.spans.iter().flat_map(|s| &s.operands).any(|o| o.tensor.as_deref() == Some(name));
+        assert!(named("convolution 2 of the eye after its GELU") && named("the logits of the words told"), "{device}");
+    }
+}
+
+fn every_span(config: &Config, trace: &Trace, root: &Path) {
+    {
         let mut end = 0.0;
         for span in &trace.spans {
             let about = format!("{}: {} of {} {}", trace.device, span.name, span.phase, span.part);

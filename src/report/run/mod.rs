@@ -122,10 +122,17 @@ impl RunReport<'_> {
             ),
         ));
         if let Some(v) = &config.vision_config {
-            facts.push((
-                "Pictures",
-                format!("{0} × {0} pixels, {1} patches of {2} × {2}: a row of the token matrix each", v.image_size, v.patches(), v.patch_size),
-            ));
+            let patches = format!("{0} × {0} pixels, {1} patches of {2} × {2}", v.image_size, v.patch_grid().pow(2), v.patch_size);
+            facts.push(("Pictures", match &v.stem {
+                None => format!("{patches}: a row of the token matrix each"),
+                Some(stem) => format!(
+                    "{patches}, of which {} make {} rows of the token matrix, one for each of {} × {} places and one of the whole picture",
+                    stem.in_words(),
+                    v.rows(),
+                    v.grid(),
+                    v.grid()
+                ),
+            }));
         }
         if let Some(a) = &config.audio_config {
             facts.push((
