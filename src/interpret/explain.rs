@@ -49,8 +49,10 @@ pub struct Explanation {
 pub struct Picture {
     /// Its width and its height, in pixels.
     pub side: usize,
-    /// Patches along one side; the first is at the top left, the rows come one after the other.
+    /// Patches along one side, or places that a stem leaves; the first is at the top left, the rows come one after the other.
     pub grid: usize,
+    /// Whether there is a stem. Then one row is of the picture as a whole: it counts as seen and has no place in the grid.
+    pub has_stem: bool,
     /// `[side, side, 3]`
     pub rgb: Vec<u8>,
 }
@@ -79,7 +81,7 @@ pub struct Word {
     pub id: u32,
     /// How likely the model found it, from 0 to 1.
     pub probability: f64,
-    /// `[L, H, patches]`: the weights on the picture; empty without one.
+    /// `[L, H, patches]`: the weights on the picture's patches or places; empty without one.
     pub picture: Vec<f32>,
     /// `[L, H, rows]`: the weights on the sound; empty without one.
     pub sound: Vec<f32>,
@@ -117,7 +119,12 @@ pub fn explain_ids(config: &Config, parameters: &Parameters, tokenizer: &Tokeniz
     if prompt.pixels.is_none() && prompt.mel.is_none() {
         return Err(Error::Usage("nothing to explain: expected a picture or a sound to show attention and gradients on".into()));
     }
-    let picture = prompt.pixels.as_ref().zip(config.vision_config.as_ref()).map(|(rgb, v)| Picture { side: v.image_size, grid: v.grid(), rgb: rgb.clone() });
+    let picture = prompt.pixels.as_ref().zip(config.vision_config.as_ref()).map(|(rgb, v)| Picture {
+        side: v.image_size,
+        grid: v.grid(),
+        has_stem: v.stem.is_some(),
+        rgb: rgb.clone(),
+    });
     let sound = prompt.mel.as_ref().zip(config.audio_config.as_ref()).map(|(mel, a)| Sound {
         mels: a.num_mel_bins,
         mel: mel.clone(),

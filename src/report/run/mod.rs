@@ -123,16 +123,15 @@ impl RunReport<'_> {
         ));
         if let Some(v) = &config.vision_config {
             let patches = format!("{0} × {0} pixels, {1} patches of {2} × {2}", v.image_size, v.patch_grid().pow(2), v.patch_size);
-            facts.push(("Pictures", match &v.stem {
-                None => format!("{patches}: a row of the token matrix each"),
-                Some(stem) => format!(
-                    "{patches}, of which {} make {} rows of the token matrix, one for each of {} × {} places and one of the whole picture",
-                    stem.in_words(),
-                    v.rows(),
-                    v.grid(),
-                    v.grid()
-                ),
-            }));
+            let rows = match &v.stem {
+                None => "a row of the token matrix each".into(),
+                Some(stem) => {
+                    let count = stem.convolutions.len();
+                    let leave = if count == 1 { "one convolution leaves".to_string() } else { format!("{count} convolutions leave") };
+                    format!("{leave} {0} × {0} places of them, a row of the token matrix each, and one row is of the whole picture", v.grid())
+                }
+            };
+            facts.push(("Pictures", format!("{patches}: {rows}")));
         }
         if let Some(a) = &config.audio_config {
             facts.push((
