@@ -374,7 +374,6 @@ fn a_config_is_read_as_the_program_reads_it() {
         ("vision_config", json!({ "image_size": 0, "patch_size": 8, "bidirectional": true })),
         ("vision_config", json!({ "image_size": 48, "patch_size": 8 })),
         ("vision_config", json!(48)),
-        ("vision_config", eye(json!(null))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }, { "channels": 12, "stride": 2 }] }))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": [] }))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": vec![json!({ "channels": 8, "stride": 1 }); 65] }))),
