@@ -203,6 +203,7 @@ __device__ void dx_one(const T* weight, const T* dz, T* dx, const Dims& dims) {
     round_to(dx[index], total);
 }
 
+// ┌ the same in conv1d.cu, conv2d.cu: naive entries
 extern "C" __global__ void __launch_bounds__(64) forward_naive(
     const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
     forward_one(x, weight, bias, z, y, dims);
@@ -228,6 +229,7 @@ extern "C" __global__ void __launch_bounds__(64) dx_naive(const float* __restric
 extern "C" __global__ void __launch_bounds__(64) dx_naive_bf16(const bf16* __restrict__ weight, const bf16* __restrict__ dz, bf16* __restrict__ dx, Dims dims) {
     dx_one(weight, dz, dx, dims);
 }
+// └ the same up to here: naive entries
 
 // ── rung 2: tile: f32, 4 × 8 results in registers per thread ─────────────────────────────────────────────────────────
 
@@ -464,6 +466,7 @@ __device__ void dx_tile_f32(const float* weight, const float* dz, float* dx, con
     });
 }
 
+// ┌ the same in conv1d.cu, conv2d.cu: tile entries
 extern "C" __global__ void __launch_bounds__(128) forward_tile(
     const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
     forward_tile_f32(x, weight, bias, z, y, dims);
@@ -476,6 +479,7 @@ extern "C" __global__ void __launch_bounds__(128) dweight_tile(const float* __re
 extern "C" __global__ void __launch_bounds__(128) dx_tile(const float* __restrict__ weight, const float* __restrict__ dz, float* __restrict__ dx, Dims dims) {
     dx_tile_f32(weight, dz, dx, dims);
 }
+// └ the same up to here: tile entries
 
 // ── rung 3: mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────
 

@@ -211,6 +211,7 @@ __device__ void dx_one(const T* weight, const T* dz, T* dx, const Dims& dims) {
     round_to(dx[index], total);
 }
 
+// ┌ the same in conv1d.cu, conv2d.cu: naive entries
 extern "C" __global__ void __launch_bounds__(64) forward_naive(
     const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
     forward_one(x, weight, bias, z, y, dims);
@@ -236,6 +237,7 @@ extern "C" __global__ void __launch_bounds__(64) dx_naive(const float* __restric
 extern "C" __global__ void __launch_bounds__(64) dx_naive_bf16(const bf16* __restrict__ weight, const bf16* __restrict__ dz, bf16* __restrict__ dx, Dims dims) {
     dx_one(weight, dz, dx, dims);
 }
+// └ the same up to here: naive entries
 
 // ── What the tiles have in common: which pixels a row of theirs meets ────────────────────────────────────────────────
 
@@ -553,6 +555,7 @@ __device__ void dx_tile_f32(const float* weight, const float* dz, float* dx, con
     });
 }
 
+// ┌ the same in conv1d.cu, conv2d.cu: tile entries
 extern "C" __global__ void __launch_bounds__(128) forward_tile(
     const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
     forward_tile_f32(x, weight, bias, z, y, dims);
@@ -565,6 +568,7 @@ extern "C" __global__ void __launch_bounds__(128) dweight_tile(const float* __re
 extern "C" __global__ void __launch_bounds__(128) dx_tile(const float* __restrict__ weight, const float* __restrict__ dz, float* __restrict__ dx, Dims dims) {
     dx_tile_f32(weight, dz, dx, dims);
 }
+// └ the same up to here: tile entries
 
 // ── rung 3: mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────
 
@@ -747,6 +751,18 @@ __device__ void write_pair(bf16* row, unsigned column, unsigned width, float2 pa
 }
 // └ the same up to here: a pair of results
 
+// A warp's sums += a[32, 16] · b[16, 32].
+__device__ void multiply_warp(WarpSums& sums, const unsigned (&a)[2][4], const unsigned (&b)[2][4]) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            multiply(sums.of[i][2 * j], a[i], b[j][0], b[j][1]);
+            multiply(sums.of[i][2 * j + 1], a[i], b[j][2], b[j][3]);
+        }
+    }
+}
+
 // sums += Σ over the taps that are met and over the channels of `matrix` of gathered rows · weight. A step is one row of taps of
 // DEEP channels; two steps are on their way while one is multiplied. The weight of the next channels waits in registers.
 //   forward (!BACK): matrix is x,  `width` its channels in, a weight tile is [64 of out, DEEP of in]; every tap is met.
@@ -821,14 +837,7 @@ __device__ void multiply_gathered(WarpSums& sums, Stages& stages, const bf16* ma
                         load_matrices(b[j], stages.weight[tap] + place<DEEP>(warp_column() + j * 16 + lane % 8 + lane / 16 * 8, lane / 8 % 2));
                     }
                 }
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-#pragma unroll
-                    for (int j = 0; j < 2; j++) {
-                        multiply(sums.of[i][2 * j], a[i], b[j][0], b[j][1]);
-                        multiply(sums.of[i][2 * j + 1], a[i], b[j][2], b[j][3]);
-                    }
-                }
+                multiply_warp(sums, a, b);
             }
         }
         if (more) {
@@ -994,14 +1003,7 @@ __device__ void dweight_mma_by(const bf16* x, const bf16* dz, float* partial, co
             for (int j = 0; j < 2; j++) {
                 load_transposed(b[j], now.x + place<TILE>(k + lane % 16, (warp_column() + j * 16) / 8 + lane / 16));
             }
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-#pragma unroll
-                for (int j = 0; j < 2; j++) {
-                    multiply(sums.of[i][2 * j], a[i], b[j][0], b[j][1]);
-                    multiply(sums.of[i][2 * j + 1], a[i], b[j][2], b[j][3]);
-                }
-            }
+            multiply_warp(sums, a, b);
         }
     }
     __syncthreads(); // nobody multiplies any more
@@ -1117,6 +1119,7 @@ extern "C" __global__ void __launch_bounds__(64) dweight_finish(const float* __r
         return;
     }
     float total = 0.0f;
+#pragma unroll 8
     for (unsigned part = 0; part < dims.parts; part++) {
         total += partial[part * count + index];
     }
@@ -1140,6 +1143,7 @@ extern "C" __global__ void __launch_bounds__(64) dbias_finish(const float* __res
     }
     const float* sums = partial + size_t(dims.parts) * dims.channels_out * 9 * dims.channels_in;
     float total = 0.0f;
+#pragma unroll 8
     for (unsigned part = 0; part < dims.parts; part++) {
         total += sums[size_t(part) * dims.channels_out + n];
     }

@@ -159,7 +159,7 @@ impl Packer<'_> {
         }
 
         let bidirectional = self.config.vision_config.as_ref().is_some_and(|v| v.bidirectional);
-        let first_patch = rows.iter().position(|r| *r == TokenRow::Patch).unwrap_or(0);
+        let first_patch = rows.iter().position(|r| matches!(r, TokenRow::Patch | TokenRow::Whole)).unwrap_or(0);
         let end = start + rows.len();
         for (offset, row) in rows.iter().enumerate() {
             let here = start + offset;

@@ -2,8 +2,8 @@
 //!
 //! With a stem, embedded patches are a picture of `C` channels. Each convolution reads it normalised (RMSNorm over the channels of a
 //! pixel) and, where its result has the same shape, is added to it, as the blocks of the decoder are added to the residual stream. What
-//! is left is normalised once more and projected to the width of the token matrix: one row per pixel. A last row is of the picture as a
-//! whole: one linear map of all of it. What is where matters there, as it does to a template.
+//! is left is normalised once more and projected to the width of the token matrix: one row per place, unless the stem says that there are
+//! none. A last row is of the picture as a whole: one linear map of all of it. What is where matters there, as it does to a template.
 
 use super::backward;
 use super::config::{Config, VisionConfig};
@@ -19,28 +19,21 @@ pub struct StemActivations<T = Tensor> {
     pub(crate) patches: T,
     /// One for each convolution.
     pub(crate) layers: Vec<StemLayerActivations<T>>,
+    /// What becomes a row for each place, where there is one.
+    pub(crate) places: Option<EyeRows<T>>,
+    /// What becomes the row of the picture as a whole.
+    pub(crate) whole: EyeRows<T>,
+}
+
+/// What rows are made in: for each place, or for all of them.
+pub struct EyeRows<T = Tensor> {
     /// `[B, g, g, C]`: what the last convolution leaves, normalised; `[B·g·g]`.
     pub(crate) normed: T,
     pub(crate) rstd: T,
-    /// `[B·g·g, D]`: the rows, and their gradient.
+    /// `[B·g·g, D]`, or `[B, D]` of all places.
     pub(crate) rows: T,
+    /// Gradients: of `rows`, of `normed`, of what the last convolution leaves.
     pub(crate) drows: T,
-    /// What becomes the row of the picture as a whole, and its gradient.
-    pub(crate) whole: WholeActivations<T>,
-    /// Gradients of `normed`, of what the last convolution leaves.
-    pub(crate) dnormed: T,
-    pub(crate) dout: T,
-}
-
-/// What the row of a picture as a whole is made in.
-pub struct WholeActivations<T = Tensor> {
-    /// `[B, g, g, C]`: what the last convolution leaves, normalised by weights of its own; `[B·g·g]`.
-    pub(crate) normed: T,
-    pub(crate) rstd: T,
-    /// `[B, D]`
-    pub(crate) row: T,
-    /// Gradients: of `row`, of `normed`, of what the last convolution leaves.
-    pub(crate) drow: T,
     pub(crate) dnormed: T,
     pub(crate) dout: T,
 }
@@ -69,7 +62,16 @@ impl<T> StemActivations<T> {
         let depth = stem.convolutions.len();
         let shape = |layer: usize| [images, stem.side(vision.patch_grid(), layer), stem.side(vision.patch_grid(), layer), stem.channels(layer)];
         let pixels = |layer: usize| shape(layer)[..3].iter().fold(1, |product: usize, &size| product.saturating_mul(size));
-        let rows = [pixels(depth), config.hidden_size];
+        let eye_rows = |count: usize, make: &mut dyn FnMut(&[usize], DType) -> Result<T>| {
+            Ok(EyeRows {
+                normed: make(&shape(depth), real)?,
+                rstd: make(&[pixels(depth)], wide)?,
+                rows: make(&[count, config.hidden_size], real)?,
+                drows: make(&[count, config.hidden_size], real)?,
+                dnormed: make(&shape(depth), real)?,
+                dout: make(&shape(depth), real)?,
+            })
+        };
         Ok(Some(StemActivations {
             patches: make(&shape(0), real)?,
             layers: (0..depth)
@@ -87,20 +89,8 @@ impl<T> StemActivations<T> {
                     })
                 })
                 .collect::<Result<_>>()?,
-            normed: make(&shape(depth), real)?,
-            rstd: make(&[pixels(depth)], wide)?,
-            rows: make(&rows, real)?,
-            drows: make(&rows, real)?,
-            whole: WholeActivations {
-                normed: make(&shape(depth), real)?,
-                rstd: make(&[pixels(depth)], wide)?,
-                row: make(&[images, config.hidden_size], real)?,
-                drow: make(&[images, config.hidden_size], real)?,
-                dnormed: make(&shape(depth), real)?,
-                dout: make(&shape(depth), real)?,
-            },
-            dnormed: make(&shape(depth), real)?,
-            dout: make(&shape(depth), real)?,
+            places: if stem.places { Some(eye_rows(pixels(depth), make)?) } else { None },
+            whole: eye_rows(images, make)?,
         }))
     }
 
@@ -117,15 +107,18 @@ impl<T> StemActivations<T> {
             ]);
             all.extend(layer.sum.as_ref().map(|sum| (format!("convolution {n} of the eye and what it read"), sum)));
         }
-        all.extend([
-            ("what the eye saw".to_string(), &self.normed),
-            ("1/rms of what the eye saw".to_string(), &self.rstd),
-            ("the rows of the pictures".to_string(), &self.rows),
-            ("what the eye saw as a whole".to_string(), &self.whole.normed),
-            ("1/rms of what the eye saw as a whole".to_string(), &self.whole.rstd),
-            ("the rows of the pictures as a whole".to_string(), &self.whole.row),
-        ]);
+        for (of, rows) in self.each_rows() {
+            all.extend([
+                (format!("what the eye saw, for {of}"), &rows.normed),
+                (format!("1/rms of what the eye saw, for {of}"), &rows.rstd),
+                (format!("{of} of the pictures"), &rows.rows),
+            ]);
+        }
         all
+    }
+
+    fn each_rows(&self) -> impl Iterator<Item = (&'static str, &EyeRows<T>)> {
+        self.places.iter().map(|places| ("the rows of places", places)).chain([("the row of the whole", &self.whole)])
     }
 
     /// The gradients, as [`StemActivations::named`].
@@ -139,14 +132,13 @@ impl<T> StemActivations<T> {
                 (format!("what goes into convolution {n} of the eye"), &layer.dx),
             ]);
         }
-        all.extend([
-            ("the rows of the pictures".to_string(), &self.drows),
-            ("what the eye saw".to_string(), &self.dnormed),
-            ("what the eye's last convolution leaves".to_string(), &self.dout),
-            ("the rows of the pictures as a whole".to_string(), &self.whole.drow),
-            ("what the eye saw as a whole".to_string(), &self.whole.dnormed),
-            ("what the eye's last convolution leaves, as a whole".to_string(), &self.whole.dout),
-        ]);
+        for (of, rows) in self.each_rows() {
+            all.extend([
+                (format!("{of} of the pictures"), &rows.drows),
+                (format!("what the eye saw, for {of}"), &rows.dnormed),
+                (format!("what the eye's last convolution leaves, for {of}"), &rows.dout),
+            ]);
+        }
         all
     }
 }
@@ -165,11 +157,14 @@ impl StemActivations {
             layer.sum.iter_mut().try_for_each(&mut fit)?;
             layer.rstd.set_rows(images * layer.normed.dim(1) * layer.normed.dim(2))?;
         }
-        let whole = &mut self.whole;
-        [&mut self.patches, &mut self.normed, &mut self.dnormed, &mut self.dout].into_iter().try_for_each(&mut fit)?;
-        [&mut whole.normed, &mut whole.row, &mut whole.drow, &mut whole.dnormed, &mut whole.dout].into_iter().try_for_each(&mut fit)?;
-        let rows = images * self.normed.dim(1) * self.normed.dim(2);
-        [&mut self.rstd, &mut self.rows, &mut self.drows, &mut whole.rstd].into_iter().try_for_each(|tensor| tensor.set_rows(rows))
+        fit(&mut self.patches)?;
+        for (of, rows) in self.places.iter_mut().map(|places| (None, places)).chain([(Some(images), &mut self.whole)]) {
+            [&mut rows.normed, &mut rows.dnormed, &mut rows.dout].into_iter().try_for_each(&mut fit)?;
+            let places = images * rows.normed.dim(1) * rows.normed.dim(2);
+            rows.rstd.set_rows(places)?;
+            [&mut rows.rows, &mut rows.drows].into_iter().try_for_each(|tensor| tensor.set_rows(of.unwrap_or(places)))?;
+        }
+        Ok(())
     }
 }
 
@@ -215,18 +210,20 @@ pub(crate) fn forward(
         normalise(&a.patches, before, &w.norm, eps, &mut here.normed, &mut here.rstd)?;
         conv2d::forward(&here.normed, &w.weight, &w.bias, stem.convolutions[i].stride, &mut here.z, &mut here.y)?;
     }
-    normalise(&a.patches, &mut a.layers, &p.norm, eps, &mut a.normed, &mut a.rstd)?;
-    let rows = &mut a.rows;
-    as_rows(&mut a.normed, |normed| linear(normed, &p.projection, rows))?;
+    if let (Some(p), Some(of)) = (&p.places, &mut a.places) {
+        normalise(&a.patches, &mut a.layers, &p.norm, eps, &mut of.normed, &mut of.rstd)?;
+        let rows = &mut of.rows;
+        as_rows(&mut of.normed, |normed| linear(normed, &p.projection, rows))?;
+        iota.set_rows(row.rows())?;
+        embedding::forward(rows, iota, Some(row), x)?;
+    }
+    // A sum is written once more, where the norm before this one wrote it: the same.
+    let of = &mut a.whole;
+    normalise(&a.patches, &mut a.layers, &p.whole_norm, eps, &mut of.normed, &mut of.rstd)?;
+    linear(&of.normed, &p.whole, &mut of.rows)?;
+    let row = whole_row.expect("the model has a stem");
     iota.set_rows(row.rows())?;
-    embedding::forward(rows, iota, Some(row), x)?;
-    let Some(row) = whole_row else { return Ok(()) };
-    let whole = &mut a.whole;
-    // The sum before it was written with the first norm.
-    rms_norm::forward(stream(&a.patches, &a.layers), None, &p.whole_norm, eps, &mut whole.normed, &mut whole.rstd)?;
-    linear(&whole.normed, &p.whole, &mut whole.row)?;
-    iota.set_rows(row.rows())?;
-    embedding::forward(&whole.row, iota, Some(row), x)
+    embedding::forward(&of.rows, iota, Some(row), x)
 }
 
 /// The gradients of the eye's parameters, which are added to `g`, and of the pixels where they are asked for, from `dx`, that of the token
@@ -247,20 +244,19 @@ pub(crate) fn backward(
     let (Some(a), Some(p), Some(dp), Some(stem)) = (stem, &w.stem, &mut g.stem, &vision.stem) else {
         return patch_embed::backward(pixels, &w.weight, row, dx, &mut g.weight, &mut g.bias, &mut g.position, dpixels, workspace);
     };
-    let StemActivations { patches, layers, normed, rstd, drows, dnormed, dout, whole, .. } = a;
-    let dwhole = match whole_row {
-        None => None,
-        Some(row) => {
-            embedding::forward(dx, row, None, &mut whole.drow)?;
-            backward::linear(&whole.drow, &whole.normed, &p.whole, &mut whole.dnormed, false, &mut dp.whole, workspace)?;
-            let (out, dout) = (stream(patches, layers), &mut whole.dout);
-            rms_norm::backward(&whole.dnormed, out, &p.whole_norm, &whole.rstd, None, dout, &mut dp.whole_norm, workspace)?;
-            Some(&whole.dout)
-        }
-    };
-    embedding::forward(dx, row, None, drows)?;
-    as_rows(normed, |normed| as_rows(dnormed, |dnormed| backward::linear(drows, normed, &p.projection, dnormed, false, &mut dp.projection, workspace)))?;
-    rms_norm::backward(dnormed, stream(patches, layers), &p.norm, rstd, dwhole, dout, &mut dp.norm, workspace)?;
+    let StemActivations { patches, layers, places, whole } = a;
+    let out = stream(patches, layers);
+    embedding::forward(dx, whole_row.expect("the model has a stem"), None, &mut whole.drows)?;
+    backward::linear(&whole.drows, &whole.normed, &p.whole, &mut whole.dnormed, false, &mut dp.whole, workspace)?;
+    rms_norm::backward(&whole.dnormed, out, &p.whole_norm, &whole.rstd, None, &mut whole.dout, &mut dp.whole_norm, workspace)?;
+    let mut dout = &mut whole.dout;
+    if let (Some(p), Some(dp), Some(of)) = (&p.places, &mut dp.places, places) {
+        let EyeRows { normed, rstd, drows, dnormed, dout: sum, .. } = of;
+        embedding::forward(dx, row, None, drows)?;
+        as_rows(normed, |normed| as_rows(dnormed, |dnormed| backward::linear(drows, normed, &p.projection, dnormed, false, &mut dp.projection, workspace)))?;
+        rms_norm::backward(dnormed, out, &p.norm, rstd, Some(dout), sum, &mut dp.norm, workspace)?;
+        dout = sum;
+    }
     for (i, (w, dw)) in p.convolutions.iter().zip(&mut dp.convolutions).enumerate().rev() {
         let (before, rest) = layers.split_at_mut(i);
         let (here, after) = rest.split_first_mut().expect("one for each convolution");
@@ -288,6 +284,6 @@ pub(super) fn workspace(config: &Config, vision: &VisionConfig, images: usize) -
     });
     let last = stem.channels(depth);
     let projection = matmul::workspace(matmul::Layout::Tn, config.hidden_size, last, pixels(depth)).max(rms_norm::workspace(pixels(depth), last));
-    let whole = matmul::workspace(matmul::Layout::Tn, config.hidden_size, last * vision.patches(), images);
+    let whole = matmul::workspace(matmul::Layout::Tn, config.hidden_size, last * vision.grid().pow(2), images);
     layers.chain([patches, projection, whole]).max().unwrap_or(0)
 }

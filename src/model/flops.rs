@@ -22,7 +22,8 @@ pub fn flops(config: &Config, batch: &Batch) -> u64 {
             + v.stem.as_ref().map_or(0, |stem| {
                 let depth = stem.convolutions.len();
                 let convolution = |layer| 9 * pixels(stem, layer + 1) * stem.channels(layer) * stem.channels(layer + 1);
-                6 * ((0..depth).map(convolution).sum::<usize>() + 2 * pixels(stem, depth) * stem.channels(depth) * config.hidden_size) as u64
+                6 * ((0..depth).map(convolution).sum::<usize>() + (1 + stem.places as usize) * pixels(stem, depth) * stem.channels(depth) * config.hidden_size)
+                    as u64
             })
     });
     let stem = config.audio_config.as_ref().map_or(0, |audio| {

@@ -52,14 +52,20 @@ pub struct Vision<T = Tensor> {
 pub struct StemParameters<T = Tensor> {
     /// The convolutions, in order.
     pub convolutions: Vec<StemConvolution<T>>,
-    /// `[C]`: of what the last one leaves.
-    pub norm: T,
-    /// `[D, C]`
-    pub projection: T,
+    /// Where each place becomes a row.
+    pub places: Option<PlaceParameters<T>>,
     /// `[C]`: of the same, for the row of the picture as a whole.
     pub whole_norm: T,
     /// `[D, g·g·C]`
     pub whole: T,
+}
+
+/// What makes a row of each place that a stem leaves of a picture.
+pub struct PlaceParameters<T = Tensor> {
+    /// `[C]`: of what the last convolution leaves.
+    pub norm: T,
+    /// `[D, C]`
+    pub projection: T,
 }
 
 /// One convolution of a stem.
@@ -107,8 +113,7 @@ impl<T> StemParameters<T> {
         let width = stem.channels(depth);
         Ok(StemParameters {
             convolutions,
-            norm: make(&[width])?,
-            projection: make(&[hidden_size, width])?,
+            places: if stem.places { Some(PlaceParameters { norm: make(&[width])?, projection: make(&[hidden_size, width])? }) } else { None },
             whole_norm: make(&[width])?,
             whole: make(&[hidden_size, places.saturating_mul(width)])?,
         })
@@ -149,7 +154,7 @@ impl<T> Parameters<T> {
                         weight: make(&[width, vision.patch_size * vision.patch_size * 3])?,
                         bias: make(&[width])?,
                         position: make(&[vision.patch_grid(), 2, width])?,
-                        stem: vision.stem.as_ref().map(|stem| StemParameters::build(stem, vision.patches(), d, make)).transpose()?,
+                        stem: vision.stem.as_ref().map(|stem| StemParameters::build(stem, vision.grid().pow(2), d, make)).transpose()?,
                     })
                 }
             },
@@ -193,8 +198,9 @@ impl<T> Parameters<T> {
                     let name = |part: &str| format!("vision_stem.conv{}.{part}", i + 1);
                     all.extend([(name("norm"), &convolution.norm), (name("weight"), &convolution.weight), (name("bias"), &convolution.bias)]);
                 }
-                all.push(("vision_stem.norm".into(), &stem.norm));
-                all.push(("vision_stem.projection".into(), &stem.projection));
+                if let Some(places) = &stem.places {
+                    all.extend([("vision_stem.places.norm".into(), &places.norm), ("vision_stem.places.weight".into(), &places.projection)]);
+                }
                 all.push(("vision_stem.whole.norm".into(), &stem.whole_norm));
                 all.push(("vision_stem.whole.weight".into(), &stem.whole));
             }
@@ -232,7 +238,10 @@ impl<T> Parameters<T> {
                 for convolution in &mut stem.convolutions {
                     all.extend([&mut convolution.norm, &mut convolution.weight, &mut convolution.bias]);
                 }
-                all.extend([&mut stem.norm, &mut stem.projection, &mut stem.whole_norm, &mut stem.whole]);
+                if let Some(places) = &mut stem.places {
+                    all.extend([&mut places.norm, &mut places.projection]);
+                }
+                all.extend([&mut stem.whole_norm, &mut stem.whole]);
             }
         }
         for conv in &mut self.audio {

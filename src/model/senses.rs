@@ -44,7 +44,7 @@ impl VisionConfig {
     }
     /// Rows of one picture's places: its patches, or what a stem leaves of them.
     pub fn patches(&self) -> usize {
-        self.grid() * self.grid()
+        if self.stem.as_ref().is_some_and(|stem| !stem.places) { 0 } else { self.grid().pow(2) }
     }
     /// Rows of one picture. With a stem, one is of the picture as a whole.
     pub fn rows(&self) -> usize {

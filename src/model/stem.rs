@@ -1,7 +1,7 @@
 //! What a convolutional stem looks like: written `32, 64/2, 64, 128/2, 128`.
 //!
 //! The first number is the width of an embedded patch; every further one is a 3 × 3 convolution with that many channels, `/2` for one
-//! that halves the picture. Few parameters that are used everywhere, instead of many for each place: what is learned of an ear on the
+//! that halves the picture. `, whole` at the end: the picture becomes one row and no others. Few parameters that are used everywhere, instead of many for each place: what is learned of an ear on the
 //! left holds on the right (Xiao et al. 2021, arXiv 2106.14881, put such a stem before the layers of a transformer).
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,17 @@ pub struct Stem {
     pub width: usize,
     /// The convolutions, in order.
     pub convolutions: Vec<StemConvolution>,
+    /// Whether each place of what the last one leaves becomes a row, in front of the row of the picture as a whole.
+    #[serde(default = "each_place")]
+    pub places: bool,
 }
+
+fn each_place() -> bool {
+    true
+}
+
+/// What a stem without rows for its places ends with.
+const WHOLE: &str = "whole";
 
 /// One 3 × 3 convolution of a stem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +81,7 @@ impl fmt::Display for Stem {
                 write!(f, "/{stride}")?;
             }
         }
-        Ok(())
+        if self.places { Ok(()) } else { write!(f, ", {WHOLE}") }
     }
 }
 
@@ -79,8 +89,12 @@ impl FromStr for Stem {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |part: &str| format!("expected channels such as \"32, 64/2, 64\" (/2: half the side comes out), found {part:?} in {text:?}");
-        let mut parts = text.split(',').map(str::trim);
+        let bad = |part: &str| {
+            format!("expected channels such as \"32, 64/2, 64\" (/2: half the side comes out; `{WHOLE}` at the end: one row), found {part:?} in {text:?}")
+        };
+        let mut parts: Vec<&str> = text.split(',').map(str::trim).collect();
+        let places = parts.pop_if(|last| *last == WHOLE).is_none();
+        let mut parts = parts.into_iter();
         let first = parts.next().unwrap_or_default();
         let width = first.parse().map_err(|_| bad(first))?;
         let convolution = |part: &str| {
@@ -88,7 +102,7 @@ impl FromStr for Stem {
             let number = |text: &str| text.trim().parse().map_err(|_| bad(part));
             Ok(StemConvolution { channels: number(channels)?, stride: number(stride)? })
         };
-        let stem = Stem { width, convolutions: parts.map(convolution).collect::<Result<_, String>>()? };
+        let stem = Stem { width, convolutions: parts.map(convolution).collect::<Result<_, String>>()?, places };
         stem.validate()?;
         Ok(stem)
     }
@@ -104,6 +118,9 @@ mod tests {
         let stem: Stem = text.parse().unwrap();
         assert_eq!(stem.to_string(), text);
         assert_eq!("32,32 ,64/2,64/1,  128/2".parse::<Stem>().unwrap(), stem);
+        let whole: Stem = format!("{text}, whole").parse().unwrap();
+        assert_eq!((whole.places, whole.to_string()), (false, format!("{text}, whole")));
+        assert_eq!(Stem { places: true, ..whole }, stem);
         assert_eq!((0..=4).map(|layer| stem.channels(layer)).collect::<Vec<_>>(), [32, 32, 64, 64, 128]);
         assert_eq!((0..=4).map(|layer| stem.side(25, layer)).collect::<Vec<_>>(), [25, 25, 13, 13, 7]);
         assert_eq!((0..4).map(|layer| stem.has_residual(layer)).collect::<Vec<_>>(), [true, false, true, false]);

@@ -5,6 +5,7 @@ use super::recipe::Recipe;
 use super::visits::{Kept, Visitor};
 use crate::data::augment::Augmentation;
 use crate::data::augment::color::scale_channels;
+use crate::data::balance::Balance;
 use crate::data::loader::{BadSamples, DataPosition, LoadedSample, Loader, LoaderOptions, Visit};
 use crate::data::order::stream;
 use crate::data::tokenizer::Special;
@@ -59,6 +60,14 @@ impl Batches {
         let options = LoaderOptions { seed: recipe.seed, workers: 1, queue: 64, cache_bytes: 0, ..LoaderOptions::default() };
         let loader = Loader::of(examples.len(), options, move |i| Ok(Kept::same(examples[i].clone())), Kept::bytes, |kept, _| Ok(kept.example()))?;
         Ok(Batches { loader, config: config.clone(), special: tokenizer.special(), recipe, held: None })
+    }
+
+    /// The same, from epochs that visit each class equally often. To be asked for before the first batch.
+    ///
+    /// # Errors
+    /// As [`Loader::balanced`].
+    pub fn balanced(self, balance: Balance) -> Result<Self> {
+        Ok(Batches { loader: self.loader.balanced(balance)?, ..self })
     }
 
     /// The next batch, and the place in the data after its last sample: samples in the epoch's order until one does not fit.

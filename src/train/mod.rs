@@ -20,6 +20,8 @@
 mod accumulate;
 pub mod batches;
 pub mod checkpoint;
+mod classes;
+pub mod criterion;
 pub mod digest;
 pub mod dump;
 pub mod evaluate;

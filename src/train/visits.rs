@@ -159,3 +159,39 @@ fn shown(visitor: &Visitor, kept: &Kept, visit: Visit, recipe: Recipe, config: &
     let sequence = batches::sequence(&*visitor.show(kept, visit)?, visit, recipe, config, &tokenizer.special());
     Ok(Shown { pixels: sequence.pixels, mel: sequence.mel })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::loader::DataPosition;
+    use crate::data::{Limits, meadow};
+    use crate::train::batches::Batches;
+
+    /// A row at a time, so that a batch is what one visit is shown.
+    #[test]
+    fn a_preview_is_what_the_run_is_fed_bit_by_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = meadow::MeadowOptions { samples: 6, test_samples: 1, ..Default::default() };
+        meadow::write(folder.path(), &options, &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+        let dataset = Arc::new(Dataset::open(folder.path(), &Limits::default()).unwrap());
+        let mut settings = Settings::preset("meadow").unwrap();
+        settings.set_all(&["augment=strong".into(), "seed=3".into(), "workers=2".into()]).unwrap();
+        let tokenizer = setup::tokenizer(&settings, &dataset).unwrap();
+        let config = settings.model_config_for(&tokenizer);
+        let trained = setup::trained_rows(&settings, &dataset);
+        assert_eq!(trained.len(), 6);
+        let previews = preview(&dataset, &trained, &settings, &config, &tokenizer, 3).unwrap();
+        for (row, preview) in trained.into_iter().zip(previews) {
+            let (recipe, from) = (setup::recipe(&settings), DataPosition::default());
+            let mut batches =
+                Batches::start(dataset.clone(), vec![row], &config, &tokenizer, recipe, settings.augmentation(), settings.loading(), from).unwrap();
+            for shown in &preview.visits {
+                let (batch, _) = batches.draw().unwrap();
+                assert!(batch.pixels == shown.pixels.clone().unwrap_or_default() && batch.mel == shown.mel.clone().unwrap_or_default(), "{}", preview.name);
+            }
+            let all: Vec<_> = std::iter::once(&preview.original).chain(&preview.visits).collect();
+            let differ = |a: &Shown, b: &Shown| (a.pixels.is_none() || a.pixels != b.pixels) && (a.mel.is_none() || a.mel != b.mel);
+            assert!(all.windows(2).all(|pair| differ(pair[0], pair[1])), "{}", preview.name);
+        }
+    }
+}

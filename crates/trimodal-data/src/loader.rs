@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::bad::{BadSamples, LISTED};
 
+use super::balance::Balance;
 use super::contained::said;
 use super::folder::Dataset;
 use super::order;
@@ -41,7 +42,7 @@ pub struct DataPosition {
 /// One visit of a row: what makes it differ from others of the same row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Visit {
-    /// The epoch, counted from 0.
+    /// The epoch, counted from 0; where classes are balanced, the row's round: see [`super::balance`].
     pub epoch: u64,
     /// The row's number in the data set.
     pub row: u64,
@@ -93,7 +94,7 @@ fn order_of(shards: &[Vec<usize>], block_bytes: Option<&[u64]>, options: &Loader
 /// One sample of the order.
 #[derive(Debug)]
 pub struct LoadedSample<T> {
-    /// The epoch that it belongs to.
+    /// The epoch that it belongs to: how often the row was visited before. Where classes are balanced, its round: see [`super::balance`].
     pub epoch: u64,
     /// The row's number in the data set.
     pub index: u64,
@@ -125,6 +126,7 @@ pub struct Loader<T, S = T> {
     shards: Vec<Vec<usize>>,
     /// Where these are blocks that are decoded together: the bytes of each.
     block_bytes: Option<Vec<u64>>,
+    balance: Option<Balance>,
     options: LoaderOptions,
     weigh: fn(&S) -> u64,
     cache: HashMap<usize, Arc<S>>,
@@ -138,6 +140,8 @@ pub struct Loader<T, S = T> {
     tail: DataPosition,
     given: u64,
     order: Vec<usize>,
+    /// Where classes are balanced, the round of each visit of that order; else it is the epoch.
+    rounds: Vec<u64>,
     /// What is decoded or being decoded: `ahead[i]` belongs to number `handed + i`; `None` is still with a worker.
     ahead: std::collections::VecDeque<Ahead<T, S>>,
     visits: Arc<Visits<S, T>>,
@@ -147,6 +151,7 @@ pub struct Loader<T, S = T> {
 struct Ahead<T, S> {
     row: usize,
     at: DataPosition,
+    round: u64,
     done: Option<Result<Made<T, S>>>,
 }
 
@@ -287,6 +292,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Loader<T, S> {
             rows,
             shards,
             block_bytes,
+            balance: None,
             options,
             weigh,
             cache: HashMap::new(),
@@ -298,10 +304,36 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Loader<T, S> {
             tail: at,
             given: 0,
             order,
+            rounds: Vec::new(),
             ahead: Default::default(),
             visits,
             workers,
         })
+    }
+
+    /// The same rows, so many of each class in an epoch as of any other. To be asked for before the first sample.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where these are not the loader's rows, or are in shards or Parquet files.
+    pub fn balanced(mut self, balance: Balance) -> Result<Self> {
+        if self.block_bytes.is_some() || self.shards.len() > 1 || self.options.shuffle_buffer != usize::MAX {
+            return Err(Error::Usage("classes cannot be balanced in shards and Parquet files, which are read from front to back".into()));
+        }
+        if balance.rows() as u64 != self.rows {
+            return Err(Error::Usage(format!("classes of {} rows cannot be balanced in a data set of {}", balance.rows(), self.rows)));
+        }
+        self.balance = Some(balance);
+        self.begin_epoch();
+        Ok(self)
+    }
+
+    /// Puts the rows of the epoch of `tail` in order.
+    fn begin_epoch(&mut self) {
+        let epoch = self.tail.epoch;
+        match &self.balance {
+            Some(balance) => (self.order, self.rounds) = balance.epoch(self.options.seed, epoch).into_iter().unzip(),
+            None => self.order = order_of(&self.shards, self.block_bytes.as_deref(), &self.options, epoch),
+        }
     }
 
     /// The next sample of the order; waits until it is decoded.
@@ -315,12 +347,12 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Loader<T, S> {
         loop {
             self.fill();
             self.wait_for(0)?;
-            let Ahead { row, at, done } = self.pop();
+            let Ahead { row, round, done, .. } = self.pop();
             match done.expect("waited for") {
                 Ok((kept, item)) => {
                     self.keep(row, &kept);
                     let last_of_epoch = self.skip_to_end_of_epoch()?;
-                    return Ok(LoadedSample { epoch: at.epoch, index: row as u64, item, after: self.head, last_of_epoch });
+                    return Ok(LoadedSample { epoch: round, index: row as u64, item, after: self.head, last_of_epoch });
                 }
                 Err(error) => {
                     self.note(row, error);
@@ -356,10 +388,11 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Loader<T, S> {
     fn give(&mut self) {
         if self.tail.visited == self.rows {
             self.tail = DataPosition { epoch: self.tail.epoch + 1, visited: 0 };
-            self.order = order_of(&self.shards, self.block_bytes.as_deref(), &self.options, self.tail.epoch);
+            self.begin_epoch();
         }
         let row = self.order[self.tail.visited as usize];
-        let visit = Visit { epoch: self.tail.epoch, row: row as u64 };
+        let round = self.rounds.get(self.tail.visited as usize).copied().unwrap_or(self.tail.epoch);
+        let visit = Visit { epoch: round, row: row as u64 };
         let kept = self.cache.get(&row).cloned();
         let done = match &kept {
             Some(kept) if !self.visits.anew => Some((self.visits.show)(kept, visit).map(|item| (kept.clone(), item))),
@@ -371,7 +404,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Loader<T, S> {
             // Workers end only with the loader; a failure shows when their result is waited for.
             let _ = jobs.send(Job { number: self.given, visit, kept });
         }
-        self.ahead.push_back(Ahead { row, at: self.tail, done });
+        self.ahead.push_back(Ahead { row, at: self.tail, round, done });
         self.tail.visited += 1;
         self.given += 1;
     }
@@ -574,6 +607,38 @@ mod tests {
         }
         let beyond = Loader::with_work(shards(true), None, OPTIONS, DataPosition { epoch: 0, visited: 31 }, Arc::new(Ok), |_| 1, same());
         assert!(beyond.err().unwrap().to_string().contains("smaller"));
+    }
+
+    #[test]
+    fn classes_are_balanced_whatever_the_workers_and_wherever_it_continues() {
+        // Two classes: rows 0 to 2, and the other 27.
+        let balance = || Balance::new((0..30).map(|row| (row, Some(row < 3))));
+        let balanced = |options, from| loader(true, options, from, Ok).balanced(balance()).unwrap();
+        let whole = take(&mut balanced(options(true), DataPosition::default()), 100);
+        for epoch in whole.chunks_exact(30) {
+            assert_eq!(epoch.iter().filter(|seen| seen.2 < 3).count(), 15);
+            assert_eq!(epoch.iter().filter(|seen| seen.4).count(), 1);
+        }
+        // A row's visits are told apart: those of one epoch, too.
+        assert_eq!(whole.iter().map(|seen| (seen.0, seen.2)).collect::<HashSet<_>>().len(), 100);
+        for anew in [false, true] {
+            let show = |kept: &Arc<usize>, visit: Visit| Ok(Arc::new(1000 * visit.epoch as usize + **kept));
+            let (visits, options) = (Visits { show: Box::new(show), anew }, LoaderOptions { cache_bytes: 1000, ..options(true) });
+            let shown = Loader::with_work(shards(true), None, options, DataPosition::default(), Arc::new(Ok), |_| 1, visits).unwrap();
+            let shown = take(&mut shown.balanced(balance()).unwrap(), 100);
+            assert!(shown.iter().zip(&whole).all(|(shown, seen)| shown.2 == 1000 * seen.0 as usize + seen.2), "each visit knows its round");
+        }
+        for (workers, queue, cache_bytes) in [(1, 1, 0), (8, 64, 12), (8, 3, 1000)] {
+            let options = LoaderOptions { workers, queue, cache_bytes, ..options(true) };
+            assert_eq!(take(&mut balanced(options, DataPosition::default()), 100), whole);
+        }
+        for (i, seen) in whole.iter().enumerate().take(70) {
+            assert_eq!(take(&mut balanced(options(true), seen.3), 99 - i), whole[i + 1..], "{i}: {:?}", seen.3);
+        }
+        let shards = loader(false, options(false), DataPosition::default(), Ok).balanced(balance());
+        assert!(shards.err().unwrap().to_string().contains("read from front to back"));
+        let fewer = loader(true, options(true), DataPosition::default(), Ok).balanced(Balance::new([(0, Some(0))]));
+        assert!(fewer.err().unwrap().to_string().contains("classes of 1 rows"));
     }
 
     #[test]

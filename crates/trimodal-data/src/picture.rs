@@ -416,6 +416,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_transparent_is_kept_where_it_is_asked_for_and_changes_no_colour() {
+        // The left half is transparent, one column half so.
+        let alpha = |x: usize| [0, 0, 128, 255][x];
+        let rgba: Vec<u8> = (0..16).flat_map(|i| [10, 20, 30, alpha(i % 4)]).collect();
+        let read = |bytes: &[u8], size, fit, alpha| super::decode(bytes, size, fit, alpha, &Limits::default()).unwrap();
+        let bytes = png(4, 4, &rgba, image::ExtendedColorType::Rgba8);
+        let (plain, kept) = (read(&bytes, 4, Fit::Crop, false), read(&bytes, 4, Fit::Crop, true));
+        assert_eq!((&plain.0, &plain.1), (&kept.0, &None));
+        assert_eq!(kept.1.unwrap(), (0..16).map(|i| alpha(i % 4)).collect::<Vec<_>>());
+        assert_eq!(kept.0.rgb[..12], [255, 255, 255, 255, 255, 255, 132, 137, 142, 10, 20, 30]);
+        // Scaled with the picture; the bars beside it are transparent.
+        let scaled = read(&bytes, 2, Fit::Crop, true).1.unwrap();
+        assert!(scaled[0] < 40 && scaled[1] > 150, "{scaled:?}");
+        let wide = read(&png(4, 2, &rgba[..32], image::ExtendedColorType::Rgba8), 4, Fit::Pad, true).1.unwrap();
+        assert_eq!(wide, [0, 0, 0, 0, 0, 0, 128, 255, 0, 0, 128, 255, 0, 0, 0, 0]);
+        for color in [image::ExtendedColorType::Rgba8, image::ExtendedColorType::Rgb8, image::ExtendedColorType::L8, image::ExtendedColorType::La8] {
+            let opaque = vec![255; 4 * color.channel_count() as usize];
+            assert_eq!(read(&png(2, 2, &opaque, color), 2, Fit::Crop, true).1, None);
+        }
+        let grey = read(&png(1, 1, &[0, 51], image::ExtendedColorType::La8), 1, Fit::Crop, true);
+        assert_eq!((grey.0.rgb, grey.1), (vec![204; 3], Some(vec![51])));
+    }
+
+    #[test]
     fn every_truncation_is_an_error() {
         let rgb = [9; 5 * 5 * 3];
         let whole = png(5, 5, &rgb, image::ExtendedColorType::Rgb8);

@@ -71,6 +71,10 @@ pub const SECTIONS: [Section; 6] = [
             ),
             ("color_jitter", "How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this."),
             (
+                "balance",
+                "Visit every value of an attribute of the data set (such as \"category\"), or every \"caption\", equally often; empty for every row once.\nEpochs keep their length: rows of rare values are repeated, those of frequent ones take turns. Not in shards and Parquet files.",
+            ),
+            (
                 "augment",
                 "How much pictures and sounds vary from visit to visit: \"off\", \"light\" or \"strong\". [augment] sets one strength after the other.\n`trimodal data DATA --augmented` shows what comes of it.",
             ),
@@ -153,6 +157,14 @@ pub const SECTIONS: [Section; 6] = [
                 "At most this many samples are evaluated: drawn by the seed, from every table, shard and folder in proportion; the same ones\neach time.",
             ),
             ("captions", "What the model says is shown for this many of them, evenly spaced."),
+            (
+                "best_by",
+                "What the checkpoint that `best` names is the best by: \"loss\", \"accuracy\" (of tokens), \"exact\" (captions, word for word) or an attribute of\nthe data set, such as \"category\"; the loss where that is equal. For the last two every evaluation describes all of its samples.",
+            ),
+            (
+                "patience",
+                "End the run after this many evaluations without a better one, by best_by; 0 for never. It is then finished, and ends again where it\nis continued, unless patience is raised.",
+            ),
         ],
     ),
 ];
@@ -211,6 +223,18 @@ impl Settings {
         let value = value.ok_or_else(|| Error::Usage(format!("{section}.{name}: expected {kind}, found {text:?}")))?;
         all[section][name] = value;
         *self = Self::from_json(all).map_err(|what| Error::Usage(format!("{section}.{name} = {text}: {what}")))?;
+        Ok(())
+    }
+
+    /// Sets keys from `KEY=VALUE`, as `--set` gives them.
+    ///
+    /// # Errors
+    /// As [`Settings::set`]; one without `=`.
+    pub fn set_all(&mut self, pairs: &[String]) -> Result<()> {
+        for pair in pairs {
+            let (key, value) = pair.split_once('=').ok_or_else(|| Error::Usage(format!("--set {pair}: expected KEY=VALUE")))?;
+            self.set(key.trim(), value)?;
+        }
         Ok(())
     }
 
@@ -364,7 +388,7 @@ mod tests {
         let strengths = settings.augmentation().strengths;
         assert_eq!((strengths.shift, strengths.hue, strengths.scale), (0.2, 0.0, 0.11));
         let text = settings.to_toml();
-        for line in ["augment = \"light\"", "shift = 0.2", "hue = 0", "# scale = 0.11"] {
+        for line in ["augment = \"light\"", "shift = 0.2", "hue = 0.0", "# scale = 0.11"] {
             assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
         }
         assert_eq!(before.first_change(&settings).unwrap().0, "data.augment");
@@ -426,13 +450,31 @@ mod tests {
             before.first_change(&now)
         };
         assert_eq!(changed("rows", "7").unwrap(), ("training.rows".into(), "1920".into(), "7".into()));
-        let matter = [("steps", "5"), ("seed", "5"), ("accumulate", "5"), ("shuffle_buffer", "5"), ("train_split", "x")];
+        let matter = [("steps", "5"), ("balance", "caption"), ("seed", "5"), ("accumulate", "5"), ("shuffle_buffer", "5"), ("train_split", "x")];
         for (key, value) in matter.into_iter().chain([("learning_rate", "0.5"), ("word_dropout", "0.5"), ("held_out", "0.5")]) {
             assert!(changed(key, value).is_some(), "{key}");
         }
-        for key in ["workers", "keep", "stop_after", "eval_steps", "captions"] {
+        for key in ["workers", "keep", "stop_after", "eval_steps", "captions", "best_by", "patience"] {
             assert!(changed(key, "7").is_none(), "{key}");
         }
+        for (sets, expected) in [
+            (&[("best_by", "exact")][..], "evaluation.best_by: expected with it evaluation.eval_split or evaluation.held_out"),
+            (&[("patience", "3")][..], "evaluation.patience: expected with it evaluation.eval_split or evaluation.held_out"),
+            (
+                &[("patience", "3"), ("held_out", "0.5"), ("eval_steps", "0")][..],
+                "evaluation.patience: expected with it evaluation.eval_steps of at least 1, found 3 and 0",
+            ),
+        ] {
+            let mut wrong = before.clone();
+            sets.iter().for_each(|(key, value)| wrong.set(key, value).unwrap());
+            assert!(wrong.validate().unwrap_err().to_string().contains(expected), "{sets:?}");
+        }
+        // As a run of before there were these keys has them.
+        let mut old = before.to_json();
+        for (section, key) in [("data", "balance"), ("evaluation", "best_by"), ("evaluation", "patience")] {
+            old[section].as_object_mut().unwrap().remove(key).unwrap();
+        }
+        assert_eq!(Settings::from_json(old).unwrap(), before);
         for (key, value) in [("steps", "0"), ("word_dropout", "2"), ("beta2", "1"), ("learning_rate", "-1"), ("head_dim", "7"), ("patch_size", "7")] {
             let mut wrong = before.clone();
             wrong.set(key, value).unwrap();

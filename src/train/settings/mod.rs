@@ -85,6 +85,8 @@ pub struct DataSettings {
     #[serde(alias = "light")]
     pub color_jitter: f64,
     #[serde(default)]
+    pub balance: String,
+    #[serde(default)]
     pub augment: Level,
     #[serde(default = "side_words")]
     pub side_words: String,
@@ -171,6 +173,15 @@ pub struct EvaluationSettings {
     pub eval_steps: usize,
     pub eval_samples: usize,
     pub captions: usize,
+    #[serde(default = "loss")]
+    pub best_by: String,
+    #[serde(default)]
+    pub patience: usize,
+}
+
+/// Runs of before there was a choice.
+fn loss() -> String {
+    "loss".into()
 }
 
 /// What activations and weights are, or `auto`: bf16 on CUDA, f32 elsewhere.
@@ -248,6 +259,7 @@ impl Settings {
                 max_vocabulary: 1024,
                 word_dropout: word_dropout.into(),
                 color_jitter: color_jitter.into(),
+                balance: String::new(),
                 augment: Level::Off,
                 side_words: side_words(),
                 on_bad_sample: OnBadSample::Stop,
@@ -287,7 +299,15 @@ impl Settings {
                 skip_nonfinite: 0,
             },
             saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3, on_full: OnFull::Stop },
-            evaluation: EvaluationSettings { eval_split: String::new(), held_out: 0.0, eval_steps: 500, eval_samples: 256, captions: 3 },
+            evaluation: EvaluationSettings {
+                eval_split: String::new(),
+                held_out: 0.0,
+                eval_steps: 500,
+                eval_samples: 256,
+                captions: 3,
+                best_by: loss(),
+                patience: 0,
+            },
         }
     }
 
@@ -476,6 +496,17 @@ impl Settings {
         self.augmentation().strengths.check().map_err(|what| Error::Usage(format!("augment.{what}")))?;
         if !e.eval_split.is_empty() && e.held_out > 0.0 {
             return Err(Error::Usage("evaluation.eval_split and evaluation.held_out: expected one of them, found both".into()));
+        }
+        let evaluates = !e.eval_split.is_empty() || e.held_out > 0.0;
+        let with = "with it evaluation.eval_split or evaluation.held_out, so that there is something to evaluate";
+        if !evaluates && e.best_by != loss() {
+            return fail("evaluation.best_by", with, format!("{:?} and neither", e.best_by));
+        }
+        if !evaluates && e.patience > 0 {
+            return fail("evaluation.patience", with, format!("{} and neither", e.patience));
+        }
+        if e.eval_steps == 0 && e.patience > 0 {
+            return fail("evaluation.patience", "with it evaluation.eval_steps of at least 1", format!("{} and 0", e.patience));
         }
         if let Err(what) = if model.stem.is_empty() { Ok(()) } else { model.stem.parse::<Stem>().map(drop) } {
             return Err(Error::Usage(format!("model.stem: {what}")));

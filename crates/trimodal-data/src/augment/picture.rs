@@ -170,23 +170,28 @@ impl Source {
         let (n, half) = (side as f32, side as f32 / 2.0);
         let [across, down] = [place.across, place.down].map(|row| row.map(|value| value as f32));
         let middle = place.middle.map(|share| share as f32 * n);
-        let mut seen = Vec::with_capacity(3 * side * side);
-        for y in 0..side {
+        let mut seen = vec![0; 3 * side * side];
+        let [of_red, of_green, of_blue, of_transparency, offset] = *colours;
+        for (y, line) in seen.as_chunks_mut::<3>().0.chunks_exact_mut(side).enumerate() {
             let v = y as f32 + 0.5 - half;
             // Of the first pixel of a row, in pixels of the source from the middle of its first.
             let start = [across[1] * v + middle[0] + half - 0.5, down[1] * v + middle[1] + half - 0.5];
-            for x in 0..side {
+            for (x, pixel) in line.iter_mut().enumerate() {
                 let u = x as f32 + 0.5 - half;
                 let at = [start[0] + across[0] * u, start[1] + down[0] * u];
-                let at = if mirrored { at.map(|at| mirror(at, n)) } else { at.map(|at| at.clamp(-1.0, n)) };
+                let inside = at.iter().all(|at| *at >= -0.5 && *at <= n - 0.5);
+                let at = match (inside, mirrored) {
+                    (true, _) => at,
+                    (false, true) => at.map(|at| mirror(at, n)),
+                    (false, false) => at.map(|at| at.clamp(-1.0, n)),
+                };
                 let [r, g, b, transparency] = self.read(at);
-                let [of_red, of_green, of_blue, of_transparency, offset] = colours;
                 let mut sum = [0f32; 4];
                 for c in 0..4 {
                     sum[c] = offset[c] + r * of_red[c] + g * of_green[c] + b * of_blue[c] + transparency * of_transparency[c];
                 }
-                // The casts saturate.
-                seen.extend_from_slice(&[(sum[0] + 0.5) as u8, (sum[1] + 0.5) as u8, (sum[2] + 0.5) as u8]);
+                let [r, g, b, _] = sum.map(rounded);
+                *pixel = [r, g, b];
             }
         }
         seen
@@ -198,10 +203,10 @@ impl Source {
         let around = self.side + 2;
         let (x, y) = (at[0] + 1.0, at[1] + 1.0);
         // The last pixel has no neighbour: it is read from the one before it, at its end.
-        let (column, row) = ((x as usize).min(around - 2), (y as usize).min(around - 2));
+        let (column, row) = ((x as u32 as usize).min(around - 2), (y as u32 as usize).min(around - 2));
         let (x, y) = (x - column as f32, y - row as f32);
-        let upper = &self.pixels[row * around + column..][..2];
-        let lower = &self.pixels[(row + 1) * around + column..][..2];
+        let pixels = &self.pixels[row * around + column..][..around + 2];
+        let (upper, lower) = ([pixels[0], pixels[1]], [pixels[around], pixels[around + 1]]);
         let mut sum = [0f32; 4];
         for c in 0..4 {
             let (above, below) = (upper[0][c] + (upper[1][c] - upper[0][c]) * x, lower[0][c] + (lower[1][c] - lower[0][c]) * x);
@@ -211,12 +216,15 @@ impl Source {
     }
 }
 
+/// The nearest byte. Added to 2²³, a number below it has its integer part, rounded to even, in the last bits: a quarter faster than a cast.
+#[inline(always)]
+fn rounded(value: f32) -> u8 {
+    (value.clamp(0.0, 255.0) + 8_388_608.0).to_bits() as u8
+}
+
 /// A place beyond an edge, mirrored at it: −½ and `n − ½` are the edges, each as often as needed.
 #[inline(always)]
 fn mirror(at: f32, n: f32) -> f32 {
-    if at >= -0.5 && at <= n - 0.5 {
-        return at;
-    }
     let turn = (at + 0.5).rem_euclid(2.0 * n);
     if turn > n { 2.0 * n - turn - 0.5 } else { turn - 0.5 }
 }

@@ -1,9 +1,8 @@
 //! Captions that name a side: a mirrored picture would make them untrue.
 
 /// The words that name a side, or a sense of rotation, unless others are chosen.
-pub const WORDS: &str = "left, right, leftward, rightward, leftwards, rightwards, leftmost, rightmost, lefthand, righthand, clockwise, \
-counterclockwise, anticlockwise, links, rechts, linke, rechte, linken, rechten, linker, rechter, gauche, droite, izquierda, derecha, \
-sinistra, destra, esquerda, direita, 左, 右";
+pub const WORDS: &str = "left, right, leftward, rightward, clockwise, counterclockwise, anticlockwise, \
+links, rechts, gauche, droite, izquierda, derecha, 左, 右";
 
 /// Words after which a picture is not mirrored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

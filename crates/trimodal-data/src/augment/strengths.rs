@@ -15,6 +15,17 @@ pub enum Level {
     Strong,
 }
 
+impl Level {
+    /// As settings name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Off => "off",
+            Level::Light => "light",
+            Level::Strong => "strong",
+        }
+    }
+}
+
 /// What the table says of a strength.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
