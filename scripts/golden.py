@@ -207,7 +207,7 @@ def stem_weights(width, places):
         made[f"vision_stem.conv{i}.weight"] = 0.25 * torch.randn(after, before, 3, 3)
         made[f"vision_stem.conv{i}.bias"] = 0.1 * torch.randn(after)
         before = after
-    made["vision_stem.norm"], made["vision_stem.projection"] = 1 + 0.3 * torch.randn(before), 0.3 * torch.randn(width, before)
+    made["vision_stem.places.norm"], made["vision_stem.places.weight"] = 1 + 0.3 * torch.randn(before), 0.3 * torch.randn(width, before)
     made["vision_stem.whole.norm"], made["vision_stem.whole.weight"] = 1 + 0.3 * torch.randn(before), 0.2 * torch.randn(width, places * before)
     return made
 
@@ -262,7 +262,7 @@ def golden_model(name, tied, stem=None):
         # A word is told from a picture's row as a whole and from a sound's frames, without a layer of the decoder between: the gradients
         # of the layers and of what makes the rows of places stay as they are.
         new = {f"grad.{key}": p.grad for key, p in parameters.items() if not torch.allclose(p.grad, gradients[f"grad.{key}"], rtol=1e-9, atol=0)}
-        assert gradients.keys() - new.keys() == {k for k in gradients if ".layers." in k or k in ("grad.vision_stem.norm", "grad.vision_stem.projection")}
+        assert gradients.keys() - new.keys() == {key for key in gradients if ".layers." in key or ".places." in key}
         save(f"{name}/word_bag", loss=told.reshape(1), **new)
         print(f"{name}: {len(batch['token_id'])} rows, loss {loss:.4f} and {told:.4f}")
         return

@@ -44,7 +44,8 @@ def embedded_patches(config, weights, pixels):
 
 
 def picture_rows(config, weights, pixels):
-    """The rows of pictures, [images · places, D], and those of pictures as a whole, [images, D], or None where there is no stem."""
+    """The rows of pictures, [images · places, D], or None where a stem makes none; those of pictures as a whole, [images, D], or None without
+    a stem."""
     x = embedded_patches(config, weights, pixels)
     stem = config["vision_config"].get("stem")
     if stem is None:
@@ -57,8 +58,10 @@ def picture_rows(config, weights, pixels):
         read = F.rms_norm(x, x.shape[-1:], part["norm"], eps).permute(0, 3, 1, 2)
         y = F.gelu(F.conv2d(read, part["weight"], part["bias"], stride=convolution["stride"], padding=1)).permute(0, 2, 3, 1)
         x = x + y if x.shape == y.shape else y
-    rows = F.rms_norm(x, x.shape[-1:], weights["vision_stem.norm"], eps) @ weights["vision_stem.projection"].T
     whole = F.rms_norm(x, x.shape[-1:], weights["vision_stem.whole.norm"], eps).flatten(1) @ weights["vision_stem.whole.weight"].T
+    if not stem.get("places", True):
+        return None, whole
+    rows = F.rms_norm(x, x.shape[-1:], weights["vision_stem.places.norm"], eps) @ weights["vision_stem.places.weight"].T
     return rows.reshape(-1, rows.shape[-1]), whole
 
 
@@ -78,7 +81,7 @@ def forward(config, model, weights, table, batch):
     x = table[batch["token_id"]].clone()
     if len(batch["pixels"]):
         rows, whole = picture_rows(config, weights, batch["pixels"])
-        x = x.index_put((batch["patch_row"],), rows)
+        x = x if rows is None else x.index_put((batch["patch_row"],), rows)
         if whole is not None:
             x = x.index_put((batch["whole_row"],), whole)
     if len(batch["mel"]):

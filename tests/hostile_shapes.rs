@@ -176,7 +176,8 @@ fn config() -> impl Strategy<Value = Config> {
     // Many layers take a while to list: they are drawn seldom.
     let layers = prop_oneof![30 => 0..70usize, 1 => (0..2usize).prop_map(|more| (1 << 16) + more), 1 => size().prop_map(|n| n.max(1 << 21))];
     let convolution = (prop_oneof![6 => 1..5000usize, 1 => size()], 0..4usize).prop_map(|(channels, stride)| StemConvolution { channels, stride });
-    let stem = (size(), prop::collection::vec(convolution, 0..4)).prop_map(|(width, convolutions)| Stem { width: width % 5000, convolutions });
+    let stem = (size(), prop::collection::vec(convolution, 0..4), any::<bool>());
+    let stem = stem.prop_map(|(width, convolutions, places)| Stem { width: width % 5000, convolutions, places });
     let vision =
         prop::option::of((size(), size(), any::<bool>(), prop::option::of(stem)).prop_map(|(image_size, patch_size, bidirectional, stem)| VisionConfig {
             image_size,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{sequences, tiny, tiny_with_stem};
+use common::{sequences, tiny, tiny_with_stem, with_stem};
 use trimodal::check::{drawn_sequence, test_devices};
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::{Config, Parameters};
@@ -52,6 +52,7 @@ fn finite_differences_through_the_whole_model() {
         (tiny_with_stem(), true, 0.0),
         (tiny_with_stem(), true, 1.5),
         (tiny_with_stem(), false, 0.7),
+        (with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), true, 0.7),
     ] {
         let config = Config { tie_word_embeddings: tied, ..config };
         config.validate().unwrap();
@@ -87,6 +88,7 @@ fn gradients_of_the_parts_add_up() {
     add_up(&tiny(), 0.0);
     add_up(&tiny(), 0.7);
     add_up(&tiny_with_stem(), 0.7);
+    add_up(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), 0.7);
 }
 
 fn add_up(config: &Config, word_bag: f32) {
@@ -159,6 +161,7 @@ fn eight_samples_can_be_learned_by_heart() {
 fn devices_agree_over_fifty_steps() {
     agree(&tiny(), 0.0);
     agree(&tiny_with_stem(), 0.7);
+    agree(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), 0.0);
 }
 
 fn agree(config: &Config, word_bag: f32) {
@@ -268,8 +271,8 @@ fn a_bad_number_in_the_eye_is_traced_to_where_it_began() {
         };
         let message = spoiled(&mut trainer, "vision_stem.conv3.weight", 3e38);
         assert!(message.contains("convolution 3 of the eye (first in picture 0, of the sample sample-0)"), "{device}: {message}");
-        let message = spoiled(&mut trainer, "vision_stem.projection", f64::NAN);
-        assert!(message.contains("the parameter vision_stem.projection is not finite"), "{device}: {message}");
+        let message = spoiled(&mut trainer, "vision_stem.places.weight", f64::NAN);
+        assert!(message.contains("the parameter vision_stem.places.weight is not finite"), "{device}: {message}");
         trainer.step(&batch).unwrap();
     }
 }

@@ -98,7 +98,7 @@ fn every_span_has_a_name_a_purpose_and_a_place() {
         let trace = traced(&config, &batch, &device, ActivationOptions { word_bag: 0.5, ..ActivationOptions::new(DType::F32) });
         every_span(&config, &trace, root);
         let whats: Vec<&str> = trace.spans.iter().filter(|s| s.part == ModelPart::Rows).map(|s| s.what.as_str()).collect();
-        for what in ["conv1.norm", "conv1", "conv4", "norm", "projection", "projection: dW", "projection: dx", "whole.norm", "whole"] {
+        for what in ["conv1.norm", "conv1", "conv4", "places.norm", "places", "places: dW", "places: dx", "whole.norm", "whole"] {
             let what = format!("vision_stem.{what}");
             assert!(whats.contains(&&*what), "{device}: no launch is about {what}: {whats:?}");
         }

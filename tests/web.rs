@@ -249,7 +249,7 @@ fn a_model_with_a_stem_gets_the_caption_that_the_program_gives() {
     let question = describer.question(Some(Path::new(&picture)), None, "").unwrap();
     let answer = describer.answer(std::slice::from_ref(&question), Sampling::default(), 256, |_, _| ()).unwrap().remove(0);
     assert_eq!(found["ids"], json!(answer.ids));
-    assert_eq!((&found["picture"], &found["grid"]), (&json!({ "start": 2, "end": 2 + 36 + 1, "places": 36 }), &json!(6)));
+    assert_eq!((&found["picture"], &found["grid"]), (&json!({ "start": 2, "end": 2 + 36 + 1, "places": 36, "shown": 36 }), &json!(6)));
     let program = explain(&model, &question, &answer).unwrap().words.remove(0).picture;
     let first: Vec<Vec<Vec<f32>>> = serde_json::from_value(found["first"].clone()).unwrap();
     let page: Vec<f32> = first.iter().flatten().flat_map(|row| row[2..2 + 36].to_vec()).collect();
@@ -263,6 +263,22 @@ fn a_model_with_a_stem_gets_the_caption_that_the_program_gives() {
     assert_ne!(browser.evaluate(veiled), before, "a veil");
     let looked = browser.evaluate("document.getElementById('looked').textContent");
     assert!(looked.as_str().unwrap().contains(" % on the picture"), "{looked}");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// A stem that makes one row of a picture and no others.
+#[test]
+fn a_model_that_sees_a_picture_as_one_row_gets_the_caption_that_the_program_gives() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let folder = Folder::trained(&["patch_size=4", "stem=8, 8, 12/2, whole", "word_bag=1"]);
+    let (run, picture) = (folder.path("run"), folder.first("data/images"));
+    let served = Served::new(&[&run]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    choose(&mut browser, "#picture-file", &[&picture]);
+    assert_eq!(said(&mut browser, 1), expected(&run, &["--image", &picture]));
+    browser.evaluate("document.querySelector('#words button').click()");
+    assert!(browser.evaluate("document.getElementById('looked').textContent").as_str().unwrap().contains(" % on the picture"));
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 }
 
@@ -374,10 +390,10 @@ fn a_config_is_read_as_the_program_reads_it() {
         ("vision_config", json!({ "image_size": 0, "patch_size": 8, "bidirectional": true })),
         ("vision_config", json!({ "image_size": 48, "patch_size": 8 })),
         ("vision_config", json!(48)),
-        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }, { "channels": 12, "stride": 2 }] }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }, { "channels": 12, "stride": 2 }], "places": true }))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": [] }))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": vec![json!({ "channels": 8, "stride": 1 }); 65] }))),
-        ("vision_config", eye(json!({ "width": 8, "convolutions": vec![json!({ "channels": 8, "stride": 1 }); 64] }))),
+        ("vision_config", eye(json!({ "width": 8, "places": true, "convolutions": vec![json!({ "channels": 8, "stride": 1 }); 64] }))),
         ("vision_config", eye(json!({ "width": 0, "convolutions": [{ "channels": 8, "stride": 1 }] }))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 4097, "stride": 1 }] }))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 3 }] }))),
@@ -388,6 +404,9 @@ fn a_config_is_read_as_the_program_reads_it() {
         ("vision_config", eye(json!({ "width": 8 }))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": [null] }))),
         ("vision_config", eye(json!("8, 12/2"))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }], "places": false }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }], "places": "no" }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }], "places": null }))),
         ("audio_config", json!({ "num_mel_bins": 40, "sample_rate": 16000, "clip_seconds": 0.5, "layers": 3 })),
         ("picture_fit", json!("pad")),
         ("picture_fit", json!("stretch")),

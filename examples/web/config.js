@@ -54,13 +54,14 @@ function checkEyes(vision, wrong) {
   if (typeof bidirectional !== "boolean") throw wrong("vision_config.bidirectional", "true or false", bidirectional);
   if (stem == null) return;
   const refuse = (expected, found) => wrong("vision_config.stem", expected, found);
-  const { convolutions } = stem;
+  const { convolutions, places } = stem;
   if (!Array.isArray(convolutions)) throw refuse("width and convolutions", stem);
   if (!among(1, 64)(convolutions.length)) throw refuse("1 to 64 convolutions behind the width of a patch", convolutions.length);
   const wide = [stem.width, ...convolutions.map((c) => c?.channels)].find((width) => !among(1, 4096)(width));
   if (wide !== undefined || !convolutions.every((c) => c && "channels" in c) || !("width" in stem)) throw refuse("1 to 4096 channels", wide ?? null);
   const other = convolutions.find(({ stride }) => !among(1, 2)(stride));
   if (other) throw refuse("stride 1 or 2", other.stride ?? null);
+  if (!["undefined", "boolean"].includes(typeof places)) throw wrong("vision_config.stem.places", "true or false", places);
 }
 
 // What would change the numbers and is not computed here.

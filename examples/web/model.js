@@ -70,7 +70,7 @@ export class Model {
   }
 
   // The convolutions between the patches and the rows; what makes the rows of places, and the row of the picture as a whole.
-  uploadStem({ stem, grid }, D) {
+  uploadStem({ stem, places, grid }, D) {
     const of = (name, ...shape) => this.upload(`vision_stem.${name}`, shape);
     const last = stem.at(-1).channelsOut;
     return {
@@ -79,8 +79,8 @@ export class Model {
         weight: of(`conv${i + 1}.weight`, channelsOut, channelsIn, 3, 3),
         bias: of(`conv${i + 1}.bias`, channelsOut),
       })),
-      norm: of("norm", last), projection: of("projection", D, last),
-      wholeNorm: of("whole.norm", last), whole: of("whole.weight", D, grid * grid * last),
+      places: places ? { norm: of("places.norm", last), weight: of("places.weight", D, last) } : null,
+      whole: { norm: of("whole.norm", last), weight: of("whole.weight", D, grid * grid * last) },
     };
   }
 
@@ -124,16 +124,16 @@ export class Model {
 
   // The rows of a sample before its words: <bos> <boi> patches… <eoi> <boa> frames… <eoa>. Patches and frames are −1 here: the
   // embedding table does not make them. Patches see the whole picture, everything else what came before it. With a stem, patches are the
-  // places that it leaves, and a last row is of the picture as a whole.
+  // places that it leaves (or none), and a last row is of the picture as a whole. Where attention is drawn: `shown` rows from the start on.
   prompt(pixels, mel) {
     const { vision, audio } = this.sizes;
     const { bos, boi, eoi, boa, eoa } = this.tokenizer.special;
-    const places = pixels ? vision.grid ** 2 : 0;
+    const places = pixels && vision.places ? vision.grid ** 2 : 0;
     const patches = pixels ? places + (vision.stem ? 1 : 0) : 0;
     const heard = mel ? audio.frames.at(-1) : 0;
     const none = (count) => Array(count).fill(-1);
     const ids = [bos, ...(pixels ? [boi, ...none(patches), eoi] : []), ...(mel ? [boa, ...none(heard), eoa] : [])];
-    const picture = { start: 2, end: 2 + patches, places };
+    const picture = { start: 2, end: 2 + patches, places, shown: places || patches };
     const sound = { start: ids.length - 1 - heard, end: ids.length - 1 };
     const sees = (row) => (vision?.bidirectional && row >= picture.start && row < picture.end ? picture.end : row + 1);
     return { ids, visible: ids.flatMap((_, row) => [0, sees(row)]), picture: pixels ? picture : null, sound: mel ? sound : null };
@@ -174,12 +174,16 @@ export class Model {
     const move = (table, row, entries) => (
       kernels.embedding({ table, id: this.iota, row, y: this.a.x, entries, columns: this.sizes.D, vocabulary: entries, rows: ids.length })
     );
-    const { launches, places: seen, whole } = this.look(embedded);
-    return [embed(counted(0, across * across), embedded, across * across), ...launches, move(seen, rows, places), move(whole, counted(start + places, 1), 1)];
+    const { launches, each, whole } = this.look(embedded);
+    return [
+      embed(counted(0, across * across), embedded, across * across), ...launches,
+      ...(each ? [move(each, rows, places)] : []),
+      move(whole, counted(start + places, 1), 1),
+    ];
   }
 
   // Embedded patches through the convolutions: each reads the picture normalised and is added to it, where both have the same shape.
-  // Gives the rows of its places, and the one of all of it.
+  // Gives the rows of its places, or null, and the one of all of it.
   look(x) {
     const { D, eps, vision: { stem, grid } } = this.sizes;
     const floats = (count) => this.temporary(4 * count);
@@ -201,10 +205,14 @@ export class Model {
       else x = y;
     });
     const [pixels, columns] = [grid * grid, stem.at(-1).channelsOut];
-    const [places, whole] = [floats(pixels * D), floats(D)];
-    launches.push(kernels.linear({ x: norm(this.stem.norm, pixels, columns), w: this.stem.projection, y: places, m: pixels, n: D, k: columns }));
-    launches.push(kernels.linear({ x: norm(this.stem.wholeNorm, pixels, columns), w: this.stem.whole, y: whole, m: 1, n: D, k: pixels * columns }));
-    return { launches, places, whole };
+    // `pixels` rows of so many columns each, or one of all of them.
+    const project = (by, m, k) => {
+      const y = floats(m * D);
+      launches.push(kernels.linear({ x: norm(by.norm, pixels, columns), w: by.weight, y, m, n: D, k }));
+      return y;
+    };
+    const each = this.stem.places && project(this.stem.places, pixels, columns);
+    return { launches, each, whole: project(this.stem.whole, 1, pixels * columns) };
   }
 
   // The sound's frames through the stem, then into their rows of x.
@@ -289,10 +297,10 @@ function sizesOf(config) {
     throw new Error(`config.json: ${key}: expected 1 to ${most}, found ${JSON.stringify(value)}`);
   };
   const { vision_config: eyes, audio_config: ears } = config;
-  const vision = eyes && { side: eyes.image_size, patch: eyes.patch_size, bidirectional: eyes.bidirectional, stem: null, width: config.hidden_size };
+  const vision = eyes && { side: eyes.image_size, patch: eyes.patch_size, bidirectional: eyes.bidirectional, stem: null, places: true, width: config.hidden_size };
   if (vision) vision.across = vision.grid = vision.side / vision.patch; // patches along one side; rows
   if (vision && eyes.stem) {
-    vision.width = eyes.stem.width;
+    [vision.width, vision.places] = [eyes.stem.width, eyes.stem.places ?? true];
     let channelsIn = vision.width;
     vision.stem = eyes.stem.convolutions.map(({ channels: channelsOut, stride }) => {
       const [side, sideOut] = [vision.grid, Math.ceil(vision.grid / stride)];
@@ -301,6 +309,7 @@ function sizesOf(config) {
       return sizes;
     });
   }
+  if (vision) vision.shown = vision.places ? vision.grid : 1; // rows along one side of the picture that shows attention
   const audio = ears && { rate: number(ears, "sample_rate"), mels: number(ears, "num_mel_bins", 128) };
   // Mel frames, then what each convolution leaves of them: the first has stride 1, every other one 2.
   if (audio) {

@@ -271,7 +271,7 @@ fn places(config: &Config, thing: &Thing) -> (usize, Vec<String>) {
     let all = 0..thing.rows.len();
     match (thing.kind, &config.vision_config, &config.audio_config) {
         ("picture", Some(vision), _) => {
-            let (grid, places) = (vision.grid(), vision.patches());
+            let (grid, places) = (vision.shown_grid(), vision.patches());
             (grid, all.map(|i| if i < places { format!("{},{}", i / grid + 1, i % grid + 1) } else { "whole".into() }).collect())
         }
         ("sound", _, Some(audio)) => {

@@ -129,11 +129,12 @@ fn sample(page: &mut Page, walk: &Walkthrough) -> Result<()> {
 pub fn convolutions(vision: &VisionConfig, stem: &Stem, width: usize) -> String {
     let depth = stem.convolutions.len();
     let pictures: Vec<String> = (0..=depth).map(|layer| format!("{0} × {0} × {1}", stem.side(vision.patch_grid(), layer), stem.channels(layer))).collect();
-    let (places, last) = (vision.patches(), stem.channels(depth));
+    let (places, last) = (vision.grid().pow(2), stem.channels(depth));
+    let each = if stem.places { format!("The {last} numbers of each of the {places} places become a row of {width}; all") } else { "All".into() };
+    let more = if stem.places { "one more row" } else { "one row" };
     format!(
         "Convolutions of 3 × 3, each of which reads the picture normalised and ends with a GELU, make {} of them (what comes out is added to what went in, \
-         where both have the same shape). The {last} numbers of each of the {places} places become a row of {width}; all {} together become one more row of \
-         {width}, of the picture as a whole.",
+         where both have the same shape). {each} {} numbers together become {more} of {width}, of the picture as a whole.",
         pictures.join(" → "),
         places * last
     )

@@ -113,7 +113,7 @@ impl Walkthrough {
 
     /// What a row of its picture is called.
     pub fn part_of_picture(&self) -> &'static str {
-        if self.rows.iter().any(|row| row.modality == Modality::Place) { "place" } else { "patch" }
+        if self.config.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some()) { "place of the picture" } else { "patch" }
     }
 
     /// What each row that counts reads, what it is to say, and what that costs in nats.

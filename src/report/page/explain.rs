@@ -52,9 +52,10 @@ impl Page {
             let alt = format!("the picture as the model takes it, {0} × {0} pixels", picture.side);
             let png = data_uri("image/png", &picture_png(&picture.rgb, picture.side, picture.side)?);
             let attention = canvas("picture-attention");
-            let (seen, rest) = match picture.has_stem {
-                false => (format!("the picture’s {0} × {0} patches", picture.grid), ""),
-                true => (
+            let (seen, rest) = match (picture.has_stem, picture.grid) {
+                (false, _) => (format!("the picture’s {0} × {0} patches", picture.grid), ""),
+                (true, 1) => ("the picture, which has one row".into(), " There is no other row of it to compare with."),
+                (true, _) => (
                     format!("the {0} × {0} places that the convolutions leave of the picture", picture.grid),
                     " What the row of the picture as a whole got counts as on the picture and is not drawn.",
                 ),
