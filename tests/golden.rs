@@ -284,7 +284,8 @@ fn the_word_bag_is_pytorchs() {
             let name = format!("grad.{name}");
             let stays = !changed.contains(&name);
             unchanged += stays as usize;
-            if stays { &step } else { &golden }.expect(&name, gradient, backward);
+            let expected = if stays { &step } else { &golden };
+            expected.expect(&name, gradient, backward);
         }
         assert_eq!(unchanged, 11 + 2);
     });

@@ -52,7 +52,7 @@ impl Folder {
         good(&["meadow", &folder.path("data"), "--samples", "60", "--test-samples", "4", "--seed", "5"]);
         let (data, run) = (folder.path("data"), folder.path("run"));
         let train = ["train", &data, "--out", &run, "--steps", "60", "--device", "cpu", "--seed", "9", "--no-report"];
-        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let settings = settings.iter().flat_map(|setting| ["--set", *setting]);
         good(&train.into_iter().chain(settings).collect::<Vec<_>>());
         folder
     }
