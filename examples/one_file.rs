@@ -3,19 +3,14 @@
 //!     cargo run --release --example one_file -- FOLDER [STEPS]
 //!
 //! FOLDER is one that `trimodal meadow FOLDER` wrote; without it this program draws its own. Every operation of a step is launched
-//! here, in the order in which it happens: data → tensors → forward → backward → update → describe. An operation writes into tensors
-//! that it is given; its formulas stand at the top of `src/ops/NAME.rs`. The trainer (`src/train/step.rs`) computes the same, to the
-//! last bit; it allocates once instead of in every step, decodes ahead, judges and saves.
-//!
+//! here, in the order in which it happens: data → tensors → forward → backward → update → describe. It writes into tensors that it is
+//! given; its formulas: `src/ops/NAME.rs`. The trainer (`src/train/step.rs`) computes the same bits, and decodes ahead, judges, saves.
 //! `x` is the token matrix `[N, D]`: N rows of D numbers, one for each word, each patch of a picture and each frame of a sound. Once
 //! something is a row, no layer asks where it came from: that is all that "multimodal" means.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::{ChaCha8Rng, rand_core::Rng, rand_core::SeedableRng};
 use std::f64::consts::{PI, TAU};
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::{ops::ControlFlow, path::Path, path::PathBuf, time::Instant};
 use trimodal::data::{Dataset, Fit, Limits, MediaSizes, Sample, Tokenizer, meadow};
 use trimodal::ops::matmul::{self, Epilogue, Layout};
 use trimodal::ops::{adamw, attention, conv1d, cross_entropy, embedding, log_mel, patch_embed, qk_norm_rope, rms_norm, rope, sample, swiglu};
@@ -39,7 +34,6 @@ const LONGEST: usize = 128; // rows that a sample may have
 const ROWS: usize = 1920; // rows that a batch may have: about 32 samples
 
 // ── Data: samples become rows ────────────────────────────────────────────────────────────────────────────────────────────────────
-
 /// Samples as rows, one after the other, without padding: N rows, of which M predict a word, I pictures, C sounds.
 #[derive(Default)]
 struct Batch {
@@ -112,7 +106,6 @@ fn add(b: &mut Batch, sample: &Sample, tokenizer: &Tokenizer, bands: &log_mel::T
 }
 
 // ── Tensors: what is learned ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
 /// Tensors of zeros, all of one shape: as many as there are names for them.
 fn zeros<const COUNT: usize>(device: &Device, shape: &[usize]) -> Result<[Tensor; COUNT]> {
     let made: Vec<Tensor> = (0..COUNT).map(|_| Tensor::zeros(device, shape, DType::F32)).collect::<Result<_>>()?;
@@ -160,13 +153,13 @@ fn parameters(v: usize) -> Vec<(Vec<usize>, f64, f64)> {
 }
 
 // ── Forward: from rows to a guess at the next word ───────────────────────────────────────────────────────────────────────────────
-
 /// What the backward pass will need of the forward pass.
 struct Kept {
-    inputs: [Tensor; 7],       // the batch on the device
+    inputs: [Tensor; 4],       // the batch on the device
+    asking: [[Tensor; 4]; 2],  // the rows that ask in a layer, and in the last
     stem: Vec<[Tensor; 2]>,    // [C, frames, D] each: a convolution before and after its GELU
-    layers: Vec<[Tensor; 18]>, // see `forward`
-    last: [Tensor; 3],         // [N, D], [N], [N, D]: what leaves the last layer, 1/(the size of each row), rows of one size
+    layers: Vec<[Tensor; 19]>, // see `forward`
+    last: [Tensor; 4],         // [M, D], [M], [M, D], [M, V]: what leaves the last layer, 1/(each row's size), rows of one size, logits
 }
 
 /// `y [N, out] = x [N, in] · wᵀ` with `w [out, in]`.
@@ -174,9 +167,18 @@ fn linear(x: &Tensor, w: &Tensor, y: &mut Tensor) -> Result<()> {
     matmul::forward(Layout::Nt, x, w, Epilogue::default(), y, None)
 }
 
+/// Q of the N rows, in order: which they are, their positions, what they see, and (for each of all rows) which of them see it.
+fn asking(device: &Device, b: &Batch, row: &[i32]) -> Result<[Tensor; 4]> {
+    let position = Vec::from_iter(row.iter().map(|&row| b.position[row as usize]));
+    let visible = Vec::from_iter(row.iter().flat_map(|&row| [b.visible[2 * row as usize], b.visible[2 * row as usize + 1]]));
+    let visible_by = Vec::from_iter(b.visible_by.iter().map(|&edge| row.partition_point(|&row| row < edge) as i32));
+    Ok([ints(device, row)?, ints(device, &position)?, ints(device, &visible)?, ints(device, &visible_by)?])
+}
+
 fn forward(p: &[Tensor], rope: &rope::Table, b: &Batch) -> Result<Kept> {
     let (device, n, images, clips) = (p[EMBED].device(), b.id.len(), b.patch_row.len() / PATCHES, b.frame_row.len() / FRAMES[3]);
-    let (position, visible, visible_by) = (ints(device, &b.position)?, ints(device, &b.visible)?, ints(device, &b.visible_by)?);
+    // What leaves the last layer is read only of the rows that guess. So in it nobody else asks, though all are asked.
+    let asking = [asking(device, b, &Vec::from_iter(0..n as i32))?, asking(device, b, &b.guess)?];
     let (patch_row, frame_row) = (ints(device, &b.patch_row)?, ints(device, &b.frame_row)?);
     let pixels = Tensor::from_slice(device, [images, IMAGE, IMAGE, 3], &b.pixels)?;
     let mel = Tensor::from_slice(device, [clips, FRAMES[0], MELS], &b.mel)?;
@@ -196,79 +198,81 @@ fn forward(p: &[Tensor], rope: &rope::Table, b: &Batch) -> Result<Kept> {
     let mut layers = Vec::new();
     for (i, w) in p[1..NORM].chunks_exact(11).enumerate() {
         let [_, wq, wk, wv, q_norm, k_norm, wo, norm_2, w_gate, w_up, w_down] = w else { unreachable!("eleven") };
-        let [mut q, mut k, mut v, mut q_rotated, mut k_rotated, mut attended] = zeros(device, &[n, HEADS, HEAD])?;
-        let [mut rstd_q, mut rstd_k, mut log_sum_exp] = zeros(device, &[n, HEADS])?;
-        let [mut gate, mut up, mut gated] = zeros(device, &[n, F])?;
-        let [mut delta, mut middle, mut normed_mlp, mut next, mut next_normed] = zeros(device, &[n, D])?;
+        let [row, place, visible, _] = &asking[(i + 1) / LAYERS];
+        let ([mut k, mut v, mut k_rotated], [mut rstd_k]) = (zeros(device, &[n, HEADS, HEAD])?, zeros(device, &[n, HEADS])?);
+        let ([mut q, mut q_rotated, mut attended], n) = (zeros(device, &[row.len(), HEADS, HEAD])?, row.len());
+        let ([mut rstd_q, mut lse], [mut gate, mut up, mut gated]) = (zeros(device, &[n, HEADS])?, zeros(device, &[n, F])?);
+        let [mut x_asking, mut asks, mut delta, mut middle, mut normed_mlp, mut next, mut next_normed] = zeros(device, &[n, D])?;
         let [mut rstd_mlp, mut next_rstd] = zeros(device, &[n])?;
+        embedding::forward(&x, row, None, &mut x_asking)?;
+        embedding::forward(&normed, row, None, &mut asks)?;
         // Attention: a row takes from the rows that it sees, most where query and key match. Both are turned by position: distance counts.
-        linear(&normed, wq, &mut q)?;
+        linear(&asks, wq, &mut q)?;
         linear(&normed, wk, &mut k)?;
         linear(&normed, wv, &mut v)?;
-        qk_norm_rope::forward(&q, q_norm, &position, rope, EPS, &mut q_rotated, &mut rstd_q)?;
-        qk_norm_rope::forward(&k, k_norm, &position, rope, EPS, &mut k_rotated, &mut rstd_k)?;
-        attention::forward(&q_rotated, &k_rotated, &v, &visible, SCALE, &mut attended, &mut log_sum_exp)?;
+        qk_norm_rope::forward(&q, q_norm, place, rope, EPS, &mut q_rotated, &mut rstd_q)?;
+        qk_norm_rope::forward(&k, k_norm, &asking[0][1], rope, EPS, &mut k_rotated, &mut rstd_k)?;
+        attention::forward(&q_rotated, &k_rotated, &v, visible, SCALE, &mut attended, &mut lse)?;
         linear(&attended, wo, &mut delta)?;
         // MLP: each row by itself. The norm first adds what attention made: middle = x + delta.
-        rms_norm::forward(&x, Some((&delta, &mut middle)), norm_2, EPS, &mut normed_mlp, &mut rstd_mlp)?;
+        rms_norm::forward(&x_asking, Some((&delta, &mut middle)), norm_2, EPS, &mut normed_mlp, &mut rstd_mlp)?;
         linear(&normed_mlp, w_gate, &mut gate)?;
         linear(&normed_mlp, w_up, &mut up)?;
         swiglu::forward(&gate, &up, &mut gated)?;
         linear(&gated, w_down, &mut delta)?;
         // And so does the norm of whoever reads next: the next layer's norm_1 or, after the last, NORM.
         rms_norm::forward(&middle, Some((&delta, &mut next)), &p[1 + 11 * (i + 1)], EPS, &mut next_normed, &mut next_rstd)?;
-        layers.push([x, rstd, normed, q, k, v, rstd_q, rstd_k, q_rotated, k_rotated, log_sum_exp, attended, middle, rstd_mlp, normed_mlp, gate, up, gated]);
+        layers.push([x, rstd, normed, asks, q, k, v, rstd_q, rstd_k, q_rotated, k_rotated, lse, attended, middle, rstd_mlp, normed_mlp, gate, up, gated]);
         (x, rstd, normed) = (next, next_rstd, next_normed);
     }
-    Ok(Kept { inputs: [position, visible, visible_by, pixels, patch_row, mel, frame_row], stem, layers, last: [x, rstd, normed] })
-}
-
-/// Some rows after the last layer `[M, D]`, and how well each word fits as the next one `[M, V]`: the logits.
-fn guesses(p: &[Tensor], kept: &Kept, row: &Tensor) -> Result<[Tensor; 2]> {
-    let ([mut picked], [mut logits]) = (zeros(row.device(), &[row.len(), D])?, zeros(row.device(), &[row.len(), p[EMBED].rows()])?);
-    embedding::forward(&kept.last[2], row, None, &mut picked)?;
-    linear(&picked, &p[EMBED], &mut logits)?;
-    Ok([picked, logits])
+    // How well each word of the vocabulary fits as the next one, after each row that guesses: the logits.
+    let [mut logits] = zeros(device, &[b.guess.len(), p[EMBED].rows()])?;
+    linear(&normed, &p[EMBED], &mut logits)?;
+    Ok(Kept { inputs: [pixels, patch_row, mel, frame_row], asking, stem, layers, last: [x, rstd, normed, logits] })
 }
 
 // ── Backward: forward, read from the end ─────────────────────────────────────────────────────────────────────────────────────────
-
 /// For `y = x · wᵀ`: `dx [N, in] (+)= dy · w` and `dw [out, in] += dyᵀ · x`. `dy` is how much the loss changes with each number of `y`.
 fn linear_backward(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool, dw: &mut Tensor) -> Result<()> {
     matmul::forward(Layout::Nn, dy, w, Epilogue { accumulate, ..Epilogue::default() }, dx, None)?;
     matmul::forward(Layout::Tn, dy, x, Epilogue { accumulate: true, ..Epilogue::default() }, dw, None)
 }
 
-/// Adds to the gradients `g`. `picked` and `guess` are the rows that guessed, `dlogits` the gradient of what they guessed.
-fn backward(p: &[Tensor], g: &mut [Tensor], rope: &rope::Table, b: &Batch, kept: &Kept, [picked, dlogits, guess]: [&Tensor; 3], ws: &mut Tensor) -> Result<()> {
-    let [position, visible, visible_by, pixels, patch_row, mel, frame_row] = &kept.inputs;
+/// Adds to the gradients `g`. The logits have become their own gradient.
+fn backward(p: &[Tensor], g: &mut [Tensor], rope: &rope::Table, b: &Batch, kept: &Kept, ws: &mut Tensor) -> Result<()> {
+    let ([pixels, patch_row, mel, frame_row], [x, rstd, normed, dlogits]) = (&kept.inputs, &kept.last);
     let (device, n, clips) = (ws.device().clone(), b.id.len(), mel.rows());
-    let [mut dx, mut dmiddle, mut dnormed] = zeros(&device, &[n, D])?;
-    let [mut dgate, mut dup, mut dgated] = zeros(&device, &[n, F])?;
-    let [mut dattended, mut dq, mut dk, mut dv] = zeros(&device, &[n, HEADS, HEAD])?;
-    let ([mut delta], [mut dpicked]) = (zeros(&device, &[n, HEADS])?, zeros(&device, &[guess.len(), D])?);
-    linear_backward(dlogits, picked, &p[EMBED], &mut dpicked, false, &mut g[EMBED])?;
-    embedding::forward(&dpicked, &ints(&device, &Vec::from_iter(0..guess.len() as i32))?, Some(guess), &mut dnormed)?;
-    rms_norm::backward(&dnormed, &kept.last[0], &p[NORM], &kept.last[1], None, &mut dx, &mut g[NORM], ws)?;
-    for (i, kept) in kept.layers.iter().enumerate().rev() {
+    let [mut dx, mut dguess] = zeros(&device, &[dlogits.rows(), D])?;
+    linear_backward(dlogits, normed, &p[EMBED], &mut dguess, false, &mut g[EMBED])?;
+    rms_norm::backward(&dguess, x, &p[NORM], rstd, None, &mut dx, &mut g[NORM], ws)?;
+    for (i, saved) in kept.layers.iter().enumerate().rev() {
+        let [row, place, visible, visible_by] = &kept.asking[(i + 1) / LAYERS];
+        let ([mut dmiddle, mut dasking], [mut dgate, mut dup, mut dgated]) = (zeros(&device, &[row.len(), D])?, zeros(&device, &[row.len(), F])?);
+        let ([mut dattended, mut dq], [mut delta]) = (zeros(&device, &[row.len(), HEADS, HEAD])?, zeros(&device, &[row.len(), HEADS])?);
+        let ([mut dk, mut dv], [mut dadded, mut dnormed, mut dnext]) = (zeros(&device, &[n, HEADS, HEAD])?, zeros(&device, &[n, D])?);
         let layer = 1 + 11 * i..1 + 11 * (i + 1);
         let [norm_1, wq, wk, wv, q_norm, k_norm, wo, norm_2, w_gate, w_up, w_down] = &p[layer.clone()] else { unreachable!("eleven") };
         let [dnorm_1, dwq, dwk, dwv, dq_norm, dk_norm, dwo, dnorm_2, dw_gate, dw_up, dw_down] = &mut g[layer] else { unreachable!("eleven") };
-        let [x, rstd, normed, q, k, v, rstd_q, rstd_k, q_rotated, k_rotated, log_sum_exp, attended, middle, rstd_mlp, normed_mlp, gate, up, gated] = kept;
+        let [x, rstd, normed, asks, q, k, v, rstd_q, rstd_k, q_rotated, k_rotated, lse, attended, middle, rstd_mlp, normed_mlp, gate, up, gated] = saved;
         // dx is the gradient of what left the layer, and of both things whose sum that was: middle, and what the MLP added.
         linear_backward(&dx, gated, w_down, &mut dgated, false, dw_down)?;
         swiglu::backward(gate, up, &dgated, &mut dgate, &mut dup)?;
-        linear_backward(&dgate, normed_mlp, w_gate, &mut dnormed, false, dw_gate)?;
-        linear_backward(&dup, normed_mlp, w_up, &mut dnormed, true, dw_up)?;
-        rms_norm::backward(&dnormed, middle, norm_2, rstd_mlp, Some(&dx), &mut dmiddle, dnorm_2, ws)?;
+        linear_backward(&dgate, normed_mlp, w_gate, &mut dasking, false, dw_gate)?;
+        linear_backward(&dup, normed_mlp, w_up, &mut dasking, true, dw_up)?;
+        rms_norm::backward(&dasking, middle, norm_2, rstd_mlp, Some(&dx), &mut dmiddle, dnorm_2, ws)?;
         linear_backward(&dmiddle, attended, wo, &mut dattended, false, dwo)?;
-        attention::backward(q_rotated, k_rotated, v, attended, log_sum_exp, &dattended, visible, visible_by, SCALE, &mut delta, &mut dq, &mut dk, &mut dv)?;
-        qk_norm_rope::backward(q, q_norm, rstd_q, position, rope, &mut dq, dq_norm, ws)?; // in place, turned back
-        qk_norm_rope::backward(k, k_norm, rstd_k, position, rope, &mut dk, dk_norm, ws)?;
-        linear_backward(&dq, normed, wq, &mut dnormed, false, dwq)?;
+        attention::backward(q_rotated, k_rotated, v, attended, lse, &dattended, visible, visible_by, SCALE, &mut delta, &mut dq, &mut dk, &mut dv)?;
+        qk_norm_rope::backward(q, q_norm, rstd_q, place, rope, &mut dq, dq_norm, ws)?; // in place, turned back
+        qk_norm_rope::backward(k, k_norm, rstd_k, &kept.asking[0][1], rope, &mut dk, dk_norm, ws)?;
+        linear_backward(&dq, asks, wq, &mut dasking, false, dwq)?;
+        // Back to their places among all rows; those that did not ask have zeros there.
+        let iota = ints(&device, &Vec::from_iter(0..row.len() as i32))?;
+        embedding::forward(&dmiddle, &iota, Some(row), &mut dadded)?;
+        embedding::forward(&dasking, &iota, Some(row), &mut dnormed)?;
         linear_backward(&dk, normed, wk, &mut dnormed, true, dwk)?;
         linear_backward(&dv, normed, wv, &mut dnormed, true, dwv)?;
-        rms_norm::backward(&dnormed, x, norm_1, rstd, Some(&dmiddle), &mut dx, dnorm_1, ws)?;
+        rms_norm::backward(&dnormed, x, norm_1, rstd, Some(&dadded), &mut dnext, dnorm_1, ws)?;
+        dx = dnext;
     }
     // The token matrix. A word gets the sum over the rows that it is in, added up in their order: so the rows are sorted by word.
     let (by_word, starts) = embedding::plan(&b.id, &Vec::from_iter(0..n as i32), p[EMBED].rows());
@@ -288,7 +292,6 @@ fn backward(p: &[Tensor], g: &mut [Tensor], rope: &rope::Table, b: &Batch, kept:
 }
 
 // ── Update: training ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 /// Trains for so many steps and describes a picture. Prints both, and returns the losses.
 pub fn train(folder: &Path, device: &Device, steps: usize, seed: u64) -> Result<Vec<f32>> {
     let dataset = Dataset::open(folder, &Limits::default())?;
@@ -328,16 +331,14 @@ pub fn train(folder: &Path, device: &Device, steps: usize, seed: u64) -> Result<
             order.pop();
         }
         // Forward, and the loss: how surprising the true words are, on average.
-        let kept = forward(&p, &rope, &batch)?;
-        let (guess, target) = (ints(device, &batch.guess)?, ints(device, &batch.target)?);
+        let (mut kept, target) = (forward(&p, &rope, &batch)?, ints(device, &batch.target)?);
         let weight = Tensor::from_slice(device, [1], &[1.0 / target.len() as f32])?;
-        let [picked, mut logits] = guesses(&p, &kept, &guess)?;
         let ([mut row_loss, mut log_sum_exp], [mut loss, mut norm]) = (zeros(device, &[target.len()])?, zeros(device, &[1])?);
-        cross_entropy::forward(&logits, &target, &weight, &mut row_loss, &mut log_sum_exp, &mut loss, false)?;
+        cross_entropy::forward(&kept.last[3], &target, &weight, &mut row_loss, &mut log_sum_exp, &mut loss, false)?;
         // Backward. The logits become their own gradient.
         g.iter_mut().try_for_each(Tensor::fill_zero)?;
-        cross_entropy::backward(&mut logits, &target, &log_sum_exp, &weight)?;
-        backward(&p, &mut g, &rope, &batch, &kept, [&picked, &logits, &guess], &mut ws)?;
+        cross_entropy::backward(&mut kept.last[3], &target, &log_sum_exp, &weight)?;
+        backward(&p, &mut g, &rope, &batch, &kept, &mut ws)?;
         // Update. The learning rate rises in a line, then falls along half a cosine: careful, bold, fine. Gradients that are too large
         // together are made smaller together. Matrices also shrink a little; norms and biases do not.
         let warmup = (0.04 * steps as f64).round().max(1.0);
@@ -362,12 +363,11 @@ pub fn train(folder: &Path, device: &Device, steps: usize, seed: u64) -> Result<
 
 /// Random numbers of their own for each purpose and index, whatever was drawn before.
 fn stream(seed: u64, purpose: u64, index: u64) -> ChaCha8Rng {
-    let key = [seed, purpose, index, u64::from_be_bytes(*b"trimodal")];
-    ChaCha8Rng::from_seed(key.map(u64::to_le_bytes).concat().try_into().expect("four times eight bytes"))
+    let key = [seed, purpose, index, u64::from_be_bytes(*b"trimodal")].map(u64::to_le_bytes);
+    ChaCha8Rng::from_seed(key.concat().try_into().expect("four times eight bytes"))
 }
 
 // ── Describe: one word after the other ───────────────────────────────────────────────────────────────────────────────────────────
-
 /// The likeliest next word, again and again, until it is `<eos>`. (All rows go through each time; `src/model/generate.rs` spares that.)
 fn describe(p: &[Tensor], rope: &rope::Table, tokenizer: &Tokenizer, bands: &log_mel::Tables, sample: &Sample) -> Result<String> {
     let (device, mut batch, mut said) = (p[EMBED].device(), Batch::default(), Vec::new());
@@ -375,8 +375,8 @@ fn describe(p: &[Tensor], rope: &rope::Table, tokenizer: &Tokenizer, bands: &log
     let ([random], mut word) = (zeros(device, &[1])?, ints(device, &[0])?);
     loop {
         let rows = batch.id.len() as i32;
-        let [_, logits] = guesses(p, &forward(p, rope, &batch)?, &ints(device, &[rows - 1])?)?;
-        sample::forward(&logits, 0.0, 0, 1.0, &random, &mut word)?; // temperature 0: nothing is left to chance
+        batch.guess = vec![rows - 1]; // the last row's is the only guess that is read
+        sample::forward(&forward(p, rope, &batch)?.last[3], 0.0, 0, 1.0, &random, &mut word)?; // temperature 0: nothing is left to chance
         let next = word.read::<i32>()?[0];
         if next == tokenizer.special().eos as i32 || batch.id.len() == LONGEST {
             return tokenizer.decode(&said);

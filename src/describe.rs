@@ -18,10 +18,13 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::batch::{Packer, Sequence, TokenRow};
+use crate::model::choices::Chooser;
 use crate::model::generate::{Generator, Sampling, prompt_of};
 use crate::tensor::DType;
+use crate::train::choices::choose_after;
 use crate::train::examples::{AudioFrontend, output_ids, placeholders, sizes};
-use crate::train::{Example, ModelFolder};
+use crate::train::{Choices, Example, ModelFolder, Ranking};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// A model, and buffers for describing several things at once.
@@ -30,6 +33,8 @@ pub struct Describer<'m> {
     device: Device,
     /// Made when the first question says how much is needed, and again when one needs more.
     generator: Option<Generator>,
+    /// The same for answers from a list.
+    chooser: Option<Chooser>,
     at_once: usize,
 }
 
@@ -61,7 +66,7 @@ pub struct Answer {
 impl<'m> Describer<'m> {
     /// For up to `at_once` questions at a time, on the model's device.
     pub fn new(model: &'m ModelFolder, at_once: usize) -> Self {
-        Describer { model, device: model.parameters.norm.device().clone(), generator: None, at_once: at_once.max(1) }
+        Describer { model, device: model.parameters.norm.device().clone(), generator: None, chooser: None, at_once: at_once.max(1) }
     }
 
     /// A question about files, which are brought to the model's sizes.
@@ -114,6 +119,29 @@ impl<'m> Describer<'m> {
             }
         }
         Ok(answers)
+    }
+}
+
+impl Describer<'_> {
+    /// Ranks the captions of a list as what follows each question's words, instead of making one. `progress(done, total)` counts captions of
+    /// all questions, and may stop the work.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a caption that is too long for the model after a question; [`Error::OutOfMemory`]; [`Error::Interrupted`] where
+    /// `progress` says so.
+    pub fn choose(&mut self, questions: &[Question], choices: &Choices, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> Result<Vec<Ranking>> {
+        let ModelFolder { config, parameters, tokenizer, .. } = self.model;
+        let prompts: Vec<Sequence> = questions.iter().map(|q| q.prompt.clone()).collect();
+        choose_after(config, parameters, tokenizer, &mut self.chooser, &prompts, choices, progress)
+    }
+
+    /// A caption of a list as the answer to a question.
+    ///
+    /// # Errors
+    /// Where the tokenizer cannot decode it.
+    pub fn chosen(&self, question: &Question, choices: &Choices, place: usize) -> Result<Answer> {
+        let ids = choices.ids()[place].clone();
+        Ok(Answer { text: self.model.tokenizer.decode(&[question.given.as_slice(), &ids].concat())?, ids, ended: true })
     }
 }
 

@@ -67,13 +67,13 @@ fn whichever_allocation_fails_a_smaller_batch_then_works() {
         every_allocation_may_fail(small(), &device, ActivationOptions::new(DType::F32));
     }
     // With a stem and the word-bag loss there are more tensors.
-    every_allocation_may_fail(small_with_stem(), &Device::Cpu, ActivationOptions { activation: DType::F32, recompute: true, word_bag: 0.5 });
+    every_allocation_may_fail(small_with_stem(), &Device::Cpu, ActivationOptions { recompute: true, word_bag: 0.5, ..ActivationOptions::new(DType::F32) });
 }
 
 #[test]
 fn whichever_allocation_fails_a_smaller_batch_then_works_in_ptx() {
     let emulator = Device::open("emulator", None).unwrap();
-    every_allocation_may_fail(small(), &emulator, ActivationOptions { activation: DType::Bf16, recompute: true, word_bag: 0.0 });
+    every_allocation_may_fail(small(), &emulator, ActivationOptions { recompute: true, ..ActivationOptions::new(DType::Bf16) });
 }
 
 /// What nobody can have is refused, not attempted.

@@ -54,7 +54,7 @@ fn train(device: &Device, options: ActivationOptions, steps: usize) -> Vec<u32> 
 }
 
 fn repeat(device: &Device, activation: DType, runs: usize, steps: usize) {
-    let run = |recompute| train(device, ActivationOptions { activation, recompute, word_bag: 0.0 }, steps);
+    let run = |recompute| train(device, ActivationOptions { recompute, ..ActivationOptions::new(activation) }, steps);
     let first = run(false);
     for i in 1..runs.max(2) {
         assert!(run(i % 2 == 1) == first, "{device} {activation}: run {i} ends with other bits than the first");

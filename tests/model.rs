@@ -222,6 +222,43 @@ fn the_loss_in_chunks_is_the_loss_at_once() {
     }
 }
 
+/// The last layer computes the rows with logits alone. That is what it computes of them where it computes every row: the loss and every
+/// gradient, whichever rows have logits, in whatever order, and where none has.
+#[test]
+fn rows_that_nobody_reads_are_not_missed() {
+    let config = tiny();
+    let plain = pack(&config, &sequences(&config));
+    let mut all = plain.clone();
+    all.all_logits();
+    let mut turned = plain.clone();
+    turned.logit_row.reverse();
+    turned.logit_target.reverse();
+    let nothing = Batch { target: vec![-1; plain.rows()], logit_row: Vec::new(), logit_target: Vec::new(), ..plain.clone() };
+    let emulator = Device::open("emulator", None).unwrap();
+    for (batch, what) in [(&plain, "as it is"), (&all, "all rows"), (&turned, "turned round"), (&nothing, "nothing counts")] {
+        let run = |device: &Device, dtype: DType, every_row: bool, recompute: bool| {
+            let options = ActivationOptions { every_row, recompute, ..ActivationOptions::new(dtype) };
+            let parameters = Parameters::init(&config, device, dtype, 7).unwrap();
+            let mut trainer = Trainer::with_options(options, &config, parameters, Schedule::meadow(1), Capacity::of(batch)).unwrap();
+            let loss = trainer.loss_and_gradients(batch).unwrap() as f64;
+            (loss, gradients(&trainer))
+        };
+        let expected = run(&Device::Cpu, DType::F64, true, false);
+        assert_eq!(expected.0 == 0.0, batch.logit_row.is_empty());
+        let devices = test_devices().into_iter().chain([emulator.clone()]).map(|device| (device, DType::F32, 1e-4f64));
+        for (device, dtype, allowed) in devices.chain([(Device::Cpu, DType::F64, 1e-12)]) {
+            for recompute in [false, true] {
+                let found = run(&device, dtype, false, recompute);
+                assert!((found.0 - expected.0).abs() <= allowed.max(1e-7) * expected.0, "{device}, {what}: {} instead of {}", found.0, expected.0);
+                for ((name, f), (_, e)) in found.1.iter().zip(&expected.1) {
+                    let error = if batch.logit_row.is_empty() { f.iter().fold(0.0, |sum, x| sum + x.abs()) } else { relative(f, e) };
+                    assert!(error <= allowed, "{device} {dtype}, {what}: {name} is off by {error:.1e}");
+                }
+            }
+        }
+    }
+}
+
 /// A placeholder too many, a picture of another size, a token beyond the vocabulary, a sample too long: errors, no panic.
 #[test]
 fn what_does_not_fit_is_refused() {
@@ -302,12 +339,14 @@ fn a_bad_number_is_traced_to_where_it_began() {
         assert!(message.starts_with("step 2: a sound's mel frames (the input) is not finite, in the batch of sample-0, sample-1, sample-2"), "{message}");
         assert!(bits(&trainer) == before, "{device}: a bad step changed a parameter");
 
-        // Finite parameters that overflow on their way: layer 1's gate, of every sample; the first row is that of sample 0.
+        // Finite parameters that overflow on their way: layer 1's gate, of every sample; the first of its rows is sample 0's first that
+        // predicts something.
+        let first = good.logit_row[0];
         let index = trainer.parameters.named().iter().position(|(name, _)| name == "model.layers.1.mlp.gate_proj.weight").unwrap();
         let gate = trainer.parameters.each()[index].read_f64().unwrap();
         trainer.parameters.each_mut()[index].write_f64(&vec![3e38; gate.len()]).unwrap();
         let message = said(&mut trainer, &good);
-        assert!(message.contains("the gate of layer 1 (first in row 0, of the sample sample-0)"), "{device}: {message}");
+        assert!(message.contains(&format!("the gate of layer 1 (first in row {first}, of the sample sample-0)")), "{device}: {message}");
         trainer.parameters.each_mut()[index].write_f64(&vec![f64::NAN; gate.len()]).unwrap();
         let message = said(&mut trainer, &good);
         assert!(message.contains("the parameter model.layers.1.mlp.gate_proj.weight"), "{device}: {message}");

@@ -124,7 +124,7 @@ fn one_bad_batch_of_several_spoils_the_step_and_is_named() {
     let parts: Vec<Batch> = [&all[..2], &all[2..4], &all[4..]].iter().map(|part| pack(&config, part)).collect();
     let capacity = Capacity { rows: 400, logits: 400, chunk: 400, images: 5, clips: 5, bags: 0 };
     for (device, real, activation) in precisions() {
-        let mut trainer = trainer(&config, &device, real, ActivationOptions { activation, recompute: true, word_bag: 0.0 }, capacity);
+        let mut trainer = trainer(&config, &device, real, ActivationOptions { recompute: true, ..ActivationOptions::new(activation) }, capacity);
         let state = |trainer: &Trainer| {
             let kinds = [&trainer.parameters, &trainer.moments[0], &trainer.moments[1]];
             kinds.iter().flat_map(|p| p.each()).flat_map(|t| t.read_f64().unwrap()).map(f64::to_bits).collect::<Vec<_>>()
@@ -155,7 +155,8 @@ fn computed_again(config: &Config, word_bag: f32) {
     let (large, other) = (pack(config, &all), pack(config, &all[1..3]));
     for (device, real, activation) in precisions() {
         let run = |recompute: bool| {
-            let mut trainer = trainer(config, &device, real, ActivationOptions { activation, recompute, word_bag }, Capacity::of(&large));
+            let mut trainer =
+                trainer(config, &device, real, ActivationOptions { recompute, word_bag, ..ActivationOptions::new(activation) }, Capacity::of(&large));
             let mut losses = vec![trainer.step(&large).unwrap().loss, trainer.step(&other).unwrap().loss];
             losses.push(trainer.step_accumulated(&[large.clone(), other.clone()]).unwrap().loss);
             losses.push(trainer.forward(&large).unwrap().loss().read_f64().unwrap()[0] as f32);
@@ -189,7 +190,7 @@ fn the_announced_memory_is_what_is_allocated() {
             [(Device::Cpu, DType::F64, DType::F64), (Device::Cpu, DType::F32, DType::F32), (emulator.clone(), DType::F32, DType::Bf16)]
         {
             let [kept, again] = [false, true].map(|recompute| {
-                let options = ActivationOptions { activation, recompute, word_bag };
+                let options = ActivationOptions { recompute, word_bag, ..ActivationOptions::new(activation) };
                 let (announced, allocated) = (Trainer::bytes(config, capacity, options), trainer(config, &device, real, options, capacity).allocated_bytes());
                 assert_eq!(announced, allocated, "{activation} {options:?}");
                 announced
@@ -200,6 +201,6 @@ fn the_announced_memory_is_what_is_allocated() {
     // Most of what a deep model keeps is in its layers.
     let deep = Config { num_hidden_layers: 24, ..demo };
     let capacity = Capacity::for_budget(&deep, 1 << 16);
-    let [kept, again] = [false, true].map(|recompute| Trainer::bytes(&deep, capacity, ActivationOptions { activation: DType::F32, recompute, word_bag: 0.0 }));
+    let [kept, again] = [false, true].map(|recompute| Trainer::bytes(&deep, capacity, ActivationOptions { recompute, ..ActivationOptions::new(DType::F32) }));
     assert!(3 * again < kept, "{again} of {kept}");
 }

@@ -1,7 +1,8 @@
 //! `trimodal describe`: says what is in pictures, sounds, or both.
 
 use super::DeviceArguments;
-use super::terminal::{self, note, print};
+use super::progress::{advance, progress};
+use super::terminal::{self, line, note, print};
 use clap::Args;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,8 +15,9 @@ use trimodal::files::shown::{shown, shown_path};
 use trimodal::files::temporary::Temporary;
 use trimodal::interpret::explain::explain;
 use trimodal::model::generate::Sampling;
+use trimodal::numbers::percent;
 use trimodal::report::page::Page;
-use trimodal::train::ModelFolder;
+use trimodal::train::{Choices, ModelFolder, Ranking};
 use trimodal::{DType, Error, Result};
 
 const EXAMPLES: &str = "\
@@ -25,6 +27,7 @@ Examples:
   trimodal describe my-model --image cat.jpg --image dog.jpg --audio purr.wav
   trimodal describe my-model --audio purr.wav --prompt \"a fluffy\"
   trimodal describe my-model --image cat.jpg --temperature 0.8 --top-p 0.9 --seed 7
+  trimodal describe my-model --image cat.jpg --choices captions.txt --top 3
   trimodal describe my-model --image cat.jpg --audio purr.wav --explain why.html
   trimodal describe my-model --image cat.jpg --verify
   curl -s https://example.org/cat.jpg | trimodal describe my-model --image - --json
@@ -36,9 +39,12 @@ model knows only the words that it was trained on.
 Several files are described one after the other, a line each. If there are as many pictures as sounds, they are paired in the order \
 given; a single one is paired with each of the others.
 
+--choices answers from a list: a text file with one caption on each line. No text is made; the model says how likely it finds each caption with its end, and the captions are printed in that order with their probabilities, which sum to 1 over the list. What picture, sound and --prompt have in common is computed once, and so is what captions begin with. With --prompt, a caption is what follows the prompt.
+
 --json prints one JSON document per line: `image` and `audio` (the files, where given), `prompt`, `text` (with the prompt), \
 `tokens` and `token_ids` (what the model made), `finish` (\"end\": the model ended the text; \"length\": it was stopped at \
---max-tokens or at the length that it was built for), `device`.
+--max-tokens or at the length that it was built for; \"list\": the text was chosen with --choices), `device`; with --choices also `choices`: \
+`text`, `probability` and `log_probability` (in nats, among everything that the model could say) of every caption, the most likely first.
 
 --explain writes a page that shows where each word comes from: the attention of every layer and head over the picture and the \
 spectrogram, and the gradient of the word's log-probability with respect to the pixels and the mel frames. What is shown of a word \
@@ -75,6 +81,12 @@ pub struct Describe {
     /// At most this many tokens for each
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_tokens: usize,
+    /// Answer from a list: a file with one caption on each line, which are ranked
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["temperature", "top_k", "top_p", "seed", "max_tokens"])]
+    choices: Option<PathBuf>,
+    /// With --choices: print the N most likely captions (--json has them all)
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "choices")]
+    top: usize,
     /// Print JSON, one document per line: the text and its tokens
     #[arg(long)]
     json: bool,
@@ -119,6 +131,7 @@ impl Describe {
         }
         let device = self.device.open()?;
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
+        let choices = self.choices.as_deref().map(|path| Choices::open(path, &model.tokenizer)).transpose()?;
         let mut describer = Describer::new(&model, AT_ONCE);
         let mut page = self.explain.as_ref().map(|_| Page::new("Where each word comes from", LEAD));
         for tasks in tasks.chunks(AT_ONCE) {
@@ -131,18 +144,41 @@ impl Describe {
                 })
                 .collect::<Result<Vec<_>>>()?;
             let several = images.len().max(sounds.len()) > 1;
-            let mut writer = Lines { several, next: 0, tasks };
-            let answers = describer.answer(&questions, sampling, self.max_tokens, |i, text| {
-                if !self.json {
-                    writer.text(i, text);
+            let (answers, rankings) = match &choices {
+                None => {
+                    let mut writer = Lines { several, next: 0, tasks };
+                    let answers = describer.answer(&questions, sampling, self.max_tokens, |i, text| {
+                        if !self.json {
+                            writer.text(i, text);
+                        }
+                    })?;
+                    if !self.json {
+                        writer.finish();
+                    }
+                    (answers, Vec::new())
                 }
-            })?;
-            if !self.json {
-                writer.finish();
-            }
+                Some(choices) => {
+                    let bar = progress("ranking");
+                    let rankings = describer.choose(&questions, choices, &mut |done, total| advance(&bar, done, total));
+                    bar.finish_and_clear();
+                    let rankings = rankings?;
+                    let chosen = |(question, ranking): (_, &Ranking)| describer.chosen(question, choices, ranking.best());
+                    (questions.iter().zip(&rankings).map(chosen).collect::<Result<_>>()?, rankings)
+                }
+            };
+            let rankings = choices.as_ref().map(|choices| rankings.iter().map(move |ranking| (choices, ranking)));
+            let mut rankings = rankings.into_iter().flatten();
             for (((image, sound), answer), question) in tasks.iter().zip(&answers).zip(&questions) {
+                let ranking = rankings.next();
                 if self.json {
-                    terminal::document(&(document(&model, *image, *sound, prompt, answer, &device.to_string())? + "\n"));
+                    terminal::document(&(document(&model, *image, *sound, prompt, answer, ranking, &device.to_string())? + "\n"));
+                } else if let Some((choices, ranking)) = ranking {
+                    if several {
+                        line(format!("{}:", shown(&name(&(*image, *sound)))));
+                    }
+                    for &place in ranking.best_first.iter().take(self.top) {
+                        line(format!("{:>9}  {}", percent(ranking.probabilities[place]), shown(&choices.texts()[place])));
+                    }
                 }
                 if let Some(page) = &mut page {
                     page.section(&name(&(*image, *sound)));
@@ -161,6 +197,9 @@ impl Describe {
     fn sampling(&self) -> Result<Sampling> {
         let sampling = Sampling { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, seed: self.seed };
         sampling.check().map_err(|e| Error::Usage(format!("--{}", e.to_string().replacen('_', "-", 1))))?;
+        if self.top == 0 {
+            return Err(Error::Usage("--top: expected at least 1".into()));
+        }
         if self.max_tokens == 0 {
             return Err(Error::Usage("--max-tokens: expected at least 1".into()));
         }
@@ -297,12 +336,28 @@ impl Lines<'_> {
     }
 }
 
-fn document(model: &ModelFolder, image: Option<&Input>, sound: Option<&Input>, prompt: &str, answer: &Answer, device: &str) -> Result<String> {
+fn document(
+    model: &ModelFolder,
+    image: Option<&Input>,
+    sound: Option<&Input>,
+    prompt: &str,
+    answer: &Answer,
+    ranking: Option<(&Choices, &Ranking)>,
+    device: &str,
+) -> Result<String> {
     let tokens: Vec<_> = answer.ids.iter().map(|&id| model.tokenizer.decode(&[id])).collect::<Result<_>>()?;
     let mut document = serde_json::json!({
         "prompt": prompt, "text": answer.text, "tokens": tokens, "token_ids": answer.ids,
-        "finish": if answer.ended { "end" } else { "length" }, "device": device,
+        "finish": if ranking.is_some() { "list" } else if answer.ended { "end" } else { "length" }, "device": device,
     });
+    if let Some((choices, ranking)) = ranking {
+        let of = |&place: &usize| {
+            serde_json::json!({
+                "text": choices.texts()[place], "probability": ranking.probabilities[place], "log_probability": ranking.log_probabilities[place],
+            })
+        };
+        document["choices"] = ranking.best_first.iter().map(of).collect();
+    }
     for (key, input) in [("image", image), ("audio", sound)] {
         if let Some(input) = input {
             document[key] = input.name.as_str().into();

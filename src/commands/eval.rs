@@ -6,15 +6,16 @@ use super::{ColumnArguments, DeviceArguments};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::data::{Attributes, Dataset, Tokenizer};
+use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
 use trimodal::model::{Config, Parameters};
 use trimodal::numbers::{digits, percent, thousands};
+use trimodal::train::choices::{Choices, choose};
 use trimodal::train::evaluate::{self, Ablation, Losses, Scores, chance};
-use trimodal::train::self_description;
-use trimodal::train::{Example, ModelFolder, checkpoint};
+use trimodal::train::{Example, ModelFolder, Settings, checkpoint, self_description, setup};
 use trimodal::{DType, Device, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -22,6 +23,8 @@ Examples:
   trimodal eval my-model my-data
   trimodal eval my-model my-data --split test --ablate
   trimodal eval trimodal-demo/model trimodal-demo/data --json scores.json
+  trimodal eval my-model my-data --split test --choices captions.txt
+  trimodal eval my-model my-data --split test --choices train
   trimodal eval my-model my-data --attributes attributes.json --verify
 
 One block of rows per split of the data set. The model predicts each next token of the true captions: `loss` is the mean \
@@ -34,6 +37,8 @@ shard's .json: what a caption says is then what the rows with this very caption 
 --attributes names a JSON file with the words to look for: {\"species\": [\"cat\", \"dog\"]}, {\"kind\": {\"animal\": [\"cat\", \"dog\"]}}. What \
 `trimodal meadow` wrote has its own. Without any, and where captions repeat, a second table counts caption by caption.
 
+--choices has the model answer from a list instead: of given captions it chooses the one that it finds most likely, end included. `exact` and the attributes then count what it chose. The list is a text file with one caption on each line or, with the word `train`, every different caption of the rows that the run was trained on (a file of that name is ./train). Each picture, sound and prompt is computed once, and then the captions, what they begin with together only once. The true caption need not be in the list: a line says how often it is.
+
 --ablate finds out what the model really uses, by taking it away. Shuffled: every picture (sound) is another sample's of the same \
 split, exchanged in the same way on every run. Grey: every picture is an even middle grey. Silent: every sound is silence. A model that \
 uses its pictures gets worse without them; one that guesses from the words does not.
@@ -44,7 +49,7 @@ attribute, the tokens by their frequency alone. What is not better than that was
 Where the rows to train on contain self-descriptions (`trimodal meadow` draws some), the model is asked what it can sense, and a line \
 says whether that is so: it must claim nothing that those rows did not have or that it has no eyes or ears for.
 
---json holds device, model, data, `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, \
+--json holds device, model, data, `choices` (null, or source, captions and absent: samples whose caption is not among them, by split), `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, \
 perplexity, tokens, token_accuracy, exact and the attributes as shares from 0 to 1 (or `captions`: caption, samples, exact), the same under `chance`, \
 and with --ablate under `ablations`: \
 shuffled_pictures, grey_pictures, shuffled_sounds, silent_sounds, those that the split has samples for.";
@@ -68,6 +73,9 @@ pub struct Eval {
     /// A JSON file that declares the attributes to count, instead of those that the data set declares
     #[arg(long, value_name = "FILE")]
     attributes: Option<PathBuf>,
+    /// Answer from a list: a file with one caption on each line or, as `train`, the captions of the rows trained on
+    #[arg(long, value_name = "FILE|train")]
+    choices: Option<PathBuf>,
     /// First check that the model's files are as they were saved
     #[arg(long)]
     verify: bool,
@@ -130,14 +138,19 @@ impl Eval {
         let dataset = self.columns.open(&self.data)?;
         let attributes = dataset.attributes(self.attributes.as_deref())?;
         let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
+        let list = self.choices(&model, &dataset)?;
+        let mut absent = BTreeMap::new();
         let mut splits = Vec::new();
         for split in self.splits(&dataset)? {
             let examples = load(&dataset, &model.config, &model.tokenizer, &device, "decoding", |row| row.split.as_deref().unwrap_or("") == split)?;
             let name = if split.is_empty() { "all".to_string() } else { split };
             let measured = |examples: &[Example], name: &str| -> Result<Measured> {
-                let (losses, scores, _) = measured(&learned, examples, name)?;
+                let (losses, scores, _) = measured(&learned, examples, list.as_ref(), name)?;
                 Ok((losses, scores).into())
             };
+            if let Some(list) = &list {
+                absent.insert(name.clone(), examples.iter().filter(|example| !list.contains(&example.text)).count());
+            }
             let whole = measured(&examples, &name)?;
             let mut ablations = BTreeMap::new();
             for ablation in Ablation::ALL.into_iter().filter(|a| self.ablate && a.applies(&examples)) {
@@ -146,6 +159,16 @@ impl Eval {
             splits.push((name, MeasuredSplit { whole, ablations, chance: evaluate::blind(&examples, &model.tokenizer, &attributes)?.into() }));
         }
         line(table(&splits, &attributes));
+        let source = self.choices.as_ref().map(|path| if trained_on(path) { "the rows trained on".into() } else { shown_path(path).to_string() });
+        if let (Some(list), Some(source)) = (&list, &source) {
+            let missing: usize = absent.values().sum();
+            let samples: usize = splits.iter().map(|(_, split)| split.whole.scores.samples).sum();
+            let missing = match missing {
+                0 => "every sample's caption is among them".to_string(),
+                _ => format!("the captions of {} of {} samples are not among them", thousands(missing), thousands(samples)),
+            };
+            line(format!("\nanswered from a list of {} captions ({source}); {missing}", thousands(list.count())));
+        }
         let described = self.self_description(&model, &dataset)?;
         if let Some(described) = &described {
             line(format!("\n{}", described.line()));
@@ -153,12 +176,36 @@ impl Eval {
         if let Some(path) = &self.json {
             let by_name: BTreeMap<&str, &MeasuredSplit> = splits.iter().map(|(name, split)| (name.as_str(), split)).collect();
             let json = serde_json::json!({
+                "choices": list.as_ref().map(|list| serde_json::json!({ "source": source, "captions": list.count(), "absent": absent })),
                 "device": device.to_string(), "model": self.model.to_string_lossy(), "data": self.data.to_string_lossy(), "splits": by_name, "self_description": described,
             });
             let text = serde_json::to_string_pretty(&json).expect("numbers and strings serialise") + "\n";
             write_file_atomic(path, text)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The list to answer from, if there is to be one.
+    fn choices(&self, model: &ModelFolder, dataset: &Dataset) -> Result<Option<Choices>> {
+        let Some(path) = &self.choices else { return Ok(None) };
+        if !trained_on(path) {
+            return Choices::open(path, &model.tokenizer).map(Some);
+        }
+        // A model folder that is not a checkpoint holds no settings: nothing is known to have been held out.
+        let settings = checkpoint::read_state(&model.path).ok().and_then(|state| state.settings).map_or_else(
+            || {
+                let mut settings = Settings::preset("meadow")?;
+                settings.evaluation.held_out = 0.0;
+                Ok(settings)
+            },
+            Ok::<_, Error>,
+        )?;
+        let captions = setup::captions(&settings, dataset);
+        if captions.is_empty() {
+            let what = format!("--choices train: {} has no caption of a row in the split {:?}", dataset.dir().display(), settings.data.train_split);
+            return Err(Error::Usage(what));
+        }
+        Choices::distinct(captions, &model.tokenizer).map(Some)
     }
 
     /// What the model says about its own senses, where the rows to train on teach it to: those of the run's split, or all of them.
@@ -184,6 +231,11 @@ impl Eval {
     }
 }
 
+/// Whether `--choices` means the captions that the model was trained on.
+fn trained_on(choices: &Path) -> bool {
+    choices == Path::new("train")
+}
+
 /// A model, where it is, and what its captions are asked for.
 pub(super) struct Learned<'a> {
     pub config: &'a Config,
@@ -198,14 +250,22 @@ fn key(ablation: Ablation) -> String {
     ablation.name().replace(' ', "_")
 }
 
-/// How well a model predicts captions, what of its own ones is right, and these, under progress bars.
-pub(super) fn measured(learned: &Learned, examples: &[Example], name: &str) -> Result<(Losses, Scores, Vec<String>)> {
+/// How well a model predicts captions, what of its own ones (or of those that it chooses from a list) is right, and these, under progress bars.
+pub(super) fn measured(learned: &Learned, examples: &[Example], list: Option<&Choices>, name: &str) -> Result<(Losses, Scores, Vec<String>)> {
     let Learned { config, parameters, tokenizer, attributes, .. } = *learned;
     let bar = progress(name);
     let losses = evaluate::loss(config, parameters, tokenizer, examples, &mut |done, total| advance(&bar, done, total));
     bar.finish_and_clear();
     let losses = losses?;
-    let captions = described(config, parameters, tokenizer, examples, name)?;
+    let captions = match list {
+        None => described(config, parameters, tokenizer, examples, name)?,
+        Some(list) => {
+            let bar = progress(name);
+            let rankings = choose(config, parameters, tokenizer, examples, list, &mut |done, total| advance(&bar, done, total));
+            bar.finish_and_clear();
+            rankings?.iter().map(|ranking| list.texts()[ranking.best()].clone()).collect()
+        }
+    };
     Ok((losses, evaluate::score(examples, &captions, attributes), captions))
 }
 

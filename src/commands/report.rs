@@ -143,7 +143,7 @@ pub(super) fn judge<'d>(learned: &Learned, dataset: &'d Dataset, mut part: Evalu
         warning(format!("{} samples of {} cannot be judged: {first}", bad.len(), part.name));
     }
     part.rows = part.rows.iter().enumerate().filter(|(i, _)| !bad.iter().any(|(row, _)| row == i)).map(|(_, row)| *row).collect();
-    let (losses, scores, captions) = measured(learned, &examples, &part.name)?;
+    let (losses, scores, captions) = measured(learned, &examples, None, &part.name)?;
     let bar = progress("looking");
     let telling = run::telling(&examples, &captions);
     let heats = telling.iter().enumerate().map(|(done, &i)| {
@@ -156,7 +156,7 @@ pub(super) fn judge<'d>(learned: &Learned, dataset: &'d Dataset, mut part: Evalu
     bar.finish_and_clear();
     let heats = heats?;
     let without = ablations.iter().filter(|ablation| ablation.applies(&examples)).map(|&ablation| {
-        let (losses, scores, _) = measured(learned, &evaluate::ablate(&examples, ablation, 0), ablation.name())?;
+        let (losses, scores, _) = measured(learned, &evaluate::ablate(&examples, ablation, 0), None, ablation.name())?;
         Ok((ablation, losses, scores))
     });
     let (ablations, chance) = (without.collect::<Result<_>>()?, evaluate::blind(&examples, tokenizer, attributes)?);

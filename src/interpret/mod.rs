@@ -64,7 +64,8 @@ impl<'m> ForwardPass<'m> {
         let (device, real) = (parameters.norm.device(), parameters.norm.dtype());
         let own = Capacity::of(&batch);
         let capacity = Capacity { logits: own.logits.max(1), chunk: own.chunk.max(1), ..own };
-        let mut activations = Activations::build(config, capacity, ActivationOptions::new(real), &mut |shape, dtype| Tensor::zeros(device, shape, dtype))?;
+        let options = ActivationOptions { every_row: true, ..ActivationOptions::new(real) };
+        let mut activations = Activations::build(config, capacity, options, &mut |shape, dtype| Tensor::zeros(device, shape, dtype))?;
         activations.inputs.number_rows()?;
         // The weight of a word is 1: the loss is −log p, not a mean.
         activations.inputs.load(config, &batch, PaddedSize::of(&batch), 1, false)?;

@@ -3,6 +3,7 @@
 use super::batch::{Capacity, Inputs};
 use super::config::Config;
 use super::eye::{self, StemActivations};
+use super::last_rows;
 use super::parameters::Parameters;
 use super::word_bag::BagActivations;
 use crate::error::Result;
@@ -20,17 +21,20 @@ pub struct ActivationOptions {
     pub recompute: bool,
     /// What a word told from picture and sound alone weighs beside a word of the captions; 0 for no such loss. See [`super::word_bag`].
     pub word_bag: f32,
+    /// Has the last layer compute every row, as the others do, instead of those with logits: for looking at them. See [`super::last_rows`].
+    pub every_row: bool,
 }
 
 impl ActivationOptions {
     /// Everything kept.
     pub fn new(activation: DType) -> Self {
-        ActivationOptions { activation, recompute: false, word_bag: 0.0 }
+        ActivationOptions { activation, recompute: false, word_bag: 0.0, every_row: false }
     }
 }
 
 /// The residual stream before a layer (or after the last), and what the norm there makes of it. Always kept: a norm that was fused
-/// with the sum before it read that sum before it was rounded, so that it cannot be computed again from `x` to the bit.
+/// with the sum before it read that sum before it was rounded, so that it cannot be computed again from `x` to the bit. After the last
+/// layer it has only that layer's `M` rows.
 pub struct Stream<T = Tensor> {
     /// `[N, D]`
     pub(crate) x: T,
@@ -41,7 +45,7 @@ pub struct Stream<T = Tensor> {
 }
 
 /// What the backward pass of one decoder layer needs beside what enters it. `N` rows, `H` query and `H_kv` key/value heads of width
-/// `d`.
+/// `d`. In the last layer all but keys and values have the `M` rows of [`super::last_rows`].
 pub struct LayerActivations<T = Tensor> {
     /// `[N, H, d]`, `[N, H_kv, d]` twice: as projected.
     pub(crate) q: T,
@@ -91,6 +95,9 @@ pub struct Activations<T = Tensor> {
     pub(crate) convolutions: Vec<ConvolutionActivations<T>>,
     /// What enters each layer, then what leaves the last.
     pub(crate) streams: Vec<Stream<T>>,
+    /// `[M, D]`: the last layer's rows of what enters it: of the residual stream, and normalised.
+    pub(crate) last_x: T,
+    pub(crate) last_normed: T,
     /// One for each layer; where activations are computed again, one for all.
     pub(crate) layers: Vec<LayerActivations<T>>,
     /// `[N, D]`: what a block adds to the residual stream.
@@ -106,6 +113,8 @@ pub struct Activations<T = Tensor> {
 
     // Gradients: one set, used by every layer in turn.
     pub(crate) dpicked: T,
+    /// `[M, D]`: of what the last layer's rows were, on its way into all `N`.
+    pub(crate) dlast: T,
     pub(crate) dx: T,
     pub(crate) dmiddle: T,
     pub(crate) dnormed: T,
@@ -125,7 +134,8 @@ impl<T> Activations<T> {
     /// statistics, the loss and sums stay f32 where that is bf16.
     pub fn build(config: &Config, capacity: Capacity, options: ActivationOptions, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
         let real = options.activation;
-        let inputs = Inputs::build(config, capacity, real, make)?;
+        let inputs = Inputs::build(config, capacity, options, make)?;
+        let m = last_rows::most(capacity, options.every_row);
         let wide = crate::ops::statistic(real);
         let Capacity { rows: n, chunk: c, clips, images, .. } = capacity;
         let stem = StemActivations::build(config, images, real, make)?;
@@ -142,27 +152,30 @@ impl<T> Activations<T> {
                 })
                 .collect::<Result<_>>()?,
         };
-        let streams = (0..=config.num_hidden_layers)
-            .map(|_| Ok(Stream { x: make(&[n, d], real)?, rstd: make(&[n], wide)?, normed: make(&[n, d], real)? }))
+        let last = config.num_hidden_layers;
+        let streams = (0..=last)
+            .map(|i| if i == last { m } else { n })
+            .map(|n| Ok(Stream { x: make(&[n, d], real)?, rstd: make(&[n], wide)?, normed: make(&[n, d], real)? }))
             .collect::<Result<_>>()?;
-        let layers = (0..if options.recompute { 1 } else { config.num_hidden_layers })
-            .map(|_| {
+        let layers = (0..if options.recompute { 1 } else { last })
+            .map(|i| if i + 1 == last { m } else { n })
+            .map(|m| {
                 Ok(LayerActivations {
-                    q: make(&[n, h, hd], real)?,
+                    q: make(&[m, h, hd], real)?,
                     k: make(&[n, kv, hd], real)?,
                     v: make(&[n, kv, hd], real)?,
-                    rstd_q: make(&[n, h], wide)?,
+                    rstd_q: make(&[m, h], wide)?,
                     rstd_k: make(&[n, kv], wide)?,
-                    q_rotated: make(&[n, h, hd], real)?,
+                    q_rotated: make(&[m, h, hd], real)?,
                     k_rotated: make(&[n, kv, hd], real)?,
-                    attended: make(&[n, h, hd], real)?,
-                    log_sum_exp: make(&[n, h], wide)?,
-                    middle: make(&[n, d], real)?,
-                    rstd_mlp: make(&[n], wide)?,
-                    normed_mlp: make(&[n, d], real)?,
-                    gate: make(&[n, f], real)?,
-                    up: make(&[n, f], real)?,
-                    gated: make(&[n, f], real)?,
+                    attended: make(&[m, h, hd], real)?,
+                    log_sum_exp: make(&[m, h], wide)?,
+                    middle: make(&[m, d], real)?,
+                    rstd_mlp: make(&[m], wide)?,
+                    normed_mlp: make(&[m, d], real)?,
+                    gate: make(&[m, f], real)?,
+                    up: make(&[m, f], real)?,
+                    gated: make(&[m, f], real)?,
                 })
             })
             .collect::<Result<_>>()?;
@@ -172,6 +185,8 @@ impl<T> Activations<T> {
             bag,
             convolutions,
             streams,
+            last_x: make(&[m, d], real)?,
+            last_normed: make(&[m, d], real)?,
             layers,
             delta: make(&[n, d], real)?,
             picked: make(&[c, d], real)?,
@@ -180,6 +195,7 @@ impl<T> Activations<T> {
             logit_lse: make(&[c], wide)?,
             loss: make(&[1], wide)?,
             dpicked: make(&[c, d], real)?,
+            dlast: make(&[m, d], real)?,
             dx: make(&[n, d], real)?,
             dmiddle: make(&[n, d], real)?,
             dnormed: make(&[n, d], real)?,
@@ -197,6 +213,11 @@ impl<T> Activations<T> {
 }
 
 impl<T> LayerActivations<T> {
+    /// What has a row for every key: the others have one for every query, which in the last layer are fewer.
+    pub(crate) fn by_key(&self) -> [&T; 4] {
+        [&self.k, &self.v, &self.rstd_k, &self.k_rotated]
+    }
+
     /// Every tensor in the order of the computation, with what it is in a message: `the queries` of a layer.
     pub(crate) fn named(&self) -> [(&'static str, &T); 15] {
         [
@@ -223,6 +244,11 @@ impl<T> Activations<T> {
     /// Which of `layers` holds what layer `i` computed last.
     pub(crate) fn slot(&self, i: usize) -> usize {
         i.min(self.layers.len() - 1)
+    }
+
+    /// Whether layer `i` is the last.
+    pub(crate) fn is_last(&self, i: usize) -> bool {
+        i + 2 == self.streams.len()
     }
 }
 
@@ -289,6 +315,8 @@ impl Activations {
             layer.named().into_iter().for_each(|(name, tensor)| tell(tensor, format!("{name} of {of}")));
         }
         let rest = [
+            (&self.last_x, "the residual stream before the last layer, its rows"),
+            (&self.last_normed, "the norm before the last layer, its rows"),
             (&self.delta, "what a block adds to the residual stream"),
             (&self.picked, "the rows that get logits"),
             (&self.logits, "the logits"),
@@ -300,6 +328,7 @@ impl Activations {
         ];
         let gradients = [
             (&self.dpicked, "the rows that get logits"),
+            (&self.dlast, "the last layer's rows"),
             (&self.dx, "the residual stream"),
             (&self.dmiddle, "the residual stream after the attention"),
             (&self.dnormed, "a norm's result"),
@@ -315,41 +344,43 @@ impl Activations {
         gradients.into_iter().for_each(|(tensor, name)| tell(tensor, format!("{GRADIENT}{name}")));
     }
 
-    /// Uses as many rows of everything as the loaded batch has.
-    pub(crate) fn fit(&mut self, n: usize, clips: usize) -> Result<()> {
+    /// Uses as many rows as the loaded batch has of everything that has the same in all layers.
+    pub(crate) fn fit(&mut self) -> Result<()> {
+        let (n, m, clips) = (self.inputs.embed_id.rows(), self.inputs.last.row.rows(), self.inputs.mel.rows());
         for c in &mut self.convolutions {
             for tensor in [&mut c.z, &mut c.y, &mut c.dz, &mut c.dy] {
                 tensor.set_rows(clips)?;
             }
         }
-        for s in &mut self.streams {
+        let last = self.streams.len() - 1;
+        for (i, s) in self.streams.iter_mut().enumerate() {
             for tensor in [&mut s.x, &mut s.rstd, &mut s.normed] {
-                tensor.set_rows(n)?;
+                tensor.set_rows(if i == last { m } else { n })?;
             }
         }
-        for l in &mut self.layers {
-            let kept = [
-                &mut l.q,
-                &mut l.k,
-                &mut l.v,
-                &mut l.rstd_q,
-                &mut l.rstd_k,
-                &mut l.q_rotated,
-                &mut l.k_rotated,
-                &mut l.attended,
-                &mut l.log_sum_exp,
-                &mut l.middle,
-                &mut l.rstd_mlp,
-                &mut l.normed_mlp,
-                &mut l.gate,
-                &mut l.up,
-                &mut l.gated,
-            ];
-            for tensor in kept {
-                tensor.set_rows(n)?;
-            }
+        [&mut self.last_x, &mut self.last_normed, &mut self.dlast].into_iter().try_for_each(|tensor| tensor.set_rows(m))
+    }
+
+    /// Uses as many rows as layer `i` computes of what it keeps and of what the layers share.
+    pub(crate) fn fit_layer(&mut self, i: usize) -> Result<()> {
+        let (slot, n) = (self.slot(i), self.inputs.embed_id.rows());
+        let m = if self.is_last(i) { self.inputs.last.row.rows() } else { n };
+        let l = &mut self.layers[slot];
+        for tensor in [&mut l.k, &mut l.v, &mut l.rstd_k, &mut l.k_rotated, &mut self.dk, &mut self.dv] {
+            tensor.set_rows(n)?;
         }
-        let by_row = [
+        let by_query = [
+            &mut l.q,
+            &mut l.rstd_q,
+            &mut l.q_rotated,
+            &mut l.attended,
+            &mut l.log_sum_exp,
+            &mut l.middle,
+            &mut l.rstd_mlp,
+            &mut l.normed_mlp,
+            &mut l.gate,
+            &mut l.up,
+            &mut l.gated,
             &mut self.delta,
             &mut self.dx,
             &mut self.dmiddle,
@@ -360,13 +391,8 @@ impl Activations {
             &mut self.dattended,
             &mut self.attention_delta,
             &mut self.dq,
-            &mut self.dk,
-            &mut self.dv,
         ];
-        for tensor in by_row {
-            tensor.set_rows(n)?;
-        }
-        Ok(())
+        by_query.into_iter().try_for_each(|tensor| tensor.set_rows(m))
     }
 
     /// Uses as many rows of what the loss needs as this chunk has.
@@ -433,7 +459,7 @@ pub fn bytes(config: &Config, capacity: Capacity, options: ActivationOptions) ->
     let copies: &[DType] = if real == DType::Bf16 { &[wide, wide, wide, wide, real] } else { &[wide; 4] };
     let _ = Parameters::build(config, &mut |shape| copies.iter().try_for_each(|&dtype| count(shape, dtype)));
     let _ = Activations::build(config, capacity, options, &mut count);
-    let _ = Inputs::build(config, capacity, real, &mut count);
+    let _ = Inputs::build(config, capacity, options, &mut count);
     let small: [&[usize]; 3] = [&[config.max_position_embeddings, config.head_dim / 2, 2], &[1], &[adamw::COEFFICIENTS]];
     let _: Result<()> = small.into_iter().try_for_each(|shape| count(shape, wide));
     total

@@ -45,7 +45,10 @@ pub fn loss_and_backward_to_inputs(
     inputs: &mut InputGradients,
 ) -> Result<()> {
     let scope = observe::scope(Phase::Backward, ModelPart::Output);
-    // Rows without logits get no gradient from the loss.
+    // Rows without logits get no gradient from the loss. (Where the last layer computes only those with logits, there are none.)
+    let (n, m) = (a.inputs.embed_id.rows(), a.inputs.last.row.rows());
+    a.dnormed.set_rows(m)?;
+    a.dx.set_rows(m)?;
     a.dnormed.fill_zero()?;
     for chunk in 0..a.inputs.chunks.len() {
         if !loss(p, a, chunk)? {
@@ -71,23 +74,31 @@ pub fn loss_and_backward_to_inputs(
             forward::layer(config, w, table, a, i)?;
         }
         let _scope = observe::scope(Phase::Backward, ModelPart::Layer(i));
-        let (stream, layer, dw, ws) = (&a.streams[i], &a.layers[a.slot(i)], &mut g.layers[i], &mut a.workspace);
+        a.fit_layer(i)?;
+        let (is_last, slot) = (a.is_last(i), a.slot(i));
+        let Inputs { position, visible, visible_by, iota, last, .. } = &mut a.inputs;
+        let (stream, layer, dw, ws) = (&a.streams[i], &a.layers[slot], &mut g.layers[i], &mut a.workspace);
         linear(&a.dx, &layer.gated, &w.down_proj, &mut a.dgated, false, &mut dw.down_proj, ws)?;
         swiglu::backward(&layer.gate, &layer.up, &a.dgated, &mut a.dgate, &mut a.dup)?;
         linear(&a.dgate, &layer.normed_mlp, &w.gate_proj, &mut a.dnormed, false, &mut dw.gate_proj, ws)?;
         linear(&a.dup, &layer.normed_mlp, &w.up_proj, &mut a.dnormed, true, &mut dw.up_proj, ws)?;
+        let dmiddle = if is_last { &mut a.dlast } else { &mut a.dmiddle };
         rms_norm::backward(
             &a.dnormed,
             &layer.middle,
             &w.post_attention_layernorm,
             &layer.rstd_mlp,
             Some(&a.dx),
-            &mut a.dmiddle,
+            dmiddle,
             &mut dw.post_attention_layernorm,
             ws,
         )?;
 
-        linear(&a.dmiddle, &layer.attended, &w.o_proj, &mut a.dattended, false, &mut dw.o_proj, ws)?;
+        linear(dmiddle, &layer.attended, &w.o_proj, &mut a.dattended, false, &mut dw.o_proj, ws)?;
+        let (asking_position, visible, visible_by) = match is_last {
+            true => (&last.position, &last.visible, &last.visible_by),
+            false => (&*position, &*visible, &*visible_by),
+        };
         // The gradients of the rotated queries and keys come in `dq` and `dk`, and leave them as those of the projections.
         attention::backward(
             &layer.q_rotated,
@@ -96,17 +107,30 @@ pub fn loss_and_backward_to_inputs(
             &layer.attended,
             &layer.log_sum_exp,
             &a.dattended,
-            &a.inputs.visible,
-            &a.inputs.visible_by,
+            visible,
+            visible_by,
             attention_scale(config),
             &mut a.attention_delta,
             &mut a.dq,
             &mut a.dk,
             &mut a.dv,
         )?;
-        qk_norm_rope::backward(&layer.q, &w.q_norm, &layer.rstd_q, &a.inputs.position, table, &mut a.dq, &mut dw.q_norm, ws)?;
-        qk_norm_rope::backward(&layer.k, &w.k_norm, &layer.rstd_k, &a.inputs.position, table, &mut a.dk, &mut dw.k_norm, ws)?;
-        linear(&a.dq, &stream.normed, &w.q_proj, &mut a.dnormed, false, &mut dw.q_proj, ws)?;
+        qk_norm_rope::backward(&layer.q, &w.q_norm, &layer.rstd_q, asking_position, table, &mut a.dq, &mut dw.q_norm, ws)?;
+        qk_norm_rope::backward(&layer.k, &w.k_norm, &layer.rstd_k, position, table, &mut a.dk, &mut dw.k_norm, ws)?;
+        if is_last {
+            // The rows that asked pass on two gradients; the others, which were only looked at, have none of either.
+            for tensor in [&mut a.dmiddle, &mut a.dnormed, &mut a.dx] {
+                tensor.set_rows(n)?;
+            }
+            iota.set_rows(m)?;
+            a.dmiddle.fill_zero()?;
+            embedding::forward(&a.dlast, iota, Some(&last.row), &mut a.dmiddle)?;
+            linear(&a.dq, &a.last_normed, &w.q_proj, &mut a.dlast, false, &mut dw.q_proj, ws)?;
+            a.dnormed.fill_zero()?;
+            embedding::forward(&a.dlast, iota, Some(&last.row), &mut a.dnormed)?;
+        } else {
+            linear(&a.dq, &stream.normed, &w.q_proj, &mut a.dnormed, false, &mut dw.q_proj, ws)?;
+        }
         linear(&a.dk, &stream.normed, &w.k_proj, &mut a.dnormed, true, &mut dw.k_proj, ws)?;
         linear(&a.dv, &stream.normed, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
         rms_norm::backward(&a.dnormed, &stream.x, &w.input_layernorm, &stream.rstd, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;

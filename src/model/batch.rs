@@ -1,6 +1,8 @@
 //! What the model is fed: samples, packed into one token matrix without padding.
 
+use super::activations::ActivationOptions;
 use super::config::{Config, VisionConfig};
+use super::last_rows::{LastRows, LastRowsOf};
 use super::word_bag::BagInputs;
 use crate::error::{Error, Result};
 use crate::ops::embedding;
@@ -345,9 +347,9 @@ impl PaddedSize {
     }
 }
 
-/// Rows of the token matrix that get logits together.
+/// Rows that get logits together.
 pub struct Chunk<T = Tensor> {
-    /// `[C]`: the rows.
+    /// `[C]`: the rows, as they are counted among those of the last layer.
     pub(crate) row: T,
     /// `[C]`: their targets.
     pub(crate) target: T,
@@ -361,6 +363,10 @@ pub struct Inputs<T = Tensor> {
     pub(crate) visible_by: T,
     pub(crate) sorted_row: T,
     pub(crate) sorted_start: T,
+    /// The rows that the last layer computes whole.
+    pub(crate) last: LastRows<T>,
+    /// Whether these are all rows.
+    every_row: bool,
     /// The rows with logits, in order.
     pub(crate) chunks: Vec<Chunk<T>>,
     pub(crate) pixels: T,
@@ -379,8 +385,9 @@ pub struct Inputs<T = Tensor> {
 
 impl<T> Inputs<T> {
     /// Builds the listing: `make(shape, dtype)` once per tensor.
-    pub fn build(config: &Config, capacity: Capacity, real: DType, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
+    pub fn build(config: &Config, capacity: Capacity, options: ActivationOptions, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
         let Capacity { rows, chunk, images, clips, logits, bags } = capacity;
+        let ActivationOptions { activation: real, every_row, .. } = options;
         let (side, patches, embedded) = config.vision_config.as_ref().map_or((0, 0, 0), |v| (v.image_size, v.patches(), v.patch_grid().pow(2)));
         let (frames, mels, frame_rows) = config.audio_config.as_ref().map_or((0, 0, 0), |a| (a.frames(), a.num_mel_bins, a.rows()));
         Ok(Inputs {
@@ -390,6 +397,8 @@ impl<T> Inputs<T> {
             visible_by: make(&[rows, 2], DType::I32)?,
             sorted_row: make(&[rows], DType::I32)?,
             sorted_start: make(&[config.vocab_size + 1], DType::I32)?,
+            last: LastRows::build(capacity, every_row, make)?,
+            every_row,
             chunks: capacity.chunks().map(|rows| Ok(Chunk { row: make(&[rows], DType::I32)?, target: make(&[rows], DType::I32)? })).collect::<Result<_>>()?,
             pixels: make(&[images, side, side, 3], DType::U8)?,
             patch_row: make(&[images.saturating_mul(patches)], DType::I32)?,
@@ -437,6 +446,14 @@ impl Inputs {
         put(&mut self.sorted_row, rows, &padded(&sorted_row))?;
         write(&mut self.sorted_start, &sorted_start, ahead)?;
         let (logit_row, logit_target) = size.logits(batch);
+        let (last_row, own) = if self.every_row { ((0..rows as i32).collect(), n) } else { (logit_row.clone(), batch.logit_row.len()) };
+        let of_last = LastRowsOf::new(batch, size, last_row, own);
+        let m = of_last.row.len();
+        put(&mut self.last.row, m, &of_last.row)?;
+        put(&mut self.last.position, m, &of_last.position)?;
+        put(&mut self.last.visible, m, of_last.visible.as_flattened())?;
+        put(&mut self.last.visible_by, rows, of_last.visible_by.as_flattened())?;
+        let logit_row = if self.every_row { logit_row } else { (0..m as i32).collect() };
         let (last, mut start) = (self.chunks.len() - 1, 0);
         for (i, chunk) in self.chunks.iter_mut().enumerate() {
             let left = logit_row.len() - start;
@@ -480,12 +497,14 @@ impl Inputs {
         let chunks = self.chunks.iter().flat_map(|c| [&c.row, &c.target]);
         let rows = [&self.embed_id, &self.position, &self.visible, &self.visible_by, &self.sorted_row, &self.sorted_start];
         let others = [&self.pixels, &self.patch_row, &self.mel, &self.frame_row, &self.weight];
-        rows.into_iter().chain(others).chain(chunks).chain(&self.whole_row).chain(self.bag.iter().flat_map(BagInputs::each)).collect()
+        let optional = self.whole_row.iter().chain(self.bag.iter().flat_map(BagInputs::each));
+        rows.into_iter().chain(self.last.each()).chain(others).chain(chunks).chain(optional).collect()
     }
 
     /// Every tensor with what it is in a trace.
     pub(crate) fn each_named(&self) -> Vec<(&'static str, &Tensor)> {
-        let chunks = self.chunks.iter().flat_map(|c| [("the rows with logits", &c.row), ("the targets", &c.target)]);
+        let chunks = self.chunks.iter().flat_map(|c| [("the rows with logits, of the last layer's", &c.row), ("the targets", &c.target)]);
+        let last = ["the last layer's rows", "their positions", "what they see", "which of them see a row"].into_iter().zip(self.last.each());
         let rows = [
             ("the words' ids", &self.embed_id),
             ("the positions", &self.position),
@@ -506,7 +525,7 @@ impl Inputs {
                 .zip(bag.each())
         });
         let whole = self.whole_row.iter().map(|rows| ("the rows of pictures as a whole", rows));
-        rows.into_iter().chain(chunks).chain(whole).chain(bag).collect()
+        rows.into_iter().chain(last).chain(chunks).chain(whole).chain(bag).collect()
     }
 
     /// As [`Inputs::each`], in the same order.
@@ -514,7 +533,8 @@ impl Inputs {
         let chunks = self.chunks.iter_mut().flat_map(|c| [&mut c.row, &mut c.target]);
         let rows = [&mut self.embed_id, &mut self.position, &mut self.visible, &mut self.visible_by, &mut self.sorted_row, &mut self.sorted_start];
         let others = [&mut self.pixels, &mut self.patch_row, &mut self.mel, &mut self.frame_row, &mut self.weight];
-        rows.into_iter().chain(others).chain(chunks).chain(&mut self.whole_row).chain(self.bag.iter_mut().flat_map(BagInputs::each_mut)).collect()
+        let optional = self.whole_row.iter_mut().chain(self.bag.iter_mut().flat_map(BagInputs::each_mut));
+        rows.into_iter().chain(self.last.each_mut()).chain(others).chain(chunks).chain(optional).collect()
     }
 }
 

@@ -6,13 +6,16 @@ use super::config::{Config, Stem};
 /// Floating-point operations of a training step on this batch that are part of a product: linear layers, attention, convolutions
 /// and patches, forward and twice that backward. (Attention's backward pass is counted with its recomputation: 10 for the 4 of
 /// forward.) That is 6 · parameters · rows for what every row passes through, the same for the output layer and the rows with
-/// logits alone, and attention over the pairs of rows that see each other. Padding, and activations that are computed again, are
+/// logits alone, and attention over the pairs of rows that see each other. In the last layer only the rows with logits pass through
+/// more than keys and values, and look at others. Padding, and activations that are computed again, are
 /// not counted: they make no progress.
 pub fn flops(config: &Config, batch: &Batch) -> u64 {
     let (n, width) = (batch.rows() as u64, config.hidden_size as u64);
     let (inner, key) = ((config.num_attention_heads * config.head_dim) as u64, (config.num_key_value_heads * config.head_dim) as u64);
-    let pairs: u64 = batch.visible.iter().map(|v| (v[1] - v[0]).max(0) as u64).sum();
-    let layer = 6 * n * width * (2 * inner + 2 * key + 3 * config.intermediate_size as u64) + 14 * pairs * inner;
+    let layer = |asking: u64, pairs: u64| 6 * width * (n * 2 * key + asking * (2 * inner + 3 * config.intermediate_size as u64)) + 14 * pairs * inner;
+    let seen = |v: &[i32; 2]| (v[1] - v[0]).max(0) as u64;
+    let all = layer(n, batch.visible.iter().map(seen).sum());
+    let last = layer(batch.logit_row.len() as u64, batch.logit_row.iter().map(|&row| seen(&batch.visible[row as usize])).sum());
     let output = 6 * batch.logit_row.len() as u64 * width * config.vocab_size as u64;
     // Nothing comes before the pixels and the first convolution: their gradients are not computed.
     let patches = config.vision_config.as_ref().map_or(0, |v| {
@@ -34,7 +37,7 @@ pub fn flops(config: &Config, batch: &Batch) -> u64 {
         };
         (0..audio.layers).map(convolution).sum()
     });
-    config.num_hidden_layers as u64 * layer + output + patches + stem
+    (config.num_hidden_layers as u64 - 1) * all + last + output + patches + stem
 }
 
 #[cfg(test)]
@@ -54,9 +57,13 @@ mod tests {
             Ok(())
         });
         let table = config.vocab_size * config.hidden_size;
-        let pairs: i32 = batch.visible.iter().map(|v| v[1] - v[0]).sum();
-        let attention = 14 * pairs as usize * config.num_attention_heads * config.head_dim * config.num_hidden_layers;
-        let expected = 6 * ((weights - table) * batch.rows() + table * batch.counted()) + attention;
+        // In the last layer, rows that predict nothing pass through keys and values alone.
+        let inner = config.num_attention_heads * config.head_dim;
+        let idle = (batch.rows() - batch.counted()) * config.hidden_size * (2 * inner + 3 * config.intermediate_size);
+        let pairs = |rows: &mut dyn Iterator<Item = usize>| rows.map(|row| (batch.visible[row][1] - batch.visible[row][0]) as usize).sum::<usize>();
+        let last = pairs(&mut batch.logit_row.iter().map(|&row| row as usize));
+        let attention = 14 * inner * (pairs(&mut (0..batch.rows())) * (config.num_hidden_layers - 1) + last);
+        let expected = 6 * ((weights - table) * batch.rows() - idle + table * batch.counted()) + attention;
         assert_eq!(flops(&config, &batch), expected as u64);
     }
 }

@@ -1,6 +1,6 @@
 //! The forward pass: rows from words, pictures and sounds, then the decoder, then the loss.
 
-use super::activations::{Activations, LayerActivations, Stream};
+use super::activations::{Activations, Stream};
 use super::batch::Inputs;
 use super::config::Config;
 use super::eye;
@@ -36,8 +36,7 @@ pub fn forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Act
 
 /// The part of the forward pass below the output layer: afterwards everything that [`super::backward::loss_and_backward`] needs is saved.
 pub fn hidden_states(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations) -> Result<()> {
-    let (n, clips) = (a.inputs.embed_id.rows(), a.inputs.mel.rows());
-    a.fit(n, clips)?;
+    a.fit()?;
     let scope = observe::scope(Phase::Forward, ModelPart::Rows);
     embed(config, p, a)?;
     let Stream { x, rstd, normed } = &mut a.streams[0];
@@ -57,14 +56,27 @@ pub fn hidden_states(config: &Config, p: &Parameters, table: &rope::Table, a: &m
 }
 
 /// One decoder layer, from the normalised stream that enters it to what the down projection reads. The backward pass calls it once
-/// more where its results were not kept.
+/// more where its results were not kept. The last one computes only the rows that are read (see [`super::last_rows`]): of the others,
+/// keys and values.
 pub(crate) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Activations, i: usize) -> Result<()> {
-    let slot = a.slot(i);
-    let (Inputs { position, visible, .. }, Stream { x, normed, .. }, layer) = (&a.inputs, &a.streams[i], &mut a.layers[slot]);
-    project(config, w, table, position, normed, layer)?;
+    a.fit_layer(i)?;
+    let (slot, is_last, eps) = (a.slot(i), a.is_last(i), config.rms_norm_eps);
+    let (Inputs { position, visible, last, .. }, stream, layer) = (&a.inputs, &a.streams[i], &mut a.layers[slot]);
+    let mut asking = (&stream.x, &stream.normed, position, visible);
+    if is_last {
+        embedding::forward(&stream.x, &last.row, None, &mut a.last_x)?;
+        embedding::forward(&stream.normed, &last.row, None, &mut a.last_normed)?;
+        asking = (&a.last_x, &a.last_normed, &last.position, &last.visible);
+    }
+    let (x, normed, asking_position, visible) = asking;
+    linear(normed, &w.q_proj, &mut layer.q)?;
+    linear(&stream.normed, &w.k_proj, &mut layer.k)?;
+    linear(&stream.normed, &w.v_proj, &mut layer.v)?;
+    qk_norm_rope::forward(&layer.q, &w.q_norm, asking_position, table, eps, &mut layer.q_rotated, &mut layer.rstd_q)?;
+    qk_norm_rope::forward(&layer.k, &w.k_norm, position, table, eps, &mut layer.k_rotated, &mut layer.rstd_k)?;
     attention::forward(&layer.q_rotated, &layer.k_rotated, &layer.v, visible, attention_scale(config), &mut layer.attended, &mut layer.log_sum_exp)?;
     linear(&layer.attended, &w.o_proj, &mut a.delta)?;
-    rms_norm::forward(x, Some((&a.delta, &mut layer.middle)), &w.post_attention_layernorm, config.rms_norm_eps, &mut layer.normed_mlp, &mut layer.rstd_mlp)?;
+    rms_norm::forward(x, Some((&a.delta, &mut layer.middle)), &w.post_attention_layernorm, eps, &mut layer.normed_mlp, &mut layer.rstd_mlp)?;
     linear(&layer.normed_mlp, &w.gate_proj, &mut layer.gate)?;
     linear(&layer.normed_mlp, &w.up_proj, &mut layer.up)?;
     swiglu::forward(&layer.gate, &layer.up, &mut layer.gated)
@@ -105,14 +117,4 @@ fn embed(config: &Config, p: &Parameters, a: &mut Activations) -> Result<()> {
         embedding::forward(frames, &a.inputs.iota, Some(&a.inputs.frame_row), x)?;
     }
     Ok(())
-}
-
-/// Queries, keys and values: projected, queries and keys normalised per head and rotated.
-fn project(config: &Config, w: &Layer, table: &rope::Table, position: &Tensor, normed: &Tensor, layer: &mut LayerActivations) -> Result<()> {
-    let eps = config.rms_norm_eps;
-    linear(normed, &w.q_proj, &mut layer.q)?;
-    linear(normed, &w.k_proj, &mut layer.k)?;
-    linear(normed, &w.v_proj, &mut layer.v)?;
-    qk_norm_rope::forward(&layer.q, &w.q_norm, position, table, eps, &mut layer.q_rotated, &mut layer.rstd_q)?;
-    qk_norm_rope::forward(&layer.k, &w.k_norm, position, table, eps, &mut layer.k_rotated, &mut layer.rstd_k)
 }

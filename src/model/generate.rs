@@ -116,9 +116,18 @@ pub struct Generator {
 pub(super) struct Pass {
     position: Tensor,
     visible: Tensor,
+    /// Which of its rows go where in the cache.
+    cached: Tensor,
     cache_row: Tensor,
-    iota: Tensor,
-    pick: Tensor,
+    /// The rows that get logits, where these are not all: the last layer computes only them whole (see [`super::last_rows`]).
+    last: Option<LastPass>,
+}
+
+/// Of the rows that get logits: their numbers in the pass, their positions, what they see in the cache.
+struct LastPass {
+    row: Tensor,
+    position: Tensor,
+    visible: Tensor,
 }
 
 impl Generator {
@@ -263,7 +272,7 @@ impl Generator {
         }
         let pass = self.pass(&batch.position, &visible, &cache_row, &pick)?;
         self.decoder(p, &pass)?;
-        self.choose(p, &pass.pick, sampling, random)
+        self.choose(p, sampling, random)
     }
 
     /// The rows of a batch into `x`: words, patches, frames.
@@ -298,32 +307,44 @@ impl Generator {
         Ok(())
     }
 
+    /// A row of `x` for each of these words.
+    pub(super) fn words(&mut self, p: &Parameters, ids: &[i32]) -> Result<()> {
+        self.fit(ids.len())?;
+        embedding::forward(&p.embed_tokens, &Tensor::from_slice(&self.device, [ids.len()], ids)?, None, &mut self.x)
+    }
+
     /// One more row for each `(sample, word, position)`, which sees its sample from row `seen[sample]` on.
     fn decode(&mut self, p: &Parameters, rows: &[(usize, u32, usize)], seen: &[usize], sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
-        self.fit(rows.len())?;
-        let ids: Vec<i32> = rows.iter().map(|r| r.1 as i32).collect();
-        embedding::forward(&p.embed_tokens, &Tensor::from_slice(&self.device, [ids.len()], &ids)?, None, &mut self.x)?;
+        self.words(p, &rows.iter().map(|r| r.1 as i32).collect::<Vec<_>>())?;
         let position: Vec<i32> = rows.iter().map(|r| r.2 as i32).collect();
         let cache_row: Vec<i32> = rows.iter().map(|r| (r.0 * self.length + r.2) as i32).collect();
         let visible: Vec<[i32; 2]> = rows.iter().map(|r| [(r.0 * self.length + seen[r.0]) as i32, (r.0 * self.length + r.2 + 1) as i32]).collect();
         let pick: Vec<i32> = (0..rows.len() as i32).collect();
         let pass = self.pass(&position, &visible, &cache_row, &pick)?;
         self.decoder(p, &pass)?;
-        self.choose(p, &pass.pick, sampling, random)
+        self.choose(p, sampling, random)
     }
 
+    /// Of rows at these positions, which see these intervals of the cache and have their own places in it: one each or, where there are
+    /// several times as many places, one each for every copy of all of them. Those in `pick`, in order, get logits.
     pub(super) fn pass(&self, position: &[i32], visible: &[[i32; 2]], cache_row: &[i32], pick: &[i32]) -> Result<Pass> {
         let ints = |data: &[i32]| Tensor::from_slice(&self.device, [data.len()], data);
+        let intervals = |data: &[[i32; 2]]| Tensor::from_slice(&self.device, [data.len(), 2], data.as_flattened());
+        let last = || -> Result<LastPass> {
+            let picked = || pick.iter().map(|&i| i as usize);
+            let (position, visible): (Vec<_>, Vec<_>) = picked().map(|i| (position[i], visible[i])).unzip();
+            Ok(LastPass { row: ints(pick)?, position: ints(&position)?, visible: intervals(&visible)? })
+        };
         Ok(Pass {
             position: ints(position)?,
-            visible: Tensor::from_slice(&self.device, [visible.len(), 2], visible.as_flattened())?,
+            visible: intervals(visible)?,
             cache_row: ints(cache_row)?,
-            iota: ints(&(0..position.len() as i32).collect::<Vec<_>>())?,
-            pick: ints(pick)?,
+            cached: ints(&(0..cache_row.len()).map(|i| (i % position.len()) as i32).collect::<Vec<_>>())?,
+            last: (pick.len() < position.len()).then(last).transpose()?,
         })
     }
 
-    /// The decoder over the rows in `x`: afterwards `normed` holds what the output layer reads.
+    /// The decoder over the rows in `x`: afterwards `normed` holds what the output layer reads, of the rows that get logits.
     pub(super) fn decoder(&mut self, p: &Parameters, pass: &Pass) -> Result<()> {
         let eps = self.config.rms_norm_eps;
         for (i, w) in p.layers.iter().enumerate() {
@@ -334,20 +355,25 @@ impl Generator {
             } else {
                 rms_norm::forward(&self.sum, Some((&self.delta, &mut self.x)), &w.input_layernorm, eps, &mut self.normed, &mut self.rstd)?;
             }
-            linear(&self.normed, &w.q_proj, &mut self.q)?;
-            self.heads(self.config.num_attention_heads)?;
-            qk_norm_rope::forward(&self.q, &w.q_norm, &pass.position, &self.table, eps, &mut self.q_rotated, &mut self.rstd_heads)?;
             linear(&self.normed, &w.k_proj, &mut self.k)?;
             self.heads(self.config.num_key_value_heads)?;
             qk_norm_rope::forward(&self.k, &w.k_norm, &pass.position, &self.table, eps, &mut self.k_rotated, &mut self.rstd_heads)?;
-            embedding::forward(&self.k_rotated, &pass.iota, Some(&pass.cache_row), &mut self.keys[cache])?;
+            embedding::forward(&self.k_rotated, &pass.cached, Some(&pass.cache_row), &mut self.keys[cache])?;
             linear(&self.normed, &w.v_proj, &mut self.k)?;
-            embedding::forward(&self.k, &pass.iota, Some(&pass.cache_row), &mut self.values[cache])?;
+            embedding::forward(&self.k, &pass.cached, Some(&pass.cache_row), &mut self.values[cache])?;
+            let (mut position, mut visible) = (&pass.position, &pass.visible);
+            if let Some(last) = pass.last.as_ref().filter(|_| i + 1 == p.layers.len()) {
+                (position, visible) = (&last.position, &last.visible);
+                self.keep(&last.row)?;
+            }
+            linear(&self.normed, &w.q_proj, &mut self.q)?;
+            self.heads(self.config.num_attention_heads)?;
+            qk_norm_rope::forward(&self.q, &w.q_norm, position, &self.table, eps, &mut self.q_rotated, &mut self.rstd_heads)?;
             attention::forward(
                 &self.q_rotated,
                 &self.keys[cache],
                 &self.values[cache],
-                &pass.visible,
+                visible,
                 attention_scale(&self.config),
                 &mut self.attended,
                 &mut self.log_sum_exp,
@@ -360,6 +386,17 @@ impl Generator {
             linear(&self.gated, &w.down_proj, &mut self.delta)?;
         }
         rms_norm::forward(&self.sum, Some((&self.delta, &mut self.x)), &p.norm, eps, &mut self.normed, &mut self.rstd)
+    }
+
+    /// Goes on with these rows of the residual stream and of what the norm made of it; the others are not needed any more.
+    fn keep(&mut self, row: &Tensor) -> Result<()> {
+        // Neither `sum` nor `delta` holds anything between the norm that enters a layer and its attention.
+        for (all, free) in [(&mut self.x, &mut self.sum), (&mut self.normed, &mut self.delta)] {
+            free.set_rows(row.rows())?;
+            embedding::forward(all, row, None, free)?;
+            std::mem::swap(all, free);
+        }
+        self.fit(row.rows())
     }
 
     /// From now on, none of these ids is chosen.
@@ -383,22 +420,28 @@ impl Generator {
         self.mask.is_some()
     }
 
-    /// The word chosen after each of these rows, with one random number for each.
-    fn choose(&mut self, p: &Parameters, pick: &Tensor, sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
-        self.pick(p, pick, true)?;
+    /// The word chosen after each row that gets logits, with one random number for each.
+    fn choose(&mut self, p: &Parameters, sampling: Sampling, random: &[f64]) -> Result<Vec<u32>> {
+        let all: Vec<i32> = (0..self.normed.rows() as i32).collect();
+        self.pick(p, &all, true)?;
         self.random.write_f64(random)?;
         self.sample(sampling)
     }
 
-    /// The logits of these rows: to choose from, or as the model has them.
-    pub(super) fn pick(&mut self, p: &Parameters, pick: &Tensor, to_choose: bool) -> Result<()> {
+    /// The logits of these of the rows that get some, which may repeat: to choose from, or as the model has them.
+    pub(super) fn pick(&mut self, p: &Parameters, rows: &[i32], to_choose: bool) -> Result<()> {
         for tensor in [&mut self.picked, &mut self.logits, &mut self.random, &mut self.chosen] {
-            tensor.set_rows(pick.rows())?;
+            tensor.set_rows(rows.len())?;
         }
-        embedding::forward(&self.normed, pick, None, &mut self.picked)?;
         let bias = self.mask.as_ref().map(|(_, mask)| mask).filter(|_| to_choose);
         let output = p.lm_head.as_ref().unwrap_or(&p.embed_tokens);
-        matmul::forward(Layout::Nt, &self.picked, output, Epilogue { bias, ..Epilogue::default() }, &mut self.logits, None)
+        let picked = if rows.iter().copied().eq(0..self.normed.rows() as i32) {
+            &self.normed
+        } else {
+            embedding::forward(&self.normed, &Tensor::from_slice(&self.device, [rows.len()], rows)?, None, &mut self.picked)?;
+            &self.picked
+        };
+        matmul::forward(Layout::Nt, picked, output, Epilogue { bias, ..Epilogue::default() }, &mut self.logits, None)
     }
 
     /// A word from each row of the logits.

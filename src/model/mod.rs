@@ -1,17 +1,19 @@
 //! The model: a Qwen3 decoder over one token matrix whose rows come from words, pictures and sounds.
 //!
 //! [`config`] says what it is, [`parameters`] what it learns, [`batch`] what it is fed, [`activations`] what a step needs
-//! in memory; [`forward`], [`backward`], [`generate`] and [`score`] call the operations of [`crate::ops`] in order and compute
+//! in memory; [`forward`], [`backward`], [`generate`], [`score`] and [`choices`] call the operations of [`crate::ops`] in order and compute
 //! nothing themselves.
 
 pub mod activations;
 pub mod backward;
 pub mod batch;
+pub mod choices;
 pub mod config;
 pub mod eye;
 mod flops;
 pub mod forward;
 pub mod generate;
+mod last_rows;
 pub mod parameters;
 pub mod score;
 mod senses;

@@ -13,6 +13,48 @@ use crate::tensor::{DType, Tensor};
 /// Elements of the logits that exist at a time: 64 MiB in f32.
 const LOGITS: usize = 1 << 24;
 
+/// Rows whose logits exist at a time, of up to `rows`.
+pub(super) fn picks(config: &Config, rows: usize) -> usize {
+    rows.min((LOGITS / config.vocab_size.max(1)).max(128)).max(1)
+}
+
+/// The losses of words after rows of a pass, and the buffers that this takes.
+pub(super) struct WordLosses {
+    target: Tensor,
+    row_loss: Tensor,
+    log_sum_exp: Tensor,
+    loss: Tensor,
+    weight: Tensor,
+}
+
+impl WordLosses {
+    /// For up to `picks` words at a time, on the device and in the dtype of the parameters.
+    pub(super) fn new(p: &Parameters, picks: usize) -> Result<Self> {
+        let (device, real) = (p.norm.device(), p.norm.dtype());
+        let make = |n: usize, dtype| Tensor::zeros(device, [n], dtype);
+        let mut weight = make(1, real)?;
+        weight.write_f64(&[1.0])?;
+        Ok(WordLosses { target: make(picks, DType::I32)?, row_loss: make(picks, real)?, log_sum_exp: make(picks, real)?, loss: make(1, real)?, weight })
+    }
+
+    /// Words at a time.
+    pub(super) fn capacity(&self) -> usize {
+        self.target.capacity()
+    }
+
+    /// The cross-entropy of each of these words after one of the rows of a pass that get logits.
+    pub(super) fn run(&mut self, p: &Parameters, passes: &mut Generator, row: &[i32], target: &[i32]) -> Result<Vec<f64>> {
+        for tensor in [&mut self.target, &mut self.row_loss, &mut self.log_sum_exp] {
+            tensor.set_rows(target.len())?;
+        }
+        self.target.write(target)?;
+        passes.pick(p, row, false)?;
+        let WordLosses { target, row_loss, log_sum_exp, loss, weight } = self;
+        cross_entropy::forward(&passes.logits, target, weight, row_loss, log_sum_exp, loss, false)?;
+        self.row_loss.read_f64()
+    }
+}
+
 /// How a model predicted one word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
@@ -28,11 +70,7 @@ pub struct Prediction {
 pub struct Scorer {
     passes: Generator,
     rows: usize,
-    target: Tensor,
-    row_loss: Tensor,
-    log_sum_exp: Tensor,
-    loss: Tensor,
-    weight: Tensor,
+    losses: WordLosses,
 }
 
 impl Scorer {
@@ -42,22 +80,10 @@ impl Scorer {
     /// # Errors
     /// [`Error::OutOfMemory`] where the device has no room for it.
     pub fn new(config: &Config, p: &Parameters, rows: usize, ids: &OutputIds) -> Result<Self> {
-        let picks = rows.min((LOGITS / config.vocab_size.max(1)).max(128)).max(1);
-        let (device, real) = (p.norm.device(), p.norm.dtype());
-        let make = |n: usize, dtype| Tensor::zeros(device, [n], dtype);
-        let mut weight = make(1, real)?;
-        weight.write_f64(&[1.0])?;
+        let picks = picks(config, rows);
         let mut passes = Generator::allocate(config, p, 1, rows, 1, picks)?;
         passes.leave_out(&ids.absent)?;
-        Ok(Scorer {
-            passes,
-            rows,
-            target: make(picks, DType::I32)?,
-            row_loss: make(picks, real)?,
-            log_sum_exp: make(picks, real)?,
-            loss: make(1, real)?,
-            weight,
-        })
+        Ok(Scorer { passes, rows, losses: WordLosses::new(p, picks)? })
     }
 
     /// The predictions of a batch, in the order of its rows: one for each row whose target counts.
@@ -68,30 +94,23 @@ impl Scorer {
         if batch.rows() > self.rows {
             return Err(Error::TooLarge { what: "rows of a batch to score".into(), size: batch.rows() as u128, limit: self.rows as u128 });
         }
-        if batch.rows() == 0 {
+        let (row, target): (Vec<i32>, Vec<i32>) = (0..).zip(&batch.target).filter(|(_, target)| **target >= 0).unzip();
+        if row.is_empty() {
             return Ok(Vec::new());
         }
-        let (row, target): (Vec<i32>, Vec<i32>) = (0..).zip(&batch.target).filter(|(_, target)| **target >= 0).unzip();
         let iota: Vec<i32> = (0..batch.rows() as i32).collect();
         self.passes.embed(p, batch)?;
-        let pass = self.passes.pass(&batch.position, &batch.visible, &iota, &[])?;
+        let pass = self.passes.pass(&batch.position, &batch.visible, &iota, &row)?;
         self.passes.decoder(p, &pass)?;
         let mut predictions = Vec::with_capacity(row.len());
-        let picks = self.target.capacity();
-        for (row, target) in row.chunks(picks).zip(target.chunks(picks)) {
-            for tensor in [&mut self.target, &mut self.row_loss, &mut self.log_sum_exp] {
-                tensor.set_rows(target.len())?;
-            }
-            self.target.write(target)?;
-            let row = Tensor::from_slice(&self.passes.device, [row.len()], row)?;
-            self.passes.pick(p, &row, false)?;
-            let Scorer { passes, target: given, row_loss, log_sum_exp, loss, weight, .. } = self;
-            cross_entropy::forward(&passes.logits, given, weight, row_loss, log_sum_exp, loss, false)?;
+        let picks = self.losses.capacity();
+        for (row, target) in iota[..row.len()].chunks(picks).zip(target.chunks(picks)) {
+            let losses = self.losses.run(p, &mut self.passes, row, target)?;
             if self.passes.leaves_out() {
-                self.passes.pick(p, &row, true)?;
+                self.passes.pick(p, row, true)?;
             }
             let best = self.passes.sample(Sampling::default())?;
-            let each = target.iter().zip(best).zip(self.row_loss.read_f64()?);
+            let each = target.iter().zip(best).zip(losses);
             predictions.extend(each.map(|((&truth, best), loss)| Prediction { loss, truth: truth as u32, best }));
         }
         Ok(predictions)

@@ -506,7 +506,7 @@ mod tests {
         let best: Best = serde_json::from_str(old).unwrap();
         assert_eq!((best, serde_json::to_string(&best).unwrap().as_str()), (Best { step: 3, loss: 0.5, share: None }, old));
         let mut state = serde_json::to_value(TrainerState { best: Some(best), ..TrainerState::default() }).unwrap();
-        ["since_best", "classes"].map(|key| state.as_object_mut().unwrap().remove(key).unwrap());
+        let _ = ["since_best", "classes"].map(|key| state.as_object_mut().unwrap().remove(key).unwrap());
         let mut state: TrainerState = serde_json::from_value(state).unwrap();
         assert_eq!((state.since_best, state.classes, state.best), (0, None, Some(best)));
         for i in 1..1000 {

@@ -20,6 +20,7 @@
 mod accumulate;
 pub mod batches;
 pub mod checkpoint;
+pub mod choices;
 mod classes;
 pub mod criterion;
 pub mod digest;
@@ -50,6 +51,7 @@ pub mod trainer;
 pub mod visits;
 pub mod walkthrough;
 
+pub use choices::{Choices, Ranking};
 pub use evaluate::{Ablation, Losses, Scores};
 pub use examples::Example;
 pub use model_folder::ModelFolder;

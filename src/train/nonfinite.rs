@@ -50,11 +50,16 @@ impl Trainer {
 
 /// The first tensor of the loaded batch's forward pass that is not finite, with the sample where it can be told, in words.
 fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Activations, batch: &Batch) -> Result<Option<String>> {
-    let look = |name: &str, tensor: &Tensor| by_row(name, tensor, batch);
     if a.inputs.mel.first_not_finite()?.is_some() {
         return Ok(Some("a sound's mel frames (the input)".into()));
     }
     forward::hidden_states(config, p, table, a)?;
+    // The last layer has rows of its own: which are they?
+    let asking = a.inputs.last.row.read::<i32>()?;
+    let look = |name: &str, tensor: &Tensor, all: bool| {
+        let found = tensor.first_not_finite()?.map(|element| element / tensor.row_len());
+        Ok(found.map(|row| in_row(name, if all { row } else { asking[row] as usize }, batch)))
+    };
     for (i, convolution) in a.convolutions.iter().enumerate() {
         for (tensor, what) in [(&convolution.z, "before its GELU"), (&convolution.y, "after its GELU")] {
             if tensor.first_not_finite()?.is_some() {
@@ -78,14 +83,16 @@ fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Acti
         let place = if i < layers { format!("before layer {i}") } else { "after the last layer".into() };
         let whole = if i == 0 { "the token matrix".into() } else { format!("the residual stream {place}") };
         for (name, tensor) in [(whole, &stream.x), (format!("1/rms {place}"), &stream.rstd), (format!("the norm {place}"), &stream.normed)] {
-            if let Some(found) = look(&name, tensor)? {
+            if let Some(found) = look(&name, tensor, i < layers)? {
                 return Ok(Some(found));
             }
         }
         if let Some(w) = p.layers.get(i) {
             forward::layer(config, w, table, a, i)?; // once more, in case its results were not kept
-            for (name, tensor) in a.layers[a.slot(i)].named() {
-                if let Some(found) = look(&format!("{name} of layer {i}"), tensor)? {
+            let layer = &a.layers[a.slot(i)];
+            for (name, tensor) in layer.named() {
+                let all = !a.is_last(i) || layer.by_key().iter().any(|by_key| std::ptr::eq(*by_key, tensor));
+                if let Some(found) = look(&format!("{name} of layer {i}"), tensor, all)? {
                     return Ok(Some(found));
                 }
             }
@@ -99,7 +106,7 @@ fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Acti
         let rows = a.inputs.chunks[chunk].row.read::<i32>()?;
         for (name, tensor) in [("the logits", &a.logits), ("the log-sum-exp of the logits", &a.logit_lse), ("the loss", &a.row_loss)] {
             if let Some(element) = tensor.first_not_finite()? {
-                return Ok(Some(in_row(name, rows[element / tensor.row_len()] as usize, batch)));
+                return Ok(Some(in_row(name, asking[rows[element / tensor.row_len()] as usize] as usize, batch)));
             }
         }
     }
@@ -136,11 +143,6 @@ fn in_parameters(p: &Parameters) -> Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-/// A tensor with a row for each row of the token matrix.
-fn by_row(name: &str, tensor: &Tensor, batch: &Batch) -> Result<Option<String>> {
-    Ok(tensor.first_not_finite()?.map(|element| in_row(name, element / tensor.row_len(), batch)))
 }
 
 fn in_row(name: &str, row: usize, batch: &Batch) -> String {

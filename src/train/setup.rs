@@ -147,14 +147,18 @@ pub fn tokenizer(settings: &Settings, dataset: &Dataset) -> Result<Tokenizer> {
     if !settings.data.tokenizer.is_empty() {
         return Ok(Tokenizer::adopt_file(&from_text(&settings.data.tokenizer))?.tokenizer);
     }
-    let split = Split::new(settings, dataset);
-    let rows = dataset.rows().iter().filter(|row| split.trains(row));
-    let captions: Vec<&str> = rows.filter_map(|row| row.text.as_deref()).collect();
+    let captions = captions(settings, dataset);
     if captions.is_empty() {
         let what = format!("no caption to train on: expected rows with `text` and, if any row has a `split`, some in {:?}", settings.data.train_split);
         return Err(Error::file(from_text(&settings.data.path), what));
     }
     Tokenizer::train(captions, settings.data.max_vocabulary)
+}
+
+/// The captions of the rows to train on, in their order.
+pub fn captions<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<&'d str> {
+    let split = Split::new(settings, dataset);
+    dataset.rows().iter().filter(|row| split.trains(row)).filter_map(|row| row.text.as_deref()).collect()
 }
 
 /// Eyes that were never trained on a picture would give answers all the same. So a new model gets no sense that no row has data for. (Starting from it

@@ -91,7 +91,7 @@ impl Trainer {
         };
         let capacity = capacity.with_word_bag(options.word_bag > 0.0);
         let mut activations = Activations::build(config, capacity, options, &mut make)?;
-        let mut next_inputs = Inputs::build(config, capacity, activation, &mut make)?;
+        let mut next_inputs = Inputs::build(config, capacity, options, &mut make)?;
         activations.inputs.number_rows()?;
         next_inputs.number_rows()?;
         for bag in [&mut activations.inputs.bag, &mut next_inputs.bag].into_iter().flatten() {

@@ -60,11 +60,6 @@ impl Augmentation {
 pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
-    #[cfg(test)]
-    pub fn of(seed: u64) -> Self {
-        Random(stream(seed, PICTURE, 0))
-    }
-
     /// What noise is made of.
     pub fn noise(seed: u64) -> Self {
         Random(stream(seed, SOUND - 1, 0))
