@@ -288,7 +288,7 @@ fn what_does_not_fit_is_refused() {
     assert!(error.contains("picture: expected 5 placeholder rows, one for each embedded row, found 4"), "{error}");
 }
 
-/// In the eye it is named with the convolution and the sample whose picture it is; where only the word-bag loss goes bad, with that.
+/// In the eye it is named with the convolution and the sample whose picture it is.
 #[test]
 fn a_bad_number_in_the_eye_is_traced_to_where_it_began() {
     let config = tiny_with_stem();
