@@ -114,18 +114,20 @@ struct Dims {
 
 constexpr unsigned NONE = 0xffffffffu;
 
-// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: f32 and bf16
+// ┌ the same in conv1d.cu, conv2d.cu, matmul.cu, patch_embed.cu: f32 and bf16
 __device__ float to_float(float x) { return x; }
 __device__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ void round_to(float& to, float x) { to = x; }
 __device__ void round_to(bf16& to, float x) { to = __float2bfloat16_rn(x); }
 // └ the same up to here: f32 and bf16
 
+// ┌ the same in conv1d.cu, conv2d.cu: gelu
 __device__ float gelu(float z) { return 0.5f * z * (1.0f + erff(z * 0.70710678f)); }
 
 __device__ float gelu_slope(float z) {
     return 0.5f * (1.0f + erff(z * 0.70710678f)) + z * 0.39894228f * __expf(-0.5f * z * z); // 1/√(2π)
 }
+// └ the same up to here: gelu
 
 // ── rung 1: naive: one result per thread ─────────────────────────────────────────────────────────────────────────────
 
@@ -201,6 +203,7 @@ __device__ void dx_one(const T* weight, const T* dz, T* dx, const Dims& dims) {
     round_to(dx[index], total);
 }
 
+// ┌ the same in conv1d.cu, conv2d.cu: naive entries
 extern "C" __global__ void __launch_bounds__(64) forward_naive(
     const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
     forward_one(x, weight, bias, z, y, dims);
@@ -226,10 +229,11 @@ extern "C" __global__ void __launch_bounds__(64) dx_naive(const float* __restric
 extern "C" __global__ void __launch_bounds__(64) dx_naive_bf16(const bf16* __restrict__ weight, const bf16* __restrict__ dz, bf16* __restrict__ dx, Dims dims) {
     dx_one(weight, dz, dx, dims);
 }
+// └ the same up to here: naive entries
 
 // ── rung 2: tile: f32, 4 × 8 results in registers per thread ─────────────────────────────────────────────────────────
 
-// ┌ the same in conv1d.cu, patch_embed.cu: tiles of a product
+// ┌ the same in conv1d.cu, conv2d.cu, patch_embed.cu: tiles of a product
 constexpr int TILE = 64;
 constexpr int TILE_K = 16;
 constexpr int THREADS = 128;
@@ -462,6 +466,7 @@ __device__ void dx_tile_f32(const float* weight, const float* dz, float* dx, con
     });
 }
 
+// ┌ the same in conv1d.cu, conv2d.cu: tile entries
 extern "C" __global__ void __launch_bounds__(128) forward_tile(
     const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias, float* __restrict__ z, float* __restrict__ y, Dims dims) {
     forward_tile_f32(x, weight, bias, z, y, dims);
@@ -474,10 +479,11 @@ extern "C" __global__ void __launch_bounds__(128) dweight_tile(const float* __re
 extern "C" __global__ void __launch_bounds__(128) dx_tile(const float* __restrict__ weight, const float* __restrict__ dz, float* __restrict__ dx, Dims dims) {
     dx_tile_f32(weight, dz, dx, dims);
 }
+// └ the same up to here: tile entries
 
 // ── rung 3: mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────
 
-// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: tensor cores
+// ┌ the same in conv1d.cu, conv2d.cu, matmul.cu, patch_embed.cu: tensor cores
 __device__ unsigned shared_address(const void* pointer) { return static_cast<unsigned>(__cvta_generic_to_shared(pointer)); }
 
 // 16 bytes from global to shared memory without passing through registers; zeros where there is nothing to copy.
@@ -518,13 +524,13 @@ __device__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, u
 }
 // └ the same up to here: tensor cores
 
-// ┌ the same in conv1d.cu, matmul.cu: where a run lies in a tile
+// ┌ the same in conv1d.cu, conv2d.cu, matmul.cu: where a run lies in a tile
 // Where 8 neighbours (16 bytes) of a row of COLUMNS lie in a staged tile. Rows keep their order, their 16-byte chunks are
 // permuted by the row: any eight consecutive rows, one phase of ldmatrix, are then in eight different groups of four banks.
 template <int COLUMNS>
 __device__ unsigned place(unsigned row, unsigned chunk) {
-    unsigned turn = COLUMNS == 32 ? row / 2 % 4 : row % 8; // two rows of 32 fill the 128 bytes of all banks
-    return row * COLUMNS + (chunk ^ turn) * 8;
+    constexpr unsigned SHARE = COLUMNS < 64 ? 64 / COLUMNS : 1; // rows that fill the 128 bytes of all banks
+    return row * COLUMNS + (chunk ^ row / SHARE % (8 / SHARE)) * 8;
 }
 // └ the same up to here: where a run lies in a tile
 
@@ -550,7 +556,7 @@ __device__ void stage_run(bf16* to, const bf16* from, const bf16* matrix, unsign
 // Channels limit − first of a row of which a run from `first` on has 8 at most; none if there is no such row.
 __device__ unsigned run_length(bool there, unsigned first, unsigned limit) { return there && first < limit ? limit - first : 0; }
 
-// ┌ the same in conv1d.cu, patch_embed.cu: a division
+// ┌ the same in conv1d.cu, conv2d.cu, patch_embed.cu: a division
 // n / by and n % by for n < 2³¹, without a division: 2³²/by from below errs by less than one.
 struct Divider {
     unsigned by, inverse;
@@ -650,7 +656,7 @@ __device__ void stage_slab(bf16* slab, const bf16* matrix, const unsigned* sourc
     }
 }
 
-// ┌ the same in conv1d.cu, patch_embed.cu: the sums of a warp
+// ┌ the same in conv1d.cu, conv2d.cu, patch_embed.cu: the sums of a warp
 // The four warps of a block are two by two; each has 32 × 32 of the tile in pieces of 16 × 8, as mma leaves them.
 struct WarpSums {
     float of[2][4][4] = {};
@@ -686,6 +692,7 @@ __device__ void write_warp(const WarpSums& sums, float* own, Write write) {
 }
 // └ the same up to here: the sums of a warp
 
+// ┌ the same in conv1d.cu, conv2d.cu: a pair of results
 // Rounds a pair and writes it to row[column], row[column + 1], as far as the row goes.
 __device__ void write_pair(bf16* row, unsigned column, unsigned width, float2 pair) {
     if (width % 2 == 0) {
@@ -697,6 +704,7 @@ __device__ void write_pair(bf16* row, unsigned column, unsigned width, float2 pa
         }
     }
 }
+// └ the same up to here: a pair of results
 
 // Which slot of a slab padded frame `offset` beyond the slab's first one has. With stride 2 the even frames come first and the
 // odd ones behind them, so that the frames that one tap meets are consecutive slots.
@@ -1016,15 +1024,15 @@ extern "C" __global__ void __launch_bounds__(128) dx_mma_bf16(const bf16* __rest
 
 // ── Beside the ladder: element by element, and the second passes ─────────────────────────────────────────────────────
 
+// ┌ the same in conv1d.cu, conv2d.cu: gelu backward
 template <typename T>
 struct alignas(16) Run {
     T x[16 / sizeof(T)];
 };
 
 template <typename T>
-__device__ void gelu_backward_run(const T* z, const T* dy, T* dz, const Dims& dims) {
+__device__ void gelu_backward_run(const T* z, const T* dy, T* dz, size_t count) {
     constexpr int WIDTH = 16 / sizeof(T);
-    size_t count = size_t(dims.clips) * dims.frames_out * dims.width_out;
     size_t first = (size_t(blockIdx.x) * 256 + threadIdx.x) * WIDTH;
     if (first + WIDTH <= count) {
         Run<T> value = *reinterpret_cast<const Run<T>*>(z + first);
@@ -1041,6 +1049,7 @@ __device__ void gelu_backward_run(const T* z, const T* dy, T* dz, const Dims& di
         }
     }
 }
+// └ the same up to here: gelu backward
 
 template <typename T>
 __device__ void dbias_part(const T* dz, float* partial, const Dims& dims) {
@@ -1060,11 +1069,11 @@ __device__ void dbias_part(const T* dz, float* partial, const Dims& dims) {
 }
 
 extern "C" __global__ void __launch_bounds__(256) gelu_backward(const float* __restrict__ z, const float* __restrict__ dy, float* __restrict__ dz, Dims dims) {
-    gelu_backward_run(z, dy, dz, dims);
+    gelu_backward_run(z, dy, dz, size_t(dims.clips) * dims.frames_out * dims.width_out);
 }
 
 extern "C" __global__ void __launch_bounds__(256) gelu_backward_bf16(const bf16* __restrict__ z, const bf16* __restrict__ dy, bf16* __restrict__ dz, Dims dims) {
-    gelu_backward_run(z, dy, dz, dims);
+    gelu_backward_run(z, dy, dz, size_t(dims.clips) * dims.frames_out * dims.width_out);
 }
 
 extern "C" __global__ void __launch_bounds__(64) dweight_finish(const float* __restrict__ partial, float* __restrict__ dweight, Dims dims) {

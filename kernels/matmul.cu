@@ -86,7 +86,7 @@ struct Dims {
 
 enum Layout { NT, NN, TN };
 
-// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: f32 and bf16
+// ┌ the same in conv1d.cu, conv2d.cu, matmul.cu, patch_embed.cu: f32 and bf16
 __device__ float to_float(float x) { return x; }
 __device__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ void round_to(float& to, float x) { to = x; }
@@ -414,7 +414,7 @@ extern "C" __global__ void __launch_bounds__(256) tile_tn(
 constexpr int TILE_K = 32;
 constexpr int STAGES = 3;
 
-// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: tensor cores
+// ┌ the same in conv1d.cu, conv2d.cu, matmul.cu, patch_embed.cu: tensor cores
 __device__ unsigned shared_address(const void* pointer) { return static_cast<unsigned>(__cvta_generic_to_shared(pointer)); }
 
 // 16 bytes from global to shared memory without passing through registers; zeros where there is nothing to copy.
@@ -455,13 +455,13 @@ __device__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, u
 }
 // └ the same up to here: tensor cores
 
-// ┌ the same in conv1d.cu, matmul.cu: where a run lies in a tile
+// ┌ the same in conv1d.cu, conv2d.cu, matmul.cu: where a run lies in a tile
 // Where 8 neighbours (16 bytes) of a row of COLUMNS lie in a staged tile. Rows keep their order, their 16-byte chunks are
 // permuted by the row: any eight consecutive rows, one phase of ldmatrix, are then in eight different groups of four banks.
 template <int COLUMNS>
 __device__ unsigned place(unsigned row, unsigned chunk) {
-    unsigned turn = COLUMNS == 32 ? row / 2 % 4 : row % 8; // two rows of 32 fill the 128 bytes of all banks
-    return row * COLUMNS + (chunk ^ turn) * 8;
+    constexpr unsigned SHARE = COLUMNS < 64 ? 64 / COLUMNS : 1; // rows that fill the 128 bytes of all banks
+    return row * COLUMNS + (chunk ^ row / SHARE % (8 / SHARE)) * 8;
 }
 // └ the same up to here: where a run lies in a tile
 

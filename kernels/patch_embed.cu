@@ -120,7 +120,7 @@ struct Dims {
 
 constexpr unsigned NONE = 0xffffffffu;
 
-// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: f32 and bf16
+// ┌ the same in conv1d.cu, conv2d.cu, matmul.cu, patch_embed.cu: f32 and bf16
 __device__ float to_float(float x) { return x; }
 __device__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ void round_to(float& to, float x) { to = x; }
@@ -253,7 +253,7 @@ extern "C" __global__ void __launch_bounds__(64) dpixels_naive_bf16(
 
 // ── rung 2: tile: f32, 4 × 8 results in registers per thread ─────────────────────────────────────────────────────────
 
-// ┌ the same in conv1d.cu, patch_embed.cu: tiles of a product
+// ┌ the same in conv1d.cu, conv2d.cu, patch_embed.cu: tiles of a product
 constexpr int TILE = 64;
 constexpr int TILE_K = 16;
 constexpr int THREADS = 128;
@@ -474,7 +474,7 @@ extern "C" __global__ void __launch_bounds__(128) dpixels_tile(
 
 // ── rung 3: mma: bf16 on tensor cores ────────────────────────────────────────────────────────────────────────────────
 
-// ┌ the same in conv1d.cu, matmul.cu, patch_embed.cu: tensor cores
+// ┌ the same in conv1d.cu, conv2d.cu, matmul.cu, patch_embed.cu: tensor cores
 __device__ unsigned shared_address(const void* pointer) { return static_cast<unsigned>(__cvta_generic_to_shared(pointer)); }
 
 // 16 bytes from global to shared memory without passing through registers; zeros where there is nothing to copy.
@@ -551,7 +551,7 @@ __device__ void stage_run(bf16* to, const bf16* from, const bf16* matrix, unsign
 }
 // └ the same up to here: a run on its way to shared memory
 
-// ┌ the same in conv1d.cu, patch_embed.cu: a division
+// ┌ the same in conv1d.cu, conv2d.cu, patch_embed.cu: a division
 // n / by and n % by for n < 2³¹, without a division: 2³²/by from below errs by less than one.
 struct Divider {
     unsigned by, inverse;
@@ -694,7 +694,7 @@ __device__ float normalised_sum(float sum, const Dims& dims) {
     return fmaf(fmaf(-quotient, 255.0f, sum), 1.0f / 255.0f, quotient);
 }
 
-// ┌ the same in conv1d.cu, patch_embed.cu: the sums of a warp
+// ┌ the same in conv1d.cu, conv2d.cu, patch_embed.cu: the sums of a warp
 // The four warps of a block are two by two; each has 32 × 32 of the tile in pieces of 16 × 8, as mma leaves them.
 struct WarpSums {
     float of[2][4][4] = {};

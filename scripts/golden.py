@@ -3,6 +3,7 @@
 
     log_mel_80, log_mel_40   Whisper's front end on 16-bit waveforms; agrees with WhisperFeatureExtractor
     conv_stem                Whisper's convolution stem, forward and backward
+    conv_eye                 3 × 3 convolutions with GELU over channels-last pixels, strides 1 and 2, forward and backward
     patch_embed              Fuyu's patch embedding (agrees with FuyuImageProcessorPil's patches) with positions, forward and backward
     model_tied, model_untied a Qwen3 with GQA and head_dim ≠ D / H, a picture and a sound embedder, random weights:
                              config.json, model.safetensors, one step with every gradient, ten steps of torch's AdamW
@@ -32,7 +33,7 @@ METADATA = {"format": "pt", "made_by": "scripts/golden.py"}
 generator = torch.Generator().manual_seed(2026)
 
 
-def normal(*shape, deviation=1.0):
+def normal(*shape, deviation=1.0, generator=generator):
     """Normals that f32 holds exactly."""
     return (torch.randn(*shape, generator=generator, dtype=torch.float64) * deviation).float().double()
 
@@ -89,6 +90,30 @@ def golden_conv_stem():
     made["y3"].backward(dy)
     gradients = {f"grad.{name}": leaf.grad for name, leaf in leaves.items()}
     save("conv_stem", **{name: value.float() for name, value in given.items()}, dy=dy.float(), **made, **gradients)
+
+
+def golden_conv_eye():
+    own = torch.Generator().manual_seed(17)  # what others draw stays as it is
+    images, height, width, channels, depth = 2, 7, 6, 3, 5
+    given = {
+        "x": normal(images, height, width, channels, generator=own),
+        "conv1.weight": normal(depth, channels, 3, 3, deviation=0.3, generator=own),
+        "conv1.bias": normal(depth, deviation=0.2, generator=own),
+        "conv2.weight": normal(depth, depth, 3, 3, deviation=0.3, generator=own),
+        "conv2.bias": normal(depth, deviation=0.2, generator=own),
+        "conv3.weight": normal(depth, depth, 3, 3, deviation=0.3, generator=own),
+        "conv3.bias": normal(depth, deviation=0.2, generator=own),
+    }
+    leaves = {name: value.clone().requires_grad_() for name, value in given.items()}
+    h = leaves["x"].permute(0, 3, 1, 2)
+    made = {}
+    for layer, stride in ((1, 1), (2, 2), (3, 2)):
+        h = F.gelu(F.conv2d(h, leaves[f"conv{layer}.weight"], leaves[f"conv{layer}.bias"], stride=stride, padding=1))
+        made[f"y{layer}"] = h.permute(0, 2, 3, 1)
+    dy = normal(*made["y3"].shape, generator=own)
+    made["y3"].backward(dy)
+    gradients = {f"grad.{name}": leaf.grad for name, leaf in leaves.items()}
+    save("conv_eye", **{name: value.float() for name, value in given.items()}, dy=dy.float(), **made, **gradients)
 
 
 def fuyu_patches(pixels, patch):
@@ -226,6 +251,7 @@ if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     golden_log_mel()
     golden_conv_stem()
+    golden_conv_eye()
     golden_patch_embed()
     for tied in (True, False):
         golden_model(tied)

@@ -83,6 +83,7 @@ struct Dims {
 
 const NONE: u32 = 0xffffffffu;
 
+// ┌ the same in conv1d.wgsl, conv2d.wgsl: gelu and its slope
 // The error function: the rational approximation that Eigen and XLA use, x·P(x²)/Q(x²) on [−4, 4]; absolute error < 5e-7.
 fn erf(value: f32) -> f32 {
     let x = clamp(value, -4.0, 4.0);
@@ -112,6 +113,7 @@ fn gelu(z: f32) -> f32 {
 fn gelu_slope(z: f32) -> f32 {
     return 0.5 * (1.0 + erf(z * SQRT_HALF)) + z * RSQRT_TAU * exp(max(-0.5 * z * z, -80.0));
 }
+// └ the same up to here: gelu and its slope
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
@@ -203,7 +205,7 @@ fn dx_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
 
 // ── rung 2: tile: 4 × 4 results in registers per thread ──────────────────────────────────────────────────────────────
 
-// ┌ the same in conv1d.wgsl, patch_embed.wgsl: tiles of a product
+// ┌ the same in conv1d.wgsl, conv2d.wgsl, patch_embed.wgsl: tiles of a product
 const TILE: u32 = 32u;
 const TILE_K: u32 = 16u;
 const THREADS: u32 = (TILE / 4u) * (TILE / 4u);
@@ -361,7 +363,7 @@ fn dweight_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
                     }
                 }
             }
-            // ┌ the same in conv1d.wgsl, patch_embed.wgsl: a stage of dW, and its sums
+            // ┌ the same in conv1d.wgsl, conv2d.wgsl, patch_embed.wgsl: a stage of dW, and its sums
             a_tile[(quad / (TILE / 4u)) * STRIDE + i] = a;
             b_tile[(quad / (TILE / 4u)) * STRIDE + i] = b;
         }

@@ -208,7 +208,7 @@ fn dpixels_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
 
 // ── rung 2: tile: 4 × 4 results in registers per thread ──────────────────────────────────────────────────────────────
 
-// ┌ the same in conv1d.wgsl, patch_embed.wgsl: tiles of a product
+// ┌ the same in conv1d.wgsl, conv2d.wgsl, patch_embed.wgsl: tiles of a product
 const TILE: u32 = 32u;
 const TILE_K: u32 = 16u;
 const THREADS: u32 = (TILE / 4u) * (TILE / 4u);
@@ -367,7 +367,7 @@ fn dweight_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
                     }
                 }
             }
-            // ┌ the same in conv1d.wgsl, patch_embed.wgsl: a stage of dW, and its sums
+            // ┌ the same in conv1d.wgsl, conv2d.wgsl, patch_embed.wgsl: a stage of dW, and its sums
             a_tile[(quad / (TILE / 4u)) * STRIDE + i] = a;
             b_tile[(quad / (TILE / 4u)) * STRIDE + i] = b;
         }

@@ -67,3 +67,34 @@ fn broken_rows_are_listed_with_their_lines_and_fail() {
     assert_eq!(nothing.status.code(), Some(1));
     assert!(text(&nothing.stderr).contains("no such folder"));
 }
+
+/// Of each picture and sound a row of six: as it is, and five visits.
+#[test]
+fn it_draws_what_training_would_see() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let (data, sheet) = (dir.path().to_str().unwrap(), dir.path().join("seen.png"));
+    let draw = |more: &[&str]| run(&[&["data", data, "--augmented", sheet.to_str().unwrap()], more].concat());
+    let out = draw(&["--set", "augment=light", "--set", "seed=4"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("what training sees (data.augment = \"light\", seed 4): "), "{}", text(&out.stdout));
+    let first = image::open(&sheet).unwrap().to_rgb8();
+    // Two pictures and one sound, of rows that are trained on.
+    assert!(first.width() > 6 * 192 && first.height() > 3 * 192 && first.height() < 4 * 192 + 100, "{} × {}", first.width(), first.height());
+    draw(&["--set", "augment=light", "--set", "seed=4"]);
+    assert!(image::open(&sheet).unwrap().to_rgb8() == first, "the same bits again");
+    draw(&["--set", "augment=light", "--set", "seed=5"]);
+    assert!(image::open(&sheet).unwrap().to_rgb8() != first);
+    let off = draw(&["--set", "color_jitter=0"]);
+    assert!(text(&off.stdout).contains("augmentation is off: every visit shows the same; --set augment=light shows some"), "{}", text(&off.stdout));
+    for (more, expected) in [
+        (&["--set", "augment=heavy"][..], "expected one of `off`, `light`, `strong`"),
+        (&["--set", "augment.shift=0.5", "--set", "augment.crop=0.6"], "together could leave 4.0 % of a picture, and 10 % is the least"),
+        (&["--set", "augment.flipp=1"], "did you mean augment.flip?"),
+    ] {
+        let wrong = draw(more);
+        assert!(wrong.status.code() == Some(2) && text(&wrong.stderr).contains(expected), "{more:?}: {}", text(&wrong.stderr));
+    }
+    let misplaced = run(&["data", "--augmented", data, data]);
+    assert!(misplaced.status.code() == Some(2) && text(&misplaced.stderr).contains("expected the name of a .png file"), "{}", text(&misplaced.stderr));
+}

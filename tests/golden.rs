@@ -7,9 +7,9 @@
 use safetensors::{Dtype, SafeTensors};
 use std::path::PathBuf;
 use trimodal::check::test_devices;
-use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
+use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow, picture_rows};
 use trimodal::model::{Config, Parameters};
-use trimodal::ops::{conv1d, log_mel, patch_embed};
+use trimodal::ops::{conv1d, conv2d, log_mel, patch_embed};
 use trimodal::train::model_folder::read_parameters;
 use trimodal::train::{Schedule, Trainer};
 use trimodal::{DType, Device, Tensor};
@@ -143,6 +143,41 @@ fn the_convolution_stem_is_whispers() {
 }
 
 #[test]
+fn the_convolutions_of_the_eye_are_pytorchs() {
+    let golden = Golden::open("conv_eye");
+    everywhere(|device, real, forward, backward| {
+        let get = |name: &str| golden.tensor(name, device, real);
+        let layers = [(1, 1), (2, 2), (3, 2)];
+        let mut inputs = vec![get("x")];
+        let mut zs = Vec::new();
+        for (layer, stride) in layers {
+            let (weight, bias) = (get(&format!("conv{layer}.weight")), get(&format!("conv{layer}.bias")));
+            let name = format!("y{layer}");
+            let (mut z, mut y) = (golden.zeros(&name, device, real), golden.zeros(&name, device, real));
+            conv2d::forward(inputs.last().unwrap(), &weight, &bias, stride, &mut z, &mut y).unwrap();
+            golden.expect(&name, &y, forward);
+            inputs.push(y);
+            zs.push(z);
+        }
+        let mut dy = get("dy");
+        for (layer, stride) in layers.into_iter().rev() {
+            let (weight_name, bias_name) = (format!("conv{layer}.weight"), format!("conv{layer}.bias"));
+            let (x, z, weight) = (&inputs[layer - 1], &zs[layer - 1], get(&weight_name));
+            let zeros = |like: &Tensor| Tensor::zeros(device, like.shape(), real).unwrap();
+            let (mut dz, mut dx, mut dweight) = (zeros(z), zeros(x), zeros(&weight));
+            let mut dbias = golden.zeros(&bias_name, device, real);
+            let needed = conv2d::workspace(x.rows(), x.dim(1), x.dim(2), x.dim(3), weight.rows(), stride);
+            let mut workspace = Tensor::zeros(device, [needed], real).unwrap();
+            conv2d::backward(x, &weight, z, &dy, stride, &mut dz, Some(&mut dx), &mut dweight, &mut dbias, &mut workspace).unwrap();
+            golden.expect(&format!("grad.{weight_name}"), &dweight, backward);
+            golden.expect(&format!("grad.{bias_name}"), &dbias, backward);
+            dy = dx;
+        }
+        golden.expect("grad.x", &dy, backward);
+    });
+}
+
+#[test]
 fn the_patch_embedding_is_fuyus_with_positions() {
     let golden = Golden::open("patch_embed");
     everywhere(|device, real, forward, backward| {
@@ -188,7 +223,7 @@ fn model(folder: &str, device: &Device, real: DType) -> (Config, Parameters, Bat
         let mut rows = vec![token(0, false)];
         let mut sequence = Sequence::default();
         if picture {
-            rows.extend(vec![TokenRow::Patch; vision.patches()]);
+            rows.extend(picture_rows(&vision));
             sequence.pixels = pictures.next().map(<[u8]>::to_vec);
         }
         if sound {

@@ -10,7 +10,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use std::sync::OnceLock;
 use trimodal::device::alloc_limit::AllocLimit;
 use trimodal::model::batch::{Capacity, Inputs};
-use trimodal::model::config::{AudioConfig, VisionConfig};
+use trimodal::model::config::{AudioConfig, Stem, StemConvolution, VisionConfig};
 use trimodal::model::parameters::FlatLayout;
 use trimodal::model::{Activations, Config, Parameters};
 use trimodal::ops::case::Case;
@@ -174,10 +174,15 @@ fn workspaces_do_not_wrap() {
 fn config() -> impl Strategy<Value = Config> {
     // Many layers take a while to list: they are drawn seldom.
     let layers = prop_oneof![30 => 0..70usize, 1 => (0..2usize).prop_map(|more| (1 << 16) + more), 1 => size().prop_map(|n| n.max(1 << 21))];
-    let vision = prop::option::of((size(), size(), any::<bool>()).prop_map(|(image_size, patch_size, bidirectional)| VisionConfig {
+    let convolution = (1..300usize, 1..3usize).prop_map(|(channels, stride)| StemConvolution { channels, stride });
+    let convolutions = prop::collection::vec(convolution, 1..9);
+    let stem = (1..300usize, convolutions, any::<bool>()).prop_map(|(width, convolutions, places)| Stem { width, convolutions, places });
+    let stem = prop::option::of(stem);
+    let vision = prop::option::of((size(), size(), any::<bool>(), stem).prop_map(|(image_size, patch_size, bidirectional, stem)| VisionConfig {
         image_size,
         patch_size,
         bidirectional,
+        stem,
     }));
     let seconds = prop_oneof![0.0..700f64, any::<f64>()];
     let audio = prop::option::of(
@@ -219,24 +224,26 @@ fn config() -> impl Strategy<Value = Config> {
 #[test]
 fn configs_and_capacities_do_not_wrap() {
     let valid = std::cell::Cell::new(0);
-    run((config(), size(), any::<bool>(), any::<bool>(), [size(), size(), size(), size(), size()]), |(config, budget, recompute, given, sizes)| {
+    run((config(), size(), any::<[bool; 3]>(), [size(), size(), size(), size(), size()]), |(config, budget, [recompute, given, bag], sizes)| {
         if config.validate().is_err() {
             return Ok(());
         }
         valid.set(valid.get() + 1);
-        let options = ActivationOptions { recompute, ..ActivationOptions::new(DType::F32) };
+        let new = ActivationOptions { word_bag: bag as u8 as f32, ..ActivationOptions::new(DType::F32) };
+        let options = ActivationOptions { recompute, ..new };
         let [rows, logits, chunk, images, clips] = sizes;
         let capacity = match given {
-            true => Capacity { rows, logits, chunk: chunk.max(logits / 4096), images, clips },
+            true => Capacity { rows, logits, chunk: chunk.max(logits / 4096), images, clips, bags: 0 },
             false => Capacity::for_budget(&config, budget),
         };
+        let capacity = capacity.with_word_bag(bag);
         if !given {
             prop_assert!(capacity.rows == budget && capacity.chunk <= budget && capacity.images <= budget && capacity.clips <= budget);
         }
         let layout = FlatLayout::new(&config);
         prop_assert!(layout.decayed <= layout.elements);
         let announced = Trainer::bytes(&config, capacity, options);
-        let kept = Trainer::bytes(&config, capacity, ActivationOptions::new(DType::F32));
+        let kept = Trainer::bytes(&config, capacity, new);
         prop_assert!(announced <= kept);
         if [rows, logits, chunk, images, clips, budget].into_iter().all(|size| size < 1 << 31) {
             let mut listed = 0u128;

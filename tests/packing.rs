@@ -35,7 +35,7 @@ fn config(bidirectional: bool) -> Config {
         num_key_value_heads: 2,
         head_dim: 8,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 24, patch_size: 8, bidirectional }),
+        vision_config: Some(VisionConfig { image_size: 24, patch_size: 8, bidirectional, stem: None }),
         audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
         ..Config::meadow(40)
     }

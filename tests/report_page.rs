@@ -137,6 +137,7 @@ fn a_run_gets_a_report_that_is_readable_and_says_everything() {
     let html = std::fs::read_to_string(&file).unwrap();
     assert!(html.len() < 5_000_000, "{} bytes", html.len());
     runs_only_its_script(&html);
+    assert!(!html.contains("What it was shown"));
     let text = text(&html);
     for words in [
         "60 train",
@@ -205,6 +206,21 @@ fn where_words_come_from_and_one_step_are_readable_pages() {
     let places = browser.evaluate("[...document.querySelectorAll('.items code:last-child')].filter(c => /\\.(rs|cu|wgsl):\\d+/.test(c.textContent)).length");
     let items = browser.evaluate("document.querySelectorAll('.items li').length");
     assert!(items.as_u64().unwrap() > 60 && items == places, "{places} of {items}");
+}
+
+/// What augmentation makes of samples is shown, and only where there was some.
+#[test]
+fn an_augmented_run_shows_what_it_was_shown() {
+    let folder = Folder::new();
+    folder.train(&["--set", "augment=light"]);
+    let html = std::fs::read_to_string(folder.path("run/report.html")).unwrap();
+    runs_only_its_script(&html);
+    assert!(html.contains(">What it was shown</h2>") && text(&html).contains("Augmentation (data.augment = &quot;light&quot;"), "{}", text(&html));
+    // Six samples as they are, and three visits of each.
+    for epoch in 0..3 {
+        assert_eq!(html.matches(&format!("<p>epoch {epoch}</p>")).count(), 6);
+    }
+    assert!(!html.contains("<p>epoch 3</p>"));
 }
 
 /// Neither eyes nor ears nor a split, few different captions: what a user's own data may be.

@@ -19,7 +19,7 @@ fn small() -> Config {
         num_key_value_heads: 2,
         head_dim: 8,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true }),
+        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true, stem: None }),
         audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
         ..Config::meadow(40)
     }
@@ -110,7 +110,7 @@ fn one_bad_batch_of_several_spoils_the_step_and_is_named() {
     let mut all = sequences(&config);
     all[2].mel.as_mut().unwrap()[5] = f32::INFINITY;
     let parts: Vec<Batch> = [&all[..2], &all[2..4], &all[4..]].iter().map(|part| pack(&config, part)).collect();
-    let capacity = Capacity { rows: 400, logits: 400, chunk: 400, images: 5, clips: 5 };
+    let capacity = Capacity { rows: 400, logits: 400, chunk: 400, images: 5, clips: 5, bags: 0 };
     for (device, real, activation) in precisions() {
         let mut trainer = trainer(&config, &device, real, ActivationOptions { recompute: true, ..ActivationOptions::new(activation) }, capacity);
         let state = |trainer: &Trainer| {

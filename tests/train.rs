@@ -87,7 +87,41 @@ fn resumes(device: &str, more: &[&str], samples: usize, steps: usize, stop: usiz
 #[test]
 fn a_run_goes_on_as_if_it_had_not_stopped() {
     resumes("cpu", &["--set", "rows=512"], 60, 16, 7);
+    resumes("cpu", &["--set", "rows=512", "--set", "balance=species"], 60, 16, 7);
     resumes("cpu", &["--set", "rows=512", "--set", "accumulate=3", "--set", "recompute=true", "--set", "schedule=linear"], 60, 6, 3);
+}
+
+/// What a visit is like is drawn from seed, epoch and row: not from a worker, and not from what was drawn before.
+#[test]
+fn an_augmented_run_has_the_same_bytes_with_any_number_of_workers_and_after_a_stop() {
+    resumes("cpu", &["--set", "rows=512", "--set", "augment=strong"], 60, 16, 7);
+    let place = Place::new(60);
+    let data = place.path("data");
+    let train = |name: &str, more: &[&str]| {
+        let run = place.path(name);
+        let sets = more.iter().flat_map(|set| ["--set", set]);
+        let common = ["train", &data, "--out", &run, "--steps", "10", "--seed", "3", "--device", "cpu", "--no-report", "--set", "rows=512"];
+        good(&common.into_iter().chain(sets).collect::<Vec<_>>());
+        files(&latest(&run)).remove("model.safetensors").expect("a model")
+    };
+    let one = train("one", &["augment=light", "workers=1"]);
+    assert!(one == train("eight", &["augment=light", "workers=8"]) && one == train("uncached", &["augment=light", "workers=8", "cache_bytes=0"]));
+    // Every kind changes something; what is set to 0, and what an older program would do, does not.
+    let off = train("off", &[]);
+    let mut none = vec!["augment=light".to_string()];
+    for (name, _) in trimodal::data::augment::strengths::KEYS {
+        none.push(format!("augment.{name}=0"));
+    }
+    assert!(off == train("none", &none.iter().map(String::as_str).collect::<Vec<_>>()));
+    for (i, set) in ["augment.hue=0.3", "augment.shift=0.1", "augment.gain=6", "augment.time_mask=0.3"].into_iter().enumerate() {
+        assert!(train(&format!("some{i}"), &[set]) != off, "{set}");
+    }
+    let changed = bad(2, &["train", "--resume", &place.path("one"), "--set", "augment=off", "--steps", "10"]);
+    assert!(changed.contains("data.augment: the run in") && changed.contains("began with \"light\""), "{changed}");
+    let refused = bad(2, &["train", &data, "--out", &place.path("x"), "--set", "augment.erase=0.5", "--set", "augment.erase_size=1"]);
+    assert!(refused.contains("augment.erase_size: expected 0 to 0.7 (with more, more than half of the picture could be erased), found 1"), "{refused}");
+    let unknown = bad(2, &["train", &data, "--out", &place.path("x"), "--set", "augment.rotate=0.5"]);
+    assert!(unknown.contains("unknown key \"augment.rotate\": did you mean augment.rotation?"), "{unknown}");
 }
 
 /// README promises what the demo ends with at the default seed: rounding must not depend on the processor. These numbers were the same
@@ -217,6 +251,25 @@ fn held_out_samples_judge_the_run_and_the_best_checkpoint_stays() {
     assert!(Path::new(&run).join(best.trim()).join("model.safetensors").exists());
     for file in ["config.toml", "log.jsonl", "loss.svg", "latest"] {
         assert!(Path::new(&run).join(file).metadata().expect(file).len() > 5, "{file}");
+    }
+    // Judged by what captions get right, and ended where that gets no better: as it does at this rate.
+    let early = place.path("early");
+    let sets = [&sets[..], &["--set", "learning_rate=0", "--set", "best_by=species", "--set", "patience=2"]].concat();
+    let printed = good(&[&["train", &data, "--out", &early, "--steps", "40", "--device", "cpu", "--no-report"], &sets[..]].concat());
+    assert!(printed.contains("% of the captions word for word, ") && printed.contains("species "), "{printed}");
+    let said = "ended early, after step 12, and saved: 2 evaluations in a row were not better than that of step 4, species ";
+    assert!(printed.contains(said) && printed.contains("--set patience=0` goes on") && printed.contains("step-00000012"), "{printed}");
+    assert!(printed.contains("\nbest:  ") && printed.lines().any(|line| line.starts_with("try:   ") && line.contains("step-00000004")), "{printed}");
+    let printed = good(&["train", "--resume", &early, "--no-report"]);
+    assert!(printed.contains("continuing after step 12") && printed.contains(said), "{printed}");
+    assert!(good(&["train", "--resume", &early, "--no-report", "--set", "patience=3"]).contains("ended early, after step 16"));
+    for (set, expected) in [
+        ("best_by=specis", "evaluation.best_by: expected loss, accuracy, exact or an attribute ("),
+        ("balance=specis", "data.balance: expected caption or an attribute ("),
+        ("patience=-1", "evaluation.patience = -1"),
+    ] {
+        let error = bad(2, &["train", &data, "--out", &place.path("wrong"), "--device", "cpu", "--set", "held_out=0.2", "--set", set]);
+        assert!(error.contains(expected) && !Path::new(&place.path("wrong")).join("log.jsonl").exists(), "{error}");
     }
     // What is printed can be given again, and says the same.
     let config = Path::new(&run).join("config.toml");

@@ -181,6 +181,15 @@ def conv1d(row):
     forward_and_backward(row, "conv1d+gelu", lambda x, w, b: F.gelu(F.conv1d(x, w, b, stride, 1)), make, wrt)
 
 
+def conv2d(row):
+    s = row["shape"]
+    images, height, width, inputs, outputs, stride = (size(s, name) for name in ("images", "height", "width", "in", "out", "stride"))
+    # Channels last in memory, as ours are.
+    last = lambda x: x.contiguous(memory_format=torch.channels_last)
+    make = lambda dtype: [last(normal(images, inputs, height, width, dtype=dtype)), last(normal(outputs, inputs, 3, 3, dtype=dtype)), normal(outputs, dtype=dtype)]
+    forward_and_backward(row, "conv2d+gelu", lambda x, w, b: F.gelu(F.conv2d(x, w, b, stride, 1)), make, [0, 1, 2])
+
+
 def swiglu(row):
     count, columns = size(row["shape"], "N"), size(row["shape"], "F")
     make = lambda dtype: [normal(count, columns, dtype=dtype), normal(count, columns, dtype=dtype)]
@@ -349,7 +358,7 @@ def step(row):
 
 
 OPERATIONS = {
-    "matmul": matmul, "rms_norm": rms_norm, "cross_entropy": cross_entropy, "conv1d": conv1d, "swiglu": swiglu, "attention": attention,
+    "matmul": matmul, "rms_norm": rms_norm, "cross_entropy": cross_entropy, "conv1d": conv1d, "conv2d": conv2d, "swiglu": swiglu, "attention": attention,
     "adamw": adamw, "step": step,
 }
 

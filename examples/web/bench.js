@@ -41,6 +41,13 @@ export const WORK = [
       frames: 1000, framesOut: 1000, widthIn: 80, widthOut: 768, stride: 1,
     })],
   },
+  {
+    op: "conv2d", shape: "28×28 in=256 out=256", flops: 2 * 9 * 784 * 256 * 256, bytes: 4 * (3 * 784 * 256 + 9 * 256 * 256 + 256),
+    make: (floats) => [kernels.conv2d({
+      x: floats(784 * 256), weight: floats(9 * 256 * 256), bias: floats(256), z: floats(784 * 256), y: floats(784 * 256),
+      height: 28, width: 28, channelsIn: 256, channelsOut: 256, stride: 1,
+    })],
+  },
   product(N, V, D),
   product(1024, 768, 768),
   {

@@ -39,6 +39,15 @@ export function conv1d({ frames, framesOut, widthIn, widthOut, stride, ...buffer
   return launch("conv1d", "forward_tile", { TILE: tile(framesOut, widthOut) }, buffers, sizes);
 }
 
+// One convolution of the eye: x [height, width, channelsIn] → z before and y after the GELU [heightOut, widthOut, channelsOut].
+export function conv2d({ height, width, channelsIn, channelsOut, stride, ...buffers }) {
+  const [heightOut, widthOut] = [Math.ceil(height / stride), Math.ceil(width / stride)];
+  const sizes = {
+    images: 1, height, width, height_out: heightOut, width_out: widthOut, channels_in: channelsIn, channels_out: channelsOut, stride, parts: 1,
+  };
+  return launch("conv2d", "forward_tile", { TILE: tile(heightOut * widthOut, channelsOut) }, buffers, sizes);
+}
+
 // y [m, n] = x [m, k] · wᵀ + bias, w [n, k], bias [n] or null.
 export function linear({ x, w, bias = null, y, m, n, k }) {
   const vector = k % 4 === 0 ? 1 : 0;

@@ -3,7 +3,7 @@
 use super::operands::normals;
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
+use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow, picture_rows};
 use crate::model::config::{AudioConfig, Config, VisionConfig};
 use crate::ops::Sizes;
 use crate::ops::case::Draw;
@@ -24,7 +24,7 @@ pub(super) fn config(s: &Sizes) -> Config {
         num_key_value_heads: s.kv_heads,
         head_dim: s.head_dim,
         max_position_embeddings: 1024,
-        vision_config: Some(VisionConfig { image_size: s.image, patch_size: s.patch, bidirectional: true }),
+        vision_config: Some(VisionConfig { image_size: s.image, patch_size: s.patch, bidirectional: true, stem: None }),
         audio_config: Some(AudioConfig { num_mel_bins: s.mels, sample_rate: 16_000, clip_seconds: s.clip as f64 / 16_000.0, layers: s.convolutions }),
         ..Config::meadow(s.vocabulary)
     }
@@ -44,7 +44,7 @@ pub(super) fn batch(s: &Sizes, config: &Config, most: usize) -> Result<Batch> {
         };
         token(&mut rows, false);
         token(&mut rows, false);
-        rows.extend(std::iter::repeat_n(TokenRow::Patch, vision.patches()));
+        rows.extend(picture_rows(vision));
         token(&mut rows, false);
         token(&mut rows, false);
         rows.extend(std::iter::repeat_n(TokenRow::Frame, audio.rows()));

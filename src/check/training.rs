@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
+use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow, picture_rows};
 use crate::model::{Config, Parameters};
 use crate::ops::case::Draw;
 use crate::tensor::{DType, Tensor};
@@ -18,7 +18,7 @@ pub fn drawn_sequence(config: &Config, draw: &mut Draw, picture: bool, sound: bo
     let mut rows = vec![TokenRow::Token { id: 3, truth: 3, learned: false }];
     let mut sequence = Sequence::default();
     if let (true, Some(vision)) = (picture, &config.vision_config) {
-        rows.extend(std::iter::repeat_n(TokenRow::Patch, vision.patches()));
+        rows.extend(picture_rows(vision));
         sequence.pixels = Some((0..vision.image_size * vision.image_size * 3).map(|_| draw.below(256) as u8).collect());
     }
     if let (true, Some(audio)) = (sound, &config.audio_config) {

@@ -11,9 +11,9 @@ use trimodal::data::{Dataset, MediaSizes, Tokenizer};
 use trimodal::files::shown::{shown, shown_path};
 use trimodal::files::write_file_atomic;
 use trimodal::numbers::thousands;
-use trimodal::report::{Cell, contact_sheet};
+use trimodal::report::{Cell, VISITS, augmented_sheet, contact_sheet};
 use trimodal::train::examples::{row_limit, sizes};
-use trimodal::train::{Settings, setup};
+use trimodal::train::{Settings, setup, visits};
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -22,6 +22,7 @@ Examples:
   trimodal data my-data --out sheet.png            pictures with their captions, to look at
   trimodal data 'shards/my-{000000..000012}.tar' --json report.json
   trimodal data my-data --tokenizer qwen3/tokenizer.json
+  trimodal data my-data --augmented --set augment=light   what training would see of some pictures and sounds, visit by visit
   trimodal data mnist --columns text=label          Parquet files, with the names of their classes as captions
 
 DIR is one of
@@ -60,6 +61,13 @@ pub struct Data {
     /// The settings whose sizes and limits to count with: a preset, a .toml file as for `train`, or a model's config.json
     #[arg(long, value_name = "NAME|FILE", default_value = "meadow")]
     config: String,
+    /// Change a key of the config, as for `train`; can be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Also draw what training would see with these settings: of rows that are trained on, evenly spaced, pictures and mel frames as they are
+    /// and as the epochs from 0 on show them with this seed [default file: augmented.png]
+    #[arg(long, value_name = "PNG", num_args = 0..=1, default_missing_value = "augmented.png")]
+    augmented: Option<PathBuf>,
     #[command(flatten)]
     columns: ColumnArguments,
 }
@@ -70,17 +78,23 @@ const SHEET_SIDE: usize = 192;
 impl Data {
     /// Whether it writes a file.
     pub(super) fn makes_something(&self) -> bool {
-        self.json.is_some() || self.out.is_some()
+        self.json.is_some() || self.out.is_some() || self.augmented.is_some()
     }
 
     pub fn run(self) -> Result<ExitCode> {
-        let settings = Settings::named(&self.config)?;
+        let mut settings = Settings::named(&self.config)?;
+        settings.set_all(&self.set)?;
+        settings.validate()?;
+        if let Some(path) = self.augmented.as_ref().filter(|path| !path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("png"))) {
+            let what = format!("--augmented {}: expected the name of a .png file to write, or none; DIR stands before it", shown_path(path));
+            return Err(Error::Usage(what));
+        }
         let dataset = Dataset::open_with(&self.data, &self.columns.options(settings.limits(), true))?;
         let tokenizer = self.tokenizer(&dataset, &settings)?;
         let config = settings.model_config(tokenizer.vocabulary());
         // The beginning and the end of a picture or sound are rows too.
         let rows = RowsOf {
-            picture: config.vision_config.as_ref().map_or(0, |vision| vision.patches() + 2),
+            picture: config.vision_config.as_ref().map_or(0, |vision| vision.rows() + 2),
             sound: config.audio_config.as_ref().map_or(0, |audio| audio.rows() + 2),
             limit: row_limit(&config, settings.training.rows),
         };
@@ -100,6 +114,9 @@ impl Data {
             sheet(path, &dataset, &found.good, &sizes, self.cells as usize)?;
             line(format!("contact sheet: {}", shown_path(path)));
         }
+        if let Some(path) = &self.augmented {
+            self.augmented(path, &dataset, &found.good, &settings, &tokenizer)?;
+        }
         if found.bad.count == 0 {
             return Ok(ExitCode::SUCCESS);
         }
@@ -108,6 +125,31 @@ impl Data {
             note(format!("  {}", super::one_line(message)));
         }
         Ok(ExitCode::FAILURE)
+    }
+
+    /// Draws what training would see.
+    fn augmented(&self, path: &Path, dataset: &Dataset, good: &[usize], settings: &Settings, tokenizer: &Tokenizer) -> Result<()> {
+        let config = settings.model_config_for(tokenizer);
+        let trained = setup::trained_rows(settings, dataset);
+        let seen = |&row: &usize| dataset.rows()[row].may_have_picture() || dataset.rows()[row].may_have_sound();
+        let rows: Vec<usize> = good.iter().copied().filter(|row| trained.binary_search(row).is_ok() && seen(row)).collect();
+        if rows.is_empty() {
+            let what = format!("no row to show: none of split {:?} (data.train_split) has a picture or sound that can be read", settings.data.train_split);
+            return Err(Error::file(dataset.dir(), what));
+        }
+        let count = (self.cells as usize / (1 + VISITS as usize)).clamp(1, rows.len());
+        let some: Vec<usize> = (0..count).map(|i| rows[i * rows.len() / count]).collect();
+        let previews = visits::preview(dataset, &some, settings, &config, tokenizer, VISITS)?;
+        let side = config.vision_config.as_ref().map_or(1, |vision| vision.image_size);
+        let mels = config.audio_config.as_ref().map_or(1, |audio| audio.num_mel_bins);
+        augmented_sheet(path, &previews, side, mels)?;
+        let level = settings.data.augment.name();
+        line(format!("what training sees (data.augment = {level:?}, seed {}): {}", settings.training.seed, shown_path(path)));
+        if !settings.augmentation().strengths.any() {
+            let what = if settings.data.color_jitter > 0.0 { "only the light of pictures varies (data.color_jitter)" } else { "every visit shows the same" };
+            line(format!("augmentation is off: {what}; --set augment=light shows some"));
+        }
+        Ok(())
     }
 
     /// The one that training would take.

@@ -13,7 +13,7 @@ use trimodal::model::Config;
 use trimodal::numbers::{bytes, digits, percent, thousands};
 use trimodal::train::preflight::Note;
 use trimodal::train::run::{Ended, Evaluation, Event};
-use trimodal::train::{Example, Run, examples, log};
+use trimodal::train::{Example, Run, Scores, examples, log};
 use trimodal::{Device, Error, Result, bench, report};
 
 /// Decodes the rows of a data set under a progress bar; ctrl-C stops it.
@@ -167,6 +167,20 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     }
     match ended {
         Ended::Finished => line(format!("trained in {:.0} s, loss {}", run.seconds(), digits(run.state.loss.unwrap_or(f64::NAN), 4))),
+        Ended::FinishedEarly => {
+            let (step, folder, evaluation) = (run.trainer.step, quoted(&run.folder), &run.settings.evaluation);
+            let best = match &run.state.best {
+                Some(best) => format!("were not better than that of step {}, {}", best.step, best.figure(&evaluation.best_by)),
+                None => "had no loss that is a number".into(),
+            };
+            line(format!(
+                "trained in {:.0} s, loss {}; ended early, after step {step}, and saved: {} evaluations in a row {best} (evaluation.patience); \
+                 `trimodal train --resume {folder} --set patience=0` goes on",
+                run.seconds(),
+                digits(run.state.loss.unwrap_or(f64::NAN), 4),
+                run.state.since_best
+            ));
+        }
         Ended::Stopped => {
             let (step, folder) = (run.trainer.step, quoted(&run.folder));
             line(format!("stopped after step {step}, saved; `trimodal train --resume {folder}` continues from there"));
@@ -178,6 +192,10 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
 /// An evaluation in a few lines.
 fn evaluated(step: usize, evaluation: &Evaluation) -> String {
     let mut text = format!("step {}: held out: loss {}, {} of the tokens right", thousands(step), digits(evaluation.loss, 4), percent(evaluation.accuracy));
+    if let Some(Scores { exact, attributes, .. }) = &evaluation.scores {
+        text += &format!(", {} of the captions word for word", percent(*exact));
+        attributes.iter().for_each(|(name, share)| text += &format!(", {} {}", shown(name), percent(*share)));
+    }
     for (said, truth) in &evaluation.captions {
         let (said, truth) = (shown(said), shown(truth));
         text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };

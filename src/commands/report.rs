@@ -19,7 +19,7 @@ use trimodal::train::evaluate::{self, Ablation};
 use trimodal::train::settings::path::{from_text, to_text};
 use trimodal::train::setup::{self, EvaluationSplit};
 use trimodal::train::stratified::stratified;
-use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples};
+use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples, visits};
 use trimodal::{DType, Device, Error, Result, bench, trace};
 
 const EXAMPLES: &str = "\
@@ -104,8 +104,17 @@ impl Report {
             Err(why) => Err(why.clone()),
         };
         let out = self.out.unwrap_or_else(|| self.run.join(REPORT));
-        let told =
-            Told { folder: &self.run, settings: &settings, state: &state, config: &config, parameters, device: &device, attributes: &attributes, commands };
+        let told = Told {
+            folder: &self.run,
+            settings: &settings,
+            state: &state,
+            config: &config,
+            parameters,
+            device: &device,
+            attributes: &attributes,
+            tokenizer: &model.tokenizer,
+            commands,
+        };
         told.write(dataset.as_ref(), &judged, &kernels, &out, begin)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -163,8 +172,12 @@ struct Told<'a> {
     parameters: usize,
     device: &'a Device,
     attributes: &'a Attributes,
+    tokenizer: &'a Tokenizer,
     commands: String,
 }
+
+/// Samples that the page shows as the run's first visits showed them, and the number of these.
+const AUGMENTED: (usize, u64) = (6, 3);
 
 /// A value, or why it is not known.
 type Known<T> = std::result::Result<T, String>;
@@ -179,7 +192,16 @@ impl Told<'_> {
         out: &Path,
         begin: Instant,
     ) -> Result<()> {
+        let shown = match dataset {
+            Ok(dataset) if self.settings.augmentation().strengths.any() => {
+                let rows = setup::trained_rows(self.settings, dataset);
+                let some: Vec<usize> = (0..AUGMENTED.0.min(rows.len())).map(|i| rows[i * rows.len() / AUGMENTED.0.min(rows.len())]).collect();
+                visits::preview(dataset, &some, self.settings, self.config, self.tokenizer, AUGMENTED.1)?
+            }
+            _ => Vec::new(),
+        };
         let report = run::RunReport {
+            shown: &shown,
             folder: self.folder,
             config: self.config,
             parameters: self.parameters,
@@ -288,6 +310,7 @@ pub(super) fn write_of(run: &mut Run, dataset: &Dataset, attributes: &Attributes
         parameters: trainer.parameters.count(),
         device: trainer.device(),
         attributes,
+        tokenizer: &run.tokenizer,
         commands,
     };
     if let Err(e) = told.write(Ok(dataset), &judged, &kernels, out, begin) {

@@ -20,6 +20,7 @@ Examples:
   trimodal train my-data --out my-model --config small --device cuda --set learning_rate=3e-4
   trimodal train my-data --out my-model --config my.toml --set held_out=0.05 --set accumulate=4
   trimodal train my-data --out my-model --from Qwen3-0.6B
+  trimodal train my-data --out my-model --set held_out=0.1 --set best_by=exact --set patience=5
   trimodal train --resume my-model
 
 DATA is a folder with a metadata.jsonl, one line per sample, paths inside the folder:
@@ -117,10 +118,19 @@ impl Train {
         };
         let trained = progress::train(&mut run)?;
         let folder = quoted(&run.folder);
-        if trained.ended == Ended::Finished {
+        if trained.ended != Ended::Stopped {
             // It is saved, whatever happens to the folder now.
             let path = checkpoint::latest(&run.folder).unwrap_or_else(|_| run.folder.clone());
             line(format!("model: {} ({} parameters)", shown_path(&path), thousands(run.trainer.parameters.count())));
+            let mut asked = folder.clone();
+            if let (Some(best), Ok(Some(at))) = (&run.state.best, checkpoint::best(&run.folder)) {
+                if at != path {
+                    line(format!("best:  {} (held out: {})", shown_path(&at), best.figure(&run.settings.evaluation.best_by)));
+                }
+                if trained.ended == Ended::FinishedEarly {
+                    asked = quoted(&at);
+                }
+            }
             let config = &run.trainer.config;
             let asks = match (&config.vision_config, &config.audio_config) {
                 (Some(_), Some(_)) => "--image PICTURE --audio SOUND",
@@ -128,7 +138,7 @@ impl Train {
                 (None, Some(_)) => "--audio SOUND",
                 (None, None) => "--prompt WORDS",
             };
-            line(format!("try:   trimodal describe {folder} {asks}"));
+            line(format!("try:   trimodal describe {asked} {asks}"));
             if !self.no_report {
                 return Ok(report::after(&mut run));
             }
@@ -142,10 +152,7 @@ impl Train {
 
     /// Puts the command line over settings.
     fn change(&self, settings: &mut Settings) -> Result<()> {
-        for pair in &self.set {
-            let (key, value) = pair.split_once('=').ok_or_else(|| Error::Usage(format!("--set {pair}: expected KEY=VALUE")))?;
-            settings.set(key.trim(), value)?;
-        }
+        settings.set_all(&self.set)?;
         let text = |path: &PathBuf| to_text(path);
         let Settings { model, data, training, saving, .. } = settings;
         if let Some(path) = &self.data {

@@ -230,7 +230,16 @@ pub fn prompt(variant: Variant, kind: FactKind, caption: &str) -> (String, Optio
 }
 
 fn empty() -> Sample {
-    Sample { name: String::new(), origin: "the transfer experiment".into(), picture: None, sound: None, text: String::new(), prompt: None, split: None }
+    Sample {
+        name: String::new(),
+        origin: "the transfer experiment".into(),
+        picture: None,
+        alpha: None,
+        sound: None,
+        text: String::new(),
+        prompt: None,
+        split: None,
+    }
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ fn words(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt
                 let of = |kind: TokenRow| weights.iter().zip(&kinds).filter(move |(_, k)| **k == kind).map(|(w, _)| *w as f32);
                 word.picture.extend(of(TokenRow::Patch));
                 word.sound.extend(of(TokenRow::Frame));
-                let (seen, heard): (f32, f32) = (of(TokenRow::Patch).sum(), of(TokenRow::Frame).sum());
+                let (seen, heard): (f32, f32) = (of(TokenRow::Patch).sum::<f32>() + of(TokenRow::Whole).sum::<f32>(), of(TokenRow::Frame).sum());
                 word.on.each.push([seen, heard, weights.iter().sum::<f64>() as f32 - seen - heard]);
             }
         }

@@ -2,21 +2,25 @@
 
 use super::batch::{Capacity, Inputs};
 use super::config::Config;
+use super::eye::{self, StemActivations};
 use super::last_rows;
 use super::parameters::Parameters;
+use super::word_bag::BagActivations;
 use crate::error::Result;
 use crate::observe::{self, GRADIENT};
-use crate::ops::{adamw, conv1d, matmul, patch_embed, qk_norm_rope, rms_norm};
+use crate::ops::{adamw, conv1d, matmul, qk_norm_rope, rms_norm};
 use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
 
 /// How a training step uses memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ActivationOptions {
     /// The dtype of activations: the parameters' own, or bf16 beside f32 parameters for mixed precision.
     pub activation: DType,
     /// Keeps only what enters each layer, and computes the rest again in the backward pass (Chen et al. 2016, arXiv 1604.06174):
     /// one more forward pass without the down projections, for the memory of one layer instead of all. The bits stay the same.
     pub recompute: bool,
+    /// What a word told from picture and sound alone weighs beside a word of the captions; 0 for no such loss. See [`super::word_bag`].
+    pub word_bag: f32,
     /// Has the last layer compute every row, as the others do, instead of those with logits: for looking at them. See [`super::last_rows`].
     pub every_row: bool,
 }
@@ -24,7 +28,7 @@ pub struct ActivationOptions {
 impl ActivationOptions {
     /// Everything kept.
     pub fn new(activation: DType) -> Self {
-        ActivationOptions { activation, recompute: false, every_row: false }
+        ActivationOptions { activation, recompute: false, word_bag: 0.0, every_row: false }
     }
 }
 
@@ -84,6 +88,10 @@ pub struct ConvolutionActivations<T = Tensor> {
 pub struct Activations<T = Tensor> {
     /// The batch.
     pub(crate) inputs: Inputs<T>,
+    /// Where the model has a convolutional stem for pictures.
+    pub(crate) stem: Option<StemActivations<T>>,
+    /// Where training has a word-bag loss.
+    pub(crate) bag: Option<BagActivations<T>>,
     pub(crate) convolutions: Vec<ConvolutionActivations<T>>,
     /// What enters each layer, then what leaves the last.
     pub(crate) streams: Vec<Stream<T>>,
@@ -129,7 +137,10 @@ impl<T> Activations<T> {
         let inputs = Inputs::build(config, capacity, options, make)?;
         let m = last_rows::most(capacity, options.every_row);
         let wide = crate::ops::statistic(real);
-        let Capacity { rows: n, chunk: c, clips, .. } = capacity;
+        let Capacity { rows: n, chunk: c, clips, images, .. } = capacity;
+        let stem = StemActivations::build(config, images, real, make)?;
+        let Capacity { logits, bags, .. } = capacity;
+        let bag = if bags > 0 { Some(BagActivations::build(config, bags, logits, real, make)?) } else { None };
         let (d, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
         let (h, kv, hd) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
         let convolutions = match &config.audio_config {
@@ -170,6 +181,8 @@ impl<T> Activations<T> {
             .collect::<Result<_>>()?;
         Ok(Activations {
             inputs,
+            stem,
+            bag,
             convolutions,
             streams,
             last_x: make(&[m, d], real)?,
@@ -270,6 +283,10 @@ impl Activations {
     pub(crate) fn name_for_trace(&self) {
         let tell = |tensor: &Tensor, name: String| observe::name(tensor.id(), || name);
         self.inputs.each_named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));
+        if let Some(stem) = &self.stem {
+            stem.named().into_iter().for_each(|(name, tensor)| tell(tensor, name));
+            stem.named_gradients().into_iter().for_each(|(name, tensor)| tell(tensor, format!("{GRADIENT}{name}")));
+        }
         for (i, c) in self.convolutions.iter().enumerate() {
             let n = i + 1;
             let names = [(&c.z, format!("convolution {n}")), (&c.y, format!("convolution {n} after its GELU"))];
@@ -387,6 +404,8 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
         rms_norm::workspace(n, d),
         qk_norm_rope::workspace(n, config.num_attention_heads, config.head_dim),
         matmul::workspace(matmul::Layout::Tn, v, d, chunk),
+        matmul::workspace(matmul::Layout::Tn, v, d, if capacity.bags > 0 { capacity.logits } else { 0 }),
+        rms_norm::workspace(capacity.bags, d),
         matmul::workspace(matmul::Layout::Tn, q, d, n),
         matmul::workspace(matmul::Layout::Tn, kv, d, n),
         matmul::workspace(matmul::Layout::Tn, d, q, n),
@@ -394,7 +413,7 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
         matmul::workspace(matmul::Layout::Tn, d, f, n),
     ];
     if let Some(vision) = &config.vision_config {
-        needs.push(patch_embed::workspace(images, vision.image_size, vision.image_size, vision.patch_size, d));
+        needs.push(eye::workspace(config, vision, images));
     }
     if let Some(audio) = &config.audio_config {
         for layer in 0..audio.layers {
@@ -416,8 +435,8 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
 /// Exactly what [`crate::train::Trainer`] allocates, except for what a device rounds each tensor up to; `u64::MAX` where it is more than
 /// that. Allocates nothing.
 pub fn bytes(config: &Config, capacity: Capacity, options: ActivationOptions) -> u64 {
-    let Capacity { rows, logits, chunk, images, clips } = capacity;
-    if [rows, logits, chunk, images, clips].into_iter().any(|size| size > MAX_ELEMENTS) {
+    let Capacity { rows, logits, chunk, images, clips, bags } = capacity;
+    if [rows, logits, chunk, images, clips, bags].into_iter().any(|size| size > MAX_ELEMENTS) {
         return u64::MAX; // no tensor has so many rows
     }
     let (real, wide) = (options.activation, crate::ops::statistic(options.activation));

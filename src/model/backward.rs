@@ -4,16 +4,18 @@
 use super::activations::Activations;
 use super::batch::Inputs;
 use super::config::Config;
+use super::eye;
 use super::forward::{self, attention_scale, loss};
 use super::parameters::Parameters;
+use super::word_bag;
 use crate::error::Result;
 use crate::observe::{self, ModelPart, Phase};
 use crate::ops::matmul::{self, Epilogue, Layout};
-use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, qk_norm_rope, rms_norm, rope, swiglu};
+use crate::ops::{attention, conv1d, cross_entropy, embedding, qk_norm_rope, rms_norm, rope, swiglu};
 use crate::tensor::Tensor;
 
 /// For `y = x · wᵀ`: `dx (+)= dy · w` and `dw += dyᵀ · x`.
-fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool, dw: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
+pub(super) fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool, dw: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
     matmul::forward(Layout::Nn, dy, w, Epilogue { accumulate, ..Default::default() }, dx, None)?;
     matmul::forward(Layout::Tn, dy, x, Epilogue { accumulate: true, ..Default::default() }, dw, Some(workspace))
 }
@@ -133,6 +135,10 @@ pub fn loss_and_backward_to_inputs(
         linear(&a.dv, &stream.normed, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
         rms_norm::backward(&a.dnormed, &stream.x, &w.input_layernorm, &stream.rstd, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;
     }
+    if let (Some(of), Some(bag)) = (&a.inputs.bag, &mut a.bag) {
+        let _scope = observe::scope(Phase::Loss, ModelPart::Output);
+        word_bag::loss_and_backward(config.rms_norm_eps, p, g, of, bag, &a.streams[0].x, &mut a.dx, &mut a.workspace)?;
+    }
     let _scope = observe::scope(Phase::Backward, ModelPart::Rows);
     embed(config, p, a, g, inputs)
 }
@@ -140,9 +146,9 @@ pub fn loss_and_backward_to_inputs(
 /// The gradients of what made the token matrix, from `dx`.
 fn embed(config: &Config, p: &Parameters, a: &mut Activations, g: &mut Parameters, inputs: &mut InputGradients) -> Result<()> {
     embedding::backward(&a.dx, &a.inputs.sorted_row, &a.inputs.sorted_start, &mut g.embed_tokens)?;
-    if let (Some(w), Some(dw)) = (&p.vision, &mut g.vision) {
-        let (dpixels, ws) = (inputs.pixels.as_mut(), &mut a.workspace);
-        patch_embed::backward(&a.inputs.pixels, &w.weight, &a.inputs.patch_row, &a.dx, &mut dw.weight, &mut dw.bias, &mut dw.position, dpixels, ws)?;
+    if let (Some(vision), Some(w), Some(dw)) = (&config.vision_config, &p.vision, &mut g.vision) {
+        let Inputs { pixels, patch_row, whole_row, iota, .. } = &mut a.inputs;
+        eye::backward(vision, w, dw, pixels, patch_row, whole_row.as_ref(), a.stem.as_mut(), iota, &a.dx, inputs.pixels.as_mut(), &mut a.workspace)?;
     }
     if let Some(audio) = &config.audio_config {
         let last = a.convolutions.last_mut().expect("validated: at least one convolution");

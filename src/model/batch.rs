@@ -1,8 +1,9 @@
 //! What the model is fed: samples, packed into one token matrix without padding.
 
 use super::activations::ActivationOptions;
-use super::config::Config;
+use super::config::{Config, VisionConfig};
 use super::last_rows::{LastRows, LastRowsOf};
+use super::word_bag::BagInputs;
 use crate::error::{Error, Result};
 use crate::ops::embedding;
 use crate::tensor::{DType, Tensor};
@@ -21,8 +22,15 @@ pub enum TokenRow {
     },
     /// The next patch of the sample's picture.
     Patch,
+    /// The sample's picture as a whole, behind its patches: where the model has a stem.
+    Whole,
     /// The next frame of the sample's sound.
     Frame,
+}
+
+/// The rows of one picture, in order.
+pub fn picture_rows(vision: &VisionConfig) -> impl Iterator<Item = TokenRow> {
+    std::iter::repeat_n(TokenRow::Patch, vision.patches()).chain(vision.stem.as_ref().map(|_| TokenRow::Whole))
 }
 
 /// One sample, ready for packing: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> text… <eos>`.
@@ -73,6 +81,8 @@ pub struct Batch {
     pub pixels: Vec<u8>,
     /// `[images · patches]`
     pub patch_row: Vec<i32>,
+    /// `[images]`: the rows of pictures as a whole; empty in a model without a stem.
+    pub whole_row: Vec<i32>,
     /// `[clips, frames, mels]`
     pub mel: Vec<f32>,
     /// `[clips · rows]`
@@ -122,9 +132,9 @@ impl Packer<'_> {
         if start + rows.len() > self.budget {
             return Ok(false);
         }
-        let patches = rows.iter().filter(|r| **r == TokenRow::Patch).count();
+        let patches = rows.iter().filter(|r| matches!(r, TokenRow::Patch | TokenRow::Whole)).count();
         let frames = rows.iter().filter(|r| **r == TokenRow::Frame).count();
-        let (patch_rows, pixel_count) = self.config.vision_config.as_ref().map_or((0, 0), |v| (v.patches(), v.image_size * v.image_size * 3));
+        let (patch_rows, pixel_count) = self.config.vision_config.as_ref().map_or((0, 0), |v| (v.rows(), v.image_size * v.image_size * 3));
         let (frame_rows, mel_count) = self.config.audio_config.as_ref().map_or((0, 0), |a| (a.rows(), a.frames() * a.num_mel_bins));
         let check = |what: &str, placeholders: usize, embedded: usize, given: Option<usize>, values: usize| {
             let expected = if given.is_some() { embedded } else { 0 };
@@ -151,19 +161,19 @@ impl Packer<'_> {
         }
 
         let bidirectional = self.config.vision_config.as_ref().is_some_and(|v| v.bidirectional);
-        let first_patch = rows.iter().position(|r| *r == TokenRow::Patch).unwrap_or(0);
+        let first_patch = rows.iter().position(|r| matches!(r, TokenRow::Patch | TokenRow::Whole)).unwrap_or(0);
         let end = start + rows.len();
         for (offset, row) in rows.iter().enumerate() {
             let here = start + offset;
             let (token, embedded) = match row {
                 TokenRow::Token { id, .. } => (*id, *id as i32),
-                TokenRow::Patch => (self.placeholders.image, -1),
+                TokenRow::Patch | TokenRow::Whole => (self.placeholders.image, -1),
                 TokenRow::Frame => (self.placeholders.audio, -1),
             };
             batch.token_id.push(token as i32);
             batch.embed_id.push(embedded);
             batch.position.push(offset as i32);
-            let in_picture = *row == TokenRow::Patch && bidirectional;
+            let in_picture = matches!(row, TokenRow::Patch | TokenRow::Whole) && bidirectional;
             let sees_to = if in_picture { start + first_patch + patches } else { here + 1 };
             let seen_from = if in_picture { start + first_patch } else { here };
             let sees_from = sequence.cut.filter(|cut| offset >= cut.at).map_or(start, |cut| start + cut.from);
@@ -172,6 +182,7 @@ impl Packer<'_> {
             batch.visible_by.push([seen_from as i32, seen_to as i32]);
             match row {
                 TokenRow::Patch => batch.patch_row.push(here as i32),
+                TokenRow::Whole => batch.whole_row.push(here as i32),
                 TokenRow::Frame => batch.frame_row.push(here as i32),
                 TokenRow::Token { .. } => {}
             }
@@ -224,6 +235,11 @@ impl Batch {
         self.target.iter().filter(|t| **t >= 0).count()
     }
 
+    /// Whether a row sees all that comes before it in its sample: it is not cut off.
+    pub(super) fn sees_all(&self, row: usize) -> bool {
+        self.visible[row][0] == row as i32 - self.position[row]
+    }
+
     /// The name of the sample that a row belongs to; `None` for a row of the padding, and where the sample has no name.
     pub fn name_of(&self, row: usize) -> Option<&str> {
         let position = self.position.get(..=row)?;
@@ -251,6 +267,8 @@ pub struct Capacity {
     pub images: usize,
     /// Sounds.
     pub clips: usize,
+    /// Samples whose words are told from picture and sound alone; 0 where training has no word-bag loss.
+    pub bags: usize,
 }
 
 /// Logits that a training step holds at a time: 2²⁷ elements, half a gigabyte in f32. Each chunk reads and writes the gradient of
@@ -270,15 +288,21 @@ impl Capacity {
             rows: budget,
             logits: budget,
             chunk: chunk(budget, config.vocab_size),
-            images: config.vision_config.as_ref().map_or(0, |v| budget / (v.patches() + 3)),
+            images: config.vision_config.as_ref().map_or(0, |v| budget / (v.rows() + 3)),
             clips: config.audio_config.as_ref().map_or(0, |a| budget / (a.rows() + 3)),
+            bags: 0,
         }
+    }
+
+    /// With room for the word-bag loss, or without.
+    pub fn with_word_bag(self, wanted: bool) -> Self {
+        Capacity { bags: if wanted { self.images.saturating_add(self.clips) } else { 0 }, ..self }
     }
 
     /// Exactly what one batch needs, with all its logits at once.
     pub fn of(batch: &Batch) -> Self {
         let logits = batch.logit_row.len();
-        Capacity { rows: batch.rows(), logits, chunk: logits, images: batch.images, clips: batch.clips }
+        Capacity { rows: batch.rows(), logits, chunk: logits, images: batch.images, clips: batch.clips, bags: 0 }
     }
 
     /// Rows with logits of each chunk; one without rows where there are none.
@@ -347,20 +371,24 @@ pub struct Inputs<T = Tensor> {
     pub(crate) chunks: Vec<Chunk<T>>,
     pub(crate) pixels: T,
     pub(crate) patch_row: T,
+    /// Where the model has a stem.
+    pub(crate) whole_row: Option<T>,
     pub(crate) mel: T,
     pub(crate) frame_row: T,
     /// 0, 1, 2, …: for moving rows.
     pub(crate) iota: T,
     /// `[1]`: 1 / the rows that count, for the mean.
     pub(crate) weight: T,
+    /// Where training has a word-bag loss.
+    pub(crate) bag: Option<BagInputs<T>>,
 }
 
 impl<T> Inputs<T> {
     /// Builds the listing: `make(shape, dtype)` once per tensor.
     pub fn build(config: &Config, capacity: Capacity, options: ActivationOptions, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
-        let Capacity { rows, chunk, images, clips, .. } = capacity;
+        let Capacity { rows, chunk, images, clips, logits, bags } = capacity;
         let ActivationOptions { activation: real, every_row, .. } = options;
-        let (side, patches) = config.vision_config.as_ref().map_or((0, 0), |v| (v.image_size, v.patches()));
+        let (side, patches, embedded) = config.vision_config.as_ref().map_or((0, 0, 0), |v| (v.image_size, v.patches(), v.patch_grid().pow(2)));
         let (frames, mels, frame_rows) = config.audio_config.as_ref().map_or((0, 0, 0), |a| (a.frames(), a.num_mel_bins, a.rows()));
         Ok(Inputs {
             embed_id: make(&[rows], DType::I32)?,
@@ -374,10 +402,12 @@ impl<T> Inputs<T> {
             chunks: capacity.chunks().map(|rows| Ok(Chunk { row: make(&[rows], DType::I32)?, target: make(&[rows], DType::I32)? })).collect::<Result<_>>()?,
             pixels: make(&[images, side, side, 3], DType::U8)?,
             patch_row: make(&[images.saturating_mul(patches)], DType::I32)?,
+            whole_row: config.vision_config.as_ref().and_then(|v| v.stem.as_ref()).map(|_| make(&[images], DType::I32)).transpose()?,
             mel: make(&[clips, frames, mels], real)?,
             frame_row: make(&[clips.saturating_mul(frame_rows)], DType::I32)?,
-            iota: make(&[rows.max(chunk).max(clips.saturating_mul(frame_rows))], DType::I32)?,
+            iota: make(&[rows.max(chunk).max(clips.saturating_mul(frame_rows)).max(images.saturating_mul(embedded))], DType::I32)?,
             weight: make(&[1], crate::ops::statistic(real))?,
+            bag: if bags > 0 { Some(BagInputs::build(bags, rows, logits, real, make)?) } else { None },
         })
     }
 }
@@ -435,6 +465,7 @@ impl Inputs {
         self.pixels.set_rows(batch.images)?;
         write(&mut self.pixels, &batch.pixels, ahead)?;
         put(&mut self.patch_row, batch.patch_row.len(), &batch.patch_row)?;
+        self.whole_row.as_mut().map_or(Ok(()), |rows| put(rows, batch.whole_row.len(), &batch.whole_row))?;
         self.mel.set_rows(batch.clips)?;
         match self.mel.dtype() {
             DType::F64 => write(&mut self.mel, &batch.mel.iter().map(|&x| x as f64).collect::<Vec<_>>(), ahead)?,
@@ -442,6 +473,7 @@ impl Inputs {
             _ => write(&mut self.mel, &batch.mel, ahead)?,
         }
         put(&mut self.frame_row, batch.frame_row.len(), &batch.frame_row)?;
+        self.bag.as_mut().map_or(Ok(()), |bag| bag.load(batch, size, counted, ahead))?;
         let weight = 1.0 / counted.max(1) as f32;
         match self.weight.dtype() {
             DType::F64 => write(&mut self.weight, &[weight as f64], ahead),
@@ -452,7 +484,7 @@ impl Inputs {
     /// Takes over a batch that was loaded into other inputs of the same capacity.
     pub(crate) fn take(&mut self, from: &Inputs) -> Result<()> {
         for (to, from) in self.each_mut().into_iter().zip(from.each()) {
-            to.set_rows(from.rows())?;
+            to.reshape(from.shape())?;
             if !from.is_empty() {
                 to.copy_from(from)?;
             }
@@ -465,7 +497,8 @@ impl Inputs {
         let chunks = self.chunks.iter().flat_map(|c| [&c.row, &c.target]);
         let rows = [&self.embed_id, &self.position, &self.visible, &self.visible_by, &self.sorted_row, &self.sorted_start];
         let others = [&self.pixels, &self.patch_row, &self.mel, &self.frame_row, &self.weight];
-        rows.into_iter().chain(self.last.each()).chain(others).chain(chunks).collect()
+        let optional = self.whole_row.iter().chain(self.bag.iter().flat_map(BagInputs::each));
+        rows.into_iter().chain(self.last.each()).chain(others).chain(chunks).chain(optional).collect()
     }
 
     /// Every tensor with what it is in a trace.
@@ -486,7 +519,13 @@ impl Inputs {
             ("0, 1, 2, …", &self.iota),
             ("1 / the rows that count", &self.weight),
         ];
-        rows.into_iter().chain(last).chain(chunks).collect()
+        let bag = self.bag.iter().flat_map(|bag| {
+            ["each sample's rows", "each row's sample", "each sample's words", "each word's sample", "the words told", "what a word told weighs"]
+                .into_iter()
+                .zip(bag.each())
+        });
+        let whole = self.whole_row.iter().map(|rows| ("the rows of pictures as a whole", rows));
+        rows.into_iter().chain(last).chain(chunks).chain(whole).chain(bag).collect()
     }
 
     /// As [`Inputs::each`], in the same order.
@@ -494,7 +533,8 @@ impl Inputs {
         let chunks = self.chunks.iter_mut().flat_map(|c| [&mut c.row, &mut c.target]);
         let rows = [&mut self.embed_id, &mut self.position, &mut self.visible, &mut self.visible_by, &mut self.sorted_row, &mut self.sorted_start];
         let others = [&mut self.pixels, &mut self.patch_row, &mut self.mel, &mut self.frame_row, &mut self.weight];
-        rows.into_iter().chain(self.last.each_mut()).chain(others).chain(chunks).collect()
+        let optional = self.whole_row.iter_mut().chain(self.bag.iter_mut().flat_map(BagInputs::each_mut));
+        rows.into_iter().chain(self.last.each_mut()).chain(others).chain(chunks).chain(optional).collect()
     }
 }
 
@@ -509,7 +549,7 @@ mod tests {
         assert_eq!(chunk(65_536, 151_936), 768);
         assert_eq!(chunk(1000, usize::MAX), 128);
         assert_eq!(chunk(5, usize::MAX), 5);
-        let capacity = |logits, chunk| Capacity { rows: 0, logits, chunk, images: 0, clips: 0 }.chunks().collect::<Vec<_>>();
+        let capacity = |logits, chunk| Capacity { rows: 0, logits, chunk, images: 0, clips: 0, bags: 0 }.chunks().collect::<Vec<_>>();
         assert_eq!(capacity(10, 4), [4, 4, 2]);
         assert_eq!(capacity(8, 8), [8]);
         assert_eq!(capacity(0, 0), [0]);
@@ -521,7 +561,7 @@ mod tests {
         let (row, target) = PaddedSize { rows: 8, logits: 7 }.logits(&batch);
         assert_eq!(row, [0, 2, 5, 1, 3, 4, 6]);
         assert_eq!(target, [7, 8, 9, -1, -1, -1, -1]);
-        let capacity = Capacity { rows: 1920, logits: 1920, chunk: 1920, images: 0, clips: 0 };
+        let capacity = Capacity { rows: 1920, logits: 1920, chunk: 1920, images: 0, clips: 0, bags: 0 };
         assert_eq!(PaddedSize::of_few(&batch, capacity), PaddedSize { rows: 240, logits: 128 });
         assert_eq!(PaddedSize::of_few(&batch, Capacity { rows: 7, logits: 5, ..capacity }), PaddedSize { rows: 6, logits: 5 });
     }

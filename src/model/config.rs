@@ -3,6 +3,7 @@
 //! There is one reader: [`Config`] from JSON goes through [`StoredConfig`], which knows every key of `transformers`.
 
 pub use super::senses::{AudioConfig, HOP, VisionConfig};
+pub use super::stem::{Stem, StemConvolution};
 use super::stored_config::{StoredConfig, defaults};
 use crate::data::folder::Fit;
 use crate::error::{Error, Result};
@@ -150,7 +151,7 @@ impl Config {
             bos_token_id: None,
             eos_token_id: Vec::new(),
             picture_fit: Fit::Crop,
-            vision_config: Some(VisionConfig { image_size: 48, patch_size: 8, bidirectional: true }),
+            vision_config: Some(VisionConfig { image_size: 48, patch_size: 8, bidirectional: true, stem: None }),
             audio_config: Some(AudioConfig { num_mel_bins: 40, sample_rate: 16_000, clip_seconds: 0.5, layers: 3 }),
         }
     }
@@ -228,6 +229,7 @@ impl Config {
             let (image, patch) = (vision.image_size, vision.patch_size);
             fail(image == 0 || image > 8192, format!("vision_config.image_size: expected 1 to 8192, found {image}"))?;
             fail(patch == 0 || !image.is_multiple_of(patch), format!("vision_config.patch_size: expected a divisor of image_size ({image}), found {patch}"))?;
+            vision.stem.as_ref().map_or(Ok(()), |stem| stem.validate().map_err(|what| format!("vision_config.stem: {what}")))?;
         }
         if let Some(audio) = &self.audio_config {
             fail(audio.sample_rate != 16_000, format!("audio_config.sample_rate: expected 16000, found {}", audio.sample_rate))?;

@@ -1,7 +1,7 @@
 //! The work of a training step, counted from the model: with it tokens per second are compared with a GPU's peak.
 
 use super::batch::Batch;
-use super::config::Config;
+use super::config::{Config, Stem};
 
 /// Floating-point operations of a training step on this batch that are part of a product: linear layers, attention, convolutions
 /// and patches, forward and twice that backward. (Attention's backward pass is counted with its recomputation: 10 for the 4 of
@@ -18,7 +18,17 @@ pub fn flops(config: &Config, batch: &Batch) -> u64 {
     let last = layer(batch.logit_row.len() as u64, batch.logit_row.iter().map(|&row| seen(&batch.visible[row as usize])).sum());
     let output = 6 * batch.logit_row.len() as u64 * width * config.vocab_size as u64;
     // Nothing comes before the pixels and the first convolution: their gradients are not computed.
-    let patches = config.vision_config.as_ref().map_or(0, |v| 4 * (batch.images * v.image_size * v.image_size * 3) as u64 * width);
+    let patches = config.vision_config.as_ref().map_or(0, |v| {
+        let patches = 4 * (batch.images * v.image_size * v.image_size * 3 * v.patch_width(config.hidden_size)) as u64;
+        let pixels = |stem: &Stem, layer| batch.images * stem.side(v.patch_grid(), layer).pow(2);
+        patches
+            + v.stem.as_ref().map_or(0, |stem| {
+                let depth = stem.convolutions.len();
+                let convolution = |layer| 9 * pixels(stem, layer + 1) * stem.channels(layer) * stem.channels(layer + 1);
+                6 * ((0..depth).map(convolution).sum::<usize>() + (1 + stem.places as usize) * pixels(stem, depth) * stem.channels(depth) * config.hidden_size)
+                    as u64
+            })
+    });
     let stem = config.audio_config.as_ref().map_or(0, |audio| {
         let convolution = |layer: usize| {
             let width_in = if layer == 0 { audio.num_mel_bins as u64 } else { width };

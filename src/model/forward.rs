@@ -3,12 +3,13 @@
 use super::activations::{Activations, Stream};
 use super::batch::Inputs;
 use super::config::Config;
+use super::eye;
 use super::parameters::{Layer, Parameters};
 use crate::device::Device;
 use crate::error::Result;
 use crate::observe::{self, ModelPart, Phase};
 use crate::ops::matmul::{self, Epilogue, Layout};
-use crate::ops::{attention, conv1d, cross_entropy, embedding, patch_embed, qk_norm_rope, rms_norm, rope, swiglu};
+use crate::ops::{attention, conv1d, cross_entropy, embedding, qk_norm_rope, rms_norm, rope, swiglu};
 use crate::tensor::{DType, Tensor};
 
 /// The rotary table of a model.
@@ -101,8 +102,9 @@ pub(crate) fn loss(p: &Parameters, a: &mut Activations, chunk: usize) -> Result<
 fn embed(config: &Config, p: &Parameters, a: &mut Activations) -> Result<()> {
     let x = &mut a.streams[0].x;
     embedding::forward(&p.embed_tokens, &a.inputs.embed_id, None, x)?;
-    if let Some(vision) = &p.vision {
-        patch_embed::forward(&a.inputs.pixels, &vision.weight, &vision.bias, &vision.position, &a.inputs.patch_row, x)?;
+    if let (Some(vision), Some(w)) = (&config.vision_config, &p.vision) {
+        let Inputs { pixels, patch_row, whole_row, iota, .. } = &mut a.inputs;
+        eye::forward(vision, config.rms_norm_eps, w, pixels, patch_row, whole_row.as_ref(), a.stem.as_mut(), iota, x)?;
     }
     if let Some(audio) = &config.audio_config {
         for (i, w) in p.audio.iter().enumerate() {

@@ -5,12 +5,13 @@
 
 use super::batch::{Batch, Packer, Sequence, TokenRow};
 use super::config::Config;
+use super::eye::{self, StemActivations};
 use super::forward::{attention_scale, linear, rope_table};
 use super::parameters::Parameters;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::matmul::{self, Epilogue, Layout};
-use crate::ops::{attention, conv1d, embedding, patch_embed, qk_norm_rope, rms_norm, rope, sample, swiglu};
+use crate::ops::{attention, conv1d, embedding, qk_norm_rope, rms_norm, rope, sample, swiglu};
 use crate::tensor::{DType, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -282,7 +283,10 @@ impl Generator {
         if let (Some(w), Some(vision)) = (&p.vision, &self.config.vision_config) {
             let side = vision.image_size;
             let pixels = Tensor::from_slice(&self.device, [batch.images, side, side, 3], &batch.pixels)?;
-            patch_embed::forward(&pixels, &w.weight, &w.bias, &w.position, &ints(&batch.patch_row)?, &mut self.x)?;
+            let mut stem = StemActivations::build(&self.config, batch.images, self.real, &mut |shape, dtype| Tensor::zeros(&self.device, shape, dtype))?;
+            let mut iota = ints(&(0..(batch.images * vision.patch_grid().pow(2)) as i32).collect::<Vec<_>>())?;
+            let whole = vision.stem.as_ref().map(|_| ints(&batch.whole_row)).transpose()?;
+            eye::forward(vision, self.config.rms_norm_eps, w, &pixels, &ints(&batch.patch_row)?, whole.as_ref(), stem.as_mut(), &mut iota, &mut self.x)?;
         }
         if let Some(audio) = &self.config.audio_config {
             let mut frames = Tensor::zeros(&self.device, [batch.clips, audio.frames(), audio.num_mel_bins], self.real)?;

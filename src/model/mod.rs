@@ -9,6 +9,7 @@ pub mod backward;
 pub mod batch;
 pub mod choices;
 pub mod config;
+pub mod eye;
 mod flops;
 pub mod forward;
 pub mod generate;
@@ -16,7 +17,9 @@ mod last_rows;
 pub mod parameters;
 pub mod score;
 mod senses;
+pub mod stem;
 pub mod stored_config;
+pub mod word_bag;
 
 pub use activations::Activations;
 pub use batch::{Batch, Packer, Sequence, TokenRow};

@@ -3,7 +3,7 @@
 //! The struct is generic over what stands for a tensor, so that the same listing allocates tensors, counts bytes, and holds
 //! gradients and the optimiser's moments.
 
-use super::config::Config;
+use super::config::{Config, Stem};
 use crate::device::Device;
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
@@ -36,14 +36,46 @@ pub struct Layer<T = Tensor> {
     pub down_proj: T,
 }
 
-/// The patch embedding.
+/// The patch embedding, of width `C`: the model's `D`, or the stem's.
 pub struct Vision<T = Tensor> {
-    /// `[D, P·P·3]`
+    /// `[C, P·P·3]`
     pub weight: T,
-    /// `[D]`
+    /// `[C]`
     pub bias: T,
-    /// `[grid, 2, D]`: x first, then y.
+    /// `[grid, 2, C]`: x first, then y.
     pub position: T,
+    /// The convolutions between the patches and the rows, where there are any.
+    pub stem: Option<StemParameters<T>>,
+}
+
+/// A convolutional stem. See [`super::eye`].
+pub struct StemParameters<T = Tensor> {
+    /// The convolutions, in order.
+    pub convolutions: Vec<StemConvolution<T>>,
+    /// Where each place becomes a row.
+    pub places: Option<PlaceParameters<T>>,
+    /// `[C]`: of the same, for the row of the picture as a whole.
+    pub whole_norm: T,
+    /// `[D, g·g·C]`
+    pub whole: T,
+}
+
+/// What makes a row of each place that a stem leaves of a picture.
+pub struct PlaceParameters<T = Tensor> {
+    /// `[C]`: of what the last convolution leaves.
+    pub norm: T,
+    /// `[D, C]`
+    pub projection: T,
+}
+
+/// One convolution of a stem.
+pub struct StemConvolution<T = Tensor> {
+    /// `[in]`: of what goes in.
+    pub norm: T,
+    /// `[out, in, 3, 3]`
+    pub weight: T,
+    /// `[out]`
+    pub bias: T,
 }
 
 /// One convolution of the sound stem.
@@ -68,6 +100,24 @@ pub struct Parameters<T = Tensor> {
     pub vision: Option<Vision<T>>,
     /// Ears; empty without.
     pub audio: Vec<Convolution<T>>,
+}
+
+impl<T> StemParameters<T> {
+    fn build(stem: &Stem, places: usize, hidden_size: usize, make: &mut impl FnMut(&[usize]) -> Result<T>) -> Result<Self> {
+        let depth = stem.convolutions.len();
+        let convolution = |layer: usize| {
+            let [before, after] = [layer, layer + 1].map(|layer| stem.channels(layer));
+            Ok(StemConvolution { norm: make(&[before])?, weight: make(&[after, before, 3, 3])?, bias: make(&[after])? })
+        };
+        let convolutions = (0..depth).map(convolution).collect::<Result<_>>()?;
+        let width = stem.channels(depth);
+        Ok(StemParameters {
+            convolutions,
+            places: if stem.places { Some(PlaceParameters { norm: make(&[width])?, projection: make(&[hidden_size, width])? }) } else { None },
+            whole_norm: make(&[width])?,
+            whole: make(&[hidden_size, places.saturating_mul(width)])?,
+        })
+    }
 }
 
 impl<T> Parameters<T> {
@@ -99,7 +149,13 @@ impl<T> Parameters<T> {
             vision: match &config.vision_config {
                 None => None,
                 Some(vision) => {
-                    Some(Vision { weight: make(&[d, vision.patch_size * vision.patch_size * 3])?, bias: make(&[d])?, position: make(&[vision.grid(), 2, d])? })
+                    let width = vision.patch_width(d);
+                    Some(Vision {
+                        weight: make(&[width, vision.patch_size * vision.patch_size * 3])?,
+                        bias: make(&[width])?,
+                        position: make(&[vision.patch_grid(), 2, width])?,
+                        stem: vision.stem.as_ref().map(|stem| StemParameters::build(stem, vision.grid().pow(2), d, make)).transpose()?,
+                    })
                 }
             },
             audio: match &config.audio_config {
@@ -137,6 +193,17 @@ impl<T> Parameters<T> {
             all.push(("vision_embed_tokens.weight".into(), &vision.weight));
             all.push(("vision_embed_tokens.bias".into(), &vision.bias));
             all.push(("vision_position.weight".into(), &vision.position));
+            if let Some(stem) = &vision.stem {
+                for (i, convolution) in stem.convolutions.iter().enumerate() {
+                    let name = |part: &str| format!("vision_stem.conv{}.{part}", i + 1);
+                    all.extend([(name("norm"), &convolution.norm), (name("weight"), &convolution.weight), (name("bias"), &convolution.bias)]);
+                }
+                if let Some(places) = &stem.places {
+                    all.extend([("vision_stem.places.norm".into(), &places.norm), ("vision_stem.places.weight".into(), &places.projection)]);
+                }
+                all.push(("vision_stem.whole.norm".into(), &stem.whole_norm));
+                all.push(("vision_stem.whole.weight".into(), &stem.whole));
+            }
         }
         for (i, conv) in self.audio.iter().enumerate() {
             all.push((format!("audio_embed.conv{}.weight", i + 1), &conv.weight));
@@ -167,6 +234,15 @@ impl<T> Parameters<T> {
         all.extend(&mut self.lm_head);
         if let Some(vision) = &mut self.vision {
             all.extend([&mut vision.weight, &mut vision.bias, &mut vision.position]);
+            if let Some(stem) = &mut vision.stem {
+                for convolution in &mut stem.convolutions {
+                    all.extend([&mut convolution.norm, &mut convolution.weight, &mut convolution.bias]);
+                }
+                if let Some(places) = &mut stem.places {
+                    all.extend([&mut places.norm, &mut places.projection]);
+                }
+                all.extend([&mut stem.whole_norm, &mut stem.whole]);
+            }
         }
         for conv in &mut self.audio {
             all.extend([&mut conv.weight, &mut conv.bias]);
@@ -187,9 +263,12 @@ impl Parameters {
     }
 
     /// Fresh parameters: norms 1, biases 0, matrices normal with deviation 0.02 (GPT-2), or `1/√in` where that is more;
-    /// the projections back into the residual stream smaller by √(2 · layers).
+    /// the projections back into the residual stream smaller by √(2 · layers). What the row of a whole picture is made of comes in
+    /// smaller by the side of its grid, and its weights are drawn as for one place of it: an optimiser whose steps do not depend on how
+    /// many inputs there are (Adam) would move so many too far (Yang and Hu 2021, arXiv 2011.14522).
     pub fn init(config: &Config, device: &Device, dtype: DType, seed: u64) -> Result<Self> {
         let mut parameters = Self::zeros(config, device, dtype)?;
+        let grid = config.vision_config.as_ref().map_or(1.0, |vision| vision.grid() as f64);
         let specifications: Vec<_> = parameters.named().into_iter().map(|(name, t)| (name, t.shape())).collect();
         for (stream, ((name, shape), tensor)) in specifications.into_iter().zip(parameters.each_mut()).enumerate() {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -197,15 +276,14 @@ impl Parameters {
             let is_position = name.starts_with("vision_position");
             let values: Vec<f64> = if name.ends_with("bias") {
                 vec![0.0; shape.len()]
+            } else if name == "vision_stem.whole.norm" {
+                vec![1.0 / grid; shape.len()]
             } else if shape.dims().len() == 1 {
                 vec![1.0; shape.len()]
             } else {
-                let fan_in: usize = shape.dims()[1..].iter().product();
-                let mut deviation = if is_position || name.contains("embed_tokens.weight") && !name.starts_with("vision") {
-                    0.02
-                } else {
-                    (1.0 / (fan_in as f64).sqrt()).max(0.02)
-                };
+                let fan_in = shape.dims()[1..].iter().product::<usize>() as f64 / if name == "vision_stem.whole.weight" { grid * grid } else { 1.0 };
+                let mut deviation =
+                    if is_position || name.contains("embed_tokens.weight") && !name.starts_with("vision") { 0.02 } else { (1.0 / fan_in.sqrt()).max(0.02) };
                 if name.contains("o_proj") || name.contains("down_proj") {
                     deviation /= (2.0 * config.num_hidden_layers as f64).sqrt();
                 }

@@ -1,5 +1,6 @@
 //! Eyes and ears: how pictures and sounds become rows of the token matrix.
 
+pub use super::stem::Stem;
 use serde::{Deserialize, Serialize};
 
 /// Samples between two mel frames.
@@ -14,6 +15,9 @@ pub struct VisionConfig {
     pub patch_size: usize,
     /// Whether the rows of a picture see all of it, or only what came before them.
     pub bidirectional: bool,
+    /// Convolutions between the patches and the rows; none: each patch is a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem: Option<Stem>,
 }
 
 /// How sounds become rows.
@@ -31,12 +35,24 @@ pub struct AudioConfig {
 
 impl VisionConfig {
     /// Patches along one side.
-    pub fn grid(&self) -> usize {
+    pub fn patch_grid(&self) -> usize {
         self.image_size / self.patch_size
     }
-    /// Rows of one picture.
+    /// Rows of one picture along one side: its patches, or what the stem's convolutions leave of them.
+    pub fn grid(&self) -> usize {
+        self.stem.as_ref().map_or(self.patch_grid(), |stem| stem.side(self.patch_grid(), stem.convolutions.len()))
+    }
+    /// Rows of one picture's places: its patches, or what a stem leaves of them.
     pub fn patches(&self) -> usize {
-        self.grid() * self.grid()
+        if self.stem.as_ref().is_some_and(|stem| !stem.places) { 0 } else { self.grid().pow(2) }
+    }
+    /// Rows of one picture. With a stem, one is of the picture as a whole.
+    pub fn rows(&self) -> usize {
+        self.patches() + self.stem.is_some() as usize
+    }
+    /// The width of an embedded patch, in a model of this width.
+    pub fn patch_width(&self, hidden_size: usize) -> usize {
+        self.stem.as_ref().map_or(hidden_size, |stem| stem.width)
     }
 }
 

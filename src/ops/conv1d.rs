@@ -11,6 +11,7 @@
 //! whose rows overlap: nothing is unfolded, neither on a GPU nor on the CPU.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::gelu::{add_rows, deactivate, gelu};
 use super::ladder::{BACKWARD, FORWARD, TileRung, launch, launch_each, on_tensor_cores, only_where_there_is};
 use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, size, statistic, views};
 use crate::device::cpu::{Mat, Real, gemm};
@@ -319,35 +320,6 @@ fn activate<T: Real>(product: &[T], bias: &[T], z: &mut [T], y: &mut [T]) {
             let value = product + bias;
             *z = value;
             *y = gelu(value);
-        }
-    }
-}
-
-#[inline(always)]
-fn gelu<T: Real>(z: T) -> T {
-    T::of(0.5) * z * (T::one() + (z * T::of(std::f64::consts::FRAC_1_SQRT_2)).fast_erf())
-}
-
-#[inline(always)]
-fn gelu_slope<T: Real>(z: T) -> T {
-    let half = T::of(0.5);
-    let density = (-half * z * z).fast_exp() * T::of(0.398_942_280_401_432_7); // 1/√(2π)
-    half * (T::one() + (z * T::of(std::f64::consts::FRAC_1_SQRT_2)).fast_erf()) + z * density
-}
-
-#[multiversion(targets = "simd")]
-fn deactivate<T: Real>(z: &[T], dy: &[T], dz: &mut [T]) {
-    for ((&z, &dy), dz) in z.iter().zip(dy).zip(dz.iter_mut()) {
-        *dz = dy * gelu_slope(z);
-    }
-}
-
-/// Adds up rows, column by column.
-#[multiversion(targets = "simd")]
-fn add_rows<T: Real>(rows: &[T], total: &mut [T]) {
-    for row in rows.chunks_exact(total.len()) {
-        for (total, &x) in total.iter_mut().zip(row) {
-            *total += x;
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod call;
 pub mod case;
+mod gelu;
 mod hopper;
 mod ladder;
 mod sizes;
@@ -15,6 +16,7 @@ mod sizes;
 pub mod adamw;
 pub mod attention;
 pub mod conv1d;
+pub mod conv2d;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod log_mel;
@@ -66,6 +68,7 @@ pub static OPS: &[Op] = &[
     patch_embed::OPERATION,
     log_mel::OPERATION,
     conv1d::OPERATION,
+    conv2d::OPERATION,
     matmul::OPERATION,
     rms_norm::OPERATION,
     rope::OPERATION,

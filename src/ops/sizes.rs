@@ -33,6 +33,10 @@ pub struct Sizes {
     pub image: usize,
     /// Side of a patch, in pixels.
     pub patch: usize,
+    /// Side of a patch of the convolutional eye, in pixels: what its convolutions begin with.
+    pub eye_patch: usize,
+    /// Channels of such a patch; twice as many come out of the first convolution.
+    pub eye_channels: usize,
     /// Samples of one clip, at 16 kHz.
     pub clip: usize,
     /// Mel bands.
@@ -61,6 +65,8 @@ impl Sizes {
         words: 13,
         image: 48,
         patch: 8,
+        eye_patch: 2,
+        eye_channels: 32,
         clip: 8000,
         mels: 40,
         convolutions: 3,
@@ -84,6 +90,8 @@ impl Sizes {
         words: 322,
         image: 224,
         patch: 16,
+        eye_patch: 4,
+        eye_channels: 128,
         clip: 160_000,
         mels: 80,
         convolutions: 2,
@@ -120,5 +128,18 @@ impl Sizes {
                 taken
             })
             .collect()
+    }
+
+    /// The images, height, width, channels in and out and stride of every convolution of the eye: what [`conv2d`](super::conv2d)
+    /// takes. Patches become tokens in two halvings of the sides, each with a convolution after it.
+    pub fn eye(&self) -> Vec<(usize, usize, usize, usize, usize, usize)> {
+        let (mut side, mut channels) = (self.image / self.eye_patch, self.eye_channels);
+        let mut convolutions = Vec::new();
+        for _ in 0..2 {
+            convolutions.push((self.samples, side, side, channels, 2 * channels, 2));
+            (side, channels) = (super::conv2d::side_out(side, 2), 2 * channels);
+            convolutions.push((self.samples, side, side, channels, channels, 1));
+        }
+        convolutions
     }
 }

@@ -33,7 +33,7 @@ const SIDE: usize = 192;
 /// Pixels from one line of text to the next.
 const LINE: usize = HEIGHT + 1;
 const GAP: usize = 14;
-const MAX_COLUMNS: usize = 6;
+pub(super) const MAX_COLUMNS: usize = 6;
 /// More would not be an overview any more, and viewers would not open the picture.
 const MAX_CELLS: usize = 600;
 

@@ -1,5 +1,6 @@
 //! What a person looks at after a run: tables, curves, contact sheets, pages.
 
+mod augmented;
 mod contact_sheet;
 mod curve;
 mod font;
@@ -12,6 +13,7 @@ mod step;
 mod table;
 mod trace;
 
+pub use augmented::{VISITS, augmented_sheet};
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
 pub use probe::{in_its_own_words, probe_svg, some_levels};

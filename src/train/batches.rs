@@ -1,22 +1,26 @@
 //! What a step is fed: samples in a shuffled order, with words hidden, packed into batches.
 
-use super::examples::{Example, Preprocessor, placeholders, row_limit};
+use super::examples::{self, Example, placeholders};
 use super::recipe::Recipe;
-use crate::data::loader::{BadSamples, DataPosition, LoadedSample, Loader, LoaderOptions};
+use super::visits::{Kept, Visitor};
+use crate::data::augment::Augmentation;
+use crate::data::augment::color::scale_channels;
+use crate::data::balance::Balance;
+use crate::data::loader::{BadSamples, DataPosition, LoadedSample, Loader, LoaderOptions, Visit};
 use crate::data::order::stream;
 use crate::data::tokenizer::Special;
 use crate::data::{Dataset, Tokenizer};
 use crate::error::Result;
 use crate::model::Config;
-use crate::model::batch::{Batch, Packer};
+use crate::model::batch::{Batch, Packer, Sequence};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use std::sync::Arc;
 
-/// Draws batches without end: every epoch in another order, every visit with other words hidden. Samples are decoded ahead on other
-/// threads.
+/// Draws batches without end: every epoch in another order, every visit augmented in another way, with other words hidden. Samples are
+/// decoded and augmented ahead on other threads.
 pub struct Batches {
-    loader: Loader<Example>,
+    loader: Loader<Example, Kept>,
     config: Config,
     special: Special,
     recipe: Recipe,
@@ -25,7 +29,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Starts at a place in the data. `rows` are the numbers of the data set's rows to train on.
+    /// Starts at a place in the data. `rows` are the numbers of the data set's rows to train on, `augmentation` what varies between visits.
     ///
     /// # Errors
     /// As [`Loader::start`]. A sample that does not fit the model is a bad sample.
@@ -35,17 +39,15 @@ impl Batches {
         config: &Config,
         tokenizer: &Tokenizer,
         recipe: Recipe,
+        augmentation: Augmentation,
         options: LoaderOptions,
         from: DataPosition,
     ) -> Result<Self> {
-        let preprocessor = Preprocessor::new(config, tokenizer)?;
-        let limit = row_limit(config, recipe.rows);
-        let make = move |sample| {
-            let example = preprocessor.example(sample)?;
-            limit.expect(example.rows(&preprocessor.config))?;
-            Ok(example)
-        };
-        let loader = Loader::start(dataset, rows, super::examples::sizes(config), options, from, make, Example::bytes)?;
+        let visitor = Arc::new(Visitor::new(config, tokenizer, recipe.rows, augmentation)?);
+        let (anew, alpha, keeper) = (visitor.augments(), visitor.wants_alpha(), visitor.clone());
+        let make = move |sample| keeper.keep(sample);
+        let show = move |kept: &Arc<Kept>, visit| visitor.show(kept, visit);
+        let loader = Loader::visits(dataset, rows, examples::sizes(config), alpha, options, from, make, Kept::bytes, show, anew)?;
         Ok(Batches { loader, config: config.clone(), special: tokenizer.special(), recipe, held: None })
     }
 
@@ -56,8 +58,16 @@ impl Batches {
     pub fn of(examples: Arc<Vec<Example>>, config: &Config, tokenizer: &Tokenizer, recipe: Recipe) -> Result<Self> {
         // A sample is copied, not decoded: one thread suffices, and nothing is worth a cache.
         let options = LoaderOptions { seed: recipe.seed, workers: 1, queue: 64, cache_bytes: 0, ..LoaderOptions::default() };
-        let loader = Loader::of(examples.len(), options, move |i| Ok(examples[i].clone()), Example::bytes)?;
+        let loader = Loader::of(examples.len(), options, move |i| Ok(Kept::same(examples[i].clone())), Kept::bytes, |kept, _| Ok(kept.example()))?;
         Ok(Batches { loader, config: config.clone(), special: tokenizer.special(), recipe, held: None })
+    }
+
+    /// The same, from epochs that visit each class equally often. To be asked for before the first batch.
+    ///
+    /// # Errors
+    /// As [`Loader::balanced`].
+    pub fn balanced(self, balance: Balance) -> Result<Self> {
+        Ok(Batches { loader: self.loader.balanced(balance)?, ..self })
     }
 
     /// The next batch, and the place in the data after its last sample: samples in the epoch's order until one does not fit.
@@ -72,13 +82,8 @@ impl Batches {
                 Some(loaded) => loaded,
                 None => self.loader.next()?,
             };
-            let mut rng = stream(self.recipe.seed, 2 + loaded.epoch, loaded.index);
-            // How much is hidden differs from sample to sample: a little, or all.
-            let share = if uniform(&mut rng) < self.recipe.word_dropout { uniform(&mut rng) } else { 0.0 };
-            let mut sequence = loaded.item.sequence(&self.config, &self.special, || uniform(&mut rng) < share);
-            if let Some(pixels) = sequence.pixels.as_mut().filter(|_| self.recipe.color_jitter > 0.0) {
-                jitter_color(pixels, [0; 3].map(|_| 1.0 + self.recipe.color_jitter * (2.0 * uniform(&mut rng) - 1.0)));
-            }
+            let visit = Visit { epoch: loaded.epoch, row: loaded.index };
+            let sequence = sequence(&loaded.item, visit, self.recipe, &self.config, &self.special);
             if !packer.add(&mut batch, &sequence)? {
                 self.held = Some(loaded);
                 return Ok((batch, after));
@@ -97,13 +102,16 @@ impl Batches {
     }
 }
 
-/// Scales the three colour channels.
-fn jitter_color(pixels: &mut [u8], gain: [f32; 3]) {
-    for pixel in pixels.chunks_exact_mut(3) {
-        for (value, gain) in pixel.iter_mut().zip(gain) {
-            *value = (*value as f32 * gain + 0.5) as u8; // the cast saturates
-        }
+/// The rows that a visit is trained on: with words hidden and colour channels scaled.
+pub(super) fn sequence(example: &Example, visit: Visit, recipe: Recipe, config: &Config, special: &Special) -> Sequence {
+    let mut rng = stream(recipe.seed, 2 + visit.epoch, visit.row);
+    // How much is hidden differs from sample to sample: a little, or all.
+    let share = if uniform(&mut rng) < recipe.word_dropout { uniform(&mut rng) } else { 0.0 };
+    let mut sequence = example.sequence(config, special, || uniform(&mut rng) < share);
+    if let Some(pixels) = sequence.pixels.as_mut().filter(|_| recipe.color_jitter > 0.0) {
+        scale_channels(pixels, [0; 3].map(|_| 1.0 + recipe.color_jitter * (2.0 * uniform(&mut rng) - 1.0)));
     }
+    sequence
 }
 
 fn uniform(rng: &mut ChaCha8Rng) -> f32 {

@@ -18,6 +18,7 @@ use crate::files::safetensors::{Safetensors, write_safetensors};
 use crate::files::temporary::Temporary;
 use crate::files::{LEFTOVER, sync_folder, write_file_atomic};
 use crate::model::{Config, Parameters};
+use crate::numbers::{digits, percent};
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -50,8 +51,11 @@ pub struct TrainerState {
     pub skipped: usize,
     /// The moving average of the loss.
     pub loss: Option<f64>,
-    /// The best loss on held-out samples, and its step.
+    /// The best evaluation on held-out samples, by the settings' `best_by`.
     pub best: Option<Best>,
+    /// Evaluations since then, none of them better. The run ends where they are as many as the settings' `patience`.
+    #[serde(default)]
+    pub since_best: usize,
     /// Whether this step was to be evaluated and has not been, because the run was stopped.
     #[serde(default)]
     pub unevaluated: bool,
@@ -60,10 +64,21 @@ pub struct TrainerState {
     /// What those rows and their files were, and those that are evaluated: see [`super::fingerprint`].
     #[serde(default)]
     pub data: Option<DataFingerprint>,
+    /// The digest of the classes that an epoch visits equally often, where it does: see [`crate::data::balance`].
+    #[serde(default)]
+    pub classes: Option<u64>,
     /// The run's settings, for comparing when it is continued.
     pub settings: Option<Settings>,
     /// The program's version.
     pub version: String,
+}
+
+impl TrainerState {
+    /// Makes the next evaluation the best one, whatever was before; whether there was one.
+    pub fn forget_best(&mut self) -> bool {
+        self.since_best = 0;
+        self.best.take().is_some()
+    }
 }
 
 /// The best checkpoint so far.
@@ -74,6 +89,25 @@ pub struct Best {
     pub step: usize,
     /// The loss on held-out samples, in nats per token.
     pub loss: f64,
+    /// The share, from 0 to 1, of what the settings' `best_by` names that was right; none where that is the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+}
+
+impl Best {
+    /// Whether this takes another's place: a larger share does, and of equal ones, or where there are none, the lower loss. So the loss says that
+    /// something gets better while no caption is right yet.
+    pub fn beats(&self, other: &Best) -> bool {
+        match (self.share, other.share) {
+            (Some(now), Some(then)) if now != then => now > then,
+            _ => self.loss < other.loss,
+        }
+    }
+
+    /// What it reached, by the name that the settings' `best_by` gives it: `exact 54.3 %`, `loss 0.1234`.
+    pub fn figure(&self, by: &str) -> String {
+        self.share.map_or_else(|| format!("loss {}", digits(self.loss, 4)), |share| format!("{by} {}", percent(share)))
+    }
 }
 
 /// Saves a checkpoint into the run's folder and returns where. `state.step` becomes the trainer's. The newest `keep` (at least one)
@@ -116,6 +150,14 @@ pub fn latest(run: &Path) -> Result<PathBuf> {
             None => Err(Error::file(run, "no checkpoint: expected a run (folders step-…, and `latest`), as `trimodal train` writes it")),
         },
     }
+}
+
+/// The checkpoint of the best evaluation: what `best` names, if there is one.
+///
+/// # Errors
+/// [`Error::File`] where `best` does not name a checkpoint.
+pub fn best(run: &Path) -> Result<Option<PathBuf>> {
+    Ok(named(run, "best")?.map(|name| run.join(name)))
 }
 
 /// Whether a folder holds checkpoints.
@@ -419,7 +461,7 @@ mod tests {
         let alive = Partial::make(run, "alive").unwrap();
         for step in 1..=5 {
             trainer.step = step;
-            let best = Some(Best { step: step.min(2), loss: 0.5 });
+            let best = Some(Best { step: step.min(2), loss: 0.5, share: None });
             let path = save(run, &trainer, &tokenizer, &TrainerState { best, ..TrainerState::default() }, 2).unwrap();
             assert_eq!(latest(run).unwrap(), path);
             assert_eq!(read_state(&path).unwrap().step, step);
@@ -427,10 +469,11 @@ mod tests {
         let alive_name = alive.path.file_name().unwrap().to_string_lossy().into_owned();
         assert_eq!(names(run), [alive_name.as_str(), "best", "latest", "step-00000002", "step-00000004", "step-00000005"]);
         assert_eq!(fs::read_to_string(run.join("best")).unwrap(), "step-00000002\n");
+        assert_eq!(best(run).unwrap(), Some(run.join("step-00000002")));
         drop(alive);
         assert_eq!(names(run).len(), 5);
         // The same again changes nothing; another state of the same step becomes another checkpoint.
-        let state = TrainerState { best: Some(Best { step: 2, loss: 0.5 }), ..TrainerState::default() };
+        let state = TrainerState { best: Some(Best { step: 2, loss: 0.5, share: None }), ..TrainerState::default() };
         assert!(save(run, &trainer, &tokenizer, &state, 2).unwrap().ends_with("step-00000005"));
         assert!(save(run, &trainer, &tokenizer, &TrainerState { skipped: 1, ..state }, 2).unwrap().ends_with("step-00000005-2"));
         assert!(latest(run).unwrap().ends_with("step-00000005-2"));
@@ -441,6 +484,37 @@ mod tests {
             fs::write(run.join("latest"), wrong).unwrap();
             assert!(latest(run).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_larger_share_is_better_and_then_a_lower_loss() {
+        let of = |loss: f64, share: Option<f64>| Best { step: 1, loss, share };
+        for (now, before, better) in [
+            (of(0.5, None), of(0.6, None), true),
+            (of(0.6, None), of(0.6, None), false),
+            (of(9.0, Some(0.3)), of(0.1, Some(0.2)), true),
+            (of(0.1, Some(0.2)), of(9.0, Some(0.3)), false),
+            (of(0.1, Some(0.0)), of(0.2, Some(0.0)), true),
+            (of(0.2, Some(0.0)), of(0.2, Some(0.0)), false),
+            (of(f64::NAN, None), of(0.2, None), false),
+        ] {
+            assert_eq!(now.beats(&before), better, "{now:?} and {before:?}");
+        }
+        assert_eq!((of(0.25, Some(0.543)).figure("exact"), of(0.25, None).figure("loss")), ("exact 54.3 %".into(), "loss 0.2500".into()));
+        // As versions before there was a choice wrote it, and still write it where the loss decides.
+        let old = r#"{"step":3,"loss":0.5}"#;
+        let best: Best = serde_json::from_str(old).unwrap();
+        assert_eq!((best, serde_json::to_string(&best).unwrap().as_str()), (Best { step: 3, loss: 0.5, share: None }, old));
+        let mut state = serde_json::to_value(TrainerState { best: Some(best), ..TrainerState::default() }).unwrap();
+        let _ = ["since_best", "classes"].map(|key| state.as_object_mut().unwrap().remove(key).unwrap());
+        let mut state: TrainerState = serde_json::from_value(state).unwrap();
+        assert_eq!((state.since_best, state.classes, state.best), (0, None, Some(best)));
+        for i in 1..1000 {
+            let best = Best { loss: 1.0 / i as f64, share: Some((i as f64).sqrt()), ..best };
+            assert_eq!(serde_json::from_str::<Best>(&serde_json::to_string(&best).unwrap()).unwrap(), best, "to the last bit");
+        }
+        state.since_best = 4;
+        assert!(state.forget_best() && !state.forget_best() && state.since_best == 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::data::inspect::RowLimit;
 use crate::data::tokenizer::{Special, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::batch::{Batch, Cut, Packer, Placeholders, Sequence, TokenRow};
+use crate::model::batch::{Batch, Cut, Packer, Placeholders, Sequence, TokenRow, picture_rows};
 use crate::model::config::{AudioConfig, Config};
 use crate::model::generate::OutputIds;
 use crate::ops::log_mel;
@@ -101,11 +101,19 @@ impl Preprocessor {
     /// # Errors
     /// A picture for a model without eyes, a sound for one without ears, a missing caption or one that cannot be encoded.
     pub fn example(&self, sample: Sample) -> Result<Example> {
-        let mel = match (&self.frontend, &sample.sound) {
-            (Some(frontend), Some(sound)) => frontend.frames(&[sound])?.pop(),
-            _ => None,
+        let mel = match &sample.sound {
+            Some(sound) => self.frames(sound)?,
+            None => None,
         };
         example(sample, mel, &self.config, &self.tokenizer)
+    }
+
+    /// Mel frames `[frames, mels]` of a waveform; `None` where the model has no ears.
+    ///
+    /// # Errors
+    /// As [`AudioFrontend::frames`].
+    pub fn frames(&self, waveform: &[f32]) -> Result<Option<Vec<f32>>> {
+        self.frontend.as_ref().map_or(Ok(None), |frontend| Ok(frontend.frames(&[waveform])?.pop()))
     }
 }
 
@@ -249,7 +257,7 @@ pub fn output_ids(config: &Config, tokenizer: &Tokenizer) -> OutputIds {
 impl Example {
     /// Rows of the token matrix that it takes.
     pub fn rows(&self, config: &Config) -> usize {
-        let patches = self.pixels.as_ref().and(config.vision_config.as_ref()).map_or(0, |v| v.patches() + 2);
+        let patches = self.pixels.as_ref().and(config.vision_config.as_ref()).map_or(0, |v| v.rows() + 2);
         let frames = self.mel.as_ref().and(config.audio_config.as_ref()).map_or(0, |a| a.rows() + 2);
         2 + patches + frames + self.prompt.len() + self.question.len() + self.words.len()
     }
@@ -267,7 +275,7 @@ impl Example {
         let mut rows = vec![given(special.bos)];
         if let (Some(_), Some(vision)) = (&self.pixels, &config.vision_config) {
             rows.push(given(special.boi));
-            rows.extend(std::iter::repeat_n(TokenRow::Patch, vision.patches()));
+            rows.extend(picture_rows(vision));
             rows.push(given(special.eoi));
         }
         if let (Some(_), Some(audio)) = (&self.mel, &config.audio_config) {

@@ -9,7 +9,9 @@ use crate::model::batch::Capacity;
 
 /// What a trainer for these settings, whose precision is resolved, computes in.
 pub(super) fn options(settings: &Settings) -> ActivationOptions {
-    ActivationOptions { recompute: settings.training.recompute, ..ActivationOptions::new(settings.training.precision.resolved().dtype()) }
+    let training = &settings.training;
+    let new = ActivationOptions::new(training.precision.resolved().dtype());
+    ActivationOptions { recompute: training.recompute, word_bag: training.word_bag as f32, ..new }
 }
 
 /// Refuses a model that cannot fit; gives the bytes that its trainer will allocate.

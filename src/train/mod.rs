@@ -21,6 +21,8 @@ mod accumulate;
 pub mod batches;
 pub mod checkpoint;
 pub mod choices;
+mod classes;
+pub mod criterion;
 pub mod digest;
 pub mod dump;
 pub mod evaluate;
@@ -46,6 +48,7 @@ pub mod setup;
 pub mod step;
 pub mod stratified;
 pub mod trainer;
+pub mod visits;
 pub mod walkthrough;
 
 pub use choices::{Choices, Ranking};

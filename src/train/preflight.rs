@@ -85,7 +85,7 @@ fn usable(dataset: &Dataset, row: &TableRow, config: &Config, tokenizer: &Tokeni
     }
     let tokens = |text: &str| tokenizer.encode(text).map(|ids| ids.len()).map_err(|e| bad(&e));
     let words = 2 + tokens(text)? + row.prompt.as_deref().map_or(Ok(0), tokens)?;
-    let of_picture = config.vision_config.as_ref().map(|v| v.patches() + 2);
+    let of_picture = config.vision_config.as_ref().map(|v| v.rows() + 2);
     let of_sound = config.audio_config.as_ref().map(|a| a.rows() + 2);
     let (mut picture, mut sound) = (row.picture.is_some(), row.sound.is_some());
     if row.file.is_some() {

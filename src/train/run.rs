@@ -22,6 +22,8 @@
 
 use super::batches::Batches;
 use super::checkpoint::{self, Best, TrainerState};
+use super::criterion::Criterion;
+use super::evaluate::Scores;
 use super::examples::{self, Example};
 use super::fingerprint::{DataFingerprint, Fingerprint};
 use super::log::{LOG, Log};
@@ -34,10 +36,10 @@ use super::setup::{self, Split};
 use super::step::StepReport;
 use super::stratified::stratified;
 use super::trainer::Trainer;
-use super::{digest, evaluate, fit};
+use super::{classes, digest, evaluate, fit};
 use crate::data::folder::TableRow;
 use crate::data::loader::{BadSamples, DataPosition, LISTED, OnBadSample};
-use crate::data::{Dataset, Tokenizer};
+use crate::data::{Attributes, Dataset, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::lock::FolderLock;
 use crate::files::shown::{quoted, shown_path};
@@ -84,6 +86,10 @@ pub struct Run {
     /// Why there is no next batch: the step before it counts.
     no_batch: Option<Error>,
     held_out: Vec<Example>,
+    /// By what one evaluation is better than another.
+    criterion: Criterion,
+    /// What captions say one by one, where the settings ask for it.
+    attributes: Attributes,
     log: Log,
     begin: Instant,
     /// Seconds of earlier sessions.
@@ -128,6 +134,8 @@ pub struct Evaluation {
     pub loss: f64,
     /// Share of the tokens predicted right.
     pub accuracy: f64,
+    /// What all captions get right, whole and attribute by attribute, where `evaluation.best_by` asks for either.
+    pub scores: Option<Scores>,
     /// What it says about some, beside what is true.
     pub captions: Vec<(String, String)>,
 }
@@ -143,11 +151,13 @@ enum Judged {
     Stopped,
 }
 
-/// How [`Run::train`] ended; the last step is saved in both cases.
+/// How [`Run::train`] ended; the last step is saved in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
     /// All steps were taken.
     Finished,
+    /// As many evaluations as `evaluation.patience` says were not better than the best.
+    FinishedEarly,
     /// The watcher stopped it, or `stop_after` was reached.
     Stopped,
 }
@@ -215,7 +225,11 @@ impl Run {
         let dataset = Arc::new(setup::open(&settings)?);
         let ModelFolder { config, parameters, tokenizer, .. } = ModelFolder::open(&path, &device, DType::F32)?;
         let (mut trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
-        let state = checkpoint::restore(&path, &mut trainer)?;
+        let mut state = checkpoint::restore(&path, &mut trainer)?;
+        let [was, is] = [&before, &settings].map(|settings| &settings.evaluation.best_by);
+        if was != is && state.forget_best() {
+            notes.push(Note::Fact(format!("evaluation.best_by was {was:?} and is {is:?}: which checkpoint is the best is found out anew")));
+        }
         checkpoint::sweep(folder);
         Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, state, notes)
     }
@@ -249,6 +263,14 @@ impl Run {
             }
         }
         state.data_rows = rows.len() as u64;
+        // A file of attributes that nobody needs yet need not be there.
+        let by_attributes = !settings.data.balance.is_empty() || !matches!(settings.evaluation.best_by.as_str(), "loss" | "accuracy");
+        let attributes = if by_attributes { setup::attributes(&settings, &dataset)? } else { Attributes::default() };
+        let balance = classes::of(&settings, &dataset, &attributes, &rows)?;
+        state.classes = state.classes.filter(|_| balance.is_some());
+        if let Some(balance) = &balance {
+            notes.push(classes::note(&settings, &mut state, balance)?);
+        }
         if split.wanted() && judged.is_empty() {
             let what =
                 format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
@@ -276,8 +298,13 @@ impl Run {
             return Err(Error::BadSamples { count: bad_held_out.count, first: bad_held_out.first });
         }
         let recipe = setup::recipe(&settings);
-        let batches = Batches::start(dataset.clone(), rows, config, &tokenizer, recipe, settings.loading(), state.position)?;
+        let batches = Batches::start(dataset.clone(), rows, config, &tokenizer, recipe, settings.augmentation(), settings.loading(), state.position)?;
+        let criterion = Criterion::of(&settings.evaluation.best_by, &attributes, &held_out)?;
         let (log, earlier) = Log::open(folder, state.step)?;
+        let batches = match balance {
+            Some(balance) => batches.balanced(balance)?,
+            None => batches,
+        };
         let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
         let path = folder.join(CONFIG);
         write_file_atomic(&path, settings.to_toml())?;
@@ -300,6 +327,8 @@ impl Run {
             copy: None,
             no_batch: None,
             held_out,
+            criterion,
+            attributes,
             log,
             begin: Instant::now(),
             earlier,
@@ -326,7 +355,14 @@ impl Run {
         self.earlier + self.begin.elapsed().as_secs_f64()
     }
 
-    /// Trains until all steps are taken or `watch` stops it; then the last step is saved.
+    /// Whether as many evaluations as `evaluation.patience` says were not better than the best. Such a run takes no more steps, also where it is
+    /// continued; with more patience it goes on as if it had not ended.
+    pub fn out_of_patience(&self) -> bool {
+        let patience = self.settings.evaluation.patience;
+        patience > 0 && self.state.since_best >= patience
+    }
+
+    /// Trains until all steps are taken, it is [out of patience](Self::out_of_patience) or `watch` stops it; then the last step is saved.
     ///
     /// # Errors
     /// [`Error::NonFinite`] where more steps than may be skipped have a loss or gradient that is not finite: nothing is saved then.
@@ -345,7 +381,7 @@ impl Run {
                 _ => {}
             }
         }
-        while self.trainer.step < steps {
+        while self.trainer.step < steps && !self.out_of_patience() {
             let taken = match self.step() {
                 Ok(done) => done,
                 Err(e @ Error::NonFinite { .. }) if self.state.skipped < self.settings.training.skip_nonfinite => {
@@ -409,7 +445,11 @@ impl Run {
         }
         let path = self.save_at_last(watch)?;
         let _ = watch(self, Event::Saved(&path));
-        Ok(if self.trainer.step < steps { Ended::Stopped } else { Ended::Finished })
+        Ok(match self.trainer.step < steps {
+            false => Ended::Finished,
+            true if self.out_of_patience() => Ended::FinishedEarly,
+            true => Ended::Stopped,
+        })
     }
 
     /// Saves a checkpoint now and returns where.
@@ -464,7 +504,7 @@ impl Run {
             let _ = write_file_atomic(&path, settings.to_toml()); // the checkpoint has them too
         }
         if self.state.best.is_some_and(|best| best.step != self.trainer.step) && !self.folder.join("best").exists() {
-            self.state.best = None;
+            self.state.forget_best();
         }
         Ok(())
     }
@@ -559,9 +599,14 @@ impl Run {
         if let Err(e) = described {
             let _ = watch(self, Event::NotEvaluated(&e));
         }
-        let better = self.state.best.is_none_or(|best| evaluation.loss < best.loss);
+        let share = self.criterion.share(evaluation.accuracy, evaluation.scores.as_ref());
+        let now = Best { step: self.trainer.step, loss: evaluation.loss, share };
+        // No evaluation would be better than one that is not a number.
+        let better = now.loss.is_finite() && self.state.best.is_none_or(|best| now.beats(&best));
         if better {
-            self.state.best = Some(Best { step: self.trainer.step, loss: evaluation.loss });
+            (self.state.best, self.state.since_best) = (Some(now), 0);
+        } else {
+            self.state.since_best += 1;
         }
         let _ = watch(self, Event::Evaluated(&evaluation)); // a wish to stop is asked for again after the next step
         if better { Judged::Better } else { Judged::NotBetter }
@@ -573,19 +618,32 @@ impl Run {
         let (config, parameters) = (&self.trainer.config, &self.trainer.parameters);
         let losses = evaluate::loss(config, parameters, &self.tokenizer, &self.held_out, &mut go_on)?;
         let count = self.settings.evaluation.captions.min(self.held_out.len());
-        let some: Vec<Example> = (0..count).map(|i| self.held_out[i * self.held_out.len() / count].clone()).collect();
-        let said = if some.is_empty() { Ok(Vec::new()) } else { evaluate::describe(config, parameters, &self.tokenizer, &some, &mut go_on) };
-        let (said, described) = match said {
-            Ok(said) => (said, Ok(())),
-            Err(e @ Error::Interrupted { .. }) => return Err(e),
-            Err(e) => (Vec::new(), Err(e)),
+        let shown: Vec<usize> = (0..count).map(|i| i * self.held_out.len() / count).collect();
+        let (said, described, scores) = if self.criterion.needs_captions() {
+            // Without them nothing can be said about this step. Those that are shown are among them.
+            let said = evaluate::describe(config, parameters, &self.tokenizer, &self.held_out, &mut go_on)?;
+            let scores = evaluate::score(&self.held_out, &said, &self.attributes);
+            (shown.iter().map(|&i| said[i].clone()).collect(), Ok(()), Some(scores))
+        } else {
+            let some: Vec<Example> = shown.iter().map(|&i| self.held_out[i].clone()).collect();
+            let said = if some.is_empty() { Ok(Vec::new()) } else { evaluate::describe(config, parameters, &self.tokenizer, &some, &mut go_on) };
+            match said {
+                Ok(said) => (said, Ok(()), None),
+                Err(e @ Error::Interrupted { .. }) => return Err(e),
+                Err(e) => (Vec::new(), Err(e), None),
+            }
         };
-        let captions: Vec<_> = said.into_iter().zip(some.iter().map(|example| example.text.clone())).collect();
-        let evaluation = Evaluation { loss: losses.loss, accuracy: losses.accuracy(), captions };
+        let captions: Vec<_> = said.into_iter().zip(shown.iter().map(|&i| self.held_out[i].text.clone())).collect();
+        let evaluation = Evaluation { loss: losses.loss, accuracy: losses.accuracy(), scores, captions };
         let shown: Vec<_> = evaluation.captions.iter().map(|(said, truth)| serde_json::json!({ "said": said, "truth": truth })).collect();
-        self.log.line(&serde_json::json!({
+        let mut line = serde_json::json!({
             "step": self.trainer.step, "evaluation": { "loss": evaluation.loss, "token_accuracy": evaluation.accuracy, "samples": self.held_out.len(), "captions": shown },
-        }));
+        });
+        if let Some(Scores { exact, attributes, .. }) = &evaluation.scores {
+            let shares = std::iter::once(("exact", exact)).chain(attributes.iter().map(|(name, share)| (name.as_str(), share)));
+            shares.for_each(|(name, &share)| line["evaluation"][name] = share.into());
+        }
+        self.log.line(&line);
         Ok((evaluation, described))
     }
 }
@@ -615,7 +673,7 @@ fn changes(settings: &Settings, state: &mut TrainerState, now: &DataFingerprint)
     // Times alone change nothing that is judged.
     let same = |a: &Fingerprint, b: &Fingerprint| a.names == b.names && a.texts == b.texts && a.sizes == b.sizes;
     let mut more = if before.trained.rows != now.trained.rows { "; a new epoch begins" } else { "" }.to_string();
-    if !same(&before.evaluated, &now.evaluated) && state.best.take().is_some() {
+    if !same(&before.evaluated, &now.evaluated) && state.forget_best() {
         more += "; which checkpoint is the best is found out anew";
     }
     Ok(Some(Note::Warning(format!("{}: {what}{more}", shown_path(from_text(&settings.data.path))))))
@@ -637,7 +695,12 @@ mod tests {
 
     /// Texts alone, so that steps take no time.
     fn run(folder: &Path, steps: usize) -> Run {
-        let rows: Vec<String> = (0..40).map(|i| format!("{{\"text\": \"a {} cat\"}}", ["red", "grey", "white"][i % 3])).collect();
+        run_with(folder, steps, &[])
+    }
+
+    fn run_with(folder: &Path, steps: usize, more: &[(&str, &str)]) -> Run {
+        let row = |colour: &str| format!(r#"{{"text": "a {colour} cat", "attributes": {{"colour": "{colour}"}}}}"#);
+        let rows: Vec<String> = (0..40).map(|i| row(["red", "grey", "white"][i % 3])).collect();
         std::fs::write(folder.join("metadata.jsonl"), rows.join("\n")).unwrap();
         let mut settings = Settings::preset("meadow").unwrap();
         for (key, value) in
@@ -646,6 +709,7 @@ mod tests {
             settings.set(key, value).unwrap();
         }
         settings.set("steps", &steps.to_string()).unwrap();
+        more.iter().for_each(|(key, value)| settings.set(key, value).unwrap());
         Run::start(settings, &folder.join("run")).unwrap()
     }
 
@@ -672,6 +736,101 @@ mod tests {
         assert_eq!(failed.iter().map(|(step, saves, _)| (*step, *saves)).collect::<Vec<_>>(), [(2, 1), (4, 2), (5, 3)]);
         assert!(failed.iter().all(|(.., what)| what.contains("too long")), "{failed:?}");
         assert_eq!(checkpoint::read_state(&checkpoint::latest(&run.folder).unwrap()).unwrap().step, 5);
+    }
+
+    fn evaluations(run: &Run) -> Vec<serde_json::Value> {
+        super::super::log::entries(&run.folder).unwrap().into_iter().filter(|line| line["evaluation"].is_object()).collect()
+    }
+
+    #[test]
+    fn what_best_by_names_decides_which_checkpoint_is_the_best() {
+        for by in ["loss", "accuracy", "exact", "colour"] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut run = run_with(folder.path(), 8, &[("best_by", by), ("learning_rate", "0.01")]);
+            // Judged beside a checkpoint with a better loss and a worse share than any, and beside one with a worse loss and a better share.
+            let mut better_than = |loss: f64, share: f64| {
+                (run.state.best, run.state.since_best) = (Some(Best { step: 0, loss, share: (by != "loss").then_some(share) }), 3);
+                let better = matches!(run.judge(&mut |_, _| ControlFlow::Continue(())), Judged::Better);
+                assert_eq!(run.state.since_best, if better { 0 } else { 4 });
+                better
+            };
+            assert_eq!([better_than(0.0, -1.0), better_than(99.0, 2.0)], if by == "loss" { [false, true] } else { [true, false] }, "{by}");
+            run.state.forget_best();
+            let before = evaluations(&run).len();
+            run.train(&mut |_, _| ControlFlow::Continue(())).unwrap();
+            let each = evaluations(&run).split_off(before);
+            assert_eq!(each.len(), 4);
+            for line in &each {
+                let of = &line["evaluation"];
+                assert_eq!([of["exact"].is_f64(), of["colour"].is_f64()], [matches!(by, "exact" | "colour"); 2], "{by}: {of}");
+                assert_eq!(of["captions"].as_array().unwrap().len(), 3);
+                // All are right or wrong alike: what is shown is from the generation that is judged.
+                let right = of["captions"].as_array().unwrap().iter().any(|shown| shown["said"] == shown["truth"]);
+                assert!(!right || of["exact"].as_f64().is_none_or(|exact| exact > 0.0), "{of}");
+            }
+            let share = |of: &serde_json::Value| of[if by == "accuracy" { "token_accuracy" } else { by }].as_f64().unwrap();
+            let figures = each.iter().map(|line| {
+                let of = &line["evaluation"];
+                Best { step: line["step"].as_u64().unwrap() as usize, loss: of["loss"].as_f64().unwrap(), share: (by != "loss").then(|| share(of)) }
+            });
+            let best = figures.reduce(|best, now| if now.beats(&best) { now } else { best }).unwrap();
+            assert_eq!(run.state.best, Some(best), "{by}");
+            assert_eq!(checkpoint::best(&run.folder).unwrap().unwrap(), run.folder.join(format!("step-{:08}", best.step)));
+        }
+    }
+
+    #[test]
+    fn a_loss_that_is_not_a_number_is_never_the_best() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = run(folder.path(), 4);
+        run.trainer.parameters.norm.write_f64(&[f64::NAN; 64]).unwrap();
+        assert!(matches!(run.judge(&mut |_, _| ControlFlow::Continue(())), Judged::NotBetter | Judged::Saved));
+        assert_eq!(run.state.best, None);
+    }
+
+    #[test]
+    fn a_run_that_gets_no_better_ends_early_and_goes_on_with_more_patience() {
+        // Nothing changes at this rate: the first evaluation is the best.
+        let still = ("learning_rate", "0");
+        let train = |run: &mut Run| {
+            let mut steps = 0;
+            let ended = run.train(&mut |_, event| {
+                steps += matches!(event, Event::Step(_)) as usize;
+                ControlFlow::Continue(())
+            });
+            (ended.unwrap(), steps)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("run");
+        let mut early = run_with(folder.path(), 14, &[still, ("patience", "2"), ("stop_after", "5")]);
+        assert_eq!((train(&mut early), early.state.since_best), ((Ended::Stopped, 5), 1));
+        drop(early);
+        // Evaluations of before a resume count.
+        let resume = |patience: Option<&str>| Run::resume(&place, |settings| patience.map_or(Ok(()), |patience| settings.set("patience", patience))).unwrap();
+        let mut early = resume(None);
+        assert_eq!(train(&mut early), (Ended::FinishedEarly, 1));
+        assert_eq!((early.trainer.step, early.state.best.unwrap().step, early.state.since_best), (6, 2, 2));
+        assert!(checkpoint::best(&place).unwrap().unwrap().ends_with("step-00000002") && checkpoint::latest(&place).unwrap().ends_with("step-00000006"));
+        drop(early);
+        // It is finished: continued as it is, it takes no step.
+        let mut same = resume(None);
+        assert_eq!((train(&mut same), same.trainer.step), ((Ended::FinishedEarly, 0), 6));
+        drop(same);
+        assert_eq!(train(&mut resume(Some("3"))), (Ended::FinishedEarly, 2));
+        // Another criterion finds the best anew, and says so.
+        let other = Run::resume(&place, |settings| settings.set("best_by", "exact")).unwrap();
+        assert!(matches!(&other.notes[..], [Note::Fact(what)] if what.contains("best_by was \"loss\" and is \"exact\"")), "{:?}", other.notes);
+        assert_eq!((other.state.best, other.state.since_best), (None, 0));
+        drop(other);
+        let mut whole = resume(Some("0"));
+        assert!(whole.notes.is_empty(), "{:?}", whole.notes);
+        assert_eq!(train(&mut whole), (Ended::Finished, 6));
+        // As if it had never ended.
+        let folder = tempfile::tempdir().unwrap();
+        let mut never = run_with(folder.path(), 14, &[still]);
+        assert_eq!(train(&mut never), (Ended::Finished, 14));
+        let of = |run: &Run| (run.state.position, run.state.tokens, run.state.loss, evaluations(run).len());
+        assert_eq!(of(&whole), of(&never));
     }
 
     #[test]

@@ -87,6 +87,12 @@ pub fn evaluation_splits<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<E
     splits
 }
 
+/// The numbers of the rows that are trained on.
+pub fn trained_rows(settings: &Settings, dataset: &Dataset) -> Vec<usize> {
+    let split = Split::new(settings, dataset);
+    (0..dataset.rows().len()).filter(|&i| split.trains(&dataset.rows()[i])).collect()
+}
+
 /// The data set that settings name.
 ///
 /// # Errors

@@ -89,10 +89,14 @@ impl Trainer {
             activations_bytes += tensor.bytes();
             Ok(tensor)
         };
+        let capacity = capacity.with_word_bag(options.word_bag > 0.0);
         let mut activations = Activations::build(config, capacity, options, &mut make)?;
         let mut next_inputs = Inputs::build(config, capacity, options, &mut make)?;
         activations.inputs.number_rows()?;
         next_inputs.number_rows()?;
+        for bag in [&mut activations.inputs.bag, &mut next_inputs.bag].into_iter().flatten() {
+            bag.scale = options.word_bag;
+        }
         let mixed = activation != dtype;
         let layout = device.has_parts().then(|| FlatLayout::new(config)).filter(|layout| layout.elements <= MAX_ELEMENTS);
         let (parameters, gradients, moments, mut rounded, flat) = match layout {
@@ -143,7 +147,7 @@ impl Trainer {
 
     /// Bytes that a trainer with these options allocates. See [`bytes`].
     pub fn bytes(config: &Config, capacity: Capacity, options: ActivationOptions) -> u64 {
-        bytes(config, capacity, options)
+        bytes(config, capacity.with_word_bag(options.word_bag > 0.0), options)
     }
 
     /// Bytes of every tensor that this trainer holds.

@@ -164,7 +164,7 @@ pub fn walk_through(model: ModelFolder, dataset: &Dataset, index: usize, values:
 
 fn shown(sequence: &Sequence, batch: &Batch, losses: &[f64], token: impl Fn(u32) -> String) -> Vec<ShownRow> {
     let modality = |row: &TokenRow| match *row {
-        TokenRow::Patch => Modality::Patch,
+        TokenRow::Patch | TokenRow::Whole => Modality::Patch,
         TokenRow::Frame => Modality::Frame,
         TokenRow::Token { learned: true, .. } => Modality::Word,
         TokenRow::Token { id, .. } if token(id).starts_with('<') => Modality::Mark,

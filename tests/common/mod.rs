@@ -17,7 +17,7 @@ pub fn tiny() -> Config {
         num_key_value_heads: 2,
         head_dim: 6,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 12, patch_size: 4, bidirectional: true }),
+        vision_config: Some(VisionConfig { image_size: 12, patch_size: 4, bidirectional: true, stem: None }),
         audio_config: Some(AudioConfig { num_mel_bins: 5, sample_rate: 16_000, clip_seconds: 0.1, layers: 3 }),
         ..Config::meadow(23)
     }
@@ -41,7 +41,7 @@ pub fn small() -> Config {
         num_key_value_heads: 1,
         head_dim: 8,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true }),
+        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true, stem: None }),
         audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
         ..Config::meadow(40)
     }

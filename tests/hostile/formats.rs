@@ -197,7 +197,7 @@ impl Format {
             ]
             .map(<[u8]>::to_vec)
             .into(),
-            Format::State => vec![serde_json::to_vec_pretty(&TrainerState { best: Some(Best { step: 3, loss: 0.5 }), loss: Some(0.25), ..TrainerState::default() }).expect("JSON")],
+            Format::State => vec![serde_json::to_vec_pretty(&TrainerState { best: Some(Best { step: 3, loss: 0.5, share: Some(0.125) }), loss: Some(0.25), ..TrainerState::default() }).expect("JSON")],
         }
     }
 

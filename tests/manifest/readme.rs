@@ -6,7 +6,7 @@ use trimodal::bench::{BenchRow, Card};
 use trimodal::contract::catalog::{Entry, File};
 
 /// The case of a score card that launches one entry and nothing else; whole calls of several launches stand below the table.
-const CASES: [(&str, &str, &str); 16] = [
+const CASES: [(&str, &str, &str); 18] = [
     ("embedding", "forward", "forward:scalar"),
     ("embedding", "forward_vec4", "forward:vec4"),
     ("embedding", "backward", "backward"),
@@ -14,6 +14,8 @@ const CASES: [(&str, &str, &str); 16] = [
     ("patch_embed", "forward_naive", "forward:naive"),
     ("conv1d", "forward_tile", "forward:tile32"),
     ("conv1d", "forward_naive", "forward:naive"),
+    ("conv2d", "forward_tile", "forward:tile32"),
+    ("conv2d", "forward_naive", "forward:naive"),
     ("matmul", "naive", "forward:naive"),
     ("matmul", "tile", "forward:small"),
     ("rms_norm", "forward", "forward"),

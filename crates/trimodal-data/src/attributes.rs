@@ -23,8 +23,8 @@ use trimodal_base::{Error, Result};
 /// A longer file does not hold words.
 const FILE_LIMIT: u64 = 16 << 20;
 
-/// Names that tables and JSON of an evaluation use themselves.
-const TAKEN: [&str; 9] = ["samples", "exact", "captions", "loss", "perplexity", "tokens", "token_accuracy", "chance", "ablations"];
+/// Names that tables and JSON of an evaluation, and the settings that choose an attribute, use themselves.
+const TAKEN: [&str; 11] = ["samples", "exact", "caption", "captions", "loss", "perplexity", "tokens", "accuracy", "token_accuracy", "chance", "ablations"];
 
 /// One attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Attribute {
     pub name: String,
     /// What it can be.
     pub values: Vec<String>,
+    /// What rows call it, where they declare it.
+    column: Option<String>,
     /// Words that mean a value, by its number.
     words: Vec<(String, usize)>,
 }
@@ -41,7 +43,7 @@ impl Attribute {
     fn new(name: &str, values: Vec<(String, Vec<String>)>) -> Self {
         let name = if TAKEN.contains(&name) { format!("attribute {name}") } else { name.to_string() };
         let words = values.iter().enumerate().flat_map(|(i, (_, words))| words.iter().map(move |word| (format!(" {} ", plain(word)), i))).collect();
-        Attribute { name, values: values.into_iter().map(|(value, _)| value).collect(), words }
+        Attribute { name, values: values.into_iter().map(|(value, _)| value).collect(), column: None, words }
     }
 
     /// The value whose words occur first in a caption, which is [`plain`] between two spaces.
@@ -117,7 +119,7 @@ impl Attributes {
         }
         values.values_mut().for_each(|of| of.values_mut().enumerate().for_each(|(i, place)| *place = i));
         let own = |of: &BTreeMap<&str, usize>| of.keys().map(|value| (value.to_string(), vec![value.to_string()])).collect();
-        let list: Vec<Attribute> = values.iter().map(|(name, of)| Attribute::new(name, own(of))).collect();
+        let list: Vec<Attribute> = values.iter().map(|(name, of)| Attribute { column: Some(name.to_string()), ..Attribute::new(name, own(of)) }).collect();
         let mut captions: HashMap<String, Vec<Option<usize>>> = HashMap::new();
         for row in rows.iter().filter(|_| !list.is_empty()) {
             let Some(text) = &row.text else { continue };
@@ -153,6 +155,14 @@ impl Attributes {
         }
         let caption = format!(" {caption} ");
         self.list.iter().map(|attribute| attribute.find(&caption)).collect()
+    }
+
+    /// What a row says about one of them, by its place in [`Attributes::list`]: what it declares itself, or else what its caption says.
+    pub fn of_row(&self, attribute: usize, row: &TableRow) -> Option<usize> {
+        let Attribute { column, values, .. } = self.list.get(attribute)?;
+        // What rows declare is sorted.
+        let declared = column.as_ref().and_then(|column| row.attributes.get(column)).and_then(|value| values.binary_search(value).ok());
+        declared.or_else(|| self.of(row.text.as_deref()?)[attribute])
     }
 }
 
@@ -221,6 +231,8 @@ mod tests {
         assert_eq!(all.of("a dog barks"), [Some(0), None]);
         assert_eq!(all.of("a siren"), [Some(1), Some(0)]);
         assert_eq!(all.of("silence"), [None, None]);
+        // A row knows more than its caption.
+        assert_eq!((all.of_row(1, &rows[1]), all.of_row(0, &rows[1]), all.of_row(0, &rows[3]), all.of_row(2, &rows[0])), (Some(1), Some(0), None, None));
         // What no row says: by the value's own name.
         assert_eq!(all.of("the noise of a city"), [Some(1), None]);
         assert_eq!(all.of("a cat"), [None, None]);

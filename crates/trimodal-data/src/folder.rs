@@ -383,12 +383,24 @@ impl Dataset {
         self.measured_sample(row, sizes).map(|(sample, _)| sample)
     }
 
+    /// [`Dataset::sample`], with what is transparent in its picture.
+    ///
+    /// # Errors
+    /// As [`Dataset::sample`].
+    pub fn sample_with_alpha(&self, row: &TableRow, sizes: &MediaSizes) -> Result<Sample> {
+        self.decoded(row, sizes, true).map(|(sample, _)| sample)
+    }
+
     /// [`Dataset::sample`], and what its files held.
     ///
     /// # Errors
     /// As [`Dataset::sample`].
     pub fn measured_sample(&self, row: &TableRow, sizes: &MediaSizes) -> Result<(Sample, MediaInfo)> {
-        let mut decoded = Decoded::default();
+        self.decoded(row, sizes, false)
+    }
+
+    fn decoded(&self, row: &TableRow, sizes: &MediaSizes, alpha: bool) -> Result<(Sample, MediaInfo)> {
+        let mut decoded = Decoded { with_alpha: alpha, ..Decoded::default() };
         for (part, expected) in [(&row.file, None), (&row.picture, Some(Content::Picture)), (&row.sound, Some(Content::Sound))] {
             if let Some(part) = part {
                 self.decode(row, part, expected, sizes, &mut decoded).map_err(|what| self.error(row, self.about(row, part, &what)))?;
@@ -399,6 +411,7 @@ impl Dataset {
             name: row.name.clone(),
             origin: self.origin(row),
             picture: decoded.picture.map(|(picture, _)| picture),
+            alpha: decoded.alpha,
             sound: decoded.sound.map(|(sound, _)| sound),
             text: row.text.clone().unwrap_or_default(),
             prompt: row.prompt.clone(),
@@ -486,8 +499,9 @@ impl Dataset {
                 if into.sound.replace(read).is_some() { Err("the row has two sounds, `file_name` and `audio`".into()) } else { Ok(()) }
             }
             (_, _) => {
-                let read = picture::read(file, bytes, sizes.picture, sizes.fit, &self.limits)?;
-                if into.picture.replace(read).is_some() { Err("the row has two pictures, `file_name` and `image`".into()) } else { Ok(()) }
+                let (picture, alpha, size) = picture::read(file, bytes, sizes.picture, sizes.fit, into.with_alpha, &self.limits)?;
+                into.alpha = alpha;
+                if into.picture.replace((picture, size)).is_some() { Err("the row has two pictures, `file_name` and `image`".into()) } else { Ok(()) }
             }
         }
     }
@@ -523,6 +537,8 @@ pub const NO_TEXT: &str = "the row has no `text`; training needs a caption (in a
 
 #[derive(Default)]
 struct Decoded {
+    with_alpha: bool,
+    alpha: Option<Vec<u8>>,
     picture: Option<(Picture, (u32, u32))>,
     sound: Option<(Vec<f32>, SoundInfo)>,
 }

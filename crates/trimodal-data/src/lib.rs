@@ -4,9 +4,11 @@
 //!   without one (`walk`), shards (`shards` and `members` over `tar`), `parquet` files and which of their `columns` are what, `safe`, which opens files of the folder and no others, and `parallel`.
 //! - `limits`, `sizes`, `sample`, `bad`: what a data set may ask of this machine, what samples are brought to, what they are, and
 //!   those that cannot be read.
-//! - [`loader`]: samples in the order of a seed ([`order`]), decoded ahead on several threads.
+//! - [`loader`]: samples in the order of a seed ([`order`], and [`balance`] where classes are to be visited equally often), decoded ahead on several
+//!   threads.
 //! - [`picture`]: PNG, JPEG and WebP files to square RGB pixels, by way of `jpeg`, large JPEGs at a part of their size, and `scale`.
 //! - [`sound`]: WAV, FLAC, MP3 and Ogg Vorbis files to a clip of samples in −1 … 1.
+//! - [`augment`]: each visit of a sample a little different.
 //! - [`tokenizer`]: captions to numbers and back.
 //! - [`contained`]: panics in other people's decoders become errors.
 //! - [`inspect`]: what is in a data set, before anyone trains on it; `measure` looks at the files of a row without decoding them.
@@ -17,7 +19,9 @@
 #![warn(missing_docs)]
 
 pub mod attributes;
+pub mod augment;
 mod bad;
+pub mod balance;
 mod columns;
 pub mod contained;
 mod content;

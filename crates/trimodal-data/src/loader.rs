@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::bad::{BadSamples, LISTED};
 
+use super::balance::Balance;
 use super::contained::said;
 use super::folder::Dataset;
 use super::order;
@@ -36,6 +37,15 @@ pub struct DataPosition {
     pub epoch: u64,
     /// Rows of this epoch already handed out or skipped.
     pub visited: u64,
+}
+
+/// One visit of a row: what makes it differ from others of the same row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Visit {
+    /// The epoch, counted from 0; where classes are balanced, the row's round: see [`super::balance`].
+    pub epoch: u64,
+    /// The row's number in the data set.
+    pub row: u64,
 }
 
 /// What happens at a sample that cannot be decoded or used.
@@ -84,11 +94,11 @@ fn order_of(shards: &[Vec<usize>], block_bytes: Option<&[u64]>, options: &Loader
 /// One sample of the order.
 #[derive(Debug)]
 pub struct LoadedSample<T> {
-    /// The epoch that it belongs to.
+    /// The epoch that it belongs to: how often the row was visited before. Where classes are balanced, its round: see [`super::balance`].
     pub epoch: u64,
     /// The row's number in the data set.
     pub index: u64,
-    /// What `make` returned for the sample.
+    /// What was made of the sample for this visit.
     pub item: Arc<T>,
     /// Where a run continues that has used this sample.
     pub after: DataPosition,
@@ -97,17 +107,29 @@ pub struct LoadedSample<T> {
 }
 
 /// What a worker does with a row.
-type Work<T> = dyn Fn(usize) -> Result<T> + Send + Sync;
+type Work<S> = dyn Fn(usize) -> Result<S> + Send + Sync;
 
-/// Samples in the order of the seed, epoch after epoch, without end.
-pub struct Loader<T> {
+/// What is handed out at a visit, made of what is kept of the row.
+type Show<S, T> = dyn Fn(&Arc<S>, Visit) -> Result<Arc<T>> + Send + Sync;
+
+/// How samples are visited: see [`Loader::visits`].
+struct Visits<S, T> {
+    show: Box<Show<S, T>>,
+    /// Whether that is work for a worker.
+    anew: bool,
+}
+
+/// Samples in the order of the seed, epoch after epoch, without end: of each row an `S` is decoded once and kept, as far as the cache goes,
+/// and each visit is handed a `T` made of it.
+pub struct Loader<T, S = T> {
     rows: u64,
     shards: Vec<Vec<usize>>,
     /// Where these are blocks that are decoded together: the bytes of each.
     block_bytes: Option<Vec<u64>>,
+    balance: Option<Balance>,
     options: LoaderOptions,
-    weigh: fn(&T) -> u64,
-    cache: HashMap<usize, Arc<T>>,
+    weigh: fn(&S) -> u64,
+    cache: HashMap<usize, Arc<S>>,
     cached_bytes: u64,
     bad_rows: HashSet<usize>,
     bad: BadSamples,
@@ -118,21 +140,37 @@ pub struct Loader<T> {
     tail: DataPosition,
     given: u64,
     order: Vec<usize>,
+    /// Where classes are balanced, the round of each visit of that order; else it is the epoch.
+    rounds: Vec<u64>,
     /// What is decoded or being decoded: `ahead[i]` belongs to number `handed + i`; `None` is still with a worker.
-    ahead: std::collections::VecDeque<Ahead<T>>,
-    workers: Workers<T>,
+    ahead: std::collections::VecDeque<Ahead<T, S>>,
+    visits: Arc<Visits<S, T>>,
+    workers: Workers<T, S>,
 }
 
-struct Ahead<T> {
+struct Ahead<T, S> {
     row: usize,
     at: DataPosition,
-    done: Option<Result<Arc<T>>>,
+    round: u64,
+    done: Option<Result<Made<T, S>>>,
 }
 
-struct Workers<T> {
+/// What is kept of a row, and what its visit is handed.
+type Made<T, S> = (Arc<S>, Arc<T>);
+
+/// A visit to prepare.
+struct Job<S> {
+    /// Its number since the start.
+    number: u64,
+    visit: Visit,
+    /// What was kept of the row.
+    kept: Option<Arc<S>>,
+}
+
+struct Workers<T, S> {
     /// `None` once the loader is being dropped: the workers' channel is then closed.
-    jobs: Option<Sender<(u64, usize)>>,
-    done: Receiver<(u64, Result<T>)>,
+    jobs: Option<Sender<Job<S>>>,
+    done: Receiver<(u64, Result<Made<T, S>>)>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -153,6 +191,29 @@ impl<T: Send + Sync + 'static> Loader<T> {
         from: DataPosition,
         make: impl Fn(Sample) -> Result<T> + Send + Sync + 'static,
         weigh: fn(&T) -> u64,
+    ) -> Result<Self> {
+        Loader::visits(dataset, rows, sizes, false, options, from, make, weigh, |kept, _| Ok(kept.clone()), false)
+    }
+}
+
+impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Loader<T, S> {
+    /// As [`Loader::start`], where each visit is shown something of its own. `make` turns a decoded sample, with what is transparent in its
+    /// picture where `alpha` asks for that, into what is kept; `show` makes of it what is handed out, on the worker if it does so `anew` at
+    /// each visit.
+    ///
+    /// # Errors
+    /// As [`Loader::start`]. Those of `show` count as bad samples.
+    pub fn visits(
+        dataset: Arc<Dataset>,
+        rows: Vec<usize>,
+        sizes: MediaSizes,
+        alpha: bool,
+        options: LoaderOptions,
+        from: DataPosition,
+        make: impl Fn(Sample) -> Result<S> + Send + Sync + 'static,
+        weigh: fn(&S) -> u64,
+        show: impl Fn(&Arc<S>, Visit) -> Result<Arc<T>> + Send + Sync + 'static,
+        anew: bool,
     ) -> Result<Self> {
         let broken = dataset.bad().clone();
         if broken.count > 0 && options.on_bad_sample == OnBadSample::Stop {
@@ -180,20 +241,30 @@ impl<T: Send + Sync + 'static> Loader<T> {
         }
         let work = move |row: usize| {
             let row = &dataset.rows()[row];
-            make(dataset.sample(row, &sizes)?).map_err(|error| dataset.error(row, error))
+            let sample = if alpha { dataset.sample_with_alpha(row, &sizes)? } else { dataset.sample(row, &sizes)? };
+            make(sample).map_err(|error| dataset.error(row, error))
         };
-        let mut loader = Self::with_work(shards, block_bytes, options, from, Arc::new(work), weigh)?;
+        let visits = Visits { show: Box::new(show), anew };
+        let mut loader = Self::with_work(shards, block_bytes, options, from, Arc::new(work), weigh, visits)?;
         loader.bad = broken;
         Ok(loader)
     }
 
-    /// As [`Loader::start`] without a data set: `make` gives sample `i` of `count`. They are shuffled as a whole.
+    /// As [`Loader::visits`] without a data set: `make` gives sample `i` of `count`, and no work is needed to `show` it. They are shuffled as a
+    /// whole.
     ///
     /// # Errors
     /// [`Error::Usage`] where `count` is 0.
-    pub fn of(count: usize, options: LoaderOptions, make: impl Fn(usize) -> Result<T> + Send + Sync + 'static, weigh: fn(&T) -> u64) -> Result<Self> {
+    pub fn of(
+        count: usize,
+        options: LoaderOptions,
+        make: impl Fn(usize) -> Result<S> + Send + Sync + 'static,
+        weigh: fn(&S) -> u64,
+        show: impl Fn(&Arc<S>, Visit) -> Result<Arc<T>> + Send + Sync + 'static,
+    ) -> Result<Self> {
         let options = LoaderOptions { shuffle_buffer: usize::MAX, ..options };
-        Self::with_work(vec![(0..count).collect()], None, options, DataPosition::default(), Arc::new(make), weigh)
+        let visits = Visits { show: Box::new(show), anew: false };
+        Self::with_work(vec![(0..count).collect()], None, options, DataPosition::default(), Arc::new(make), weigh, visits)
     }
 
     fn with_work(
@@ -201,8 +272,9 @@ impl<T: Send + Sync + 'static> Loader<T> {
         block_bytes: Option<Vec<u64>>,
         options: LoaderOptions,
         from: DataPosition,
-        work: Arc<Work<T>>,
-        weigh: fn(&T) -> u64,
+        work: Arc<Work<S>>,
+        weigh: fn(&S) -> u64,
+        visits: Visits<S, T>,
     ) -> Result<Self> {
         let rows = shards.iter().map(Vec::len).sum::<usize>() as u64;
         if rows == 0 {
@@ -214,11 +286,13 @@ impl<T: Send + Sync + 'static> Loader<T> {
         }
         let at = if from.visited == rows { DataPosition { epoch: from.epoch + 1, visited: 0 } } else { from };
         let order = order_of(&shards, block_bytes.as_deref(), &options, at.epoch);
-        let workers = Workers::start(options.workers.max(1), work)?;
+        let visits = Arc::new(visits);
+        let workers = Workers::start(options.workers.max(1), work, visits.clone())?;
         Ok(Loader {
             rows,
             shards,
             block_bytes,
+            balance: None,
             options,
             weigh,
             cache: HashMap::new(),
@@ -230,9 +304,36 @@ impl<T: Send + Sync + 'static> Loader<T> {
             tail: at,
             given: 0,
             order,
+            rounds: Vec::new(),
             ahead: Default::default(),
+            visits,
             workers,
         })
+    }
+
+    /// The same rows, so many of each class in an epoch as of any other. To be asked for before the first sample.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where these are not the loader's rows, or are in shards or Parquet files.
+    pub fn balanced(mut self, balance: Balance) -> Result<Self> {
+        if self.block_bytes.is_some() || self.shards.len() > 1 || self.options.shuffle_buffer != usize::MAX {
+            return Err(Error::Usage("classes cannot be balanced in shards and Parquet files, which are read from front to back".into()));
+        }
+        if balance.rows() as u64 != self.rows {
+            return Err(Error::Usage(format!("classes of {} rows cannot be balanced in a data set of {}", balance.rows(), self.rows)));
+        }
+        self.balance = Some(balance);
+        self.begin_epoch();
+        Ok(self)
+    }
+
+    /// Puts the rows of the epoch of `tail` in order.
+    fn begin_epoch(&mut self) {
+        let epoch = self.tail.epoch;
+        match &self.balance {
+            Some(balance) => (self.order, self.rounds) = balance.epoch(self.options.seed, epoch).into_iter().unzip(),
+            None => self.order = order_of(&self.shards, self.block_bytes.as_deref(), &self.options, epoch),
+        }
     }
 
     /// The next sample of the order; waits until it is decoded.
@@ -246,12 +347,12 @@ impl<T: Send + Sync + 'static> Loader<T> {
         loop {
             self.fill();
             self.wait_for(0)?;
-            let Ahead { row, at, done } = self.pop();
+            let Ahead { row, round, done, .. } = self.pop();
             match done.expect("waited for") {
-                Ok(item) => {
-                    self.keep(row, &item);
+                Ok((kept, item)) => {
+                    self.keep(row, &kept);
                     let last_of_epoch = self.skip_to_end_of_epoch()?;
-                    return Ok(LoadedSample { epoch: at.epoch, index: row as u64, item, after: self.head, last_of_epoch });
+                    return Ok(LoadedSample { epoch: round, index: row as u64, item, after: self.head, last_of_epoch });
                 }
                 Err(error) => {
                     self.note(row, error);
@@ -287,17 +388,23 @@ impl<T: Send + Sync + 'static> Loader<T> {
     fn give(&mut self) {
         if self.tail.visited == self.rows {
             self.tail = DataPosition { epoch: self.tail.epoch + 1, visited: 0 };
-            self.order = order_of(&self.shards, self.block_bytes.as_deref(), &self.options, self.tail.epoch);
+            self.begin_epoch();
         }
         let row = self.order[self.tail.visited as usize];
-        let done = self.cache.get(&row).map(|item| Ok(item.clone()));
+        let round = self.rounds.get(self.tail.visited as usize).copied().unwrap_or(self.tail.epoch);
+        let visit = Visit { epoch: round, row: row as u64 };
+        let kept = self.cache.get(&row).cloned();
+        let done = match &kept {
+            Some(kept) if !self.visits.anew => Some((self.visits.show)(kept, visit).map(|item| (kept.clone(), item))),
+            _ => None,
+        };
         if done.is_none()
             && let Some(jobs) = &self.workers.jobs
         {
             // Workers end only with the loader; a failure shows when their result is waited for.
-            let _ = jobs.send((self.given, row));
+            let _ = jobs.send(Job { number: self.given, visit, kept });
         }
-        self.ahead.push_back(Ahead { row, at: self.tail, done });
+        self.ahead.push_back(Ahead { row, at: self.tail, round, done });
         self.tail.visited += 1;
         self.given += 1;
     }
@@ -310,13 +417,13 @@ impl<T: Send + Sync + 'static> Loader<T> {
             };
             // A row that was handed out or dropped is not waited for.
             if let Some(ahead) = number.checked_sub(self.handed).and_then(|i| self.ahead.get_mut(i as usize)) {
-                ahead.done = Some(result.map(Arc::new));
+                ahead.done = Some(result);
             }
         }
         Ok(())
     }
 
-    fn pop(&mut self) -> Ahead<T> {
+    fn pop(&mut self) -> Ahead<T, S> {
         let ahead = self.ahead.pop_front().expect("filled");
         self.handed += 1;
         self.head = DataPosition { epoch: ahead.at.epoch, visited: ahead.at.visited + 1 };
@@ -345,7 +452,7 @@ impl<T: Send + Sync + 'static> Loader<T> {
     }
 
     /// Keeps an item that fits into the cache.
-    fn keep(&mut self, row: usize, item: &Arc<T>) {
+    fn keep(&mut self, row: usize, item: &Arc<S>) {
         if self.cache.contains_key(&row) {
             return;
         }
@@ -379,24 +486,30 @@ impl<T: Send + Sync + 'static> Loader<T> {
     }
 }
 
-impl<T: Send + 'static> Workers<T> {
-    fn start(count: usize, work: Arc<Work<T>>) -> Result<Self> {
-        let (jobs, queue) = channel::<(u64, usize)>();
+impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Workers<T, S> {
+    fn start(count: usize, work: Arc<Work<S>>, visits: Arc<Visits<S, T>>) -> Result<Self> {
+        let (jobs, queue) = channel::<Job<S>>();
         let (results, done) = channel();
         let queue = Arc::new(Mutex::new(queue));
         let stop = Arc::new(AtomicBool::new(false));
         let mut workers = Workers { jobs: Some(jobs), done, stop, threads: Vec::new() };
         for i in 0..count {
-            let (queue, results, stop, work) = (queue.clone(), results.clone(), workers.stop.clone(), work.clone());
+            let (queue, results, stop, work, visits) = (queue.clone(), results.clone(), workers.stop.clone(), work.clone(), visits.clone());
             let run = move || {
                 loop {
                     // The lock is held while waiting: one worker waits for work, the others for the lock.
                     let job = queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
-                    let Ok((number, row)) = job else { return };
+                    let Ok(Job { number, visit, kept }) = job else { return };
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let result = catch_unwind(AssertUnwindSafe(|| work(row))).unwrap_or_else(|panic| Err(panicked(row, &*panic)));
+                    let row = visit.row as usize;
+                    let made = || {
+                        let kept = kept.map_or_else(|| work(row).map(Arc::new), Ok)?;
+                        let item = (visits.show)(&kept, visit)?;
+                        Ok((kept, item))
+                    };
+                    let result = catch_unwind(AssertUnwindSafe(made)).unwrap_or_else(|panic| Err(panicked(row, &*panic)));
                     if results.send((number, result)).is_err() {
                         return;
                     }
@@ -413,7 +526,7 @@ fn panicked(row: usize, panic: &(dyn Any + Send)) -> Error {
     Error::Usage(format!("row {row} of the data set: this is a bug in trimodal, please report it: {}", said(panic).unwrap_or("no message")))
 }
 
-impl<T> Drop for Workers<T> {
+impl<T, S> Drop for Workers<T, S> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.jobs = None;
@@ -440,8 +553,13 @@ mod tests {
         LoaderOptions { shuffle_buffer: if table { usize::MAX } else { 6 }, ..OPTIONS }
     }
 
+    /// Every visit is handed what was kept.
+    fn same() -> Visits<usize, usize> {
+        Visits { show: Box::new(|kept, _| Ok(kept.clone())), anew: false }
+    }
+
     fn loader(table: bool, options: LoaderOptions, from: DataPosition, work: impl Fn(usize) -> Result<usize> + Send + Sync + 'static) -> Loader<usize> {
-        Loader::with_work(shards(table), None, options, from, Arc::new(work), |_| 1).unwrap()
+        Loader::with_work(shards(table), None, options, from, Arc::new(work), |_| 1, same()).unwrap()
     }
 
     fn bad(rows: &'static [usize]) -> impl Fn(usize) -> Result<usize> {
@@ -487,8 +605,40 @@ mod tests {
                 }
             }
         }
-        let beyond = Loader::with_work(shards(true), None, OPTIONS, DataPosition { epoch: 0, visited: 31 }, Arc::new(Ok), |_| 1);
+        let beyond = Loader::with_work(shards(true), None, OPTIONS, DataPosition { epoch: 0, visited: 31 }, Arc::new(Ok), |_| 1, same());
         assert!(beyond.err().unwrap().to_string().contains("smaller"));
+    }
+
+    #[test]
+    fn classes_are_balanced_whatever_the_workers_and_wherever_it_continues() {
+        // Two classes: rows 0 to 2, and the other 27.
+        let balance = || Balance::new((0..30).map(|row| (row, Some(row < 3))));
+        let balanced = |options, from| loader(true, options, from, Ok).balanced(balance()).unwrap();
+        let whole = take(&mut balanced(options(true), DataPosition::default()), 100);
+        for epoch in whole.chunks_exact(30) {
+            assert_eq!(epoch.iter().filter(|seen| seen.2 < 3).count(), 15);
+            assert_eq!(epoch.iter().filter(|seen| seen.4).count(), 1);
+        }
+        // A row's visits are told apart: those of one epoch, too.
+        assert_eq!(whole.iter().map(|seen| (seen.0, seen.2)).collect::<HashSet<_>>().len(), 100);
+        for anew in [false, true] {
+            let show = |kept: &Arc<usize>, visit: Visit| Ok(Arc::new(1000 * visit.epoch as usize + **kept));
+            let (visits, options) = (Visits { show: Box::new(show), anew }, LoaderOptions { cache_bytes: 1000, ..options(true) });
+            let shown = Loader::with_work(shards(true), None, options, DataPosition::default(), Arc::new(Ok), |_| 1, visits).unwrap();
+            let shown = take(&mut shown.balanced(balance()).unwrap(), 100);
+            assert!(shown.iter().zip(&whole).all(|(shown, seen)| shown.2 == 1000 * seen.0 as usize + seen.2), "each visit knows its round");
+        }
+        for (workers, queue, cache_bytes) in [(1, 1, 0), (8, 64, 12), (8, 3, 1000)] {
+            let options = LoaderOptions { workers, queue, cache_bytes, ..options(true) };
+            assert_eq!(take(&mut balanced(options, DataPosition::default()), 100), whole);
+        }
+        for (i, seen) in whole.iter().enumerate().take(70) {
+            assert_eq!(take(&mut balanced(options(true), seen.3), 99 - i), whole[i + 1..], "{i}: {:?}", seen.3);
+        }
+        let shards = loader(false, options(false), DataPosition::default(), Ok).balanced(balance());
+        assert!(shards.err().unwrap().to_string().contains("read from front to back"));
+        let fewer = loader(true, options(true), DataPosition::default(), Ok).balanced(Balance::new([(0, Some(0))]));
+        assert!(fewer.err().unwrap().to_string().contains("classes of 1 rows"));
     }
 
     #[test]
@@ -524,7 +674,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(Loader::with_work(vec![], None, OPTIONS, DataPosition::default(), Arc::new(Ok), |_: &usize| 1).is_err());
+        assert!(Loader::with_work(vec![], None, OPTIONS, DataPosition::default(), Arc::new(Ok), |_: &usize| 1, same()).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// What a random stream is for; the numbers are part of every run's order: append only.
-const EPOCH: u64 = 1;
+pub(super) const EPOCH: u64 = 1;
 const SHARDS: u64 = u64::MAX;
 const BUFFER: u64 = u64::MAX - 1;
 
@@ -24,7 +24,7 @@ pub fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
 }
 
 /// Fisher–Yates.
-fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+pub(super) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
     for i in (1..items.len()).rev() {
         items.swap(i, below(rng, i + 1));
     }

@@ -52,23 +52,26 @@ pub fn load(path: &Path, size: usize, limits: &Limits) -> Result<Picture> {
 pub fn load_fitted(path: &Path, size: usize, fit: Fit, limits: &Limits) -> Result<Picture> {
     let bad = |what: String| Error::file(path, what);
     let (file, length) = regular(path, u64::MAX).map_err(bad)?;
-    read(file, length, size, fit, limits).map(|(picture, _)| picture).map_err(bad)
+    read(file, length, size, fit, false, limits).map(|(picture, ..)| picture).map_err(bad)
 }
 
-/// [`load_fitted`] out of an open file of `length` bytes; gives the picture's own width and height too. The error is the sentence
-/// without the file's name.
-pub(super) fn read(file: impl Read, length: u64, size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
+/// A picture; how opaque each of its pixels is, where that was asked for and not all are; its own width and height.
+type Decoded = (Picture, Option<Vec<u8>>, (u32, u32));
+
+/// [`load_fitted`] out of an open file of `length` bytes; `alpha` asks for what is transparent. The error is the sentence without the file's
+/// name.
+pub(super) fn read(file: impl Read, length: u64, size: usize, fit: Fit, alpha: bool, limits: &Limits) -> std::result::Result<Decoded, String> {
     if length > limits.picture_bytes {
         return Err(Limits::beyond("picture_bytes", "a file of", length, "bytes", limits.picture_bytes));
     }
     let mut bytes = Vec::with_capacity(length as usize);
     // The file may have grown since its length was asked for.
     file.take(length).read_to_end(&mut bytes).map_err(|error| format!("cannot read it: {error}"))?;
-    contained(|| decode(&bytes, size, fit, limits))
+    contained(|| decode(&bytes, size, fit, alpha, limits))
 }
 
 /// [`read`] for bytes that are already in memory.
-fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
+fn decode(bytes: &[u8], size: usize, fit: Fit, alpha: bool, limits: &Limits) -> std::result::Result<Decoded, String> {
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         if bytes.get(12..16) == Some(b"CgBI") {
             return Err("a PNG as Xcode packs it into apps (it begins with a CgBI chunk), which only Apple's programs read: \
@@ -90,7 +93,7 @@ fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::
         let at = Cell::new(0);
         PngDecoder::with_limits(Watched::new(Cursor::new(bytes), &at), allowed)
             .map_err(|error| error.to_string())
-            .and_then(|decoder| square(decoder, None, size, fit, limits))
+            .and_then(|decoder| square(decoder, None, size, fit, alpha, limits))
             .map_err(|error| format!("not a readable PNG: {error} (read up to byte {} of {})", at.get(), bytes.len()))
     } else if bytes.starts_with(&[0xff, 0xd8]) {
         let Some(segments) = jpeg_segments(bytes) else {
@@ -101,14 +104,14 @@ fn decode(bytes: &[u8], size: usize, fit: Fit, limits: &Limits) -> std::result::
         // This decoder takes the whole file and does not say where in it the error is.
         JpegDecoder::new(Cursor::new(&bytes[..]))
             .map_err(|error| error.to_string())
-            .and_then(|decoder| square(decoder, Some(&bytes), size, fit, limits))
+            .and_then(|decoder| square(decoder, Some(&bytes), size, fit, alpha, limits))
             .map_err(|error| format!("not a readable JPEG: {error}"))
     } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         webp::check(bytes, limits)?;
         let at = Cell::new(0);
         WebPDecoder::new(Watched::new(Cursor::new(bytes), &at))
             .map_err(|error| error.to_string())
-            .and_then(|decoder| square(decoder, None, size, fit, limits))
+            .and_then(|decoder| square(decoder, None, size, fit, alpha, limits))
             .map_err(|error| format!("not a readable WebP: {error} (read up to byte {} of {})", at.get(), bytes.len()))
     } else {
         Err(content::refusal(content::PICTURE, &bytes[..bytes.len().min(12)], bytes.len() as u64))
@@ -170,7 +173,7 @@ fn reduced(jpeg: &[u8], (width, height): (u32, u32), size: usize, fit: Fit) -> O
 
 /// Decodes (`jpeg`: the file, where it is one, which may be decoded at a part of its size), turns upright, flattens to RGB, crops or pads,
 /// and scales. Width and height are those of the upright picture.
-fn square(mut decoder: impl ImageDecoder, jpeg: Option<&[u8]>, size: usize, fit: Fit, limits: &Limits) -> std::result::Result<(Picture, (u32, u32)), String> {
+fn square(mut decoder: impl ImageDecoder, jpeg: Option<&[u8]>, size: usize, fit: Fit, alpha: bool, limits: &Limits) -> std::result::Result<Decoded, String> {
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.color_type().bytes_per_pixel() as u64, limits)?;
     let mut allowed = image::Limits::default();
@@ -205,22 +208,42 @@ fn square(mut decoder: impl ImageDecoder, jpeg: Option<&[u8]>, size: usize, fit:
     }
     let turned = matches!(orientation, Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH);
     let (width, height) = if turned { (height, width) } else { (width, height) };
-    let mut rgb = flatten(decoded);
+    let opaque = if alpha { opacity(&decoded) } else { None };
+    let rgb = flatten(decoded);
     let size32 = u32::try_from(size).map_err(|_| format!("a picture cannot be scaled to {size} × {size} pixels"))?;
     let (columns, rows) = (cropped(width).1, cropped(height).1);
     let longest = columns.max(rows);
     let scaled = |length: u32| ((length as u64 * size as u64 + longest as u64 / 2) / longest as u64).max(1) as u32;
     let (inner_width, inner_height) = (scaled(columns), scaled(rows));
-    if (inner_width, inner_height) != rgb.dimensions() || (across, down) != (Stretch::whole(0, inner_width), Stretch::whole(0, inner_height)) {
-        let pixels = scale(rgb.as_raw(), rgb.width() as usize, across, down, (inner_width as usize, inner_height as usize));
-        rgb = RgbImage::from_raw(inner_width, inner_height, pixels).expect("three values for each pixel");
-    }
-    if (inner_width, inner_height) != (size32, size32) {
-        let mut canvas = RgbImage::from_pixel(size32, size32, image::Rgb([255; 3]));
-        imageops::replace(&mut canvas, &rgb, (size32 - inner_width) as i64 / 2, (size32 - inner_height) as i64 / 2);
-        rgb = canvas;
-    }
-    Ok((Picture { width: size, height: size, rgb: rgb.into_raw() }, (width, height)))
+    let to_square = |mut rgb: RgbImage, around: u8| {
+        if (inner_width, inner_height) != rgb.dimensions() || (across, down) != (Stretch::whole(0, inner_width), Stretch::whole(0, inner_height)) {
+            let pixels = scale(rgb.as_raw(), rgb.width() as usize, across, down, (inner_width as usize, inner_height as usize));
+            rgb = RgbImage::from_raw(inner_width, inner_height, pixels).expect("three values for each pixel");
+        }
+        if (inner_width, inner_height) != (size32, size32) {
+            let mut canvas = RgbImage::from_pixel(size32, size32, image::Rgb([around; 3]));
+            imageops::replace(&mut canvas, &rgb, (size32 - inner_width) as i64 / 2, (size32 - inner_height) as i64 / 2);
+            rgb = canvas;
+        }
+        rgb.into_raw()
+    };
+    // The bars beside a transparent picture are its background.
+    let alpha = opaque.map(|opaque| to_square(opaque, 0).into_iter().step_by(3).collect());
+    Ok((Picture { width: size, height: size, rgb: to_square(rgb, 255) }, alpha, (width, height)))
+}
+
+/// How opaque each pixel is, as a grey picture; `None` where all are.
+fn opacity(decoded: &DynamicImage) -> Option<RgbImage> {
+    let alpha: Vec<u8> = match decoded {
+        DynamicImage::ImageLumaA8(grey) => grey.pixels().map(|p| p.0[1]).collect(),
+        DynamicImage::ImageRgba8(rgba) => rgba.pixels().map(|p| p.0[3]).collect(),
+        other if other.color().has_alpha() => other.to_rgba8().pixels().map(|p| p.0[3]).collect(),
+        _ => return None,
+    };
+    alpha
+        .iter()
+        .any(|alpha| *alpha < 255)
+        .then(|| RgbImage::from_fn(decoded.width(), decoded.height(), |x, y| image::Rgb([alpha[(y * decoded.width() + x) as usize]; 3])))
 }
 
 /// RGB, over white where the picture is transparent. One pass: the conversions of `image`, one after the other, take three times as
@@ -300,9 +323,9 @@ mod tests {
         for (width, height) in [(640, 480), (517, 773), (1024, 100), (333, 333)] {
             let jpeg = jpeg_of(&scene(width, height));
             for (size, fit) in [(16, Fit::Crop), (48, Fit::Crop), (48, Fit::Pad), (100, Fit::Crop), (160, Fit::Pad)] {
-                let ((picture, measured), decoder) =
-                    (super::decode(&jpeg, size, fit, &Limits::default()).unwrap(), JpegDecoder::new(Cursor::new(&jpeg)).unwrap());
-                let (whole, _) = square(decoder, None, size, fit, &Limits::default()).unwrap();
+                let ((picture, _, measured), decoder) =
+                    (super::decode(&jpeg, size, fit, false, &Limits::default()).unwrap(), JpegDecoder::new(Cursor::new(&jpeg)).unwrap());
+                let (whole, ..) = square(decoder, None, size, fit, false, &Limits::default()).unwrap();
                 assert_eq!(measured, (width, height));
                 let difference = picture.rgb.iter().zip(&whole.rgb).map(|(a, b)| a.abs_diff(*b) as f64);
                 let mean = difference.clone().sum::<f64>() / picture.rgb.len() as f64;
@@ -327,8 +350,8 @@ mod tests {
         turned.extend((tiff.len() as u16 + 2).to_be_bytes());
         turned.extend(tiff);
         turned.extend(&jpeg[2..]);
-        let (plain, turned) = (decode(&jpeg, 16, &Limits::default()).unwrap(), super::decode(&turned, 16, Fit::Crop, &Limits::default()).unwrap());
-        assert_eq!(turned.1, (192, 256));
+        let (plain, turned) = (decode(&jpeg, 16, &Limits::default()).unwrap(), super::decode(&turned, 16, Fit::Crop, false, &Limits::default()).unwrap());
+        assert_eq!(turned.2, (192, 256));
         // Turned by a quarter to the right: what was at the left of row y is at the top of column 15 − y.
         for y in 0..16 {
             for x in 0..16 {
@@ -341,13 +364,14 @@ mod tests {
         let middle = damaged.len() / 2;
         damaged.drain(middle..middle + 200);
         assert!(jpeg::reduced(&damaged, |_, _| Some(1)).is_none());
-        let whole =
-            JpegDecoder::new(Cursor::new(&damaged)).map_err(|e| e.to_string()).and_then(|decoder| square(decoder, None, 16, Fit::Crop, &Limits::default()));
-        assert_eq!(super::decode(&damaged, 16, Fit::Crop, &Limits::default()).ok(), whole.ok());
+        let whole = JpegDecoder::new(Cursor::new(&damaged))
+            .map_err(|e| e.to_string())
+            .and_then(|decoder| square(decoder, None, 16, Fit::Crop, false, &Limits::default()));
+        assert_eq!(super::decode(&damaged, 16, Fit::Crop, false, &Limits::default()).ok(), whole.ok());
     }
 
     fn decode(bytes: &[u8], size: usize, limits: &Limits) -> std::result::Result<Picture, String> {
-        super::decode(bytes, size, Fit::Crop, limits).map(|(picture, _)| picture)
+        super::decode(bytes, size, Fit::Crop, false, limits).map(|(picture, ..)| picture)
     }
 
     fn png(width: u32, height: u32, pixels: &[u8], color: image::ExtendedColorType) -> Vec<u8> {
@@ -374,12 +398,12 @@ mod tests {
 
     #[test]
     fn pads_with_white() {
-        let (picture, size) = super::decode(&png(8, 4, &[0; 8 * 4 * 3], image::ExtendedColorType::Rgb8), 16, Fit::Pad, &Limits::default()).unwrap();
+        let (picture, _, size) = super::decode(&png(8, 4, &[0; 8 * 4 * 3], image::ExtendedColorType::Rgb8), 16, Fit::Pad, false, &Limits::default()).unwrap();
         assert_eq!((picture.width, picture.height, size), (16, 16, (8, 4)));
         for (i, row) in picture.rgb.chunks(16 * 3).enumerate() {
             assert!(row.iter().all(|value| *value == if (4..12).contains(&i) { 0 } else { 255 }), "row {i}");
         }
-        let strip = super::decode(&png(300, 1, &[0; 900], image::ExtendedColorType::Rgb8), 4, Fit::Pad, &Limits::default()).unwrap().0;
+        let strip = super::decode(&png(300, 1, &[0; 900], image::ExtendedColorType::Rgb8), 4, Fit::Pad, false, &Limits::default()).unwrap().0;
         assert_eq!(strip.rgb.chunks(3).filter(|pixel| *pixel == [0; 3]).count(), 4);
     }
 
@@ -389,6 +413,30 @@ mod tests {
         assert_eq!(picture.rgb, [255; 12]);
         let picture = decode(&png(1, 1, &[77], image::ExtendedColorType::L8), 1, &Limits::default()).unwrap();
         assert_eq!(picture.rgb, [77; 3]);
+    }
+
+    #[test]
+    fn what_is_transparent_is_kept_where_it_is_asked_for_and_changes_no_colour() {
+        // The left half is transparent, one column half so.
+        let alpha = |x: usize| [0, 0, 128, 255][x];
+        let rgba: Vec<u8> = (0..16).flat_map(|i| [10, 20, 30, alpha(i % 4)]).collect();
+        let read = |bytes: &[u8], size, fit, alpha| super::decode(bytes, size, fit, alpha, &Limits::default()).unwrap();
+        let bytes = png(4, 4, &rgba, image::ExtendedColorType::Rgba8);
+        let (plain, kept) = (read(&bytes, 4, Fit::Crop, false), read(&bytes, 4, Fit::Crop, true));
+        assert_eq!((&plain.0, &plain.1), (&kept.0, &None));
+        assert_eq!(kept.1.unwrap(), (0..16).map(|i| alpha(i % 4)).collect::<Vec<_>>());
+        assert_eq!(kept.0.rgb[..12], [255, 255, 255, 255, 255, 255, 132, 137, 142, 10, 20, 30]);
+        // Scaled with the picture; the bars beside it are transparent.
+        let scaled = read(&bytes, 2, Fit::Crop, true).1.unwrap();
+        assert!(scaled[0] < 40 && scaled[1] > 150, "{scaled:?}");
+        let wide = read(&png(4, 2, &rgba[..32], image::ExtendedColorType::Rgba8), 4, Fit::Pad, true).1.unwrap();
+        assert_eq!(wide, [0, 0, 0, 0, 0, 0, 128, 255, 0, 0, 128, 255, 0, 0, 0, 0]);
+        for color in [image::ExtendedColorType::Rgba8, image::ExtendedColorType::Rgb8, image::ExtendedColorType::L8, image::ExtendedColorType::La8] {
+            let opaque = vec![255; 4 * color.channel_count() as usize];
+            assert_eq!(read(&png(2, 2, &opaque, color), 2, Fit::Crop, true).1, None);
+        }
+        let grey = read(&png(1, 1, &[0, 51], image::ExtendedColorType::La8), 1, Fit::Crop, true);
+        assert_eq!((grey.0.rgb, grey.1), (vec![204; 3], Some(vec![51])));
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct Sample {
     pub origin: String,
     /// The picture, if the row has one.
     pub picture: Option<Picture>,
+    /// How opaque each of its pixels is, `[height, width]`: only where it was asked for, and not all are.
+    pub alpha: Option<Vec<u8>>,
     /// The sound, if the row has one: mono samples in −1 … 1 at the model's rate, padded or cropped to the model's clip.
     pub sound: Option<Vec<f32>>,
     /// The caption.

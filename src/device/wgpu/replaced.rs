@@ -23,7 +23,7 @@ pub struct Replaced {
 
 impl Replaced {
     /// Reads a file, and finds the shader whose place it takes: the one with the same entry points, and where several have these, with
-    /// the same names of what is bound.
+    /// the same names of what is bound, and if need be of the sizes.
     ///
     /// # Errors
     /// A file that cannot be read, is not valid WGSL (with the line), or takes the place of none of the crate's shaders.
@@ -82,13 +82,26 @@ fn place_of(shaders: &[Shader], module: &naga::Module) -> std::result::Result<&'
             let bound = module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some());
             let bound: BTreeSet<&str> = bound.filter_map(|(_, variable)| variable.name.as_deref()).collect();
             let binds = |shader: &Shader| shader.entries.iter().flat_map(|entry| entry.bindings).map(|b| b.name).collect::<BTreeSet<_>>();
-            alike
-                .iter()
-                .find(|shader| binds(shader) == bound)
-                .map(|shader| shader.stem)
-                .ok_or_else(|| format!("{} have its entry points: expected the buffer names of one of them, found {}", files(&alike), listed(bound)))
+            let alike_bound: Vec<&Shader> = alike.iter().copied().filter(|shader| binds(shader) == bound).collect();
+            match alike_bound[..] {
+                [] => Err(format!("{} have its entry points: expected the buffer names of one of them, found {}", files(&alike), listed(bound))),
+                [one] => Ok(one.stem),
+                _ => {
+                    let own = sizes(module);
+                    let same = |shader: &&&Shader| naga::front::wgsl::parse_str(shader.source).is_ok_and(|module| sizes(&module) == own);
+                    let found = || own.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    let what = || format!("{} have its entry points and buffers: expected the sizes of one of them, found {}", files(&alike_bound), found());
+                    alike_bound.iter().find(same).map(|shader| shader.stem).ok_or_else(what)
+                }
+            }
         }
     }
+}
+
+/// The names of what is in a module's structures: a call's sizes.
+fn sizes(module: &naga::Module) -> BTreeSet<String> {
+    let members = module.types.iter().filter_map(|(_, of)| if let naga::TypeInner::Struct { members, .. } = &of.inner { Some(members) } else { None });
+    members.flatten().filter_map(|member| member.name.clone()).collect()
 }
 
 #[cfg(test)]

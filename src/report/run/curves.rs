@@ -2,8 +2,12 @@
 
 use super::super::curve::smoothed;
 use super::super::page::{Curve, Line, Page, curve_svg};
-use crate::numbers::{digits, thousands};
+use crate::numbers::{digits, percent, thousands};
 use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// As many shares are drawn; all are named below.
+const SHARES: usize = 4;
 
 /// Points of the speed: each is the mean of several steps, so that there are only this many.
 const SPEEDS: usize = 100;
@@ -27,6 +31,12 @@ pub(super) fn add(page: &mut Page, log: &[Value]) {
     let most = gradient.iter().fold(0.0f64, |most, point| most.max(point.1));
     let top = rate.iter().fold(0.0f64, |most, point| most.max(point.1));
     let mean = if speed.is_empty() { 0.0 } else { speed.iter().map(|point| point.1).sum::<f64>() / speed.len() as f64 };
+    let shares = shares(log);
+    let right: Vec<Line> = shares.iter().take(SHARES).map(|(name, points)| Line::new(name, points)).collect();
+    let last: Vec<String> = shares.iter().map(|(name, points)| format!("{name} {}", percent(points[points.len() - 1].1 / 100.0))).collect();
+    let last = format!("Of held-out samples this was right, the last time: {}.", last.join(", "));
+    let right = Curve { title: "right", unit: "%", lines: &right, from_zero: true };
+    let right = (!shares.is_empty()).then_some((last, right));
     let charts = [
         (caption, Curve { title: "loss", unit: "nats per token", lines: &losses, from_zero: false }),
         (
@@ -47,7 +57,28 @@ pub(super) fn add(page: &mut Page, log: &[Value]) {
             Curve { title: "speed", unit: "tokens per second", lines: &[Line::new("", &speed)], from_zero: true },
         ),
     ];
-    page.figures(charts.iter().map(|(caption, curve)| (caption.as_str(), curve_svg(curve))));
+    page.figures(charts[..1].iter().chain(&right).chain(&charts[1..]).map(|(caption, curve)| (caption.as_str(), curve_svg(curve))));
+}
+
+/// Per cent of what was right in each evaluation, by name: tokens, whole captions, and then attribute by attribute, as far as they were asked for.
+fn shares(log: &[Value]) -> Vec<(String, Vec<(f64, f64)>)> {
+    let mut all: BTreeMap<(usize, String), Vec<(f64, f64)>> = BTreeMap::new();
+    for line in log {
+        let (Some(step), Some(evaluation)) = (line["step"].as_f64(), line["evaluation"].as_object()) else { continue };
+        for (key, value) in evaluation {
+            let name = match key.as_str() {
+                "loss" | "samples" => continue,
+                "token_accuracy" => (0, "tokens".into()),
+                "exact" => (1, "captions".into()),
+                // A column of the data set's may be called anything.
+                name => (2, name.chars().take(16).collect()),
+            };
+            if let Some(share) = value.as_f64() {
+                all.entry(name).or_default().push((step, 100.0 * share));
+            }
+        }
+    }
+    all.into_iter().map(|((_, name), points)| (name, points)).collect()
 }
 
 /// Tokens per second over the steps. A run that was continued continues to count both.
@@ -69,6 +100,30 @@ mod tests {
         let speed = speed(&log);
         assert!(speed.len() <= SPEEDS + 1 && speed.iter().all(|point| (point.1 - 200.0).abs() < 1e-9), "{speed:?}");
         assert!(super::speed(&log[..1]).is_empty());
+    }
+
+    #[test]
+    fn what_was_right_is_drawn_as_far_as_it_was_asked_for() {
+        let evaluation = |step: usize, more: Value| {
+            let mut line = serde_json::json!({ "step": step, "evaluation": { "loss": 0.5, "token_accuracy": 0.75, "samples": 9, "captions": [] } });
+            line["evaluation"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            line
+        };
+        let plain = evaluation(2, serde_json::json!({}));
+        let more = evaluation(4, serde_json::json!({ "exact": 0.25, "category": 0.5, "a": 1.0 }));
+        let names = |log: &[Value]| shares(log).into_iter().map(|(name, points)| (name, points.len())).collect::<Vec<_>>();
+        assert_eq!(names(&[plain.clone(), more.clone()]), [("tokens", 2), ("captions", 1), ("a", 1), ("category", 1)].map(|(name, n)| (name.to_string(), n)));
+        let step = serde_json::json!({ "step": 1, "loss": 2.0 });
+        for (log, expected) in
+            [(vec![step.clone(), plain, more], Some("the last time: tokens 75.0 %, captions 25.0 %, a 100.0 %, category 50.0 %.")), (vec![step], None)]
+        {
+            let mut page = Page::new("t", "l");
+            page.section("s");
+            add(&mut page, &log);
+            let html = page.html();
+            assert_eq!(html.contains("right, the last time"), expected.is_some());
+            assert!(expected.is_none_or(|text| html.contains(text)), "{html}");
+        }
     }
 
     #[test]

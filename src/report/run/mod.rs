@@ -1,9 +1,11 @@
 //! `report.html`: what a run was trained on, how that went, what it has learned, and how to repeat it.
 //!
-//! [`RunReport`] holds what is known about a run; [`RunReport::page`] writes it down. The parts: the log as curves ([`curves`]), what held-out
+//! [`RunReport`] holds what is known about a run; [`RunReport::page`] writes it down. The parts: what augmentation made of samples
+//! ([`augmented`]), the log as curves ([`curves`]), what held-out
 //! samples say ([`held_out`]), some of those samples to look at and listen to ([`samples`]) with where their words looked ([`attended`]), and the time of a step ([`kernels`]).
 
 mod attended;
+mod augmented;
 mod curves;
 mod held_out;
 mod kernels;
@@ -21,6 +23,7 @@ use crate::error::Result;
 use crate::model::Config;
 use crate::numbers::thousands;
 use crate::train::checkpoint::TrainerState;
+use crate::train::visits::Preview;
 use crate::train::{Settings, log};
 use std::path::Path;
 
@@ -47,6 +50,8 @@ pub struct RunReport<'a> {
     pub dataset: std::result::Result<&'a Dataset, &'a str>,
     /// What its captions name, one by one.
     pub attributes: &'a Attributes,
+    /// Samples as it was shown them, where it augments.
+    pub shown: &'a [Preview],
     /// What the model says about samples, the most telling ones first; or why that is not known.
     pub judged: std::result::Result<&'a [Judged<'a>], &'a str>,
     /// Where the time of a step goes, or why that is not known.
@@ -63,6 +68,10 @@ impl RunReport<'_> {
         let mut page = Page::new("What this model learned", &self.lead());
         page.section("What was trained, and on what");
         page.facts(self.facts(&log));
+        if !self.shown.is_empty() {
+            page.section("What it was shown");
+            augmented::add(&mut page, self.config, self.settings.data.augment, self.shown)?;
+        }
         page.section("How training went");
         curves::add(&mut page, &log);
         match &self.judged {
@@ -143,6 +152,11 @@ impl RunReport<'_> {
         let steps = format!("{} of up to {} rows", thousands(self.state.step), thousands(training.rows * training.accumulate.max(1)));
         let more = if self.state.step < training.steps { format!(", of {} planned", thousands(training.steps)) } else { String::new() };
         facts.push(("Steps", format!("{steps}{more}; {} rows of the token matrix in all", thousands(self.state.tokens))));
+        if let Some(best) = &self.state.best {
+            let by = best.figure(&self.settings.evaluation.best_by);
+            let which = if best.step == self.state.step { "the last step" } else { "not the last one, which this page is about: the file `best` names it" };
+            facts.push(("Best on held-out samples", format!("step {}, {by}: {which}", thousands(best.step))));
+        }
         if let Some(seconds) = log.iter().rev().find_map(|line| line["seconds"].as_f64()) {
             facts.push(("Time", duration(seconds)));
         }

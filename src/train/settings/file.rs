@@ -84,7 +84,8 @@ impl Settings {
             let old = std::mem::replace(&mut all[section][name], value);
             // Checked one by one, so that the error has its line.
             if let Err(what) = Self::from_json(all.clone()) {
-                return Err((at, format!("{section}.{name}: {what} (the preset's is {old})")));
+                let preset = if old.is_null() { String::new() } else { format!(" (the preset's is {old})") };
+                return Err((at, format!("{section}.{name}: {what}{preset}")));
             }
         }
         Self::from_json(all).map_err(|what| (0, what))
@@ -107,6 +108,7 @@ mod tests {
     fn what_is_printed_is_read_back() {
         for name in PRESETS {
             let mut settings = Settings::preset(name).unwrap();
+            settings.set("augment.noise", "0.01").unwrap();
             settings.set("path", "a \"b\"\\c\n\u{7f}é").unwrap();
             let text = settings.to_toml();
             assert_eq!(Settings::from_toml(&text).unwrap(), settings);
@@ -128,7 +130,7 @@ mod tests {
         let path = folder.path().join("run.toml");
         for (text, expected) in [
             ("[training]\nsteps = 5\nlearning_rat = 1e-3\n", "line 3: unknown key \"training.learning_rat\": did you mean training.learning_rate?"),
-            ("[trainin]\nsteps = 5\n", "line 1: unknown section [trainin]: expected one of model, data, training, saving, evaluation"),
+            ("[trainin]\nsteps = 5\n", "line 1: unknown section [trainin]: expected one of model, data, augment, training, saving, evaluation"),
             ("steps = 5\n", "line 1: unknown section [steps]"),
             ("[training]\n\nsteps = \"five\"\n", "line 3: training.steps: invalid type: string \"five\", expected usize (the preset's is 2000)"),
             ("[training]\nsteps = -5\n", "line 2: training.steps: invalid value: integer `-5`"),

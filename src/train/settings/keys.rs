@@ -1,6 +1,7 @@
 //! Every key of a run's settings: what it means, and how it is named, read and written as text.
 
 use super::Settings;
+use crate::data::augment::{self, Overrides, Strengths};
 use crate::error::{Error, Result};
 use crate::files::shown::warn;
 use serde_json::Value;
@@ -10,8 +11,14 @@ use std::sync::{Mutex, PoisonError};
 /// A section: its name, what it is about, its keys with what they mean.
 pub type Section = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
+/// The section whose keys need not be set.
+const AUGMENT: &str = "augment";
+
+/// What sets such a key back.
+const BACK: &str = "level";
+
 /// All sections in the order in which they are written.
-pub const SECTIONS: [Section; 5] = [
+pub const SECTIONS: [Section; 6] = [
     (
         "model",
         "The model to train. It is fixed when its run begins.",
@@ -33,7 +40,11 @@ pub const SECTIONS: [Section; 5] = [
             ("tie_word_embeddings", "Whether the output layer is the embedding table."),
             ("pictures", "Whether the model has eyes; a new one gets none where no sample has a picture."),
             ("image_size", "Side of a picture in pixels; files of other sizes are scaled."),
-            ("patch_size", "Side of a patch in pixels; divides image_size. A picture becomes (image_size / patch_size)² rows."),
+            ("patch_size", "Side of a patch in pixels; divides image_size. A picture becomes (image_size / patch_size)² rows, where it has no stem."),
+            (
+                "stem",
+                "Convolutions between the patches and the rows, such as \"32, 64/2, 64\": the width of an embedded patch, then the channels\nof each 3 × 3 convolution; /2 for one that halves the picture. Empty for none: each patch is a row.",
+            ),
             ("bidirectional", "Whether the rows of a picture see all of it, or only what came before them."),
             ("fit", "What happens to a picture that is not square: \"crop\" keeps the centre, \"pad\" keeps all of it, with white bars."),
             ("sounds", "Whether the model has ears; a new one gets none where no sample has a sound."),
@@ -60,6 +71,15 @@ pub const SECTIONS: [Section; 5] = [
             ),
             ("color_jitter", "How much the light on a picture varies from visit to visit: each colour channel is scaled by 1 ± this."),
             (
+                "balance",
+                "Visit every value of an attribute of the data set (such as \"category\"), or every \"caption\", equally often; empty for every row once.\nEpochs keep their length: rows of rare values are repeated, those of frequent ones take turns. Not in shards and Parquet files.",
+            ),
+            (
+                "augment",
+                "How much pictures and sounds vary from visit to visit: \"off\", \"light\" or \"strong\". [augment] sets one strength after the other.\n`trimodal data DATA --augmented` shows what comes of it.",
+            ),
+            ("side_words", "A picture whose caption or prompt has one of these words is never mirrored (augment.flip); commas between them, empty for none."),
+            (
                 "on_bad_sample",
                 "At a sample that cannot be read or does not fit the model: \"stop\" with a list of the first ten, or \"skip\" and count.\nIt means the same for samples to train on and for those to evaluate.",
             ),
@@ -85,6 +105,7 @@ pub const SECTIONS: [Section; 5] = [
             ("max_line_bytes", "A longer line of metadata.jsonl is refused."),
         ],
     ),
+    (AUGMENT, "Augmentation, strength by strength: 0 for none. What is not set here is what data.augment says.", augment::strengths::KEYS),
     (
         "training",
         "Steps, and the optimiser: AdamW with decoupled weight decay, on matrices only.",
@@ -107,6 +128,10 @@ pub const SECTIONS: [Section; 5] = [
             ("eps", "AdamW's epsilon."),
             ("weight_decay", "Decoupled weight decay, on matrices only."),
             ("max_norm", "Gradients are scaled down to this global norm; 0 for never."),
+            (
+                "word_bag",
+                "What a word of the caption that is told from the rows of picture and sound alone, in no order, weighs in the loss beside a word\nof the caption itself; 0 for no such loss. It teaches eyes and ears at once what takes long through the decoder.",
+            ),
             ("skip_nonfinite", "How many steps may be skipped because their loss or gradient is not a number; the next one stops the run."),
         ],
     ),
@@ -132,6 +157,14 @@ pub const SECTIONS: [Section; 5] = [
                 "At most this many samples are evaluated: drawn by the seed, from every table, shard and folder in proportion; the same ones\neach time.",
             ),
             ("captions", "What the model says is shown for this many of them, evenly spaced."),
+            (
+                "best_by",
+                "What the checkpoint that `best` names is the best by: \"loss\", \"accuracy\" (of tokens), \"exact\" (captions, word for word) or an attribute of\nthe data set, such as \"category\"; the loss where that is equal. For the last two every evaluation describes all of its samples.",
+            ),
+            (
+                "patience",
+                "End the run after this many evaluations without a better one, by best_by; 0 for never. It is then finished, and ends again where it\nis continued, unless patience is raised.",
+            ),
         ],
     ),
 ];
@@ -178,13 +211,30 @@ impl Settings {
         let plain = text.trim();
         let value = match old {
             Value::Bool(_) => plain.parse().ok().map(Value::Bool),
-            Value::Number(_) => serde_json::from_str(&plain.replace('_', "")).ok().filter(Value::is_number),
+            _ if section == AUGMENT && plain.trim_matches('"') == BACK => Some(Value::Null),
+            Value::Number(_) | Value::Null => serde_json::from_str(&plain.replace('_', "")).ok().filter(Value::is_number),
             _ => Some(Value::String(plain.trim_matches('"').into())),
         };
-        let kind = if old.is_boolean() { "true or false" } else { "a number" };
+        let kind = match section {
+            AUGMENT => "a number, or \"level\" for what data.augment says",
+            _ if old.is_boolean() => "true or false",
+            _ => "a number",
+        };
         let value = value.ok_or_else(|| Error::Usage(format!("{section}.{name}: expected {kind}, found {text:?}")))?;
         all[section][name] = value;
         *self = Self::from_json(all).map_err(|what| Error::Usage(format!("{section}.{name} = {text}: {what}")))?;
+        Ok(())
+    }
+
+    /// Sets keys from `KEY=VALUE`, as `--set` gives them.
+    ///
+    /// # Errors
+    /// As [`Settings::set`]; one without `=`.
+    pub fn set_all(&mut self, pairs: &[String]) -> Result<()> {
+        for pair in pairs {
+            let (key, value) = pair.split_once('=').ok_or_else(|| Error::Usage(format!("--set {pair}: expected KEY=VALUE")))?;
+            self.set(key.trim(), value)?;
+        }
         Ok(())
     }
 
@@ -196,6 +246,10 @@ impl Settings {
         );
         for (section, about, keys) in SECTIONS {
             text += &format!("\n# {about}\n[{section}]\n");
+            if section == AUGMENT {
+                text += &self.augment_to_toml();
+                continue;
+            }
             for (name, doc) in keys {
                 let doc = doc.replace('\n', "\n# ");
                 // JSON's strings, numbers and booleans are TOML's; but for one control character that JSON leaves as it is.
@@ -204,6 +258,21 @@ impl Settings {
             }
         }
         text
+    }
+
+    /// The keys of `[augment]`: those that are not set are comments, with what they are by `data.augment`.
+    fn augment_to_toml(&self) -> String {
+        let level = Strengths::new(self.data.augment, &Overrides::default()).values();
+        let given = &self.to_json()[AUGMENT];
+        let of = |(row, level): (&augment::strengths::Row, f64)| {
+            let (about, light, strong, name) = (row.about, row.light, row.strong, row.name);
+            let line = match &given[name] {
+                Value::Null => format!("# {name} = {level}"),
+                value => format!("{name} = {value}"),
+            };
+            format!("# {about} Light: {light}, strong: {strong}.\n{line}\n")
+        };
+        augment::strengths::TABLE.iter().zip(level).map(of).collect()
     }
 
     /// The first key whose value differs from the one that a run to be continued was begun with: its name, what it was, what it is.
@@ -310,6 +379,43 @@ mod tests {
     }
 
     #[test]
+    fn strengths_of_augmentation_are_set_one_by_one_and_set_back() {
+        let mut settings = Settings::preset("meadow").unwrap();
+        let before = settings.clone();
+        for (key, value) in [("augment", "light"), ("augment.shift", "0.2"), ("hue", "0")] {
+            settings.set(key, value).unwrap();
+        }
+        let strengths = settings.augmentation().strengths;
+        assert_eq!((strengths.shift, strengths.hue, strengths.scale), (0.2, 0.0, 0.11));
+        let text = settings.to_toml();
+        for line in ["augment = \"light\"", "shift = 0.2", "hue = 0.0", "# scale = 0.11"] {
+            assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
+        }
+        assert_eq!(before.first_change(&settings).unwrap().0, "data.augment");
+        settings.set("augment", "off").unwrap();
+        assert_eq!(before.first_change(&settings).unwrap(), ("augment.shift".into(), "null".into(), "0.2".into()));
+        settings.set("shift", "level").unwrap();
+        settings.set("hue", "\"level\"").unwrap();
+        assert_eq!(settings, before);
+        let wrong = |key: &str, value: &str| before.clone().set(key, value).unwrap_err().to_string();
+        assert!(wrong("shift", "much").contains("augment.shift: expected a number, or \"level\" for what data.augment says, found \"much\""));
+        assert!(wrong("augment", "heavy").contains("expected one of `off`, `light`, `strong`"));
+        settings.set("erase", "0.5").unwrap();
+        settings.set("erase_size", "1").unwrap();
+        let erased = settings.validate().unwrap_err().to_string();
+        assert!(erased.contains("augment.erase_size: expected 0 to 0.7") && erased.contains("more than half of the picture could be erased"), "{erased}");
+        #[cfg(feature = "cli")]
+        assert!(wrong("rotatoin", "1").contains("did you mean augment.rotation?"));
+        // As a run of before there was augmentation has them.
+        let mut old = before.to_json();
+        old.as_object_mut().unwrap().remove("augment");
+        for key in ["augment", "side_words"] {
+            old["data"].as_object_mut().unwrap().remove(key).unwrap();
+        }
+        assert_eq!(Settings::from_json(old).unwrap(), before);
+    }
+
+    #[test]
     fn old_names_are_still_read_and_new_ones_are_written() {
         let mut settings = Settings::preset("meadow").unwrap();
         settings.set("hide", "0.5").unwrap();
@@ -344,13 +450,31 @@ mod tests {
             before.first_change(&now)
         };
         assert_eq!(changed("rows", "7").unwrap(), ("training.rows".into(), "1920".into(), "7".into()));
-        let matter = [("steps", "5"), ("seed", "5"), ("accumulate", "5"), ("shuffle_buffer", "5"), ("train_split", "x")];
+        let matter = [("steps", "5"), ("balance", "caption"), ("seed", "5"), ("accumulate", "5"), ("shuffle_buffer", "5"), ("train_split", "x")];
         for (key, value) in matter.into_iter().chain([("learning_rate", "0.5"), ("word_dropout", "0.5"), ("held_out", "0.5")]) {
             assert!(changed(key, value).is_some(), "{key}");
         }
-        for key in ["workers", "keep", "stop_after", "eval_steps", "captions"] {
+        for key in ["workers", "keep", "stop_after", "eval_steps", "captions", "best_by", "patience"] {
             assert!(changed(key, "7").is_none(), "{key}");
         }
+        for (sets, expected) in [
+            (&[("best_by", "exact")][..], "evaluation.best_by: expected with it evaluation.eval_split or evaluation.held_out"),
+            (&[("patience", "3")][..], "evaluation.patience: expected with it evaluation.eval_split or evaluation.held_out"),
+            (
+                &[("patience", "3"), ("held_out", "0.5"), ("eval_steps", "0")][..],
+                "evaluation.patience: expected with it evaluation.eval_steps of at least 1, found 3 and 0",
+            ),
+        ] {
+            let mut wrong = before.clone();
+            sets.iter().for_each(|(key, value)| wrong.set(key, value).unwrap());
+            assert!(wrong.validate().unwrap_err().to_string().contains(expected), "{sets:?}");
+        }
+        // As a run of before there were these keys has them.
+        let mut old = before.to_json();
+        for (section, key) in [("data", "balance"), ("evaluation", "best_by"), ("evaluation", "patience")] {
+            old[section].as_object_mut().unwrap().remove(key).unwrap();
+        }
+        assert_eq!(Settings::from_json(old).unwrap(), before);
         for (key, value) in [("steps", "0"), ("word_dropout", "2"), ("beta2", "1"), ("learning_rate", "-1"), ("head_dim", "7"), ("patch_size", "7")] {
             let mut wrong = before.clone();
             wrong.set(key, value).unwrap();

@@ -1,4 +1,4 @@
-//! All settings of a training run, in five sections; [`keys`] documents every key, `trimodal config` prints them.
+//! All settings of a training run, in six sections; [`keys`] documents every key, `trimodal config` prints them.
 
 #[cfg(feature = "cli")]
 pub mod file;
@@ -7,13 +7,14 @@ pub mod path;
 
 use super::recipe::{Precision, Recipe};
 use super::schedule::{Schedule, ScheduleShape};
+use crate::data::augment::{self, Augmentation, Level, Overrides, Sides, Strengths};
 use crate::data::folder::Fit;
 use crate::data::loader::{LoaderOptions, OnBadSample};
 use crate::data::{Limits, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::model::config::{AudioConfig, VisionConfig};
+use crate::model::config::{AudioConfig, Stem, VisionConfig};
 use serde::{Deserialize, Serialize};
 
 /// The names of the presets.
@@ -27,6 +28,9 @@ pub struct Settings {
     pub model: ModelSettings,
     /// `[data]`
     pub data: DataSettings,
+    /// `[augment]`: strengths that are given one by one, over those of `data.augment`.
+    #[serde(default)]
+    pub augment: Overrides,
     /// `[training]`
     pub training: TrainingSettings,
     /// `[saving]`
@@ -55,6 +59,8 @@ pub struct ModelSettings {
     pub pictures: bool,
     pub image_size: usize,
     pub patch_size: usize,
+    #[serde(default)]
+    pub stem: String,
     pub bidirectional: bool,
     pub fit: Fit,
     pub sounds: bool,
@@ -78,6 +84,12 @@ pub struct DataSettings {
     pub word_dropout: f64,
     #[serde(alias = "light")]
     pub color_jitter: f64,
+    #[serde(default)]
+    pub balance: String,
+    #[serde(default)]
+    pub augment: Level,
+    #[serde(default = "side_words")]
+    pub side_words: String,
     pub on_bad_sample: OnBadSample,
     #[serde(default)]
     pub attributes: String,
@@ -92,6 +104,11 @@ pub struct DataSettings {
     pub max_sound_seconds: u32,
     pub max_sound_channels: u16,
     pub max_line_bytes: usize,
+}
+
+/// What runs of before there was a choice have: they mirrored nothing.
+fn side_words() -> String {
+    augment::sides::WORDS.into()
 }
 
 /// `[training]`: steps and the optimiser. See [`keys`] for each.
@@ -117,6 +134,8 @@ pub struct TrainingSettings {
     pub eps: f64,
     pub weight_decay: f64,
     pub max_norm: f64,
+    #[serde(default)]
+    pub word_bag: f64,
     pub skip_nonfinite: usize,
 }
 
@@ -154,6 +173,15 @@ pub struct EvaluationSettings {
     pub eval_steps: usize,
     pub eval_samples: usize,
     pub captions: usize,
+    #[serde(default = "loss")]
+    pub best_by: String,
+    #[serde(default)]
+    pub patience: usize,
+}
+
+/// Runs of before there was a choice.
+fn loss() -> String {
+    "loss".into()
 }
 
 /// What activations and weights are, or `auto`: bf16 on CUDA, f32 elsewhere.
@@ -215,6 +243,7 @@ impl Settings {
                 pictures: true,
                 image_size: 48,
                 patch_size: 8,
+                stem: String::new(),
                 bidirectional: true,
                 fit: Fit::Crop,
                 sounds: true,
@@ -230,6 +259,9 @@ impl Settings {
                 max_vocabulary: 1024,
                 word_dropout: word_dropout.into(),
                 color_jitter: color_jitter.into(),
+                balance: String::new(),
+                augment: Level::Off,
+                side_words: side_words(),
                 on_bad_sample: OnBadSample::Stop,
                 attributes: String::new(),
                 strict_data: false,
@@ -243,6 +275,7 @@ impl Settings {
                 max_sound_channels: limits.sound_channels,
                 max_line_bytes: limits.line_bytes,
             },
+            augment: Overrides::default(),
             training: TrainingSettings {
                 steps: schedule.steps,
                 stop_after: 0,
@@ -262,10 +295,19 @@ impl Settings {
                 eps: schedule.eps,
                 weight_decay: schedule.weight_decay,
                 max_norm: schedule.max_norm,
+                word_bag: 0.0,
                 skip_nonfinite: 0,
             },
             saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3, on_full: OnFull::Stop },
-            evaluation: EvaluationSettings { eval_split: String::new(), held_out: 0.0, eval_steps: 500, eval_samples: 256, captions: 3 },
+            evaluation: EvaluationSettings {
+                eval_split: String::new(),
+                held_out: 0.0,
+                eval_steps: 500,
+                eval_samples: 256,
+                captions: 3,
+                best_by: loss(),
+                patience: 0,
+            },
         }
     }
 
@@ -329,7 +371,9 @@ impl Settings {
     /// A config with these settings' eyes and ears.
     pub fn embedders(&self, config: Config) -> Config {
         let m = &self.model;
-        let vision = VisionConfig { image_size: m.image_size, patch_size: m.patch_size, bidirectional: m.bidirectional };
+        // What cannot be read is found by `validate`.
+        let stem = m.stem.parse().ok();
+        let vision = VisionConfig { image_size: m.image_size, patch_size: m.patch_size, bidirectional: m.bidirectional, stem };
         let audio = AudioConfig { num_mel_bins: m.num_mel_bins, sample_rate: 16_000, clip_seconds: m.clip_seconds, layers: m.convolutions };
         Config { picture_fit: m.fit, vision_config: m.pictures.then_some(vision), audio_config: m.sounds.then_some(audio), ..config }
     }
@@ -346,6 +390,7 @@ impl Settings {
         m.fit = config.picture_fit;
         if let Some(vision) = &config.vision_config {
             (m.image_size, m.patch_size, m.bidirectional) = (vision.image_size, vision.patch_size, vision.bidirectional);
+            m.stem = vision.stem.as_ref().map(Stem::to_string).unwrap_or_default();
         }
         if let Some(audio) = &config.audio_config {
             (m.num_mel_bins, m.clip_seconds, m.convolutions) = (audio.num_mel_bins, audio.clip_seconds, audio.layers);
@@ -383,6 +428,12 @@ impl Settings {
         }
     }
 
+    /// What varies between the visits of a sample.
+    pub fn augmentation(&self) -> Augmentation {
+        let strengths = Strengths::new(self.data.augment, &self.augment);
+        Augmentation { strengths, sides: Sides::new(&self.data.side_words), seed: self.training.seed }
+    }
+
     /// How samples are loaded.
     pub fn loading(&self) -> LoaderOptions {
         let d = &self.data;
@@ -411,7 +462,7 @@ impl Settings {
     /// # Errors
     /// [`Error::Usage`] naming the key, what was expected and what was found.
     pub fn validate(&self) -> Result<()> {
-        let Settings { model, data, training: t, saving, evaluation: e } = self;
+        let Settings { model, data, augment: _, training: t, saving, evaluation: e } = self;
         let fail = |key: &str, expected: &str, found: String| Err(Error::Usage(format!("{key}: expected {expected}, found {found}")));
         for (key, value) in [
             ("training.steps", t.steps),
@@ -435,14 +486,30 @@ impl Settings {
                 return fail(key, "0 to less than 1", value.to_string());
             }
         }
-        let not_negative = [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm)];
+        let not_negative =
+            [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm), ("training.word_bag", t.word_bag)];
         for (key, value) in not_negative.into_iter().chain([("training.eps", t.eps), ("training.learning_rate", t.learning_rate)]) {
             if !(value >= 0.0 && value.is_finite()) {
                 return fail(key, "a number of at least 0", value.to_string());
             }
         }
+        self.augmentation().strengths.check().map_err(|what| Error::Usage(format!("augment.{what}")))?;
         if !e.eval_split.is_empty() && e.held_out > 0.0 {
             return Err(Error::Usage("evaluation.eval_split and evaluation.held_out: expected one of them, found both".into()));
+        }
+        let evaluates = !e.eval_split.is_empty() || e.held_out > 0.0;
+        let with = "with it evaluation.eval_split or evaluation.held_out, so that there is something to evaluate";
+        if !evaluates && e.best_by != loss() {
+            return fail("evaluation.best_by", with, format!("{:?} and neither", e.best_by));
+        }
+        if !evaluates && e.patience > 0 {
+            return fail("evaluation.patience", with, format!("{} and neither", e.patience));
+        }
+        if e.eval_steps == 0 && e.patience > 0 {
+            return fail("evaluation.patience", "with it evaluation.eval_steps of at least 1", format!("{} and 0", e.patience));
+        }
+        if let Err(what) = if model.stem.is_empty() { Ok(()) } else { model.stem.parse::<Stem>().map(drop) } {
+            return Err(Error::Usage(format!("model.stem: {what}")));
         }
         self.model_config(model.hidden_size.clamp(1, 1 << 20)).validate().map_err(|what| Error::Usage(format!("model: {what}")))
     }

@@ -147,6 +147,7 @@ pub fn sample(plan: &Plan, seed: u64, split: usize, index: usize) -> Sample {
         name: format!("{}-{index:06}", SPLITS[split]),
         origin: format!("Meadow, {} {index}", SPLITS[split]),
         picture: seen.then(|| picture(attributes, seed, split, index)),
+        alpha: None,
         sound: heard.then(|| sound(attributes, seed, split, index).iter().map(|v| *v as f32 / 32768.0).collect()),
         text: attributes.caption(*seen, *heard),
         prompt: None,
