@@ -7,6 +7,8 @@
     patch_embed              Fuyu's patch embedding (agrees with FuyuImageProcessorPil's patches) with positions, forward and backward
     model_tied, model_untied a Qwen3 with GQA and head_dim ≠ D / H, a picture and a sound embedder, random weights:
                              config.json, model.safetensors, one step with every gradient, ten steps of torch's AdamW
+    model_stem               a narrower one with a convolutional stem for pictures: one step with every gradient, and the word-bag loss
+                             with the gradients of caption loss + 0.75 · word-bag loss that differ
 
 Inputs are stored in the type in which they are exact (f32, i32, i16, u8), results in f64.
 
@@ -159,21 +161,22 @@ SAMPLES = [(True, True, [5, 9, 11]), (True, False, [7, 30]), (False, True, [12, 
 BOS, IMAGE, AUDIO = 0, 1, 2
 
 
-def packed(patches, frames):
-    """The batch's rows: a picture sees all of itself, everything else what is before it in its sample."""
-    rows = {"token_id": [], "position": [], "visible": [], "target": [], "patch_row": [], "frame_row": []}
+def packed(patches, frames, whole):
+    """The batch's rows: a picture sees all of itself, everything else what is before it in its sample. `whole`: whether each picture's
+    patches are followed by a row of the picture as a whole."""
+    rows = {"token_id": [], "position": [], "visible": [], "target": [], "patch_row": [], "frame_row": []} | ({"whole_row": []} if whole else {})
     for picture, sound, words in SAMPLES:
         start = len(rows["token_id"])
-        given = [BOS] + [IMAGE] * (patches * picture) + [AUDIO] * (frames * sound)
+        given = [BOS] + [IMAGE] * ((patches + whole) * picture) + [AUDIO] * (frames * sound)
         tokens = given + words
-        end_of_picture = start + 1 + patches * picture
+        end_of_picture = start + 1 + (patches + whole) * picture
         for i, token in enumerate(tokens):
             rows["token_id"].append(token)
             rows["position"].append(i)
             rows["visible"].append([start, end_of_picture if token == IMAGE else start + i + 1])
             rows["target"].append(tokens[i + 1] if len(given) - 1 <= i < len(tokens) - 1 else -1)
             if token == IMAGE:
-                rows["patch_row"].append(start + i)
+                rows["whole_row" if i == 1 + patches else "patch_row"].append(start + i)
             if token == AUDIO:
                 rows["frame_row"].append(start + i)
     return {name: torch.tensor(values) for name, values in rows.items()}
@@ -189,47 +192,80 @@ def learning_rate(step):
     return PEAK * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (STEPS - WARMUP))))
 
 
-def golden_model(tied):
-    torch.manual_seed(20 + tied)
-    width, vocabulary, side, patch, mels, frames, frame_rows = 20, 31, 12, 4, 5, 10, 3
+# The eye of model_stem: 6 × 6 patches → 6 × 6 → 3 × 3 → 3 × 3 → 2 × 2 → 2 × 2 places; the first, the third and the last convolution are
+# added to what they read.
+STEM = {"width": 3, "convolutions": [{"channels": c, "stride": s} for c, s in ((3, 1), (4, 2), (4, 1), (5, 2), (5, 1))]}
+BAG = 0.75  # what a word of the word-bag loss weighs beside one of the captions
+
+
+def stem_weights(width, places):
+    """Random weights of the eye, far from where training starts: norms around 1, the others so that no activation is flat."""
+    made, before = {}, STEM["width"]
+    for i, convolution in enumerate(STEM["convolutions"], 1):
+        after = convolution["channels"]
+        made[f"vision_stem.conv{i}.norm"] = 1 + 0.3 * torch.randn(before)
+        made[f"vision_stem.conv{i}.weight"] = 0.25 * torch.randn(after, before, 3, 3)
+        made[f"vision_stem.conv{i}.bias"] = 0.1 * torch.randn(after)
+        before = after
+    made["vision_stem.places.norm"], made["vision_stem.places.weight"] = 1 + 0.3 * torch.randn(before), 0.3 * torch.randn(width, before)
+    made["vision_stem.whole.norm"], made["vision_stem.whole.weight"] = 1 + 0.3 * torch.randn(before), 0.2 * torch.randn(width, places * before)
+    return made
+
+
+def golden_model(name, tied, stem=None):
+    torch.manual_seed(20 + tied + (20 if stem else 0))
+    width, vocabulary, side, patch, mels, frames, frame_rows = (12, 31, 12, 2, 5, 10, 3) if stem else (20, 31, 12, 4, 5, 10, 3)
+    across = math.ceil(math.ceil(side / patch / 2) / 2) if stem else side // patch  # places along one side
     config = dict(
-        architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=width, intermediate_size=28, num_hidden_layers=2,
+        architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=width, intermediate_size=16 if stem else 28,
+        num_hidden_layers=1 if stem else 2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=6, vocab_size=vocabulary, max_position_embeddings=64, rms_norm_eps=1e-6,
         rope_theta=10000.0, tie_word_embeddings=tied, hidden_act="silu", attention_bias=False, use_sliding_window=False,
         attention_dropout=0.0, torch_dtype="float32",
-        vision_config=dict(image_size=side, patch_size=patch, bidirectional=True),
+        vision_config=dict(image_size=side, patch_size=patch, bidirectional=True) | ({"stem": stem} if stem else {}),
         audio_config=dict(num_mel_bins=mels, sample_rate=16000, clip_seconds=0.1, layers=3),
     )
     model = reference.qwen3(config)
     for _, parameter in model.named_parameters():  # f32 numbers in f64, far from their defaults
         parameter.data = ((1 + 0.3 * torch.randn(parameter.shape)) if parameter.dim() == 1 else 0.3 * torch.randn(parameter.shape)).double()
+    channels = stem["width"] if stem else width
     embedders = {
-        "vision_embed_tokens.weight": 0.1 * torch.randn(width, patch * patch * 3), "vision_embed_tokens.bias": 0.1 * torch.randn(width),
-        "vision_position.weight": 0.2 * torch.randn(side // patch, 2, width),
+        "vision_embed_tokens.weight": 0.1 * torch.randn(channels, patch * patch * 3), "vision_embed_tokens.bias": 0.1 * torch.randn(channels),
+        "vision_position.weight": 0.2 * torch.randn(side // patch, 2, channels), **(stem_weights(width, across**2) if stem else {}),
         **{f"audio_embed.conv{i}.weight": 0.3 * torch.randn(width, mels if i == 1 else width, 3) for i in (1, 2, 3)},
         **{f"audio_embed.conv{i}.bias": 0.1 * torch.randn(width) for i in (1, 2, 3)},
     }
     embedders = {name: value.double().requires_grad_() for name, value in embedders.items()}
-    batch = packed((side // patch) ** 2, frame_rows)
+    batch = packed(across**2, frame_rows, whole=bool(stem))
     batch["pixels"] = torch.randint(0, 256, (sum(s[0] for s in SAMPLES), side, side, 3), dtype=torch.uint8)
     batch["mel"] = torch.randn(sum(s[1] for s in SAMPLES), frames, mels)
     parameters = {**dict(model.named_parameters()), **embedders}
 
-    name = "model_tied" if tied else "model_untied"
     (FOLDER / name).mkdir(exist_ok=True)
     (FOLDER / name / "config.json").write_text(json.dumps(config, indent=2))
     save(f"{name}/model", **{key: p.float() for key, p in parameters.items()})
 
-    def step():
+    def step(bag=0.0):
         for p in parameters.values():
             p.grad = None
         x, logits, loss = reference.forward(config, model, embedders, model.model.embed_tokens.weight, batch)
-        loss.backward()
-        return x, logits, loss.detach()
+        told = bag * reference.word_bag(config, model, x, batch)
+        (loss + told).backward()
+        return x, logits, loss.detach(), told.detach()
 
-    x, logits, loss = step()
+    x, logits, loss, _ = step()
     gradients = {f"grad.{key}": p.grad for key, p in parameters.items()}
-    save(f"{name}/step", **{"input.pixels": batch["pixels"], "input.mel": batch["mel"]}, embedded=x, logits=logits, loss=loss.reshape(1), **gradients)
+    inputs = {"input.pixels": batch["pixels"], "input.mel": batch["mel"]}
+    save(f"{name}/step", **inputs, embedded=x, logits=logits, loss=loss.reshape(1), **gradients)
+    if stem:
+        *_, told = step(BAG)
+        # A word is told from a picture's row as a whole and from a sound's frames, without a layer of the decoder between: the gradients
+        # of the layers and of what makes the rows of places stay as they are.
+        new = {f"grad.{key}": p.grad for key, p in parameters.items() if not torch.allclose(p.grad, gradients[f"grad.{key}"], rtol=1e-9, atol=0)}
+        assert gradients.keys() - new.keys() == {key for key in gradients if ".layers." in key or ".places." in key}
+        save(f"{name}/word_bag", loss=told.reshape(1), **new)
+        print(f"{name}: {len(batch['token_id'])} rows, loss {loss:.4f} and {told:.4f}")
+        return
 
     matrices, vectors = [p for p in parameters.values() if p.dim() > 1], [p for p in parameters.values() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
@@ -253,8 +289,9 @@ if __name__ == "__main__":
     golden_conv_stem()
     golden_conv_eye()
     golden_patch_embed()
-    for tied in (True, False):
-        golden_model(tied)
+    golden_model("model_tied", tied=True)
+    golden_model("model_untied", tied=False)
+    golden_model("model_stem", tied=True, stem=STEM)
     sizes = {path: path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()}
     assert sum(sizes.values()) < 1_000_000
     print(f"{len(sizes)} files, {sum(sizes.values()):,} bytes")

@@ -1,8 +1,10 @@
 """The whole model in PyTorch and transformers, in float64: what golden.py makes fixtures with and compare_dump.py compares with.
 
 Nothing here shares code with the crate: the decoder is transformers' Qwen3ForCausalLM, the patches go through one linear map as
-Fuyu's do, the sound stem is torch's conv1d, the spectrogram torch.stft.
+Fuyu's do, the eye's stem is torch's conv2d and rms_norm, the sound stem torch's conv1d, the spectrogram torch.stft.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -31,15 +33,36 @@ def patchify(pixels, patch):
     return split.permute(0, 1, 3, 2, 4, 5).reshape(images, -1, patch * patch * channels)
 
 
-def patch_rows(config, weights, pixels):
-    """The rows of pictures [images, side, side, 3] in 0 … 255."""
+def embedded_patches(config, weights, pixels):
+    """The embedded patches [images, patches, C] of pictures [images, side, side, 3] in 0 … 255."""
     vision = config["vision_config"]
     across = vision["image_size"] // vision["patch_size"]
     patches = patchify((pixels.double() / 255 - 0.5) / 0.5, vision["patch_size"])
     position = weights["vision_position.weight"]
     place = (position[None, :across, 0] + position[:across, None, 1]).reshape(across * across, -1)
-    rows = F.linear(patches, weights["vision_embed_tokens.weight"], weights["vision_embed_tokens.bias"]) + place
-    return rows.reshape(-1, rows.shape[-1])
+    return F.linear(patches, weights["vision_embed_tokens.weight"], weights["vision_embed_tokens.bias"]) + place
+
+
+def picture_rows(config, weights, pixels):
+    """The rows of pictures, [images · places, D], or None where a stem makes none; those of pictures as a whole, [images, D], or None without
+    a stem."""
+    x = embedded_patches(config, weights, pixels)
+    stem = config["vision_config"].get("stem")
+    if stem is None:
+        return x.reshape(-1, x.shape[-1]), None
+    eps = config["rms_norm_eps"]
+    across = math.isqrt(x.shape[1])
+    x = x.reshape(len(x), across, across, -1)  # a picture of C channels, channels last
+    for layer, convolution in enumerate(stem["convolutions"], 1):
+        part = {name: weights[f"vision_stem.conv{layer}.{name}"] for name in ("norm", "weight", "bias")}
+        read = F.rms_norm(x, x.shape[-1:], part["norm"], eps).permute(0, 3, 1, 2)
+        y = F.gelu(F.conv2d(read, part["weight"], part["bias"], stride=convolution["stride"], padding=1)).permute(0, 2, 3, 1)
+        x = x + y if x.shape == y.shape else y
+    whole = F.rms_norm(x, x.shape[-1:], weights["vision_stem.whole.norm"], eps).flatten(1) @ weights["vision_stem.whole.weight"].T
+    if not stem.get("places", True):
+        return None, whole
+    rows = F.rms_norm(x, x.shape[-1:], weights["vision_stem.places.norm"], eps) @ weights["vision_stem.places.weight"].T
+    return rows.reshape(-1, rows.shape[-1]), whole
 
 
 def frame_rows(config, weights, mel):
@@ -52,16 +75,37 @@ def frame_rows(config, weights, mel):
 
 
 def forward(config, model, weights, table, batch):
-    """Token matrix, logits and loss of a packed batch: ids, position, visible, target, pixels, patch_row, mel, frame_row.
+    """Token matrix, logits and loss of a packed batch: ids, position, visible, target, pixels, patch_row, mel, frame_row; whole_row with a stem.
 
     `table` is the embedding that ids are looked up in, `weights` hold the embedders of pictures and sounds."""
     x = table[batch["token_id"]].clone()
     if len(batch["pixels"]):
-        x = x.index_put((batch["patch_row"],), patch_rows(config, weights, batch["pixels"]))
+        rows, whole = picture_rows(config, weights, batch["pixels"])
+        x = x if rows is None else x.index_put((batch["patch_row"],), rows)
+        if whole is not None:
+            x = x.index_put((batch["whole_row"],), whole)
     if len(batch["mel"]):
         x = x.index_put((batch["frame_row"],), frame_rows(config, weights, batch["mel"]))
     logits = model(inputs_embeds=x[None], attention_mask=mask(batch["visible"]), position_ids=batch["position"][None]).logits[0]
     return x, logits, F.cross_entropy(logits, batch["target"], ignore_index=-1)
+
+
+def word_bag(config, model, x, batch):
+    """The auxiliary loss of training: of each sample with a picture or a sound, every word of its caption but the end is told from the sum
+    of the rows that it saw and heard (with a stem: of its picture as a whole), normalised as the model's last norm does; the sum of
+    −log softmax over those words, divided by the words that count in the captions."""
+    position, target = batch["position"].tolist(), batch["target"].tolist()
+    starts = [row for row, place in enumerate(position) if place == 0] + [len(position)]
+    seen = set((batch["patch_row"] if batch.get("whole_row") is None else batch["whole_row"]).tolist()) | set(batch["frame_row"].tolist())
+    total = 0
+    for start, end in zip(starts, starts[1:]):
+        rows = [row for row in range(start, end) if row in seen]
+        words = [target[row] for row in range(start, end - 2) if target[row] >= 0]
+        if rows and words:
+            told = F.rms_norm(x[rows].sum(0), x.shape[1:], model.model.norm.weight, config["rms_norm_eps"])
+            logits = told @ model.get_output_embeddings().weight.T
+            total = total - torch.log_softmax(logits, 0)[words].sum()
+    return total / sum(word >= 0 for word in target)
 
 
 def log_mel(waveform, bank):

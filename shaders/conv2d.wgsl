@@ -159,10 +159,12 @@ fn forward_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
     y[index] = gelu(total);
 }
 
+// ┌ the same in conv1d.wgsl, conv2d.wgsl: what dweight takes
 @group(0) @binding(0) var<storage, read> w_x: array<f32>;
 @group(0) @binding(1) var<storage, read> w_dz: array<f32>;
 @group(0) @binding(2) var<storage, read_write> w_partial: array<f32>;
 @group(0) @binding(3) var<uniform> w_dims: Dims;
+// └ the same up to here: what dweight takes
 
 @compute @workgroup_size(64)
 fn dweight_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -188,10 +190,12 @@ fn dweight_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
     w_partial[index] += total;
 }
 
+// ┌ the same in conv1d.wgsl, conv2d.wgsl: what dx takes
 @group(0) @binding(0) var<storage, read> x_weight: array<f32>;
 @group(0) @binding(1) var<storage, read> x_dz: array<f32>;
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(3) var<uniform> x_dims: Dims;
+// └ the same up to here: what dx takes
 
 @compute @workgroup_size(64)
 fn dx_naive(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -316,6 +320,7 @@ fn forward_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
                     }
                 }
             }
+            // ┌ the same in conv1d.wgsl, conv2d.wgsl: a stage of z, and its sums
             a_tile[(quad % TILE_K) * STRIDE + i] = a;
             b_tile[(quad % TILE_K) * STRIDE + i] = b;
         }
@@ -330,6 +335,7 @@ fn forward_tile(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     write_z4(m + 1u, n, acc.r1);
     write_z4(m + 2u, n, acc.r2);
     write_z4(m + 3u, n, acc.r3);
+    // └ the same up to here: a stage of z, and its sums
 }
 
 fn write_partial4(part: u32, n: u32, k: u32, values: vec4<f32>) {
@@ -550,6 +556,7 @@ fn dweight_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
     if index >= count {
         return;
     }
+    // ┌ the same in conv1d.wgsl, conv2d.wgsl: parts of dW added up, and what db takes
     var total = 0.0;
     for (var part = 0u; part < f_dims.parts; part++) {
         total += f_partial[part * count + index];
@@ -560,6 +567,7 @@ fn dweight_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
 @group(0) @binding(0) var<storage, read> b_dz: array<f32>;
 @group(0) @binding(1) var<storage, read_write> b_partial: array<f32>;
 @group(0) @binding(2) var<uniform> b_dims: Dims;
+// └ the same up to here: parts of dW added up, and what db takes
 
 @compute @workgroup_size(64)
 fn dbias_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{sequences, tiny};
+use common::{sequences, tiny, tiny_with_stem, with_stem};
 use trimodal::check::test_devices;
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::generate::{Generator, OutputIds, Sampling, prompt_of};
@@ -32,8 +32,8 @@ fn parameters(config: &Config, device: &Device, dtype: DType) -> Parameters {
 /// The scorer's loss is the training step's, and its best word the largest logit.
 #[test]
 fn scores_are_those_of_the_training_step() {
-    for tied in [true, false] {
-        let config = Config { tie_word_embeddings: tied, ..tiny() };
+    for (config, tied) in [(tiny(), true), (tiny(), false), (tiny_with_stem(), true)] {
+        let config = Config { tie_word_embeddings: tied, ..config };
         let batch = packer(&config).pack(&sequences(&config)).unwrap();
         let check = |device: &Device, dtype: DType, allowed: f64| {
             let p = parameters(&config, device, dtype);
@@ -58,19 +58,24 @@ fn scores_are_those_of_the_training_step() {
 /// Row by row with the cache, greedily, is the largest logit of the whole sequence at once.
 #[test]
 fn the_cache_changes_nothing() {
-    let config = tiny();
-    let prompts: Vec<_> = sequences(&config).iter().map(prompt_of).collect();
+    for config in [tiny(), tiny_with_stem(), with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole")] {
+        cached(&config);
+    }
+}
+
+fn cached(config: &Config) {
+    let prompts: Vec<_> = sequences(config).iter().map(prompt_of).collect();
     for device in test_devices() {
-        let p = parameters(&config, &device, DType::F32);
-        let mut generator = Generator::new(&config, &p, prompts.len()).unwrap();
+        let p = parameters(config, &device, DType::F32);
+        let mut generator = Generator::new(config, &p, prompts.len()).unwrap();
         // No token ends: 99 is none.
-        let words = generator.run(&p, &packer(&config), &prompts, &OutputIds::ending_with(99), 8, Sampling::default(), |_, _| ()).unwrap();
+        let words = generator.run(&p, &packer(config), &prompts, &OutputIds::ending_with(99), 8, Sampling::default(), |_, _| ()).unwrap();
         for (prompt, words) in prompts.iter().zip(&words) {
             assert_eq!(words.len(), 8);
             let mut whole = prompt.clone();
             whole.rows.extend(words.iter().map(|&id| TokenRow::Token { id, truth: id, learned: true }));
-            let batch = packer(&config).pack([&whole]).unwrap();
-            let scored = Scorer::new(&config, &p, batch.rows(), &OutputIds::default()).unwrap().run(&p, &batch).unwrap();
+            let batch = packer(config).pack([&whole]).unwrap();
+            let scored = Scorer::new(config, &p, batch.rows(), &OutputIds::default()).unwrap().run(&p, &batch).unwrap();
             assert_eq!(scored.iter().map(|s| s.best).collect::<Vec<_>>(), *words, "{device}");
         }
     }

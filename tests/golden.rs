@@ -11,7 +11,7 @@ use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, To
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::{conv1d, conv2d, log_mel, patch_embed};
 use trimodal::train::model_folder::read_parameters;
-use trimodal::train::{Schedule, Trainer};
+use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device, Tensor};
 
 fn path(name: &str) -> PathBuf {
@@ -238,9 +238,9 @@ fn model(folder: &str, device: &Device, real: DType) -> (Config, Parameters, Bat
     (config, parameters, batch)
 }
 
-/// Both models on every device in every precision, with what is allowed forward and for gradients.
-fn both_models(test: impl Fn(&str, &Device, DType, f64, f64)) {
-    for folder in ["model_tied", "model_untied"] {
+/// These models on every device in every precision, with what is allowed forward and for gradients.
+fn models(folders: &[&str], test: impl Fn(&str, &Device, DType, f64, f64)) {
+    for folder in folders {
         test(folder, &Device::Cpu, DType::F64, 1e-6, 1e-6);
         test_devices().iter().for_each(|device| test(folder, device, DType::F32, 1e-5, 1e-4));
     }
@@ -248,7 +248,7 @@ fn both_models(test: impl Fn(&str, &Device, DType, f64, f64)) {
 
 #[test]
 fn a_step_is_that_of_qwen3_and_pytorch() {
-    both_models(|folder, device, real, forward, backward| {
+    models(&["model_tied", "model_untied", "model_stem"], |folder, device, real, forward, backward| {
         let golden = Golden::open(&format!("{folder}/step"));
         let (config, parameters, batch) = model(folder, device, real);
         let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), Capacity::of(&batch)).unwrap();
@@ -266,11 +266,36 @@ fn a_step_is_that_of_qwen3_and_pytorch() {
     });
 }
 
+/// The word-bag loss, and with it every gradient. Those of the decoder's layers, and of what makes the rows of places, are those of the
+/// captions alone: a word is told from a picture's row as a whole and from a sound's frames, with no layer between.
+#[test]
+fn the_word_bag_is_pytorchs() {
+    models(&["model_stem"], |folder, device, real, forward, backward| {
+        let (step, golden) = (Golden::open(&format!("{folder}/step")), Golden::open(&format!("{folder}/word_bag")));
+        let (config, parameters, batch) = model(folder, device, real);
+        let options = ActivationOptions { word_bag: 0.75, ..ActivationOptions::new(real) };
+        let mut trainer = Trainer::with_options(options, &config, parameters, Schedule::meadow(1), Capacity::of(&batch)).unwrap();
+        trainer.loss_and_gradients(&batch).unwrap();
+        golden.expect("loss", trainer.activations().word_bag_loss().unwrap(), forward);
+        step.expect("loss", trainer.activations().loss(), forward);
+        let changed: Vec<String> = SafeTensors::deserialize(&golden.bytes).unwrap().names().into_iter().map(String::from).collect();
+        let mut unchanged = 0;
+        for (name, gradient) in trainer.gradients.named() {
+            let name = format!("grad.{name}");
+            let stays = !changed.contains(&name);
+            unchanged += stays as usize;
+            let expected = if stays { &step } else { &golden };
+            expected.expect(&name, gradient, backward);
+        }
+        assert_eq!(unchanged, 11 + 2);
+    });
+}
+
 /// Warm-up, cosine, clipping (all steps are beyond it), decay on matrices only: losses and norms of ten steps, and how far every
 /// parameter went, to ten times what gradients are allowed: AdamW's first steps divide small gradients by their own size.
 #[test]
 fn ten_steps_are_those_of_pytorchs_adamw() {
-    both_models(|folder, device, real, _, allowed| {
+    models(&["model_tied", "model_untied"], |folder, device, real, _, allowed| {
         let golden = Golden::open(&format!("{folder}/adamw"));
         let (config, parameters, batch) = model(folder, device, real);
         let before: Vec<Vec<f64>> = parameters.each().into_iter().map(|p| p.read_f64().unwrap()).collect();

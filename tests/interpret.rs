@@ -6,7 +6,7 @@ mod chromium;
 mod common;
 
 use chromium::Chromium;
-use common::{small, tiny};
+use common::{small, small_with_stem, tiny, tiny_with_stem};
 use half::bf16;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -134,11 +134,15 @@ fn enlarged(config: &Config, device: &Device, dtype: DType, by: f64) -> Paramete
 /// log-probability itself.
 #[test]
 fn gradients_of_the_log_probability_are_its_slopes() {
-    let config = tiny();
+    slopes(&tiny(), 3.0);
+    slopes(&tiny_with_stem(), 1.0);
+}
+
+fn slopes(config: &Config, larger: f64) {
     // Smooth over a few steps of a pixel's value, the smallest that there are.
-    let p = enlarged(&config, &Device::Cpu, DType::F64, 3.0);
-    let (sequence, words) = sample(&config);
-    let mut pass = ForwardPass::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &words).unwrap();
+    let p = enlarged(config, &Device::Cpu, DType::F64, larger);
+    let (sequence, words) = sample(config);
+    let mut pass = ForwardPass::new(config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &words).unwrap();
     let said = pass.log_probabilities().unwrap();
     for (word, &(row, id)) in words.iter().enumerate() {
         let gradient = pass.gradient(row, id).unwrap();
@@ -146,7 +150,7 @@ fn gradients_of_the_log_probability_are_its_slopes() {
         let after = |change: &dyn Fn(&mut Sequence)| {
             let mut changed = sequence.clone();
             change(&mut changed);
-            ForwardPass::new(&config, &p, PLACEHOLDERS, &[changed], &[(row, id)]).unwrap().log_probabilities().unwrap()[0]
+            ForwardPass::new(config, &p, PLACEHOLDERS, &[changed], &[(row, id)]).unwrap().log_probabilities().unwrap()[0]
         };
         // Seven points: an error of the sixth order in the step.
         let slope = |at: &dyn Fn(f64) -> f64, step: f64| {
@@ -173,12 +177,16 @@ fn gradients_of_the_log_probability_are_its_slopes() {
 /// The same numbers from every device, and a picture alone has no gradient of a sound.
 #[test]
 fn devices_agree_about_what_is_inside() {
-    let config = small();
-    let (sequence, words) = sample(&config);
+    agree_inside(&small());
+    agree_inside(&small_with_stem());
+}
+
+fn agree_inside(config: &Config) {
+    let (sequence, words) = sample(config);
     let (row, id) = words[1];
     let look = |device: &Device, dtype: DType| {
-        let p = parameters(&config, device, dtype);
-        let mut pass = ForwardPass::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &words).unwrap();
+        let p = parameters(config, device, dtype);
+        let mut pass = ForwardPass::new(config, &p, PLACEHOLDERS, std::slice::from_ref(&sequence), &words).unwrap();
         let gradient = pass.gradient(row, id).unwrap();
         let again = pass.gradient(row, id).unwrap();
         assert_eq!(gradient, again, "{device}: what was computed before must not show");
@@ -193,9 +201,10 @@ fn devices_agree_about_what_is_inside() {
             assert!(worst <= 1e-4 * scale, "{device}: number {i} is off by {worst}, of {scale}");
         }
     }
-    let blind = Sequence { rows: sequence.rows.iter().copied().filter(|r| *r != TokenRow::Patch).collect(), pixels: None, ..sequence };
-    let p = parameters(&config, &Device::Cpu, DType::F32);
-    let mut pass = ForwardPass::new(&config, &p, PLACEHOLDERS, std::slice::from_ref(&blind), &[]).unwrap();
+    let blind =
+        Sequence { rows: sequence.rows.iter().copied().filter(|r| !matches!(r, TokenRow::Patch | TokenRow::Whole)).collect(), pixels: None, ..sequence };
+    let p = parameters(config, &Device::Cpu, DType::F32);
+    let mut pass = ForwardPass::new(config, &p, PLACEHOLDERS, std::slice::from_ref(&blind), &[]).unwrap();
     let gradient = pass.gradient(blind.rows.len() - 1, 3).unwrap();
     assert!(gradient.pixels.is_empty() && !gradient.mel.is_empty());
     assert!(pass.log_probabilities().unwrap().is_empty());
@@ -293,6 +302,26 @@ fn every_word_of_an_answer_is_explained() {
     let silent = describer.question(None, None, "a").unwrap();
     let answer = trimodal::describe::Answer { text: "a cat".into(), ids: vec![9], ended: true };
     assert!(explain(&model, &silent, &answer).unwrap_err().to_string().contains("nothing to explain"));
+}
+
+/// With a stem attention is shown on the places that its convolutions leave; the row of the picture as a whole has no place, and counts as
+/// seen.
+#[test]
+fn an_answer_is_explained_on_the_grid_of_the_stem() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plain, image, audio) = meadow_model(folder.path());
+    let config = common::with_stem(plain.config, 4, "8, 8, 12/2, 12/2");
+    let model = ModelFolder { parameters: parameters(&config, &Device::Cpu, DType::F32), config, ..plain };
+    let (_, found) = explained(&model, Some(&image), Some(&audio), 3);
+    assert_eq!(found.picture.as_ref().unwrap().grid, 3);
+    for word in &found.words {
+        assert_eq!((word.picture.len(), word.sound.len(), word.pixels.len()), (2 * 4 * 9, 2 * 4 * 13, 48 * 48 * 3));
+        assert!(word.on.each.iter().all(|s| (s.iter().sum::<f32>() - 1.0).abs() < 1e-4));
+        assert!(word.on.mean[0] > word.picture_mean().iter().sum::<f32>() as f64 + 1e-4, "the row of the whole picture is looked at, too");
+    }
+    let picture = probe(&model, &Asked { picture: Some(&image), nearest: 3, ..Asked::default() }).unwrap().picture.unwrap();
+    assert_eq!((picture.rows.len(), picture.columns), (9 + 1, 3));
+    assert_eq!(picture.places[8..], ["3,3", "whole"]);
 }
 
 /// What is found about a thing does not depend on what else is asked; the axis has its words at its ends.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{sequences, tiny};
+use common::{sequences, tiny, tiny_with_stem, with_stem};
 use trimodal::check::{drawn_sequence, test_devices};
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::{Config, Parameters};
@@ -15,8 +15,21 @@ fn pack(config: &Config, sequences: &[Sequence]) -> Batch {
 }
 
 fn trainer(config: &Config, device: &Device, dtype: DType, batch: &Batch, steps: usize) -> Trainer {
+    telling(0.0, config, device, dtype, batch, steps)
+}
+
+/// A trainer with the word-bag loss at this weight.
+fn telling(word_bag: f32, config: &Config, device: &Device, dtype: DType, batch: &Batch, steps: usize) -> Trainer {
     let parameters = Parameters::init(config, device, dtype, 7).unwrap();
-    Trainer::new(config, parameters, Schedule { warmup: 1, ..Schedule::meadow(steps) }, Capacity::of(batch)).unwrap()
+    let options = ActivationOptions { word_bag, ..ActivationOptions::new(dtype) };
+    Trainer::with_options(options, config, parameters, Schedule { warmup: 1, ..Schedule::meadow(steps) }, Capacity::of(batch)).unwrap()
+}
+
+/// What a step goes down: the captions' loss, and the word-bag loss as it weighs.
+fn total_loss(trainer: &mut Trainer, batch: &Batch) -> f64 {
+    trainer.loss_and_gradients(batch).unwrap();
+    let activations = trainer.activations();
+    [Some(activations.loss()), activations.word_bag_loss()].into_iter().flatten().map(|loss| loss.read_f64().unwrap()[0]).sum()
 }
 
 fn gradients(trainer: &Trainer) -> Vec<(String, Vec<f64>)> {
@@ -28,14 +41,23 @@ fn relative(found: &[f64], expected: &[f64]) -> f64 {
     found.iter().zip(expected).map(|(f, e)| (f - e) * (f - e)).sum::<f64>().sqrt() / norm
 }
 
-/// Every parameter tensor has a finite, non-zero gradient that central differences confirm, tied and untied.
+/// Every parameter tensor has a finite, non-zero gradient that central differences confirm, tied and untied, with an eye of convolutions,
+/// with words that are told from picture and sound alone.
 #[test]
 fn finite_differences_through_the_whole_model() {
-    for tied in [true, false] {
-        let config = Config { tie_word_embeddings: tied, ..tiny() };
+    for (config, tied, word_bag) in [
+        (tiny(), true, 0.0),
+        (tiny(), false, 0.0),
+        (tiny(), true, 0.7),
+        (tiny_with_stem(), true, 0.0),
+        (tiny_with_stem(), true, 1.5),
+        (tiny_with_stem(), false, 0.7),
+        (with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), true, 0.7),
+    ] {
+        let config = Config { tie_word_embeddings: tied, ..config };
         config.validate().unwrap();
         let batch = pack(&config, &sequences(&config));
-        let mut trainer = trainer(&config, &Device::Cpu, DType::F64, &batch, 1);
+        let mut trainer = telling(word_bag, &config, &Device::Cpu, DType::F64, &batch, 1);
         trainer.loss_and_gradients(&batch).unwrap();
         let analytic = gradients(&trainer);
         let mut draw = Draw::new("elements");
@@ -47,8 +69,7 @@ fn finite_differences_through_the_whole_model() {
                 let element = draw.below(gradient.len());
                 let mut loss = |shift: f64| {
                     trainer.parameters.each_mut()[index].cpu_mut::<f64>()[element] += shift;
-                    let activations = trainer.forward(&batch).unwrap();
-                    let loss = activations.loss().read_f64().unwrap()[0];
+                    let loss = total_loss(&mut trainer, &batch);
                     trainer.parameters.each_mut()[index].cpu_mut::<f64>()[element] -= shift;
                     loss
                 };
@@ -64,16 +85,22 @@ fn finite_differences_through_the_whole_model() {
 /// The mean over counted rows: gradients of the parts, weighted by their counts, are the gradient of the whole.
 #[test]
 fn gradients_of_the_parts_add_up() {
-    let config = tiny();
-    let all = sequences(&config);
-    let packed = pack(&config, &all);
-    let mut together = trainer(&config, &Device::Cpu, DType::F64, &packed, 1);
+    add_up(&tiny(), 0.0);
+    add_up(&tiny(), 0.7);
+    add_up(&tiny_with_stem(), 0.7);
+    add_up(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), 0.7);
+}
+
+fn add_up(config: &Config, word_bag: f32) {
+    let all = sequences(config);
+    let packed = pack(config, &all);
+    let mut together = telling(word_bag, config, &Device::Cpu, DType::F64, &packed, 1);
     together.loss_and_gradients(&packed).unwrap();
     let expected = gradients(&together);
     let mut sums: Vec<Vec<f64>> = expected.iter().map(|(_, g)| vec![0.0; g.len()]).collect();
     for sequence in &all {
-        let batch = pack(&config, std::slice::from_ref(sequence));
-        let mut alone = trainer(&config, &Device::Cpu, DType::F64, &batch, 1);
+        let batch = pack(config, std::slice::from_ref(sequence));
+        let mut alone = telling(word_bag, config, &Device::Cpu, DType::F64, &batch, 1);
         alone.loss_and_gradients(&batch).unwrap();
         let share = batch.counted() as f64 / packed.counted() as f64;
         for (sum, (_, part)) in sums.iter_mut().zip(gradients(&alone)) {
@@ -83,6 +110,29 @@ fn gradients_of_the_parts_add_up() {
     for (sum, (name, expected)) in sums.iter().zip(&expected) {
         // The mean's weight 1/counted is an f32, as the kernel takes it.
         assert!(relative(sum, expected) < 1e-6, "{name}: {}", relative(sum, expected));
+    }
+}
+
+/// A batch without a picture, or without anything to tell words from, after one with pictures: its loss and gradients are those that it
+/// has in a trainer that saw no other, and the eye's are zero, on every device.
+#[test]
+fn a_batch_without_pictures_teaches_the_eye_nothing() {
+    let config = tiny_with_stem();
+    let all = sequences(&config);
+    let large = pack(&config, &all);
+    let batches = [&all[2..], &all[3..]].map(|part| pack(&config, part));
+    assert!(batches.iter().all(|batch| batch.images == 0 && batch.whole_row.is_empty()) && batches[0].clips == 1 && batches[1].clips == 0);
+    for device in test_devices().into_iter().chain([Device::open("emulator", None).unwrap()]) {
+        for batch in &batches {
+            let (mut used, mut new) = (telling(0.7, &config, &device, DType::F32, &large, 1), telling(0.7, &config, &device, DType::F32, batch, 1));
+            total_loss(&mut used, &large);
+            let (found, expected) = (total_loss(&mut used, batch), total_loss(&mut new, batch));
+            assert!(found == expected && found > 0.0, "{device}: {found} and {expected}");
+            for ((name, found), (_, expected)) in gradients(&used).iter().zip(&gradients(&new)) {
+                assert!(found == expected, "{device}: the gradient of {name} is another one after a batch with pictures");
+                assert!(!name.starts_with("vision_") || found.iter().all(|g| *g == 0.0), "{device}: {name}");
+            }
+        }
     }
 }
 
@@ -109,10 +159,15 @@ fn eight_samples_can_be_learned_by_heart() {
 /// Fifty steps on each device: losses stay together, and the first step's gradients are the same.
 #[test]
 fn devices_agree_over_fifty_steps() {
-    let config = tiny();
-    let batch = pack(&config, &sequences(&config));
+    agree(&tiny(), 0.0);
+    agree(&tiny_with_stem(), 0.7);
+    agree(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), 0.0);
+}
+
+fn agree(config: &Config, word_bag: f32) {
+    let batch = pack(config, &sequences(config));
     let run = |device: &Device| {
-        let mut trainer = trainer(&config, device, DType::F32, &batch, 50);
+        let mut trainer = telling(word_bag, config, device, DType::F32, &batch, 50);
         trainer.loss_and_gradients(&batch).unwrap();
         let first = gradients(&trainer);
         let losses: Vec<f64> = (0..50).map(|_| trainer.step(&batch).unwrap().loss as f64).collect();
@@ -223,6 +278,40 @@ fn what_does_not_fit_is_refused() {
     refused(|s| s.mel = None, "sound: expected 0 placeholder rows");
     refused(|s| s.rows.push(TokenRow::Token { id: 99, truth: 0, learned: true }), "token 99: the vocabulary has 23");
     refused(|s| s.rows.extend(vec![s.rows[0]; 100]), "too long");
+
+    // With a stem a picture has a row more than it has places.
+    let config = tiny_with_stem();
+    let good = sequences(&config).remove(0);
+    let without = Sequence { rows: good.rows.iter().copied().filter(|row| *row != TokenRow::Whole).collect(), ..good.clone() };
+    assert_eq!((good.rows.len(), without.rows.len()), (1 + 5 + 3 + 4, 1 + 4 + 3 + 4));
+    let error = Packer { config: &config, budget: 200, placeholders: Placeholders { image: 1, audio: 2 } }.pack([&without]).unwrap_err().to_string();
+    assert!(error.contains("picture: expected 5 placeholder rows, one for each embedded row, found 4"), "{error}");
+}
+
+/// In the eye it is named with the convolution and the sample whose picture it is.
+#[test]
+fn a_bad_number_in_the_eye_is_traced_to_where_it_began() {
+    let config = tiny_with_stem();
+    let mut all = sequences(&config);
+    all.iter_mut().enumerate().for_each(|(i, s)| s.name = format!("sample-{i}"));
+    let batch = pack(&config, &all);
+    for device in test_devices() {
+        let mut trainer = telling(0.7, &config, &device, DType::F32, &batch, 5);
+        trainer.step(&batch).unwrap();
+        let spoiled = |trainer: &mut Trainer, parameter: &str, value: f64| {
+            let index = trainer.parameters.named().iter().position(|(name, _)| name == parameter).unwrap();
+            let good = trainer.parameters.each()[index].read_f64().unwrap();
+            trainer.parameters.each_mut()[index].write_f64(&vec![value; good.len()]).unwrap();
+            let message = trainer.step(&batch).unwrap_err().to_string();
+            trainer.parameters.each_mut()[index].write_f64(&good).unwrap();
+            message
+        };
+        let message = spoiled(&mut trainer, "vision_stem.conv3.weight", 3e38);
+        assert!(message.contains("convolution 3 of the eye (first in picture 0, of the sample sample-0)"), "{device}: {message}");
+        let message = spoiled(&mut trainer, "vision_stem.places.weight", f64::NAN);
+        assert!(message.contains("the parameter vision_stem.places.weight is not finite"), "{device}: {message}");
+        trainer.step(&batch).unwrap();
+    }
 }
 
 /// A number that goes bad is named with the step, the first tensor that it shows in, in the order of the computation, and the

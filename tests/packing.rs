@@ -26,7 +26,9 @@ use trimodal::{DType, Device};
 
 const WORDS: usize = 4;
 
-fn config(bidirectional: bool) -> Config {
+/// `stem`: whether pictures come through convolutions.
+fn config(bidirectional: bool, stem: bool) -> Config {
+    let (patch_size, stem) = if stem { (4, Some("6, 6, 8/2".parse().unwrap())) } else { (8, None) };
     Config {
         hidden_size: 16,
         intermediate_size: 40,
@@ -35,7 +37,7 @@ fn config(bidirectional: bool) -> Config {
         num_key_value_heads: 2,
         head_dim: 8,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 24, patch_size: 8, bidirectional, stem: None }),
+        vision_config: Some(VisionConfig { image_size: 24, patch_size, bidirectional, stem }),
         audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
         ..Config::meadow(40)
     }
@@ -136,8 +138,8 @@ fn check(config: &Config, device: &Device, real: DType, activation: DType) {
 
 #[test]
 fn neighbours_change_nothing() {
-    for bidirectional in [true, false] {
-        let config = config(bidirectional);
+    for (bidirectional, stem) in [(true, false), (false, false), (true, true)] {
+        let config = config(bidirectional, stem);
         check(&config, &Device::Cpu, DType::F64, DType::F64);
         for device in test_devices() {
             check(&config, &device, DType::F32, DType::F32);
@@ -147,8 +149,8 @@ fn neighbours_change_nothing() {
 
 #[test]
 fn neighbours_change_nothing_in_ptx() {
-    let (config, emulator) = (config(true), Device::open("emulator", None).unwrap());
-    for activation in [DType::F32, DType::Bf16] {
-        check(&config, &emulator, DType::F32, activation);
+    let emulator = Device::open("emulator", None).unwrap();
+    for (stem, activation) in [(false, DType::F32), (false, DType::Bf16), (true, DType::F32), (true, DType::Bf16)] {
+        check(&config(true, stem), &emulator, DType::F32, activation);
     }
 }

@@ -25,6 +25,14 @@ fn small() -> Config {
     }
 }
 
+/// The same with an eye of convolutions and the word-bag loss: configs, and what a word told weighs.
+fn both() -> [(Config, f32); 2] {
+    let plain = small();
+    let stem = Some("6, 6, 8/2".parse().unwrap());
+    let vision_config = plain.vision_config.clone().map(|vision| VisionConfig { patch_size: 4, stem, ..vision });
+    [(plain.clone(), 0.0), (Config { num_hidden_layers: 2, vision_config, ..plain }, 0.5)]
+}
+
 /// Samples of every kind, of which no two count as many rows.
 fn sequences(config: &Config) -> Vec<Sequence> {
     let mut draw = Draw::new("samples of every kind");
@@ -71,10 +79,13 @@ fn relative(found: &[f64], expected: &[f64]) -> f64 {
 /// or in chunks; one alone has the bits of a step without accumulation.
 #[test]
 fn batches_added_up_are_one_large_batch() {
-    let config = small();
-    let all = sequences(&config);
-    let large = pack(&config, &all);
-    let parts: Vec<Batch> = [&all[..1], &all[1..4], &all[4..]].iter().map(|part| pack(&config, part)).collect();
+    both().iter().for_each(|(config, word_bag)| added_up(config, *word_bag));
+}
+
+fn added_up(config: &Config, word_bag: f32) {
+    let all = sequences(config);
+    let large = pack(config, &all);
+    let parts: Vec<Batch> = [&all[..1], &all[1..4], &all[4..]].iter().map(|part| pack(config, part)).collect();
     assert_eq!(parts.iter().map(Batch::counted).sum::<usize>(), large.counted());
     for (device, real, activation) in precisions() {
         // In bf16 each part's gradient of an activation is rounded apart, but those of the rows are the same: only sums differ.
@@ -82,7 +93,8 @@ fn batches_added_up_are_one_large_batch() {
         for chunk in [usize::MAX, 3] {
             let whole = Capacity::of(&large);
             let capacity = Capacity { chunk: whole.logits.min(chunk), ..whole };
-            let new = || trainer(&config, &device, real, ActivationOptions::new(activation), capacity);
+            let options = ActivationOptions { word_bag, ..ActivationOptions::new(activation) };
+            let new = || trainer(config, &device, real, options, capacity);
             let (mut at_once, mut added, mut alone) = (new(), new(), new());
             for step in 0..2 {
                 let (expected, found) = (at_once.step(&large).unwrap(), added.step_accumulated(&parts).unwrap());
@@ -135,12 +147,16 @@ fn one_bad_batch_of_several_spoils_the_step_and_is_named() {
 /// several steps and accumulated batches, in a fraction of the memory; and where a number goes bad is found there, too.
 #[test]
 fn activations_computed_again_give_the_same_bits() {
-    let config = small();
-    let all = sequences(&config);
-    let (large, other) = (pack(&config, &all), pack(&config, &all[1..3]));
+    both().iter().for_each(|(config, word_bag)| computed_again(config, *word_bag));
+}
+
+fn computed_again(config: &Config, word_bag: f32) {
+    let all = sequences(config);
+    let (large, other) = (pack(config, &all), pack(config, &all[1..3]));
     for (device, real, activation) in precisions() {
         let run = |recompute: bool| {
-            let mut trainer = trainer(&config, &device, real, ActivationOptions { recompute, ..ActivationOptions::new(activation) }, Capacity::of(&large));
+            let mut trainer =
+                trainer(config, &device, real, ActivationOptions { recompute, word_bag, ..ActivationOptions::new(activation) }, Capacity::of(&large));
             let mut losses = vec![trainer.step(&large).unwrap().loss, trainer.step(&other).unwrap().loss];
             losses.push(trainer.step_accumulated(&[large.clone(), other.clone()]).unwrap().loss);
             losses.push(trainer.forward(&large).unwrap().loss().read_f64().unwrap()[0] as f32);
@@ -165,16 +181,16 @@ fn activations_computed_again_give_the_same_bits() {
 /// What is announced is what is allocated, to the byte, with activations kept and computed again, in every precision.
 #[test]
 fn the_announced_memory_is_what_is_allocated() {
-    let config = small();
+    let [(config, _), (stem, word_bag)] = both();
     let demo = Config::meadow(300);
     let emulator = Device::open("emulator", None).unwrap();
-    for (config, rows) in [(&config, 150), (&demo, 1920)] {
+    for (config, rows, word_bag) in [(&config, 150, 0.0), (&demo, 1920, 0.0), (&stem, 150, word_bag), (&stem, 150, 0.0)] {
         let capacity = Capacity { chunk: 77, ..Capacity::for_budget(config, rows) };
         for (device, real, activation) in
             [(Device::Cpu, DType::F64, DType::F64), (Device::Cpu, DType::F32, DType::F32), (emulator.clone(), DType::F32, DType::Bf16)]
         {
             let [kept, again] = [false, true].map(|recompute| {
-                let options = ActivationOptions { recompute, ..ActivationOptions::new(activation) };
+                let options = ActivationOptions { recompute, word_bag, ..ActivationOptions::new(activation) };
                 let (announced, allocated) = (Trainer::bytes(config, capacity, options), trainer(config, &device, real, options, capacity).allocated_bytes());
                 assert_eq!(announced, allocated, "{activation} {options:?}");
                 announced

@@ -41,7 +41,7 @@ fn traces(config: &Config, batch: &Batch) -> Vec<Trace> {
 
 #[test]
 fn the_work_agrees_with_the_formula() {
-    for config in [common::tiny(), common::small(), Config { vision_config: None, audio_config: None, ..common::small() }] {
+    for config in [common::tiny(), common::small(), common::tiny_with_stem(), Config { vision_config: None, audio_config: None, ..common::small() }] {
         let batch = drawn_batch(&config, "traced", 5);
         let formula = flops(&config, &batch) as f64;
         for trace in traces(&config, &batch) {
@@ -90,39 +90,56 @@ fn recomputation_is_seen_and_not_counted() {
 
 #[test]
 fn every_span_has_a_name_a_purpose_and_a_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = common::tiny();
     let batch = drawn_batch(&config, "named", 5);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for trace in traces(&config, &batch) {
-        let mut end = 0.0;
-        for span in &trace.spans {
-            let about = format!("{}: {} of {} {}", trace.device, span.name, span.phase, span.part);
-            assert!(span.phase != Phase::Other && !span.name.is_empty(), "{about}");
-            assert!(span.start >= end - 1e-6 && span.seconds >= 0.0, "{about}: begins at {}, and the one before ended at {end}", span.start);
-            end = span.start + span.seconds;
-            assert!(!span.operands.is_empty() && span.operands.iter().all(|o| o.tensor.is_some()), "{about}: {:?}", span.operands);
-            assert!(span.operands.iter().all(|o| !o.name.starts_with("buffer")), "{about}: the header does not name {:?}", span.operands);
-            if span.kind == SpanKind::Kernel {
-                let (file, line) = span.source.rsplit_once(':').unwrap_or_else(|| panic!("{about}: {:?}", span.source));
-                let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{about}: {file}: {e}"));
-                let code = text.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap();
-                let entry = span.name.split_once('.').unwrap().1;
-                assert!(code.contains(&format!("{entry}(")) || code.contains(".begin("), "{about}: {}: {code}", span.source);
-                assert!(span.operands.iter().any(|o| o.access != Access::Read), "{about} writes nothing");
-            }
+    traces(&config, &batch).iter().for_each(|trace| every_span(&config, trace, root));
+
+    // An eye of convolutions, and words told from picture and sound: their tensors have names, their launches say what they are about.
+    let config = common::tiny_with_stem();
+    let batch = drawn_batch(&config, "seen", 5);
+    for device in devices() {
+        let trace = traced(&config, &batch, &device, ActivationOptions { word_bag: 0.5, ..ActivationOptions::new(DType::F32) });
+        every_span(&config, &trace, root);
+        let whats: Vec<&str> = trace.spans.iter().filter(|s| s.part == ModelPart::Rows).map(|s| s.what.as_str()).collect();
+        for what in ["conv1.norm", "conv1", "conv4", "places.norm", "places", "places: dW", "places: dx", "whole.norm", "whole"] {
+            let what = format!("vision_stem.{what}");
+            assert!(whats.contains(&&*what), "{device}: no launch is about {what}: {whats:?}");
         }
-        for layer in 0..config.num_hidden_layers {
-            for phase in [Phase::Forward, Phase::Backward] {
-                assert!(trace.spans.iter().any(|s| (s.phase, s.part) == (phase, ModelPart::Layer(layer))), "{}: {phase} {layer}", trace.device);
-            }
-        }
-        // The seven products of a layer, each known by its weight.
-        let whats: Vec<&str> = trace.spans.iter().filter(|s| (s.phase, s.part) == (Phase::Forward, ModelPart::Layer(0))).map(|s| s.what.as_str()).collect();
-        for what in ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "q_norm", "post_attention_layernorm"] {
-            assert!(whats.contains(&what), "{}: {whats:?}", trace.device);
-        }
-        assert!(trace.spans.iter().any(|s| s.what == "q_proj: dW") && trace.spans.iter().any(|s| s.what == "q_proj: dx"));
+        let named = |name: &str| trace.spans.iter().flat_map(|s| &s.operands).any(|o| o.tensor.as_deref() == Some(name));
+        assert!(named("convolution 2 of the eye after its GELU") && named("the logits of the words told"), "{device}");
     }
+}
+
+fn every_span(config: &Config, trace: &Trace, root: &Path) {
+    let mut end = 0.0;
+    for span in &trace.spans {
+        let about = format!("{}: {} of {} {}", trace.device, span.name, span.phase, span.part);
+        assert!(span.phase != Phase::Other && !span.name.is_empty(), "{about}");
+        assert!(span.start >= end - 1e-6 && span.seconds >= 0.0, "{about}: begins at {}, and the one before ended at {end}", span.start);
+        end = span.start + span.seconds;
+        assert!(!span.operands.is_empty() && span.operands.iter().all(|o| o.tensor.is_some()), "{about}: {:?}", span.operands);
+        assert!(span.operands.iter().all(|o| !o.name.starts_with("buffer")), "{about}: the header does not name {:?}", span.operands);
+        if span.kind == SpanKind::Kernel {
+            let (file, line) = span.source.rsplit_once(':').unwrap_or_else(|| panic!("{about}: {:?}", span.source));
+            let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{about}: {file}: {e}"));
+            let code = text.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap();
+            let entry = span.name.split_once('.').unwrap().1;
+            assert!(code.contains(&format!("{entry}(")) || code.contains(".begin("), "{about}: {}: {code}", span.source);
+            assert!(span.operands.iter().any(|o| o.access != Access::Read), "{about} writes nothing");
+        }
+    }
+    for layer in 0..config.num_hidden_layers {
+        for phase in [Phase::Forward, Phase::Backward] {
+            assert!(trace.spans.iter().any(|s| (s.phase, s.part) == (phase, ModelPart::Layer(layer))), "{}: {phase} {layer}", trace.device);
+        }
+    }
+    // The seven products of a layer, each known by its weight.
+    let whats: Vec<&str> = trace.spans.iter().filter(|s| (s.phase, s.part) == (Phase::Forward, ModelPart::Layer(0))).map(|s| s.what.as_str()).collect();
+    for what in ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "q_norm", "post_attention_layernorm"] {
+        assert!(whats.contains(&what), "{}: {whats:?}", trace.device);
+    }
+    assert!(trace.spans.iter().any(|s| s.what == "q_proj: dW") && trace.spans.iter().any(|s| s.what == "q_proj: dx"));
 }
 
 /// The bytes that matter: nothing is freed before it was made, the peak is no more than what is allocated, and what stays is what a step

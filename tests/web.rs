@@ -7,6 +7,8 @@ mod readable;
 #[path = "common/vectors.rs"]
 mod vectors;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use chromium::Chromium;
 use readable::is_readable;
 use serde_json::{Value, json};
@@ -15,9 +17,14 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use trimodal::describe::Describer;
 use trimodal::device::Language;
 use trimodal::files::safetensors::{load_safetensors, save_safetensors};
+use trimodal::interpret::explain::explain;
+use trimodal::model::generate::Sampling;
+use trimodal::train::ModelFolder;
 use trimodal::vendor::snippet::{self, Host};
+use trimodal::{DType, Device};
 
 /// WebGPU without a GPU: SwiftShader, which comes with Chromium. A made microphone that needs no permission.
 const FLAGS: [&str; 4] = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
@@ -37,10 +44,16 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
+        Self::trained(&[])
+    }
+
+    fn trained(settings: &[&str]) -> Self {
         let folder = Folder(tempfile::tempdir().unwrap());
         good(&["meadow", &folder.path("data"), "--samples", "60", "--test-samples", "4", "--seed", "5"]);
         let (data, run) = (folder.path("data"), folder.path("run"));
-        good(&["train", &data, "--out", &run, "--steps", "60", "--device", "cpu", "--seed", "9", "--no-report"]);
+        let train = ["train", &data, "--out", &run, "--steps", "60", "--device", "cpu", "--seed", "9", "--no-report"];
+        let settings = settings.iter().flat_map(|setting| ["--set", *setting]);
+        good(&train.into_iter().chain(settings).collect::<Vec<_>>());
         folder
     }
 
@@ -100,6 +113,9 @@ impl Drop for Served {
 }
 
 static FOLDER: LazyLock<Folder> = LazyLock::new(Folder::new);
+
+/// The same with an eye of convolutions: 24 × 24 patches become 24 × 24, 12 × 12, 12 × 12, then 6 × 6 places.
+static WITH_STEM: LazyLock<Folder> = LazyLock::new(|| Folder::trained(&["patch_size=2", "stem=8, 8, 12/2, 12, 16/2", "word_bag=1"]));
 
 fn wait(browser: &mut Chromium, condition: &str) {
     let waited = format!(
@@ -195,6 +211,77 @@ fn a_picture_and_a_sound_get_the_caption_that_the_program_gives() {
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 }
 
+/// A model whose eye is a stem of convolutions says what the program says; where a word looked is shown on the stem's grid, without the row
+/// of the picture as a whole.
+#[test]
+fn a_model_with_a_stem_gets_the_caption_that_the_program_gives() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let (run, picture, sound) = (WITH_STEM.path("run"), WITH_STEM.first("data/images"), WITH_STEM.first("data/audio"));
+    let served = Served::new(&[&run]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    assert_eq!(browser.evaluate("document.getElementById('trouble').textContent"), "");
+    choose(&mut browser, "#picture-file", &[&picture]);
+    assert_eq!(said(&mut browser, 1), expected(&run, &["--image", &picture]));
+    choose(&mut browser, "#sound-file", &[&sound]);
+    let (ids, text) = expected(&run, &["--image", &picture, "--audio", &sound]);
+    assert_eq!(said(&mut browser, 2), (ids.clone(), text));
+
+    // The engine itself: the same ids, the rows of the picture, and weights that are the program's.
+    let engine = format!(
+        "(async () => {{
+           const [{{ Gpu }}, contract, folder, {{ Model }}, {{ load }}] =
+             await Promise.all(['gpu', 'contract', 'folder', 'model', 'picture'].map((name) => import(`/${{name}}.js`)));
+           await contract.load();
+           const model = new Model(await Gpu.open(), await folder.beside(['config.json', 'tokenizer.json', 'model.safetensors']));
+           const bytes = Uint8Array.from(atob('{}'), (letter) => letter.charCodeAt(0));
+           const pixels = await load(new Blob([bytes]), model.sizes.vision.side);
+           const {{ ids, words, prompt }} = await model.describe({{ pixels }});
+           const first = words[0].weights.map((heads) => heads.map((weights) => [...weights]));
+           model.destroy();
+           return {{ ids, picture: prompt.picture, grid: model.sizes.vision.grid, first }};
+         }})()",
+        BASE64_STANDARD.encode(std::fs::read(&picture).unwrap())
+    );
+    let found = browser.evaluate(&engine);
+    let model = ModelFolder::open(Path::new(&run), &Device::Cpu, DType::F32).unwrap();
+    let mut describer = Describer::new(&model, 1);
+    let question = describer.question(Some(Path::new(&picture)), None, "").unwrap();
+    let answer = describer.answer(std::slice::from_ref(&question), Sampling::default(), 256, |_, _| ()).unwrap().remove(0);
+    assert_eq!(found["ids"], json!(answer.ids));
+    assert_eq!((&found["picture"], &found["grid"]), (&json!({ "start": 2, "end": 2 + 36 + 1, "places": 36, "shown": 36 }), &json!(6)));
+    let program = explain(&model, &question, &answer).unwrap().words.remove(0).picture;
+    let first: Vec<Vec<Vec<f32>>> = serde_json::from_value(found["first"].clone()).unwrap();
+    let page: Vec<f32> = first.iter().flatten().flat_map(|row| row[2..2 + 36].to_vec()).collect();
+    assert_eq!(program.len(), page.len());
+    let worst = program.iter().zip(&page).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-4, "weights on the picture are off by {worst}");
+
+    let veiled = "document.getElementById('picture').toDataURL()";
+    let before = browser.evaluate(veiled);
+    browser.evaluate("document.querySelector('#words button').click()");
+    assert_ne!(browser.evaluate(veiled), before, "a veil");
+    let looked = browser.evaluate("document.getElementById('looked').textContent");
+    assert!(looked.as_str().unwrap().contains(" % on the picture"), "{looked}");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// A stem that makes one row of a picture and no others.
+#[test]
+fn a_model_that_sees_a_picture_as_one_row_gets_the_caption_that_the_program_gives() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    let folder = Folder::trained(&["patch_size=4", "stem=8, 8, 12/2, whole", "word_bag=1"]);
+    let (run, picture) = (folder.path("run"), folder.first("data/images"));
+    let served = Served::new(&[&run]);
+    browser.open(&served.address);
+    ready(&mut browser);
+    choose(&mut browser, "#picture-file", &[&picture]);
+    assert_eq!(said(&mut browser, 1), expected(&run, &["--image", &picture]));
+    browser.evaluate("document.querySelector('#words button').click()");
+    assert!(browser.evaluate("document.getElementById('looked').textContent").as_str().unwrap().contains(" % on the picture"));
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
 /// A run as other programs leave it: re-saved by `transformers` 5 in shards, its vocabulary padded with rows that no token has and that
 /// would always be chosen, its output layer stored beside the table that it is tied to.
 #[test]
@@ -258,6 +345,10 @@ fn a_model_saved_by_others_gets_the_same_caption() {
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 }
 
+fn eye(stem: Value) -> Value {
+    json!({ "image_size": 48, "patch_size": 8, "bidirectional": true, "stem": stem })
+}
+
 /// The page's reader of a config.json is held to the crate's: both read the same of every case of `tests/transformers.rs`, or both refuse.
 #[test]
 fn a_config_is_read_as_the_program_reads_it() {
@@ -295,6 +386,27 @@ fn a_config_is_read_as_the_program_reads_it() {
         ("per_layer_config", json!({ "0": {} })),
         ("vision_config", json!(null)),
         ("vision_config", json!({ "image_size": 48, "patch_size": 8, "bidirectional": true })),
+        ("vision_config", json!({ "image_size": 48, "patch_size": 7, "bidirectional": true })),
+        ("vision_config", json!({ "image_size": 0, "patch_size": 8, "bidirectional": true })),
+        ("vision_config", json!({ "image_size": 48, "patch_size": 8 })),
+        ("vision_config", json!(48)),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }, { "channels": 12, "stride": 2 }], "places": true }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [] }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": vec![json!({ "channels": 8, "stride": 1 }); 65] }))),
+        ("vision_config", eye(json!({ "width": 8, "places": true, "convolutions": vec![json!({ "channels": 8, "stride": 1 }); 64] }))),
+        ("vision_config", eye(json!({ "width": 0, "convolutions": [{ "channels": 8, "stride": 1 }] }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 4097, "stride": 1 }] }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 3 }] }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8 }] }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "stride": 1 }] }))),
+        ("vision_config", eye(json!({ "width": 8.5, "convolutions": [{ "channels": 8, "stride": 1 }] }))),
+        ("vision_config", eye(json!({ "convolutions": [{ "channels": 8, "stride": 1 }] }))),
+        ("vision_config", eye(json!({ "width": 8 }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [null] }))),
+        ("vision_config", eye(json!("8, 12/2"))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }], "places": false }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }], "places": "no" }))),
+        ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }], "places": null }))),
         ("audio_config", json!({ "num_mel_bins": 40, "sample_rate": 16000, "clip_seconds": 0.5, "layers": 3 })),
         ("picture_fit", json!("pad")),
         ("picture_fit", json!("stretch")),

@@ -176,6 +176,8 @@ export class Describe {
     const weights = word && chosenWeights(word.weights, choice("layer"), choice("head"));
     const { picture, sound } = this.answer?.prompt ?? {};
     const part = (span) => (weights && span ? [...weights.slice(span.start, span.end)] : null);
+    // The row of the picture as a whole has no place among others to be shown at.
+    const places = part(picture)?.slice(0, picture.shown);
     const said = word && this.model.tokenizer.decode([word.id]);
     const share = (name, on) => on && `${Math.round(100 * on.reduce((sum, w) => sum + w, 0))} % on the ${name}`;
     const shares = [share("picture", part(picture)), share("sound", part(sound))].filter(Boolean);
@@ -186,7 +188,7 @@ export class Describe {
     $("looked").textContent = word
       ? `"${said}": of the attention that made it, ${shares.join(" and ")}; the rest on what comes between and before.`
       : "Choose a word to see what it was made from.";
-    if (vision) drawPicture($("picture"), this.pixels, vision.side, part(picture), vision.grid);
+    if (vision) drawPicture($("picture"), this.pixels, vision.side, places, vision.shown);
     if (audio) drawSound($("sound"), this.mel, audio.mels, part(sound));
     describes("picture", "sees", this.pixels, part(picture));
     describes("sound", "hears", this.mel, part(sound));

@@ -32,10 +32,11 @@ export class Model {
     this.norm = this.upload("model.norm.weight", [D]);
     this.head = config.tie_word_embeddings ? this.tied(table) : this.upload("lm_head.weight", [V, D]);
     this.eyes = vision && {
-      weight: this.upload("vision_embed_tokens.weight", [D, vision.patch ** 2 * 3]),
-      bias: this.upload("vision_embed_tokens.bias", [D]),
-      position: this.upload("vision_position.weight", [vision.grid, 2, D]),
+      weight: this.upload("vision_embed_tokens.weight", [vision.width, vision.patch ** 2 * 3]),
+      bias: this.upload("vision_embed_tokens.bias", [vision.width]),
+      position: this.upload("vision_position.weight", [vision.across, 2, vision.width]),
     };
+    this.stem = vision?.stem && this.uploadStem(vision, D);
     this.ears = audio && audio.frames.slice(1).map((_, i) => ({
       weight: this.upload(`audio_embed.conv${i + 1}.weight`, [D, i === 0 ? audio.mels : D, 3]),
       bias: this.upload(`audio_embed.conv${i + 1}.bias`, [D]),
@@ -68,6 +69,21 @@ export class Model {
     return this.gpu.buffer(Float32Array.from(numbers(tensor)));
   }
 
+  // The convolutions between the patches and the rows; what makes the rows of places, and the row of the picture as a whole.
+  uploadStem({ stem, places, grid }, D) {
+    const of = (name, ...shape) => this.upload(`vision_stem.${name}`, shape);
+    const last = stem.at(-1).channelsOut;
+    return {
+      convolutions: stem.map(({ channelsIn, channelsOut }, i) => ({
+        norm: of(`conv${i + 1}.norm`, channelsIn),
+        weight: of(`conv${i + 1}.weight`, channelsOut, channelsIn, 3, 3),
+        bias: of(`conv${i + 1}.bias`, channelsOut),
+      })),
+      places: places ? { norm: of("places.norm", last), weight: of("places.weight", D, last) } : null,
+      whole: { norm: of("whole.norm", last), weight: of("whole.weight", D, grid * grid * last) },
+    };
+  }
+
   // Everything that a pass writes, once, for as many rows as the model allows.
   allocate() {
     const { D, F, H, Hkv, d, V, length, audio } = this.sizes;
@@ -93,7 +109,7 @@ export class Model {
   // Gives the GPU its memory back.
   destroy() {
     const each = (value) => (value instanceof GPUBuffer ? value.destroy() : value && typeof value === "object" && Object.values(value).forEach(each));
-    [this.embedding, this.layers, this.norm, this.head, this.eyes, this.ears, this.a, this.cache, this.rotary, this.mask, this.iota, this.mel].forEach(each);
+    [this.embedding, this.layers, this.norm, this.head, this.eyes, this.stem, this.ears, this.a, this.cache, this.rotary, this.mask, this.iota, this.mel].forEach(each);
   }
 
   // Waveform to mel frames [frames, mels]: what the model hears, and what a spectrogram shows.
@@ -107,15 +123,17 @@ export class Model {
   }
 
   // The rows of a sample before its words: <bos> <boi> patches… <eoi> <boa> frames… <eoa>. Patches and frames are −1 here: the
-  // embedding table does not make them. Patches see the whole picture, everything else what came before it.
+  // embedding table does not make them. Patches see the whole picture, everything else what came before it. With a stem, patches are the
+  // places that it leaves (or none), and a last row is of the picture as a whole. Where attention is drawn: `shown` rows from the start on.
   prompt(pixels, mel) {
     const { vision, audio } = this.sizes;
     const { bos, boi, eoi, boa, eoa } = this.tokenizer.special;
-    const patches = pixels ? vision.grid ** 2 : 0;
+    const places = pixels && vision.places ? vision.grid ** 2 : 0;
+    const patches = pixels ? places + (vision.stem ? 1 : 0) : 0;
     const heard = mel ? audio.frames.at(-1) : 0;
     const none = (count) => Array(count).fill(-1);
     const ids = [bos, ...(pixels ? [boi, ...none(patches), eoi] : []), ...(mel ? [boa, ...none(heard), eoa] : [])];
-    const picture = { start: 2, end: 2 + patches };
+    const picture = { start: 2, end: 2 + patches, places, shown: places || patches };
     const sound = { start: ids.length - 1 - heard, end: ids.length - 1 };
     const sees = (row) => (vision?.bidirectional && row >= picture.start && row < picture.end ? picture.end : row + 1);
     return { ids, visible: ids.flatMap((_, row) => [0, sees(row)]), picture: pixels ? picture : null, sound: mel ? sound : null };
@@ -145,12 +163,56 @@ export class Model {
     return result(true);
   }
 
-  // The picture's patches into their rows of x.
-  patches(pixels, { ids, picture: { start, end } }) {
-    const { side, patch } = this.sizes.vision;
-    const row = Int32Array.from({ length: end - start }, (_, i) => start + i);
-    const inputs = { pixels: this.temporary(pixels), row: this.temporary(row) };
-    return [kernels.patchEmbed({ ...this.eyes, ...inputs, y: this.a.x, side, patch, width: this.sizes.D, rows: ids.length })];
+  // The picture's patches into their rows of x, or through the stem.
+  patches(pixels, { ids, picture: { start, places } }) {
+    const { side, patch, across, width, stem } = this.sizes.vision;
+    const counted = (first, length) => this.temporary(Int32Array.from({ length }, (_, i) => first + i));
+    const rows = counted(start, places);
+    const embed = (row, y, count) => kernels.patchEmbed({ ...this.eyes, pixels: this.temporary(pixels), row, y, side, patch, width, rows: count });
+    if (!stem) return [embed(rows, this.a.x, ids.length)];
+    const embedded = this.temporary(4 * across * across * width);
+    const move = (table, row, entries) => (
+      kernels.embedding({ table, id: this.iota, row, y: this.a.x, entries, columns: this.sizes.D, vocabulary: entries, rows: ids.length })
+    );
+    const { launches, each, whole } = this.look(embedded);
+    return [
+      embed(counted(0, across * across), embedded, across * across), ...launches,
+      ...(each ? [move(each, rows, places)] : []),
+      move(whole, counted(start + places, 1), 1),
+    ];
+  }
+
+  // Embedded patches through the convolutions: each reads the picture normalised and is added to it, where both have the same shape.
+  // Gives the rows of its places, or null, and the one of all of it.
+  look(x) {
+    const { D, eps, vision: { stem, grid } } = this.sizes;
+    const floats = (count) => this.temporary(4 * count);
+    const launches = [];
+    let added = null; // what the next norm adds to x before it normalises
+    const norm = (weight, pixels, columns) => {
+      const [y, rstd, residual] = [floats(pixels * columns), floats(pixels), added];
+      const sum = residual && floats(pixels * columns);
+      launches.push(kernels.rmsNorm({ x, residual, weight, sum, y, rstd, rows: pixels, columns, eps }));
+      [x, added] = [sum ?? x, null];
+      return y;
+    };
+    stem.forEach(({ side, sideOut, ...sizes }, i) => {
+      const { norm: before, ...weights } = this.stem.convolutions[i];
+      const read = norm(before, side * side, sizes.channelsIn);
+      const [z, y] = [floats(sideOut * sideOut * sizes.channelsOut), floats(sideOut * sideOut * sizes.channelsOut)];
+      launches.push(kernels.conv2d({ x: read, ...weights, z, y, height: side, width: side, ...sizes }));
+      if (sizes.stride === 1 && sizes.channelsIn === sizes.channelsOut) added = y;
+      else x = y;
+    });
+    const [pixels, columns] = [grid * grid, stem.at(-1).channelsOut];
+    // `pixels` rows of so many columns each, or one of all of them.
+    const project = (by, m, k) => {
+      const y = floats(m * D);
+      launches.push(kernels.linear({ x: norm(by.norm, pixels, columns), w: by.weight, y, m, n: D, k }));
+      return y;
+    };
+    const each = this.stem.places && project(this.stem.places, pixels, columns);
+    return { launches, each, whole: project(this.stem.whole, 1, pixels * columns) };
   }
 
   // The sound's frames through the stem, then into their rows of x.
@@ -235,8 +297,19 @@ function sizesOf(config) {
     throw new Error(`config.json: ${key}: expected 1 to ${most}, found ${JSON.stringify(value)}`);
   };
   const { vision_config: eyes, audio_config: ears } = config;
-  const vision = eyes && { side: number(eyes, "image_size", 8192), patch: number(eyes, "patch_size"), bidirectional: eyes.bidirectional };
-  if (vision) vision.grid = vision.side / vision.patch;
+  const vision = eyes && { side: eyes.image_size, patch: eyes.patch_size, bidirectional: eyes.bidirectional, stem: null, places: true, width: config.hidden_size };
+  if (vision) vision.across = vision.grid = vision.side / vision.patch; // patches along one side; rows
+  if (vision && eyes.stem) {
+    [vision.width, vision.places] = [eyes.stem.width, eyes.stem.places ?? true];
+    let channelsIn = vision.width;
+    vision.stem = eyes.stem.convolutions.map(({ channels: channelsOut, stride }) => {
+      const [side, sideOut] = [vision.grid, Math.ceil(vision.grid / stride)];
+      const sizes = { side, sideOut, channelsIn, channelsOut, stride };
+      [vision.grid, channelsIn] = [sideOut, channelsOut];
+      return sizes;
+    });
+  }
+  if (vision) vision.shown = vision.places ? vision.grid : 1; // rows along one side of the picture that shows attention
   const audio = ears && { rate: number(ears, "sample_rate"), mels: number(ears, "num_mel_bins", 128) };
   // Mel frames, then what each convolution leaves of them: the first has stride 1, every other one 2.
   if (audio) {

@@ -102,7 +102,7 @@ pub struct Describe {
 
 /// What the page of `--explain` begins with.
 const LEAD: &str = "Each word is made from the row of the token matrix before it. Choose a word: the overlays show how much of that row's \
-attention each patch of the picture and each frame of the sound got, in any layer and head, and how the word's log-probability changes with \
+attention each patch (or place) of the picture and each frame of the sound got, in any layer and head, and how the word's log-probability changes with \
 each pixel and each mel value. The weights are those of the model's own kernels, recomputed from the log-sum-exp that they saved.";
 
 /// Descriptions that are made at a time: words appear as they are made, so that more would only make the first ones later.

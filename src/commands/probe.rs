@@ -19,8 +19,8 @@ Examples:
   trimodal probe my-model --audio purr.wav --json
 
 Picture, sound and word are run alone, each in a sample of its own. What stands for one of them at a level is the mean of its rows \
-of the residual stream there: the picture's patches, the sound's frames, the word's one row. Level 0 is what enters the first layer \
-(the embeddings), level 1 what leaves it, and so on. Near the last level a row turns into what comes next; for a patch or a frame, \
+of the residual stream there: the picture's patches (with a stem its places and its row as a whole), the sound's frames, the word's \
+one row. Level 0 is what enters the first layer (the embeddings), level 1 what leaves it, and so on. Near the last level a row turns into what comes next; for a patch or a frame, \
 which training never asks about, that is left to chance: look at the levels before it.
 
 Nearest words are found row by row with the logit lens: the final norm and the output layer, put on the residual stream as it is at \
@@ -106,7 +106,7 @@ impl Probe {
         let levels = report::some_levels(found.levels, MAX_LEVELS);
         let names: Vec<String> = levels.iter().map(|&level| format!("level {level}")).collect();
         let header = |first: &'static str| std::iter::once(first).chain(names.iter().map(String::as_str)).collect::<Vec<_>>();
-        for (what, place, seen) in [("picture", "patch", &found.picture), ("sound", "time", &found.sound), ("word", "", &found.word)] {
+        for (what, place, seen) in [("picture", "place", &found.picture), ("sound", "time", &found.sound), ("word", "", &found.word)] {
             if let Some(seen) = seen {
                 line(format!("The nearest word of each row of the {what} ({}), by the logit lens:\n", shown(&seen.name)));
                 line(report::table(&header(place), &nearest(seen, &levels)));

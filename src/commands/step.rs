@@ -119,15 +119,18 @@ impl Page<'_> {
             }
             text.push('\n');
         }
-        let patches = vision.patches();
+        let (patches, width) = (vision.patch_grid().pow(2), self.walk.config.hidden_size);
+        let embedded = match &vision.stem {
+            None => format!("{patches} rows of {width}\n"),
+            Some(stem) => format!("{0} × {0} × {1}\n{2}\n", vision.patch_grid(), stem.width, report::convolutions(vision, stem, width).replace(". ", ".\n")),
+        };
         let first: Vec<u8> = pixels[..3 * patch.min(3)].to_vec();
         let normalised: Vec<f64> = first.iter().map(|&x| (x as f64 / 255.0 - 0.5) / 0.5).collect();
         let _ = writeln!(
             text,
-            "{side} × {side} pixels of 3 bytes → {patches} patches of {patch} × {patch} × 3 = {} numbers → {patches} rows of {}\n\
+            "{side} × {side} pixels of 3 bytes → {patches} patches of {patch} × {patch} × 3 = {} numbers → {embedded}\
              the first patch begins {} → (x/255 − 0.5)/0.5 = {}",
             patch * patch * 3,
-            self.walk.config.hidden_size,
             first.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             report::digits(&normalised)
         );
@@ -177,7 +180,7 @@ impl Page<'_> {
 
     /// The token matrix.
     fn rows(&self) -> String {
-        let mut text = self.head("The token matrix: one row for each mark, patch, frame and word");
+        let mut text = self.head(&format!("The token matrix: one row for each mark, {}, frame and word", self.walk.part_of_picture()));
         for line in self.walk.rows.chunks(COLUMNS) {
             line.iter().for_each(|row| text += &self.paint.tint(colour(row.modality), &letter(row.modality).to_string()));
             text.push('\n');
@@ -208,7 +211,7 @@ impl Page<'_> {
             }));
             text.push('\n');
         }
-        text + "Words and frames see what is before them, a picture's patches see each other: a block on the diagonal.\n"
+        text + "Words and frames see what is before them, a picture's rows see each other: a block on the diagonal.\n"
     }
 
     /// Every launch.
@@ -299,7 +302,8 @@ fn moved(span: &Span) -> String {
 fn letter(modality: Modality) -> char {
     match modality {
         Modality::Mark => '|',
-        Modality::Patch => 'P',
+        Modality::Patch | Modality::Place => 'P',
+        Modality::Whole => 'A',
         Modality::Frame => 'F',
         Modality::Read => 'w',
         Modality::Word => 'W',
@@ -309,7 +313,8 @@ fn letter(modality: Modality) -> char {
 fn colour(modality: Modality) -> u8 {
     match modality {
         Modality::Mark => 244,
-        Modality::Patch => 172,
+        Modality::Patch | Modality::Place => 172,
+        Modality::Whole => 130,
         Modality::Frame => 37,
         Modality::Read => 103,
         Modality::Word => 69,

@@ -49,8 +49,11 @@ pub struct Explanation {
 pub struct Picture {
     /// Its width and its height, in pixels.
     pub side: usize,
-    /// Patches along one side; the first is at the top left, the rows come one after the other.
+    /// Patches along one side, or places that a stem leaves; the first is at the top left, the rows come one after the other. 1 where one row
+    /// of the picture as a whole is all that there is.
     pub grid: usize,
+    /// Whether there is a stem. Then one row is of the picture as a whole: it counts as seen, and has no place in a grid of others.
+    pub has_stem: bool,
     /// `[side, side, 3]`
     pub rgb: Vec<u8>,
 }
@@ -79,7 +82,7 @@ pub struct Word {
     pub id: u32,
     /// How likely the model found it, from 0 to 1.
     pub probability: f64,
-    /// `[L, H, patches]`: the weights on the picture; empty without one.
+    /// `[L, H, grid · grid]`: the weights on the picture's patches or places; empty without one.
     pub picture: Vec<f32>,
     /// `[L, H, rows]`: the weights on the sound; empty without one.
     pub sound: Vec<f32>,
@@ -117,7 +120,12 @@ pub fn explain_ids(config: &Config, parameters: &Parameters, tokenizer: &Tokeniz
     if prompt.pixels.is_none() && prompt.mel.is_none() {
         return Err(Error::Usage("nothing to explain: expected a picture or a sound to show attention and gradients on".into()));
     }
-    let picture = prompt.pixels.as_ref().zip(config.vision_config.as_ref()).map(|(rgb, v)| Picture { side: v.image_size, grid: v.grid(), rgb: rgb.clone() });
+    let picture = prompt.pixels.as_ref().zip(config.vision_config.as_ref()).map(|(rgb, v)| Picture {
+        side: v.image_size,
+        grid: v.shown_grid(),
+        has_stem: v.stem.is_some(),
+        rgb: rgb.clone(),
+    });
     let sound = prompt.mel.as_ref().zip(config.audio_config.as_ref()).map(|(mel, a)| Sound {
         mels: a.num_mel_bins,
         mel: mel.clone(),
@@ -137,6 +145,7 @@ fn words(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt
     let rows: Vec<usize> = (0..ids.len()).map(|i| prompt.rows.len() - 1 + i).collect();
     let predicted: Vec<(usize, u32)> = rows.iter().copied().zip(ids.iter().copied()).collect();
     let kinds: Vec<TokenRow> = sample.rows.clone();
+    let shown = config.vision_config.as_ref().map_or(TokenRow::Patch, |vision| vision.shown_row());
     let mut pass = ForwardPass::new(config, parameters, placeholders(&tokenizer.special()), &[sample], &predicted)?;
 
     let mut words: Vec<Word> = Vec::with_capacity(ids.len());
@@ -159,7 +168,7 @@ fn words(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt
         for (word, heads) in words.iter_mut().zip(weights.chunks_exact(heads * kinds.len())) {
             for weights in heads.chunks_exact(kinds.len()) {
                 let of = |kind: TokenRow| weights.iter().zip(&kinds).filter(move |(_, k)| **k == kind).map(|(w, _)| *w as f32);
-                word.picture.extend(of(TokenRow::Patch));
+                word.picture.extend(of(shown));
                 word.sound.extend(of(TokenRow::Frame));
                 let (seen, heard): (f32, f32) = (of(TokenRow::Patch).sum::<f32>() + of(TokenRow::Whole).sum::<f32>(), of(TokenRow::Frame).sum());
                 word.on.each.push([seen, heard, weights.iter().sum::<f64>() as f32 - seen - heard]);

@@ -1,7 +1,7 @@
 //! Where a picture, a sound and a word lie in a model, among each other and among its words.
 //!
 //! Each is run alone: `<bos> <boi> patches… <eoi>`, `<bos> <boa> frames… <eoa>`, `<bos> word`. What stands for it at a level is the
-//! **mean of its rows of the residual stream there**: of the patches, of the frames, the word's one row. Levels count from 0 (what
+//! **mean of its rows of the residual stream there**: of the patches (with a stem: of its places and of the picture as a whole), of the frames, the word's one row. Levels count from 0 (what
 //! enters the first layer: the embeddings) to the number of layers (what leaves the last). In the last layers a row turns into what
 //! comes next; for a patch and a frame, which no loss ever asks about, that is left to chance.
 //!
@@ -29,7 +29,7 @@ use serde::Serialize;
 use std::path::Path;
 
 /// What stands for each thing, in words, for people who read the numbers.
-pub const VECTORS: &str = "each is run alone; at a level, the mean of its rows of the residual stream: of the picture's patches, of the \
+pub const VECTORS: &str = "each is run alone; at a level, the mean of its rows of the residual stream: of the picture's patches (or places, and its row as a whole), of the \
 sound's frames, the word's one row (after <bos>); level 0 enters the first layer";
 
 /// Words of the vocabulary whose mean is subtracted from centred cosines, at most: a large vocabulary is sampled evenly.
@@ -108,7 +108,8 @@ pub struct Seen {
     pub name: String,
     /// Rows side by side: a picture's patches along one side, else 1.
     pub columns: usize,
-    /// Where each row lies: a patch's row and column, counted from 1 from the top left; a frame's time; nothing for a word.
+    /// Where each row lies: a patch's row and column, counted from 1 from the top left, `whole` for the row of the picture as a whole; a
+    /// frame's time; nothing for a word.
     pub places: Vec<String>,
     /// `[rows][levels][nearest]`
     pub rows: Vec<Vec<Vec<Near>>>,
@@ -199,8 +200,8 @@ pub fn probe(model: &ModelFolder, asked: &Asked) -> Result<Probe> {
             let (image, audio) = if is_picture { (Some(path), None) } else { (None, Some(path)) };
             let example = example(&model.config, tokenizer, model.parameters.norm.device(), image, audio, "")?;
             let sample = prompt_of(&example.sequence(&model.config, &tokenizer.special(), || false));
-            let row = if is_picture { TokenRow::Patch } else { TokenRow::Frame };
-            let rows: Vec<usize> = (0..sample.rows.len()).filter(|&i| sample.rows[i] == row).collect();
+            let stands = |row: &TokenRow| if is_picture { matches!(row, TokenRow::Patch | TokenRow::Whole) } else { *row == TokenRow::Frame };
+            let rows: Vec<usize> = (0..sample.rows.len()).filter(|&i| stands(&sample.rows[i])).collect();
             things.push(Thing { kind, name: name.into(), file: path.display().to_string(), sample, rows });
         }
     }
@@ -270,8 +271,8 @@ fn places(config: &Config, thing: &Thing) -> (usize, Vec<String>) {
     let all = 0..thing.rows.len();
     match (thing.kind, &config.vision_config, &config.audio_config) {
         ("picture", Some(vision), _) => {
-            let grid = vision.grid();
-            (grid, all.map(|i| format!("{},{}", i / grid + 1, i % grid + 1)).collect())
+            let (grid, places) = (vision.shown_grid(), vision.patches());
+            (grid, all.map(|i| if i < places { format!("{},{}", i / grid + 1, i % grid + 1) } else { "whole".into() }).collect())
         }
         ("sound", _, Some(audio)) => {
             let stride: usize = (0..audio.layers).map(|layer| audio.stride(layer)).product();

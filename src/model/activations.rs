@@ -279,6 +279,12 @@ impl Activations {
         &self.loss
     }
 
+    /// `[1]`: the word-bag loss of the last backward pass, as it weighs in training; `None` where training has none. See
+    /// [`super::word_bag`].
+    pub fn word_bag_loss(&self) -> Option<&Tensor> {
+        self.bag.as_ref().map(|bag| &bag.loss)
+    }
+
     /// Tells a trace which tensor is what.
     pub(crate) fn name_for_trace(&self) {
         let tell = |tensor: &Tensor, name: String| observe::name(tensor.id(), || name);
@@ -286,6 +292,10 @@ impl Activations {
         if let Some(stem) = &self.stem {
             stem.named().into_iter().for_each(|(name, tensor)| tell(tensor, name));
             stem.named_gradients().into_iter().for_each(|(name, tensor)| tell(tensor, format!("{GRADIENT}{name}")));
+        }
+        if let Some(bag) = &self.bag {
+            bag.named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));
+            bag.named_gradients().into_iter().for_each(|(name, tensor)| tell(tensor, format!("{GRADIENT}{name}")));
         }
         for (i, c) in self.convolutions.iter().enumerate() {
             let n = i + 1;

@@ -95,6 +95,31 @@ impl<T> BagActivations<T> {
     }
 }
 
+impl<T> BagActivations<T> {
+    /// Every tensor in the order of the computation, with what it is in a message.
+    pub(crate) fn named(&self) -> [(&'static str, &T); 8] {
+        [
+            ("what each sample's rows add up to", &self.pooled),
+            ("1/rms of what each sample's rows add up to", &self.rstd),
+            ("the norm of what each sample's rows add up to", &self.normed),
+            ("what each word is told from", &self.picked),
+            ("the logits of the words told", &self.logits),
+            ("the log-sum-exp of the words told", &self.lse),
+            ("the loss of each word told", &self.row_loss),
+            ("the loss of the words told", &self.loss),
+        ]
+    }
+
+    /// The gradients, as [`BagActivations::named`].
+    pub(crate) fn named_gradients(&self) -> [(&'static str, &T); 3] {
+        [
+            ("what each word is told from", &self.dpicked),
+            ("the norm of what each sample's rows add up to", &self.dnormed),
+            ("what each sample's rows add up to", &self.dpooled),
+        ]
+    }
+}
+
 impl BagInputs {
     /// Uploads what a batch of this padded size says; `counted` as for [`super::batch::Inputs::load`].
     pub(super) fn load(&mut self, batch: &Batch, size: PaddedSize, counted: usize, ahead: bool) -> Result<()> {
@@ -180,7 +205,7 @@ pub(super) fn loss_and_backward(
 ) -> Result<()> {
     let (samples, words) = (inputs.pool.rows(), inputs.target.rows());
     if samples == 0 {
-        return Ok(());
+        return a.loss.fill_zero();
     }
     for tensor in [&mut a.pooled, &mut a.normed, &mut a.rstd, &mut a.dnormed, &mut a.dpooled] {
         tensor.set_rows(samples)?;

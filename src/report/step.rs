@@ -5,6 +5,7 @@ use super::trace_shapes;
 use crate::data::sound::wav;
 use crate::error::Result;
 use crate::markup::svg::{Pen, Svg, Words};
+use crate::model::config::{Stem, VisionConfig};
 use crate::numbers;
 use crate::trace::{Access, ModelPart, Phase, Span, SpanKind, twins};
 use crate::train::walkthrough::{Modality, Walkthrough};
@@ -23,14 +24,17 @@ pub fn step_page(walk: &Walkthrough) -> Result<Page> {
     let (n, d) = (walk.rows.len(), walk.config.hidden_size);
     page.figure(
         &strip(walk),
-        &format!("{n} rows of {d} numbers, one for each mark, patch, frame and word, in order. From here on nothing knows which row came from where."),
+        &format!(
+            "{n} rows of {d} numbers, one for each mark, {}, frame and word, in order. From here on nothing knows which row came from where.",
+            walk.part_of_picture()
+        ),
     );
     let kinds: Vec<Vec<Cell>> = walk.kinds().iter().map(|(kind, rows)| vec![kind.name().into(), rows.len().to_string().into(), ranges(rows).into()]).collect();
     page.table("Where the rows come from", &["rows of", "how many", "which"], &kinds);
     page.section("Who sees whom");
     page.figure(
         &visible(walk),
-        "Row i (down) looks at row j (across) where it is coloured: words and frames at what is before them, a picture's patches at each other.",
+        "Row i (down) looks at row j (across) where it is coloured: words and frames at what is before them, a picture's rows at each other.",
     );
     for phase in [Phase::Forward, Phase::Loss, Phase::Backward, Phase::Update] {
         page.section(match phase {
@@ -89,10 +93,14 @@ fn sample(page: &mut Page, walk: &Walkthrough) -> Result<()> {
     if let (Some(pixels), Some(v)) = (&walk.pixels, vision) {
         let (side, patch, width) = (v.image_size, v.patch_size, walk.config.hidden_size);
         page.heading("Pixels → patches → rows");
+        let embedded = match &v.stem {
+            None => format!("a row of {width} of each."),
+            Some(stem) => format!("{} numbers of each. {}", stem.width, convolutions(v, stem, width)),
+        };
         page.text(&format!(
-            "{side} × {side} pixels of three bytes are {} patches of {patch} × {patch} × 3 = {} numbers, each (x/255 − 0.5)/0.5; the patch embedding makes a row \
-             of {width} of each.",
-            v.patches(),
+            "{side} × {side} pixels of three bytes are {} patches of {patch} × {patch} × 3 = {} numbers, each (x/255 − 0.5)/0.5; the patch embedding makes \
+             {embedded}",
+            v.patch_grid().pow(2),
             patch * patch * 3
         ));
         let first = &pixels[..3 * patch.min(3)];
@@ -115,6 +123,21 @@ fn sample(page: &mut Page, walk: &Walkthrough) -> Result<()> {
         page.lines("the first numbers", &format!("the waveform begins    {}\nthe first frame begins {}", some(wave), some(mel)));
     }
     Ok(())
+}
+
+/// From embedded patches to rows of this width, in words.
+pub fn convolutions(vision: &VisionConfig, stem: &Stem, width: usize) -> String {
+    let depth = stem.convolutions.len();
+    let pictures: Vec<String> = (0..=depth).map(|layer| format!("{0} × {0} × {1}", stem.side(vision.patch_grid(), layer), stem.channels(layer))).collect();
+    let (places, last) = (vision.grid().pow(2), stem.channels(depth));
+    let each = if stem.places { format!("The {last} numbers of each of the {places} places become a row of {width}; all") } else { "All".into() };
+    let more = if stem.places { "one more row" } else { "one row" };
+    format!(
+        "Convolutions of 3 × 3, each of which reads the picture normalised and ends with a GELU, make {} of them (what comes out is added to what went in, \
+         where both have the same shape). {each} {} numbers together become {more} of {width}, of the picture as a whole.",
+        pictures.join(" → "),
+        places * last
+    )
 }
 
 /// A launch: its kernel and what it is about; what it reads and writes, the first numbers that it wrote, and where it is defined.
@@ -145,7 +168,8 @@ pub fn touches(span: &Span) -> bool {
 fn colour(modality: Modality) -> &'static str {
     match modality {
         Modality::Mark => "#7a828b",
-        Modality::Patch => "#d07d2b",
+        Modality::Patch | Modality::Place => "#d07d2b",
+        Modality::Whole => "#b3502a",
         Modality::Frame => "#2b9a8d",
         Modality::Read => "#8d7bc2",
         Modality::Word => "#3d7fd0",

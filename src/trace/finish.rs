@@ -124,8 +124,8 @@ fn share(spans: &mut [Span], calls: &[RawCall]) {
 fn what(kind: SpanKind, phase: Phase, call: Option<&RawCall>, operands: &[TracedOperand], known: &HashMap<TensorId, String>) -> String {
     let short = |name: &str| {
         let name = name.trim_end_matches(".weight").trim_end_matches(".bias");
-        // `audio_embed.conv1` is one name.
-        let from = if name.contains("audio_embed") { 0 } else { name.rfind('.').map_or(0, |at| at + 1) };
+        // `audio_embed.conv1` is one name, and so is `vision_stem.conv1.norm`.
+        let from = if ["audio_embed", "vision_stem"].iter().any(|part| name.contains(part)) { 0 } else { name.rfind('.').map_or(0, |at| at + 1) };
         name[from..].to_string()
     };
     if kind != SpanKind::Kernel {
@@ -149,7 +149,7 @@ fn what(kind: SpanKind, phase: Phase, call: Option<&RawCall>, operands: &[Traced
 /// Whether a tensor's name is a parameter's, or its gradient's.
 fn is_parameter(name: &str) -> bool {
     let name = name.strip_prefix(GRADIENT).unwrap_or(name);
-    !name.contains(' ') && (name.ends_with(".weight") || name.ends_with(".bias"))
+    !name.contains(' ') && name.contains('.')
 }
 
 /// The headers of the kernel files, read once.

@@ -4,7 +4,7 @@ use super::examples::{self, Example, placeholders};
 use super::recipe::Recipe;
 use super::visits::{Kept, Visitor};
 use crate::data::augment::Augmentation;
-use crate::data::augment::color::scale_channels;
+use crate::data::augment::color::{scale_channels, take_color};
 use crate::data::balance::Balance;
 use crate::data::loader::{BadSamples, DataPosition, LoadedSample, Loader, LoaderOptions, Visit};
 use crate::data::order::stream;
@@ -12,7 +12,7 @@ use crate::data::tokenizer::Special;
 use crate::data::{Dataset, Tokenizer};
 use crate::error::Result;
 use crate::model::Config;
-use crate::model::batch::{Batch, Packer, Sequence};
+use crate::model::batch::{Batch, Packer, Sequence, TokenRow};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use std::sync::Arc;
@@ -108,12 +108,91 @@ pub(super) fn sequence(example: &Example, visit: Visit, recipe: Recipe, config: 
     // How much is hidden differs from sample to sample: a little, or all.
     let share = if uniform(&mut rng) < recipe.word_dropout { uniform(&mut rng) } else { 0.0 };
     let mut sequence = example.sequence(config, special, || uniform(&mut rng) < share);
+    if recipe.color_blind > 0.0 && example.colors.contains(&true) && uniform(&mut rng) < recipe.color_blind {
+        take_colors(&mut sequence, &example.colors, special.hide);
+    }
     if let Some(pixels) = sequence.pixels.as_mut().filter(|_| recipe.color_jitter > 0.0) {
         scale_channels(pixels, [0; 3].map(|_| 1.0 + recipe.color_jitter * (2.0 * uniform(&mut rng) - 1.0)));
     }
     sequence
 }
 
+/// A picture without its colours, whose words for them are neither fed nor learned. `colors` says so of each word of the caption.
+fn take_colors(sequence: &mut Sequence, colors: &[bool], hidden: u32) {
+    let Some(pixels) = &mut sequence.pixels else { return };
+    take_color(pixels);
+    // The caption ends the rows, with one that predicts its end behind it.
+    let from = sequence.rows.len() - 1 - colors.len();
+    for (row, _) in sequence.rows[from..].iter_mut().zip(colors).filter(|(_, names)| **names) {
+        if let TokenRow::Token { id, learned, .. } = row {
+            (*id, *learned) = (hidden, false);
+        }
+    }
+}
+
 fn uniform(rng: &mut ChaCha8Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 / (1 << 24) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::meadow::{self, MeadowOptions, words};
+    use crate::data::{Limits, OpenOptions};
+    use crate::train::{Settings, setup};
+    use std::ops::ControlFlow;
+
+    /// What the visits of three epochs teach of Meadow: a picture without colours and no word for one, or both. And never a species in a
+    /// colour that is held out for it: the pairs of the test stay new, whatever is done to the samples.
+    #[test]
+    fn no_visit_teaches_a_colour_that_it_does_not_show_or_a_pair_that_is_held_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = MeadowOptions { samples: 120, test_samples: 1, ..Default::default() };
+        meadow::write(folder.path(), &options, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        let dataset = Arc::new(Dataset::open_with(folder.path(), &OpenOptions { limits: Limits::default(), ..Default::default() }).unwrap());
+        let mut settings = Settings::preset("meadow").unwrap();
+        settings.set_all(&["color_blind=0.5".into(), "color_jitter=0".into(), "rows=128".into()]).unwrap();
+        let tokenizer = setup::tokenizer(&settings, &dataset).unwrap();
+        let config = settings.model_config_for(&tokenizer);
+        let rows = setup::trained_rows(&settings, &dataset);
+        let augmentation = setup::augmentation(&settings, &dataset).unwrap();
+        let mut batches = Batches::start(
+            dataset.clone(),
+            rows.clone(),
+            &config,
+            &tokenizer,
+            setup::recipe(&settings),
+            augmentation,
+            settings.loading(),
+            DataPosition::default(),
+        )
+        .unwrap();
+        let (mut grey, mut colourful, mut seen) = (0, 0, 0);
+        while seen < 3 * rows.len() {
+            let (batch, _) = batches.draw().unwrap();
+            seen += batch.samples;
+            // A sample and its learned words, at a time: 128 rows hold two at most.
+            let starts: Vec<usize> = (0..batch.rows()).filter(|&row| batch.position[row] == 0).chain([batch.rows()]).collect();
+            let mut pictures = batch.pixels.chunks_exact(48 * 48 * 3);
+            for (range, name) in starts.windows(2).zip(&batch.names) {
+                let range = range[0]..range[1];
+                let learned: Vec<u32> = range.clone().filter(|&row| batch.target[row] >= 0).map(|row| batch.target[row] as u32).collect();
+                let said = words::parse(&tokenizer.decode(&learned).unwrap());
+                let truth = words::parse(dataset.rows().iter().find(|row| &row.name == name).and_then(|row| row.text.as_deref()).unwrap());
+                if let (Some(species), Some(colour)) = (truth[0], said[1]) {
+                    let pair = words::Attributes { species, colour, ..words::HEADLINE };
+                    assert!(!pair.held_out_colour(), "{name} teaches a pair that is held out");
+                }
+                if !range.clone().any(|row| batch.embed_id[row] < 0 && batch.patch_row.contains(&(row as i32))) {
+                    continue;
+                }
+                let pixels = pictures.next().unwrap();
+                let no_colour = pixels.as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b);
+                assert!(!(no_colour && said[1].is_some()), "{name} teaches a colour that it does not show");
+                assert_eq!(no_colour, said[1].is_none() && truth[1].is_some(), "{name}");
+                (grey, colourful) = (grey + no_colour as usize, colourful + !no_colour as usize);
+            }
+        }
+        assert!(grey > 100 && colourful > 100, "{grey} visits without colours, {colourful} with");
+    }
 }

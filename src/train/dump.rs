@@ -14,10 +14,9 @@ use std::path::Path;
 /// Runs the first `samples` rows of a data set through one step of a model (without an update) and writes it to `out`.
 ///
 /// Tensors: `input.token_id [N]`, `input.position [N]`, `input.visible [N, 2]`, `input.target [N]` (i32; −1 is not counted),
-/// `input.pixels [images, H, W, 3]` (u8), `input.patch_row [images · patches]` (i32), `input.waveform [clips, samples]`,
-/// `input.mel [clips, frames, mels]`, `input.frame_row [clips · rows]` (i32), `embedded [N, D]`, `logits [N, V]`, `loss [1]`,
-/// and `grad.<parameter>` for every parameter; floats are f32, or f64 where
-/// the model was opened in f64. `activation`: the parameters' own dtype, or bf16 for mixed precision.
+/// `input.pixels [images, H, W, 3]` (u8), `input.patch_row [images · patches]`, with a stem `input.whole_row [images]` (i32),
+/// `input.waveform [clips, samples]`, `input.mel [clips, frames, mels]`, `input.frame_row [clips · rows]` (i32), `embedded [N, D]`,
+/// `logits [N, V]`, `loss [1]`, and `grad.<parameter>` for every parameter; floats are f32, or f64 where the model was opened in f64. `activation`: the parameters' own dtype, or bf16 for mixed precision.
 ///
 /// # Errors
 /// As the loaders; [`Error::Usage`] for more samples than the data set has.
@@ -42,6 +41,7 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
         };
         let example = Example {
             words: tokenizer.encode(&sample.text)?,
+            colors: Vec::new(),
             prompt: sample.prompt.as_deref().map_or(Ok(Vec::new()), |prompt| tokenizer.encode(prompt))?,
             pixels: sample.picture.filter(|_| config.vision_config.is_some()).map(|p| p.rgb),
             mel,
@@ -70,6 +70,9 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
         ("input.frame_row", vec![batch.frame_row.len()], &batch.frame_row),
     ] {
         tensors.push((name.to_string(), shape, DType::I32, bytemuck::cast_slice(data).to_vec()));
+    }
+    if config.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some()) {
+        tensors.push(("input.whole_row".into(), vec![batch.images], DType::I32, bytemuck::cast_slice(&batch.whole_row).to_vec()));
     }
     let side = config.vision_config.as_ref().map_or(0, |v| v.image_size);
     tensors.push(("input.pixels".into(), vec![batch.images, side, side, 3], DType::U8, batch.pixels.clone()));

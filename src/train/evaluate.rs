@@ -327,6 +327,7 @@ mod tests {
             question: Vec::new(),
             text: text.into(),
             words: tokenizer.encode(text).unwrap(),
+            colors: Vec::new(),
             pixels: pixel.map(|value| vec![value; 12]),
             mel: level.map(|value| vec![value; 6]),
         }

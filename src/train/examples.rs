@@ -1,6 +1,7 @@
 //! From a data folder to sequences of rows: pictures at the model's size, sounds as mel frames, captions as ids.
 
 use crate::data::Sample;
+use crate::data::augment::Named;
 use crate::data::folder::{Dataset, MediaSizes, NO_TEXT, TableRow};
 use crate::data::inspect::RowLimit;
 use crate::data::tokenizer::{Special, Tokenizer};
@@ -33,6 +34,8 @@ pub struct Example {
     pub question: Vec<u32>,
     /// The caption's ids.
     pub words: Vec<u32>,
+    /// For each of them whether it names a colour; empty where nobody asks ([`super::recipe::Recipe::color_blind`]).
+    pub colors: Vec<bool>,
     /// `[image_size, image_size, 3]`
     pub pixels: Option<Vec<u8>>,
     /// `[frames, mels]`, rounded to f32 whatever computed it.
@@ -87,13 +90,20 @@ pub struct Preprocessor {
     pub config: Config,
     tokenizer: Tokenizer,
     frontend: Option<AudioFrontend>,
+    /// The words for colours that captions are searched for.
+    colors: Named,
 }
 
 impl Preprocessor {
     /// For a model and its tokenizer.
     pub fn new(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
         let frontend = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, &Device::Cpu, DType::F32)).transpose()?;
-        Ok(Preprocessor { config: config.clone(), tokenizer: tokenizer.clone(), frontend })
+        Ok(Preprocessor { config: config.clone(), tokenizer: tokenizer.clone(), frontend, colors: Named::default() })
+    }
+
+    /// With examples that say which of their words are one of these.
+    pub fn naming(self, colors: Named) -> Self {
+        Preprocessor { colors, ..self }
     }
 
     /// An example from a sample.
@@ -105,7 +115,23 @@ impl Preprocessor {
             Some(sound) => self.frames(sound)?,
             None => None,
         };
-        example(sample, mel, &self.config, &self.tokenizer)
+        let mut example = example(sample, mel, &self.config, &self.tokenizer)?;
+        if !self.colors.is_empty() {
+            example.colors = self.named(&example)?;
+        }
+        Ok(example)
+    }
+
+    /// Which words of a caption name a colour.
+    fn named(&self, example: &Example) -> Result<Vec<bool>> {
+        // Tokens do not cross spaces, so that there are as many in front of a word as the text in front of it has.
+        let before = |at: usize| if example.text[..at].trim().is_empty() { Ok(0) } else { Ok(self.tokenizer.encode(example.text[..at].trim_end())?.len()) };
+        let mut named = vec![false; example.words.len()];
+        for range in self.colors.ranges(&example.text) {
+            let (from, to) = (before(range.start)?, before(range.end)?);
+            named.get_mut(from..to).into_iter().for_each(|of| of.fill(true));
+        }
+        Ok(named)
     }
 
     /// Mel frames `[frames, mels]` of a waveform; `None` where the model has no ears.
@@ -131,6 +157,7 @@ pub(super) fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, to
     }
     let example = Example {
         words: tokenizer.encode(&sample.text)?,
+        colors: Vec::new(),
         prompt: sample.prompt.as_deref().map_or(Ok(Vec::new()), |prompt| tokenizer.encode(prompt))?,
         question: Vec::new(),
         name: sample.name,

@@ -3,6 +3,8 @@
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, PaddedSize};
+use crate::model::eye::StemActivations;
+use crate::model::word_bag::BagActivations;
 use crate::model::{Activations, Config, Parameters, forward};
 use crate::ops::rope;
 use crate::tensor::Tensor;
@@ -36,6 +38,12 @@ impl Trainer {
         }
         self.zero_sums()?;
         self.forward_and_backward()?;
+        let told = self.activations.inputs.bag.as_ref().is_some_and(|bag| bag.pool.rows() > 0);
+        for (name, tensor) in self.activations.bag.iter().filter(|_| told).flat_map(BagActivations::named) {
+            if tensor.first_not_finite()?.is_some() {
+                return Ok(Some(format!("{name} (word_bag)")));
+            }
+        }
         in_gradients(&self.gradients)
     }
 }
@@ -57,6 +65,16 @@ fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Acti
             if tensor.first_not_finite()?.is_some() {
                 return Ok(Some(format!("convolution {} of the sound stem, {what}", i + 1)));
             }
+        }
+    }
+    for (name, tensor) in a.stem.iter().flat_map(StemActivations::named) {
+        if let Some(element) = tensor.first_not_finite()? {
+            // As much of it belongs to each picture.
+            let picture = element / (tensor.len() / batch.images.max(1));
+            return Ok(Some(match batch.whole_row.get(picture).and_then(|&row| batch.name_of(row as usize)) {
+                Some(sample) => format!("{name} (first in picture {picture}, of the sample {sample})"),
+                None => format!("{name} (first in picture {picture})"),
+            }));
         }
     }
     let layers = a.streams.len() - 1;

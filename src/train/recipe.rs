@@ -27,6 +27,11 @@ pub struct Recipe {
     /// must not depend on its exact shade.
     #[serde(alias = "light")]
     pub color_jitter: f32,
+    /// Share of the visits at which a picture is shown without its colours, and the words for them are neither fed nor learned. What else
+    /// a thing is must then be told from its shape: where certain colours go with certain things, a model that leans on colour is wrong
+    /// about a thing in a new one. Nothing is taught about a colour that was not there.
+    #[serde(default)]
+    pub color_blind: f32,
     /// What decides the order of the samples and the hidden words.
     pub seed: u64,
     /// What the kernels read and write.
@@ -58,7 +63,7 @@ impl Precision {
 impl Recipe {
     /// The demo's.
     pub fn meadow(steps: usize, seed: u64) -> Self {
-        Recipe { rows: 1920, schedule: Schedule::meadow(steps), word_dropout: 1.0, color_jitter: 0.25, seed, precision: Precision::F32 }
+        Recipe { rows: 1920, schedule: Schedule::meadow(steps), word_dropout: 1.0, color_jitter: 0.25, color_blind: 0.0, seed, precision: Precision::F32 }
     }
 }
 

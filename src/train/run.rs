@@ -298,7 +298,8 @@ impl Run {
             return Err(Error::BadSamples { count: bad_held_out.count, first: bad_held_out.first });
         }
         let recipe = setup::recipe(&settings);
-        let batches = Batches::start(dataset.clone(), rows, config, &tokenizer, recipe, settings.augmentation(), settings.loading(), state.position)?;
+        let augmentation = setup::augmentation(&settings, &dataset)?;
+        let batches = Batches::start(dataset.clone(), rows, config, &tokenizer, recipe, augmentation, settings.loading(), state.position)?;
         let criterion = Criterion::of(&settings.evaluation.best_by, &attributes, &held_out)?;
         let (log, earlier) = Log::open(folder, state.step)?;
         let batches = match balance {

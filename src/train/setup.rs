@@ -6,6 +6,7 @@ use super::recipe::Recipe;
 use super::settings::Settings;
 use super::settings::path::from_text;
 use super::trainer::Trainer;
+use crate::data::augment::{Augmentation, Named};
 use crate::data::folder::TableRow;
 use crate::data::loader::OnBadSample;
 use crate::data::{Attributes, Dataset, OpenOptions, Tokenizer};
@@ -116,11 +117,34 @@ pub fn attributes(settings: &Settings, dataset: &Dataset) -> Result<Attributes> 
     dataset.attributes(file.as_deref())
 }
 
+/// What varies between visits, and the words for colours that the data set declares.
+///
+/// # Errors
+/// As [`attributes`].
+pub fn augmentation(settings: &Settings, dataset: &Dataset) -> Result<Augmentation> {
+    let mut augmentation = settings.augmentation();
+    if settings.data.color_blind > 0.0 {
+        let wanted: Vec<&str> = settings.data.color_attributes.split(',').map(str::trim).collect();
+        let attributes = attributes(settings, dataset)?;
+        let colors = attributes.list().iter().filter(|of| wanted.contains(&of.name.as_str()));
+        augmentation.colors = Named::new(colors.flat_map(|of| of.words()));
+    }
+    Ok(augmentation)
+}
+
 /// What settings say about batches.
 pub(super) fn recipe(settings: &Settings) -> Recipe {
     let (t, d) = (&settings.training, &settings.data);
     let precision = t.precision.resolved();
-    Recipe { rows: t.rows, schedule: settings.optimiser(), word_dropout: d.word_dropout as f32, color_jitter: d.color_jitter as f32, seed: t.seed, precision }
+    Recipe {
+        rows: t.rows,
+        schedule: settings.optimiser(),
+        word_dropout: d.word_dropout as f32,
+        color_jitter: d.color_jitter as f32,
+        color_blind: d.color_blind as f32,
+        seed: t.seed,
+        precision,
+    }
 }
 
 /// The model, its tokenizer and its parameters at the beginning.

@@ -54,7 +54,7 @@ impl Visitor {
     /// # Errors
     /// As [`Preprocessor::new`].
     pub fn new(config: &Config, tokenizer: &Tokenizer, rows: usize, augmentation: Augmentation) -> Result<Self> {
-        Ok(Visitor { preprocessor: Preprocessor::new(config, tokenizer)?, limit: row_limit(config, rows), augmentation })
+        Ok(Visitor { preprocessor: Preprocessor::new(config, tokenizer)?.naming(augmentation.colors.clone()), limit: row_limit(config, rows), augmentation })
     }
 
     /// Whether visits differ.
@@ -97,6 +97,7 @@ impl Visitor {
             prompt: of.prompt.clone(),
             question: of.question.clone(),
             words: of.words.clone(),
+            colors: of.colors.clone(),
             pixels: None,
             mel: None,
         };
@@ -144,7 +145,7 @@ pub struct Shown {
 /// As [`Visitor::new`].
 pub fn preview(dataset: &Dataset, rows: &[usize], settings: &Settings, config: &Config, tokenizer: &Tokenizer, epochs: u64) -> Result<Vec<Preview>> {
     let (recipe, sizes) = (setup::recipe(settings), sizes(config));
-    let visitor = Visitor::new(config, tokenizer, recipe.rows, settings.augmentation())?;
+    let visitor = Visitor::new(config, tokenizer, recipe.rows, setup::augmentation(settings, dataset)?)?;
     let of = |row: usize| -> Result<Preview> {
         let sample = dataset.sample_with_alpha(&dataset.rows()[row], &sizes)?;
         let kept = visitor.keep(Sample { alpha: sample.alpha.clone().filter(|_| visitor.wants_alpha()), ..sample })?;

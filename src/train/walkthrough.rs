@@ -19,6 +19,10 @@ pub enum Modality {
     Mark,
     /// A patch of the picture.
     Patch,
+    /// A place of the picture: what a stem's convolutions leave of some patches.
+    Place,
+    /// The picture as a whole, where the model has a stem.
+    Whole,
     /// A frame of the sound.
     Frame,
     /// A word that is only read.
@@ -33,6 +37,8 @@ impl Modality {
         match self {
             Modality::Mark => "marks",
             Modality::Patch => "patches of the picture",
+            Modality::Place => "places of the picture",
+            Modality::Whole => "the picture as a whole",
             Modality::Frame => "frames of the sound",
             Modality::Read => "words that are only read",
             Modality::Word => "words that are learned",
@@ -44,6 +50,8 @@ impl Modality {
         match self {
             Modality::Mark => "marks",
             Modality::Patch => "patches",
+            Modality::Place => "places",
+            Modality::Whole => "whole",
             Modality::Frame => "frames",
             Modality::Read => "read",
             Modality::Word => "learned",
@@ -103,6 +111,11 @@ impl Walkthrough {
         kinds
     }
 
+    /// What a row of its picture is called.
+    pub fn part_of_picture(&self) -> &'static str {
+        if self.config.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some()) { "place of the picture" } else { "patch" }
+    }
+
     /// What each row that counts reads, what it is to say, and what that costs in nats.
     pub fn losses(&self) -> impl Iterator<Item = (&str, &str, f64)> {
         self.rows.iter().filter_map(|row| {
@@ -145,7 +158,8 @@ pub fn walk_through(model: ModelFolder, dataset: &Dataset, index: usize, values:
     let losses = trainer.activations().row_losses().read_f64()?;
     // A byte-level vocabulary writes the space before a word as Ġ.
     let token = |id: u32| tokenizer.token(id).map_or_else(|| format!("#{id}"), |token| token.trim_start_matches('Ġ').to_string());
-    let rows = shown(&sequence, &batch, &losses, token);
+    let has_stem = config.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some());
+    let rows = shown(&sequence, &batch, &losses, has_stem, token);
     Ok(Walkthrough {
         name: example.name,
         origin,
@@ -162,9 +176,11 @@ pub fn walk_through(model: ModelFolder, dataset: &Dataset, index: usize, values:
     })
 }
 
-fn shown(sequence: &Sequence, batch: &Batch, losses: &[f64], token: impl Fn(u32) -> String) -> Vec<ShownRow> {
+fn shown(sequence: &Sequence, batch: &Batch, losses: &[f64], has_stem: bool, token: impl Fn(u32) -> String) -> Vec<ShownRow> {
     let modality = |row: &TokenRow| match *row {
-        TokenRow::Patch | TokenRow::Whole => Modality::Patch,
+        TokenRow::Patch if has_stem => Modality::Place,
+        TokenRow::Patch => Modality::Patch,
+        TokenRow::Whole => Modality::Whole,
         TokenRow::Frame => Modality::Frame,
         TokenRow::Token { learned: true, .. } => Modality::Word,
         TokenRow::Token { id, .. } if token(id).starts_with('<') => Modality::Mark,

@@ -23,6 +23,23 @@ pub fn tiny() -> Config {
     }
 }
 
+/// The same with another eye: a stem of convolutions over smaller patches, of which the first is added to what it reads.
+pub fn with_stem(config: Config, patch_size: usize, stem: &str) -> Config {
+    let stem = Some(stem.parse().unwrap());
+    let vision_config = config.vision_config.map(|vision| VisionConfig { patch_size, stem, ..vision });
+    Config { vision_config, ..config }
+}
+
+/// [`tiny`] with a stem: 6 × 6 patches become 6 × 6, 3 × 3, 3 × 3, then 2 × 2 places, and one row is of the whole picture.
+pub fn tiny_with_stem() -> Config {
+    with_stem(tiny(), 2, "5, 5, 7/2, 7, 6/2")
+}
+
+/// [`small`] with a stem: 4 × 4 patches become 2 × 2 places and one row of the whole picture.
+pub fn small_with_stem() -> Config {
+    with_stem(small(), 4, "6, 6, 8/2")
+}
+
 /// A sample of each kind for [`tiny`].
 pub fn sequences(config: &Config) -> Vec<Sequence> {
     let mut draw = Draw::new("sequences");

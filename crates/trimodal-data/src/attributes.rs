@@ -46,6 +46,11 @@ impl Attribute {
         Attribute { name, values: values.into_iter().map(|(value, _)| value).collect(), column: None, words }
     }
 
+    /// The words that mean one of its values.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().map(|(word, _)| word.trim())
+    }
+
     /// The value whose words occur first in a caption, which is [`plain`] between two spaces.
     fn find(&self, caption: &str) -> Option<usize> {
         self.words

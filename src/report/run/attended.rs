@@ -35,7 +35,8 @@ pub fn attended(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer,
             heads.chunks_exact(kinds.len()).for_each(|head| mean.iter_mut().zip(head).for_each(|(mean, &weight)| *mean += weight as f32));
         }
     }
-    let picture = example.pixels.as_ref().zip(config.vision_config.as_ref()).map(|(rgb, v)| (small(rgb, v.image_size, v.image_size), v.grid()));
+    let picture = example.pixels.as_ref().zip(config.vision_config.as_ref()).map(|(rgb, v)| (small(rgb, v.image_size, v.image_size), v.shown_grid()));
+    let shown = config.vision_config.as_ref().map_or(TokenRow::Patch, |vision| vision.shown_row());
     let sound = example.mel.as_ref().zip(config.audio_config.as_ref());
     let sound = sound.map(|(mel, a)| spectrogram(mel, a.num_mel_bins).map(|(rgb, frames)| (small(&rgb, frames, a.num_mel_bins), a.rows()))).transpose()?;
     ids.iter()
@@ -48,11 +49,7 @@ pub fn attended(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer,
                     .map(|((rgb, width, height), columns)| picture_png(&overlay(rgb, *width, *height, &weights, *columns)?, *width, *height))
                     .transpose()
             };
-            Ok(Heat {
-                word: tokenizer.decode(&[id])?.trim().to_string(),
-                picture: over(&picture, TokenRow::Patch)?,
-                spectrogram: over(&sound, TokenRow::Frame)?,
-            })
+            Ok(Heat { word: tokenizer.decode(&[id])?.trim().to_string(), picture: over(&picture, shown)?, spectrogram: over(&sound, TokenRow::Frame)? })
         })
         .collect()
 }

@@ -131,10 +131,17 @@ impl RunReport<'_> {
             ),
         ));
         if let Some(v) = &config.vision_config {
-            facts.push((
-                "Pictures",
-                format!("{0} × {0} pixels, {1} patches of {2} × {2}: a row of the token matrix each", v.image_size, v.patches(), v.patch_size),
-            ));
+            let patches = format!("{0} × {0} pixels, {1} patches of {2} × {2}", v.image_size, v.patch_grid().pow(2), v.patch_size);
+            let rows = match &v.stem {
+                None => ": a row of the token matrix each".to_string(),
+                Some(stem) => {
+                    let count = stem.convolutions.len();
+                    let leave = if count == 1 { "one convolution leaves".to_string() } else { format!("{count} convolutions leave") };
+                    let rows = if stem.places { "a row of the token matrix each, and one row of the whole picture" } else { "one row of the whole picture" };
+                    format!("; {leave} {0} × {0} places of them: {rows}", v.grid())
+                }
+            };
+            facts.push(("Pictures", format!("{patches}{rows}")));
         }
         if let Some(a) = &config.audio_config {
             facts.push((

@@ -80,6 +80,11 @@ pub const SECTIONS: [Section; 6] = [
             ),
             ("side_words", "A picture whose caption or prompt has one of these words is never mirrored (augment.flip); commas between them, empty for none."),
             (
+                "color_blind",
+                "Share of the visits at which a picture is shown without its colours, and the words for them are neither fed nor learned: what\nelse a thing is must then be told from its shape. It needs a data set that declares which words are colours (color_attributes).",
+            ),
+            ("color_attributes", "The attributes whose words a picture without colours cannot show (color_blind); commas between them."),
+            (
                 "on_bad_sample",
                 "At a sample that cannot be read or does not fit the model: \"stop\" with a list of the first ten, or \"skip\" and count.\nIt means the same for samples to train on and for those to evaluate.",
             ),

@@ -7,7 +7,7 @@ pub mod path;
 
 use super::recipe::{Precision, Recipe};
 use super::schedule::{Schedule, ScheduleShape};
-use crate::data::augment::{self, Augmentation, Level, Overrides, Sides, Strengths};
+use crate::data::augment::{self, Augmentation, Level, Named, Overrides, Sides, Strengths};
 use crate::data::folder::Fit;
 use crate::data::loader::{LoaderOptions, OnBadSample};
 use crate::data::{Limits, Tokenizer};
@@ -84,6 +84,10 @@ pub struct DataSettings {
     pub word_dropout: f64,
     #[serde(alias = "light")]
     pub color_jitter: f64,
+    #[serde(default)]
+    pub color_blind: f64,
+    #[serde(default = "color_attributes")]
+    pub color_attributes: String,
     #[serde(default)]
     pub balance: String,
     #[serde(default)]
@@ -221,11 +225,15 @@ impl From<Precision> for PrecisionChoice {
     }
 }
 
+fn color_attributes() -> String {
+    "color, colour".into()
+}
+
 impl Settings {
     /// The demo's: 48 × 48 pictures, half a second of sound, samples of up to 128 rows.
     fn meadow() -> Self {
         let (limits, loader) = (Limits::default(), LoaderOptions::default());
-        let Recipe { rows, word_dropout, color_jitter, schedule, .. } = Recipe::meadow(2000, 0);
+        let Recipe { rows, word_dropout, color_jitter, color_blind, schedule, .. } = Recipe::meadow(2000, 0);
         Settings {
             model: ModelSettings {
                 preset: "meadow".into(),
@@ -259,6 +267,8 @@ impl Settings {
                 max_vocabulary: 1024,
                 word_dropout: word_dropout.into(),
                 color_jitter: color_jitter.into(),
+                color_blind: color_blind.into(),
+                color_attributes: color_attributes(),
                 balance: String::new(),
                 augment: Level::Off,
                 side_words: side_words(),
@@ -431,7 +441,7 @@ impl Settings {
     /// What varies between the visits of a sample.
     pub fn augmentation(&self) -> Augmentation {
         let strengths = Strengths::new(self.data.augment, &self.augment);
-        Augmentation { strengths, sides: Sides::new(&self.data.side_words), seed: self.training.seed }
+        Augmentation { strengths, sides: Sides::new(&self.data.side_words), colors: Named::default(), seed: self.training.seed }
     }
 
     /// How samples are loaded.
@@ -476,7 +486,12 @@ impl Settings {
                 return fail(key, "at least 1", value.to_string());
             }
         }
-        for (key, value) in [("data.word_dropout", data.word_dropout), ("data.color_jitter", data.color_jitter), ("training.floor", t.floor)] {
+        for (key, value) in [
+            ("data.word_dropout", data.word_dropout),
+            ("data.color_jitter", data.color_jitter),
+            ("data.color_blind", data.color_blind),
+            ("training.floor", t.floor),
+        ] {
             if !(0.0..=1.0).contains(&value) {
                 return fail(key, "0 to 1", value.to_string());
             }

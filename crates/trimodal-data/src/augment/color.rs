@@ -56,6 +56,14 @@ impl Light {
     }
 }
 
+/// Takes the colour from a picture: each pixel becomes its luma.
+pub fn take_color(rgb: &mut [u8]) {
+    for pixel in rgb.as_chunks_mut::<3>().0 {
+        let luma = YIQ[0].iter().zip(&*pixel).map(|(weight, &value)| *weight as f32 * value as f32).sum::<f32>();
+        pixel.fill((luma + 0.5) as u8);
+    }
+}
+
 /// Scales the three colour channels (`color_jitter`).
 pub fn scale_channels(pixels: &mut [u8], gain: [f32; 3]) {
     for pixel in pixels.chunks_exact_mut(3) {
@@ -81,6 +89,13 @@ mod tests {
                 assert!(near(found, [value; 3]), "{found:?}");
             }
         }
+    }
+
+    #[test]
+    fn without_its_colour_a_picture_is_as_light_as_before() {
+        let mut rgb = [0, 0, 0, 255, 255, 255, 7, 7, 7, 200, 100, 50];
+        take_color(&mut rgb);
+        assert_eq!(rgb, [0, 0, 0, 255, 255, 255, 7, 7, 7, 124, 124, 124]);
     }
 
     #[test]

@@ -3,16 +3,19 @@
 //! - [`strengths`]: how much of what, in one table; `off`, `light` and `strong`.
 //! - [`picture`]: where a picture's pixels come from, what is behind it, and what is erased; [`color`]: the light on it.
 //! - [`sound`]: a clip earlier or later, louder or softer, slower or faster, with noise; masks over its mel frames.
+//! - [`named`]: words of captions that a grey picture cannot show.
 //! - [`sides`]: captions that name a side, whose pictures are not mirrored.
 //!
 //! What a visit is like depends on the seed, the epoch and the row alone: not on the thread that draws it, nor on what was drawn before.
 
 pub mod color;
+pub mod named;
 pub mod picture;
 pub mod sides;
 pub mod sound;
 pub mod strengths;
 
+pub use named::Named;
 pub use picture::Look;
 pub use sides::Sides;
 pub use sound::Hearing;
@@ -34,6 +37,8 @@ pub struct Augmentation {
     pub strengths: Strengths,
     /// Words after which a picture is not mirrored.
     pub sides: Sides,
+    /// Words for colours: what a grey picture cannot show.
+    pub colors: Named,
     /// The run's seed.
     pub seed: u64,
 }
