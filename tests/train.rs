@@ -275,5 +275,5 @@ fn held_out_samples_judge_the_run_and_the_best_checkpoint_stays() {
     let config = Path::new(&run).join("config.toml");
     assert_eq!(good(&["config", config.to_str().expect("UTF-8")]), fs::read_to_string(&config).expect("config.toml"));
     assert!(good(&["config", "small"]).contains("hidden_size = 768"));
-    assert!(bad(2, &["config", "tiny"]).contains("unknown config \"tiny\": expected meadow, meadow-wide, small, large"));
+    assert!(bad(2, &["config", "tiny"]).contains("unknown config \"tiny\": expected meadow, meadow-wide, real, small, large"));
 }

@@ -16,7 +16,7 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Config {
-    /// A preset (meadow, meadow-wide, small, large) or a file
+    /// A preset (meadow, meadow-wide, real, small, large) or a file
     #[arg(value_name = "NAME|FILE", default_value = "meadow")]
     name: String,
 }

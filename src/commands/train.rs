@@ -17,6 +17,7 @@ use trimodal::{Error, Result};
 const EXAMPLES: &str = "\
 Examples:
   trimodal train my-data --out my-model
+  trimodal train my-data --out my-model --config real        for pictures that people drew or took
   trimodal train my-data --out my-model --config small --device cuda --set learning_rate=3e-4
   trimodal train my-data --out my-model --config my.toml --set held_out=0.05 --set accumulate=4
   trimodal train my-data --out my-model --from Qwen3-0.6B
@@ -51,7 +52,7 @@ pub struct Train {
     /// Continue this run
     #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "config", "from"])]
     resume: Option<PathBuf>,
-    /// A preset (meadow, meadow-wide, small, large), a .toml file as `trimodal config` prints it, or a config.json to take the sizes from
+    /// A preset (meadow, meadow-wide, real, small, large), a .toml file as `trimodal config` prints it, or a config.json to take the sizes from
     #[arg(long, value_name = "NAME|FILE", default_value = "meadow")]
     config: String,
     /// Change a key of the config; can be given several times
@@ -111,7 +112,12 @@ impl Train {
             (None, Some(_), Some(out)) => {
                 let mut settings = Settings::named(&self.config)?;
                 self.change(&mut settings)?;
-                Run::start(settings, out)?
+                let run = Run::start(settings, out)?;
+                // The default is the demo's: it suits its drawings.
+                if self.config == "meadow" && run.trainer.config.vision_config.is_some() && !run.dataset.is_meadow() {
+                    line("tip:   `--config real` is meant for pictures that people drew or took; this is the demo's model");
+                }
+                run
             }
             (None, None, _) => return Err(Error::Usage("nothing to train on: expected DATA and --out RUN, or --resume RUN".into())),
             (None, Some(_), None) => return Err(Error::Usage("expected --out RUN: the folder to write the run to, which must not hold a run yet".into())),

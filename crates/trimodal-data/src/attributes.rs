@@ -15,7 +15,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::folder::Dataset;
-use super::meadow::{MARKER, words::ATTRIBUTE};
+use super::meadow::words::ATTRIBUTE;
 use super::row::TableRow;
 use trimodal_base::read::contents;
 use trimodal_base::{Error, Result};
@@ -182,12 +182,7 @@ impl Dataset {
             return Attributes::read(path);
         }
         let declared = Attributes::of_rows(self.rows());
-        if !declared.is_empty() || self.kind() != "table" {
-            return Ok(declared);
-        }
-        let Ok(marker) = contents(&self.dir().join(MARKER), FILE_LIMIT) else { return Ok(declared) };
-        let made: Value = serde_json::from_slice(&marker).unwrap_or_default();
-        if made["generator"] != "trimodal meadow" {
+        if !declared.is_empty() || !self.is_meadow() {
             return Ok(declared);
         }
         Ok(Attributes::meadow())

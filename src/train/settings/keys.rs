@@ -23,7 +23,7 @@ pub const SECTIONS: [Section; 6] = [
         "model",
         "The model to train. It is fixed when its run begins.",
         &[
-            ("preset", "Where the values that are not given come from: meadow, meadow-wide, small, large."),
+            ("preset", "Where the values that are not given come from: meadow, meadow-wide, real, small, large."),
             (
                 "from",
                 "A folder with a model in Qwen3's layout (config.json, safetensors, tokenizer.json) to start from; empty for fresh\nparameters. Its sizes replace those below; eyes and ears that it does not have are added.",

@@ -18,7 +18,7 @@ use crate::model::config::{AudioConfig, Stem, VisionConfig};
 use serde::{Deserialize, Serialize};
 
 /// The names of the presets.
-pub const PRESETS: [&str; 4] = ["meadow", "meadow-wide", "small", "large"];
+pub const PRESETS: [&str; 5] = ["meadow", "meadow-wide", "real", "small", "large"];
 
 /// A run's settings. [`Settings::preset`] makes them, [`Settings::set`] changes one by its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -321,7 +321,7 @@ impl Settings {
         }
     }
 
-    /// The settings of a preset: `meadow` (the demo's), `meadow-wide`, `small` (124 million parameters at a vocabulary of 50,304) or
+    /// The settings of a preset: `meadow` (the demo's), `meadow-wide`, `real` (for what people drew, photographed and said), `small` (124 million parameters at a vocabulary of 50,304) or
     /// `large` (about 7 thousand million).
     ///
     /// # Errors
@@ -333,6 +333,13 @@ impl Settings {
         match name {
             "meadow" => {}
             "meadow-wide" => (model.hidden_size, model.intermediate_size, model.head_dim) = (96, 256, 24),
+            // What paid on pictures of benches/real: see docs/experiments.md.
+            "real" => {
+                (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (128, 352, 2, 32);
+                (model.patch_size, model.stem, model.fit) = (2, "32, 32, 64/2, 64, 128/2, 128, whole".into(), Fit::Pad);
+                (data.max_vocabulary, data.word_dropout, data.color_jitter, data.augment) = (2048, 0.0, 0.0, Level::Light);
+                (training.steps, training.rows, training.learning_rate, training.word_bag) = (9000, 704, 1.5e-3, 1.0);
+            }
             "small" | "large" => {
                 (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (768, 2048, 12, 64);
                 (model.num_attention_heads, model.num_key_value_heads) = (12, 12);

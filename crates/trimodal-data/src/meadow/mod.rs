@@ -38,6 +38,7 @@ use super::folder::METADATA;
 use super::parallel::parallel;
 use super::picture::Picture;
 use super::sample::Sample;
+use trimodal_base::read::contents;
 use trimodal_base::{Error, Result};
 
 /// Width and height of Meadow's pictures.
@@ -71,6 +72,18 @@ pub struct MeadowOptions {
 impl Default for MeadowOptions {
     fn default() -> Self {
         MeadowOptions { samples: 16_000, test_samples: 400, seed: 1, pictures: true, sounds: true }
+    }
+}
+
+impl super::Dataset {
+    /// Whether its folder was written by [`write`].
+    pub fn is_meadow(&self) -> bool {
+        let marker = self.dir().join(MARKER);
+        let made: serde_json::Value = match (self.kind(), contents(&marker, 1 << 20)) {
+            ("table", Ok(marker)) => serde_json::from_slice(&marker).unwrap_or_default(),
+            _ => return false,
+        };
+        made["generator"] == "trimodal meadow"
     }
 }
 
