@@ -212,10 +212,10 @@ pub(crate) trait Observer {
     fn event(&self, event: Event, run: &mut dyn FnMut() -> Result<()>) -> Result<()>;
     /// A tensor of the model has a name.
     fn name(&self, tensor: TensorId, name: String);
-    /// So many pairs of rows see each other in the batch that is loaded.
-    fn tell_pairs(&self, pairs: u64);
-    /// What [`Observer::tell_pairs`] said last.
-    fn pairs(&self) -> Option<u64>;
+    /// How many rows look at others in the batch that is loaded, and in how many pairs with them: in a layer, and in the last.
+    fn tell_pairs(&self, pairs: [(usize, u64); 2]);
+    /// What [`Observer::tell_pairs`] said last of so many rows.
+    fn pairs(&self, rows: usize) -> Option<u64>;
 }
 
 /// Observes this thread until the result is dropped; `None` where somebody does already.
@@ -344,16 +344,17 @@ pub(crate) fn name(tensor: TensorId, name: impl FnOnce() -> String) {
     }
 }
 
-/// Says how many pairs of rows see each other in the batch that is loaded: what attention's work follows from.
-pub(crate) fn tell_pairs(pairs: u64) {
+/// Says how many rows look at others in the batch that is loaded, and in how many pairs with them, in a layer and in the last: what
+/// attention's work follows from.
+pub(crate) fn tell_pairs(pairs: [(usize, u64); 2]) {
     if on() {
         observer().tell_pairs(pairs);
     }
 }
 
-/// What [`tell_pairs`] said, if somebody did.
-pub(crate) fn pairs() -> Option<u64> {
-    if on() { observer().pairs() } else { None }
+/// What [`tell_pairs`] said of so many rows, if somebody did.
+pub(crate) fn pairs(rows: usize) -> Option<u64> {
+    if on() { observer().pairs(rows) } else { None }
 }
 
 /// What the name of a gradient begins with.

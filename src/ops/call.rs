@@ -228,7 +228,7 @@ fn values(tensor: &Tensor, count: usize) -> Option<Values> {
 
 /// Pairs of rows that see each other: as [`observe::tell_pairs`] said, or counted in `visible` where nobody did.
 pub(crate) fn pairs(visible: &Tensor, keys: usize) -> u64 {
-    observe::pairs().unwrap_or_else(|| {
+    observe::pairs(visible.rows()).unwrap_or_else(|| {
         let intervals = observe::unseen(|| visible.read::<i32>()).unwrap_or_default();
         let length = |v: &[i32]| (v[1].min(keys as i32) - v[0].max(0)).max(0) as u64;
         intervals.chunks_exact(2).map(length).sum()

@@ -19,8 +19,8 @@ pub(super) struct Recorder {
     pub(super) on_cpu: bool,
     /// Which tensors of the model are where.
     pub(super) names: RefCell<HashMap<TensorId, String>>,
-    /// Pairs of rows of the batch that see each other.
-    pairs: Cell<Option<u64>>,
+    /// Rows of the batch that look at others, with their pairs.
+    pairs: Cell<Option<[(usize, u64); 2]>>,
     pub(super) calls: RefCell<Vec<RawCall>>,
     pub(super) spans: RefCell<Vec<RawSpan>>,
     readings: RefCell<Vec<Reading>>,
@@ -88,12 +88,12 @@ impl Observer for Recorder {
         self.names.borrow_mut().insert(tensor, name);
     }
 
-    fn tell_pairs(&self, pairs: u64) {
+    fn tell_pairs(&self, pairs: [(usize, u64); 2]) {
         self.pairs.set(Some(pairs));
     }
 
-    fn pairs(&self) -> Option<u64> {
-        self.pairs.get()
+    fn pairs(&self, rows: usize) -> Option<u64> {
+        self.pairs.get()?.into_iter().find(|(of, _)| *of == rows).map(|(_, pairs)| pairs)
     }
 }
 

@@ -8,7 +8,9 @@ use crate::observe;
 impl Trainer {
     /// Tells a trace which tensor is what.
     pub(super) fn name_tensors(&self, batch: &Batch) {
-        observe::tell_pairs(batch.visible.iter().map(|v| (v[1] - v[0]).max(0) as u64).sum());
+        let pairs = |seen: &[i32; 2]| (seen[1] - seen[0]).max(0) as u64;
+        let last = batch.logit_row.iter().map(|&row| pairs(&batch.visible[row as usize])).sum();
+        observe::tell_pairs([(batch.rows(), batch.visible.iter().map(pairs).sum()), (batch.logit_row.len(), last)]);
         let kinds = [
             ("", Some(&self.parameters)),
             ("", self.rounded.as_ref()),
