@@ -1,9 +1,10 @@
 //! Where a picture, a sound and a word lie in a model, among each other and among its words.
 //!
 //! Each is run alone: `<bos> <boi> patches… <eoi>`, `<bos> <boa> frames… <eoa>`, `<bos> word`. What stands for it at a level is the
-//! **mean of its rows of the residual stream there**: of the patches (with a stem: of its places and of the picture as a whole), of the frames, the word's one row. Levels count from 0 (what
-//! enters the first layer: the embeddings) to the number of layers (what leaves the last). In the last layers a row turns into what
-//! comes next; for a patch and a frame, which no loss ever asks about, that is left to chance.
+//! **mean of its rows of the residual stream there**: of the patches (with a stem of its places and the picture as a whole), of the
+//! frames, the word's one row. Levels count from 0 (what enters the first layer: the embeddings) to the number of layers (what leaves
+//! the last). In the last layers a row turns into what comes next; for a patch and a frame, which no loss ever asks about, that is left
+//! to chance.
 //!
 //! Three questions are put to these rows:
 //!
@@ -29,8 +30,8 @@ use serde::Serialize;
 use std::path::Path;
 
 /// What stands for each thing, in words, for people who read the numbers.
-pub const VECTORS: &str = "each is run alone; at a level, the mean of its rows of the residual stream: of the picture's patches (or places, and its row as a whole), of the \
-sound's frames, the word's one row (after <bos>); level 0 enters the first layer";
+pub const VECTORS: &str = "each is run alone; at a level, the mean of its rows of the residual stream: of the picture's patches (with a stem of \
+its places and of all of it), of the sound's frames, the word's one row (after <bos>); level 0 enters the first layer";
 
 /// Words of the vocabulary whose mean is subtracted from centred cosines, at most: a large vocabulary is sampled evenly.
 const COMMON: usize = 256;
