@@ -24,7 +24,7 @@ use super::ForwardPass;
 use crate::data::tokenizer::Tokenizer;
 use crate::describe::{Answer, Question};
 use crate::error::{Error, Result};
-use crate::model::batch::{Sequence, TokenRow};
+use crate::model::batch::{Sequence, TokenRow, shown_row};
 use crate::model::{Config, Parameters};
 use crate::train::ModelFolder;
 use crate::train::examples::placeholders;
@@ -145,7 +145,7 @@ fn words(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, prompt
     let rows: Vec<usize> = (0..ids.len()).map(|i| prompt.rows.len() - 1 + i).collect();
     let predicted: Vec<(usize, u32)> = rows.iter().copied().zip(ids.iter().copied()).collect();
     let kinds: Vec<TokenRow> = sample.rows.clone();
-    let shown = config.vision_config.as_ref().map_or(TokenRow::Patch, |vision| vision.shown_row());
+    let shown = config.vision_config.as_ref().map_or(TokenRow::Patch, shown_row);
     let mut pass = ForwardPass::new(config, parameters, placeholders(&tokenizer.special()), &[sample], &predicted)?;
 
     let mut words: Vec<Word> = Vec::with_capacity(ids.len());

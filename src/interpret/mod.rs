@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::model::activations::ActivationOptions;
 use crate::model::backward::{InputGradients, loss_and_backward_to_inputs};
 use crate::model::batch::{Capacity, Packer, PaddedSize, Placeholders};
-use crate::model::forward::{attention_scale, hidden_states, linear, loss, rope_table};
+use crate::model::forward::{attention_scale, hidden_states, loss, rope_table};
+use crate::model::linear;
 use crate::model::{Activations, Batch, Config, Parameters, Sequence};
 use crate::ops::{attention, embedding, rms_norm, rope};
 use crate::tensor::Tensor;
@@ -171,7 +172,7 @@ impl<'m> ForwardPass<'m> {
         rms_norm::forward(&x, None, &self.parameters.norm, self.config.rms_norm_eps, &mut normed, &mut rstd)?;
         let output = self.parameters.lm_head.as_ref().unwrap_or(&self.parameters.embed_tokens);
         let mut logits = Tensor::zeros(device, [rows.len(), self.config.vocab_size], real)?;
-        linear(&normed, output, &mut logits)?;
+        linear::forward(&normed, output, &mut logits)?;
         logits.read_f64()
     }
 

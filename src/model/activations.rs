@@ -1,8 +1,10 @@
 //! Everything that a training step needs in memory, allocated once.
 
-use super::batch::{Capacity, Inputs};
+pub use super::activation_options::ActivationOptions;
+use super::batch::Capacity;
 use super::config::Config;
 use super::eye::{self, StemActivations};
+use super::inputs::Inputs;
 use super::last_rows;
 use super::parameters::Parameters;
 use super::word_bag::BagActivations;
@@ -10,27 +12,6 @@ use crate::error::Result;
 use crate::observe::{self, GRADIENT};
 use crate::ops::{adamw, conv1d, matmul, qk_norm_rope, rms_norm};
 use crate::tensor::{DType, MAX_ELEMENTS, Tensor};
-
-/// How a training step uses memory.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct ActivationOptions {
-    /// The dtype of activations: the parameters' own, or bf16 beside f32 parameters for mixed precision.
-    pub activation: DType,
-    /// Keeps only what enters each layer, and computes the rest again in the backward pass (Chen et al. 2016, arXiv 1604.06174):
-    /// one more forward pass without the down projections, for the memory of one layer instead of all. The bits stay the same.
-    pub recompute: bool,
-    /// What a word told from picture and sound alone weighs beside a word of the captions; 0 for no such loss. See [`super::word_bag`].
-    pub word_bag: f32,
-    /// Has the last layer compute every row, as the others do, instead of those with logits: for looking at them. See [`super::last_rows`].
-    pub every_row: bool,
-}
-
-impl ActivationOptions {
-    /// Everything kept.
-    pub fn new(activation: DType) -> Self {
-        ActivationOptions { activation, recompute: false, word_bag: 0.0, every_row: false }
-    }
-}
 
 /// The residual stream before a layer (or after the last), and what the norm there makes of it. Always kept: a norm that was fused
 /// with the sum before it read that sum before it was rounded, so that it cannot be computed again from `x` to the bit. After the last

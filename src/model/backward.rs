@@ -2,23 +2,17 @@
 //! loss is computed here, chunk by chunk, each followed by its gradient.
 
 use super::activations::Activations;
-use super::batch::Inputs;
 use super::config::Config;
 use super::eye;
 use super::forward::{self, attention_scale, loss};
+use super::inputs::Inputs;
+use super::linear;
 use super::parameters::Parameters;
 use super::word_bag;
 use crate::error::Result;
 use crate::observe::{self, ModelPart, Phase};
-use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::{attention, conv1d, cross_entropy, embedding, qk_norm_rope, rms_norm, rope, swiglu};
 use crate::tensor::Tensor;
-
-/// For `y = x · wᵀ`: `dx (+)= dy · w` and `dw += dyᵀ · x`.
-pub(super) fn linear(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: bool, dw: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
-    matmul::forward(Layout::Nn, dy, w, Epilogue { accumulate, ..Default::default() }, dx, None)?;
-    matmul::forward(Layout::Tn, dy, x, Epilogue { accumulate: true, ..Default::default() }, dw, Some(workspace))
-}
 
 /// Where the gradients of what a model was shown go, for callers that ask for them; training does not. Overwritten.
 #[derive(Default)]
@@ -58,7 +52,7 @@ pub fn loss_and_backward_to_inputs(
         cross_entropy::backward(&mut a.logits, &of.target, &a.logit_lse, &a.inputs.weight)?;
         let output = p.lm_head.as_ref().unwrap_or(&p.embed_tokens);
         let doutput = g.lm_head.as_mut().unwrap_or(&mut g.embed_tokens);
-        linear(&a.logits, &a.picked, output, &mut a.dpicked, false, doutput, &mut a.workspace)?;
+        linear::backward(&a.logits, &a.picked, output, &mut a.dpicked, false, doutput, &mut a.workspace)?;
         a.inputs.iota.set_rows(of.row.rows())?;
         embedding::forward(&a.dpicked, &a.inputs.iota, Some(&of.row), &mut a.dnormed)?;
     }
@@ -78,10 +72,10 @@ pub fn loss_and_backward_to_inputs(
         let (is_last, slot) = (a.is_last(i), a.slot(i));
         let Inputs { position, visible, visible_by, iota, last, .. } = &mut a.inputs;
         let (stream, layer, dw, ws) = (&a.streams[i], &a.layers[slot], &mut g.layers[i], &mut a.workspace);
-        linear(&a.dx, &layer.gated, &w.down_proj, &mut a.dgated, false, &mut dw.down_proj, ws)?;
+        linear::backward(&a.dx, &layer.gated, &w.down_proj, &mut a.dgated, false, &mut dw.down_proj, ws)?;
         swiglu::backward(&layer.gate, &layer.up, &a.dgated, &mut a.dgate, &mut a.dup)?;
-        linear(&a.dgate, &layer.normed_mlp, &w.gate_proj, &mut a.dnormed, false, &mut dw.gate_proj, ws)?;
-        linear(&a.dup, &layer.normed_mlp, &w.up_proj, &mut a.dnormed, true, &mut dw.up_proj, ws)?;
+        linear::backward(&a.dgate, &layer.normed_mlp, &w.gate_proj, &mut a.dnormed, false, &mut dw.gate_proj, ws)?;
+        linear::backward(&a.dup, &layer.normed_mlp, &w.up_proj, &mut a.dnormed, true, &mut dw.up_proj, ws)?;
         let dmiddle = if is_last { &mut a.dlast } else { &mut a.dmiddle };
         rms_norm::backward(
             &a.dnormed,
@@ -94,7 +88,7 @@ pub fn loss_and_backward_to_inputs(
             ws,
         )?;
 
-        linear(dmiddle, &layer.attended, &w.o_proj, &mut a.dattended, false, &mut dw.o_proj, ws)?;
+        linear::backward(dmiddle, &layer.attended, &w.o_proj, &mut a.dattended, false, &mut dw.o_proj, ws)?;
         let (asking_position, visible, visible_by) = match is_last {
             true => (&last.position, &last.visible, &last.visible_by),
             false => (&*position, &*visible, &*visible_by),
@@ -125,14 +119,14 @@ pub fn loss_and_backward_to_inputs(
             iota.set_rows(m)?;
             a.dmiddle.fill_zero()?;
             embedding::forward(&a.dlast, iota, Some(&last.row), &mut a.dmiddle)?;
-            linear(&a.dq, &a.last_normed, &w.q_proj, &mut a.dlast, false, &mut dw.q_proj, ws)?;
+            linear::backward(&a.dq, &a.last_normed, &w.q_proj, &mut a.dlast, false, &mut dw.q_proj, ws)?;
             a.dnormed.fill_zero()?;
             embedding::forward(&a.dlast, iota, Some(&last.row), &mut a.dnormed)?;
         } else {
-            linear(&a.dq, &stream.normed, &w.q_proj, &mut a.dnormed, false, &mut dw.q_proj, ws)?;
+            linear::backward(&a.dq, &stream.normed, &w.q_proj, &mut a.dnormed, false, &mut dw.q_proj, ws)?;
         }
-        linear(&a.dk, &stream.normed, &w.k_proj, &mut a.dnormed, true, &mut dw.k_proj, ws)?;
-        linear(&a.dv, &stream.normed, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
+        linear::backward(&a.dk, &stream.normed, &w.k_proj, &mut a.dnormed, true, &mut dw.k_proj, ws)?;
+        linear::backward(&a.dv, &stream.normed, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
         rms_norm::backward(&a.dnormed, &stream.x, &w.input_layernorm, &stream.rstd, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;
     }
     if let (Some(of), Some(bag)) = (&a.inputs.bag, &mut a.bag) {

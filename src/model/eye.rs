@@ -5,9 +5,8 @@
 //! is left is normalised once more and projected to the width of the token matrix: one row per place, unless the stem says that there are
 //! none. A last row is of the picture as a whole: one linear map of all of it. What is where matters there, as it does to a template.
 
-use super::backward;
 use super::config::{Config, VisionConfig};
-use super::forward::linear;
+use super::linear;
 use super::parameters::Vision;
 use crate::error::Result;
 use crate::ops::{conv2d, embedding, matmul, patch_embed, rms_norm};
@@ -213,14 +212,14 @@ pub(crate) fn forward(
     if let (Some(p), Some(of)) = (&p.places, &mut a.places) {
         normalise(&a.patches, &mut a.layers, &p.norm, eps, &mut of.normed, &mut of.rstd)?;
         let rows = &mut of.rows;
-        as_rows(&mut of.normed, |normed| linear(normed, &p.projection, rows))?;
+        as_rows(&mut of.normed, |normed| linear::forward(normed, &p.projection, rows))?;
         iota.set_rows(row.rows())?;
         embedding::forward(rows, iota, Some(row), x)?;
     }
     // A sum is written once more, where the norm before this one wrote it: the same.
     let of = &mut a.whole;
     normalise(&a.patches, &mut a.layers, &p.whole_norm, eps, &mut of.normed, &mut of.rstd)?;
-    linear(&of.normed, &p.whole, &mut of.rows)?;
+    linear::forward(&of.normed, &p.whole, &mut of.rows)?;
     let row = whole_row.expect("the model has a stem");
     iota.set_rows(row.rows())?;
     embedding::forward(&of.rows, iota, Some(row), x)
@@ -247,13 +246,13 @@ pub(crate) fn backward(
     let StemActivations { patches, layers, places, whole } = a;
     let out = stream(patches, layers);
     embedding::forward(dx, whole_row.expect("the model has a stem"), None, &mut whole.drows)?;
-    backward::linear(&whole.drows, &whole.normed, &p.whole, &mut whole.dnormed, false, &mut dp.whole, workspace)?;
+    linear::backward(&whole.drows, &whole.normed, &p.whole, &mut whole.dnormed, false, &mut dp.whole, workspace)?;
     rms_norm::backward(&whole.dnormed, out, &p.whole_norm, &whole.rstd, None, &mut whole.dout, &mut dp.whole_norm, workspace)?;
     let mut dout = &mut whole.dout;
     if let (Some(p), Some(dp), Some(of)) = (&p.places, &mut dp.places, places) {
         let EyeRows { normed, rstd, drows, dnormed, dout: sum, .. } = of;
         embedding::forward(dx, row, None, drows)?;
-        as_rows(normed, |normed| as_rows(dnormed, |dnormed| backward::linear(drows, normed, &p.projection, dnormed, false, &mut dp.projection, workspace)))?;
+        as_rows(normed, |normed| as_rows(dnormed, |dnormed| linear::backward(drows, normed, &p.projection, dnormed, false, &mut dp.projection, workspace)))?;
         rms_norm::backward(dnormed, out, &p.norm, rstd, Some(dout), sum, &mut dp.norm, workspace)?;
         dout = sum;
     }

@@ -1,25 +1,20 @@
 //! The forward pass: rows from words, pictures and sounds, then the decoder, then the loss.
 
 use super::activations::{Activations, Stream};
-use super::batch::Inputs;
 use super::config::Config;
 use super::eye;
+use super::inputs::Inputs;
+use super::linear;
 use super::parameters::{Layer, Parameters};
 use crate::device::Device;
 use crate::error::Result;
 use crate::observe::{self, ModelPart, Phase};
-use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::{attention, conv1d, cross_entropy, embedding, qk_norm_rope, rms_norm, rope, swiglu};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType;
 
 /// The rotary table of a model.
 pub fn rope_table(config: &Config, device: &Device, real: DType) -> Result<rope::Table> {
     rope::Table::new(device, real, config.max_position_embeddings, config.head_dim, config.rope_theta)
-}
-
-/// `y = x · wᵀ`
-pub(crate) fn linear(x: &Tensor, w: &Tensor, y: &mut Tensor) -> Result<()> {
-    matmul::forward(Layout::Nt, x, w, Epilogue::default(), y, None)
 }
 
 /// The scale of attention's logits.
@@ -49,7 +44,7 @@ pub fn hidden_states(config: &Config, p: &Parameters, table: &rope::Table, a: &m
         let slot = a.slot(i);
         let (layer, Stream { x, rstd, normed }) = (&a.layers[slot], &mut a.streams[i + 1]);
         let norm = p.layers.get(i + 1).map_or(&p.norm, |next| &next.input_layernorm);
-        linear(&layer.gated, &w.down_proj, &mut a.delta)?;
+        linear::forward(&layer.gated, &w.down_proj, &mut a.delta)?;
         rms_norm::forward(&layer.middle, Some((&a.delta, x)), norm, config.rms_norm_eps, normed, rstd)?;
     }
     Ok(())
@@ -69,16 +64,16 @@ pub(crate) fn layer(config: &Config, w: &Layer, table: &rope::Table, a: &mut Act
         asking = (&a.last_x, &a.last_normed, &last.position, &last.visible);
     }
     let (x, normed, asking_position, visible) = asking;
-    linear(normed, &w.q_proj, &mut layer.q)?;
-    linear(&stream.normed, &w.k_proj, &mut layer.k)?;
-    linear(&stream.normed, &w.v_proj, &mut layer.v)?;
+    linear::forward(normed, &w.q_proj, &mut layer.q)?;
+    linear::forward(&stream.normed, &w.k_proj, &mut layer.k)?;
+    linear::forward(&stream.normed, &w.v_proj, &mut layer.v)?;
     qk_norm_rope::forward(&layer.q, &w.q_norm, asking_position, table, eps, &mut layer.q_rotated, &mut layer.rstd_q)?;
     qk_norm_rope::forward(&layer.k, &w.k_norm, position, table, eps, &mut layer.k_rotated, &mut layer.rstd_k)?;
     attention::forward(&layer.q_rotated, &layer.k_rotated, &layer.v, visible, attention_scale(config), &mut layer.attended, &mut layer.log_sum_exp)?;
-    linear(&layer.attended, &w.o_proj, &mut a.delta)?;
+    linear::forward(&layer.attended, &w.o_proj, &mut a.delta)?;
     rms_norm::forward(x, Some((&a.delta, &mut layer.middle)), &w.post_attention_layernorm, eps, &mut layer.normed_mlp, &mut layer.rstd_mlp)?;
-    linear(&layer.normed_mlp, &w.gate_proj, &mut layer.gate)?;
-    linear(&layer.normed_mlp, &w.up_proj, &mut layer.up)?;
+    linear::forward(&layer.normed_mlp, &w.gate_proj, &mut layer.gate)?;
+    linear::forward(&layer.normed_mlp, &w.up_proj, &mut layer.up)?;
     swiglu::forward(&layer.gate, &layer.up, &mut layer.gated)
 }
 
@@ -93,7 +88,7 @@ pub(crate) fn loss(p: &Parameters, a: &mut Activations, chunk: usize) -> Result<
     }
     let last = a.streams.last().expect("one more than layers");
     embedding::forward(&last.normed, &of.row, None, &mut a.picked)?;
-    linear(&a.picked, p.lm_head.as_ref().unwrap_or(&p.embed_tokens), &mut a.logits)?;
+    linear::forward(&a.picked, p.lm_head.as_ref().unwrap_or(&p.embed_tokens), &mut a.logits)?;
     cross_entropy::forward(&a.logits, &of.target, &a.inputs.weight, &mut a.row_loss, &mut a.logit_lse, &mut a.loss, true)?;
     Ok(true)
 }

@@ -6,7 +6,8 @@
 use super::batch::{Batch, Packer, Sequence, TokenRow};
 use super::config::Config;
 use super::eye::{self, StemActivations};
-use super::forward::{attention_scale, linear, rope_table};
+use super::forward::{attention_scale, rope_table};
+use super::linear;
 use super::parameters::Parameters;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -355,18 +356,18 @@ impl Generator {
             } else {
                 rms_norm::forward(&self.sum, Some((&self.delta, &mut self.x)), &w.input_layernorm, eps, &mut self.normed, &mut self.rstd)?;
             }
-            linear(&self.normed, &w.k_proj, &mut self.k)?;
+            linear::forward(&self.normed, &w.k_proj, &mut self.k)?;
             self.heads(self.config.num_key_value_heads)?;
             qk_norm_rope::forward(&self.k, &w.k_norm, &pass.position, &self.table, eps, &mut self.k_rotated, &mut self.rstd_heads)?;
             embedding::forward(&self.k_rotated, &pass.cached, Some(&pass.cache_row), &mut self.keys[cache])?;
-            linear(&self.normed, &w.v_proj, &mut self.k)?;
+            linear::forward(&self.normed, &w.v_proj, &mut self.k)?;
             embedding::forward(&self.k, &pass.cached, Some(&pass.cache_row), &mut self.values[cache])?;
             let (mut position, mut visible) = (&pass.position, &pass.visible);
             if let Some(last) = pass.last.as_ref().filter(|_| i + 1 == p.layers.len()) {
                 (position, visible) = (&last.position, &last.visible);
                 self.keep(&last.row)?;
             }
-            linear(&self.normed, &w.q_proj, &mut self.q)?;
+            linear::forward(&self.normed, &w.q_proj, &mut self.q)?;
             self.heads(self.config.num_attention_heads)?;
             qk_norm_rope::forward(&self.q, &w.q_norm, position, &self.table, eps, &mut self.q_rotated, &mut self.rstd_heads)?;
             attention::forward(
@@ -378,12 +379,12 @@ impl Generator {
                 &mut self.attended,
                 &mut self.log_sum_exp,
             )?;
-            linear(&self.attended, &w.o_proj, &mut self.delta)?;
+            linear::forward(&self.attended, &w.o_proj, &mut self.delta)?;
             rms_norm::forward(&self.x, Some((&self.delta, &mut self.sum)), &w.post_attention_layernorm, eps, &mut self.normed, &mut self.rstd)?;
-            linear(&self.normed, &w.gate_proj, &mut self.gate)?;
-            linear(&self.normed, &w.up_proj, &mut self.up)?;
+            linear::forward(&self.normed, &w.gate_proj, &mut self.gate)?;
+            linear::forward(&self.normed, &w.up_proj, &mut self.up)?;
             swiglu::forward(&self.gate, &self.up, &mut self.gated)?;
-            linear(&self.gated, &w.down_proj, &mut self.delta)?;
+            linear::forward(&self.gated, &w.down_proj, &mut self.delta)?;
         }
         rms_norm::forward(&self.sum, Some((&self.delta, &mut self.x)), &p.norm, eps, &mut self.normed, &mut self.rstd)
     }

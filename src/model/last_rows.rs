@@ -8,7 +8,7 @@ use super::batch::{Batch, Capacity, PaddedSize};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 
-/// The rows of the last layer, `M` of `N`, in the order of their logits; with every row ([`super::activations::ActivationOptions::every_row`])
+/// The rows of the last layer, `M` of `N`, in the order of their logits; with every row ([`super::activation_options::ActivationOptions::every_row`])
 /// `M` is `N`.
 pub struct LastRows<T = Tensor> {
     /// `[M]`: their numbers in the token matrix.

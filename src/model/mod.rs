@@ -4,6 +4,7 @@
 //! in memory; [`forward`], [`backward`], [`generate`], [`score`] and [`choices`] call the operations of [`crate::ops`] in order and compute
 //! nothing themselves.
 
+pub mod activation_options;
 pub mod activations;
 pub mod backward;
 pub mod batch;
@@ -13,7 +14,9 @@ pub mod eye;
 mod flops;
 pub mod forward;
 pub mod generate;
+pub mod inputs;
 mod last_rows;
+pub(crate) mod linear;
 pub mod parameters;
 pub mod score;
 mod senses;

@@ -1,6 +1,5 @@
 //! Eyes and ears: how pictures and sounds become rows of the token matrix.
 
-use super::batch::TokenRow;
 pub use super::stem::Stem;
 use serde::{Deserialize, Serialize};
 
@@ -50,10 +49,6 @@ impl VisionConfig {
     /// Places along one side of the square that a picture's rows are shown in: 1 where its only row is of all of it.
     pub fn shown_grid(&self) -> usize {
         if self.patches() == 0 { 1 } else { self.grid() }
-    }
-    /// The rows that are shown there: one for each place, or the one of all of them.
-    pub fn shown_row(&self) -> TokenRow {
-        if self.patches() == 0 { TokenRow::Whole } else { TokenRow::Patch }
     }
     /// Rows of one picture. With a stem, one is of the picture as a whole.
     pub fn rows(&self) -> usize {

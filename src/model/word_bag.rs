@@ -10,10 +10,9 @@
 //!
 //! Shapes: `S` samples with a picture or a sound, `M` words, `N` rows of the token matrix.
 
-use super::backward::linear as linear_backward;
 use super::batch::{Batch, PaddedSize};
 use super::config::Config;
-use super::forward::linear;
+use super::linear;
 use super::parameters::Parameters;
 use crate::error::Result;
 use crate::ops::matmul::{self, Epilogue, Layout};
@@ -121,7 +120,7 @@ impl<T> BagActivations<T> {
 }
 
 impl BagInputs {
-    /// Uploads what a batch of this padded size says; `counted` as for [`super::batch::Inputs::load`].
+    /// Uploads what a batch of this padded size says; `counted` as for [`super::inputs::Inputs::load`].
     pub(super) fn load(&mut self, batch: &Batch, size: PaddedSize, counted: usize, ahead: bool) -> Result<()> {
         let (samples, rows, words) = (batch.images + batch.clips, size.rows, size.logits);
         let mut pool = vec![0.0; samples * rows];
@@ -219,11 +218,11 @@ pub(super) fn loss_and_backward(
     rms_norm::forward(&a.pooled, None, &p.norm, eps, &mut a.normed, &mut a.rstd)?;
     embedding::forward(&a.normed, &inputs.sample, None, &mut a.picked)?;
     let output = p.lm_head.as_ref().unwrap_or(&p.embed_tokens);
-    linear(&a.picked, output, &mut a.logits)?;
+    linear::forward(&a.picked, output, &mut a.logits)?;
     cross_entropy::forward(&a.logits, &inputs.target, &inputs.weight, &mut a.row_loss, &mut a.lse, &mut a.loss, false)?;
     cross_entropy::backward(&mut a.logits, &inputs.target, &a.lse, &inputs.weight)?;
     let doutput = g.lm_head.as_mut().unwrap_or(&mut g.embed_tokens);
-    linear_backward(&a.logits, &a.picked, output, &mut a.dpicked, false, doutput, workspace)?;
+    linear::backward(&a.logits, &a.picked, output, &mut a.dpicked, false, doutput, workspace)?;
     product(&inputs.collect, &a.dpicked, false, &mut a.dnormed)?;
     rms_norm::backward(&a.dnormed, &a.pooled, &p.norm, &a.rstd, None, &mut a.dpooled, &mut g.norm, workspace)?;
     product(&inputs.spread, &a.dpooled, true, dx)

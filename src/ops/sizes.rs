@@ -137,7 +137,7 @@ impl Sizes {
         let mut convolutions = Vec::new();
         for _ in 0..2 {
             convolutions.push((self.samples, side, side, channels, 2 * channels, 2));
-            (side, channels) = (super::conv2d::side_out(side, 2), 2 * channels);
+            (side, channels) = (side.div_ceil(2), 2 * channels);
             convolutions.push((self.samples, side, side, channels, channels, 1));
         }
         convolutions

@@ -11,7 +11,7 @@
 //! | [`Example`] | `src/train/examples.rs` | pixels, mel frames and token ids: what stays in the cache | [`Preprocessor::example`](examples::Preprocessor::example), on the same thread |
 //! | [`Sequence`](crate::model::Sequence) | `src/model/batch.rs` | one row for each token, patch and frame, words dropped out | [`Example::sequence`] |
 //! | [`Batch`](crate::model::Batch) | `src/model/batch.rs` | sequences packed one after the other, with who sees whom | [`Batches::draw`](batches::Batches::draw) |
-//! | [`Inputs`](crate::model::batch::Inputs) | `src/model/batch.rs` | the batch on the device | [`Trainer::step`], or [`Trainer::prefetch`] one step ahead |
+//! | [`Inputs`](crate::model::inputs::Inputs) | `src/model/inputs.rs` | the batch on the device | [`Trainer::step`], or [`Trainer::prefetch`] one step ahead |
 //! | [`Activations`](crate::model::Activations) | `src/model/activations.rs` | the token matrix, what each layer keeps, the loss, the gradients of all of it | [`forward`](crate::model::forward), [`backward`](crate::model::backward) |
 //!
 //! Two of them travel in a wrapper: an example in a [`LoadedSample`](crate::data::loader::LoadedSample), which knows its place in the epoch,
@@ -43,6 +43,7 @@ mod record;
 pub mod run;
 pub mod schedule;
 pub mod self_description;
+mod sequence;
 pub mod settings;
 pub mod setup;
 pub mod step;

@@ -1,8 +1,8 @@
 //! What is kept of a decoded sample, and what each visit makes of it: the same example, or an augmented one of its own.
 
-use super::batches;
 use super::examples::{Example, Preprocessor, row_limit, sizes};
 use super::recipe::Recipe;
+use super::sequence::sequence;
 use super::settings::Settings;
 use super::setup;
 use crate::data::augment::Augmentation;
@@ -157,7 +157,7 @@ pub fn preview(dataset: &Dataset, rows: &[usize], settings: &Settings, config: &
 }
 
 fn shown(visitor: &Visitor, kept: &Kept, visit: Visit, recipe: Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<Shown> {
-    let sequence = batches::sequence(&*visitor.show(kept, visit)?, visit, recipe, config, &tokenizer.special());
+    let sequence = sequence(&*visitor.show(kept, visit)?, visit, recipe, config, &tokenizer.special());
     Ok(Shown { pixels: sequence.pixels, mel: sequence.mel })
 }
 

@@ -4,7 +4,7 @@ use super::super::page::{Heat, overlay, picture_png, spectrogram};
 use crate::data::Tokenizer;
 use crate::error::Result;
 use crate::interpret::ForwardPass;
-use crate::model::batch::TokenRow;
+use crate::model::batch::{TokenRow, shown_row};
 use crate::model::generate::prompt_of;
 use crate::model::{Config, Parameters};
 use crate::train::Example;
@@ -36,7 +36,7 @@ pub fn attended(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer,
         }
     }
     let picture = example.pixels.as_ref().zip(config.vision_config.as_ref()).map(|(rgb, v)| (small(rgb, v.image_size, v.image_size), v.shown_grid()));
-    let shown = config.vision_config.as_ref().map_or(TokenRow::Patch, |vision| vision.shown_row());
+    let shown = config.vision_config.as_ref().map_or(TokenRow::Patch, shown_row);
     let sound = example.mel.as_ref().zip(config.audio_config.as_ref());
     let sound = sound.map(|(mel, a)| spectrogram(mel, a.num_mel_bins).map(|(rgb, frames)| (small(&rgb, frames, a.num_mel_bins), a.rows()))).transpose()?;
     ids.iter()
