@@ -164,9 +164,9 @@ fn a_tone_is_shifted_scaled_and_sped_up_exactly() {
         assert_eq!(heard.len(), n);
         let tempo = spectrum_peak(&heard[..4000]) / 0.05;
         assert!((0.8..1.25).contains(&tempo), "{tempo}");
-        // The same tone at that speed, to the filter's precision: the tempo is found by the best fit near it.
-        let worst = |tempo: f64| (100..4000).map(|i| (heard[i] as f64 - tone(0.05, i as f64 * tempo)).abs()).fold(0.0, f64::max);
-        let best = (-4000..=4000).map(|i| worst(tempo + i as f64 * 1e-6)).fold(f64::MAX, f64::min);
+        // The same tone at that speed, to the filter's precision: the tempo is found by the best fit near it, as 200 crossings tell it to one.
+        let worst = |tempo: f64| (100..4000).step_by(7).map(|i| (heard[i] as f64 - tone(0.05, i as f64 * tempo)).abs()).fold(0.0, f64::max);
+        let best = (-6000..=6000).map(|i| worst(tempo + i as f64 * 1e-6)).fold(f64::MAX, f64::min);
         assert!(best < 0.004, "epoch {epoch}: {best}");
         tempos.push(tempo);
     }
