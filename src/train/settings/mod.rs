@@ -338,7 +338,7 @@ impl Settings {
                 (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (128, 352, 2, 32);
                 (model.patch_size, model.stem, model.fit) = (2, "32, 32, 64/2, 64, 128/2, 128, whole".into(), Fit::Pad);
                 (data.max_vocabulary, data.word_dropout, data.color_jitter, data.augment) = (2048, 0.0, 0.0, Level::Light);
-                (training.steps, training.rows, training.learning_rate, training.word_bag) = (9000, 704, 1.5e-3, 1.0);
+                (training.steps, training.rows, training.learning_rate, training.word_bag, training.weight_decay) = (9000, 704, 1.5e-3, 1.0, 0.05);
             }
             "small" | "large" => {
                 (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (768, 2048, 12, 64);
