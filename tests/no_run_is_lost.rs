@@ -220,7 +220,10 @@ fn an_evaluation_is_left_at_a_signal_and_made_up_for() {
     };
     good(&as_str(&place.train("whole", 60, &sets)));
     let (whole, out) = (place.path("whole"), place.path("run"));
-    let mut child = program(&as_str(&place.train("run", 60, &sets))).spawn().expect("it starts");
+    // Nobody reads what 200 captions an evaluation say: a pipe that is full would hold the run up between evaluations.
+    let start = |arguments: &[&str]| program(arguments).stdout(Stdio::null()).spawn().expect("it starts");
+    let resumed = ["train", "--resume", &out, "--no-report"];
+    let mut child = start(&as_str(&place.train("run", 60, &sets)));
     let (mut left, mut round) = (0, 0);
     loop {
         until("some lines", || lines_in(&Path::new(&out).join("log.jsonl")) > 3 || child.try_wait().expect("its state").is_some());
@@ -232,13 +235,13 @@ fn an_evaluation_is_left_at_a_signal_and_made_up_for() {
         kill(&child, "TERM");
         let (code, _, message) = ended(child);
         if code == 0 {
-            child = program(&["train", "--resume", &out, "--no-report"]).spawn().expect("it starts");
+            child = start(&resumed);
             break;
         }
         assert_eq!(code, 143, "{message}");
         let state: serde_json::Value = serde_json::from_slice(&fs::read(latest(&out).join("trainer_state.json")).expect("a state")).expect("JSON");
         left += (state["unevaluated"] == true) as usize;
-        child = program(&["train", "--resume", &out, "--no-report"]).spawn().expect("it starts");
+        child = start(&resumed);
         round += 1;
     }
     assert_eq!(ended(child).0, 0);
