@@ -184,8 +184,8 @@ mod tests {
         let previews = preview(&dataset, &trained, &settings, &config, &tokenizer, 3).unwrap();
         for (row, preview) in trained.into_iter().zip(previews) {
             let (recipe, from) = (setup::recipe(&settings), DataPosition::default());
-            let mut batches =
-                Batches::start(dataset.clone(), vec![row], &config, &tokenizer, recipe, settings.augmentation(), settings.loading(), from).unwrap();
+            let augmentation = setup::augmentation(&settings, &dataset).unwrap();
+            let mut batches = Batches::start(dataset.clone(), vec![row], &config, &tokenizer, recipe, augmentation, settings.loading(), from).unwrap();
             for shown in &preview.visits {
                 let (batch, _) = batches.draw().unwrap();
                 assert!(batch.pixels == shown.pixels.clone().unwrap_or_default() && batch.mel == shown.mel.clone().unwrap_or_default(), "{}", preview.name);

@@ -233,7 +233,10 @@ impl Settings {
     /// The demo's: 48 × 48 pictures, half a second of sound, samples of up to 128 rows.
     fn meadow() -> Self {
         let (limits, loader) = (Limits::default(), LoaderOptions::default());
-        let Recipe { rows, word_dropout, color_jitter, color_blind, schedule, .. } = Recipe::meadow(2000, 0);
+        let Recipe { rows, word_dropout, schedule, .. } = Recipe::meadow(2000, 0);
+        // Pictures without their colours, instead of the experiments' light that varies: what a thing is must not depend on its colour, and a
+        // colour that is asked for must be there to see (docs/experiments.md).
+        let (color_jitter, color_blind) = (0.0, 0.5);
         Settings {
             model: ModelSettings {
                 preset: "meadow".into(),
@@ -266,8 +269,8 @@ impl Settings {
                 tokenizer: String::new(),
                 max_vocabulary: 1024,
                 word_dropout: word_dropout.into(),
-                color_jitter: color_jitter.into(),
-                color_blind: color_blind.into(),
+                color_jitter,
+                color_blind,
                 color_attributes: color_attributes(),
                 balance: String::new(),
                 augment: Level::Off,
@@ -337,7 +340,7 @@ impl Settings {
             "real" => {
                 (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (128, 352, 2, 32);
                 (model.patch_size, model.stem, model.fit) = (2, "32, 32, 64/2, 64, 128/2, 128, whole".into(), Fit::Pad);
-                (data.max_vocabulary, data.word_dropout, data.color_jitter, data.augment) = (2048, 0.0, 0.0, Level::Light);
+                (data.max_vocabulary, data.word_dropout, data.color_blind, data.augment) = (2048, 0.0, 0.0, Level::Light);
                 (training.steps, training.rows, training.learning_rate, training.word_bag, training.weight_decay) = (9000, 704, 1.5e-3, 1.0, 0.05);
             }
             "small" | "large" => {
@@ -345,7 +348,7 @@ impl Settings {
                 (model.num_attention_heads, model.num_key_value_heads) = (12, 12);
                 (model.max_position_embeddings, model.image_size, model.patch_size) = (1024, 224, 16);
                 (model.num_mel_bins, model.clip_seconds, model.convolutions) = (80, 10.0, 2);
-                (data.max_vocabulary, data.word_dropout) = (50_304, 0.0);
+                (data.max_vocabulary, data.word_dropout, data.color_jitter, data.color_blind) = (50_304, 0.0, 0.25, 0.0);
                 (training.steps, training.rows, training.learning_rate, training.warmup) = (50_000, 16_384, 6e-4, 0.02);
                 (training.floor, training.beta2, training.weight_decay) = (0.1, 0.95, 0.1);
                 saving.save_seconds = 600;
