@@ -107,9 +107,13 @@ fn log_mel_is_whispers() {
     }
 }
 
-#[test]
-fn the_convolution_stem_is_whispers() {
-    let golden = Golden::open("conv_stem");
+type ConvolutionForward = fn(&Tensor, &Tensor, &Tensor, usize, &mut Tensor, &mut Tensor) -> trimodal::Result<()>;
+type ConvolutionBackward =
+    fn(&Tensor, &Tensor, &Tensor, &Tensor, usize, &mut Tensor, Option<&mut Tensor>, &mut Tensor, &mut Tensor, &mut Tensor) -> trimodal::Result<()>;
+
+/// Three convolutions with their GELUs, one after the other, and back. `workspace(x, channels that come out, stride)`.
+fn convolutions_agree(file: &str, run: ConvolutionForward, back: ConvolutionBackward, workspace: fn(&Tensor, usize, usize) -> usize) {
+    let golden = Golden::open(file);
     everywhere(|device, real, forward, backward| {
         let get = |name: &str| golden.tensor(name, device, real);
         let layers = [(1, 1), (2, 2), (3, 2)];
@@ -119,7 +123,7 @@ fn the_convolution_stem_is_whispers() {
             let (weight, bias) = (get(&format!("conv{layer}.weight")), get(&format!("conv{layer}.bias")));
             let name = format!("y{layer}");
             let (mut z, mut y) = (golden.zeros(&name, device, real), golden.zeros(&name, device, real));
-            conv1d::forward(inputs.last().unwrap(), &weight, &bias, stride, &mut z, &mut y).unwrap();
+            run(inputs.last().unwrap(), &weight, &bias, stride, &mut z, &mut y).unwrap();
             golden.expect(&name, &y, forward);
             inputs.push(y);
             zs.push(z);
@@ -131,9 +135,9 @@ fn the_convolution_stem_is_whispers() {
             let zeros = |like: &Tensor| Tensor::zeros(device, like.shape(), real).unwrap();
             let (mut dz, mut dx, mut dweight) = (zeros(z), zeros(x), zeros(&weight));
             let mut dbias = golden.zeros(&bias_name, device, real);
-            let needed = conv1d::workspace(x.rows(), x.dim(1), x.dim(2), weight.rows(), stride);
+            let needed = workspace(x, weight.rows(), stride);
             let mut workspace = Tensor::zeros(device, [needed], real).unwrap();
-            conv1d::backward(x, &weight, z, &dy, stride, &mut dz, Some(&mut dx), &mut dweight, &mut dbias, &mut workspace).unwrap();
+            back(x, &weight, z, &dy, stride, &mut dz, Some(&mut dx), &mut dweight, &mut dbias, &mut workspace).unwrap();
             golden.expect(&format!("grad.{weight_name}"), &dweight, backward);
             golden.expect(&format!("grad.{bias_name}"), &dbias, backward);
             dy = dx;
@@ -143,38 +147,15 @@ fn the_convolution_stem_is_whispers() {
 }
 
 #[test]
+fn the_convolution_stem_is_whispers() {
+    let workspace = |x: &Tensor, out, stride| conv1d::workspace(x.rows(), x.dim(1), x.dim(2), out, stride);
+    convolutions_agree("conv_stem", conv1d::forward, conv1d::backward, workspace);
+}
+
+#[test]
 fn the_convolutions_of_the_eye_are_pytorchs() {
-    let golden = Golden::open("conv_eye");
-    everywhere(|device, real, forward, backward| {
-        let get = |name: &str| golden.tensor(name, device, real);
-        let layers = [(1, 1), (2, 2), (3, 2)];
-        let mut inputs = vec![get("x")];
-        let mut zs = Vec::new();
-        for (layer, stride) in layers {
-            let (weight, bias) = (get(&format!("conv{layer}.weight")), get(&format!("conv{layer}.bias")));
-            let name = format!("y{layer}");
-            let (mut z, mut y) = (golden.zeros(&name, device, real), golden.zeros(&name, device, real));
-            conv2d::forward(inputs.last().unwrap(), &weight, &bias, stride, &mut z, &mut y).unwrap();
-            golden.expect(&name, &y, forward);
-            inputs.push(y);
-            zs.push(z);
-        }
-        let mut dy = get("dy");
-        for (layer, stride) in layers.into_iter().rev() {
-            let (weight_name, bias_name) = (format!("conv{layer}.weight"), format!("conv{layer}.bias"));
-            let (x, z, weight) = (&inputs[layer - 1], &zs[layer - 1], get(&weight_name));
-            let zeros = |like: &Tensor| Tensor::zeros(device, like.shape(), real).unwrap();
-            let (mut dz, mut dx, mut dweight) = (zeros(z), zeros(x), zeros(&weight));
-            let mut dbias = golden.zeros(&bias_name, device, real);
-            let needed = conv2d::workspace(x.rows(), x.dim(1), x.dim(2), x.dim(3), weight.rows(), stride);
-            let mut workspace = Tensor::zeros(device, [needed], real).unwrap();
-            conv2d::backward(x, &weight, z, &dy, stride, &mut dz, Some(&mut dx), &mut dweight, &mut dbias, &mut workspace).unwrap();
-            golden.expect(&format!("grad.{weight_name}"), &dweight, backward);
-            golden.expect(&format!("grad.{bias_name}"), &dbias, backward);
-            dy = dx;
-        }
-        golden.expect("grad.x", &dy, backward);
-    });
+    let workspace = |x: &Tensor, out, stride| conv2d::workspace(x.rows(), x.dim(1), x.dim(2), x.dim(3), out, stride);
+    convolutions_agree("conv_eye", conv2d::forward, conv2d::backward, workspace);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use trimodal::files::write_file_atomic;
 use trimodal::numbers::thousands;
 use trimodal::report::{Cell, VISITS, augmented_sheet, contact_sheet};
 use trimodal::train::examples::{row_limit, sizes};
+use trimodal::train::stratified::evenly_spaced;
 use trimodal::train::{Settings, setup, visits};
 use trimodal::{Error, Result, report};
 
@@ -137,8 +138,8 @@ impl Data {
             let what = format!("no row to show: none of split {:?} (data.train_split) has a picture or sound that can be read", settings.data.train_split);
             return Err(Error::file(dataset.dir(), what));
         }
-        let count = (self.cells as usize / (1 + VISITS as usize)).clamp(1, rows.len());
-        let some: Vec<usize> = (0..count).map(|i| rows[i * rows.len() / count]).collect();
+        let count = (self.cells as usize / (1 + VISITS as usize)).max(1);
+        let some: Vec<usize> = evenly_spaced(count, rows.len()).map(|i| rows[i]).collect();
         let previews = visits::preview(dataset, &some, settings, &config, tokenizer, VISITS)?;
         let side = config.vision_config.as_ref().map_or(1, |vision| vision.image_size);
         let mels = config.audio_config.as_ref().map_or(1, |audio| audio.num_mel_bins);
@@ -227,8 +228,7 @@ fn summary(path: &Path, found: &DatasetReport, rows: RowsOf, config: &str) -> St
 /// Draws samples that are evenly spaced through the data set.
 fn sheet(path: &Path, dataset: &Dataset, good: &[usize], sizes: &MediaSizes, most: usize) -> Result<()> {
     let sizes = MediaSizes { picture: SHEET_SIDE, ..*sizes };
-    let count = most.min(good.len());
-    let samples: Vec<_> = (0..count).map(|i| dataset.sample(&dataset.rows()[good[i * good.len() / count]], &sizes)).collect::<Result<_>>()?;
+    let samples: Vec<_> = evenly_spaced(most, good.len()).map(|i| dataset.sample(&dataset.rows()[good[i]], &sizes)).collect::<Result<_>>()?;
     let cells: Vec<Cell> = samples
         .iter()
         .map(|sample| Cell {

@@ -18,7 +18,7 @@ use trimodal::train::checkpoint::{self, TrainerState};
 use trimodal::train::evaluate::{self, Ablation};
 use trimodal::train::settings::path::{from_text, to_text};
 use trimodal::train::setup::{self, EvaluationSplit};
-use trimodal::train::stratified::stratified;
+use trimodal::train::stratified::{evenly_spaced, stratified};
 use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples, visits};
 use trimodal::{DType, Device, Error, Result, bench, trace};
 
@@ -195,7 +195,7 @@ impl Told<'_> {
         let shown = match dataset {
             Ok(dataset) if self.settings.augmentation().strengths.any() => {
                 let rows = setup::trained_rows(self.settings, dataset);
-                let some: Vec<usize> = (0..AUGMENTED.0.min(rows.len())).map(|i| rows[i * rows.len() / AUGMENTED.0.min(rows.len())]).collect();
+                let some: Vec<usize> = evenly_spaced(AUGMENTED.0, rows.len()).map(|i| rows[i]).collect();
                 visits::preview(dataset, &some, self.settings, self.config, self.tokenizer, AUGMENTED.1)?
             }
             _ => Vec::new(),

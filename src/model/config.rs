@@ -179,6 +179,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether pictures go through a convolutional stem.
+    pub fn has_stem(&self) -> bool {
+        self.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some())
+    }
+
     /// The text of `config.json`.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("numbers and strings serialise") + "\n"

@@ -4,6 +4,7 @@ use super::activation_options::ActivationOptions;
 use super::batch::{Batch, Capacity, PaddedSize};
 use super::config::Config;
 use super::last_rows::{LastRows, LastRowsOf};
+use super::upload::{write, write_real};
 use super::word_bag::BagInputs;
 use crate::error::Result;
 use crate::ops::embedding;
@@ -87,9 +88,6 @@ impl Inputs {
     /// # Errors
     /// [`Error::TooLarge`] where it has more rows, pictures or sounds than were allocated.
     pub fn load(&mut self, config: &Config, batch: &Batch, size: PaddedSize, counted: usize, ahead: bool) -> Result<()> {
-        fn write<T: crate::tensor::Element>(tensor: &mut Tensor, data: &[T], ahead: bool) -> Result<()> {
-            if ahead { tensor.write_ahead(data) } else { tensor.write(data) }
-        }
         let put = |tensor: &mut Tensor, rows: usize, data: &[i32]| {
             tensor.set_rows(rows)?;
             write(tensor, data, ahead)
@@ -129,18 +127,10 @@ impl Inputs {
         put(&mut self.patch_row, batch.patch_row.len(), &batch.patch_row)?;
         self.whole_row.as_mut().map_or(Ok(()), |rows| put(rows, batch.whole_row.len(), &batch.whole_row))?;
         self.mel.set_rows(batch.clips)?;
-        match self.mel.dtype() {
-            DType::F64 => write(&mut self.mel, &batch.mel.iter().map(|&x| x as f64).collect::<Vec<_>>(), ahead)?,
-            DType::Bf16 => write(&mut self.mel, &batch.mel.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>(), ahead)?,
-            _ => write(&mut self.mel, &batch.mel, ahead)?,
-        }
+        write_real(&mut self.mel, &batch.mel, ahead)?;
         put(&mut self.frame_row, batch.frame_row.len(), &batch.frame_row)?;
         self.bag.as_mut().map_or(Ok(()), |bag| bag.load(batch, size, counted, ahead))?;
-        let weight = 1.0 / counted.max(1) as f32;
-        match self.weight.dtype() {
-            DType::F64 => write(&mut self.weight, &[weight as f64], ahead),
-            _ => write(&mut self.weight, &[weight], ahead),
-        }
+        write_real(&mut self.weight, &[1.0 / counted.max(1) as f32], ahead)
     }
 
     /// Takes over a batch that was loaded into other inputs of the same capacity.

@@ -22,6 +22,7 @@ pub mod score;
 mod senses;
 pub mod stem;
 pub mod stored_config;
+mod upload;
 pub mod word_bag;
 
 pub use activations::Activations;

@@ -14,11 +14,11 @@ use super::batch::{Batch, PaddedSize};
 use super::config::Config;
 use super::linear;
 use super::parameters::Parameters;
+use super::upload::{write, write_real};
 use crate::error::Result;
 use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::{cross_entropy, embedding, rms_norm};
 use crate::tensor::{DType, Tensor};
-use std::collections::HashSet;
 
 /// What a batch says about its samples' words, on the device.
 pub struct BagInputs<T = Tensor> {
@@ -126,7 +126,10 @@ impl BagInputs {
         let mut pool = vec![0.0; samples * rows];
         let mut spread = vec![0.0; rows * samples];
         let mut collect = vec![0.0; samples * words];
-        let patches: HashSet<i32> = if batch.whole_row.is_empty() { HashSet::new() } else { batch.patch_row.iter().copied().collect() };
+        // What the row of a whole picture says, its places need not say.
+        let of_pictures = if batch.whole_row.is_empty() { &batch.patch_row } else { &batch.whole_row };
+        let mut pooled = vec![false; batch.rows()];
+        of_pictures.iter().chain(&batch.frame_row).for_each(|&row| pooled[row as usize] = true);
         // Samples with a picture or a sound are numbered in their order.
         let mut number = vec![-1; batch.rows()];
         let mut sample = -1;
@@ -136,10 +139,8 @@ impl BagInputs {
             if batch.embed_id[row] < 0 {
                 sample += !seen as i32;
                 seen = true;
-                // What the row of the whole picture says, its places need not say.
-                if patches.contains(&(row as i32)) {
-                    continue;
-                }
+            }
+            if pooled[row] {
                 pool[sample as usize * rows + row] = 1.0;
                 spread[row * samples + sample as usize] = 1.0;
             }
@@ -157,24 +158,16 @@ impl BagInputs {
         }
         let matrix = |tensor: &mut Tensor, shape: [usize; 2], values: &[f32]| {
             tensor.reshape(shape)?;
-            match tensor.dtype() {
-                DType::F64 => put(tensor, &values.iter().map(|&x| x as f64).collect::<Vec<_>>(), ahead),
-                DType::Bf16 => put(tensor, &values.iter().map(|&x| half::bf16::from_f32(x)).collect::<Vec<_>>(), ahead),
-                _ => put(tensor, values, ahead),
-            }
+            write_real(tensor, values, ahead)
         };
         matrix(&mut self.pool, [samples, rows], &pool)?;
         matrix(&mut self.spread, [rows, samples], &spread)?;
         matrix(&mut self.collect, [samples, words], &collect)?;
         self.sample.set_rows(words)?;
-        put(&mut self.sample, &of, ahead)?;
+        write(&mut self.sample, &of, ahead)?;
         self.target.set_rows(words)?;
-        put(&mut self.target, &target, ahead)?;
-        let weight = self.scale / counted.max(1) as f32;
-        match self.weight.dtype() {
-            DType::F64 => put(&mut self.weight, &[weight as f64], ahead),
-            _ => put(&mut self.weight, &[weight], ahead),
-        }
+        write(&mut self.target, &target, ahead)?;
+        write_real(&mut self.weight, &[self.scale / counted.max(1) as f32], ahead)
     }
 
     pub(super) fn each(&self) -> [&Tensor; 6] {
@@ -184,10 +177,6 @@ impl BagInputs {
     pub(super) fn each_mut(&mut self) -> [&mut Tensor; 6] {
         [&mut self.pool, &mut self.spread, &mut self.collect, &mut self.sample, &mut self.target, &mut self.weight]
     }
-}
-
-fn put<T: crate::tensor::Element>(tensor: &mut Tensor, data: &[T], ahead: bool) -> Result<()> {
-    if ahead { tensor.write_ahead(data) } else { tensor.write(data) }
 }
 
 /// The loss, and its gradients: those of the output layer, of the last norm and of the embeddings are added to `g`, that of the token

@@ -71,7 +71,7 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
     ] {
         tensors.push((name.to_string(), shape, DType::I32, bytemuck::cast_slice(data).to_vec()));
     }
-    if config.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some()) {
+    if config.has_stem() {
         tensors.push(("input.whole_row".into(), vec![batch.images], DType::I32, bytemuck::cast_slice(&batch.whole_row).to_vec()));
     }
     let side = config.vision_config.as_ref().map_or(0, |v| v.image_size);

@@ -34,7 +34,7 @@ use super::settings::path::from_text;
 use super::settings::{OnFull, Settings};
 use super::setup::{self, Split};
 use super::step::StepReport;
-use super::stratified::stratified;
+use super::stratified::{evenly_spaced, stratified};
 use super::trainer::Trainer;
 use super::{classes, digest, evaluate, fit};
 use crate::data::folder::TableRow;
@@ -247,7 +247,7 @@ impl Run {
     ) -> Result<Self> {
         let config = &trainer.config;
         let split = Split::new(&settings, &dataset);
-        let rows: Vec<usize> = (0..dataset.rows().len()).filter(|&i| split.trains(&dataset.rows()[i])).collect();
+        let rows = split.trained(&dataset);
         let judged: Vec<usize> = (0..dataset.rows().len()).filter(|&i| split.judges(&dataset.rows()[i])).collect();
         if rows.is_empty() {
             let what = format!("no row to train on: none has the split {:?} (data.train_split)", settings.data.train_split);
@@ -619,7 +619,7 @@ impl Run {
         let (config, parameters) = (&self.trainer.config, &self.trainer.parameters);
         let losses = evaluate::loss(config, parameters, &self.tokenizer, &self.held_out, &mut go_on)?;
         let count = self.settings.evaluation.captions.min(self.held_out.len());
-        let shown: Vec<usize> = (0..count).map(|i| i * self.held_out.len() / count).collect();
+        let shown: Vec<usize> = evenly_spaced(count, self.held_out.len()).collect();
         let (said, described, scores) = if self.criterion.needs_captions() {
             // Without them nothing can be said about this step. Those that are shown are among them.
             let said = evaluate::describe(config, parameters, &self.tokenizer, &self.held_out, &mut go_on)?;

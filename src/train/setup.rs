@@ -48,6 +48,11 @@ impl<'a> Split<'a> {
         self.in_training_split(row) && !self.held_out(row)
     }
 
+    /// The numbers of the rows that are trained on.
+    pub(super) fn trained(&self, dataset: &Dataset) -> Vec<usize> {
+        (0..dataset.rows().len()).filter(|&i| self.trains(&dataset.rows()[i])).collect()
+    }
+
     pub(super) fn judges(&self, row: &TableRow) -> bool {
         match self.settings.evaluation.eval_split.as_str() {
             "" => self.in_training_split(row) && self.held_out(row),
@@ -90,8 +95,7 @@ pub fn evaluation_splits<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<E
 
 /// The numbers of the rows that are trained on.
 pub fn trained_rows(settings: &Settings, dataset: &Dataset) -> Vec<usize> {
-    let split = Split::new(settings, dataset);
-    (0..dataset.rows().len()).filter(|&i| split.trains(&dataset.rows()[i])).collect()
+    Split::new(settings, dataset).trained(dataset)
 }
 
 /// The data set that settings name.

@@ -26,6 +26,12 @@ pub fn stratified<S: Ord>(rows: &[usize], source: impl Fn(usize) -> S, most: usi
     chosen.into_iter().map(|place| rows[place]).collect()
 }
 
+/// The places of `count` things of `of`, or of all where there are fewer, as far from each other as they can be; the first is 0.
+pub fn evenly_spaced(count: usize, of: usize) -> impl Iterator<Item = usize> {
+    let count = count.min(of);
+    (0..count).map(move |i| i * of / count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

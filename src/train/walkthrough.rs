@@ -113,7 +113,7 @@ impl Walkthrough {
 
     /// What a row of its picture is called.
     pub fn part_of_picture(&self) -> &'static str {
-        if self.config.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some()) { "place of the picture" } else { "patch" }
+        if self.config.has_stem() { "place of the picture" } else { "patch" }
     }
 
     /// What each row that counts reads, what it is to say, and what that costs in nats.
@@ -158,8 +158,7 @@ pub fn walk_through(model: ModelFolder, dataset: &Dataset, index: usize, values:
     let losses = trainer.activations().row_losses().read_f64()?;
     // A byte-level vocabulary writes the space before a word as Ġ.
     let token = |id: u32| tokenizer.token(id).map_or_else(|| format!("#{id}"), |token| token.trim_start_matches('Ġ').to_string());
-    let has_stem = config.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some());
-    let rows = shown(&sequence, &batch, &losses, has_stem, token);
+    let rows = shown(&sequence, &batch, &losses, config.has_stem(), token);
     Ok(Walkthrough {
         name: example.name,
         origin,
