@@ -19,6 +19,7 @@ pub mod conv1d;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod local_histogram;
 pub mod log_mel;
 pub mod matmul;
 pub mod patch_embed;
@@ -66,6 +67,7 @@ pub struct Pass {
 pub static OPS: &[Op] = &[
     embedding::OPERATION,
     patch_embed::OPERATION,
+    local_histogram::OPERATION,
     log_mel::OPERATION,
     conv1d::OPERATION,
     conv2d::OPERATION,
