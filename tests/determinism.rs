@@ -30,7 +30,7 @@ fn config() -> Config {
         num_key_value_heads: 2,
         head_dim: 8,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 24, patch_size: 8, bidirectional: true, stem: None }),
+        vision_config: Some(VisionConfig { image_size: 24, patch_size: 8, bidirectional: true, stem: None, histograms: Vec::new() }),
         audio_config: Some(AudioConfig { num_mel_bins: 5, sample_rate: 16_000, clip_seconds: 0.1, layers: 3 }),
         ..Config::meadow(50)
     }

@@ -21,7 +21,13 @@ fn demo() -> Config {
 
 /// A smaller one with an eye of convolutions.
 fn with_stem() -> Config {
-    let vision_config = Some(VisionConfig { image_size: 24, patch_size: 2, bidirectional: true, stem: Some("8, 8, 24/2, 24, 16/2, 16".parse().unwrap()) });
+    let vision_config = Some(VisionConfig {
+        image_size: 24,
+        patch_size: 2,
+        bidirectional: true,
+        stem: Some("8, 8, 24/2, 24, 16/2, 16".parse().unwrap()),
+        histograms: vec![8, 6, 4, 3],
+    });
     Config { num_hidden_layers: 1, vision_config, ..Config::meadow(90) }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{sequences, tiny, tiny_with_stem, with_stem};
+use common::{sequences, tiny, tiny_with_stem, with_histograms, with_stem};
 use trimodal::check::test_devices;
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::generate::{Generator, OutputIds, Sampling, prompt_of};
@@ -58,7 +58,7 @@ fn scores_are_those_of_the_training_step() {
 /// Row by row with the cache, greedily, is the largest logit of the whole sequence at once.
 #[test]
 fn the_cache_changes_nothing() {
-    for config in [tiny(), tiny_with_stem(), with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole")] {
+    for config in [tiny(), tiny_with_stem(), with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), with_histograms(tiny(), &[3, 2])] {
         cached(&config);
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{sequences, tiny, tiny_with_stem, with_stem};
+use common::{sequences, tiny, tiny_with_stem, with_histograms, with_stem};
 use trimodal::check::{drawn_sequence, test_devices};
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::{Config, Parameters};
@@ -53,6 +53,8 @@ fn finite_differences_through_the_whole_model() {
         (tiny_with_stem(), true, 1.5),
         (tiny_with_stem(), false, 0.7),
         (with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), true, 0.7),
+        (with_histograms(tiny(), &[3, 2]), true, 0.0),
+        (with_histograms(with_stem(tiny(), 2, "5, 6/2"), &[1, 4, 2]), false, 0.7),
     ] {
         let config = Config { tie_word_embeddings: tied, ..config };
         config.validate().unwrap();
@@ -89,6 +91,7 @@ fn gradients_of_the_parts_add_up() {
     add_up(&tiny(), 0.7);
     add_up(&tiny_with_stem(), 0.7);
     add_up(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), 0.7);
+    add_up(&with_histograms(tiny(), &[3, 2]), 0.7);
 }
 
 fn add_up(config: &Config, word_bag: f32) {
@@ -162,6 +165,8 @@ fn devices_agree_over_fifty_steps() {
     agree(&tiny(), 0.0);
     agree(&tiny_with_stem(), 0.7);
     agree(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), 0.0);
+    agree(&with_histograms(tiny(), &[3, 2]), 0.7);
+    agree(&with_histograms(tiny_with_stem(), &[4, 1]), 0.0);
 }
 
 fn agree(config: &Config, word_bag: f32) {

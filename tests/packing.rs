@@ -37,7 +37,7 @@ fn config(bidirectional: bool, stem: bool) -> Config {
         num_key_value_heads: 2,
         head_dim: 8,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 24, patch_size, bidirectional, stem }),
+        vision_config: Some(VisionConfig { image_size: 24, patch_size, bidirectional, stem, histograms: Vec::new() }),
         audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
         ..Config::meadow(40)
     }

@@ -41,7 +41,13 @@ fn traces(config: &Config, batch: &Batch) -> Vec<Trace> {
 
 #[test]
 fn the_work_agrees_with_the_formula() {
-    for config in [common::tiny(), common::small(), common::tiny_with_stem(), Config { vision_config: None, audio_config: None, ..common::small() }] {
+    for config in [
+        common::tiny(),
+        common::small(),
+        common::tiny_with_stem(),
+        common::with_histograms(common::tiny(), &[3, 2]),
+        Config { vision_config: None, audio_config: None, ..common::small() },
+    ] {
         let batch = drawn_batch(&config, "traced", 5);
         let formula = flops(&config, &batch) as f64;
         for trace in traces(&config, &batch) {

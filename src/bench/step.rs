@@ -24,7 +24,7 @@ pub(super) fn config(s: &Sizes) -> Config {
         num_key_value_heads: s.kv_heads,
         head_dim: s.head_dim,
         max_position_embeddings: 1024,
-        vision_config: Some(VisionConfig { image_size: s.image, patch_size: s.patch, bidirectional: true, stem: None }),
+        vision_config: Some(VisionConfig { image_size: s.image, patch_size: s.patch, bidirectional: true, stem: None, histograms: Vec::new() }),
         audio_config: Some(AudioConfig { num_mel_bins: s.mels, sample_rate: 16_000, clip_seconds: s.clip as f64 / 16_000.0, layers: s.convolutions }),
         ..Config::meadow(s.vocabulary)
     }

@@ -121,8 +121,16 @@ impl Page<'_> {
         }
         let (patches, width) = (vision.patch_grid().pow(2), self.walk.config.hidden_size);
         let embedded = match &vision.stem {
-            None => format!("{patches} rows of {width}\n"),
-            Some(stem) => format!("{0} × {0} × {1}\n{2}\n", vision.patch_grid(), stem.width, report::convolutions(vision, stem, width).replace(". ", ".\n")),
+            None => format!(
+                "{patches} rows of {width}\n{}",
+                report::counts(vision, width).trim_start().replace(". ", ".\n") + if vision.histograms.is_empty() { "" } else { "\n" }
+            ),
+            Some(stem) => format!(
+                "{0} × {0} × {1}\n{2}\n",
+                vision.patch_grid(),
+                stem.width,
+                (report::convolutions(vision, stem, width) + &report::counts(vision, width)).replace(". ", ".\n")
+            ),
         };
         let first: Vec<u8> = pixels[..3 * patch.min(3)].to_vec();
         let normalised: Vec<f64> = first.iter().map(|&x| (x as f64 / 255.0 - 0.5) / 0.5).collect();

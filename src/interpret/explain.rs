@@ -52,8 +52,10 @@ pub struct Picture {
     /// Patches along one side, or places that a stem leaves; the first is at the top left, the rows come one after the other. 1 where one row
     /// of the picture as a whole is all that there is.
     pub grid: usize,
-    /// Whether there is a stem. Then one row is of the picture as a whole: it counts as seen, and has no place in a grid of others.
+    /// Whether there is a stem: then the grid is of places that it leaves.
     pub has_stem: bool,
+    /// Whether one row is of the picture as a whole: it counts as seen, and has no place in a grid of others.
+    pub has_whole_row: bool,
     /// `[side, side, 3]`
     pub rgb: Vec<u8>,
 }
@@ -124,6 +126,7 @@ pub fn explain_ids(config: &Config, parameters: &Parameters, tokenizer: &Tokeniz
         side: v.image_size,
         grid: v.shown_grid(),
         has_stem: v.stem.is_some(),
+        has_whole_row: v.has_whole_row(),
         rgb: rgb.clone(),
     });
     let sound = prompt.mel.as_ref().zip(config.audio_config.as_ref()).map(|(mel, a)| Sound {

@@ -4,6 +4,7 @@ pub use super::activation_options::ActivationOptions;
 use super::batch::Capacity;
 use super::config::Config;
 use super::eye::{self, StemActivations};
+use super::histograms::{HistogramActivations, ROWS};
 use super::inputs::Inputs;
 use super::last_rows;
 use super::parameters::Parameters;
@@ -71,6 +72,8 @@ pub struct Activations<T = Tensor> {
     pub(crate) inputs: Inputs<T>,
     /// Where the model has a convolutional stem for pictures.
     pub(crate) stem: Option<StemActivations<T>>,
+    /// Where it counts what a picture shows.
+    pub(crate) histograms: Option<HistogramActivations<T>>,
     /// Where training has a word-bag loss.
     pub(crate) bag: Option<BagActivations<T>>,
     pub(crate) convolutions: Vec<ConvolutionActivations<T>>,
@@ -120,6 +123,7 @@ impl<T> Activations<T> {
         let wide = crate::ops::statistic(real);
         let Capacity { rows: n, chunk: c, clips, images, .. } = capacity;
         let stem = StemActivations::build(config, images, real, make)?;
+        let histograms = HistogramActivations::build(config, images, real, make)?;
         let Capacity { logits, bags, .. } = capacity;
         let bag = if bags > 0 { Some(BagActivations::build(config, bags, logits, real, make)?) } else { None };
         let (d, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
@@ -163,6 +167,7 @@ impl<T> Activations<T> {
         Ok(Activations {
             inputs,
             stem,
+            histograms,
             bag,
             convolutions,
             streams,
@@ -273,6 +278,10 @@ impl Activations {
         if let Some(stem) = &self.stem {
             stem.named().into_iter().for_each(|(name, tensor)| tell(tensor, name));
             stem.named_gradients().into_iter().for_each(|(name, tensor)| tell(tensor, format!("{GRADIENT}{name}")));
+        }
+        if let Some(histograms) = &self.histograms {
+            histograms.named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));
+            tell(&histograms.drows, format!("{GRADIENT}{ROWS}"));
         }
         if let Some(bag) = &self.bag {
             bag.named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));

@@ -142,7 +142,20 @@ fn embed(config: &Config, p: &Parameters, a: &mut Activations, g: &mut Parameter
     embedding::backward(&a.dx, &a.inputs.sorted_row, &a.inputs.sorted_start, &mut g.embed_tokens)?;
     if let (Some(vision), Some(w), Some(dw)) = (&config.vision_config, &p.vision, &mut g.vision) {
         let Inputs { pixels, patch_row, whole_row, iota, .. } = &mut a.inputs;
-        eye::backward(vision, w, dw, pixels, patch_row, whole_row.as_ref(), a.stem.as_mut(), iota, &a.dx, inputs.pixels.as_mut(), &mut a.workspace)?;
+        eye::backward(
+            vision,
+            w,
+            dw,
+            pixels,
+            patch_row,
+            whole_row.as_ref(),
+            a.stem.as_mut(),
+            a.histograms.as_mut(),
+            iota,
+            &a.dx,
+            inputs.pixels.as_mut(),
+            &mut a.workspace,
+        )?;
     }
     if let Some(audio) = &config.audio_config {
         let last = a.convolutions.last_mut().expect("validated: at least one convolution");

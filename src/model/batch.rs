@@ -17,7 +17,7 @@ pub enum TokenRow {
     },
     /// The next patch of the sample's picture.
     Patch,
-    /// The sample's picture as a whole, behind its patches: where the model has a stem.
+    /// The sample's picture as a whole, behind its patches: where the model has a stem, or counts what it sees.
     Whole,
     /// The next frame of the sample's sound.
     Frame,
@@ -25,7 +25,7 @@ pub enum TokenRow {
 
 /// The rows of one picture, in order.
 pub fn picture_rows(vision: &VisionConfig) -> impl Iterator<Item = TokenRow> {
-    std::iter::repeat_n(TokenRow::Patch, vision.patches()).chain(vision.stem.as_ref().map(|_| TokenRow::Whole))
+    std::iter::repeat_n(TokenRow::Patch, vision.patches()).chain(vision.has_whole_row().then_some(TokenRow::Whole))
 }
 
 /// The rows that are shown there: one for each place, or the one of all of them.
@@ -81,7 +81,7 @@ pub struct Batch {
     pub pixels: Vec<u8>,
     /// `[images · patches]`
     pub patch_row: Vec<i32>,
-    /// `[images]`: the rows of pictures as a whole; empty in a model without a stem.
+    /// `[images]`: the rows of pictures as a whole; empty in a model that has none.
     pub whole_row: Vec<i32>,
     /// `[clips, frames, mels]`
     pub mel: Vec<f32>,

@@ -8,6 +8,7 @@ use super::stored_config::{StoredConfig, defaults};
 use crate::data::folder::Fit;
 use crate::error::{Error, Result};
 use crate::files::read::contents;
+use crate::ops::local_histogram;
 use serde::{Deserialize, Serialize, Serializer};
 use std::path::Path;
 use trimodal_base::warn::warn_once;
@@ -151,7 +152,7 @@ impl Config {
             bos_token_id: None,
             eos_token_id: Vec::new(),
             picture_fit: Fit::Crop,
-            vision_config: Some(VisionConfig { image_size: 48, patch_size: 8, bidirectional: true, stem: None }),
+            vision_config: Some(VisionConfig { image_size: 48, patch_size: 8, bidirectional: true, stem: None, histograms: Vec::new() }),
             audio_config: Some(AudioConfig { num_mel_bins: 40, sample_rate: 16_000, clip_seconds: 0.5, layers: 3 }),
         }
     }
@@ -177,6 +178,11 @@ impl Config {
         let config = Config::try_from(stored).map_err(|what| Error::file(path, what))?;
         warnings.into_iter().for_each(|what| warn_once(format!("{}: {what}", path.display())));
         Ok(config)
+    }
+
+    /// Whether one row of a picture is of all of it.
+    pub fn has_whole_row(&self) -> bool {
+        self.vision_config.as_ref().is_some_and(VisionConfig::has_whole_row)
     }
 
     /// Whether pictures go through a convolutional stem.
@@ -234,6 +240,10 @@ impl Config {
             let (image, patch) = (vision.image_size, vision.patch_size);
             fail(image == 0 || image > 8192, format!("vision_config.image_size: expected 1 to 8192, found {image}"))?;
             fail(patch == 0 || !image.is_multiple_of(patch), format!("vision_config.patch_size: expected a divisor of image_size ({image}), found {patch}"))?;
+            let grids = &vision.histograms;
+            fail(grids.len() > local_histogram::GRIDS || grids.iter().any(|&grid| grid == 0 || !image.is_multiple_of(grid)), {
+                format!("vision_config.histograms: expected at most {} divisors of image_size ({image}), found {grids:?}", local_histogram::GRIDS)
+            })?;
             vision.stem.as_ref().map_or(Ok(()), |stem| stem.validate().map_err(|what| format!("vision_config.stem: {what}")))?;
         }
         if let Some(audio) = &self.audio_config {

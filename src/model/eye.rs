@@ -4,10 +4,13 @@
 //! pixel) and, where its result has the same shape, is added to it, as the blocks of the decoder are added to the residual stream. What
 //! is left is normalised once more and projected to the width of the token matrix: one row per place, unless the stem says that there are
 //! none. A last row is of the picture as a whole: one linear map of all of it. What is where matters there, as it does to a template.
+//! What is counted in a picture ([`super::histograms`]) becomes that row, or is added to it.
 
 use super::config::{Config, VisionConfig};
+use super::histograms::{self, HistogramActivations};
 use super::linear;
-use super::parameters::Vision;
+use super::parameters::{StemParameters, Vision};
+use super::stem::Stem;
 use crate::error::Result;
 use crate::ops::{conv2d, embedding, matmul, patch_embed, rms_norm};
 use crate::tensor::{DType, Tensor};
@@ -194,12 +197,38 @@ pub(crate) fn forward(
     row: &Tensor,
     whole_row: Option<&Tensor>,
     stem: Option<&mut StemActivations>,
+    histograms: Option<&mut HistogramActivations>,
     iota: &mut Tensor,
     x: &mut Tensor,
 ) -> Result<()> {
-    let (Some(a), Some(p), Some(stem)) = (stem, &w.stem, &vision.stem) else {
-        return patch_embed::forward(pixels, &w.weight, &w.bias, &w.position, row, x);
+    let seen = match (stem, &w.stem, &vision.stem) {
+        (Some(a), Some(p), Some(stem)) => Some(through_stem(stem, eps, w, p, pixels, row, a, iota, x)?),
+        _ => {
+            patch_embed::forward(pixels, &w.weight, &w.bias, &w.position, row, x)?;
+            None
+        }
     };
+    let whole = match (histograms, &w.histograms) {
+        (Some(a), Some(w)) => Some(histograms::forward(&vision.histograms, w, pixels, seen, a)?),
+        _ => seen,
+    };
+    let (Some(whole), Some(row)) = (whole, whole_row) else { return Ok(()) };
+    iota.set_rows(row.rows())?;
+    embedding::forward(whole, iota, Some(row), x)
+}
+
+/// Writes the rows of the places, where there are any; those of the pictures as wholes are returned.
+fn through_stem<'a>(
+    stem: &Stem,
+    eps: f32,
+    w: &Vision,
+    p: &StemParameters,
+    pixels: &Tensor,
+    row: &Tensor,
+    a: &'a mut StemActivations,
+    iota: &mut Tensor,
+    x: &mut Tensor,
+) -> Result<&'a Tensor> {
     a.fit(pixels.rows())?;
     iota.set_rows(a.patches.len() / a.patches.dim(3))?;
     as_rows(&mut a.patches, |patches| patch_embed::forward(pixels, &w.weight, &w.bias, &w.position, iota, patches))?;
@@ -220,9 +249,7 @@ pub(crate) fn forward(
     let of = &mut a.whole;
     normalise(&a.patches, &mut a.layers, &p.whole_norm, eps, &mut of.normed, &mut of.rstd)?;
     linear::forward(&of.normed, &p.whole, &mut of.rows)?;
-    let row = whole_row.expect("the model has a stem");
-    iota.set_rows(row.rows())?;
-    embedding::forward(&of.rows, iota, Some(row), x)
+    Ok(&of.rows)
 }
 
 /// The gradients of the eye's parameters, which are added to `g`, and of the pixels where they are asked for, from `dx`, that of the token
@@ -235,11 +262,15 @@ pub(crate) fn backward(
     row: &Tensor,
     whole_row: Option<&Tensor>,
     stem: Option<&mut StemActivations>,
+    histograms: Option<&mut HistogramActivations>,
     iota: &mut Tensor,
     dx: &Tensor,
     dpixels: Option<&mut Tensor>,
     workspace: &mut Tensor,
 ) -> Result<()> {
+    if let (Some(a), Some(dw), Some(row)) = (histograms, &mut g.histograms, whole_row) {
+        histograms::backward(row, dx, dw, a, workspace)?;
+    }
     let (Some(a), Some(p), Some(dp), Some(stem)) = (stem, &w.stem, &mut g.stem, &vision.stem) else {
         return patch_embed::backward(pixels, &w.weight, row, dx, &mut g.weight, &mut g.bias, &mut g.position, dpixels, workspace);
     };
@@ -273,6 +304,7 @@ pub(crate) fn backward(
 pub(super) fn workspace(config: &Config, vision: &VisionConfig, images: usize) -> usize {
     let width = vision.patch_width(config.hidden_size);
     let patches = patch_embed::workspace(images, vision.image_size, vision.image_size, vision.patch_size, width);
+    let patches = patches.max(histograms::workspace(config, vision, images));
     let Some(stem) = &vision.stem else { return patches };
     let (grid, depth) = (vision.patch_grid(), stem.convolutions.len());
     let pixels = |layer: usize| images.saturating_mul(stem.side(grid, layer).pow(2));

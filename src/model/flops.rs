@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::config::{Config, Stem};
+use crate::ops::local_histogram;
 
 /// Floating-point operations of a training step on this batch that are part of a product: linear layers, attention, convolutions
 /// and patches, forward and twice that backward. (Attention's backward pass is counted with its recomputation: 10 for the 4 of
@@ -21,7 +22,9 @@ pub fn flops(config: &Config, batch: &Batch) -> u64 {
     let patches = config.vision_config.as_ref().map_or(0, |v| {
         let patches = 4 * (batch.images * v.image_size * v.image_size * 3 * v.patch_width(config.hidden_size)) as u64;
         let pixels = |stem: &Stem, layer| batch.images * stem.side(v.patch_grid(), layer).pow(2);
+        let counted = 4 * (batch.images * local_histogram::cells(&v.histograms) * local_histogram::BINS) as u64 * width;
         patches
+            + counted
             + v.stem.as_ref().map_or(0, |stem| {
                 let depth = stem.convolutions.len();
                 let convolution = |layer| 9 * pixels(stem, layer + 1) * stem.channels(layer) * stem.channels(layer + 1);

@@ -99,7 +99,7 @@ fn embed(config: &Config, p: &Parameters, a: &mut Activations) -> Result<()> {
     embedding::forward(&p.embed_tokens, &a.inputs.embed_id, None, x)?;
     if let (Some(vision), Some(w)) = (&config.vision_config, &p.vision) {
         let Inputs { pixels, patch_row, whole_row, iota, .. } = &mut a.inputs;
-        eye::forward(vision, config.rms_norm_eps, w, pixels, patch_row, whole_row.as_ref(), a.stem.as_mut(), iota, x)?;
+        eye::forward(vision, config.rms_norm_eps, w, pixels, patch_row, whole_row.as_ref(), a.stem.as_mut(), a.histograms.as_mut(), iota, x)?;
     }
     if let Some(audio) = &config.audio_config {
         for (i, w) in p.audio.iter().enumerate() {

@@ -7,6 +7,7 @@ use super::batch::{Batch, Packer, Sequence, TokenRow};
 use super::config::Config;
 use super::eye::{self, StemActivations};
 use super::forward::{attention_scale, rope_table};
+use super::histograms::HistogramActivations;
 use super::linear;
 use super::parameters::Parameters;
 use crate::device::Device;
@@ -285,9 +286,22 @@ impl Generator {
             let side = vision.image_size;
             let pixels = Tensor::from_slice(&self.device, [batch.images, side, side, 3], &batch.pixels)?;
             let mut stem = StemActivations::build(&self.config, batch.images, self.real, &mut |shape, dtype| Tensor::zeros(&self.device, shape, dtype))?;
+            let mut histograms =
+                HistogramActivations::build(&self.config, batch.images, self.real, &mut |shape, dtype| Tensor::zeros(&self.device, shape, dtype))?;
             let mut iota = ints(&(0..(batch.images * vision.patch_grid().pow(2)) as i32).collect::<Vec<_>>())?;
-            let whole = vision.stem.as_ref().map(|_| ints(&batch.whole_row)).transpose()?;
-            eye::forward(vision, self.config.rms_norm_eps, w, &pixels, &ints(&batch.patch_row)?, whole.as_ref(), stem.as_mut(), &mut iota, &mut self.x)?;
+            let whole = if vision.has_whole_row() { Some(ints(&batch.whole_row)?) } else { None };
+            eye::forward(
+                vision,
+                self.config.rms_norm_eps,
+                w,
+                &pixels,
+                &ints(&batch.patch_row)?,
+                whole.as_ref(),
+                stem.as_mut(),
+                histograms.as_mut(),
+                &mut iota,
+                &mut self.x,
+            )?;
         }
         if let Some(audio) = &self.config.audio_config {
             let mut frames = Tensor::zeros(&self.device, [batch.clips, audio.frames(), audio.num_mel_bins], self.real)?;

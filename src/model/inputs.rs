@@ -34,7 +34,7 @@ pub struct Inputs<T = Tensor> {
     pub(crate) chunks: Vec<Chunk<T>>,
     pub(crate) pixels: T,
     pub(crate) patch_row: T,
-    /// Where the model has a stem.
+    /// Where the model has a row for the picture as a whole.
     pub(crate) whole_row: Option<T>,
     pub(crate) mel: T,
     pub(crate) frame_row: T,
@@ -65,7 +65,7 @@ impl<T> Inputs<T> {
             chunks: capacity.chunks().map(|rows| Ok(Chunk { row: make(&[rows], DType::I32)?, target: make(&[rows], DType::I32)? })).collect::<Result<_>>()?,
             pixels: make(&[images, side, side, 3], DType::U8)?,
             patch_row: make(&[images.saturating_mul(patches)], DType::I32)?,
-            whole_row: config.vision_config.as_ref().and_then(|v| v.stem.as_ref()).map(|_| make(&[images], DType::I32)).transpose()?,
+            whole_row: if config.has_whole_row() { Some(make(&[images], DType::I32)?) } else { None },
             mel: make(&[clips, frames, mels], real)?,
             frame_row: make(&[clips.saturating_mul(frame_rows)], DType::I32)?,
             iota: make(&[rows.max(chunk).max(clips.saturating_mul(frame_rows)).max(images.saturating_mul(embedded))], DType::I32)?,

@@ -14,6 +14,7 @@ pub mod eye;
 mod flops;
 pub mod forward;
 pub mod generate;
+pub mod histograms;
 pub mod inputs;
 mod last_rows;
 pub(crate) mod linear;

@@ -6,6 +6,7 @@
 use super::config::{Config, Stem};
 use crate::device::Device;
 use crate::error::Result;
+use crate::ops::local_histogram;
 use crate::tensor::{DType, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -46,6 +47,8 @@ pub struct Vision<T = Tensor> {
     pub position: T,
     /// The convolutions between the patches and the rows, where there are any.
     pub stem: Option<StemParameters<T>>,
+    /// `[D, cells · 36]`: what is counted in a picture, into the row of all of it.
+    pub histograms: Option<T>,
 }
 
 /// A convolutional stem. See [`super::eye`].
@@ -155,6 +158,10 @@ impl<T> Parameters<T> {
                         bias: make(&[width])?,
                         position: make(&[vision.patch_grid(), 2, width])?,
                         stem: vision.stem.as_ref().map(|stem| StemParameters::build(stem, vision.grid().pow(2), d, make)).transpose()?,
+                        histograms: match &vision.histograms[..] {
+                            [] => None,
+                            grids => Some(make(&[d, local_histogram::cells(grids).saturating_mul(local_histogram::BINS)])?),
+                        },
                     })
                 }
             },
@@ -204,6 +211,7 @@ impl<T> Parameters<T> {
                 all.push(("vision_stem.whole.norm".into(), &stem.whole_norm));
                 all.push(("vision_stem.whole.weight".into(), &stem.whole));
             }
+            all.extend(vision.histograms.as_ref().map(|t| ("vision_histograms.weight".into(), t)));
         }
         for (i, conv) in self.audio.iter().enumerate() {
             all.push((format!("audio_embed.conv{}.weight", i + 1), &conv.weight));
@@ -243,6 +251,7 @@ impl<T> Parameters<T> {
                 }
                 all.extend([&mut stem.whole_norm, &mut stem.whole]);
             }
+            all.extend(&mut vision.histograms);
         }
         for conv in &mut self.audio {
             all.extend([&mut conv.weight, &mut conv.bias]);

@@ -18,6 +18,10 @@ pub struct VisionConfig {
     /// Convolutions between the patches and the rows; none: each patch is a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stem: Option<Stem>,
+    /// Cells along each side that the picture's colours and edges are counted in ([`crate::ops::local_histogram`]), for the row of the picture
+    /// as a whole; none: nothing is counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub histograms: Vec<usize>,
 }
 
 /// How sounds become rows.
@@ -50,9 +54,13 @@ impl VisionConfig {
     pub fn shown_grid(&self) -> usize {
         if self.patches() == 0 { 1 } else { self.grid() }
     }
-    /// Rows of one picture. With a stem, one is of the picture as a whole.
+    /// Whether one row is of the picture as a whole: what a stem leaves of it, what is counted in it, or the sum of both.
+    pub fn has_whole_row(&self) -> bool {
+        self.stem.is_some() || !self.histograms.is_empty()
+    }
+    /// Rows of one picture.
     pub fn rows(&self) -> usize {
-        self.patches() + self.stem.is_some() as usize
+        self.patches() + self.has_whole_row() as usize
     }
     /// The width of an embedded patch, in a model of this width.
     pub fn patch_width(&self, hidden_size: usize) -> usize {

@@ -18,6 +18,6 @@ pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
 pub use probe::{in_its_own_words, probe_svg, some_levels};
 pub use roofline::roofline_svg;
-pub use step::{convolutions, digit, digits, places, ranges, step_page, touches};
+pub use step::{convolutions, counts, digit, digits, places, ranges, step_page, touches};
 pub use table::table;
 pub use trace::{trace_shapes, trace_table};

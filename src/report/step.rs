@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::markup::svg::{Pen, Svg, Words};
 use crate::model::config::{Stem, VisionConfig};
 use crate::numbers;
+use crate::ops::local_histogram;
 use crate::trace::{Access, ModelPart, Phase, Span, SpanKind, twins};
 use crate::train::walkthrough::{Modality, Walkthrough};
 
@@ -97,9 +98,10 @@ fn sample(page: &mut Page, walk: &Walkthrough) -> Result<()> {
             None => format!("a row of {width} of each."),
             Some(stem) => format!("{} numbers of each. {}", stem.width, convolutions(v, stem, width)),
         };
+        let counted = counts(v, width);
         page.text(&format!(
             "{side} × {side} pixels of three bytes are {} patches of {patch} × {patch} × 3 = {} numbers, each (x/255 − 0.5)/0.5; the patch embedding makes \
-             {embedded}",
+             {embedded}{counted}",
             v.patch_grid().pow(2),
             patch * patch * 3
         ));
@@ -138,6 +140,15 @@ pub fn convolutions(vision: &VisionConfig, stem: &Stem, width: usize) -> String 
         pictures.join(" → "),
         places * last
     )
+}
+
+/// What is counted in a picture and becomes of it, in words: a sentence behind others, or nothing.
+pub fn counts(vision: &VisionConfig, width: usize) -> String {
+    let [first, others @ ..] = &vision.histograms[..] else { return String::new() };
+    let grids = others.iter().fold(format!("{first} × {first}"), |all, grid| format!("{all}, {grid} × {grid}"));
+    let numbers = local_histogram::cells(&vision.histograms) * local_histogram::BINS;
+    let what = if vision.stem.is_some() { "are added to that row" } else { "become a row" };
+    format!(" Colours and directions of edges, counted in the cells of {grids}, are {numbers} numbers that {what} of {width}, of the picture as a whole.")
 }
 
 /// A launch: its kernel and what it is about; what it reads and writes, the first numbers that it wrote, and where it is defined.

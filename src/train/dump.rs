@@ -14,7 +14,7 @@ use std::path::Path;
 /// Runs the first `samples` rows of a data set through one step of a model (without an update) and writes it to `out`.
 ///
 /// Tensors: `input.token_id [N]`, `input.position [N]`, `input.visible [N, 2]`, `input.target [N]` (i32; −1 is not counted),
-/// `input.pixels [images, H, W, 3]` (u8), `input.patch_row [images · patches]`, with a stem `input.whole_row [images]` (i32),
+/// `input.pixels [images, H, W, 3]` (u8), `input.patch_row [images · patches]`, with a row of all of a picture `input.whole_row [images]` (i32),
 /// `input.waveform [clips, samples]`, `input.mel [clips, frames, mels]`, `input.frame_row [clips · rows]` (i32), `embedded [N, D]`,
 /// `logits [N, V]`, `loss [1]`, and `grad.<parameter>` for every parameter; floats are f32, or f64 where the model was opened in f64. `activation`: the parameters' own dtype, or bf16 for mixed precision.
 ///
@@ -71,7 +71,7 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
     ] {
         tensors.push((name.to_string(), shape, DType::I32, bytemuck::cast_slice(data).to_vec()));
     }
-    if config.has_stem() {
+    if config.has_whole_row() {
         tensors.push(("input.whole_row".into(), vec![batch.images], DType::I32, bytemuck::cast_slice(&batch.whole_row).to_vec()));
     }
     let side = config.vision_config.as_ref().map_or(0, |v| v.image_size);

@@ -4,6 +4,7 @@ use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, PaddedSize};
 use crate::model::eye::StemActivations;
+use crate::model::histograms::HistogramActivations;
 use crate::model::word_bag::BagActivations;
 use crate::model::{Activations, Config, Parameters, forward};
 use crate::ops::rope;
@@ -67,7 +68,8 @@ fn in_forward(config: &Config, p: &Parameters, table: &rope::Table, a: &mut Acti
             }
         }
     }
-    for (name, tensor) in a.stem.iter().flat_map(StemActivations::named) {
+    let counted = a.histograms.iter().flat_map(HistogramActivations::named).map(|(name, tensor)| (name.to_string(), tensor));
+    for (name, tensor) in a.stem.iter().flat_map(StemActivations::named).chain(counted) {
         if let Some(element) = tensor.first_not_finite()? {
             // As much of it belongs to each picture.
             let picture = element / (tensor.len() / batch.images.max(1));

@@ -17,7 +17,7 @@ pub fn tiny() -> Config {
         num_key_value_heads: 2,
         head_dim: 6,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 12, patch_size: 4, bidirectional: true, stem: None }),
+        vision_config: Some(VisionConfig { image_size: 12, patch_size: 4, bidirectional: true, stem: None, histograms: Vec::new() }),
         audio_config: Some(AudioConfig { num_mel_bins: 5, sample_rate: 16_000, clip_seconds: 0.1, layers: 3 }),
         ..Config::meadow(23)
     }
@@ -27,6 +27,12 @@ pub fn tiny() -> Config {
 pub fn with_stem(config: Config, patch_size: usize, stem: &str) -> Config {
     let stem = Some(stem.parse().unwrap());
     let vision_config = config.vision_config.map(|vision| VisionConfig { patch_size, stem, ..vision });
+    Config { vision_config, ..config }
+}
+
+/// The same with what is counted in its pictures, in these grids.
+pub fn with_histograms(config: Config, grids: &[usize]) -> Config {
+    let vision_config = config.vision_config.map(|vision| VisionConfig { histograms: grids.into(), ..vision });
     Config { vision_config, ..config }
 }
 
@@ -58,7 +64,7 @@ pub fn small() -> Config {
         num_key_value_heads: 1,
         head_dim: 8,
         max_position_embeddings: 64,
-        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true, stem: None }),
+        vision_config: Some(VisionConfig { image_size: 16, patch_size: 8, bidirectional: true, stem: None, histograms: Vec::new() }),
         audio_config: Some(AudioConfig { num_mel_bins: 8, sample_rate: 16_000, clip_seconds: 0.1, layers: 2 }),
         ..Config::meadow(40)
     }

@@ -52,13 +52,15 @@ impl Page {
             let alt = format!("the picture as the model takes it, {0} × {0} pixels", picture.side);
             let png = data_uri("image/png", &picture_png(&picture.rgb, picture.side, picture.side)?);
             let attention = canvas("picture-attention");
-            let (seen, rest) = match (picture.has_stem, picture.grid) {
-                (false, _) => (format!("the picture’s {0} × {0} patches", picture.grid), ""),
-                (true, 1) => ("the picture, which has one row".into(), " There is no other row of it to compare with."),
-                (true, _) => (
-                    format!("the {0} × {0} places that the convolutions leave of the picture", picture.grid),
-                    " What the row of the picture as a whole got counts as on the picture and is not drawn.",
-                ),
+            let seen = match (picture.has_stem, picture.grid) {
+                (_, 1) => "the picture, which has one place".into(),
+                (false, _) => format!("the picture’s {0} × {0} patches", picture.grid),
+                (true, _) => format!("the {0} × {0} places that the convolutions leave of the picture", picture.grid),
+            };
+            let rest = match (picture.has_whole_row, picture.grid) {
+                (_, 1) => " There is no other place of it to compare with.",
+                (false, _) => "",
+                (true, _) => " What the row of the picture as a whole got counts as on the picture and is not drawn.",
             };
             let _ = writeln!(
                 body,
@@ -182,7 +184,7 @@ mod tests {
             pixels: vec![0.0; 12],
             mel: Vec::new(),
         };
-        let picture = Picture { side: 2, grid: 2, has_stem: false, rgb: vec![7; 12] };
+        let picture = Picture { side: 2, grid: 2, has_stem: false, has_whole_row: false, rgb: vec![7; 12] };
         let explanation = Explanation { picture: Some(picture), sound: None, layers: 1, heads: 1, words: vec![word] };
         let mut page = Page::new("t", "l");
         page.section("s");

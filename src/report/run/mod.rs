@@ -141,7 +141,8 @@ impl RunReport<'_> {
                     format!("; {leave} {0} × {0} places of them: {rows}", v.grid())
                 }
             };
-            facts.push(("Pictures", format!("{patches}{rows}")));
+            let counted = if v.histograms.is_empty() { "" } else { "; its colours and edges, counted, as the row of the whole picture" };
+            facts.push(("Pictures", format!("{patches}{rows}{counted}")));
         }
         if let Some(a) = &config.audio_config {
             facts.push((

@@ -45,6 +45,10 @@ pub const SECTIONS: [Section; 6] = [
                 "stem",
                 "Convolutions between the patches and the rows, such as \"32, 64/2, 64\": the width of an embedded patch, then the channels\nof each 3 × 3 convolution; /2 for one that halves the picture. Empty for none: each patch is a row.",
             ),
+            (
+                "histograms",
+                "Cells along each side, such as \"8, 6, 4, 3\", in which a picture's colours and the directions of its edges are counted, coarse and\nfine; all counts together make one more row, of the picture as a whole. Empty for none.",
+            ),
             ("bidirectional", "Whether the rows of a picture see all of it, or only what came before them."),
             ("fit", "What happens to a picture that is not square: \"crop\" keeps the centre, \"pad\" keeps all of it, with white bars."),
             ("sounds", "Whether the model has ears; a new one gets none where no sample has a sound."),

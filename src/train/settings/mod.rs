@@ -61,6 +61,8 @@ pub struct ModelSettings {
     pub patch_size: usize,
     #[serde(default)]
     pub stem: String,
+    /// Cells along each side that a picture is counted in, commas between them; empty for none.
+    pub histograms: String,
     pub bidirectional: bool,
     pub fit: Fit,
     pub sounds: bool,
@@ -225,6 +227,13 @@ impl From<Precision> for PrecisionChoice {
     }
 }
 
+/// The grids that `model.histograms` names.
+fn grids(text: &str) -> Result<Vec<usize>> {
+    let bad = |part: &str| Error::Usage(format!("model.histograms: expected cells along a side such as \"8, 6, 4, 3\", found {part:?} in {text:?}"));
+    let parts = if text.trim().is_empty() { Vec::new() } else { text.split(',').map(str::trim).collect() };
+    parts.into_iter().map(|part| part.parse().map_err(|_| bad(part))).collect()
+}
+
 fn color_attributes() -> String {
     "color, colour".into()
 }
@@ -255,6 +264,7 @@ impl Settings {
                 image_size: 48,
                 patch_size: 8,
                 stem: String::new(),
+                histograms: String::new(),
                 bidirectional: true,
                 fit: Fit::Crop,
                 sounds: true,
@@ -392,8 +402,8 @@ impl Settings {
     pub fn embedders(&self, config: Config) -> Config {
         let m = &self.model;
         // What cannot be read is found by `validate`.
-        let stem = m.stem.parse().ok();
-        let vision = VisionConfig { image_size: m.image_size, patch_size: m.patch_size, bidirectional: m.bidirectional, stem };
+        let (stem, histograms) = (m.stem.parse().ok(), grids(&m.histograms).unwrap_or_default());
+        let vision = VisionConfig { image_size: m.image_size, patch_size: m.patch_size, bidirectional: m.bidirectional, stem, histograms };
         let audio = AudioConfig { num_mel_bins: m.num_mel_bins, sample_rate: 16_000, clip_seconds: m.clip_seconds, layers: m.convolutions };
         Config { picture_fit: m.fit, vision_config: m.pictures.then_some(vision), audio_config: m.sounds.then_some(audio), ..config }
     }
@@ -411,6 +421,7 @@ impl Settings {
         if let Some(vision) = &config.vision_config {
             (m.image_size, m.patch_size, m.bidirectional) = (vision.image_size, vision.patch_size, vision.bidirectional);
             m.stem = vision.stem.as_ref().map(Stem::to_string).unwrap_or_default();
+            m.histograms = vision.histograms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         }
         if let Some(audio) = &config.audio_config {
             (m.num_mel_bins, m.clip_seconds, m.convolutions) = (audio.num_mel_bins, audio.clip_seconds, audio.layers);
@@ -536,6 +547,7 @@ impl Settings {
         if let Err(what) = if model.stem.is_empty() { Ok(()) } else { model.stem.parse::<Stem>().map(drop) } {
             return Err(Error::Usage(format!("model.stem: {what}")));
         }
+        grids(&model.histograms)?;
         self.model_config(model.hidden_size.clamp(1, 1 << 20)).validate().map_err(|what| Error::Usage(format!("model: {what}")))
     }
 }
