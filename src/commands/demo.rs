@@ -50,7 +50,7 @@ pub struct Demo {
     #[command(flatten)]
     precision: PrecisionArguments,
     /// The seed of the data, the initial parameters and the order of training
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// A short version that takes seconds: fewer samples and steps
     #[arg(long)]

@@ -12,13 +12,16 @@ use crate::train::examples::placeholders;
 
 /// The most pixels of an overlay's longer side: there is one overlay for every word.
 const SIDE: usize = 64;
+/// Words that get overlays, from the first on: a model that has learned little says many, and a page has room for other samples too.
+const WORDS: usize = 24;
 
-/// Of each word that a model said about an example, the mean over layers and heads of what its row took in, laid over what was seen and heard.
+/// Of each of the first words that a model said about an example, the mean over layers and heads of what its row took in, laid over what was seen and heard.
 ///
 /// # Errors
 /// [`crate::Error::OutOfMemory`] where the device has no room for a forward pass of which everything is kept.
 pub fn attended(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, example: &Example, said: &str) -> Result<Vec<Heat>> {
-    let (ids, special) = (tokenizer.encode(said)?, tokenizer.special());
+    let (mut ids, special) = (tokenizer.encode(said)?, tokenizer.special());
+    ids.truncate(WORDS);
     let mut sample = prompt_of(&example.sequence(config, &special, || false));
     if ids.is_empty() || example.pixels.is_none() && example.mel.is_none() {
         return Ok(Vec::new());

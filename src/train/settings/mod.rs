@@ -262,8 +262,8 @@ impl Settings {
                 tie_word_embeddings: true,
                 pictures: true,
                 image_size: 48,
-                patch_size: 8,
-                stem: String::new(),
+                patch_size: 2,
+                stem: "16, 16, 32/2, 32, 64/2, 64".into(),
                 histograms: String::new(),
                 bidirectional: true,
                 fit: Fit::Crop,
@@ -318,7 +318,7 @@ impl Settings {
                 eps: schedule.eps,
                 weight_decay: schedule.weight_decay,
                 max_norm: schedule.max_norm,
-                word_bag: 0.0,
+                word_bag: 1.0,
                 skip_nonfinite: 0,
             },
             saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3, on_full: OnFull::Stop },
@@ -349,18 +349,19 @@ impl Settings {
             // What paid on pictures of benches/real: see docs/experiments.md.
             "real" => {
                 (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (128, 352, 2, 32);
-                (model.patch_size, model.stem, model.fit) = (2, "32, 32, 64/2, 64, 128/2, 128, whole".into(), Fit::Pad);
+                // One patch: little is learned from what is not counted.
+                (model.patch_size, model.stem, model.histograms, model.fit) = (48, String::new(), "8, 6, 4, 3".into(), Fit::Pad);
                 (data.max_vocabulary, data.word_dropout, data.color_blind, data.augment) = (2048, 0.0, 0.0, Level::Light);
-                (training.steps, training.rows, training.learning_rate, training.word_bag, training.weight_decay) = (9000, 704, 1.5e-3, 1.0, 0.05);
+                (training.steps, training.rows, training.learning_rate, training.weight_decay) = (8000, 704, 1.5e-3, 0.1);
             }
             "small" | "large" => {
                 (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (768, 2048, 12, 64);
                 (model.num_attention_heads, model.num_key_value_heads) = (12, 12);
-                (model.max_position_embeddings, model.image_size, model.patch_size) = (1024, 224, 16);
+                (model.max_position_embeddings, model.image_size, model.patch_size, model.stem) = (1024, 224, 16, String::new());
                 (model.num_mel_bins, model.clip_seconds, model.convolutions) = (80, 10.0, 2);
                 (data.max_vocabulary, data.word_dropout, data.color_jitter, data.color_blind) = (50_304, 0.0, 0.25, 0.0);
                 (training.steps, training.rows, training.learning_rate, training.warmup) = (50_000, 16_384, 6e-4, 0.02);
-                (training.floor, training.beta2, training.weight_decay) = (0.1, 0.95, 0.1);
+                (training.floor, training.beta2, training.weight_decay, training.word_bag) = (0.1, 0.95, 0.1, 0.0);
                 saving.save_seconds = 600;
                 if name == "large" {
                     (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (4096, 12_288, 36, 128);
