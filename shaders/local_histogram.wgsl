@@ -48,8 +48,8 @@ const COSINES = array<f32, 9>(1.0, 0.9396926207859084, 0.766044443118978, 0.5, 0
 const SINES = array<f32, 9>(0.0, 0.3420201433256687, 0.6427876096865393, 0.8660254037844386, 0.984807753012208, 0.984807753012208, 0.8660254037844387, 0.6427876096865395, 0.3420201433256689);
 
 // The grid of a picture's cell, as cells along its side, and the first cell of this grid.
-fn grid_of(cell: u32, of: Dims) -> vec2<u32> {
-    let grids = vec4(of.grid0, of.grid1, of.grid2, of.grid3);
+fn grid_of(cell: u32, sizes: Dims) -> vec2<u32> {
+    let grids = vec4(sizes.grid0, sizes.grid1, sizes.grid2, sizes.grid3);
     var first = 0u;
     for (var i = 0u; i < 3u; i++) {
         let count = grids[i] * grids[i];
