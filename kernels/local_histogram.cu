@@ -27,7 +27,10 @@
 #include <cuda_bf16.h>
 
 struct Dims {
-    unsigned grids[4];       // cells along each side; 0: no such grid
+    unsigned grid0;          // cells along each side
+    unsigned grid1;          // the same of the next grid, 0 where there is none
+    unsigned grid2;
+    unsigned grid3;
     unsigned images;         // I
     unsigned height;         // H
     unsigned width;          // W
@@ -63,12 +66,13 @@ __device__ constexpr float SINES[9] = {0.0f,
 struct Cell {
     unsigned image, grid, place;
 
-    __device__ Cell(unsigned cell, const Dims& dims) : image(cell / dims.cells), grid(dims.grids[0]), place(cell % dims.cells) {
+    __device__ Cell(unsigned cell, const Dims& dims) : image(cell / dims.cells), grid(dims.grid0), place(cell % dims.cells) {
+        const unsigned grids[4] = {dims.grid0, dims.grid1, dims.grid2, dims.grid3};
 #pragma unroll
         for (unsigned i = 1; i < 4; ++i) {
-            if (grid == dims.grids[i - 1] && place >= grid * grid && dims.grids[i] != 0) {
+            if (grid == grids[i - 1] && place >= grid * grid && grids[i] != 0) {
                 place -= grid * grid;
-                grid = dims.grids[i];
+                grid = grids[i];
             } else {
                 break;
             }

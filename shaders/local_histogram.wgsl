@@ -23,7 +23,10 @@
 // Limits: every grid divides H and W; every tensor < 2³¹ elements. 20 · H · W · 36 operations for each grid; bound by arithmetic.
 
 struct Dims {
-    grids: vec4<u32>,      // cells along each side; 0: no such grid
+    grid0: u32,            // cells along each side
+    grid1: u32,            // the same of the next grid, 0 where there is none
+    grid2: u32,
+    grid3: u32,
     images: u32,           // I
     height: u32,           // H
     width: u32,            // W
@@ -45,7 +48,8 @@ const COSINES = array<f32, 9>(1.0, 0.9396926207859084, 0.766044443118978, 0.5, 0
 const SINES = array<f32, 9>(0.0, 0.3420201433256687, 0.6427876096865393, 0.8660254037844386, 0.984807753012208, 0.984807753012208, 0.8660254037844387, 0.6427876096865395, 0.3420201433256689);
 
 // The grid of a picture's cell, as cells along its side, and the first cell of this grid.
-fn grid_of(cell: u32, grids: vec4<u32>) -> vec2<u32> {
+fn grid_of(cell: u32, of: Dims) -> vec2<u32> {
+    let grids = vec4(of.grid0, of.grid1, of.grid2, of.grid3);
     var first = 0u;
     for (var i = 0u; i < 3u; i++) {
         let count = grids[i] * grids[i];
@@ -101,7 +105,7 @@ fn bins(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let cell = index / BINS;
     let bin = index % BINS;
     let image = cell / dims.cells;
-    let grid = grid_of(cell % dims.cells, dims.grids);
+    let grid = grid_of(cell % dims.cells, dims);
     let place = cell % dims.cells - grid.y;
     let high = dims.height / grid.x;
     let wide = dims.width / grid.x;
@@ -139,7 +143,7 @@ fn normalise(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
         return;
     }
     let cell = index / DIRECTIONS;
-    let grid = grid_of(cell % n_dims.cells, n_dims.grids);
+    let grid = grid_of(cell % n_dims.cells, n_dims);
     let place = cell % n_dims.cells - grid.y;
     let first = cell - place;
     var energy = 0.0;
