@@ -48,7 +48,7 @@ missing, unexpected = model.load_state_dict({k: v.detach() for k, v in text.item
 missing = [m for m in missing if m != "lm_head.weight" or not config["tie_word_embeddings"]]
 assert not missing and not unexpected, (missing, unexpected)
 names = ["token_id", "position", "visible", "target", "pixels", "patch_row", "mel", "frame_row"]
-names += ["whole_row"] if "input.whole_row" in dump else []  # a model whose eye has a stem
+names += ["whole_row"] if "input.whole_row" in dump else []  # a model with a row of each picture as a whole
 batch = {name: dump[f"input.{name}"] for name in names}
 batch = {name: value if name in ("pixels", "mel") else value.long() for name, value in batch.items()}
 x, logits, loss = reference.forward(config, model, weights, model.model.embed_tokens.weight, batch)

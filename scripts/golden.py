@@ -5,10 +5,13 @@
     conv_stem                Whisper's convolution stem, forward and backward
     conv_eye                 3 × 3 convolutions with GELU over channels-last pixels, strides 1 and 2, forward and backward
     patch_embed              Fuyu's patch embedding (agrees with FuyuImageProcessorPil's patches) with positions, forward and backward
+    histograms               local histograms of colours and edges in several grids, of pictures of noise, areas, ramps and one colour
     model_tied, model_untied a Qwen3 with GQA and head_dim ≠ D / H, a picture and a sound embedder, random weights:
                              config.json, model.safetensors, one step with every gradient, ten steps of torch's AdamW
     model_stem               a narrower one with a convolutional stem for pictures: one step with every gradient, and the word-bag loss
                              with the gradients of caption loss + 0.75 · word-bag loss that differ
+    model_histograms         a narrower one yet: a stem that leaves a row of the picture as a whole alone, and histograms that are added
+                             to it; one step with every gradient
 
 Inputs are stored in the type in which they are exact (f32, i32, i16, u8), results in f64.
 
@@ -156,6 +159,18 @@ def golden_patch_embed():
     save("patch_embed", pixels=pixels, row=row, **inputs, dy=dy.float(), y=y, **gradients)
 
 
+def golden_histograms():
+    own = torch.Generator().manual_seed(18)  # what others draw stays as it is
+    height, width, grids = 12, 24, [3, 2, 1]
+    noise = torch.randint(0, 256, (height, width, 3), generator=own)
+    palette = torch.tensor([[255, 255, 255], [250, 128, 5], [0, 90, 127], [128, 0, 255]])
+    line, column = torch.arange(height)[:, None], torch.arange(width)[None]
+    areas = palette[(line // 5 + column // 7) % 4]
+    ramps = torch.stack([line * 21 + 0 * column, column * 11 + 0 * line, (3 * line + 5 * column).clamp(max=255)], -1)
+    pixels = torch.stack([noise, areas, ramps, palette[1].expand(height, width, 3)]).to(torch.uint8)
+    save("histograms", pixels=pixels, grids=torch.tensor(grids).int(), y=reference.local_histograms(pixels, grids))
+
+
 # Samples of the batch: (picture, sound, words); rows are <bos> patches frames words, every word is learned.
 SAMPLES = [(True, True, [5, 9, 11]), (True, False, [7, 30]), (False, True, [12, 6, 6, 8]), (False, False, [3, 4])]
 BOS, IMAGE, AUDIO = 0, 1, 2
@@ -198,31 +213,42 @@ STEM = {"width": 3, "convolutions": [{"channels": c, "stride": s} for c, s in ((
 BAG = 0.75  # what a word of the word-bag loss weighs beside one of the captions
 
 
-def stem_weights(width, places):
+def stem_weights(stem, width, places):
     """Random weights of the eye, far from where training starts: norms around 1, the others so that no activation is flat."""
-    made, before = {}, STEM["width"]
-    for i, convolution in enumerate(STEM["convolutions"], 1):
+    made, before = {}, stem["width"]
+    for i, convolution in enumerate(stem["convolutions"], 1):
         after = convolution["channels"]
         made[f"vision_stem.conv{i}.norm"] = 1 + 0.3 * torch.randn(before)
         made[f"vision_stem.conv{i}.weight"] = 0.25 * torch.randn(after, before, 3, 3)
         made[f"vision_stem.conv{i}.bias"] = 0.1 * torch.randn(after)
         before = after
-    made["vision_stem.places.norm"], made["vision_stem.places.weight"] = 1 + 0.3 * torch.randn(before), 0.3 * torch.randn(width, before)
+    if stem.get("places", True):
+        made["vision_stem.places.norm"], made["vision_stem.places.weight"] = 1 + 0.3 * torch.randn(before), 0.3 * torch.randn(width, before)
     made["vision_stem.whole.norm"], made["vision_stem.whole.weight"] = 1 + 0.3 * torch.randn(before), 0.2 * torch.randn(width, places * before)
     return made
 
 
-def golden_model(name, tied, stem=None):
-    torch.manual_seed(20 + tied + (20 if stem else 0))
+# The eye of model_histograms: 3 × 3 patches → 3 × 3 → 2 × 2 places.
+SMALL_STEM = {"width": 3, "convolutions": [{"channels": 3, "stride": 1}, {"channels": 4, "stride": 2}], "places": False}
+
+
+def golden_model(name, tied, stem=None, histograms=()):
+    torch.manual_seed(20 + tied + (20 if stem else 0) + 20 * len(histograms))
     width, vocabulary, side, patch, mels, frames, frame_rows = (12, 31, 12, 2, 5, 10, 3) if stem else (20, 31, 12, 4, 5, 10, 3)
-    across = math.ceil(math.ceil(side / patch / 2) / 2) if stem else side // patch  # places along one side
+    if histograms:
+        width, patch = 8, 4
+    across = side // patch  # places along one side
+    for convolution in stem["convolutions"] if stem else ():
+        across = math.ceil(across / convolution["stride"])
+    places = across**2
     config = dict(
         architectures=["Qwen3ForCausalLM"], model_type="qwen3", hidden_size=width, intermediate_size=16 if stem else 28,
         num_hidden_layers=1 if stem else 2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=6, vocab_size=vocabulary, max_position_embeddings=64, rms_norm_eps=1e-6,
         rope_theta=10000.0, tie_word_embeddings=tied, hidden_act="silu", attention_bias=False, use_sliding_window=False,
         attention_dropout=0.0, torch_dtype="float32",
-        vision_config=dict(image_size=side, patch_size=patch, bidirectional=True) | ({"stem": stem} if stem else {}),
+        vision_config=dict(image_size=side, patch_size=patch, bidirectional=True)
+        | ({"stem": stem} if stem else {}) | ({"histograms": list(histograms)} if histograms else {}),
         audio_config=dict(num_mel_bins=mels, sample_rate=16000, clip_seconds=0.1, layers=3),
     )
     model = reference.qwen3(config)
@@ -231,12 +257,14 @@ def golden_model(name, tied, stem=None):
     channels = stem["width"] if stem else width
     embedders = {
         "vision_embed_tokens.weight": 0.1 * torch.randn(channels, patch * patch * 3), "vision_embed_tokens.bias": 0.1 * torch.randn(channels),
-        "vision_position.weight": 0.2 * torch.randn(side // patch, 2, channels), **(stem_weights(width, across**2) if stem else {}),
+        "vision_position.weight": 0.2 * torch.randn(side // patch, 2, channels), **(stem_weights(stem, width, places) if stem else {}),
         **{f"audio_embed.conv{i}.weight": 0.3 * torch.randn(width, mels if i == 1 else width, 3) for i in (1, 2, 3)},
         **{f"audio_embed.conv{i}.bias": 0.1 * torch.randn(width) for i in (1, 2, 3)},
     }
+    if histograms:
+        embedders["vision_histograms.weight"] = 0.1 * torch.randn(width, 36 * sum(grid**2 for grid in histograms))
     embedders = {name: value.double().requires_grad_() for name, value in embedders.items()}
-    batch = packed(across**2, frame_rows, whole=bool(stem))
+    batch = packed(places if not stem or stem.get("places", True) else 0, frame_rows, whole=bool(stem or histograms))
     batch["pixels"] = torch.randint(0, 256, (sum(s[0] for s in SAMPLES), side, side, 3), dtype=torch.uint8)
     batch["mel"] = torch.randn(sum(s[1] for s in SAMPLES), frames, mels)
     parameters = {**dict(model.named_parameters()), **embedders}
@@ -257,6 +285,9 @@ def golden_model(name, tied, stem=None):
     gradients = {f"grad.{key}": p.grad for key, p in parameters.items()}
     inputs = {"input.pixels": batch["pixels"], "input.mel": batch["mel"]}
     save(f"{name}/step", **inputs, embedded=x, logits=logits, loss=loss.reshape(1), **gradients)
+    if histograms:
+        print(f"{name}: {len(batch['token_id'])} rows, loss {loss:.4f}")
+        return
     if stem:
         *_, told = step(BAG)
         # A word is told from a picture's row as a whole and from a sound's frames, without a layer of the decoder between: the gradients
@@ -289,9 +320,11 @@ if __name__ == "__main__":
     golden_conv_stem()
     golden_conv_eye()
     golden_patch_embed()
+    golden_histograms()
     golden_model("model_tied", tied=True)
     golden_model("model_untied", tied=False)
     golden_model("model_stem", tied=True, stem=STEM)
+    golden_model("model_histograms", tied=True, stem=SMALL_STEM, histograms=(2, 1))
     sizes = {path: path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) < 1_000_000
+    assert sum(sizes.values()) < 1_100_000
     print(f"{len(sizes)} files, {sum(sizes.values()):,} bytes")

@@ -29,7 +29,7 @@ arguments = arguments.parse_args()
 run = arguments.run
 if (run / "latest").exists():  # a run: its newest checkpoint is the model
     run = run / (run / "latest").read_text().strip()
-ours = ("vision_embed_tokens.", "vision_position.", "vision_stem.", "audio_embed.")
+ours = ("vision_embed_tokens.", "vision_position.", "vision_stem.", "vision_histograms.", "audio_embed.")
 trouble = random.Random(0)
 
 

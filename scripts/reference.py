@@ -1,7 +1,8 @@
 """The whole model in PyTorch and transformers, in float64: what golden.py makes fixtures with and compare_dump.py compares with.
 
 Nothing here shares code with the crate: the decoder is transformers' Qwen3ForCausalLM, the patches go through one linear map as
-Fuyu's do, the eye's stem is torch's conv2d and rms_norm, the sound stem torch's conv1d, the spectrogram torch.stft.
+Fuyu's do, the eye's stem is torch's conv2d and rms_norm, the sound stem torch's conv1d, the spectrogram torch.stft, the local histograms
+whole tensors under an einsum.
 """
 
 import math
@@ -43,9 +44,43 @@ def embedded_patches(config, weights, pixels):
     return F.linear(patches, weights["vision_embed_tokens.weight"], weights["vision_embed_tokens.bias"]) + place
 
 
+def local_histograms(pixels, grids):
+    """What each cell of each grid shows of pictures [images, H, W, 3] in 0 … 255: [images, cells · 36], of a cell 27 bins of colours (red
+    slowest), then 9 of directions. See src/ops/local_histogram.rs."""
+    v = pixels.double() / 255
+    images, height, width, _ = v.shape
+    red, green, blue = (1 - 2 * (v[..., None] - torch.tensor([0, 0.5, 1])).abs()).clamp(min=0).unbind(3)
+    colors = torch.einsum("...i,...j,...k->...ijk", red, green, blue).flatten(3)
+    gx, gy = torch.zeros_like(v), torch.zeros_like(v)
+    gx[:, :, 1:-1] = v[:, :, 2:] - v[:, :, :-2]
+    gy[:, 1:-1] = v[:, 2:] - v[:, :-2]
+    angle = torch.arange(9, dtype=torch.float64) * math.pi / 9
+    along = gx[..., None] * angle.cos() + gy[..., None] * angle.sin()
+    beside = gy[..., None] * angle.cos() - gx[..., None] * angle.sin()
+    votes = (along.abs() - beside.abs() / math.tan(math.pi / 9)).clamp(min=0).sum(3)
+    counted = []
+    for grid in grids:
+        cells = torch.cat([colors, votes], -1).reshape(images, grid, height // grid, grid, width // grid, 36).mean((2, 4))
+        energy = cells[..., 27:].square().sum(-1)
+        around = F.avg_pool2d(F.pad(energy[:, None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[:, 0]
+        cells = torch.cat([cells[..., :27], cells[..., 27:] / (4 * around + 1e-4).sqrt()[..., None]], -1)
+        counted.append((cells / (cells + 0.01).sqrt()).flatten(1))
+    return torch.cat(counted, 1)
+
+
 def picture_rows(config, weights, pixels):
     """The rows of pictures, [images · places, D], or None where a stem makes none; those of pictures as a whole, [images, D], or None without
-    a stem."""
+    a stem and histograms."""
+    rows, whole = places_and_whole(config, weights, pixels)
+    grids = config["vision_config"].get("histograms")
+    if grids:
+        counted = local_histograms(pixels, grids) @ weights["vision_histograms.weight"].T
+        whole = counted if whole is None else whole + counted
+    return rows, whole
+
+
+def places_and_whole(config, weights, pixels):
+    """The same, of patches and stem alone."""
     x = embedded_patches(config, weights, pixels)
     stem = config["vision_config"].get("stem")
     if stem is None:
@@ -75,7 +110,8 @@ def frame_rows(config, weights, mel):
 
 
 def forward(config, model, weights, table, batch):
-    """Token matrix, logits and loss of a packed batch: ids, position, visible, target, pixels, patch_row, mel, frame_row; whole_row with a stem.
+    """Token matrix, logits and loss of a packed batch: ids, position, visible, target, pixels, patch_row, mel, frame_row; whole_row with a stem or
+    histograms.
 
     `table` is the embedding that ids are looked up in, `weights` hold the embedders of pictures and sounds."""
     x = table[batch["token_id"]].clone()
@@ -92,7 +128,7 @@ def forward(config, model, weights, table, batch):
 
 def word_bag(config, model, x, batch):
     """The auxiliary loss of training: of each sample with a picture or a sound, every word of its caption but the end is told from the sum
-    of the rows that it saw and heard (with a stem: of its picture as a whole), normalised as the model's last norm does; the sum of
+    of the rows that it saw and heard (of a picture the row of all of it, where there is one), normalised as the model's last norm does; the sum of
     −log softmax over those words, divided by the words that count in the captions."""
     position, target = batch["position"].tolist(), batch["target"].tolist()
     starts = [row for row, place in enumerate(position) if place == 0] + [len(position)]

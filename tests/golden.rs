@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use trimodal::check::test_devices;
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow, picture_rows};
 use trimodal::model::{Config, Parameters};
-use trimodal::ops::{conv1d, conv2d, log_mel, patch_embed};
+use trimodal::ops::{conv1d, conv2d, local_histogram, log_mel, patch_embed};
 use trimodal::train::model_folder::read_parameters;
 use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device, Tensor};
@@ -185,6 +185,19 @@ fn the_patch_embedding_is_fuyus_with_positions() {
     });
 }
 
+#[test]
+fn local_histograms_are_those_of_whole_tensors_in_pytorch() {
+    let golden = Golden::open("histograms");
+    let grids: Vec<usize> = golden.get("grids").2.into_iter().map(|grid| grid as usize).collect();
+    everywhere(|device, real, forward, _| {
+        let pixels = golden.tensor("pixels", device, real);
+        let mut y = golden.zeros("y", device, real);
+        let mut workspace = Tensor::zeros(device, [local_histogram::workspace(pixels.rows(), &grids)], real).unwrap();
+        local_histogram::forward(&pixels, &grids, &mut y, &mut workspace).unwrap();
+        golden.expect("y", &y, forward);
+    });
+}
+
 /// The samples of the script: picture, sound, words.
 const SAMPLES: [(bool, bool, &[u32]); 4] = [(true, true, &[5, 9, 11]), (true, false, &[7, 30]), (false, true, &[12, 6, 6, 8]), (false, false, &[3, 4])];
 
@@ -229,7 +242,7 @@ fn models(folders: &[&str], test: impl Fn(&str, &Device, DType, f64, f64)) {
 
 #[test]
 fn a_step_is_that_of_qwen3_and_pytorch() {
-    models(&["model_tied", "model_untied", "model_stem"], |folder, device, real, forward, backward| {
+    models(&["model_tied", "model_untied", "model_stem", "model_histograms"], |folder, device, real, forward, backward| {
         let golden = Golden::open(&format!("{folder}/step"));
         let (config, parameters, batch) = model(folder, device, real);
         let mut trainer = Trainer::new(&config, parameters, Schedule::meadow(1), Capacity::of(&batch)).unwrap();

@@ -15,7 +15,7 @@ use trimodal::model::inputs::Inputs;
 use trimodal::model::parameters::FlatLayout;
 use trimodal::model::{Activations, Config, Parameters};
 use trimodal::ops::case::Case;
-use trimodal::ops::{OPS, adamw, conv1d, log_mel, matmul, patch_embed, rms_norm, rope};
+use trimodal::ops::{OPS, adamw, conv1d, local_histogram, log_mel, matmul, patch_embed, rms_norm, rope};
 use trimodal::train::{ActivationOptions, Trainer};
 use trimodal::{DType, Device, Error, Result, Tensor};
 
@@ -160,6 +160,7 @@ fn workspaces_do_not_wrap() {
         prop_assert!(rms_norm::workspace(a, b) >= b);
         prop_assert!(conv1d::workspace(a, b, c, d, e) >= d);
         prop_assert!(log_mel::workspace(a, b) >= a);
+        prop_assert!(local_histogram::workspace(a, &[b, c]) >= a.saturating_mul(local_histogram::cells(&[b])));
         let patches = (b / d.max(1)).saturating_mul(c / d.max(1));
         prop_assert!(patch_embed::workspace(a, b, c, d, e) >= patches.saturating_mul(e));
         prop_assert!(adamw::workspace(&[a, b, c, d, e]) >= a / 4096);
@@ -179,11 +180,15 @@ fn config() -> impl Strategy<Value = Config> {
     let convolutions = prop::collection::vec(convolution, 1..9);
     let stem = (1..300usize, convolutions, any::<bool>()).prop_map(|(width, convolutions, places)| Stem { width, convolutions, places });
     let stem = prop::option::of(stem);
-    let vision = prop::option::of((size(), size(), any::<bool>(), stem).prop_map(|(image_size, patch_size, bidirectional, stem)| VisionConfig {
+    let cells = prop_oneof![19 => prop::sample::select(vec![1usize, 2, 3, 4, 6, 8, 12, 24]), 1 => size()];
+    let histograms = prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec(cells, 1..6)];
+    let vision = (size(), size(), any::<bool>(), stem, histograms);
+    let vision = prop::option::of(vision.prop_map(|(image_size, patch_size, bidirectional, stem, histograms)| VisionConfig {
         image_size,
         patch_size,
         bidirectional,
         stem,
+        histograms,
     }));
     let seconds = prop_oneof![0.0..700f64, any::<f64>()];
     let audio = prop::option::of(
@@ -201,8 +206,11 @@ fn config() -> impl Strategy<Value = Config> {
             (vision_config, audio_config),
             tied,
         )| {
-            // Pictures whose patches divide them, now and then.
-            let vision_config = vision_config.map(|v| VisionConfig { image_size: v.image_size.saturating_mul(v.patch_size % 9), ..v });
+            // Pictures that patches and grids divide, now and then.
+            let vision_config = vision_config.map(|v| {
+                let cells = if v.histograms.is_empty() { 1 } else { 24 };
+                VisionConfig { image_size: v.image_size.saturating_mul(v.patch_size % 9).saturating_mul(cells), ..v }
+            });
             Config {
                 hidden_size,
                 intermediate_size,
@@ -224,12 +232,13 @@ fn config() -> impl Strategy<Value = Config> {
 /// the listed tensors, or `u64::MAX` where that does not hold it or a tensor would be too large to number; and nothing panics.
 #[test]
 fn configs_and_capacities_do_not_wrap() {
-    let valid = std::cell::Cell::new(0);
+    let (valid, counting) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     run((config(), size(), any::<[bool; 3]>(), [size(), size(), size(), size(), size()]), |(config, budget, [recompute, given, bag], sizes)| {
         if config.validate().is_err() {
             return Ok(());
         }
         valid.set(valid.get() + 1);
+        counting.set(counting.get() + config.vision_config.as_ref().is_some_and(|v| !v.histograms.is_empty()) as usize);
         let new = ActivationOptions { word_bag: bag as u8 as f32, ..ActivationOptions::new(DType::F32) };
         let options = ActivationOptions { recompute, ..new };
         let [rows, logits, chunk, images, clips] = sizes;
@@ -264,5 +273,5 @@ fn configs_and_capacities_do_not_wrap() {
         refused(Parameters::init(&config, &Device::Cpu, DType::F32, 1).map(drop))?;
         Ok(())
     });
-    assert!(valid.get() >= 100, "{} valid configs are not enough", valid.get());
+    assert!(valid.get() >= 100 && counting.get() >= 10, "{} valid configs, {} with histograms, are not enough", valid.get(), counting.get());
 }

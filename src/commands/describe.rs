@@ -47,7 +47,8 @@ given; a single one is paired with each of the others.
 `text`, `probability` and `log_probability` (in nats, among everything that the model could say) of every caption, the most likely first.
 
 --explain writes a page that shows where each word comes from: the attention of every layer and head over the picture and the \
-spectrogram, and the gradient of the word's log-probability with respect to the pixels and the mel frames. What is shown of a word \
+spectrogram, and the gradient of the word's log-probability with respect to the pixels and the mel frames. What a model counts in a picture \
+(`model.histograms`) has no gradient: the pixels' is then of what else is seen of them. What is shown of a word \
 is what the row before it took in: that is where the word was made. The page is one file that needs no network.";
 
 /// Say what is in pictures, sounds, or both

@@ -15,7 +15,7 @@ Examples:
   trimodal dump my-model my-data --out oracle.safetensors --device cpu --dtype f64
 
 The file holds what the step read (input.token_id, input.position, input.visible, input.target, input.pixels, \
-input.patch_row, with a stem input.whole_row, input.waveform, input.mel, input.frame_row), what it computed (embedded, logits, loss) and every \
+input.patch_row, with a stem or histograms input.whole_row, input.waveform, input.mel, input.frame_row), what it computed (embedded, logits, loss) and every \
 gradient (grad.<parameter>). Load it with Python's safetensors and compare with a model of your own.";
 
 /// Write everything about one training step to a file, to compare with other implementations

@@ -1,5 +1,6 @@
 //! Where each word of an answer comes from: the attention of every layer and head over the picture and the sound, and the gradient of
-//! the word's log-probability with respect to the pixels and the mel frames.
+//! the word's log-probability with respect to the pixels and the mel frames. Histograms have no gradient: what a model counts in a picture
+//! is not in that of its pixels.
 //!
 //! A word is made from the row before it. What is shown of a word is therefore what *that* row took in, and what its probability
 //! there depends on. After the answer is complete, prompt and answer go through the model once more, all at once and with everything
@@ -56,6 +57,8 @@ pub struct Picture {
     pub has_stem: bool,
     /// Whether one row is of the picture as a whole: it counts as seen, and has no place in a grid of others.
     pub has_whole_row: bool,
+    /// Whether the model counts what is in it: that has no gradient.
+    pub has_histograms: bool,
     /// `[side, side, 3]`
     pub rgb: Vec<u8>,
 }
@@ -90,7 +93,8 @@ pub struct Word {
     pub sound: Vec<f32>,
     /// The sums of the weights on the picture, on the sound and on everything else (words and marks).
     pub on: Shares,
-    /// `[side, side, 3]`: by how much the log-probability rises, in nats, as a pixel's value rises by 1 of 255.
+    /// `[side, side, 3]`: by how much the log-probability rises, in nats, as a pixel's value rises by 1 of 255, through all that is
+    /// not counted ([`crate::ops::local_histogram`] has no gradient).
     pub pixels: Vec<f32>,
     /// `[frames, mels]`: by how much it rises as a mel value rises by 1.
     pub mel: Vec<f32>,
@@ -127,6 +131,7 @@ pub fn explain_ids(config: &Config, parameters: &Parameters, tokenizer: &Tokeniz
         grid: v.shown_grid(),
         has_stem: v.stem.is_some(),
         has_whole_row: v.has_whole_row(),
+        has_histograms: !v.histograms.is_empty(),
         rgb: rgb.clone(),
     });
     let sound = prompt.mel.as_ref().zip(config.audio_config.as_ref()).map(|(mel, a)| Sound {

@@ -39,7 +39,8 @@ pub struct ForwardPass<'m> {
 pub struct Gradient {
     /// The log-probability, in nats.
     pub log_probability: f64,
-    /// `[images, H, W, 3]`: its gradient with respect to the pixels (0 to 255); empty where there is no picture.
+    /// `[images, H, W, 3]`: its gradient with respect to the pixels (0 to 255), of which none comes through histograms
+    /// ([`crate::ops::local_histogram`]); empty where there is no picture.
     pub pixels: Vec<f64>,
     /// `[clips, frames, mels]`: its gradient with respect to the mel frames; empty where there is no sound.
     pub mel: Vec<f64>,

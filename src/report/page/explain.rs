@@ -67,11 +67,12 @@ impl Page {
                 "<figure><div class=\"over square\"><img alt=\"{alt}\" src=\"{png}\">{attention}</div>\
                  <figcaption>Attention over {seen}: the lightest got the most.{rest}</figcaption></figure>"
             );
+            let counted = if picture.has_histograms { " The colours and edges that the model counts have no gradient and are not in it." } else { "" };
             let _ = writeln!(
                 body,
                 "<figure class=live hidden><div class=\"over square\">{}</div><figcaption>Gradient of the word’s log-probability with respect to the \
                  pixels; at most <span class=picture-most></span> nats for a step of 1 in 255. “In which direction”: grey is none, a colour \
-                 is what would make the word likelier there.</figcaption></figure>",
+                 is what would make the word likelier there.{counted}</figcaption></figure>",
                 canvas("picture-gradient")
             );
         }
@@ -184,7 +185,8 @@ mod tests {
             pixels: vec![0.0; 12],
             mel: Vec::new(),
         };
-        let picture = Picture { side: 2, grid: 2, has_stem: false, has_whole_row: false, rgb: vec![7; 12] };
+        let picture = Picture { side: 2, grid: 2, has_stem: false, has_whole_row: false, has_histograms: false, rgb: vec![7; 12] };
+        let counting = Picture { has_histograms: true, ..picture.clone() };
         let explanation = Explanation { picture: Some(picture), sound: None, layers: 1, heads: 1, words: vec![word] };
         let mut page = Page::new("t", "l");
         page.section("s");
@@ -192,6 +194,11 @@ mod tests {
         let html = page.html();
         assert_eq!(html.matches("</script>").count(), 2, "the data and the script");
         assert!(!html.contains("<img src=x") && html.contains("\\u003c/script>") && html.contains("script-src 'sha256-"), "{html}");
+        let says_so = |html: &str| html.contains("have no gradient and are not in it");
+        let mut counted = Page::new("t", "l");
+        counted.section("s");
+        counted.explanation(&Explanation { picture: Some(counting), ..explanation.clone() }).unwrap();
+        assert!(says_so(&counted.html()) && !says_so(&html));
         let mut silent = Page::new("t", "l");
         silent.section("s");
         silent.explanation(&Explanation { words: Vec::new(), ..explanation }).unwrap();
