@@ -1,6 +1,6 @@
 // local_histogram: what each cell of a picture shows: 27 bins of colours and 9 of the directions of its edges, in up to four grids.
 //
-// Names: C = cells of a picture in all grids (grid after grid, in each in raster order; a grid of g has g · g), and v = pixel / 255.
+// A picture has C cells in all grids: grid after grid, in each in raster order, g · g of them in a grid of g. With v = pixel / 255:
 //   colours     bin (i, j, k): the mean over the cell's pixels of t_i(red) · t_j(green) · t_k(blue), t_i(v) = max(0, 1 − 2·|v − i/2|)
 //   directions  bin k: the mean h of max(0, |gx·cos θ + gy·sin θ| − cot(π/9)·|gy·cos θ − gx·sin θ|), summed over the channels, with
 //               θ = k·π/9 and g the central difference of v (0 across the border): g's coordinate between two directions, without its sign;
@@ -48,8 +48,8 @@ const COSINES = array<f32, 9>(1.0, 0.9396926207859084, 0.766044443118978, 0.5, 0
 const SINES = array<f32, 9>(0.0, 0.3420201433256687, 0.6427876096865393, 0.8660254037844386, 0.984807753012208, 0.984807753012208, 0.8660254037844387, 0.6427876096865395, 0.3420201433256689);
 
 // The grid of a picture's cell, as cells along its side, and the first cell of this grid.
-fn grid_of(cell: u32, of: Dims) -> vec2<u32> {
-    let grids = vec4(of.grid0, of.grid1, of.grid2, of.grid3);
+fn grid_of(cell: u32, sizes: Dims) -> vec2<u32> {
+    let grids = vec4(sizes.grid0, sizes.grid1, sizes.grid2, sizes.grid3);
     var first = 0u;
     for (var i = 0u; i < 3u; i++) {
         let count = grids[i] * grids[i];

@@ -211,6 +211,40 @@ fn a_picture_and_a_sound_get_the_caption_that_the_program_gives() {
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 }
 
+/// The engine itself, asked without the page: the ids that the program gives, these rows of the picture, and weights on them that are the
+/// program's.
+fn weights_are_the_programs(browser: &mut Chromium, run: &str, picture: &str, rows: &Value) {
+    let engine = format!(
+        "(async () => {{
+           const [{{ Gpu }}, contract, folder, {{ Model }}, {{ load }}] =
+             await Promise.all(['gpu', 'contract', 'folder', 'model', 'picture'].map((name) => import(`/${{name}}.js`)));
+           await contract.load();
+           const model = new Model(await Gpu.open(), await folder.beside(['config.json', 'tokenizer.json', 'model.safetensors']));
+           const bytes = Uint8Array.from(atob('{}'), (letter) => letter.charCodeAt(0));
+           const pixels = await load(new Blob([bytes]), model.sizes.vision.side);
+           const {{ ids, words, prompt }} = await model.describe({{ pixels }});
+           const first = words[0].weights.map((heads) => heads.map((weights) => [...weights]));
+           model.destroy();
+           return {{ ids, picture: prompt.picture, first }};
+         }})()",
+        BASE64_STANDARD.encode(std::fs::read(picture).unwrap())
+    );
+    let found = browser.evaluate(&engine);
+    let model = ModelFolder::open(Path::new(run), &Device::Cpu, DType::F32).unwrap();
+    let mut describer = Describer::new(&model, 1);
+    let question = describer.question(Some(Path::new(picture)), None, "").unwrap();
+    let answer = describer.answer(std::slice::from_ref(&question), Sampling::default(), 256, |_, _| ()).unwrap().remove(0);
+    assert_eq!(found["ids"], json!(answer.ids));
+    assert_eq!(found["picture"], *rows);
+    let shown = rows["shown"].as_u64().unwrap() as usize;
+    let program = explain(&model, &question, &answer).unwrap().words.remove(0).picture;
+    let first: Vec<Vec<Vec<f32>>> = serde_json::from_value(found["first"].clone()).unwrap();
+    let page: Vec<f32> = first.iter().flatten().flat_map(|row| row[2..2 + shown].to_vec()).collect();
+    assert_eq!(program.len(), page.len());
+    let worst = program.iter().zip(&page).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-4, "weights on the picture are off by {worst}");
+}
+
 /// A model whose eye is a stem of convolutions says what the program says; where a word looked is shown on the stem's grid, without the row
 /// of the picture as a whole.
 #[test]
@@ -224,38 +258,8 @@ fn a_model_with_a_stem_gets_the_caption_that_the_program_gives() {
     choose(&mut browser, "#picture-file", &[&picture]);
     assert_eq!(said(&mut browser, 1), expected(&run, &["--image", &picture]));
     choose(&mut browser, "#sound-file", &[&sound]);
-    let (ids, text) = expected(&run, &["--image", &picture, "--audio", &sound]);
-    assert_eq!(said(&mut browser, 2), (ids.clone(), text));
-
-    // The engine itself: the same ids, the rows of the picture, and weights that are the program's.
-    let engine = format!(
-        "(async () => {{
-           const [{{ Gpu }}, contract, folder, {{ Model }}, {{ load }}] =
-             await Promise.all(['gpu', 'contract', 'folder', 'model', 'picture'].map((name) => import(`/${{name}}.js`)));
-           await contract.load();
-           const model = new Model(await Gpu.open(), await folder.beside(['config.json', 'tokenizer.json', 'model.safetensors']));
-           const bytes = Uint8Array.from(atob('{}'), (letter) => letter.charCodeAt(0));
-           const pixels = await load(new Blob([bytes]), model.sizes.vision.side);
-           const {{ ids, words, prompt }} = await model.describe({{ pixels }});
-           const first = words[0].weights.map((heads) => heads.map((weights) => [...weights]));
-           model.destroy();
-           return {{ ids, picture: prompt.picture, grid: model.sizes.vision.grid, first }};
-         }})()",
-        BASE64_STANDARD.encode(std::fs::read(&picture).unwrap())
-    );
-    let found = browser.evaluate(&engine);
-    let model = ModelFolder::open(Path::new(&run), &Device::Cpu, DType::F32).unwrap();
-    let mut describer = Describer::new(&model, 1);
-    let question = describer.question(Some(Path::new(&picture)), None, "").unwrap();
-    let answer = describer.answer(std::slice::from_ref(&question), Sampling::default(), 256, |_, _| ()).unwrap().remove(0);
-    assert_eq!(found["ids"], json!(answer.ids));
-    assert_eq!((&found["picture"], &found["grid"]), (&json!({ "start": 2, "end": 2 + 36 + 1, "places": 36, "shown": 36 }), &json!(6)));
-    let program = explain(&model, &question, &answer).unwrap().words.remove(0).picture;
-    let first: Vec<Vec<Vec<f32>>> = serde_json::from_value(found["first"].clone()).unwrap();
-    let page: Vec<f32> = first.iter().flatten().flat_map(|row| row[2..2 + 36].to_vec()).collect();
-    assert_eq!(program.len(), page.len());
-    let worst = program.iter().zip(&page).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst < 1e-4, "weights on the picture are off by {worst}");
+    assert_eq!(said(&mut browser, 2), expected(&run, &["--image", &picture, "--audio", &sound]));
+    weights_are_the_programs(&mut browser, &run, &picture, &json!({ "start": 2, "end": 2 + 36 + 1, "places": 36, "shown": 36 }));
 
     let veiled = "document.getElementById('picture').toDataURL()";
     let before = browser.evaluate(veiled);
@@ -279,6 +283,35 @@ fn a_model_that_sees_a_picture_as_one_row_gets_the_caption_that_the_program_give
     assert_eq!(said(&mut browser, 1), expected(&run, &["--image", &picture]));
     browser.evaluate("document.querySelector('#words button').click()");
     assert!(browser.evaluate("document.getElementById('looked').textContent").as_str().unwrap().contains(" % on the picture"));
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}
+
+/// Models that count colours and edges for the row of a picture as a whole: beside patches, and added to what a stem makes of it.
+#[test]
+fn a_model_with_histograms_gets_the_caption_that_the_program_gives() {
+    let Some(mut browser) = Chromium::start(&FLAGS) else { return };
+    for (settings, rows) in [
+        (["patch_size=8", "stem=", "histograms=8, 6, 4, 3", "word_bag=1"].as_slice(), json!({ "start": 2, "end": 2 + 36 + 1, "places": 36, "shown": 36 })),
+        (&["patch_size=4", "stem=8, 8, 12/2, whole", "histograms=6, 1", "word_bag=1"], json!({ "start": 2, "end": 2 + 1, "places": 0, "shown": 1 })),
+    ] {
+        let folder = Folder::trained(settings);
+        let (run, picture, sound) = (folder.path("run"), folder.first("data/images"), folder.first("data/audio"));
+        let served = Served::new(&[&run]);
+        browser.open(&served.address);
+        ready(&mut browser);
+        assert_eq!(browser.evaluate("document.getElementById('trouble').textContent"), "", "{settings:?}");
+        choose(&mut browser, "#picture-file", &[&picture]);
+        assert_eq!(said(&mut browser, 1), expected(&run, &["--image", &picture]), "{settings:?}");
+        choose(&mut browser, "#sound-file", &[&sound]);
+        assert_eq!(said(&mut browser, 2), expected(&run, &["--image", &picture, "--audio", &sound]), "{settings:?}");
+        weights_are_the_programs(&mut browser, &run, &picture, &rows);
+        let veiled = "document.getElementById('picture').toDataURL()";
+        let before = browser.evaluate(veiled);
+        browser.evaluate("document.querySelector('#words button').click()");
+        assert!(browser.evaluate("document.getElementById('looked').textContent").as_str().unwrap().contains(" % on the picture"));
+        // One place is as bright as the brightest.
+        assert_eq!(browser.evaluate(veiled) == before, rows["shown"] == 1, "{settings:?}: a veil");
+    }
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 }
 
@@ -349,6 +382,10 @@ fn eye(stem: Value) -> Value {
     json!({ "image_size": 48, "patch_size": 8, "bidirectional": true, "stem": stem })
 }
 
+fn counted(histograms: Value) -> Value {
+    json!({ "image_size": 48, "patch_size": 8, "bidirectional": true, "histograms": histograms })
+}
+
 /// The page's reader of a config.json is held to the crate's: both read the same of every case of `tests/transformers.rs`, or both refuse.
 #[test]
 fn a_config_is_read_as_the_program_reads_it() {
@@ -407,6 +444,20 @@ fn a_config_is_read_as_the_program_reads_it() {
         ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }], "places": false }))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }], "places": "no" }))),
         ("vision_config", eye(json!({ "width": 8, "convolutions": [{ "channels": 8, "stride": 1 }], "places": null }))),
+        ("vision_config", counted(json!([]))),
+        ("vision_config", counted(json!([8, 6, 4, 3]))),
+        ("vision_config", counted(json!([48, 48]))),
+        ("vision_config", counted(json!(null))),
+        ("vision_config", counted(json!(6))),
+        ("vision_config", counted(json!("8, 6"))),
+        ("vision_config", counted(json!([8, 6, 4, 3, 2]))),
+        ("vision_config", counted(json!([8, 0]))),
+        ("vision_config", counted(json!([8, -6]))),
+        ("vision_config", counted(json!([1.5]))),
+        ("vision_config", counted(json!(["8"]))),
+        ("vision_config", counted(json!([8, 5]))),
+        ("vision_config", counted(json!([96]))),
+        ("vision_config", counted(json!([[8]]))),
         ("audio_config", json!({ "num_mel_bins": 40, "sample_rate": 16000, "clip_seconds": 0.5, "layers": 3 })),
         ("picture_fit", json!("pad")),
         ("picture_fit", json!("stretch")),
@@ -435,6 +486,9 @@ fn a_config_is_read_as_the_program_reads_it() {
                         "picture_fit" => serde_json::to_value(ours.picture_fit).unwrap(),
                         _ => expected.get(key).cloned().unwrap_or(Value::Null),
                     };
+                }
+                if let Some(vision) = &ours.vision_config {
+                    expected["vision_config"]["histograms"] = json!(vision.histograms);
                 }
                 for (key, value) in said.as_object().unwrap() {
                     let same = match (value.as_f64(), expected[key].as_f64()) {

@@ -28,6 +28,13 @@ export const WORK = [
     })],
   },
   {
+    // The demo's pictures: every bin asks every pixel of its cell, once in each grid.
+    op: "local_histogram", shape: "48×48 grids=8,6,4,3", flops: 20 * 48 * 48 * 4 * kernels.COUNTS, bytes: 48 * 48 * 3 + 4 * 125 * kernels.COUNTS,
+    make: (floats, ints) => kernels.localHistogram({
+      pixels: ints(48 * 48 * 3 / 4, 1 << 30), y: floats(125 * kernels.COUNTS), workspace: floats(125 * 9), side: 48, grids: [8, 6, 4, 3],
+    }),
+  },
+  {
     op: "log_mel", shape: "S=160000 mels=80", flops: 2 * 1000 * 400 * 402, bytes: 4 * (160000 + 200 * 402 + 80 * 201 + 160 + 1000 * 80),
     make: (floats, ints) => kernels.logMel({
       waveform: floats(160000), basis: floats(200 * 402), bank: floats(80 * 201), range: ints(160, 80),

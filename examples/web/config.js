@@ -40,19 +40,24 @@ export function readConfig(json, file = "config.json") {
   config.eos_token_id = config.eos_token_id.filter((id) => id >= 0); // a negative one is never chosen
   if (!["crop", "pad"].includes(json.picture_fit ?? "crop")) throw wrong("picture_fit", '"crop" or "pad"', json.picture_fit);
   const { picture_fit: fit, vision_config: vision, audio_config: audio } = json;
-  if (vision != null) checkEyes(vision, wrong);
-  return { ...config, picture_fit: fit ?? "crop", vision_config: vision ?? null, audio_config: audio ?? null };
+  const eyes = vision == null ? null : checkEyes(vision, wrong);
+  return { ...config, picture_fit: fit ?? "crop", vision_config: eyes, audio_config: audio ?? null };
 }
 
-// The sizes of pictures, and of the convolutions between their patches and their rows: { width, convolutions: [{ channels, stride }] }.
-function checkEyes(vision, wrong) {
-  if (typeof vision !== "object" || Array.isArray(vision)) throw wrong("vision_config", "an object", vision);
-  const { image_size: side, patch_size: patch, bidirectional, stem } = vision;
+// The sizes of pictures, the grids that they are counted in, and the convolutions between their patches and their rows:
+// { width, convolutions: [{ channels, stride }] }.
+function checkEyes(given, wrong) {
+  if (typeof given !== "object" || Array.isArray(given)) throw wrong("vision_config", "an object", given);
+  const vision = { histograms: [], ...given };
+  const { image_size: side, patch_size: patch, bidirectional, stem, histograms } = vision;
   const among = (least, most) => (value) => Number.isInteger(value) && value >= least && value <= most;
   if (!among(1, 8192)(side)) throw wrong("vision_config.image_size", "1 to 8192", side);
   if (!among(1, side)(patch) || side % patch !== 0) throw wrong("vision_config.patch_size", `a divisor of image_size (${side})`, patch);
   if (typeof bidirectional !== "boolean") throw wrong("vision_config.bidirectional", "true or false", bidirectional);
-  if (stem == null) return;
+  if (!Array.isArray(histograms) || histograms.length > 4 || !histograms.every((grid) => among(1, side)(grid) && side % grid === 0)) {
+    throw wrong("vision_config.histograms", `at most 4 divisors of image_size (${side})`, histograms);
+  }
+  if (stem == null) return vision;
   const refuse = (expected, found) => wrong("vision_config.stem", expected, found);
   const { convolutions, places } = stem;
   if (!Array.isArray(convolutions)) throw refuse("width and convolutions", stem);
@@ -62,6 +67,7 @@ function checkEyes(vision, wrong) {
   const other = convolutions.find(({ stride }) => !among(1, 2)(stride));
   if (other) throw refuse("stride 1 or 2", other.stride ?? null);
   if (!["undefined", "boolean"].includes(typeof places)) throw wrong("vision_config.stem.places", "true or false", places);
+  return vision;
 }
 
 // What would change the numbers and is not computed here.

@@ -48,12 +48,26 @@ export function conv2d({ height, width, channelsIn, channelsOut, stride, ...buff
   return launch("conv2d", "forward_tile", { TILE: tile(heightOut * widthOut, channelsOut) }, buffers, sizes);
 }
 
-// y [m, n] = x [m, k] · wᵀ + bias, w [n, k], bias [n] or null.
-export function linear({ x, w, bias = null, y, m, n, k }) {
+// What is counted of each cell, as `src/ops/local_histogram.rs` has it: colours and directions of edges.
+export const COUNTS = 36;
+
+export const cellsOf = (grids) => grids.reduce((sum, grid) => sum + grid * grid, 0);
+
+// The colours and edges of one picture (side × side × 3 bytes), counted in the cells of up to four grids → y [cells, 36]. The workspace,
+// cells · 9 elements, holds the edges of each cell before they are compared with their neighbours.
+export function localHistogram({ pixels, y, workspace, side, grids }) {
+  const [grid0, grid1, grid2, grid3] = grids;
+  const sizes = { grid0, grid1, grid2, grid3, images: 1, height: side, width: side, cells: cellsOf(grids) };
+  const step = (entry, buffers) => launch("local_histogram", entry, {}, buffers, sizes);
+  return [step("bins", { pixels, y, means: workspace }), step("normalise", { n_means: workspace, n_y: y })];
+}
+
+// y [m, n] = x [m, k] · wᵀ + bias + residual, w [n, k], bias [n] or null, residual [m, n] or null.
+export function linear({ x, w, bias = null, residual = null, y, m, n, k }) {
   const vector = k % 4 === 0 ? 1 : 0;
   const constants = { LAYOUT: 0, BF16: 0, VECTOR_A: vector, VECTOR_B: vector, TILE: tile(m, n) };
-  const sizes = { m, n, k, flags: bias ? 1 : 0, splits: 1, k_per_split: Math.ceil(k / 16) * 16 };
-  return launch("matmul", "tile", constants, { a: x, b: w, bias, c: y }, sizes);
+  const sizes = { m, n, k, flags: (bias ? 1 : 0) | (residual ? 2 : 0), splits: 1, k_per_split: Math.ceil(k / 16) * 16 };
+  return launch("matmul", "tile", constants, { a: x, b: w, bias, residual, c: y }, sizes);
 }
 
 // y = norm(x) · weight, x [rows, columns]; with a residual, sum = x + residual is normalised and kept.

@@ -37,6 +37,7 @@ export class Model {
       position: this.upload("vision_position.weight", [vision.across, 2, vision.width]),
     };
     this.stem = vision?.stem && this.uploadStem(vision, D);
+    this.histograms = vision?.histograms.length ? this.upload("vision_histograms.weight", [D, kernels.cellsOf(vision.histograms) * kernels.COUNTS]) : null;
     this.ears = audio && audio.frames.slice(1).map((_, i) => ({
       weight: this.upload(`audio_embed.conv${i + 1}.weight`, [D, i === 0 ? audio.mels : D, 3]),
       bias: this.upload(`audio_embed.conv${i + 1}.bias`, [D]),
@@ -109,7 +110,8 @@ export class Model {
   // Gives the GPU its memory back.
   destroy() {
     const each = (value) => (value instanceof GPUBuffer ? value.destroy() : value && typeof value === "object" && Object.values(value).forEach(each));
-    [this.embedding, this.layers, this.norm, this.head, this.eyes, this.stem, this.ears, this.a, this.cache, this.rotary, this.mask, this.iota, this.mel].forEach(each);
+    const weights = [this.embedding, this.layers, this.norm, this.head, this.eyes, this.stem, this.histograms, this.ears];
+    [...weights, this.a, this.cache, this.rotary, this.mask, this.iota, this.mel].forEach(each);
   }
 
   // Waveform to mel frames [frames, mels]: what the model hears, and what a spectrogram shows.
@@ -124,12 +126,13 @@ export class Model {
 
   // The rows of a sample before its words: <bos> <boi> patches… <eoi> <boa> frames… <eoa>. Patches and frames are −1 here: the
   // embedding table does not make them. Patches see the whole picture, everything else what came before it. With a stem, patches are the
-  // places that it leaves (or none), and a last row is of the picture as a whole. Where attention is drawn: `shown` rows from the start on.
+  // places that it leaves (or none); with a stem or histograms, a last row is of the picture as a whole. Where attention is drawn: `shown`
+  // rows from the start on.
   prompt(pixels, mel) {
     const { vision, audio } = this.sizes;
     const { bos, boi, eoi, boa, eoa } = this.tokenizer.special;
     const places = pixels && vision.places ? vision.grid ** 2 : 0;
-    const patches = pixels ? places + (vision.stem ? 1 : 0) : 0;
+    const patches = pixels ? places + (vision.whole ? 1 : 0) : 0;
     const heard = mel ? audio.frames.at(-1) : 0;
     const none = (count) => Array(count).fill(-1);
     const ids = [bos, ...(pixels ? [boi, ...none(patches), eoi] : []), ...(mel ? [boa, ...none(heard), eoa] : [])];
@@ -163,23 +166,41 @@ export class Model {
     return result(true);
   }
 
-  // The picture's patches into their rows of x, or through the stem.
+  // The picture's patches into their rows of x, or through the stem; then the row of all of it, where there is one.
   patches(pixels, { ids, picture: { start, places } }) {
-    const { side, patch, across, width, stem } = this.sizes.vision;
+    const { side, patch, across, width } = this.sizes.vision;
     const counted = (first, length) => this.temporary(Int32Array.from({ length }, (_, i) => first + i));
     const rows = counted(start, places);
-    const embed = (row, y, count) => kernels.patchEmbed({ ...this.eyes, pixels: this.temporary(pixels), row, y, side, patch, width, rows: count });
-    if (!stem) return [embed(rows, this.a.x, ids.length)];
-    const embedded = this.temporary(4 * across * across * width);
+    const bytes = this.temporary(pixels);
+    const embed = (row, y, count) => kernels.patchEmbed({ ...this.eyes, pixels: bytes, row, y, side, patch, width, rows: count });
     const move = (table, row, entries) => (
       kernels.embedding({ table, id: this.iota, row, y: this.a.x, entries, columns: this.sizes.D, vocabulary: entries, rows: ids.length })
     );
-    const { launches, each, whole } = this.look(embedded);
-    return [
-      embed(counted(0, across * across), embedded, across * across), ...launches,
-      ...(each ? [move(each, rows, places)] : []),
-      move(whole, counted(start + places, 1), 1),
-    ];
+    const all = [];
+    let whole = null;
+    if (this.stem) {
+      const embedded = this.temporary(4 * across * across * width);
+      const seen = this.look(embedded);
+      all.push(embed(counted(0, across * across), embedded, across * across), ...seen.launches, ...(seen.each ? [move(seen.each, rows, places)] : []));
+      whole = seen.whole;
+    } else {
+      all.push(embed(rows, this.a.x, ids.length));
+    }
+    if (this.histograms) {
+      const { launches, y } = this.count(bytes, whole);
+      all.push(...launches);
+      whole = y;
+    }
+    return whole ? [...all, move(whole, counted(start + places, 1), 1)] : all;
+  }
+
+  // What is counted in a picture, as a row; with the one that a stem made of it (or null) added.
+  count(pixels, residual) {
+    const { D, vision: { side, histograms: grids } } = this.sizes;
+    const cells = kernels.cellsOf(grids);
+    const [counts, workspace, y] = [cells * kernels.COUNTS, cells * 9, D].map((floats) => this.temporary(4 * floats));
+    const linear = kernels.linear({ x: counts, w: this.histograms, residual, y, m: 1, n: D, k: cells * kernels.COUNTS });
+    return { launches: [...kernels.localHistogram({ pixels, y: counts, workspace, side, grids }), linear], y };
   }
 
   // Embedded patches through the convolutions: each reads the picture normalised and is added to it, where both have the same shape.
@@ -297,7 +318,10 @@ function sizesOf(config) {
     throw new Error(`config.json: ${key}: expected 1 to ${most}, found ${JSON.stringify(value)}`);
   };
   const { vision_config: eyes, audio_config: ears } = config;
-  const vision = eyes && { side: eyes.image_size, patch: eyes.patch_size, bidirectional: eyes.bidirectional, stem: null, places: true, width: config.hidden_size };
+  const vision = eyes && {
+    side: eyes.image_size, patch: eyes.patch_size, bidirectional: eyes.bidirectional, histograms: eyes.histograms, stem: null, places: true,
+    whole: Boolean(eyes.stem) || eyes.histograms.length > 0, width: config.hidden_size,
+  };
   if (vision) vision.across = vision.grid = vision.side / vision.patch; // patches along one side; rows
   if (vision && eyes.stem) {
     [vision.width, vision.places] = [eyes.stem.width, eyes.stem.places ?? true];
