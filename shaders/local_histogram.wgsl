@@ -1,6 +1,6 @@
 // local_histogram: what each cell of a picture shows: 27 bins of colours and 9 of the directions of its edges, in up to four grids.
 //
-// C cells has a picture in all grids: grid after grid, in each in raster order, g · g of a grid of g. With v = pixel / 255:
+// A picture has C cells in all grids: grid after grid, in each in raster order, g · g of them in a grid of g. With v = pixel / 255:
 //   colours     bin (i, j, k): the mean over the cell's pixels of t_i(red) · t_j(green) · t_k(blue), t_i(v) = max(0, 1 − 2·|v − i/2|)
 //   directions  bin k: the mean h of max(0, |gx·cos θ + gy·sin θ| − cot(π/9)·|gy·cos θ − gx·sin θ|), summed over the channels, with
 //               θ = k·π/9 and g the central difference of v (0 across the border): g's coordinate between two directions, without its sign;

@@ -183,6 +183,11 @@ fn compiled(stem: &str) -> &'static Compiled {
     COMPILED.iter().find(|c| c.stem == stem && c.architecture == "sm_80").unwrap_or_else(|| panic!("no PTX of {stem}"))
 }
 
+/// What no operation launches (`ceiling`) has no case that could catch anything.
+fn is_launched(compiled: &&Compiled) -> bool {
+    compiled.architecture == "sm_80" && ops::of_file(compiled.stem).is_some()
+}
+
 fn op_of(stem: &str) -> &'static Op {
     ops::of_file(stem).unwrap_or_else(|| panic!("no operation launches {stem}"))
 }
@@ -194,6 +199,8 @@ fn every_seeded_fault_is_caught() {
     let distinct: BTreeSet<&Fault> = faults.iter().collect();
     assert_eq!(distinct.len(), faults.len(), "a fault is listed twice");
     let stems: BTreeSet<&str> = faults.iter().map(|f| f.stem.as_str()).collect();
+    let launched: BTreeSet<&str> = COMPILED.iter().filter(is_launched).map(|c| c.stem).collect();
+    assert_eq!(stems, launched, "the kernels with seeded faults, and those that there are");
     let wrong: Vec<String> = stems
         .par_iter()
         .flat_map(|stem| {
@@ -221,9 +228,7 @@ fn every_seeded_fault_is_caught() {
 #[test]
 #[ignore = "writes tests/faults.tsv"]
 fn survey() {
-    // What no operation launches (`ceiling`) has no case that could catch anything.
-    let launched = |c: &&Compiled| c.architecture == "sm_80" && ops::of_file(c.stem).is_some();
-    let stems: Vec<&Compiled> = COMPILED.iter().filter(launched).collect();
+    let stems: Vec<&Compiled> = COMPILED.iter().filter(is_launched).collect();
     let found: Vec<(Vec<String>, Vec<String>)> = stems
         .par_iter()
         .map(|compiled| {
