@@ -13,7 +13,7 @@ use crate::train::examples::placeholders;
 /// The most pixels of an overlay's longer side: there is one overlay for every word.
 const SIDE: usize = 64;
 /// Words that get overlays, from the first on: a model that has learned little says many, and a page has room for other samples too.
-const WORDS: usize = 24;
+const WORDS: usize = 16;
 
 /// Of each of the first words that a model said about an example, the mean over layers and heads of what its row took in, laid over what was seen and heard.
 ///
