@@ -261,7 +261,7 @@ fn gather<T: Real>(fine: &[T], [down, across]: [usize; 2], grid: usize, pixels: 
                 cell.iter_mut().zip(fine).for_each(|(sum, &x)| *sum += x);
             }
         }
-        cell.iter_mut().for_each(|sum| *sum = *sum / pixels);
+        cell.iter_mut().for_each(|sum| *sum /= pixels);
     }
 }
 
@@ -272,7 +272,7 @@ fn finish<T: Real>(grid: usize, cells: &mut [T]) {
         let near = |at: usize| [at.saturating_sub(1), at, (at + 1).min(grid - 1)];
         let around = super::sum(near(at / grid).into_iter().flat_map(|line| near(at % grid).map(|column| energy[line * grid + column])));
         let scale = T::one() / (around * T::of(4.0 / 9.0) + T::of(FAINT)).sqrt();
-        cell[COLORS..].iter_mut().for_each(|h| *h = *h * scale);
+        cell[COLORS..].iter_mut().for_each(|h| *h *= scale);
         cell.iter_mut().for_each(|x| *x = root(*x));
     }
 }
