@@ -61,7 +61,7 @@ pub struct ModelSettings {
     pub patch_size: usize,
     #[serde(default)]
     pub stem: String,
-    /// Cells along each side that a picture is counted in, commas between them; empty for none.
+    #[serde(default)]
     pub histograms: String,
     pub bidirectional: bool,
     pub fit: Fit,
