@@ -211,6 +211,7 @@ def learning_rate(step):
 # added to what they read.
 STEM = {"width": 3, "convolutions": [{"channels": c, "stride": s} for c, s in ((3, 1), (4, 2), (4, 1), (5, 2), (5, 1))]}
 BAG = 0.75  # what a word of the word-bag loss weighs beside one of the captions
+CONTRAST = 3.0  # and what a sample of the contrastive loss
 
 
 def stem_weights(stem, width, places):
@@ -273,11 +274,14 @@ def golden_model(name, tied, stem=None, histograms=()):
     (FOLDER / name / "config.json").write_text(json.dumps(config, indent=2))
     save(f"{name}/model", **{key: p.float() for key, p in parameters.items()})
 
-    def step(bag=0.0):
+    captions = [words for _, words in reference.told(config, model, torch.zeros(len(batch["token_id"]), width).double(), batch)]
+    captions = [[9, 7, 9], *captions[1:]]  # the first sample's caption is none of those that are told apart, and one is nobody's
+
+    def step(bag=0.0, contrast=0.0):
         for p in parameters.values():
             p.grad = None
         x, logits, loss = reference.forward(config, model, embedders, model.model.embed_tokens.weight, batch)
-        told = bag * reference.word_bag(config, model, x, batch)
+        told = bag * reference.word_bag(config, model, x, batch) + contrast * reference.contrast(config, model, x, batch, captions)
         (loss + told).backward()
         return x, logits, loss.detach(), told.detach()
 
@@ -289,13 +293,15 @@ def golden_model(name, tied, stem=None, histograms=()):
         print(f"{name}: {len(batch['token_id'])} rows, loss {loss:.4f}")
         return
     if stem:
-        *_, told = step(BAG)
-        # A word is told from a picture's row as a whole and from a sound's frames, without a layer of the decoder between: the gradients
-        # of the layers and of what makes the rows of places stay as they are.
-        new = {f"grad.{key}": p.grad for key, p in parameters.items() if not torch.allclose(p.grad, gradients[f"grad.{key}"], rtol=1e-9, atol=0)}
-        assert gradients.keys() - new.keys() == {key for key in gradients if ".layers." in key or ".places." in key}
-        save(f"{name}/word_bag", loss=told.reshape(1), **new)
-        print(f"{name}: {len(batch['token_id'])} rows, loss {loss:.4f} and {told:.4f}")
+        for kind, weights in (("word_bag", (BAG, 0.0)), ("contrast", (0.0, CONTRAST))):
+            *_, told = step(*weights)
+            # It is told from a picture's row as a whole and from a sound's frames, without a layer of the decoder between: the gradients
+            # of the layers and of what makes the rows of places stay as they are.
+            new = {f"grad.{key}": p.grad for key, p in parameters.items() if not torch.allclose(p.grad, gradients[f"grad.{key}"], rtol=1e-9, atol=0)}
+            assert gradients.keys() - new.keys() == {key for key in gradients if ".layers." in key or ".places." in key}
+            listed = {"input.captions": torch.tensor(sum(captions, [])).int(), "input.lengths": torch.tensor([len(words) for words in captions]).int()}
+            save(f"{name}/{kind}", loss=told.reshape(1), **new, **(listed if kind == "contrast" else {}))
+            print(f"{name}: {len(batch['token_id'])} rows, loss {loss:.4f} and {told:.4f} ({kind})")
         return
 
     matrices, vectors = [p for p in parameters.values() if p.dim() > 1], [p for p in parameters.values() if p.dim() == 1]

@@ -126,22 +126,40 @@ def forward(config, model, weights, table, batch):
     return x, logits, F.cross_entropy(logits, batch["target"], ignore_index=-1)
 
 
-def word_bag(config, model, x, batch):
-    """The auxiliary loss of training: of each sample with a picture or a sound, every word of its caption but the end is told from the sum
-    of the rows that it saw and heard (of a picture the row of all of it, where there is one), normalised as the model's last norm does; the sum of
-    −log softmax over those words, divided by the words that count in the captions."""
+def told(config, model, x, batch):
+    """Of each sample with a picture or a sound: the logits of all words, told from the sum of the rows that it saw and heard (of a picture the row of
+    all of it, where there is one), normalised as the model's last norm does; and its caption's words but the end."""
     position, target = batch["position"].tolist(), batch["target"].tolist()
     starts = [row for row, place in enumerate(position) if place == 0] + [len(position)]
     seen = set((batch["patch_row"] if batch.get("whole_row") is None else batch["whole_row"]).tolist()) | set(batch["frame_row"].tolist())
-    total = 0
     for start, end in zip(starts, starts[1:]):
         rows = [row for row in range(start, end) if row in seen]
         words = [target[row] for row in range(start, end - 2) if target[row] >= 0]
         if rows and words:
-            told = F.rms_norm(x[rows].sum(0), x.shape[1:], model.model.norm.weight, config["rms_norm_eps"])
-            logits = told @ model.get_output_embeddings().weight.T
-            total = total - torch.log_softmax(logits, 0)[words].sum()
-    return total / sum(word >= 0 for word in target)
+            normed = F.rms_norm(x[rows].sum(0), x.shape[1:], model.model.norm.weight, config["rms_norm_eps"])
+            yield normed @ model.get_output_embeddings().weight.T, words
+
+
+def counted(batch):
+    """The words that count in the captions."""
+    return sum(word >= 0 for word in batch["target"].tolist())
+
+
+def word_bag(config, model, x, batch):
+    """An auxiliary loss of training: every word of the caption is told from picture and sound alone; the sum of −log softmax over those words, divided
+    by the words that count in the captions."""
+    return -sum(torch.log_softmax(logits, 0)[words].sum() for logits, words in told(config, model, x, batch)) / counted(batch)
+
+
+def contrast(config, model, x, batch, captions, scale=8.0):
+    """An auxiliary loss of training: which of some captions is the sample's, told from picture and sound alone. A caption's logit is the mean of its
+    words' logits times a scale; the sum of −log softmax over the samples whose caption is there, divided by the words that count in the captions."""
+    total = 0
+    for logits, words in told(config, model, x, batch):
+        if words in captions:
+            each = torch.stack([scale * logits[caption].mean() for caption in captions])
+            total = total - torch.log_softmax(each, 0)[captions.index(words)]
+    return total / counted(batch)
 
 
 def log_mel(waveform, bank):

@@ -135,18 +135,20 @@ fn a_replayed_step_has_the_bits_of_a_launched_one() {
     // Four numbers of rows, two of which are padded to the same shape.
     let batches: Vec<_> = (0..STEPS).map(|i| drawn_batch(&config, &format!("batch {i}"), if i < STEPS / 2 { 3 + i % 2 } else { 12 - i % 2 })).collect();
     let rows = batches.iter().map(|b| b.rows()).max().unwrap();
+    let captions = common::captions(&batches[0]);
     let mut bytes = Vec::new();
     for dtype in [DType::F32, DType::Bf16] {
         let parameters = Parameters::init(&config, &device, DType::F32, 7).unwrap();
         let schedule = Schedule { warmup: 3, ..Schedule::meadow(STEPS) };
         let mut trainer = Trainer::with_options(
-            ActivationOptions { word_bag: 0.5, ..ActivationOptions::new(dtype) },
+            ActivationOptions { word_bag: 0.5, contrastive: 2.0, captions: captions.len(), ..ActivationOptions::new(dtype) },
             &config,
             parameters,
             schedule,
             Capacity::for_budget(&config, rows),
         )
         .unwrap();
+        trainer.tell_apart(&captions).unwrap();
         let mut rest = batches.iter().skip(1).cloned();
         let mut prefetched = trainer.prefetch(batches[0].clone()).unwrap();
         for _ in 0..STEPS {

@@ -1,5 +1,7 @@
 //! One whole training step of the demo's model on the emulator: the PTX that ships, against the CPU device.
 
+mod common;
+
 use std::sync::OnceLock;
 use trimodal::check::drawn_batch;
 use trimodal::model::batch::Capacity;
@@ -36,9 +38,11 @@ fn step(config: &Config, device: &Device, activation: DType) -> Step {
     let batch = drawn_batch(config, "a small batch of the demo", 11);
     let parameters = Parameters::init(config, device, DType::F32, 7).unwrap();
     let schedule = Schedule { warmup: 1, ..Schedule::meadow(10) };
-    let word_bag = if config.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some()) { 0.7 } else { 0.0 };
-    let options = ActivationOptions { word_bag, ..ActivationOptions::new(activation) };
+    let [word_bag, contrastive] = if config.vision_config.as_ref().is_some_and(|vision| vision.stem.is_some()) { [0.7, 3.0] } else { [0.0; 2] };
+    let captions = common::captions(&batch);
+    let options = ActivationOptions { word_bag, contrastive, captions: captions.len(), ..ActivationOptions::new(activation) };
     let mut trainer = Trainer::with_options(options, config, parameters, schedule, Capacity::of(&batch)).unwrap();
+    trainer.tell_apart(&captions).unwrap();
     let loss = trainer.loss_and_gradients(&batch).unwrap() as f64;
     let gradients = trainer.gradients.named().into_iter().map(|(name, g)| (name, g.read_f64().unwrap())).collect();
     let report = trainer.step(&batch).unwrap();

@@ -49,6 +49,13 @@ impl Golden {
         (view.shape().to_vec(), view.dtype(), values)
     }
 
+    /// The captions that are told apart.
+    fn captions(&self) -> Vec<Vec<u32>> {
+        let [words, lengths] = ["input.captions", "input.lengths"].map(|name| self.get(name).2);
+        let mut words = words.into_iter().map(|id| id as u32);
+        lengths.into_iter().map(|length| words.by_ref().take(length as usize).collect()).collect()
+    }
+
     /// A tensor on a device: integers as they are (16-bit sound as reals), reals in `real`.
     fn tensor(&self, name: &str, device: &Device, real: DType) -> Tensor {
         let (shape, dtype, values) = self.get(name);
@@ -260,28 +267,34 @@ fn a_step_is_that_of_qwen3_and_pytorch() {
     });
 }
 
-/// The word-bag loss, and with it every gradient. Those of the decoder's layers, and of what makes the rows of places, are those of the
-/// captions alone: a word is told from a picture's row as a whole and from a sound's frames, with no layer between.
+/// The losses beside the captions', and with each every gradient. Those of the decoder's layers, and of what makes the rows of places, are
+/// those of the captions alone: words and captions are told from a picture's row as a whole and from a sound's frames, with no layer between.
 #[test]
-fn the_word_bag_is_pytorchs() {
+fn what_is_told_beside_the_captions_is_pytorchs() {
     models(&["model_stem"], |folder, device, real, forward, backward| {
-        let (step, golden) = (Golden::open(&format!("{folder}/step")), Golden::open(&format!("{folder}/word_bag")));
-        let (config, parameters, batch) = model(folder, device, real);
-        let options = ActivationOptions { word_bag: 0.75, ..ActivationOptions::new(real) };
-        let mut trainer = Trainer::with_options(options, &config, parameters, Schedule::meadow(1), Capacity::of(&batch)).unwrap();
-        trainer.loss_and_gradients(&batch).unwrap();
-        golden.expect("loss", trainer.activations().word_bag_loss().unwrap(), forward);
-        step.expect("loss", trainer.activations().loss(), forward);
-        let changed: Vec<String> = SafeTensors::deserialize(&golden.bytes).unwrap().names().into_iter().map(String::from).collect();
-        let mut unchanged = 0;
-        for (name, gradient) in trainer.gradients.named() {
-            let name = format!("grad.{name}");
-            let stays = !changed.contains(&name);
-            unchanged += stays as usize;
-            let expected = if stays { &step } else { &golden };
-            expected.expect(&name, gradient, backward);
+        for kind in ["word_bag", "contrast"] {
+            let (step, golden) = (Golden::open(&format!("{folder}/step")), Golden::open(&format!("{folder}/{kind}")));
+            let (config, parameters, batch) = model(folder, device, real);
+            let [word_bag, contrastive] = if kind == "word_bag" { [0.75, 0.0] } else { [0.0, 3.0] };
+            let captions = if kind == "contrast" { golden.captions() } else { Vec::new() };
+            let options = ActivationOptions { word_bag, contrastive, captions: captions.len(), ..ActivationOptions::new(real) };
+            let mut trainer = Trainer::with_options(options, &config, parameters, Schedule::meadow(1), Capacity::of(&batch)).unwrap();
+            trainer.tell_apart(&captions).unwrap();
+            trainer.loss_and_gradients(&batch).unwrap();
+            let activations = trainer.activations();
+            golden.expect("loss", activations.word_bag_loss().or(activations.contrastive_loss()).unwrap(), forward);
+            step.expect("loss", activations.loss(), forward);
+            let changed: Vec<String> = SafeTensors::deserialize(&golden.bytes).unwrap().names().into_iter().map(String::from).collect();
+            let mut unchanged = 0;
+            for (name, gradient) in trainer.gradients.named() {
+                let name = format!("grad.{name}");
+                let stays = !changed.contains(&name);
+                unchanged += stays as usize;
+                let expected = if stays { &step } else { &golden };
+                expected.expect(&name, gradient, backward);
+            }
+            assert_eq!(unchanged, 11 + 2, "{kind}");
         }
-        assert_eq!(unchanged, 11 + 2);
     });
 }
 

@@ -239,14 +239,15 @@ fn configs_and_capacities_do_not_wrap() {
         }
         valid.set(valid.get() + 1);
         counting.set(counting.get() + config.vision_config.as_ref().is_some_and(|v| !v.histograms.is_empty()) as usize);
-        let new = ActivationOptions { word_bag: bag as u8 as f32, ..ActivationOptions::new(DType::F32) };
+        let told = bag as u8 as f32;
+        let new = ActivationOptions { word_bag: told, contrastive: told, captions: sizes[1], ..ActivationOptions::new(DType::F32) };
         let options = ActivationOptions { recompute, ..new };
         let [rows, logits, chunk, images, clips] = sizes;
         let capacity = match given {
-            true => Capacity { rows, logits, chunk: chunk.max(logits / 4096), images, clips, bags: 0 },
+            true => Capacity { rows, logits, chunk: chunk.max(logits / 4096), images, clips, told: 0 },
             false => Capacity::for_budget(&config, budget),
         };
-        let capacity = capacity.with_word_bag(bag);
+        let capacity = capacity.telling(new);
         if !given {
             prop_assert!(capacity.rows == budget && capacity.chunk <= budget && capacity.images <= budget && capacity.clips <= budget);
         }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{sequences, tiny, tiny_with_stem, with_histograms, with_stem};
+use common::{captions, sequences, tiny, tiny_with_stem, with_histograms, with_stem};
 use trimodal::check::{drawn_sequence, test_devices};
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::{Config, Parameters};
@@ -15,21 +15,29 @@ fn pack(config: &Config, sequences: &[Sequence]) -> Batch {
 }
 
 fn trainer(config: &Config, device: &Device, dtype: DType, batch: &Batch, steps: usize) -> Trainer {
-    telling(0.0, config, device, dtype, batch, steps)
+    telling(NONE, config, device, dtype, batch, steps)
 }
 
-/// A trainer with the word-bag loss at this weight.
-fn telling(word_bag: f32, config: &Config, device: &Device, dtype: DType, batch: &Batch, steps: usize) -> Trainer {
+/// What the losses beside the captions' weigh: words, captions.
+type Losses = [f32; 2];
+const NONE: Losses = [0.0, 0.0];
+
+/// A trainer with these losses, which tells the captions of [`sequences`] apart.
+fn telling([word_bag, contrastive]: Losses, config: &Config, device: &Device, dtype: DType, batch: &Batch, steps: usize) -> Trainer {
     let parameters = Parameters::init(config, device, dtype, 7).unwrap();
-    let options = ActivationOptions { word_bag, ..ActivationOptions::new(dtype) };
-    Trainer::with_options(options, config, parameters, Schedule { warmup: 1, ..Schedule::meadow(steps) }, Capacity::of(batch)).unwrap()
+    let captions = captions(&pack(config, &sequences(config)));
+    let options = ActivationOptions { word_bag, contrastive, captions: captions.len(), ..ActivationOptions::new(dtype) };
+    let schedule = Schedule { warmup: 1, ..Schedule::meadow(steps) };
+    let mut trainer = Trainer::with_options(options, config, parameters, schedule, Capacity::of(batch)).unwrap();
+    trainer.tell_apart(&captions).unwrap();
+    trainer
 }
 
-/// What a step goes down: the captions' loss, and the word-bag loss as it weighs.
+/// What a step goes down: the captions' loss, and the others as they weigh.
 fn total_loss(trainer: &mut Trainer, batch: &Batch) -> f64 {
     trainer.loss_and_gradients(batch).unwrap();
     let activations = trainer.activations();
-    [Some(activations.loss()), activations.word_bag_loss()].into_iter().flatten().map(|loss| loss.read_f64().unwrap()[0]).sum()
+    [Some(activations.loss()), activations.word_bag_loss(), activations.contrastive_loss()].into_iter().flatten().map(|loss| loss.read_f64().unwrap()[0]).sum()
 }
 
 fn gradients(trainer: &Trainer) -> Vec<(String, Vec<f64>)> {
@@ -45,21 +53,23 @@ fn relative(found: &[f64], expected: &[f64]) -> f64 {
 /// with words that are told from picture and sound alone.
 #[test]
 fn finite_differences_through_the_whole_model() {
-    for (config, tied, word_bag) in [
-        (tiny(), true, 0.0),
-        (tiny(), false, 0.0),
-        (tiny(), true, 0.7),
-        (tiny_with_stem(), true, 0.0),
-        (tiny_with_stem(), true, 1.5),
-        (tiny_with_stem(), false, 0.7),
-        (with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), true, 0.7),
-        (with_histograms(tiny(), &[3, 2]), true, 0.0),
-        (with_histograms(with_stem(tiny(), 2, "5, 6/2"), &[1, 4, 2]), false, 0.7),
+    for (config, tied, losses) in [
+        (tiny(), true, NONE),
+        (tiny(), false, NONE),
+        (tiny(), true, [0.7, 0.0]),
+        (tiny(), true, [0.0, 3.0]),
+        (tiny_with_stem(), true, NONE),
+        (tiny_with_stem(), true, [1.5, 0.0]),
+        (tiny_with_stem(), false, [0.7, 0.0]),
+        (tiny_with_stem(), false, [0.0, 4.0]),
+        (with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), true, [0.7, 2.0]),
+        (with_histograms(tiny(), &[3, 2]), true, NONE),
+        (with_histograms(with_stem(tiny(), 2, "5, 6/2"), &[1, 4, 2]), false, [0.7, 5.0]),
     ] {
         let config = Config { tie_word_embeddings: tied, ..config };
         config.validate().unwrap();
         let batch = pack(&config, &sequences(&config));
-        let mut trainer = telling(word_bag, &config, &Device::Cpu, DType::F64, &batch, 1);
+        let mut trainer = telling(losses, &config, &Device::Cpu, DType::F64, &batch, 1);
         trainer.loss_and_gradients(&batch).unwrap();
         let analytic = gradients(&trainer);
         let mut draw = Draw::new("elements");
@@ -87,23 +97,24 @@ fn finite_differences_through_the_whole_model() {
 /// The mean over counted rows: gradients of the parts, weighted by their counts, are the gradient of the whole.
 #[test]
 fn gradients_of_the_parts_add_up() {
-    add_up(&tiny(), 0.0);
-    add_up(&tiny(), 0.7);
-    add_up(&tiny_with_stem(), 0.7);
-    add_up(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), 0.7);
-    add_up(&with_histograms(tiny(), &[3, 2]), 0.7);
+    add_up(&tiny(), NONE);
+    add_up(&tiny(), [0.7, 0.0]);
+    add_up(&tiny(), [0.0, 3.0]);
+    add_up(&tiny_with_stem(), [0.7, 0.0]);
+    add_up(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), [0.7, 2.0]);
+    add_up(&with_histograms(tiny(), &[3, 2]), [0.7, 0.0]);
 }
 
-fn add_up(config: &Config, word_bag: f32) {
+fn add_up(config: &Config, losses: Losses) {
     let all = sequences(config);
     let packed = pack(config, &all);
-    let mut together = telling(word_bag, config, &Device::Cpu, DType::F64, &packed, 1);
+    let mut together = telling(losses, config, &Device::Cpu, DType::F64, &packed, 1);
     together.loss_and_gradients(&packed).unwrap();
     let expected = gradients(&together);
     let mut sums: Vec<Vec<f64>> = expected.iter().map(|(_, g)| vec![0.0; g.len()]).collect();
     for sequence in &all {
         let batch = pack(config, std::slice::from_ref(sequence));
-        let mut alone = telling(word_bag, config, &Device::Cpu, DType::F64, &batch, 1);
+        let mut alone = telling(losses, config, &Device::Cpu, DType::F64, &batch, 1);
         alone.loss_and_gradients(&batch).unwrap();
         let share = batch.counted() as f64 / packed.counted() as f64;
         for (sum, (_, part)) in sums.iter_mut().zip(gradients(&alone)) {
@@ -127,7 +138,7 @@ fn a_batch_without_pictures_teaches_the_eye_nothing() {
     assert!(batches.iter().all(|batch| batch.images == 0 && batch.whole_row.is_empty()) && batches[0].clips == 1 && batches[1].clips == 0);
     for device in test_devices().into_iter().chain([Device::open("emulator", None).unwrap()]) {
         for batch in &batches {
-            let (mut used, mut new) = (telling(0.7, &config, &device, DType::F32, &large, 1), telling(0.7, &config, &device, DType::F32, batch, 1));
+            let (mut used, mut new) = [&large, batch].map(|batch| telling([0.7, 2.0], &config, &device, DType::F32, batch, 1)).into();
             total_loss(&mut used, &large);
             let (found, expected) = (total_loss(&mut used, batch), total_loss(&mut new, batch));
             assert!(found == expected && found > 0.0, "{device}: {found} and {expected}");
@@ -162,17 +173,17 @@ fn eight_samples_can_be_learned_by_heart() {
 /// Fifty steps on each device: losses stay together, and the first step's gradients are the same.
 #[test]
 fn devices_agree_over_fifty_steps() {
-    agree(&tiny(), 0.0);
-    agree(&tiny_with_stem(), 0.7);
-    agree(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), 0.0);
-    agree(&with_histograms(tiny(), &[3, 2]), 0.7);
-    agree(&with_histograms(tiny_with_stem(), &[4, 1]), 0.0);
+    agree(&tiny(), NONE);
+    agree(&tiny_with_stem(), [0.7, 0.0]);
+    agree(&with_stem(tiny(), 2, "5, 5, 7/2, 6/2, whole"), NONE);
+    agree(&with_histograms(tiny(), &[3, 2]), [0.7, 3.0]);
+    agree(&with_histograms(tiny_with_stem(), &[4, 1]), [0.0, 2.0]);
 }
 
-fn agree(config: &Config, word_bag: f32) {
+fn agree(config: &Config, losses: Losses) {
     let batch = pack(config, &sequences(config));
     let run = |device: &Device| {
-        let mut trainer = telling(word_bag, config, device, DType::F32, &batch, 50);
+        let mut trainer = telling(losses, config, device, DType::F32, &batch, 50);
         trainer.loss_and_gradients(&batch).unwrap();
         let first = gradients(&trainer);
         let losses: Vec<f64> = (0..50).map(|_| trainer.step(&batch).unwrap().loss as f64).collect();
@@ -301,7 +312,7 @@ fn a_bad_number_in_the_eye_is_traced_to_where_it_began() {
     all.iter_mut().enumerate().for_each(|(i, s)| s.name = format!("sample-{i}"));
     let batch = pack(&config, &all);
     for device in test_devices() {
-        let mut trainer = telling(0.7, &config, &device, DType::F32, &batch, 5);
+        let mut trainer = telling([0.7, 2.0], &config, &device, DType::F32, &batch, 5);
         trainer.step(&batch).unwrap();
         let spoiled = |trainer: &mut Trainer, parameter: &str, value: f64| {
             let index = trainer.parameters.named().iter().position(|(name, _)| name == parameter).unwrap();

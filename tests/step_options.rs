@@ -122,7 +122,7 @@ fn one_bad_batch_of_several_spoils_the_step_and_is_named() {
     let mut all = sequences(&config);
     all[2].mel.as_mut().unwrap()[5] = f32::INFINITY;
     let parts: Vec<Batch> = [&all[..2], &all[2..4], &all[4..]].iter().map(|part| pack(&config, part)).collect();
-    let capacity = Capacity { rows: 400, logits: 400, chunk: 400, images: 5, clips: 5, bags: 0 };
+    let capacity = Capacity { rows: 400, logits: 400, chunk: 400, images: 5, clips: 5, told: 0 };
     for (device, real, activation) in precisions() {
         let mut trainer = trainer(&config, &device, real, ActivationOptions { recompute: true, ..ActivationOptions::new(activation) }, capacity);
         let state = |trainer: &Trainer| {
@@ -184,13 +184,16 @@ fn the_announced_memory_is_what_is_allocated() {
     let [(config, _), (stem, word_bag)] = both();
     let demo = Config::meadow(300);
     let emulator = Device::open("emulator", None).unwrap();
-    for (config, rows, word_bag) in [(&config, 150, 0.0), (&demo, 1920, 0.0), (&stem, 150, word_bag), (&stem, 150, 0.0)] {
+    for (config, rows, word_bag, captions) in
+        [(&config, 150, 0.0, 0), (&demo, 1920, 0.0, 0), (&stem, 150, word_bag, 5), (&stem, 150, 0.0, 5), (&stem, 150, 0.0, 0)]
+    {
         let capacity = Capacity { chunk: 77, ..Capacity::for_budget(config, rows) };
         for (device, real, activation) in
             [(Device::Cpu, DType::F64, DType::F64), (Device::Cpu, DType::F32, DType::F32), (emulator.clone(), DType::F32, DType::Bf16)]
         {
             let [kept, again] = [false, true].map(|recompute| {
-                let options = ActivationOptions { recompute, word_bag, ..ActivationOptions::new(activation) };
+                let contrastive = if captions > 0 { 2.0 } else { 0.0 };
+                let options = ActivationOptions { recompute, word_bag, contrastive, captions, ..ActivationOptions::new(activation) };
                 let (announced, allocated) = (Trainer::bytes(config, capacity, options), trainer(config, &device, real, options, capacity).allocated_bytes());
                 assert_eq!(announced, allocated, "{activation} {options:?}");
                 announced

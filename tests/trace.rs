@@ -105,7 +105,7 @@ fn every_span_has_a_name_a_purpose_and_a_place() {
     let config = common::tiny_with_stem();
     let batch = drawn_batch(&config, "seen", 5);
     for device in devices() {
-        let trace = traced(&config, &batch, &device, ActivationOptions { word_bag: 0.5, ..ActivationOptions::new(DType::F32) });
+        let trace = traced(&config, &batch, &device, ActivationOptions { word_bag: 0.5, contrastive: 2.0, captions: 3, ..ActivationOptions::new(DType::F32) });
         every_span(&config, &trace, root);
         let whats: Vec<&str> = trace.spans.iter().filter(|s| s.part == ModelPart::Rows).map(|s| s.what.as_str()).collect();
         for what in ["conv1.norm", "conv1", "conv4", "places.norm", "places", "places: dW", "places: dx", "whole.norm", "whole"] {

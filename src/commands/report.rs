@@ -98,7 +98,7 @@ impl Report {
         settings.training.precision = settings.training.precision.on(&device).into();
         let (config, parameters) = (model.config, model.parameters.count());
         let kernels = match &judged {
-            Ok(judged) => setup::trainer(&settings, &config, &device, model.parameters)
+            Ok(judged) => setup::trainer(&settings, &config, &device, model.parameters, &[])
                 .map_err(|e| e.to_string())
                 .and_then(|(mut trainer, _)| kernels(&mut trainer, &model.tokenizer, judged, settings.training.rows)),
             Err(why) => Err(why.clone()),

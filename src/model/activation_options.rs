@@ -12,6 +12,11 @@ pub struct ActivationOptions {
     pub recompute: bool,
     /// What a word told from picture and sound alone weighs beside a word of the captions; 0 for no such loss. See [`super::word_bag`].
     pub word_bag: f32,
+    /// What a sample whose caption is told from picture and sound alone weighs beside a word of the captions; 0 for no such loss. See
+    /// [`super::contrast`].
+    pub contrastive: f32,
+    /// How many captions are told apart where there is such a loss.
+    pub captions: usize,
     /// Has the last layer compute every row, as the others do, instead of those with logits: for looking at them. See [`super::last_rows`].
     pub every_row: bool,
 }
@@ -19,6 +24,6 @@ pub struct ActivationOptions {
 impl ActivationOptions {
     /// Everything kept.
     pub fn new(activation: DType) -> Self {
-        ActivationOptions { activation, recompute: false, word_bag: 0.0, every_row: false }
+        ActivationOptions { activation, recompute: false, word_bag: 0.0, contrastive: 0.0, captions: 0, every_row: false }
     }
 }

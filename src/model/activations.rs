@@ -8,7 +8,7 @@ use super::histograms::{HistogramActivations, ROWS};
 use super::inputs::Inputs;
 use super::last_rows;
 use super::parameters::Parameters;
-use super::word_bag::BagActivations;
+use super::told::ToldActivations;
 use crate::error::Result;
 use crate::observe::{self, GRADIENT};
 use crate::ops::{adamw, conv1d, matmul, qk_norm_rope, rms_norm};
@@ -74,8 +74,8 @@ pub struct Activations<T = Tensor> {
     pub(crate) stem: Option<StemActivations<T>>,
     /// Where it counts what a picture shows.
     pub(crate) histograms: Option<HistogramActivations<T>>,
-    /// Where training has a word-bag loss.
-    pub(crate) bag: Option<BagActivations<T>>,
+    /// Where training has losses beside the captions'.
+    pub(crate) told: Option<ToldActivations<T>>,
     pub(crate) convolutions: Vec<ConvolutionActivations<T>>,
     /// What enters each layer, then what leaves the last.
     pub(crate) streams: Vec<Stream<T>>,
@@ -124,8 +124,7 @@ impl<T> Activations<T> {
         let Capacity { rows: n, chunk: c, clips, images, .. } = capacity;
         let stem = StemActivations::build(config, images, real, make)?;
         let histograms = HistogramActivations::build(config, images, real, make)?;
-        let Capacity { logits, bags, .. } = capacity;
-        let bag = if bags > 0 { Some(BagActivations::build(config, bags, logits, real, make)?) } else { None };
+        let told = ToldActivations::build(config, capacity, options, make)?;
         let (d, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
         let (h, kv, hd) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
         let convolutions = match &config.audio_config {
@@ -168,7 +167,7 @@ impl<T> Activations<T> {
             inputs,
             stem,
             histograms,
-            bag,
+            told,
             convolutions,
             streams,
             last_x: make(&[m, d], real)?,
@@ -268,7 +267,12 @@ impl Activations {
     /// `[1]`: the word-bag loss of the last backward pass, as it weighs in training; `None` where training has none. See
     /// [`super::word_bag`].
     pub fn word_bag_loss(&self) -> Option<&Tensor> {
-        self.bag.as_ref().map(|bag| &bag.loss)
+        self.told.as_ref()?.bag.as_ref().map(|bag| &bag.loss)
+    }
+
+    /// `[1]`: the contrastive loss of the last backward pass, as it weighs in training; `None` where training has none. See [`super::contrast`].
+    pub fn contrastive_loss(&self) -> Option<&Tensor> {
+        self.told.as_ref()?.contrast.as_ref().map(|contrast| &contrast.loss)
     }
 
     /// Tells a trace which tensor is what.
@@ -283,9 +287,9 @@ impl Activations {
             histograms.named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));
             tell(&histograms.drows, format!("{GRADIENT}{ROWS}"));
         }
-        if let Some(bag) = &self.bag {
-            bag.named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));
-            bag.named_gradients().into_iter().for_each(|(name, tensor)| tell(tensor, format!("{GRADIENT}{name}")));
+        if let Some(told) = &self.told {
+            told.named().into_iter().for_each(|(name, tensor)| tell(tensor, name.to_string()));
+            told.named_gradients().into_iter().for_each(|(name, tensor)| tell(tensor, format!("{GRADIENT}{name}")));
         }
         for (i, c) in self.convolutions.iter().enumerate() {
             let n = i + 1;
@@ -404,8 +408,9 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
         rms_norm::workspace(n, d),
         qk_norm_rope::workspace(n, config.num_attention_heads, config.head_dim),
         matmul::workspace(matmul::Layout::Tn, v, d, chunk),
-        matmul::workspace(matmul::Layout::Tn, v, d, if capacity.bags > 0 { capacity.logits } else { 0 }),
-        rms_norm::workspace(capacity.bags, d),
+        matmul::workspace(matmul::Layout::Tn, v, d, if capacity.told > 0 { capacity.logits } else { 0 }),
+        matmul::workspace(matmul::Layout::Tn, v, d, capacity.told),
+        rms_norm::workspace(capacity.told, d),
         matmul::workspace(matmul::Layout::Tn, q, d, n),
         matmul::workspace(matmul::Layout::Tn, kv, d, n),
         matmul::workspace(matmul::Layout::Tn, d, q, n),
@@ -435,8 +440,8 @@ fn workspace(config: &Config, capacity: Capacity) -> usize {
 /// Exactly what [`crate::train::Trainer`] allocates, except for what a device rounds each tensor up to; `u64::MAX` where it is more than
 /// that. Allocates nothing.
 pub fn bytes(config: &Config, capacity: Capacity, options: ActivationOptions) -> u64 {
-    let Capacity { rows, logits, chunk, images, clips, bags } = capacity;
-    if [rows, logits, chunk, images, clips, bags].into_iter().any(|size| size > MAX_ELEMENTS) {
+    let Capacity { rows, logits, chunk, images, clips, told } = capacity;
+    if [rows, logits, chunk, images, clips, told].into_iter().any(|size| size > MAX_ELEMENTS) {
         return u64::MAX; // no tensor has so many rows
     }
     let (real, wide) = (options.activation, crate::ops::statistic(options.activation));

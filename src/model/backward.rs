@@ -8,7 +8,7 @@ use super::forward::{self, attention_scale, loss};
 use super::inputs::Inputs;
 use super::linear;
 use super::parameters::Parameters;
-use super::word_bag;
+use super::told;
 use crate::error::Result;
 use crate::observe::{self, ModelPart, Phase};
 use crate::ops::{attention, conv1d, cross_entropy, embedding, qk_norm_rope, rms_norm, rope, swiglu};
@@ -129,9 +129,9 @@ pub fn loss_and_backward_to_inputs(
         linear::backward(&a.dv, &stream.normed, &w.v_proj, &mut a.dnormed, true, &mut dw.v_proj, ws)?;
         rms_norm::backward(&a.dnormed, &stream.x, &w.input_layernorm, &stream.rstd, Some(&a.dmiddle), &mut a.dx, &mut dw.input_layernorm, ws)?;
     }
-    if let (Some(of), Some(bag)) = (&a.inputs.bag, &mut a.bag) {
+    if let (Some(of), Some(told)) = (&a.inputs.told, &mut a.told) {
         let _scope = observe::scope(Phase::Loss, ModelPart::Output);
-        word_bag::loss_and_backward(config.rms_norm_eps, p, g, of, bag, &a.streams[0].x, &mut a.dx, &mut a.workspace)?;
+        told::loss_and_backward(config.rms_norm_eps, p, g, of, told, &a.streams[0].x, &mut a.dx, &mut a.workspace)?;
     }
     let _scope = observe::scope(Phase::Backward, ModelPart::Rows);
     embed(config, p, a, g, inputs)

@@ -1,5 +1,6 @@
 //! What the model is fed: samples, packed into one token matrix without padding.
 
+use super::activation_options::ActivationOptions;
 use super::config::{Config, VisionConfig};
 use crate::error::{Error, Result};
 
@@ -267,8 +268,8 @@ pub struct Capacity {
     pub images: usize,
     /// Sounds.
     pub clips: usize,
-    /// Samples whose words are told from picture and sound alone; 0 where training has no word-bag loss.
-    pub bags: usize,
+    /// Samples with a picture or a sound; 0 where nothing is told from these alone. See [`super::told`].
+    pub told: usize,
 }
 
 /// Logits that a training step holds at a time: 2²⁷ elements, half a gigabyte in f32. Each chunk reads and writes the gradient of
@@ -290,19 +291,20 @@ impl Capacity {
             chunk: chunk(budget, config.vocab_size),
             images: config.vision_config.as_ref().map_or(0, |v| budget / (v.rows() + 3)),
             clips: config.audio_config.as_ref().map_or(0, |a| budget / (a.rows() + 3)),
-            bags: 0,
+            told: 0,
         }
     }
 
-    /// With room for the word-bag loss, or without.
-    pub fn with_word_bag(self, wanted: bool) -> Self {
-        Capacity { bags: if wanted { self.images.saturating_add(self.clips) } else { 0 }, ..self }
+    /// With room for the losses beside the captions' that these options have, or without.
+    pub fn telling(self, options: ActivationOptions) -> Self {
+        let wanted = options.word_bag > 0.0 || options.contrastive > 0.0;
+        Capacity { told: if wanted { self.images.saturating_add(self.clips) } else { 0 }, ..self }
     }
 
     /// Exactly what one batch needs, with all its logits at once.
     pub fn of(batch: &Batch) -> Self {
         let logits = batch.logit_row.len();
-        Capacity { rows: batch.rows(), logits, chunk: logits, images: batch.images, clips: batch.clips, bags: 0 }
+        Capacity { rows: batch.rows(), logits, chunk: logits, images: batch.images, clips: batch.clips, told: 0 }
     }
 
     /// Rows with logits of each chunk; one without rows where there are none.
@@ -358,7 +360,7 @@ mod tests {
         assert_eq!(chunk(65_536, 151_936), 768);
         assert_eq!(chunk(1000, usize::MAX), 128);
         assert_eq!(chunk(5, usize::MAX), 5);
-        let capacity = |logits, chunk| Capacity { rows: 0, logits, chunk, images: 0, clips: 0, bags: 0 }.chunks().collect::<Vec<_>>();
+        let capacity = |logits, chunk| Capacity { rows: 0, logits, chunk, images: 0, clips: 0, told: 0 }.chunks().collect::<Vec<_>>();
         assert_eq!(capacity(10, 4), [4, 4, 2]);
         assert_eq!(capacity(8, 8), [8]);
         assert_eq!(capacity(0, 0), [0]);
@@ -370,7 +372,7 @@ mod tests {
         let (row, target) = PaddedSize { rows: 8, logits: 7 }.logits(&batch);
         assert_eq!(row, [0, 2, 5, 1, 3, 4, 6]);
         assert_eq!(target, [7, 8, 9, -1, -1, -1, -1]);
-        let capacity = Capacity { rows: 1920, logits: 1920, chunk: 1920, images: 0, clips: 0, bags: 0 };
+        let capacity = Capacity { rows: 1920, logits: 1920, chunk: 1920, images: 0, clips: 0, told: 0 };
         assert_eq!(PaddedSize::of_few(&batch, capacity), PaddedSize { rows: 240, logits: 128 });
         assert_eq!(PaddedSize::of_few(&batch, Capacity { rows: 7, logits: 5, ..capacity }), PaddedSize { rows: 6, logits: 5 });
     }

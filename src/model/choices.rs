@@ -9,9 +9,11 @@
 
 use super::batch::{Packer, Sequence};
 use super::config::Config;
+use super::contrast;
 use super::generate::Generator;
 use super::parameters::Parameters;
 use super::score::{WordLosses, picks};
+use super::told;
 use crate::error::{Error, Result};
 use std::ops::{ControlFlow, Range};
 
@@ -100,7 +102,8 @@ impl Chooser {
     }
 
     /// Of each prompt: the log-probability of each answer after it, with `end` after the answer, in nats. It is over all of the output
-    /// layer, as in training. `answers`: their ids, none empty and no two the same. `progress(done)` is told how many answers have been
+    /// layer, as in training. For a model that was trained to tell captions from pictures and sounds alone ([`Config::contrastive`]) the
+    /// logarithm of how likely that finds each answer, among these, is added where the prompt has a picture or a sound. `answers`: their ids, none empty and no two the same. `progress(done)` is told how many answers have been
     /// scored, of `prompts.len() · answers.len()`, and may stop the work.
     ///
     /// # Errors
@@ -131,7 +134,7 @@ impl Chooser {
             }
         }
         let mut scores = vec![vec![0.0; answers.len()]; prompts.len()];
-        self.prefill(p, &Packer { budget: self.slots * self.length, ..*packer }, prompts, trees.len(), &slots)?;
+        let told = self.prefill(p, &Packer { budget: self.slots * self.length, ..*packer }, prompts, trees.len(), &slots)?;
         // The root of every tree is the last row of its prompt.
         let roots: Vec<(usize, usize, i32)> = slots.iter().enumerate().map(|(slot, of)| (slot, 0, of.prompt as i32)).collect();
         self.take(p, &mut slots, &roots, end, &mut scores)?;
@@ -143,6 +146,10 @@ impl Chooser {
             let nodes = self.decode(p, &slots, pass)?;
             self.take(p, &mut slots, &nodes, end, &mut scores)?;
             done += slots.iter().filter(|slot| pass < slot.tree.passes.len()).count();
+        }
+        for (scores, words) in scores.iter_mut().zip(told) {
+            let told = words.map_or(Vec::new(), |words| contrast::log_probabilities(&words, answers));
+            scores.iter_mut().zip(told).for_each(|(score, told)| *score += told);
         }
         let _ = progress(done);
         Ok(scores)
@@ -177,10 +184,13 @@ impl Chooser {
         }
     }
 
-    /// Runs the prompts in one pass; each prompt's keys and values go to all of its `copies` slots.
-    fn prefill(&mut self, p: &Parameters, packer: &Packer, prompts: &[Sequence], copies: usize, slots: &[Slot]) -> Result<()> {
+    /// Runs the prompts in one pass; each prompt's keys and values go to all of its `copies` slots. Gives what each prompt's picture and sound
+    /// alone tell of all words, if the model was trained to tell captions by that.
+    fn prefill(&mut self, p: &Parameters, packer: &Packer, prompts: &[Sequence], copies: usize, slots: &[Slot]) -> Result<Vec<Option<Vec<f64>>>> {
         let batch = packer.pack(prompts)?;
         self.passes.embed(p, &batch)?;
+        let config = packer.config;
+        let told = if config.contrastive { told::words(config.rms_norm_eps, p, &batch, &self.passes.x)? } else { vec![None; prompts.len()] };
         let (mut visible, mut pick, mut cache_row) = (Vec::new(), Vec::new(), Vec::new());
         let mut packed = 0;
         for (prompt, sequence) in prompts.iter().enumerate() {
@@ -196,7 +206,8 @@ impl Chooser {
             }
         }
         let pass = self.passes.pass(&batch.position, &visible, &cache_row, &pick)?;
-        self.passes.decoder(p, &pass)
+        self.passes.decoder(p, &pass)?;
+        Ok(told)
     }
 
     /// Runs what is new in answer number `pass` of every slot; returns the slot, the node and the row of each.

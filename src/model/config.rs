@@ -65,6 +65,9 @@ pub struct Config {
     /// What happens to a picture that is not square: cropped (the default), or kept, with bars.
     #[serde(skip_serializing_if = "is_default")]
     pub picture_fit: Fit,
+    /// Whether captions were told apart from pictures and sounds alone in training ([`super::contrast`]): a list is then ranked by that too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub contrastive: bool,
     /// How pictures become rows; absent in a model without eyes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vision_config: Option<VisionConfig>,
@@ -121,6 +124,7 @@ impl TryFrom<StoredConfig> for Config {
             torch_dtype: stored.dtype.or(stored.torch_dtype).unwrap_or_else(float32),
             bos_token_id: stored.bos_token_id.and_then(|id| u32::try_from(id).ok()),
             picture_fit: stored.picture_fit.unwrap_or_default(),
+            contrastive: stored.contrastive.unwrap_or(false),
             vision_config: stored.vision_config,
             audio_config: stored.audio_config,
         })
@@ -152,6 +156,7 @@ impl Config {
             bos_token_id: None,
             eos_token_id: Vec::new(),
             picture_fit: Fit::Crop,
+            contrastive: false,
             vision_config: Some(VisionConfig { image_size: 48, patch_size: 8, bidirectional: true, stem: None, histograms: Vec::new() }),
             audio_config: Some(AudioConfig { num_mel_bins: 40, sample_rate: 16_000, clip_seconds: 0.5, layers: 3 }),
         }

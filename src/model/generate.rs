@@ -90,7 +90,7 @@ pub struct Generator {
     /// `[samples · length, H_kv, d]` each: one per layer where rows come one after the other, one for all layers where all come at once.
     keys: Vec<Tensor>,
     values: Vec<Tensor>,
-    x: Tensor,
+    pub(super) x: Tensor,
     sum: Tensor,
     normed: Tensor,
     rstd: Tensor,

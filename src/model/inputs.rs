@@ -4,8 +4,8 @@ use super::activation_options::ActivationOptions;
 use super::batch::{Batch, Capacity, PaddedSize};
 use super::config::Config;
 use super::last_rows::{LastRows, LastRowsOf};
+use super::told::ToldInputs;
 use super::upload::{write, write_real};
-use super::word_bag::BagInputs;
 use crate::error::Result;
 use crate::ops::embedding;
 use crate::tensor::{DType, Tensor};
@@ -42,14 +42,14 @@ pub struct Inputs<T = Tensor> {
     pub(crate) iota: T,
     /// `[1]`: 1 / the rows that count, for the mean.
     pub(crate) weight: T,
-    /// Where training has a word-bag loss.
-    pub(crate) bag: Option<BagInputs<T>>,
+    /// Where training has losses beside the captions'.
+    pub(crate) told: Option<ToldInputs<T>>,
 }
 
 impl<T> Inputs<T> {
     /// Builds the listing: `make(shape, dtype)` once per tensor.
     pub fn build(config: &Config, capacity: Capacity, options: ActivationOptions, make: &mut impl FnMut(&[usize], DType) -> Result<T>) -> Result<Self> {
-        let Capacity { rows, chunk, images, clips, logits, bags } = capacity;
+        let Capacity { rows, chunk, images, clips, .. } = capacity;
         let ActivationOptions { activation: real, every_row, .. } = options;
         let (side, patches, embedded) = config.vision_config.as_ref().map_or((0, 0, 0), |v| (v.image_size, v.patches(), v.patch_grid().pow(2)));
         let (frames, mels, frame_rows) = config.audio_config.as_ref().map_or((0, 0, 0), |a| (a.frames(), a.num_mel_bins, a.rows()));
@@ -70,7 +70,7 @@ impl<T> Inputs<T> {
             frame_row: make(&[clips.saturating_mul(frame_rows)], DType::I32)?,
             iota: make(&[rows.max(chunk).max(clips.saturating_mul(frame_rows)).max(images.saturating_mul(embedded))], DType::I32)?,
             weight: make(&[1], crate::ops::statistic(real))?,
-            bag: if bags > 0 { Some(BagInputs::build(bags, rows, logits, real, make)?) } else { None },
+            told: ToldInputs::build(capacity, options, make)?,
         })
     }
 }
@@ -129,7 +129,7 @@ impl Inputs {
         self.mel.set_rows(batch.clips)?;
         write_real(&mut self.mel, &batch.mel, ahead)?;
         put(&mut self.frame_row, batch.frame_row.len(), &batch.frame_row)?;
-        self.bag.as_mut().map_or(Ok(()), |bag| bag.load(batch, size, counted, ahead))?;
+        self.told.as_mut().map_or(Ok(()), |told| told.load(batch, size, counted, ahead))?;
         write_real(&mut self.weight, &[1.0 / counted.max(1) as f32], ahead)
     }
 
@@ -149,7 +149,7 @@ impl Inputs {
         let chunks = self.chunks.iter().flat_map(|c| [&c.row, &c.target]);
         let rows = [&self.embed_id, &self.position, &self.visible, &self.visible_by, &self.sorted_row, &self.sorted_start];
         let others = [&self.pixels, &self.patch_row, &self.mel, &self.frame_row, &self.weight];
-        let optional = self.whole_row.iter().chain(self.bag.iter().flat_map(BagInputs::each));
+        let optional = self.whole_row.iter().chain(self.told.iter().flat_map(ToldInputs::named).map(|(_, tensor)| tensor));
         rows.into_iter().chain(self.last.each()).chain(others).chain(chunks).chain(optional).collect()
     }
 
@@ -171,13 +171,8 @@ impl Inputs {
             ("0, 1, 2, …", &self.iota),
             ("1 / the rows that count", &self.weight),
         ];
-        let bag = self.bag.iter().flat_map(|bag| {
-            ["each sample's rows", "each row's sample", "each sample's words", "each word's sample", "the words told", "what a word told weighs"]
-                .into_iter()
-                .zip(bag.each())
-        });
         let whole = self.whole_row.iter().map(|rows| ("the rows of pictures as a whole", rows));
-        rows.into_iter().chain(last).chain(chunks).chain(whole).chain(bag).collect()
+        rows.into_iter().chain(last).chain(chunks).chain(whole).chain(self.told.iter().flat_map(ToldInputs::named)).collect()
     }
 
     /// As [`Inputs::each`], in the same order.
@@ -185,7 +180,7 @@ impl Inputs {
         let chunks = self.chunks.iter_mut().flat_map(|c| [&mut c.row, &mut c.target]);
         let rows = [&mut self.embed_id, &mut self.position, &mut self.visible, &mut self.visible_by, &mut self.sorted_row, &mut self.sorted_start];
         let others = [&mut self.pixels, &mut self.patch_row, &mut self.mel, &mut self.frame_row, &mut self.weight];
-        let optional = self.whole_row.iter_mut().chain(self.bag.iter_mut().flat_map(BagInputs::each_mut));
+        let optional = self.whole_row.iter_mut().chain(self.told.iter_mut().flat_map(ToldInputs::each_mut));
         rows.into_iter().chain(self.last.each_mut()).chain(others).chain(chunks).chain(optional).collect()
     }
 }

@@ -10,6 +10,7 @@ pub mod backward;
 pub mod batch;
 pub mod choices;
 pub mod config;
+pub mod contrast;
 pub mod eye;
 mod flops;
 pub mod forward;
@@ -23,6 +24,7 @@ pub mod score;
 mod senses;
 pub mod stem;
 pub mod stored_config;
+pub mod told;
 mod upload;
 pub mod word_bag;
 

@@ -109,6 +109,7 @@ pub struct StoredConfig {
     pub quantization_config: Option<Value>,
     pub is_encoder_decoder: Option<bool>,
     pub picture_fit: Option<Fit>,
+    pub contrastive: Option<bool>,
     pub vision_config: Option<VisionConfig>,
     pub audio_config: Option<AudioConfig>,
 }

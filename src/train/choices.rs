@@ -146,7 +146,8 @@ impl<'t> List<'t> {
 /// A list of captions, judged for one sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
-    /// The log-probability of each caption with its end, in nats: what the model gives it among everything that it could say.
+    /// The log-probability of each caption with its end, in nats: what the model gives it among everything that it could say, and, where it was
+    /// trained to tell captions from pictures and sounds alone, beside the others of the list: see [`Chooser::run`].
     pub log_probabilities: Vec<f64>,
     /// The softmax of these: how likely each is, if it must be one of the list.
     pub probabilities: Vec<f64>,

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::model::batch::{Batch, PaddedSize};
 use crate::model::eye::StemActivations;
 use crate::model::histograms::HistogramActivations;
-use crate::model::word_bag::BagActivations;
+use crate::model::told::ToldActivations;
 use crate::model::{Activations, Config, Parameters, forward};
 use crate::ops::rope;
 use crate::tensor::Tensor;
@@ -39,10 +39,10 @@ impl Trainer {
         }
         self.zero_sums()?;
         self.forward_and_backward()?;
-        let told = self.activations.inputs.bag.as_ref().is_some_and(|bag| bag.pool.rows() > 0);
-        for (name, tensor) in self.activations.bag.iter().filter(|_| told).flat_map(BagActivations::named) {
+        let any = self.activations.inputs.told.as_ref().is_some_and(|told| told.pool.rows() > 0);
+        for (name, tensor) in self.activations.told.iter().filter(|_| any).flat_map(ToldActivations::named) {
             if tensor.first_not_finite()?.is_some() {
-                return Ok(Some(format!("{name} (word_bag)")));
+                return Ok(Some(format!("{name} (a loss beside the captions': word_bag, contrastive)")));
             }
         }
         in_gradients(&self.gradients)

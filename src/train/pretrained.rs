@@ -54,7 +54,7 @@ pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Pre
     config.torch_dtype = "float32".into();
     config.validate().map_err(|what| Error::file(&config_path, what))?;
     settings.take_sizes(&config);
-    fit::expect(settings, &config, device)?;
+    fit::expect(settings, &config, device, 0)?;
 
     let mut weights = Weights::open(path)?;
     output_layer(&mut weights, config.tie_word_embeddings)?;

@@ -186,7 +186,8 @@ impl Run {
             None => FolderLock::take(folder)?,
         };
         expect_free(folder)?; // somebody else may have begun a run there meanwhile
-        let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
+        let captions = setup::told_apart(&settings, &dataset, &tokenizer)?;
+        let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters, &captions)?;
         Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, TrainerState::default(), Vec::new())
     }
 
@@ -221,10 +222,11 @@ impl Run {
             let what = format!("{key}: the run in {} began with {was}, and cannot continue with {now}; a new run with --from can", shown_path(folder));
             return Err(Error::Usage(what));
         }
-        fit::expect(&settings, &Config::load(&path.join("config.json"))?, &device)?;
+        fit::expect(&settings, &Config::load(&path.join("config.json"))?, &device, 0)?;
         let dataset = Arc::new(setup::open(&settings)?);
         let ModelFolder { config, parameters, tokenizer, .. } = ModelFolder::open(&path, &device, DType::F32)?;
-        let (mut trainer, memory) = setup::trainer(&settings, &config, &device, parameters)?;
+        let captions = setup::told_apart(&settings, &dataset, &tokenizer)?;
+        let (mut trainer, memory) = setup::trainer(&settings, &config, &device, parameters, &captions)?;
         let mut state = checkpoint::restore(&path, &mut trainer)?;
         let [was, is] = [&before, &settings].map(|settings| &settings.evaluation.best_by);
         if was != is && state.forget_best() {

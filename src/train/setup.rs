@@ -1,5 +1,6 @@
 //! The parts of a run that its settings name: which rows, which model, which trainer.
 
+use super::choices::Choices;
 use super::fit;
 use super::pretrained::{self, Pretrained};
 use super::recipe::Recipe;
@@ -13,6 +14,7 @@ use crate::data::{Attributes, Dataset, OpenOptions, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::batch::Capacity;
+use crate::model::contrast;
 use crate::model::{Config, Parameters};
 use crate::tensor::DType;
 use trimodal_base::random::fnv1a;
@@ -156,13 +158,15 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
     if !settings.model.from.is_empty() {
         let path = from_text(&settings.model.from);
         let Pretrained { config, tokenizer, parameters, .. } = pretrained::open(&path, settings, device)?;
+        let config = Config { contrastive: settings.training.contrastive > 0.0, ..config };
+        fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer)?.len())?;
         return Ok((config, tokenizer, parameters));
     }
     let tokenizer = tokenizer(settings, dataset)?;
     leave_out_senses(settings, dataset);
     let config = settings.model_config_for(&tokenizer);
     config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
-    fit::expect(settings, &config, device)?;
+    fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer)?.len())?;
     let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
     Ok((config, tokenizer, parameters))
 }
@@ -189,6 +193,21 @@ pub fn captions<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<&'d str> {
     dataset.rows().iter().filter(|row| split.trains(row)).filter_map(|row| row.text.as_deref()).collect()
 }
 
+/// The captions that the contrastive loss tells apart, as their words' ids: every different one of the rows to train on, or as many of them, evenly
+/// spaced, as there may be. Empty where training has no such loss.
+///
+/// # Errors
+/// [`Error::Usage`] for a caption that the tokenizer has no tokens for.
+pub(super) fn told_apart(settings: &Settings, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>> {
+    if settings.training.contrastive == 0.0 {
+        return Ok(Vec::new());
+    }
+    let all = Choices::distinct(captions(settings, dataset), tokenizer)?;
+    let (all, most) = (all.ids(), contrast::MOST);
+    let every = |i| if all.len() > most { i * all.len() / most } else { i };
+    Ok((0..all.len().min(most)).map(|i| all[every(i)].clone()).collect())
+}
+
 /// Eyes that were never trained on a picture would give answers all the same. So a new model gets no sense that no row has data for. (Starting from it
 /// with other data, `--from` adds one.)
 fn leave_out_senses(settings: &mut Settings, dataset: &Dataset) {
@@ -199,15 +218,17 @@ fn leave_out_senses(settings: &mut Settings, dataset: &Dataset) {
     settings.model.sounds &= sounds;
 }
 
-/// A trainer for settings whose precision is resolved, and the bytes that it allocates.
+/// A trainer for settings whose precision is resolved, and the bytes that it allocates. `captions`: those that it tells apart.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`] where the device has no room for it.
-pub fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters) -> Result<(Trainer, u64)> {
+pub fn trainer(settings: &Settings, config: &Config, device: &Device, parameters: Parameters, captions: &[Vec<u32>]) -> Result<(Trainer, u64)> {
     let capacity = Capacity::for_budget(config, settings.training.rows);
     // The parameters are there already.
-    let options = fit::options(settings);
+    let options = fit::options(settings, captions.len());
     let memory = Trainer::bytes(config, capacity, options);
     device.expect_memory(memory.saturating_sub(parameters.each().iter().map(|tensor| tensor.bytes()).sum()), "a training step")?;
-    Ok((Trainer::with_options(options, config, parameters, settings.optimiser(), capacity)?, memory))
+    let mut trainer = Trainer::with_options(options, config, parameters, settings.optimiser(), capacity)?;
+    trainer.tell_apart(captions)?;
+    Ok((trainer, memory))
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub use crate::model::activations::ActivationOptions;
 use crate::model::activations::{Activations, bytes};
 use crate::model::batch::{Batch, Capacity, PaddedSize};
+use crate::model::contrast;
 use crate::model::inputs::Inputs;
 use crate::model::parameters::FlatLayout;
 use crate::model::{Config, Parameters, forward};
@@ -90,13 +91,14 @@ impl Trainer {
             activations_bytes += tensor.bytes();
             Ok(tensor)
         };
-        let capacity = capacity.with_word_bag(options.word_bag > 0.0);
+        let capacity = capacity.telling(options);
         let mut activations = Activations::build(config, capacity, options, &mut make)?;
         let mut next_inputs = Inputs::build(config, capacity, options, &mut make)?;
         activations.inputs.number_rows()?;
         next_inputs.number_rows()?;
-        for bag in [&mut activations.inputs.bag, &mut next_inputs.bag].into_iter().flatten() {
-            bag.scale = options.word_bag;
+        for told in [&mut activations.inputs.told, &mut next_inputs.told].into_iter().flatten() {
+            told.bag.iter_mut().for_each(|bag| bag.scale = options.word_bag);
+            told.contrast.iter_mut().for_each(|contrast| contrast.scale = options.contrastive);
         }
         let mixed = activation != dtype;
         let layout = device.has_parts().then(|| FlatLayout::new(config)).filter(|layout| layout.elements <= MAX_ELEMENTS);
@@ -148,7 +150,7 @@ impl Trainer {
 
     /// Bytes that a trainer with these options allocates. See [`bytes`].
     pub fn bytes(config: &Config, capacity: Capacity, options: ActivationOptions) -> u64 {
-        bytes(config, capacity.with_word_bag(options.word_bag > 0.0), options)
+        bytes(config, capacity.telling(options), options)
     }
 
     /// Bytes of every tensor that this trainer holds.
@@ -182,6 +184,24 @@ impl Trainer {
             Some(flat) => flat.gradients.fill_zero(),
             None => self.gradients.fill_zero(),
         }
+    }
+
+    /// Says which captions the contrastive loss tells apart: as many as [`ActivationOptions::captions`] says, by their words' ids, none of them
+    /// twice. Until then it teaches nothing, and so do samples whose caption is none of them. Does nothing where there is no such loss.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for another number of captions, a caption without words or one that is there twice, and for a word beyond the vocabulary.
+    pub fn tell_apart(&mut self, captions: &[Vec<u32>]) -> Result<()> {
+        let Some(contrast) = self.activations.told.as_mut().and_then(|told| told.contrast.as_mut()) else { return Ok(()) };
+        if captions.len() != contrast.captions.rows() {
+            return Err(Error::Usage(format!("{} captions to tell apart: allocated for {}", captions.len(), contrast.captions.rows())));
+        }
+        let (places, matrix) = contrast::listed(captions, self.config.vocab_size)?;
+        contrast.captions.write_f64(&matrix)?;
+        for told in [&mut self.activations.inputs.told, &mut self.next_inputs.told].into_iter().flatten() {
+            told.contrast.iter_mut().for_each(|contrast| contrast.places = places.clone());
+        }
+        Ok(())
     }
 
     /// What the last forward and backward pass computed.

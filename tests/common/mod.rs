@@ -3,7 +3,7 @@
 
 use trimodal::check::drawn_sequence;
 use trimodal::model::Config;
-use trimodal::model::batch::Sequence;
+use trimodal::model::batch::{Batch, Sequence};
 use trimodal::model::config::{AudioConfig, VisionConfig};
 use trimodal::ops::case::Draw;
 
@@ -52,6 +52,19 @@ pub fn sequences(config: &Config) -> Vec<Sequence> {
     [(true, true, 4), (true, false, 3), (false, true, 5), (false, false, 6)]
         .map(|(picture, sound, words)| drawn_sequence(config, &mut draw, picture, sound, words))
         .into()
+}
+
+/// The captions of a batch's samples, as a contrastive loss tells them apart, and one that none of them has.
+pub fn captions(batch: &Batch) -> Vec<Vec<u32>> {
+    let mut captions = vec![Vec::new(); batch.samples];
+    let mut sample = 0;
+    for (row, &target) in batch.target.iter().enumerate() {
+        sample += (row > 0 && batch.position[row] == 0) as usize;
+        let ends = batch.position.get(row + 2).is_none_or(|&position| position == 0);
+        captions[sample].extend((target >= 0 && !ends).then_some(target as u32));
+    }
+    captions.push(vec![7, 9, 7]);
+    captions
 }
 
 /// Everything at once, in sizes that the emulator and the fake driver have time for.

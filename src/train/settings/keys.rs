@@ -141,6 +141,10 @@ pub const SECTIONS: [Section; 6] = [
                 "word_bag",
                 "What a word of the caption that is told from the rows of picture and sound alone, in no order, weighs in the loss beside a word\nof the caption itself; 0 for no such loss. It teaches eyes and ears at once what takes long through the decoder.",
             ),
+            (
+                "contrastive",
+                "What a sample whose caption is told from the rows of picture and sound alone, among all captions that are trained on (4,096 of\nthem where there are more), weighs in the loss beside a word of the caption itself; 0 for no such loss. The model then answers\nfrom a list (--choices) by that too. For captions that name what is there, not for answers to questions.",
+            ),
             ("skip_nonfinite", "How many steps may be skipped because their loss or gradient is not a number; the next one stops the run."),
         ],
     ),

@@ -142,6 +142,8 @@ pub struct TrainingSettings {
     pub max_norm: f64,
     #[serde(default)]
     pub word_bag: f64,
+    #[serde(default)]
+    pub contrastive: f64,
     pub skip_nonfinite: usize,
 }
 
@@ -319,6 +321,7 @@ impl Settings {
                 weight_decay: schedule.weight_decay,
                 max_norm: schedule.max_norm,
                 word_bag: 1.0,
+                contrastive: 0.0,
                 skip_nonfinite: 0,
             },
             saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3, on_full: OnFull::Stop },
@@ -395,6 +398,7 @@ impl Settings {
             rms_norm_eps: m.rms_norm_eps as f32,
             rope_theta: m.rope_theta,
             tie_word_embeddings: m.tie_word_embeddings,
+            contrastive: self.training.contrastive > 0.0,
             ..self.embedders(Config::meadow(vocab_size))
         }
     }
@@ -523,9 +527,15 @@ impl Settings {
                 return fail(key, "0 to less than 1", value.to_string());
             }
         }
-        let not_negative =
-            [("training.warmup", t.warmup), ("training.weight_decay", t.weight_decay), ("training.max_norm", t.max_norm), ("training.word_bag", t.word_bag)];
-        for (key, value) in not_negative.into_iter().chain([("training.eps", t.eps), ("training.learning_rate", t.learning_rate)]) {
+        for (key, value) in [
+            ("training.warmup", t.warmup),
+            ("training.weight_decay", t.weight_decay),
+            ("training.max_norm", t.max_norm),
+            ("training.word_bag", t.word_bag),
+            ("training.contrastive", t.contrastive),
+            ("training.eps", t.eps),
+            ("training.learning_rate", t.learning_rate),
+        ] {
             if !(value >= 0.0 && value.is_finite()) {
                 return fail(key, "a number of at least 0", value.to_string());
             }
