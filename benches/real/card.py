@@ -57,7 +57,7 @@ def runs(results):
     groups = {}
     for result in results:
         if "seed" in result:
-            groups.setdefault((result["rows"][0]["method"], result["set"]), []).append(result)
+            groups.setdefault((result["what"], result["set"]), []).append(result)
     for (method, name), group in groups.items():
         mean = lambda key: f"{statistics.mean(known):.0f}" if (known := [one[key] for one in group if key in one]) else "–"
         seeds = ", ".join(str(one["seed"]) for one in group)

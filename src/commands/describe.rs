@@ -39,7 +39,7 @@ model knows only the words that it was trained on.
 Several files are described one after the other, a line each. If there are as many pictures as sounds, they are paired in the order \
 given; a single one is paired with each of the others.
 
---choices answers from a list: a text file with one caption on each line. No text is made; the model says how likely it finds each caption with its end, and the captions are printed in that order with their probabilities, which sum to 1 over the list. What picture, sound and --prompt have in common is computed once, and so is what captions begin with. With --prompt, a caption is what follows the prompt.
+--choices answers from a list: a text file with one caption on each line. No text is made; the model says how likely it finds each caption with its end (times, if it was trained with `training.contrastive`, how likely the picture and the sound alone make each caption of the list), and the captions are printed in that order with their probabilities, which sum to 1 over the list. A run of that kind has such a list: RUN/captions.txt. What picture, sound and --prompt have in common is computed once, and so is what captions begin with. With --prompt, a caption is what follows the prompt.
 
 --json prints one JSON document per line: `image` and `audio` (the files, where given), `prompt`, `text` (with the prompt), \
 `tokens` and `token_ids` (what the model made), `finish` (\"end\": the model ended the text; \"length\": it was stopped at \

@@ -35,7 +35,7 @@ pub const AT_ONCE: usize = 64;
 const LIMIT: u64 = 64 << 20;
 
 /// Captions to choose from, no two of them the same, with their tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choices {
     texts: Vec<String>,
     ids: Vec<Vec<u32>>,
@@ -85,6 +85,16 @@ impl Choices {
         }
     }
 
+    /// At most so many of them, evenly spaced, in their order.
+    pub(super) fn at_most(self, most: usize) -> Self {
+        let count = self.count();
+        if count <= most {
+            return self;
+        }
+        let kept = |i| i * count / most;
+        Choices { texts: (0..most).map(|i| self.texts[kept(i)].clone()).collect(), ids: (0..most).map(|i| self.ids[kept(i)].clone()).collect() }
+    }
+
     /// The captions, white space brought to single spaces.
     pub fn texts(&self) -> &[String] {
         &self.texts
@@ -95,7 +105,7 @@ impl Choices {
         &self.ids
     }
 
-    /// How many there are: at least one.
+    /// How many there are.
     pub fn count(&self) -> usize {
         self.texts.len()
     }

@@ -22,6 +22,7 @@
 
 use super::batches::Batches;
 use super::checkpoint::{self, Best, TrainerState};
+use super::choices::Choices;
 use super::criterion::Criterion;
 use super::evaluate::Scores;
 use super::examples::{self, Example};
@@ -55,6 +56,8 @@ use std::time::{Duration, Instant};
 
 /// The name of the settings in a run's folder.
 pub const CONFIG: &str = "config.toml";
+/// The file of a run with the captions that it tells apart, one on each line: a list to answer from.
+pub const CAPTIONS: &str = "captions.txt";
 
 /// A run: a trainer, its batches and its folder.
 pub struct Run {
@@ -187,8 +190,8 @@ impl Run {
         };
         expect_free(folder)?; // somebody else may have begun a run there meanwhile
         let captions = setup::told_apart(&settings, &dataset, &tokenizer)?;
-        let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters, &captions)?;
-        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, TrainerState::default(), Vec::new())
+        let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters, captions.ids())?;
+        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, &captions, TrainerState::default(), Vec::new())
     }
 
     /// Continues a run from its latest checkpoint. `change` may change its settings, from those that it had.
@@ -226,14 +229,14 @@ impl Run {
         let dataset = Arc::new(setup::open(&settings)?);
         let ModelFolder { config, parameters, tokenizer, .. } = ModelFolder::open(&path, &device, DType::F32)?;
         let captions = setup::told_apart(&settings, &dataset, &tokenizer)?;
-        let (mut trainer, memory) = setup::trainer(&settings, &config, &device, parameters, &captions)?;
+        let (mut trainer, memory) = setup::trainer(&settings, &config, &device, parameters, captions.ids())?;
         let mut state = checkpoint::restore(&path, &mut trainer)?;
         let [was, is] = [&before, &settings].map(|settings| &settings.evaluation.best_by);
         if was != is && state.forget_best() {
             notes.push(Note::Fact(format!("evaluation.best_by was {was:?} and is {is:?}: which checkpoint is the best is found out anew")));
         }
         checkpoint::sweep(folder);
-        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, state, notes)
+        Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, &captions, state, notes)
     }
 
     fn assemble(
@@ -244,6 +247,7 @@ impl Run {
         tokenizer: Tokenizer,
         memory: u64,
         dataset: Arc<Dataset>,
+        captions: &Choices,
         mut state: TrainerState,
         mut notes: Vec<Note>,
     ) -> Result<Self> {
@@ -311,6 +315,9 @@ impl Run {
         let stop_after = std::mem::replace(&mut settings.training.stop_after, 0); // not remembered
         let path = folder.join(CONFIG);
         write_file_atomic(&path, settings.to_toml())?;
+        if captions.count() > 0 {
+            write_file_atomic(&folder.join(CAPTIONS), captions.texts().join("\n") + "\n")?;
+        }
         state.settings = Some(settings.clone());
         settings.training.stop_after = stop_after;
         let folder = folder.to_path_buf();

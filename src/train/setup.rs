@@ -159,14 +159,14 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
         let path = from_text(&settings.model.from);
         let Pretrained { config, tokenizer, parameters, .. } = pretrained::open(&path, settings, device)?;
         let config = Config { contrastive: settings.training.contrastive > 0.0, ..config };
-        fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer)?.len())?;
+        fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer)?.count())?;
         return Ok((config, tokenizer, parameters));
     }
     let tokenizer = tokenizer(settings, dataset)?;
     leave_out_senses(settings, dataset);
     let config = settings.model_config_for(&tokenizer);
     config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
-    fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer)?.len())?;
+    fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer)?.count())?;
     let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
     Ok((config, tokenizer, parameters))
 }
@@ -193,19 +193,16 @@ pub fn captions<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<&'d str> {
     dataset.rows().iter().filter(|row| split.trains(row)).filter_map(|row| row.text.as_deref()).collect()
 }
 
-/// The captions that the contrastive loss tells apart, as their words' ids: every different one of the rows to train on, or as many of them, evenly
-/// spaced, as there may be. Empty where training has no such loss.
+/// The captions that the contrastive loss tells apart: every different one of the rows to train on, or as many of them, evenly spaced, as there may
+/// be. None where training has no such loss.
 ///
 /// # Errors
 /// [`Error::Usage`] for a caption that the tokenizer has no tokens for.
-pub(super) fn told_apart(settings: &Settings, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>> {
+pub(super) fn told_apart(settings: &Settings, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Choices> {
     if settings.training.contrastive == 0.0 {
-        return Ok(Vec::new());
+        return Ok(Choices::default());
     }
-    let all = Choices::distinct(captions(settings, dataset), tokenizer)?;
-    let (all, most) = (all.ids(), contrast::MOST);
-    let every = |i| if all.len() > most { i * all.len() / most } else { i };
-    Ok((0..all.len().min(most)).map(|i| all[every(i)].clone()).collect())
+    Ok(Choices::distinct(captions(settings, dataset), tokenizer)?.at_most(contrast::MOST))
 }
 
 /// Eyes that were never trained on a picture would give answers all the same. So a new model gets no sense that no row has data for. (Starting from it
