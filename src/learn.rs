@@ -1,4 +1,4 @@
-//! The guide: `LEARN.md` in twelve chapters, and an exercise to each.
+//! The guide: `LEARN.md` in thirteen chapters, and an exercise to each.
 //!
 //! An exercise is one of the crate's shaders with a piece cut out. It is made from the shader as it is now, so that it cannot become
 //! outdated; a test checks that [`crate::check`] refuses every one of them and accepts it once the piece is back.
@@ -26,7 +26,7 @@ pub struct Chapter {
 }
 
 /// The chapters in the order of the guide.
-pub static CHAPTERS: [Chapter; 12] = [
+pub static CHAPTERS: [Chapter; 13] = [
     Chapter {
         stem: "patch_embed",
         cut: "position[(p % dims.across) * 2u * dims.depth + n] + position[((p / dims.across) * 2u + 1u) * dims.depth + n]",
@@ -98,6 +98,12 @@ pub static CHAPTERS: [Chapter; 12] = [
         cut: "let value = p[i] * decay - c.step_size * moment / (sqrt(second) / c.correction2 + c.eps);",
         put: "let value = p[i] * decay - c.step_size * moment / (sqrt(second) + c.eps);",
         task: "Both means begin at zero and are too small at first. `step_size` already mends the one; mend the other.",
+    },
+    Chapter {
+        stem: "local_histogram",
+        cut: "root(n_means[index] / sqrt(energy * (4.0 / 9.0) + 1e-4));",
+        put: "root(n_means[index]);",
+        task: "A pen that presses harder is not another thing. Divide each direction by how strong the edges around it are, as the head of the file says.",
     },
 ];
 

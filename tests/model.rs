@@ -5,6 +5,7 @@ mod common;
 use common::{captions, sequences, tiny, tiny_with_stem, with_histograms, with_stem};
 use trimodal::check::{drawn_sequence, test_devices};
 use trimodal::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow};
+use trimodal::model::impression::impressions;
 use trimodal::model::{Config, Parameters};
 use trimodal::ops::case::Draw;
 use trimodal::train::{ActivationOptions, Schedule, Trainer};
@@ -147,6 +148,34 @@ fn a_batch_without_pictures_teaches_the_eye_nothing() {
                 assert!(!name.starts_with("vision_") || found.iter().all(|g| *g == 0.0), "{device}: {name}");
             }
         }
+    }
+}
+
+/// What is seen of a sample is a direction, the same alone and among others, the same for the same picture and sound whatever is said of them;
+/// nothing of a sample without either.
+#[test]
+fn what_is_seen_of_a_sample_is_its_own() {
+    for config in [tiny(), tiny_with_stem(), with_histograms(tiny(), &[3, 2])] {
+        let parameters = Parameters::init(&config, &Device::Cpu, DType::F64, 7).unwrap();
+        let look = |sequences: &[Sequence]| impressions(&config, &parameters, Placeholders { image: 1, audio: 2 }, sequences).unwrap();
+        let mut all = sequences(&config);
+        let together = look(&all);
+        assert_eq!(together.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, false]);
+        for row in together.iter().flatten() {
+            assert!(row.len() == config.hidden_size && (row.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-12);
+        }
+        let near = |a: &Option<Vec<f64>>, b: &Option<Vec<f64>>| a.iter().flatten().zip(b.iter().flatten()).all(|(a, b)| (a - b).abs() < 1e-12);
+        for (sequence, expected) in all.iter().zip(&together) {
+            assert!(near(&look(std::slice::from_ref(sequence))[0], expected));
+        }
+        let (first, second) = (together[0].clone(), together[1].clone());
+        assert!(!near(&first, &second));
+        let shorter = all[0].rows.len() - 2;
+        all[0].rows.truncate(shorter);
+        assert!(near(&look(&all[..1])[0], &first));
+        // More than are looked at together.
+        let many: Vec<Sequence> = (0..150).map(|i| all[i % 2].clone()).collect();
+        assert!(look(&many).iter().enumerate().all(|(i, row)| near(row, if i % 2 == 0 { &first } else { &second })));
     }
 }
 

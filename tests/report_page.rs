@@ -11,7 +11,7 @@ use readable::is_readable;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::process::{Command, Output};
-use trimodal::report::page::{Card, Cell, Confusion, Curve, Heat, Line, Page, curve_svg, overlay, picture_png, spectrogram_png};
+use trimodal::report::page::{Card, Cell, Confusion, Curve, Heat, Line, Near, Page, curve_svg, overlay, picture_png, spectrogram_png};
 
 /// A page with one of everything.
 fn page() -> Page {
@@ -56,6 +56,7 @@ fn page() -> Page {
         said,
         truth: Some(truth),
         heats: vec![heat(), heat(), heat()],
+        nearest: vec![Near { text: "a striped <grey> dog".into(), picture: picture_png(&rgb, 48, 48).ok() }, Near { text: "rain".into(), picture: None }],
     };
     page.gallery(&[
         card("a fluffy orange cat laying on its back in the sun yawning", "a fluffy orange cat laying on its back in the sun yawning"),
@@ -165,6 +166,9 @@ fn a_run_gets_a_report_that_is_readable_and_says_everything() {
     }
     // 4 splits of 12 samples, of which 8 each are shown, with all that they have.
     assert_eq!((html.matches("alt=\"picture: ").count(), html.matches("alt=\"spectrogram: ").count(), html.matches("<audio ").count()), (32, 32, 32));
+
+    // A model of twelve steps is wrong about each: beside it the three that it was trained on and finds most alike.
+    assert_eq!(html.matches("alt=\"trained on: ").count(), 3 * 32);
 
     // Again by itself, elsewhere; where the data set went; and without one.
     let other = folder.path("other.html");

@@ -111,11 +111,20 @@ impl Demo {
 
         let attributes = dataset.attributes(None)?;
         let learned = Learned { config, parameters: &trainer.parameters, tokenizer, device: &device, attributes: &attributes };
+        let compared = page::trained_on(&learned, &run.settings, &dataset)?;
         let mut judged: Vec<Judged> = Vec::new();
         for split in SPLITS {
             let rows = dataset.rows().iter().filter(|row| row.split.as_deref() == Some(split)).collect();
             let ablations: &[Ablation] = if judged.is_empty() { &Ablation::ALL } else { &[] };
-            judged.push(page::judge(&learned, &dataset, EvaluationSplit { name: split.into(), rows, trained_on: false }, u32::MAX, ablations)?);
+            judged.push(page::judge(
+                &learned,
+                &dataset,
+                EvaluationSplit { name: split.into(), rows, trained_on: false },
+                SPLITS.len(),
+                u32::MAX,
+                ablations,
+                &compared,
+            )?);
         }
         let splits: BTreeMap<&str, &Scores> = judged.iter().map(|j| (j.name.as_str(), &j.scores)).collect();
         let shuffled = [("shuffled_pictures", Ablation::ShuffledPictures), ("shuffled_sounds", Ablation::ShuffledSounds)];

@@ -19,7 +19,7 @@ Examples:
 
 No GPU is needed: without one, `check` uses a software driver (Debian: mesa-vulkan-drivers).";
 
-/// How training works, kernel by kernel: twelve chapters, each with an exercise that `check` judges
+/// How training works, kernel by kernel: thirteen chapters, each with an exercise that `check` judges
 #[derive(Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Learn {

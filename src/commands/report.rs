@@ -9,17 +9,19 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+use trimodal::data::folder::TableRow;
 use trimodal::data::{Attributes, Dataset, Tokenizer};
 use trimodal::files::shown::{quoted, shown_path};
 use trimodal::model::Config;
 use trimodal::numbers::{bytes, thousands};
-use trimodal::report::run::{self, Judged, Kernels, REPORT};
+use trimodal::report::run::{self, Judged, Kernels, REPORT, TrainedOn};
 use trimodal::train::checkpoint::{self, TrainerState};
+use trimodal::train::choices::Choices;
 use trimodal::train::evaluate::{self, Ablation};
 use trimodal::train::settings::path::{from_text, to_text};
 use trimodal::train::setup::{self, EvaluationSplit};
 use trimodal::train::stratified::{evenly_spaced, stratified};
-use trimodal::train::{ModelFolder, Run, Settings, Trainer, examples, visits};
+use trimodal::train::{Example, ModelFolder, Run, Settings, Trainer, examples, visits};
 use trimodal::{DType, Device, Error, Result, bench, trace};
 
 const EXAMPLES: &str = "\
@@ -29,7 +31,7 @@ Examples:
   trimodal report my-model --samples 1000
 
 Writes one HTML file, readable offline and on a phone: what was trained on what, the curves of the run, what it gets right beside \
-chance, the same with pictures and sounds taken away, samples to look at and listen to with what the model says about them, what it confuses \
+chance, the same with pictures and sounds taken away, samples to look at and listen to with what the model says about them (and, where it is wrong, which samples it was trained on are the most alike to it), what it confuses \
 with what, and how to repeat the run. `train` and `demo` write the page at their end; this command writes it for a run that was stopped, \
 for an older run, or again.
 
@@ -97,8 +99,12 @@ impl Report {
         };
         settings.training.precision = settings.training.precision.on(&device).into();
         let (config, parameters) = (model.config, model.parameters.count());
+        let captions = match &dataset {
+            Ok(dataset) => setup::told_apart(&settings, dataset, &model.tokenizer)?,
+            Err(_) => Choices::default(),
+        };
         let kernels = match &judged {
-            Ok(judged) => setup::trainer(&settings, &config, &device, model.parameters, &[])
+            Ok(judged) => setup::trainer(&settings, &config, &device, model.parameters, captions.ids())
                 .map_err(|e| e.to_string())
                 .and_then(|(mut trainer, _)| kernels(&mut trainer, &model.tokenizer, judged, settings.training.rows)),
             Err(why) => Err(why.clone()),
@@ -120,8 +126,16 @@ impl Report {
     }
 }
 
-/// What a model makes of some rows, and of the same ones with things taken away, under progress bars; ctrl-C stops it.
-pub(super) fn judge<'d>(learned: &Learned, dataset: &'d Dataset, mut part: EvaluationSplit<'d>, most: u32, ablations: &[Ablation]) -> Result<Judged<'d>> {
+/// What a model makes of some rows, one of so many parts (`of`), and of the same ones with things taken away, under progress bars; ctrl-C stops it.
+pub(super) fn judge<'d>(
+    learned: &Learned,
+    dataset: &'d Dataset,
+    mut part: EvaluationSplit<'d>,
+    of: usize,
+    most: u32,
+    ablations: &[Ablation],
+    trained: &TrainedOn<'d>,
+) -> Result<Judged<'d>> {
     let places: Vec<usize> = (0..part.rows.len()).collect();
     let chosen = stratified(&places, |i| dataset.source(part.rows[i]), most as usize, 0);
     part.rows = chosen.into_iter().map(|i| part.rows[i]).collect();
@@ -155,12 +169,15 @@ pub(super) fn judge<'d>(learned: &Learned, dataset: &'d Dataset, mut part: Evalu
     let heats = heats.collect::<Result<_>>();
     bar.finish_and_clear();
     let heats = heats?;
+    let wrong = run::wrong(&examples, &captions, of);
+    let shown: Vec<Example> = wrong.iter().map(|&i| examples[i].clone()).collect();
+    let nearest = wrong.into_iter().zip(trained.nearest(config, parameters, tokenizer, &shown)?).collect();
     let without = ablations.iter().filter(|ablation| ablation.applies(&examples)).map(|&ablation| {
         let (losses, scores, _) = measured(learned, &evaluate::ablate(&examples, ablation, 0), None, ablation.name())?;
         Ok((ablation, losses, scores))
     });
     let (ablations, chance) = (without.collect::<Result<_>>()?, evaluate::blind(&examples, tokenizer, attributes)?);
-    Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, heats, ablations })
+    Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, heats, nearest, ablations })
 }
 
 /// A run, and how to make it again.
@@ -223,8 +240,23 @@ impl Told<'_> {
 /// Everything that a run can be judged on; what is taken away is taken from the first part.
 fn judge_all<'d>(learned: &Learned, settings: &Settings, dataset: &'d Dataset, most: u32) -> Result<Vec<Judged<'d>>> {
     let parts = setup::evaluation_splits(settings, dataset);
-    parts.into_iter().enumerate().map(|(i, part)| judge(learned, dataset, part, most, if i == 0 { &Ablation::ALL } else { &[] })).collect()
+    let (trained, of) = (trained_on(learned, settings, dataset)?, parts.len());
+    parts.into_iter().enumerate().map(|(i, part)| judge(learned, dataset, part, of, most, if i == 0 { &Ablation::ALL } else { &[] }, &trained)).collect()
 }
+
+/// Some of the rows that a run was trained on, as its model sees them.
+pub(super) fn trained_on<'d>(learned: &Learned, settings: &Settings, dataset: &'d Dataset) -> Result<TrainedOn<'d>> {
+    let rows = stratified(&setup::trained_rows(settings, dataset), |i| dataset.source(&dataset.rows()[i]), COMPARED, 0);
+    let rows: Vec<&TableRow> = rows.into_iter().map(|i| &dataset.rows()[i]).collect();
+    let bar = progress("comparing");
+    let Learned { config, parameters, tokenizer, .. } = *learned;
+    let trained = TrainedOn::new(config, parameters, tokenizer, dataset, &rows, &mut |done, total| advance(&bar, done, total));
+    bar.finish_and_clear();
+    trained
+}
+
+/// Rows trained on that wrong answers are compared with.
+const COMPARED: usize = 2000;
 
 /// Steps before the traced ones (memory is touched, kernels are compiled), and those of which the quickest counts.
 const STEPS: [usize; 2] = [1, 3];

@@ -11,9 +11,9 @@ use super::batch::{Packer, Sequence};
 use super::config::Config;
 use super::contrast;
 use super::generate::Generator;
+use super::impression;
 use super::parameters::Parameters;
 use super::score::{WordLosses, picks};
-use super::told;
 use crate::error::{Error, Result};
 use std::ops::{ControlFlow, Range};
 
@@ -190,7 +190,7 @@ impl Chooser {
         let batch = packer.pack(prompts)?;
         self.passes.embed(p, &batch)?;
         let config = packer.config;
-        let told = if config.contrastive { told::words(config.rms_norm_eps, p, &batch, &self.passes.x)? } else { vec![None; prompts.len()] };
+        let told = if config.contrastive { impression::words(config.rms_norm_eps, p, &batch, &self.passes.x)? } else { vec![None; prompts.len()] };
         let (mut visible, mut pick, mut cache_row) = (Vec::new(), Vec::new(), Vec::new());
         let mut packed = 0;
         for (prompt, sequence) in prompts.iter().enumerate() {

@@ -13,8 +13,8 @@
 
 use super::batch::Batch;
 use super::config::Config;
-use super::linear;
-use super::told::{Seen, product};
+use super::linear::{self, product};
+use super::seen::Seen;
 use super::upload::{write, write_real};
 use crate::error::{Error, Result};
 use crate::ops::cross_entropy;

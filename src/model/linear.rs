@@ -19,3 +19,8 @@ pub(super) fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, dx: &mut Tensor, acc
 pub(super) fn backward_weights(dy: &Tensor, x: &Tensor, dw: &mut Tensor, workspace: &mut Tensor) -> Result<()> {
     matmul::forward(Layout::Tn, dy, x, Epilogue { accumulate: true, ..Default::default() }, dw, Some(workspace))
 }
+
+/// `c (+)= a · b`
+pub(super) fn product(a: &Tensor, b: &Tensor, accumulate: bool, c: &mut Tensor) -> Result<()> {
+    matmul::forward(Layout::Nn, a, b, Epilogue { accumulate, ..Epilogue::default() }, c, None)
+}

@@ -12,12 +12,12 @@ use super::activation_options::ActivationOptions;
 use super::batch::{Batch, Capacity, PaddedSize};
 use super::config::Config;
 use super::contrast::{ContrastActivations, ContrastInputs};
-use super::linear;
+use super::linear::product;
 use super::parameters::Parameters;
-use super::upload::write_real;
+use super::seen::Seen;
+use super::upload::write_matrix;
 use super::word_bag::{BagActivations, BagInputs};
 use crate::error::Result;
-use crate::ops::matmul::{self, Epilogue, Layout};
 use crate::ops::rms_norm;
 use crate::tensor::{DType, Tensor};
 
@@ -42,55 +42,6 @@ pub struct ToldActivations<T = Tensor> {
     /// Gradients.
     pub(crate) dnormed: T,
     pub(crate) dpooled: T,
-}
-
-/// Which rows of a batch belong to samples with a picture or a sound. These are numbered in their order.
-pub(super) struct Seen {
-    /// Of each row: its sample, from the first row of the picture or sound on, else −1.
-    number: Vec<i32>,
-    /// Whether the row is told from.
-    pooled: Vec<bool>,
-}
-
-impl Seen {
-    fn in_batch(batch: &Batch) -> Self {
-        // What the row of a whole picture says, its places need not say.
-        let of_pictures = if batch.whole_row.is_empty() { &batch.patch_row } else { &batch.whole_row };
-        let mut pooled = vec![false; batch.rows()];
-        of_pictures.iter().chain(&batch.frame_row).for_each(|&row| pooled[row as usize] = true);
-        let mut number = vec![-1; batch.rows()];
-        let mut sample = -1;
-        let mut seen = false;
-        for row in 0..batch.rows() {
-            seen &= batch.position[row] != 0;
-            if batch.embed_id[row] < 0 {
-                sample += !seen as i32;
-                seen = true;
-            }
-            number[row] = if seen { sample } else { -1 };
-        }
-        Seen { number, pooled }
-    }
-
-    /// `[S, N]`: 1 where a row is part of a sample's picture or sound, else 0.
-    fn pool(&self, samples: usize) -> Vec<f64> {
-        let rows = self.number.len();
-        let mut pool = vec![0.0; samples * rows];
-        for (row, &sample) in self.number.iter().enumerate().filter(|(row, _)| self.pooled[*row]) {
-            pool[sample as usize * rows + row] = 1.0;
-        }
-        pool
-    }
-
-    /// The words that rows of the batch predict and that can be told from what their sample shows: the place in `logit_row`, the sample, the word.
-    pub(super) fn words(&self, batch: &Batch) -> impl Iterator<Item = (usize, i32, i32)> {
-        batch.logit_row.iter().zip(&batch.logit_target).enumerate().filter_map(|(i, (&row, &word))| {
-            let sample = self.number[row as usize];
-            // The last row of a sample predicts its end, which is no word; a question's words say nothing about what is seen.
-            let ends = batch.position.get(row as usize + 2).is_none_or(|&position| position == 0);
-            (!ends && word >= 0 && sample >= 0 && batch.sees_all(row as usize)).then_some((i, sample, word))
-        })
-    }
 }
 
 impl<T> ToldInputs<T> {
@@ -183,44 +134,6 @@ impl ToldInputs {
         let (bag, contrast) = (self.bag.iter_mut().flat_map(BagInputs::each_mut), self.contrast.iter_mut().flat_map(ContrastInputs::each_mut));
         [&mut self.pool, &mut self.spread].into_iter().chain(bag).chain(contrast).collect()
     }
-}
-
-/// Of each sample of a batch, as it was put into the token matrix `x`: the output layer's logits of all words, told from its picture and sound
-/// alone; `None` for a sample without.
-pub(super) fn words(eps: f32, p: &Parameters, batch: &Batch, x: &Tensor) -> Result<Vec<Option<Vec<f64>>>> {
-    let (seen, samples) = (Seen::in_batch(batch), batch.images + batch.clips);
-    let mut told = vec![None; batch.samples];
-    if samples == 0 {
-        return Ok(told);
-    }
-    let (device, real) = (x.device(), x.dtype());
-    let output = p.lm_head.as_ref().unwrap_or(&p.embed_tokens);
-    let make = |shape: [usize; 2]| Tensor::zeros(device, shape, real);
-    let (mut pooled, mut normed) = (make([samples, x.row_len()])?, make([samples, x.row_len()])?);
-    let (mut rstd, mut words) = (Tensor::zeros(device, [samples], real)?, make([samples, output.rows()])?);
-    product(&Tensor::from_f64(device, [samples, batch.rows()], real, &seen.pool(samples))?, x, false, &mut pooled)?;
-    rms_norm::forward(&pooled, None, &p.norm, eps, &mut normed, &mut rstd)?;
-    linear::forward(&normed, output, &mut words)?;
-    let words = words.read_f64()?;
-    let mut sample = 0;
-    for row in 0..batch.rows() {
-        sample += (row > 0 && batch.position[row] == 0) as usize;
-        if let Ok(number) = usize::try_from(seen.number[row]) {
-            told[sample].get_or_insert_with(|| words[number * output.rows()..][..output.rows()].to_vec());
-        }
-    }
-    Ok(told)
-}
-
-/// Writes a matrix whose shape changes from batch to batch.
-pub(super) fn write_matrix(tensor: &mut Tensor, shape: [usize; 2], values: &[f32], ahead: bool) -> Result<()> {
-    tensor.reshape(shape)?;
-    write_real(tensor, values, ahead)
-}
-
-/// `c (+)= a · b`
-pub(super) fn product(a: &Tensor, b: &Tensor, accumulate: bool, c: &mut Tensor) -> Result<()> {
-    matmul::forward(Layout::Nn, a, b, Epilogue { accumulate, ..Epilogue::default() }, c, None)
 }
 
 /// The losses, and their gradients: those of the output layer, of the last norm and of the embeddings are added to `g`, that of the token

@@ -16,3 +16,9 @@ pub(super) fn write_real(tensor: &mut Tensor, data: &[f32], ahead: bool) -> Resu
         _ => write(tensor, data, ahead),
     }
 }
+
+/// Writes a matrix whose shape changes from batch to batch.
+pub(super) fn write_matrix(tensor: &mut Tensor, shape: [usize; 2], values: &[f32], ahead: bool) -> Result<()> {
+    tensor.reshape(shape)?;
+    write_real(tensor, values, ahead)
+}

@@ -9,9 +9,9 @@
 
 use super::batch::Batch;
 use super::config::Config;
-use super::linear;
-use super::told::{Seen, product, write_matrix};
-use super::upload::{write, write_real};
+use super::linear::{self, product};
+use super::seen::Seen;
+use super::upload::{write, write_matrix, write_real};
 use crate::error::Result;
 use crate::ops::{cross_entropy, embedding};
 use crate::tensor::{DType, Tensor};

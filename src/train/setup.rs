@@ -198,7 +198,7 @@ pub fn captions<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<&'d str> {
 ///
 /// # Errors
 /// [`Error::Usage`] for a caption that the tokenizer has no tokens for.
-pub(super) fn told_apart(settings: &Settings, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Choices> {
+pub fn told_apart(settings: &Settings, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Choices> {
     if settings.training.contrastive == 0.0 {
         return Ok(Choices::default());
     }

@@ -25,6 +25,7 @@ pub fn all() -> Result<Vec<(String, String)>> {
         ("gate", layers::gate),
         ("loss", learning::loss),
         ("step", learning::step),
+        ("abroad", learning::abroad),
     ];
     pictures.into_iter().enumerate().map(|(i, (name, draw))| Ok((format!("{:02}-{name}.svg", i + 1), draw()?))).collect()
 }
@@ -32,7 +33,7 @@ pub fn all() -> Result<Vec<(String, String)>> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn twelve_pictures_are_drawn() {
+    fn a_picture_of_each_chapter_is_drawn() {
         let all = super::all().unwrap();
         assert_eq!(all.len(), crate::learn::CHAPTERS.len());
         for (name, svg) in all {

@@ -22,6 +22,17 @@ pub struct Card<'a> {
     pub truth: Option<&'a str>,
     /// Where each word looked.
     pub heats: Vec<Heat>,
+    /// Samples trained on that the model finds most like this one.
+    pub nearest: Vec<Near>,
+}
+
+/// A sample that is like another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Near {
+    /// Its caption.
+    pub text: String,
+    /// A PNG of its picture.
+    pub picture: Option<Vec<u8>>,
 }
 
 /// Where one word looked: PNGs of the picture and the spectrogram with the attention laid over.
@@ -62,6 +73,18 @@ impl Card<'_> {
             None => {
                 let _ = writeln!(html, "<p>{}</p>", escape(self.said));
             }
+        }
+        if !self.nearest.is_empty() {
+            *html += "<details><summary>Nearest among what it was trained on</summary>\n<ul class=heats>\n";
+            for near in &self.nearest {
+                let text = escape(&near.text);
+                *html += "<li>";
+                if let Some(png) = &near.picture {
+                    let _ = write!(html, "<img class=picture alt=\"trained on: {text}\" src=\"{}\">", data_uri("image/png", png));
+                }
+                let _ = writeln!(html, "{text}</li>");
+            }
+            *html += "</ul></details>\n";
         }
         if !self.heats.is_empty() {
             *html += "<details><summary>Where each word looked</summary>\n<ul class=heats>\n";

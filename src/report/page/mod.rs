@@ -25,7 +25,7 @@ mod table;
 
 pub(super) use chart::drawn;
 pub use chart::{Curve, Line, curve_svg};
-pub use gallery::{Card, Heat};
+pub use gallery::{Card, Heat, Near};
 pub(super) use image::spectrogram;
 pub use image::{overlay, picture_png, spectrogram_png};
 pub(super) use table::percent;

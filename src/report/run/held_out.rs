@@ -37,6 +37,8 @@ pub struct Judged<'a> {
     pub chance: (Losses, Scores),
     /// Where each word looked, of some of the samples: [`super::telling`] says which ones.
     pub heats: BTreeMap<usize, Vec<Heat>>,
+    /// Of wrong samples: rows trained on that the model finds most like them. [`super::wrong`] says which ones the page shows.
+    pub nearest: BTreeMap<usize, Vec<&'a TableRow>>,
     /// The same with something taken away.
     pub ablations: Vec<(Ablation, Losses, Scores)>,
 }
@@ -204,6 +206,7 @@ mod tests {
             scores,
             ablations: Vec::new(),
             heats: BTreeMap::new(),
+            nearest: BTreeMap::new(),
         }
     }
 

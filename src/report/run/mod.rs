@@ -2,19 +2,21 @@
 //!
 //! [`RunReport`] holds what is known about a run; [`RunReport::page`] writes it down. The parts: what augmentation made of samples
 //! ([`augmented`]), the log as curves ([`curves`]), what held-out
-//! samples say ([`held_out`]), some of those samples to look at and listen to ([`samples`]) with where their words looked ([`attended`]), and the time of a step ([`kernels`]).
+//! samples say ([`held_out`]), some of those samples to look at and listen to ([`samples`]) with where their words looked ([`attended`]) and what wrong ones may come from ([`nearest`]), and the time of a step ([`kernels`]).
 
 mod attended;
 mod augmented;
 mod curves;
 mod held_out;
 mod kernels;
+mod nearest;
 mod samples;
 
 pub use attended::attended;
 pub use held_out::Judged;
 pub use kernels::{Kernels, Time};
-pub use samples::telling;
+pub use nearest::TrainedOn;
+pub use samples::{telling, wrong};
 
 use super::page::{Page, percent};
 use crate::bench::About;

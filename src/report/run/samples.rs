@@ -1,7 +1,8 @@
 //! Some samples to look at and listen to, with what the model said about them.
 
-use super::super::page::{Card, Page, picture_png, spectrogram_png};
+use super::super::page::{Card, Near, Page, picture_png, spectrogram_png};
 use super::held_out::Judged;
+use crate::data::folder::{MediaSizes, TableRow};
 use crate::data::{Dataset, sound};
 use crate::error::Result;
 use crate::model::Config;
@@ -14,19 +15,23 @@ const SHOWN: usize = 32;
 /// How many samples of each split the page shows with where each word looked.
 const EXPLAINED: usize = 4;
 /// Bytes of pictures and sounds in all: as text in the page they take a third more.
-const BYTES: usize = 3_300_000;
+const BYTES: usize = 3_500_000;
 /// Of a long sound only its beginning can be played, in seconds.
 const SECONDS: usize = 5;
 
 pub(super) fn add(page: &mut Page, config: &Config, dataset: &Dataset, judged: &[Judged]) -> Result<()> {
-    page.text("Pictures at the size at which the model sees them; sounds as they are, and as the frames of bands that it hears: time to the right, high tones at the top.");
+    page.text(
+        "Pictures at the size at which the model sees them; sounds as they are, and as the frames of bands that it hears: time to the right, high tones \
+         at the top. Nearest to a wrong one are the samples trained on whose picture and sound its eye and ear make the most alike of: if these are right, \
+         it saw well and said it wrong.",
+    );
     for split in judged {
         let right = right(&split.examples, &split.captions);
         let chosen = choose(&right, SHOWN / judged.len());
         let (mut cards, mut bytes) = (Vec::new(), 0);
         for &i in &chosen {
             let card = card(config, dataset, split, i)?;
-            let overlays = card.heats.iter().flat_map(|heat| [&heat.picture, &heat.spectrogram]);
+            let overlays = card.heats.iter().flat_map(|heat| [&heat.picture, &heat.spectrogram]).chain(card.nearest.iter().map(|near| &near.picture));
             bytes += [&card.picture, &card.wav, &card.spectrogram].into_iter().chain(overlays).flatten().map(Vec::len).sum::<usize>();
             if bytes > BYTES / judged.len() && !cards.is_empty() {
                 break;
@@ -57,6 +62,12 @@ fn right(examples: &[Example], captions: &[String]) -> Vec<bool> {
 /// The samples of a split of which the page shows where each word looked: the first ones of those that it shows.
 pub fn telling(examples: &[Example], captions: &[String]) -> Vec<usize> {
     choose(&right(examples, captions), EXPLAINED)
+}
+
+/// The wrong samples of one of so many splits that the page may show.
+pub fn wrong(examples: &[Example], captions: &[String], splits: usize) -> Vec<usize> {
+    let right = right(examples, captions);
+    choose(&right, SHOWN / splits.max(1)).into_iter().filter(|&i| !right[i]).collect()
 }
 
 /// The first wrong ones and the first right ones in turn, as many of each as there are.
@@ -93,7 +104,14 @@ fn card<'a>(config: &Config, dataset: &Dataset, split: &'a Judged, i: usize) -> 
         said: &split.captions[i],
         truth: Some(&example.text),
         heats: split.heats.get(&i).cloned().unwrap_or_default(),
+        nearest: split.nearest.get(&i).into_iter().flatten().map(|row| near(dataset, row, &sizes)).collect::<Result<_>>()?,
     })
+}
+
+fn near(dataset: &Dataset, row: &TableRow, sizes: &MediaSizes) -> Result<Near> {
+    let picture = dataset.sample(row, sizes)?.picture;
+    let picture = picture.map(|picture| picture_png(&picture.rgb, sizes.picture, sizes.picture)).transpose()?;
+    Ok(Near { text: row.text.clone().unwrap_or_default(), picture })
 }
 
 #[cfg(test)]

@@ -355,7 +355,7 @@ impl Settings {
                 // One patch: little is learned from what is not counted.
                 (model.patch_size, model.stem, model.histograms, model.fit) = (48, String::new(), "8, 6, 4, 3".into(), Fit::Pad);
                 (data.max_vocabulary, data.word_dropout, data.color_blind, data.augment) = (2048, 0.0, 0.0, Level::Light);
-                (training.steps, training.rows, training.learning_rate, training.weight_decay) = (8_000, 704, 1.5e-3, 0.1);
+                (training.steps, training.rows, training.learning_rate, training.weight_decay) = (5_000, 704, 1.5e-3, 0.1);
                 (training.word_bag, training.contrastive) = (0.0, 5.0);
             }
             "small" | "large" => {
