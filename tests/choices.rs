@@ -7,11 +7,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Output};
 use trimodal::check::test_devices;
-use trimodal::model::batch::{Cut, Packer, Placeholders, Sequence, TokenRow};
+use trimodal::model::batch::{Capacity, Cut, Packer, Placeholders, Sequence, TokenRow};
 use trimodal::model::choices::Chooser;
 use trimodal::model::generate::{OutputIds, prompt_of};
 use trimodal::model::score::Scorer;
 use trimodal::model::{Config, Parameters};
+use trimodal::train::{ActivationOptions, Schedule, Trainer};
 use trimodal::{DType, Device, Error};
 
 const END: u32 = 3;
@@ -89,6 +90,67 @@ fn answers_score_what_teacher_forcing_gives_them() {
         check(&Device::Cpu, DType::F64, 1e-9);
         test_devices().iter().for_each(|device| check(device, DType::F32, 1e-4));
     }
+}
+
+/// A model that was trained to tell captions from pictures and sounds alone adds what training's loss finds each answer's caption to be, and nothing
+/// where there is neither.
+#[test]
+fn what_is_told_from_picture_and_sound_alone_counts_in_a_list() {
+    for tied in [true, false] {
+        let config = Config { tie_word_embeddings: tied, ..tiny() };
+        let telling = Config { contrastive: true, ..config.clone() };
+        let prompts: Vec<_> = sequences(&config).iter().map(prompt_of).collect();
+        let check = |device: &Device, dtype: DType, allowed: f64| {
+            let p = parameters(&config, device, dtype);
+            let scores = |config: &Config| {
+                let mut chooser = Chooser::new(config, &p, 9, 64).unwrap();
+                chooser.run(&p, &packer(config), &prompts, &answers(), END, &mut |_| ControlFlow::Continue(())).unwrap()
+            };
+            let (without, with) = (scores(&config), scores(&telling));
+            for (prompt, (without, with)) in prompts.iter().zip(without.iter().zip(&with)) {
+                let added: Vec<f64> = with.iter().zip(without).map(|(with, without)| with - without).collect();
+                if prompt.pixels.is_none() && prompt.mel.is_none() {
+                    assert_eq!(added, vec![0.0; answers().len()]);
+                    continue;
+                }
+                assert!((added.iter().map(|log_p| log_p.exp()).sum::<f64>() - 1.0).abs() < allowed);
+                for (answer, added) in answers().iter().zip(added).step_by(3) {
+                    let mut sample = prompt.clone();
+                    sample.rows.extend(answer.iter().chain([&END]).map(|&id| TokenRow::Token { id, truth: id, learned: true }));
+                    let batch = packer(&config).pack([&sample]).unwrap();
+                    let options = ActivationOptions { contrastive: 1.0, captions: answers().len(), ..ActivationOptions::new(dtype) };
+                    let mut parameters = Parameters::zeros(&config, device, dtype).unwrap();
+                    parameters.each_mut().into_iter().zip(p.each()).for_each(|(to, from)| to.copy_from(from).unwrap());
+                    let mut trainer = Trainer::with_options(options, &config, parameters, Schedule::meadow(1), Capacity::of(&batch)).unwrap();
+                    trainer.tell_apart(&answers()).unwrap();
+                    trainer.loss_and_gradients(&batch).unwrap();
+                    let loss = trainer.activations().contrastive_loss().unwrap().read_f64().unwrap()[0] * batch.counted() as f64;
+                    assert!((added + loss).abs() <= allowed * (1.0 + loss), "{device} {dtype}: {added}, by the loss {}", -loss);
+                }
+            }
+        };
+        check(&Device::Cpu, DType::F64, 1e-6); // the loss's weight is an f32
+        test_devices().iter().for_each(|device| check(device, DType::F32, 1e-3));
+    }
+}
+
+#[test]
+fn captions_that_cannot_be_told_apart_are_refused() {
+    let config = tiny();
+    let batch = packer(&config).pack(&sequences(&config)).unwrap();
+    let parameters = Parameters::init(&config, &Device::Cpu, DType::F32, 7).unwrap();
+    let options = ActivationOptions { contrastive: 1.0, captions: 2, ..ActivationOptions::new(DType::F32) };
+    let mut trainer = Trainer::with_options(options, &config, parameters, Schedule::meadow(1), Capacity::of(&batch)).unwrap();
+    let mut refused = |captions: &[&[u32]], part: &str| {
+        let captions: Vec<Vec<u32>> = captions.iter().map(|words| words.to_vec()).collect();
+        let error = trainer.tell_apart(&captions).unwrap_err();
+        assert!(matches!(&error, Error::Usage(what) if what.contains(part)), "{error}");
+    };
+    refused(&[&[7]], "1 captions to tell apart: allocated for 2");
+    refused(&[&[7], &[]], "caption 1: expected words");
+    refused(&[&[7, 8], &[7, 8]], "none of the captions twice");
+    refused(&[&[7], &[99]], "caption 1: token 99: the vocabulary has 23");
+    trainer.tell_apart(&[vec![7], vec![8]]).unwrap();
 }
 
 #[test]
@@ -172,6 +234,11 @@ fn the_program_answers_from_a_list() {
     let said = good(&[&eval[..], &["--choices", "train", "--split", "train"]].concat());
     let trained = |row: &&serde_json::Value| row["split"] == "train";
     let captions: std::collections::BTreeSet<&str> = rows.iter().filter(trained).map(|row| row["text"].as_str().unwrap()).collect();
+    // The run has them in a file, because it told them apart.
+    let listed = std::fs::read_to_string(Path::new(&run).join("captions.txt")).unwrap();
+    assert_eq!(listed.lines().collect::<std::collections::BTreeSet<_>>(), captions);
+    assert_eq!(listed.lines().count(), captions.len());
+    good(&[&describe[..], &["--choices", &format!("{run}/captions.txt"), "--top", "1"]].concat());
     let line = format!("answered from a list of {} captions (the rows trained on); every sample's caption is among them", captions.len());
     assert!(said.contains(&line), "{said}");
     assert_eq!(scores()["choices"]["absent"], serde_json::json!({ "train": 0 }));

@@ -17,8 +17,14 @@ fn draw(folder: &Path, samples: usize) {
 }
 
 /// What the example leaves to the trainer: it has plain patches and light that varies, the demo has an eye that tells a thing from its colour.
-const ITS_SETTINGS: [(&str, &str); 5] =
-    [("model.stem", ""), ("model.patch_size", "8"), ("training.word_bag", "0"), ("data.color_jitter", "0.25"), ("data.color_blind", "0")];
+const ITS_SETTINGS: [(&str, &str); 6] = [
+    ("model.stem", ""),
+    ("model.patch_size", "8"),
+    ("training.word_bag", "0"),
+    ("training.contrastive", "0"),
+    ("data.color_jitter", "0.25"),
+    ("data.color_blind", "0"),
+];
 
 /// The losses of a run with the example's settings, and the epoch that it came to.
 fn trainers(data: &Path, run: &Path, steps: usize, seed: u64) -> (Vec<f32>, u64) {

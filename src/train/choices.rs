@@ -275,4 +275,15 @@ mod tests {
         assert_eq!(choices.texts(), ["a cat", "a red cat"]);
         assert!(matches!(Choices::distinct(["", " "], &tokenizer), Err(Error::Usage(_))));
     }
+
+    #[test]
+    fn of_many_captions_some_are_kept_evenly() {
+        let tokenizer = Tokenizer::train(["a red cat"], 300).unwrap();
+        let texts: Vec<String> = (0..7).map(|i| format!("a {i}")).collect();
+        let choices = Choices::distinct(texts.iter().map(String::as_str), &tokenizer).unwrap();
+        assert_eq!(choices.clone().at_most(7), choices);
+        let some = choices.clone().at_most(3);
+        assert_eq!(some.texts(), ["a 0", "a 2", "a 4"]);
+        assert_eq!(some.ids()[1], choices.ids()[2]);
+    }
 }

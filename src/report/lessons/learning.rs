@@ -1,10 +1,10 @@
 //! Chapters 11 to 13: the loss, what is done with its gradient, and what that is worth elsewhere.
 
 use super::canvas::{BLUE, Canvas, GREY, RED};
+use crate::data::meadow::{self, HEADLINE};
 use crate::device::Device;
 use crate::error::Result;
-use crate::data::meadow::{self, HEADLINE};
-use crate::ops::local_histogram::{self, BINS};
+use crate::ops::local_histogram::{self, BINS, COLORS};
 use crate::ops::{adamw, cross_entropy};
 use crate::tensor::{DType, Tensor};
 
@@ -106,40 +106,39 @@ pub fn step() -> Result<String> {
     Ok(canvas.finish())
 }
 
-/// 13. A thing, the same thing elsewhere, and another thing in its place: what pixels and what counts find alike.
+/// 13. A thing, the same thing in paler ink, and another thing in its place: how far apart pixels and counted edges find them.
 pub fn abroad() -> Result<String> {
     const GRIDS: [usize; 4] = [8, 6, 4, 3];
+    const PALER: f64 = 0.6;
     let dog = meadow::Attributes { species: 1, ..HEADLINE };
-    let pictures = [meadow::picture(&HEADLINE, 1, 4, 0), meadow::picture(&HEADLINE, 1, 4, 5), meadow::picture(&dog, 1, 4, 0)];
-    let (device, side) = (Device::Cpu, pictures[0].width);
-    let pixels: Vec<u8> = pictures.iter().flat_map(|picture| picture.rgb.clone()).collect();
-    let pixels = Tensor::from_slice(&device, [3, side, side, 3], &pixels)?;
+    let [cat, dog] = [&HEADLINE, &dog].map(|of| meadow::picture(of, 1, 4, 0));
+    let pale: Vec<u8> = cat.rgb.iter().map(|&v| (128.0 + PALER * (v as f64 - 128.0)).round() as u8).collect();
+    let (device, side, pictures) = (Device::Cpu, cat.width, [cat.rgb, pale, dog.rgb]);
+    let pixels = Tensor::from_slice(&device, [3, side, side, 3], &pictures.concat())?;
     let zeros = |shape: &[usize]| Tensor::zeros(&device, shape, DType::F64);
     let (mut counts, mut workspace) = (zeros(&[3, local_histogram::cells(&GRIDS) * BINS])?, zeros(&[local_histogram::workspace(3, &GRIDS)])?);
     local_histogram::forward(&pixels, &GRIDS, &mut counts, &mut workspace)?;
-    // How alike two rows are beside what all three have in common.
-    let alike = |values: Vec<f64>| {
-        let n = values.len() / 3;
-        let rows: Vec<Vec<f64>> =
-            (0..3).map(|i| (0..n).map(|at| values[i * n + at] - (0..3).map(|of| values[of * n + at]).sum::<f64>() / 3.0).collect()).collect();
-        let distance = |a: usize, b: usize| rows[a].iter().zip(&rows[b]).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt();
-        [distance(0, 1), distance(0, 2)]
+    let edges: Vec<f64> = counts.read_f64()?.chunks_exact(BINS).flat_map(|cell| cell[COLORS..].to_vec()).collect();
+    // From the first to the second and to the third.
+    let distances = |values: &[f64]| {
+        let rows: Vec<&[f64]> = values.chunks_exact(values.len() / 3).collect();
+        [1, 2].map(|to: usize| rows[0].iter().zip(rows[to]).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt())
     };
-    let far = [("pixels", alike(pixels.read_f64()?)), ("colours and edges, counted", alike(counts.read_f64()?))];
-    let mut canvas = Canvas::new(760, 330, "A cat, the same cat elsewhere, and a dog in the cat's place; how far pixels and counts are apart");
-    for (i, (picture, name)) in pictures.iter().zip(["a cat", "the cat again, drawn elsewhere", "a dog, drawn where the cat was"]).enumerate() {
+    let far = [("its pixels", distances(&pixels.read_f64()?)), ("its edges, counted", distances(&edges))];
+    let mut canvas = Canvas::new(760, 330, "A cat, the same cat in paler ink, and a dog in the cat's place; how far apart pixels and counted edges find them");
+    for (i, (rgb, name)) in pictures.iter().zip(["a cat", "the cat in paler ink", "a dog where the cat was"]).enumerate() {
         let x = 20.0 + 250.0 * i as f64;
         canvas.text(x, 26.0, name);
-        canvas.pixels((x, 36.0, 144.0, 144.0), &picture.rgb, side)?;
+        canvas.pixels((x, 36.0, 144.0, 144.0), rgb, side)?;
     }
-    for (row, (name, [again, other])) in far.iter().enumerate() {
+    for (row, (name, [pale, other])) in far.iter().enumerate() {
         let y = 216.0 + 56.0 * row as f64;
-        canvas.text(20.0, y, &format!("How far from the first picture in {name}?"));
-        for (line, (what, length, colour)) in [("the cat", again, BLUE), ("the dog", other, RED)].into_iter().enumerate() {
+        canvas.text(20.0, y, &format!("How far from the first picture, by {name}?"));
+        for (line, (what, length, colour)) in [("the pale cat", pale / other, BLUE), ("the dog", 1.0, RED)].into_iter().enumerate() {
             let y = y + 8.0 + 17.0 * line as f64;
             canvas.text(20.0, y + 12.0, what);
-            canvas.fill((90.0, y, 500.0 * length / again.max(*other), 14.0), colour);
-            canvas.text(96.0 + 500.0 * length / again.max(*other), y + 12.0, &format!("{:.2}", length / again.max(*other)));
+            canvas.fill((120.0, y, 500.0 * length, 14.0), colour);
+            canvas.text(126.0 + 500.0 * length, y + 12.0, &format!("{length:.2}"));
         }
     }
     Ok(canvas.finish())

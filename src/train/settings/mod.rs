@@ -321,7 +321,7 @@ impl Settings {
                 weight_decay: schedule.weight_decay,
                 max_norm: schedule.max_norm,
                 word_bag: 1.0,
-                contrastive: 0.0,
+                contrastive: 3.0,
                 skip_nonfinite: 0,
             },
             saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3, on_full: OnFull::Stop },
@@ -365,7 +365,8 @@ impl Settings {
                 (model.num_mel_bins, model.clip_seconds, model.convolutions) = (80, 10.0, 2);
                 (data.max_vocabulary, data.word_dropout, data.color_jitter, data.color_blind) = (50_304, 0.0, 0.25, 0.0);
                 (training.steps, training.rows, training.learning_rate, training.warmup) = (50_000, 16_384, 6e-4, 0.02);
-                (training.floor, training.beta2, training.weight_decay, training.word_bag) = (0.1, 0.95, 0.1, 0.0);
+                (training.floor, training.beta2, training.weight_decay) = (0.1, 0.95, 0.1);
+                (training.word_bag, training.contrastive) = (0.0, 0.0);
                 saving.save_seconds = 600;
                 if name == "large" {
                     (model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.head_dim) = (4096, 12_288, 36, 128);
