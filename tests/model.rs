@@ -173,7 +173,9 @@ fn what_is_seen_of_a_sample_is_its_own() {
         let shorter = all[0].rows.len() - 2;
         all[0].rows.truncate(shorter);
         assert!(near(&look(&all[..1])[0], &first));
-        // More than are looked at together.
+        // More than are looked at together, the later ones of more rows.
+        let mixed: Vec<Sequence> = (0..130).map(|i| all[if i < 64 { 3 } else { 0 }].clone()).collect();
+        assert!(look(&mixed).iter().enumerate().all(|(i, row)| if i < 64 { row.is_none() } else { near(row, &first) }));
         let many: Vec<Sequence> = (0..150).map(|i| all[i % 2].clone()).collect();
         assert!(look(&many).iter().enumerate().all(|(i, row)| near(row, if i % 2 == 0 { &first } else { &second })));
     }

@@ -103,8 +103,9 @@ impl Chooser {
 
     /// Of each prompt: the log-probability of each answer after it, with `end` after the answer, in nats. It is over all of the output
     /// layer, as in training. For a model that was trained to tell captions from pictures and sounds alone ([`Config::contrastive`]) the
-    /// logarithm of how likely that finds each answer, among these, is added where the prompt has a picture or a sound. `answers`: their ids, none empty and no two the same. `progress(done)` is told how many answers have been
-    /// scored, of `prompts.len() · answers.len()`, and may stop the work.
+    /// logarithm of how likely that finds each answer, among these, is added where the prompt has a picture or a sound. `answers`: their ids,
+    /// none empty and no two the same. `progress(done)` is told how many answers have been scored, of `prompts.len() · answers.len()`, and
+    /// may stop the work.
     ///
     /// # Errors
     /// [`Error::Usage`] for more prompts than were allocated for, an empty prompt, answers that are empty, the same or too long for the

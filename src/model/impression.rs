@@ -22,7 +22,8 @@ fn normed(eps: f32, p: &Parameters, batch: &Batch, x: &Tensor) -> Result<(Tensor
     let make = |shape: &[usize]| Tensor::zeros(device, shape, real);
     let (mut pooled, mut normed, mut rstd) = (make(&[samples, d])?, make(&[samples, d])?, make(&[samples])?);
     if samples > 0 {
-        product(&Tensor::from_f64(device, [samples, batch.rows()], real, &seen.pool(samples))?, x, false, &mut pooled)?;
+        let pool: Vec<f64> = seen.pool(samples, batch.rows()).into_iter().map(f64::from).collect();
+        product(&Tensor::from_f64(device, [samples, batch.rows()], real, &pool)?, x, false, &mut pooled)?;
         rms_norm::forward(&pooled, None, &p.norm, eps, &mut normed, &mut rstd)?;
     }
     let (mut places, mut sample) = (vec![None; batch.samples], 0);
@@ -58,15 +59,15 @@ pub(super) fn words(eps: f32, p: &Parameters, batch: &Batch, x: &Tensor) -> Resu
 /// [`Error::Usage`](crate::error::Error::Usage) for a sample that is too long for the model; [`Error::OutOfMemory`](crate::error::Error::OutOfMemory).
 pub fn impressions(config: &Config, p: &Parameters, placeholders: Placeholders, sequences: &[Sequence]) -> Result<Vec<Option<Vec<f64>>>> {
     let mut found = Vec::with_capacity(sequences.len());
-    let mut passes: Option<Generator> = None;
+    let mut passes: Option<(usize, Generator)> = None;
     for sequences in sequences.chunks(AT_ONCE) {
         let rows = sequences.iter().map(|sequence| sequence.rows.len()).sum();
         let batch = Packer { config, budget: rows, placeholders }.pack(sequences)?;
-        if passes.as_ref().is_none_or(|passes| !passes.fits(1, rows)) {
+        if passes.as_ref().is_none_or(|(fit, _)| *fit < rows) {
             drop(passes.take()); // room for the larger one
-            passes = Some(Generator::allocate(config, p, 1, rows, 1, 1)?);
+            passes = Some((rows, Generator::allocate(config, p, 1, rows, 1, 1)?));
         }
-        let passes = passes.as_mut().expect("made above");
+        let (_, passes) = passes.as_mut().expect("made above");
         passes.embed(p, &batch)?;
         let (normed, places) = normed(config.rms_norm_eps, p, &batch, &passes.x)?;
         found.extend(each(&normed, &places)?.into_iter().map(|row| {

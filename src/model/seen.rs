@@ -7,7 +7,7 @@ pub(super) struct Seen {
     /// Of each row: its sample, from the first row of the picture or sound on, else −1.
     pub(super) number: Vec<i32>,
     /// Whether the row is told from.
-    pub(super) pooled: Vec<bool>,
+    pooled: Vec<bool>,
 }
 
 impl Seen {
@@ -30,9 +30,8 @@ impl Seen {
         Seen { number, pooled }
     }
 
-    /// `[S, N]`: 1 where a row is part of a sample's picture or sound, else 0.
-    pub(super) fn pool(&self, samples: usize) -> Vec<f64> {
-        let rows = self.number.len();
+    /// `[S, rows]`, of at least as many rows as the batch has: 1 where a row is part of a sample's picture or sound, else 0.
+    pub(super) fn pool(&self, samples: usize, rows: usize) -> Vec<f32> {
         let mut pool = vec![0.0; samples * rows];
         for (row, &sample) in self.number.iter().enumerate().filter(|(row, _)| self.pooled[*row]) {
             pool[sample as usize * rows + row] = 1.0;

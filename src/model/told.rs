@@ -110,11 +110,10 @@ impl ToldInputs {
     pub(super) fn load(&mut self, batch: &Batch, size: PaddedSize, counted: usize, ahead: bool) -> Result<()> {
         let (samples, rows) = (batch.images + batch.clips, size.rows);
         let seen = Seen::in_batch(batch);
-        let mut pool = vec![0.0; samples * rows];
+        let pool = seen.pool(samples, rows);
         let mut spread = vec![0.0; rows * samples];
-        for (row, &sample) in seen.number.iter().enumerate().filter(|(row, _)| seen.pooled[*row]) {
-            pool[sample as usize * rows + row] = 1.0;
-            spread[row * samples + sample as usize] = 1.0;
+        for (sample, own) in pool.chunks_exact(rows.max(1)).enumerate() {
+            own.iter().enumerate().filter(|(_, one)| **one != 0.0).for_each(|(row, &one)| spread[row * samples + sample] = one);
         }
         write_matrix(&mut self.pool, [samples, rows], &pool, ahead)?;
         write_matrix(&mut self.spread, [rows, samples], &spread, ahead)?;
