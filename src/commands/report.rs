@@ -100,7 +100,7 @@ impl Report {
         settings.training.precision = settings.training.precision.on(&device).into();
         let (config, parameters) = (model.config, model.parameters.count());
         let captions = match &dataset {
-            Ok(dataset) => setup::told_apart(&settings, dataset, &model.tokenizer)?,
+            Ok(dataset) => setup::told_apart(&settings, dataset, &model.tokenizer),
             Err(_) => Choices::default(),
         };
         let kernels = match &judged {

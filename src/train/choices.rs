@@ -85,6 +85,15 @@ impl Choices {
         }
     }
 
+    /// The different ones of these captions that the tokenizer has tokens for, in the order in which they first come; maybe none.
+    pub(super) fn with_tokens<'t>(captions: impl IntoIterator<Item = &'t str>, tokenizer: &Tokenizer) -> Self {
+        let mut list = List::new(tokenizer);
+        for caption in captions.into_iter().filter(|caption| !caption.trim().is_empty()) {
+            let _ = list.add(caption);
+        }
+        list.choices
+    }
+
     /// At most so many of them, evenly spaced, in their order.
     pub(super) fn at_most(self, most: usize) -> Self {
         let count = self.count();
@@ -282,6 +291,8 @@ mod tests {
         let texts: Vec<String> = (0..7).map(|i| format!("a {i}")).collect();
         let choices = Choices::distinct(texts.iter().map(String::as_str), &tokenizer).unwrap();
         assert_eq!(choices.clone().at_most(7), choices);
+        let with_bad = texts.iter().map(String::as_str).chain(["an <image>", " ", "a 0"]);
+        assert_eq!(Choices::with_tokens(with_bad, &tokenizer), choices);
         let some = choices.clone().at_most(3);
         assert_eq!(some.texts(), ["a 0", "a 2", "a 4"]);
         assert_eq!(some.ids()[1], choices.ids()[2]);

@@ -189,7 +189,7 @@ impl Run {
             None => FolderLock::take(folder)?,
         };
         expect_free(folder)?; // somebody else may have begun a run there meanwhile
-        let captions = setup::told_apart(&settings, &dataset, &tokenizer)?;
+        let captions = setup::told_apart(&settings, &dataset, &tokenizer);
         let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters, captions.ids())?;
         Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, &captions, TrainerState::default(), Vec::new())
     }
@@ -228,7 +228,7 @@ impl Run {
         fit::expect(&settings, &Config::load(&path.join("config.json"))?, &device, 0)?;
         let dataset = Arc::new(setup::open(&settings)?);
         let ModelFolder { config, parameters, tokenizer, .. } = ModelFolder::open(&path, &device, DType::F32)?;
-        let captions = setup::told_apart(&settings, &dataset, &tokenizer)?;
+        let captions = setup::told_apart(&settings, &dataset, &tokenizer);
         let (mut trainer, memory) = setup::trainer(&settings, &config, &device, parameters, captions.ids())?;
         let mut state = checkpoint::restore(&path, &mut trainer)?;
         let [was, is] = [&before, &settings].map(|settings| &settings.evaluation.best_by);

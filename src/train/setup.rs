@@ -159,14 +159,14 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
         let path = from_text(&settings.model.from);
         let Pretrained { config, tokenizer, parameters, .. } = pretrained::open(&path, settings, device)?;
         let config = Config { contrastive: settings.training.contrastive > 0.0, ..config };
-        fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer)?.count())?;
+        fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer).count())?;
         return Ok((config, tokenizer, parameters));
     }
     let tokenizer = tokenizer(settings, dataset)?;
     leave_out_senses(settings, dataset);
     let config = settings.model_config_for(&tokenizer);
     config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
-    fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer)?.count())?;
+    fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer).count())?;
     let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
     Ok((config, tokenizer, parameters))
 }
@@ -194,15 +194,12 @@ pub fn captions<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<&'d str> {
 }
 
 /// The captions that the contrastive loss tells apart: every different one of the rows to train on, or as many of them, evenly spaced, as there may
-/// be. None where training has no such loss.
-///
-/// # Errors
-/// [`Error::Usage`] for a caption that the tokenizer has no tokens for.
-pub fn told_apart(settings: &Settings, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Choices> {
+/// be. None where training has no such loss. What the tokenizer has no tokens for is left out: whoever trains on it says so.
+pub fn told_apart(settings: &Settings, dataset: &Dataset, tokenizer: &Tokenizer) -> Choices {
     if settings.training.contrastive == 0.0 {
-        return Ok(Choices::default());
+        return Choices::default();
     }
-    Ok(Choices::distinct(captions(settings, dataset), tokenizer)?.at_most(contrast::MOST))
+    Choices::with_tokens(captions(settings, dataset), tokenizer).at_most(contrast::MOST)
 }
 
 /// Eyes that were never trained on a picture would give answers all the same. So a new model gets no sense that no row has data for. (Starting from it
