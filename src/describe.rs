@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::batch::{Packer, Sequence, TokenRow};
 use crate::model::choices::Chooser;
-use crate::model::generate::{Generator, Sampling, prompt_of};
+use crate::model::generate::{Generator, Sampling};
 use crate::tensor::DType;
 use crate::train::choices::choose_after;
 use crate::train::examples::{AudioFrontend, output_ids, placeholders, sizes};
@@ -81,7 +81,7 @@ impl<'m> Describer<'m> {
             return Err(Error::Usage("nothing to describe: expected a picture, a sound or words to begin with".into()));
         }
         let example = example(config, tokenizer, &self.device, picture, sound, "")?;
-        let mut prompt = prompt_of(&example.sequence(config, &tokenizer.special(), || false));
+        let mut prompt = example.before_caption(config, &tokenizer.special());
         let given = if words.is_empty() { Vec::new() } else { tokenizer.encode(words)? };
         prompt.rows.extend(given.iter().map(|&id| TokenRow::Token { id, truth: id, learned: false }));
         Ok(Question { prompt, given })

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::batch::{Sequence, TokenRow};
 use crate::model::config::HOP;
-use crate::model::generate::{Sampling, prompt_of};
+use crate::model::generate::Sampling;
 use crate::train::ModelFolder;
 use crate::train::examples::placeholders;
 use serde::Serialize;
@@ -200,7 +200,7 @@ pub fn probe(model: &ModelFolder, asked: &Asked) -> Result<Probe> {
         if let Some(path) = path {
             let (image, audio) = if is_picture { (Some(path), None) } else { (None, Some(path)) };
             let example = example(&model.config, tokenizer, model.parameters.norm.device(), image, audio, "")?;
-            let sample = prompt_of(&example.sequence(&model.config, &tokenizer.special(), || false));
+            let sample = example.before_caption(&model.config, &tokenizer.special());
             let stands = |row: &TokenRow| if is_picture { matches!(row, TokenRow::Patch | TokenRow::Whole) } else { *row == TokenRow::Frame };
             let rows: Vec<usize> = (0..sample.rows.len()).filter(|&i| stands(&sample.rows[i])).collect();
             things.push(Thing { kind, name: name.into(), file: path.display().to_string(), sample, rows });

@@ -17,12 +17,12 @@
 //! ```
 
 use super::examples::{Example, placeholders};
+use super::stratified::evenly_spaced;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::files::read;
 use crate::model::batch::{Packer, Sequence};
 use crate::model::choices::{Chooser, best_first, probabilities};
-use crate::model::generate::prompt_of;
 use crate::model::{Config, Parameters};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -96,12 +96,8 @@ impl Choices {
 
     /// At most so many of them, evenly spaced, in their order.
     pub(super) fn at_most(self, most: usize) -> Self {
-        let count = self.count();
-        if count <= most {
-            return self;
-        }
-        let kept = |i| i * count / most;
-        Choices { texts: (0..most).map(|i| self.texts[kept(i)].clone()).collect(), ids: (0..most).map(|i| self.ids[kept(i)].clone()).collect() }
+        let (texts, ids) = evenly_spaced(most, self.count()).map(|i| (self.texts[i].clone(), self.ids[i].clone())).unzip();
+        Choices { texts, ids }
     }
 
     /// The captions, white space brought to single spaces.
@@ -244,7 +240,7 @@ pub fn choose(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Ranking>> {
     let special = tokenizer.special();
-    let prompts: Vec<Sequence> = examples.iter().map(|e| prompt_of(&e.sequence(config, &special, || false))).collect();
+    let prompts: Vec<Sequence> = examples.iter().map(|example| example.before_caption(config, &special)).collect();
     choose_after(config, parameters, tokenizer, &mut None, &prompts, choices, progress)
 }
 

@@ -6,7 +6,7 @@ use crate::data::order::{below, stream};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Packer};
-use crate::model::generate::{Generator, Sampling, prompt_of};
+use crate::model::generate::{Generator, Sampling};
 use crate::model::score::{Prediction, Scorer};
 use crate::model::{Config, Parameters};
 use serde::Serialize;
@@ -209,7 +209,7 @@ pub fn describe(
         if progress(captions.len(), examples.len()).is_break() {
             return Err(Error::Interrupted { step: 0 });
         }
-        let prompts: Vec<_> = chunk.iter().map(|e| prompt_of(&e.sequence(config, &special, || false))).collect();
+        let prompts: Vec<_> = chunk.iter().map(|example| example.before_caption(config, &special)).collect();
         let words = generator.run(parameters, &packer, &prompts, &ids, most, Sampling::default(), |_, _| ())?;
         for ids in words {
             captions.push(tokenizer.decode(&ids)?);

@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Cut, Packer, Placeholders, Sequence, TokenRow, picture_rows};
 use crate::model::config::{AudioConfig, Config};
-use crate::model::generate::OutputIds;
+use crate::model::generate::{OutputIds, prompt_of};
 use crate::ops::log_mel;
 use crate::tensor::{DType, Tensor};
 use rayon::prelude::*;
@@ -293,6 +293,11 @@ impl Example {
     pub fn bytes(&self) -> u64 {
         let text = self.name.len() + self.text.len() + 4 * (self.words.len() + self.prompt.len() + self.question.len());
         (size_of::<Self>() + text + self.pixels.as_ref().map_or(0, Vec::len) + 4 * self.mel.as_ref().map_or(0, Vec::len)) as u64
+    }
+
+    /// What comes before the caption: the rows that a model continues.
+    pub fn before_caption(&self, config: &Config, special: &Special) -> Sequence {
+        prompt_of(&self.sequence(config, special, || false))
     }
 
     /// The rows: `<bos> <boi> patches… <eoi> <boa> frames… <eoa> prompt… question… text… <eos>`. `hide()` says of each caption word whether

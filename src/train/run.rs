@@ -181,7 +181,7 @@ impl Run {
             fit::expect_at_least(&settings, &device)?;
         }
         let dataset = Arc::new(setup::open(&settings)?);
-        let (config, tokenizer, parameters) = setup::model(&mut settings, &dataset, &device)?;
+        let (config, tokenizer, parameters, captions) = setup::model(&mut settings, &dataset, &device)?;
         // A folder that cannot be made is found now, not when there is something to save.
         std::fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         let lock = match lock {
@@ -189,7 +189,6 @@ impl Run {
             None => FolderLock::take(folder)?,
         };
         expect_free(folder)?; // somebody else may have begun a run there meanwhile
-        let captions = setup::told_apart(&settings, &dataset, &tokenizer);
         let (trainer, memory) = setup::trainer(&settings, &config, &device, parameters, captions.ids())?;
         Self::assemble(settings, folder, lock, trainer, tokenizer, memory, dataset, &captions, TrainerState::default(), Vec::new())
     }

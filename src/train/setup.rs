@@ -153,22 +153,23 @@ pub(super) fn recipe(settings: &Settings) -> Recipe {
     }
 }
 
-/// The model, its tokenizer and its parameters at the beginning.
-pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters)> {
+/// The model, its tokenizer, its parameters at the beginning, and the captions that it tells apart ([`told_apart`]).
+pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device) -> Result<(Config, Tokenizer, Parameters, Choices)> {
     if !settings.model.from.is_empty() {
         let path = from_text(&settings.model.from);
         let Pretrained { config, tokenizer, parameters, .. } = pretrained::open(&path, settings, device)?;
         let config = Config { contrastive: settings.training.contrastive > 0.0, ..config };
-        fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer).count())?;
-        return Ok((config, tokenizer, parameters));
+        let captions = told_apart(settings, dataset, &tokenizer);
+        return Ok((config, tokenizer, parameters, captions));
     }
     let tokenizer = tokenizer(settings, dataset)?;
     leave_out_senses(settings, dataset);
     let config = settings.model_config_for(&tokenizer);
     config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
-    fit::expect(settings, &config, device, told_apart(settings, dataset, &tokenizer).count())?;
+    let captions = told_apart(settings, dataset, &tokenizer);
+    fit::expect(settings, &config, device, captions.count())?;
     let parameters = Parameters::init(&config, device, DType::F32, settings.training.seed)?;
-    Ok((config, tokenizer, parameters))
+    Ok((config, tokenizer, parameters, captions))
 }
 
 /// The tokenizer of a new model: a file's, or one that is trained on the captions of the rows to train on.

@@ -5,7 +5,6 @@ use crate::data::Tokenizer;
 use crate::error::Result;
 use crate::interpret::ForwardPass;
 use crate::model::batch::{TokenRow, shown_row};
-use crate::model::generate::prompt_of;
 use crate::model::{Config, Parameters};
 use crate::train::Example;
 use crate::train::examples::placeholders;
@@ -22,7 +21,7 @@ const WORDS: usize = 16;
 pub fn attended(config: &Config, parameters: &Parameters, tokenizer: &Tokenizer, example: &Example, said: &str) -> Result<Vec<Heat>> {
     let (mut ids, special) = (tokenizer.encode(said)?, tokenizer.special());
     ids.truncate(WORDS);
-    let mut sample = prompt_of(&example.sequence(config, &special, || false));
+    let mut sample = example.before_caption(config, &special);
     if ids.is_empty() || example.pixels.is_none() && example.mel.is_none() {
         return Ok(Vec::new());
     }

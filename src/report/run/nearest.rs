@@ -3,7 +3,6 @@
 use crate::data::folder::TableRow;
 use crate::data::{Dataset, Tokenizer};
 use crate::error::Result;
-use crate::model::generate::prompt_of;
 use crate::model::impression::impressions;
 use crate::model::{Config, Parameters, Sequence};
 use crate::train::Example;
@@ -70,5 +69,5 @@ impl<'d> TrainedOn<'d> {
 
 /// What comes before the captions.
 fn prompts(config: &Config, tokenizer: &Tokenizer, examples: &[Example]) -> Vec<Sequence> {
-    examples.iter().map(|example| prompt_of(&example.sequence(config, &tokenizer.special(), || false))).collect()
+    examples.iter().map(|example| example.before_caption(config, &tokenizer.special())).collect()
 }
