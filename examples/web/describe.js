@@ -163,7 +163,9 @@ export class Describe {
     await this.change(async () => {
       if (this.model.sizes.vision) await this.see(await get("picture.png"), "A drawn picture");
       if (this.model.sizes.audio) await this.listen(await get("sound.wav"), { caption: "A generated sound" });
+      $("says").scrollIntoView({ block: "nearest" }); // beneath what is shown, it may be out of sight
     });
+    $("says").scrollIntoView({ block: "nearest" });
   }
 
   // Work on the GPU, alone, with a bar while the browser compiles the kernels that it needs: the first time, that is most of the wait.
