@@ -12,7 +12,7 @@ use trimodal::data::{Attributes, Dataset, Tokenizer};
 use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
 use trimodal::model::{Config, Parameters};
-use trimodal::numbers::{digits, percent, thousands};
+use trimodal::numbers::{self, digits, percent, thousands};
 use trimodal::train::choices::{Choices, choose};
 use trimodal::train::evaluate::{self, Ablation, Losses, Scores, chance};
 use trimodal::train::{Example, ModelFolder, Settings, checkpoint, self_description, setup};
@@ -285,7 +285,7 @@ fn table(splits: &[(String, MeasuredSplit)], attributes: &Attributes) -> String 
     let row = |name: String, of: &Measured| {
         let Figures { loss, perplexity, token_accuracy, .. } = of.losses;
         let attributes = named.iter().map(|name| of.scores.attributes.get(*name).map_or("–".into(), |s| percent(*s)));
-        let figures = [of.scores.samples.to_string(), digits(loss, 4), digits(perplexity, 4), percent(token_accuracy), percent(of.scores.exact)];
+        let figures = [of.scores.samples.to_string(), numbers::loss(loss), digits(perplexity, 4), percent(token_accuracy), percent(of.scores.exact)];
         [name].into_iter().chain(figures).chain(attributes).collect::<Vec<_>>()
     };
     let mut rows = Vec::new();
