@@ -167,7 +167,7 @@ impl Eval {
         line(table(&splits, &attributes));
         for (what, samples) in &unmet {
             let of = if *samples == 1 { "1 sample is".into() } else { format!("{} samples are", thousands(*samples)) };
-            warning(format!("of what {of} like, the model knows nothing: {what} (training.modality_dropout)"));
+            warning(format!("{of} of a kind that this model was not trained on: {what} (training.modality_dropout)"));
         }
         let source = self.choices.as_ref().map(|path| if trained_on(path) { "the rows trained on".into() } else { shown_path(path).to_string() });
         if let (Some(list), Some(source)) = (&list, &source) {

@@ -331,7 +331,7 @@ impl Example {
     /// The example without its picture or its sound, and without the words of its caption that only this one could tell; `None` where no word
     /// would be left, which would teach to say nothing.
     pub fn without(&self, hidden: ToldBy) -> Option<Example> {
-        let keeps = |i: &usize| hidden == ToldBy::Either || self.told_by.get(*i).is_none_or(|told| *told != hidden);
+        let keeps = |i: &usize| self.told_by.get(*i).is_none_or(|told| *told != hidden);
         let kept: Vec<usize> = (0..self.words.len()).filter(keeps).collect();
         Some(Example {
             name: self.name.clone(),

@@ -56,7 +56,10 @@ impl<'a> Split<'a> {
         }
         let all = dataset.splits();
         let rows = |name: &str| all.iter().find(|(split, _)| split == name).map_or(0, |(_, rows)| *rows);
-        let named = |name: &str| format!("\"{}\" ({} rows)", shown(name), thousands(rows(name)));
+        let named = |name: &str| match rows(name) {
+            1 => format!("\"{}\" (1 row)", shown(name)),
+            rows => format!("\"{}\" ({} rows)", shown(name), thousands(rows)),
+        };
         let mut what = format!(
             "evaluated on the split {}, which is never trained on; `--set eval_split=NAME` takes another, `--set eval_split=` none",
             named(&self.evaluated)
