@@ -92,11 +92,11 @@ fn log(run: &str) -> Vec<Value> {
 fn with_modality_dropout_a_model_of_pairs_knows_a_picture_alone() {
     let place = Place::pairs(1200);
     let mut figures = Vec::new();
-    for (run, share) in [("without", "modality_dropout=0"), ("with", "modality_dropout=0.3")] {
-        let (printed, _) = place.train(run, &["--steps", "300", "--no-report", "--set", "rows=960", "--set", share]);
-        let all_have_both = "every row has both a picture and a sound: the model will not know what to say to one of them alone; `--set modality_dropout=0.2`";
+    for (run, share) in [("without", "modality_dropout=0"), ("with", "modality_dropout=0.2")] {
+        let (printed, _) = place.train(run, &["--steps", "500", "--no-report", "--set", "rows=1280", "--set", share]);
+        let all_have_both = "every row has both a picture and a sound: the model will not know what to say to one of them alone (--set modality_dropout=0.2 hides one of the two in that share of the visits)";
         assert_eq!(printed.contains(all_have_both), run == "without", "{printed}");
-        let hides = "in 30.0 % of the visits of rows with both, the picture or the sound is hidden (training.modality_dropout); \
+        let hides = "in 20.0 % of the visits of rows with both, the picture or the sound is hidden (training.modality_dropout); \
                      the caption leaves out species, colour, texture, pose, place with the picture, and action with the sound";
         assert_eq!(printed.contains(hides), run == "with", "{printed}");
         assert_eq!(printed.contains("(it never met a picture without a sound, and it never met a sound without a picture: "), run == "without", "{printed}");
@@ -108,15 +108,19 @@ fn with_modality_dropout_a_model_of_pairs_knows_a_picture_alone() {
         } else {
             let share = alone as f64 / (alone + both) as f64;
             let (pictures, sounds) = (count("picture") as f64, count("sound") as f64);
-            assert!((share - 0.3).abs() < 0.03 && (pictures / sounds - 1.0).abs() < 0.2, "{met}");
+            assert!((share - 0.2).abs() < 0.02 && (pictures / sounds - 1.0).abs() < 0.2, "{met}");
         }
-        let out = place.path(&format!("{run}.json"));
-        let (_, warned) = good(&["eval", &place.path(run), &place.path("data"), "--device", "cpu", "--json", &out]);
         let unmet = "warning: 60 samples are of a kind that this model was not trained on: it never met a picture without a sound";
-        assert_eq!(warned.contains(unmet), run == "without", "{warned}");
-        let scores = json(out);
-        assert_eq!(scores["met"], met);
-        figures.push(scores["splits"].clone());
+        let mut splits = serde_json::Map::new();
+        for split in ["iid", "picture", "sound"] {
+            let out = place.path("scores.json");
+            let (_, warned) = good(&["eval", &place.path(run), &place.path("data"), "--device", "cpu", "--split", split, "--json", &out]);
+            assert_eq!(warned.contains(unmet), run == "without" && split == "picture", "{warned}");
+            let scores = json(out);
+            assert_eq!(scores["met"], met);
+            splits.insert(split.into(), scores["splits"][split].clone());
+        }
+        figures.push(Value::Object(splits));
     }
     let [without, with] = &figures[..] else { unreachable!("two runs") };
     let of = |scores: &Value, split: &str, what: &str| scores[split][what].as_f64().expect("a number");
@@ -125,7 +129,7 @@ fn with_modality_dropout_a_model_of_pairs_knows_a_picture_alone() {
         let figure = |scores: &Value, what: &str| scores[split][what].as_f64().map_or("–".into(), |value| format!("{value:.3}"));
         println!("{split:8} {}", each.map(|what| format!("{what} {} {}", figure(without, what), figure(with, what))).join(", "));
     };
-    ["iid", "picture", "sound"].map(line);
+    ["iid", "picture", "sound"].into_iter().for_each(line);
     // A picture alone: the words are found, and the end of what can be seen.
     assert!(of(with, "picture", "loss") < 0.6 && of(without, "picture", "loss") > 2.0);
     for attribute in ["pose", "place"] {
@@ -133,7 +137,7 @@ fn with_modality_dropout_a_model_of_pairs_knows_a_picture_alone() {
     }
     assert!(of(with, "picture", "colour") > of(without, "picture", "colour") + 0.2);
     assert!(of(with, "sound", "action") >= 0.9);
-    // And both together are no worse by more than what a fewer visits make.
+    // And both together are no worse by more than what fewer visits make.
     for attribute in ["pose", "place", "action"] {
         assert!(of(with, "iid", attribute) >= of(without, "iid", attribute) - 0.05, "{attribute}");
     }
@@ -218,7 +222,7 @@ fn a_split_for_evaluation_is_used_without_being_asked() {
     let more = [("test", "a red cat"), ("Dev", "a grey dog"), ("validation", "a white owl"), ("validation", " "), ("validation", long)];
     let place = with(&more);
     let (printed, warned) = place.train("run", &short);
-    let note = "evaluated on the split \"validation\" (3 rows), which is never trained on; `--set eval_split=NAME` takes another, `--set eval_split=` none; \
+    let note = "evaluated on the split \"validation\" (3 rows), which is never trained on (--set eval_split=NAME takes another, --set eval_split= none); \
                 others are judged at the end, in the report: \"Dev\" (1 row), \"test\" (1 row)";
     assert!(printed.contains(note) && printed.contains("training ") && printed.contains(" on 30 samples (1 held out)"), "{printed}");
     assert!(warned.contains("warning: 1 of the 2 rows to evaluate on cannot be evaluated and are left out: ") && warned.contains("line 35"), "{warned}");

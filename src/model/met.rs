@@ -1,7 +1,6 @@
 //! What a model has met: how many samples training has shown it, by what they had. Who never met a picture without a sound has not learned what
 //! to say to one.
 
-use super::batch::Batch;
 use serde::{Deserialize, Serialize};
 
 /// Samples that training has shown a model, by what they had; as often as they were shown. A number that is not there is not known: of a
@@ -32,28 +31,10 @@ impl Met {
         Met { words: None, picture: none(eyes), sound: none(ears), both: none(eyes && ears) }
     }
 
-    /// Counts the samples of a batch.
-    pub fn add(&mut self, batch: &Batch) {
-        let mut samples = 0;
-        let of: Vec<usize> = batch
-            .position
-            .iter()
-            .map(|&position| {
-                samples += (position == 0) as usize;
-                samples - 1
-            })
-            .collect();
-        let mut has = vec![(false, false); samples];
-        batch.patch_row.iter().chain(&batch.whole_row).for_each(|&row| has[of[row as usize]].0 = true);
-        batch.frame_row.iter().for_each(|&row| has[of[row as usize]].1 = true);
-        for (picture, sound) in has {
-            let count = match (picture, sound) {
-                (false, false) => &mut self.words,
-                (true, false) => &mut self.picture,
-                (false, true) => &mut self.sound,
-                (true, true) => &mut self.both,
-            };
-            count.iter_mut().for_each(|count| *count += 1);
+    /// Adds what else it has met; what is not known stays so.
+    pub fn add(&mut self, more: Met) {
+        for (count, more) in [(&mut self.words, more.words), (&mut self.picture, more.picture), (&mut self.sound, more.sound), (&mut self.both, more.both)] {
+            *count = count.zip(more).map(|(count, more)| count + more);
         }
     }
 
@@ -82,25 +63,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_are_counted_by_what_they_have() {
-        // A picture and a sound; a picture as a whole; words; a sound.
-        let batch = Batch {
-            position: vec![0, 1, 2, 3, 0, 1, 0, 1, 0, 1],
-            patch_row: vec![1],
-            whole_row: vec![5],
-            frame_row: vec![2, 3, 9],
-            samples: 4,
-            ..Batch::default()
-        };
+    fn what_is_not_known_stays_unknown_and_is_not_written() {
+        let more = Met { words: Some(1), picture: Some(2), sound: Some(3), both: Some(4) };
         let mut met = Met::NOTHING;
-        met.add(&batch);
-        met.add(&batch);
-        assert_eq!(met, Met { words: Some(2), picture: Some(2), sound: Some(2), both: Some(2) });
+        met.add(more);
+        assert_eq!(met, more);
         let mut adopted = Met::unknown(true, false);
-        adopted.add(&batch);
-        assert_eq!(adopted, Met { words: None, picture: None, sound: Some(1), both: Some(1) });
-        assert_eq!(serde_json::to_string(&adopted).unwrap(), r#"{"sound":1,"both":1}"#);
-        assert_eq!(serde_json::from_str::<Met>(r#"{"sound":1,"both":1}"#).unwrap(), adopted);
+        adopted.add(more);
+        assert_eq!(adopted, Met { words: None, picture: None, sound: Some(3), both: Some(4) });
+        assert_eq!(serde_json::to_string(&adopted).unwrap(), r#"{"sound":3,"both":4}"#);
+        assert_eq!(serde_json::from_str::<Met>(r#"{"sound":3,"both":4}"#).unwrap(), adopted);
     }
 
     #[test]

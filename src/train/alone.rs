@@ -39,14 +39,14 @@ impl Found {
 }
 
 /// What to tell before the first step: which of a picture and a sound the model will not know alone, or how it learns that all the same.
-pub(super) fn note(settings: &Settings, dataset: &Dataset, config: &Config, rows: &[usize]) -> Result<Option<Note>> {
+pub(super) fn note(settings: &Settings, dataset: &Dataset, attributes: &Attributes, config: &Config, rows: &[usize]) -> Option<Note> {
     let (share, found) = (settings.training.modality_dropout, Found::among(rows.iter().map(|&i| &dataset.rows()[i])));
     if share > 0.0 {
         if !found.both {
             let what = format!("training.modality_dropout = {}: no row has both a picture and a sound, so nothing is hidden", number(share));
-            return Ok(Some(Note::Warning(what)));
+            return Some(Note::Warning(what));
         }
-        let (seen, heard) = names(settings, dataset)?;
+        let (seen, heard) = names(settings, attributes);
         let left_out = match (seen.is_empty(), heard.is_empty()) {
             (true, true) => {
                 "; which words of a caption only the hidden one could tell is not known (data.seen_attributes, data.heard_attributes): all are learned".into()
@@ -58,7 +58,7 @@ pub(super) fn note(settings: &Settings, dataset: &Dataset, config: &Config, rows
             }
         };
         let what = format!("in {} of the visits of rows with both, the picture or the sound is hidden (training.modality_dropout){left_out}", percent(share));
-        return Ok(Some(Note::Fact(what)));
+        return Some(Note::Fact(what));
     }
     // What a model to start from has met, or may have, it knows.
     let unmet = |picture: bool, sound: bool| config.met.is_some_and(|met| if picture { met.picture } else { met.sound } == Some(0) && (picture || sound));
@@ -67,35 +67,31 @@ pub(super) fn note(settings: &Settings, dataset: &Dataset, config: &Config, rows
         (true, true, true) => "every row has both a picture and a sound: the model will not know what to say to one of them alone",
         (true, true, false) => "no row has a picture without a sound: the model will not know what to say to a picture alone",
         (true, false, true) => "no row has a sound without a picture: the model will not know what to say to a sound alone",
-        _ => return Ok(None),
+        _ => return None,
     };
-    Ok(Some(Note::Fact(format!("{who}; `--set modality_dropout=0.2` hides one of the two in that share of the visits"))))
+    Some(Note::Fact(format!("{who} (--set modality_dropout=0.2 hides one of the two in that share of the visits)")))
 }
 
 /// The attributes whose words only a picture can tell, and only a sound: as the settings name them, or Meadow's.
-fn names(settings: &Settings, dataset: &Dataset) -> Result<(Vec<String>, Vec<String>)> {
+fn names(settings: &Settings, attributes: &Attributes) -> (Vec<String>, Vec<String>) {
     let given = |text: &str| -> Vec<String> { text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect() };
     let (seen, heard) = (given(&settings.data.seen_attributes), given(&settings.data.heard_attributes));
     if !(seen.is_empty() && heard.is_empty()) {
-        return Ok((seen, heard));
+        return (seen, heard);
     }
-    let attributes = super::setup::attributes(settings, dataset)?;
-    if attributes != Attributes::meadow() {
-        return Ok((seen, heard));
+    if *attributes != Attributes::meadow() {
+        return (seen, heard);
     }
     let all = attributes.list().iter().map(|of| of.name.clone());
-    Ok(all.partition(|name| name != HEARD))
+    all.partition(|name| name != HEARD)
 }
 
 /// The words that only a picture can tell, and those that only a sound can, where training hides one of the two.
 ///
 /// # Errors
-/// [`Error::Usage`] for the name of an attribute that the data set does not have; a file of attributes that cannot be read.
-pub(super) fn words(settings: &Settings, dataset: &Dataset) -> Result<(Named, Named)> {
-    if settings.training.modality_dropout == 0.0 {
-        return Ok((Named::default(), Named::default()));
-    }
-    let (attributes, (seen, heard)) = (super::setup::attributes(settings, dataset)?, names(settings, dataset)?);
+/// [`Error::Usage`] for the name of an attribute that the data set does not have.
+pub(super) fn words(settings: &Settings, attributes: &Attributes) -> Result<(Named, Named)> {
+    let (seen, heard) = names(settings, attributes);
     let of = |key: &str, names: &[String]| -> Result<Named> {
         let known = || attributes.list().iter().map(|of| of.name.as_str());
         if let Some(unknown) = names.iter().find(|name| !known().any(|own| own == *name)) {

@@ -272,7 +272,9 @@ impl Run {
         }
         state.data_rows = rows.len() as u64;
         // A file of attributes that nobody needs yet need not be there.
-        let by_attributes = !settings.data.balance.is_empty() || !matches!(settings.evaluation.best_by.as_str(), "loss" | "accuracy");
+        let by_attributes = !settings.data.balance.is_empty()
+            || settings.training.modality_dropout > 0.0
+            || !matches!(settings.evaluation.best_by.as_str(), "loss" | "accuracy");
         let attributes = if by_attributes { setup::attributes(&settings, &dataset)? } else { Attributes::default() };
         let balance = classes::of(&settings, &dataset, &attributes, &rows)?;
         state.classes = state.classes.filter(|_| balance.is_some());
@@ -288,7 +290,7 @@ impl Run {
             return Err(Error::file(from_text(&settings.data.path), what));
         }
         notes.extend(split.note(&dataset).map(Note::Fact));
-        notes.extend(alone::note(&settings, &dataset, config, &rows)?);
+        notes.extend(alone::note(&settings, &dataset, &attributes, config, &rows));
         let (on_bad, unasked) = (settings.data.on_bad_sample, split.unasked());
         let found = preflight::check(&dataset, config, &tokenizer, settings.training.rows, on_bad, &rows, &judged, unasked)?;
         notes.extend(found.notes);
@@ -596,7 +598,7 @@ impl Run {
 
     fn taken(&mut self, report: StepReport, batches: &[Batch]) -> RunStep {
         if let Some(met) = &mut self.trainer.config.met {
-            batches.iter().for_each(|batch| met.add(batch));
+            batches.iter().for_each(|batch| met.add(batch.met()));
         }
         let flops = batches.iter().map(|batch| flops(&self.trainer.config, batch)).sum();
         RunStep { report, rows: batches.iter().map(Batch::rows).sum(), flops }

@@ -61,7 +61,7 @@ impl<'a> Split<'a> {
             rows => format!("\"{}\" ({} rows)", shown(name), thousands(rows)),
         };
         let mut what = format!(
-            "evaluated on the split {}, which is never trained on; `--set eval_split=NAME` takes another, `--set eval_split=` none",
+            "evaluated on the split {}, which is never trained on (--set eval_split=NAME takes another, --set eval_split= none)",
             named(&self.evaluated)
         );
         let others = for_evaluation(dataset, &self.settings.data.train_split);
@@ -198,7 +198,9 @@ pub fn augmentation(settings: &Settings, dataset: &Dataset) -> Result<Augmentati
         let colors = attributes.list().iter().filter(|of| wanted.contains(&of.name.as_str()));
         augmentation.colors = Named::new(colors.flat_map(|of| of.words()));
     }
-    (augmentation.seen, augmentation.heard) = alone::words(settings, dataset)?;
+    if settings.training.modality_dropout > 0.0 {
+        (augmentation.seen, augmentation.heard) = alone::words(settings, &attributes(settings, dataset)?)?;
+    }
     Ok(augmentation)
 }
 
