@@ -176,8 +176,8 @@ pub(super) fn judge<'d>(
         let (losses, scores, _) = measured(learned, &evaluate::ablate(&examples, ablation, 0), None, ablation.name())?;
         Ok((ablation, losses, scores))
     });
-    let (ablations, chance) = (without.collect::<Result<_>>()?, evaluate::blind(&examples, tokenizer, attributes)?);
-    Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, heats, nearest, ablations })
+    let (ablations, most_frequent) = (without.collect::<Result<_>>()?, evaluate::most_frequent_answer(&examples, tokenizer, attributes)?);
+    Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, most_frequent, heats, nearest, ablations })
 }
 
 /// A run, and how to make it again.

@@ -75,7 +75,7 @@ impl RunReport<'_> {
             augmented::add(&mut page, self.config, self.settings.data.augment, self.shown)?;
         }
         page.section("How training went");
-        curves::add(&mut page, &log);
+        curves::add(&mut page, &log, self.judged.unwrap_or_default());
         match &self.judged {
             Err(why) => {
                 page.section("What it gets right");
