@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 /// What sorts the tables that can be sorted.
 pub(super) const SCRIPT: &str = include_str!("sort.js");
 
+/// Letters of a cell that may take several lines.
+const LONG: usize = 28;
+
 /// One cell of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
@@ -68,6 +71,7 @@ pub(super) fn table(html: &mut String, class: &str, caption: &str, header: &[&st
         for (column, cell) in row.iter().enumerate() {
             let _ = match cell {
                 Cell::Text(text) if column == 0 => write!(html, "<th scope=row>{}</th>", escape(text)),
+                Cell::Text(text) if text.chars().count() > LONG => write!(html, "<td class=long>{}</td>", escape(text)),
                 Cell::Text(text) => write!(html, "<td>{}</td>", escape(text)),
                 Cell::Value { text, value } => write!(html, "<td data-value={value}>{}</td>", escape(text)),
                 Cell::Nothing => write!(html, "<td>–</td>"),

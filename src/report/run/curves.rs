@@ -76,7 +76,7 @@ pub(super) fn add(page: &mut Page, log: &[Value], judged: &[Judged]) {
 }
 
 /// Steps and values of a log's lines that have one.
-pub(super) fn points(log: &[Value], value: impl Fn(&Value) -> Option<f64>) -> Vec<(f64, f64)> {
+pub(in crate::report) fn points(log: &[Value], value: impl Fn(&Value) -> Option<f64>) -> Vec<(f64, f64)> {
     log.iter().filter_map(|line| Some((line["step"].as_f64()?, value(line)?))).collect()
 }
 
@@ -117,7 +117,7 @@ pub(in crate::report) fn shares(log: &[Value]) -> Vec<(String, Vec<(f64, f64)>)>
 }
 
 /// Tokens per second over the steps. A run that was continued continues to count both.
-fn speed(log: &[Value]) -> Vec<(f64, f64)> {
+pub(in crate::report) fn speed(log: &[Value]) -> Vec<(f64, f64)> {
     let counts: Vec<[f64; 3]> = log.iter().filter_map(|line| Some([line["step"].as_f64()?, line["tokens"].as_f64()?, line["seconds"].as_f64()?])).collect();
     let group = counts.len().div_ceil(SPEEDS).max(1);
     let ends: Vec<[f64; 3]> = counts.iter().step_by(group).copied().chain(counts.last().copied()).collect();

@@ -6,7 +6,7 @@
 
 mod attended;
 mod augmented;
-mod curves;
+pub(super) mod curves;
 mod held_out;
 mod kernels;
 mod nearest;
@@ -206,7 +206,7 @@ impl RunReport<'_> {
 }
 
 /// `a, b and c`.
-fn list(words: &[&str]) -> String {
+pub(super) fn list(words: &[&str]) -> String {
     match words {
         [] => String::new(),
         [one] => one.to_string(),
