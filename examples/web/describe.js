@@ -1,5 +1,6 @@
 // The part of the page that describes: what is shown and heard goes in, words come out, and each word shows what it was made from.
 
+import { neverMet } from "./config.js";
 import * as folder from "./folder.js";
 import { Model } from "./model.js";
 import { chosenWeights, drawPicture, drawSound } from "./overlay.js";
@@ -147,7 +148,9 @@ export class Describe {
     const answer = await this.alone(() => (current() ? model.describe({ pixels, mel, onWord }) : null));
     if (!answer || !current()) return; // the input has changed meanwhile, and is described next
     this.answer = answer;
-    $("said").textContent = answer.text || "(nothing)";
+    const why = neverMet(model.config, Boolean(pixels), Boolean(mel));
+    $("said").textContent = answer.text || `(nothing: it ended at once${why ? `; ${why}` : ""})`;
+    if (answer.text && why) $("said").textContent += ` (it may guess: ${why})`;
     $("words").replaceChildren(...answer.words.map((word, i) => {
       const [item, button] = [document.createElement("li"), document.createElement("button")];
       Object.assign(button, { type: "button", textContent: model.tokenizer.decode([word.id]) || "·", ariaPressed: "false" });

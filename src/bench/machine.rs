@@ -1,9 +1,9 @@
 //! What the platform says about a device.
 
 use super::card::About;
-use crate::device::Device;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use crate::device::Gpu;
+use crate::device::{Device, cpu_info};
 use std::fs;
 
 /// The last cache of a device that does not report its size: larger than most.
@@ -61,13 +61,6 @@ pub(super) fn about(device: &Device) -> About {
         }
         Device::Gpu(_) => About { kind: "gpu".into(), name: device.to_string(), driver: None, clocks: None, power: None, cores: None, cache_bytes: None },
     }
-}
-
-/// The first value of a key of `/proc/cpuinfo`.
-fn cpu_info(key: &str) -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.split(':').next().is_some_and(|k| k.trim() == key))?;
-    Some(line.split_once(':')?.1.trim().to_string())
 }
 
 /// The clock of the first core: the governor's range, or what the kernel says it is now.

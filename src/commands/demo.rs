@@ -202,7 +202,7 @@ impl Demo {
         let [at, and] = [&picture, &sound].map(shown_path);
         line(format!("{at} and {and}: a picture and a sound of something that no training caption described"));
         line(format!("  it is:    {truth}"));
-        painted(format!("  it says:  {}", if said == truth { paint.good(&said) } else { paint.bad(&said) }));
+        painted(format!("  it says:  {}", if said == truth { paint.good(&said) } else { paint.bad(super::words_or_nothing(&said)) }));
         let (right, wrong): (Vec<_>, Vec<_>) = words::ATTRIBUTE
             .iter()
             .zip(words::parse(&truth).into_iter().zip(words::parse(&said)))

@@ -1,7 +1,7 @@
 //! `trimodal eval`: what a model gets right on a data set, and what it uses for it.
 
 use super::progress::{advance, load, progress};
-use super::terminal::line;
+use super::terminal::{line, warning};
 use super::{ColumnArguments, DeviceArguments};
 use clap::Args;
 use serde::Serialize;
@@ -50,7 +50,9 @@ guessing evenly among the values of an attribute, or of a caption among all comb
 Where the rows to train on contain self-descriptions (`trimodal meadow` draws some), the model is asked what it can sense, and a line \
 says whether that is so: it must claim nothing that those rows did not have or that it has no eyes or ears for.
 
---json holds device, model, data, `choices` (null, or source, captions and absent: samples whose caption is not among them, by split), `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, \
+A warning says how many samples are of a kind that training never showed the model, such as a picture without a sound, where that is known.
+
+--json holds device, model, data, `met` (samples that training has shown it, by what they had: words, picture, sound, both; null where that is not known), `choices` (null, or source, captions and absent: samples whose caption is not among them, by split), `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, \
 perplexity, tokens, token_accuracy, exact and the attributes as shares from 0 to 1 (or `captions`: caption, samples, exact), the same under `most_frequent_answer`, \
 and with --ablate under `ablations`: \
 shuffled_pictures, grey_pictures, shuffled_sounds, silent_sounds, those that the split has samples for. `chance` holds exact, where it is known, and the attributes.";
@@ -140,7 +142,7 @@ impl Eval {
         let attributes = dataset.attributes(self.attributes.as_deref())?;
         let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
         let list = self.choices(&model, &dataset)?;
-        let mut absent = BTreeMap::new();
+        let (mut absent, mut unmet) = (BTreeMap::new(), BTreeMap::<&str, usize>::new());
         let (mut splits, mut captions) = (Vec::new(), BTreeSet::new());
         for split in self.splits(&dataset)? {
             let examples = load(&dataset, &model.config, &model.tokenizer, &device, "decoding", |row| row.split.as_deref().unwrap_or("") == split)?;
@@ -151,6 +153,10 @@ impl Eval {
             };
             if let Some(list) = &list {
                 absent.insert(name.clone(), examples.iter().filter(|example| !list.contains(&example.text)).count());
+            }
+            for example in &examples {
+                let never_met = model.config.never_met(example.pixels.is_some(), example.mel.is_some());
+                never_met.into_iter().for_each(|what| *unmet.entry(what).or_default() += 1);
             }
             let whole = measured(&examples, &name)?;
             let mut ablations = BTreeMap::new();
@@ -163,6 +169,10 @@ impl Eval {
         }
         let chance = chance_on(captions.iter().map(String::as_str), &attributes);
         line(table(&splits, &attributes, &chance));
+        for (what, samples) in &unmet {
+            let of = if *samples == 1 { "1 sample is".into() } else { format!("{} samples are", thousands(*samples)) };
+            warning(format!("of what {of} like, the model knows nothing: {what} (training.modality_dropout)"));
+        }
         let source = self.choices.as_ref().map(|path| if trained_on(path) { "the rows trained on".into() } else { shown_path(path).to_string() });
         if let (Some(list), Some(source)) = (&list, &source) {
             let missing: usize = absent.values().sum();
@@ -181,7 +191,7 @@ impl Eval {
             let by_name: BTreeMap<&str, &MeasuredSplit> = splits.iter().map(|(name, split)| (name.as_str(), split)).collect();
             let json = serde_json::json!({
                 "choices": list.as_ref().map(|list| serde_json::json!({ "source": source, "captions": list.count(), "absent": absent })),
-                "device": device.to_string(), "model": self.model.to_string_lossy(), "data": self.data.to_string_lossy(), "splits": by_name, "chance": chance, "self_description": described,
+                "device": device.to_string(), "model": self.model.to_string_lossy(), "data": self.data.to_string_lossy(), "splits": by_name, "chance": chance, "self_description": described, "met": model.config.met,
             });
             let text = serde_json::to_string_pretty(&json).expect("numbers and strings serialise") + "\n";
             write_file_atomic(path, text)?;

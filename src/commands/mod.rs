@@ -174,6 +174,11 @@ impl PrecisionArguments {
     }
 }
 
+/// What stands where a model says something: its words, or that there are none.
+fn words_or_nothing(said: &str) -> &str {
+    if said.trim().is_empty() { "(nothing)" } else { said }
+}
+
 /// Runs the program; its exit code is 0, 1 for an error, 2 for wrong usage, 128 + the number of a signal that ended it (130 after ctrl-C).
 pub fn main() -> ExitCode {
     signals::install();

@@ -84,13 +84,14 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     let (training, device) = (run.settings.training.clone(), run.trainer.device().clone());
     let precision = format!("{:?}", training.precision).to_lowercase();
     line(format!(
-        "training {} parameters on {} samples{}, {} steps of up to {} rows{}, on {device} in {precision}: {} of memory{}",
+        "training {} parameters on {} samples{}, {} steps of up to {} rows{}, on {} in {precision}: {} of memory{}",
         thousands(run.trainer.parameters.count()),
         thousands(samples),
         if judged > 0 { format!(" ({judged} held out)") } else { String::new() },
         thousands(training.steps),
         thousands(training.rows),
         if training.accumulate > 1 { format!(" × {}", training.accumulate) } else { String::new() },
+        device.described(),
         bytes(run.memory),
         if training.recompute { " (activations are computed again)" } else { "" },
     ));
@@ -197,7 +198,7 @@ fn evaluated(step: usize, evaluation: &Evaluation) -> String {
         attributes.iter().for_each(|(name, share)| text += &format!(", {} {}", shown(name), percent(*share)));
     }
     for (said, truth) in &evaluation.captions {
-        let (said, truth) = (shown(said), shown(truth));
+        let (said, truth) = (shown(super::words_or_nothing(said)), shown(truth));
         text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };
     }
     text

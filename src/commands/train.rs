@@ -145,6 +145,10 @@ impl Train {
                 (None, None) => "--prompt WORDS",
             };
             line(format!("try:   trimodal describe {asked} {asks}"));
+            let never: Vec<&str> = [(true, false), (false, true)].into_iter().filter_map(|(picture, sound)| config.never_met(picture, sound)).collect();
+            if let (Some(_), Some(_), false) = (&config.vision_config, &config.audio_config, never.is_empty()) {
+                line(format!("       ({}: what it says to one alone was not trained)", never.join(", and ")));
+            }
             if !self.no_report {
                 return Ok(report::after(&mut run));
             }

@@ -67,6 +67,9 @@ pub struct TrainerState {
     /// The digest of the classes that an epoch visits equally often, where it does: see [`crate::data::balance`].
     #[serde(default)]
     pub classes: Option<u64>,
+    /// The devices that it was trained on, one after the other ([`crate::Device::described`]); none where an older version wrote it.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// The run's settings, for comparing when it is continued.
     pub settings: Option<Settings>,
     /// The program's version.

@@ -355,6 +355,7 @@ mod tests {
             text: text.into(),
             words: tokenizer.encode(text).unwrap(),
             colors: Vec::new(),
+            told_by: Vec::new(),
             pixels: pixel.map(|value| vec![value; 12]),
             mel: level.map(|value| vec![value; 6]),
         }

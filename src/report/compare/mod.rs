@@ -8,7 +8,7 @@ pub use run::ComparedRun;
 use super::curve::smoothed;
 use super::page::{Cell, Curve, Line, Page, STYLES, over};
 use super::run::curves::{points, shares, speed};
-use super::run::list;
+use super::run::{list, trained_on};
 use crate::error::{Error, Result};
 use crate::files::shown::shown_path;
 use crate::numbers::{self, duration, thousands};
@@ -169,7 +169,7 @@ impl Comparison {
                 let same = run::same(&run.data()?.trained, &first?.trained);
                 Some(if same { "yes" } else { "no" }.into())
             }),
-            self.row("device", |run| Some(run.settings.training.device.clone())),
+            self.row("device", |run| Some(trained_on(&run.settings, run.state.as_ref()))),
             self.row("precision", |run| Some(precision(run))),
             self.row("skipped steps", |run| run.state.as_ref().map(|state| state.skipped.to_string())),
             self.row("trimodal", |run| run.state.as_ref().map(|state| state.version.clone()).filter(|version| !version.is_empty())),

@@ -123,6 +123,7 @@ impl RunReport<'_> {
     fn facts(&self, log: &[serde_json::Value]) -> Vec<(&'static str, String)> {
         let (config, training) = (self.config, &self.settings.training);
         let mut facts = vec![("Data", self.data()), ("Rows trained on", thousands(self.state.data_rows))];
+        facts.extend(self.met().map(|met| ("Shown in training", met)));
         let Config { num_hidden_layers, hidden_size, num_attention_heads, num_key_value_heads, vocab_size, .. } = config;
         facts.push((
             "Decoder",
@@ -174,8 +175,20 @@ impl RunReport<'_> {
             facts.push(("Skipped", format!("{} steps whose loss or gradient was not a number", self.state.skipped)));
         }
         let precision = format!("{:?}", training.precision).to_lowercase();
-        facts.push(("Trained on", format!("{} in {precision}", training.device)));
+        facts.push(("Trained on", format!("{} in {precision}", trained_on(self.settings, Some(self.state)))));
         facts
+    }
+
+    /// Samples that training has shown the model, as often as it did, by what they had.
+    fn met(&self) -> Option<String> {
+        let met = self.config.met?;
+        let of = [(met.both, "a picture and a sound"), (met.picture, "a picture alone"), (met.sound, "a sound alone"), (met.words, "words alone")];
+        let known: Vec<String> = of.into_iter().filter_map(|(count, what)| Some(format!("{} × {what}", thousands(count?)))).collect();
+        let never = [(true, false), (false, true)].into_iter().filter_map(|(picture, sound)| met.never(picture, sound));
+        let (eyes, ears) = (self.config.vision_config.is_some(), self.config.audio_config.is_some());
+        let never: Vec<&str> = never.filter(|_| eyes && ears).collect();
+        let never = if never.is_empty() { String::new() } else { format!("; {}: what it says to one alone was not trained", never.join(", and ")) };
+        Some(format!("{}{never}", known.join(", ")))
     }
 
     fn data(&self) -> String {
@@ -202,6 +215,15 @@ impl RunReport<'_> {
             ("Run", self.folder.display().to_string()),
         ]);
         page.folded("All settings (config.toml)", |page| page.lines("config.toml", self.settings.to_toml().trim_end()));
+    }
+}
+
+/// The devices that a run was trained on: what `auto` became.
+pub(super) fn trained_on(settings: &Settings, state: Option<&TrainerState>) -> String {
+    match (state.map_or(&[][..], |state| &state.devices), settings.training.device.as_str()) {
+        ([], "auto") => "a device of which nothing was written down".into(),
+        ([], device) => device.into(),
+        (devices, _) => devices.join(", then "),
     }
 }
 
