@@ -141,7 +141,8 @@ impl Comparison {
         let heads: Vec<String> = self.runs.iter().enumerate().map(|(i, run)| format!("{} · {}", key(i), cut(&run.name))).collect();
         let header: Vec<&str> = std::iter::once("").chain(heads.iter().map(String::as_str)).collect();
         let rows: Vec<Vec<Cell>> = rows.iter().map(|(name, cells)| std::iter::once(name.as_str().into()).chain(cells.iter().cloned()).collect()).collect();
-        page.table(caption, &header, &rows);
+        let lines: Vec<Option<usize>> = std::iter::once(None).chain((0..self.runs.len()).map(Some)).collect();
+        page.keyed(caption, &header, &lines, &rows);
     }
 
     fn row(&self, name: &str, of: impl Fn(&ComparedRun) -> Option<String>) -> (String, Vec<Cell>) {
@@ -215,7 +216,9 @@ impl Comparison {
             let best = if best.1 == last.1 || unit == "tokens per second" {
                 String::new()
             } else {
-                format!(" ({} was {} at {over_what} {})", if from_zero { "the most" } else { "the lowest" }, write(best.1), thousands(numbers::number(best.0)))
+                let place = thousands(numbers::number(best.0));
+                let place = if over_what == "step" { format!("step {}", thousands(best.0)) } else { format!("{place} {over_what}") };
+                format!(" ({} was {} at {place})", if from_zero { "the most" } else { "the lowest" }, write(best.1))
             };
             format!("{} {}{best}", key(*i), write(last.1))
         });

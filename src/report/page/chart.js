@@ -50,13 +50,15 @@
     const dots = lines.map(line => draw("circle", { r: 4, fill: line.colour }));
     const said = document.createElement("p");
     said.className = "values";
-    said.textContent = HINT;
+    // Said once: it is true of all charts.
+    const hint = svg === document.querySelector("svg[data-axes]") ? HINT : "\u00a0";
+    said.textContent = hint;
     svg.after(said);
     let current = stops.length - 1;
 
     const hide = () => {
       [cross, ...dots].forEach(shape => shape.setAttribute("visibility", "hidden"));
-      said.textContent = HINT;
+      said.textContent = hint;
     };
     const at = px => axes.name === "step" ? x.whole(x.value(px)) : number(x.value(px));
     const show = to => {

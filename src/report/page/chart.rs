@@ -104,12 +104,16 @@ pub(in crate::report) fn drawn(curve: &Curve, name: &str, (width, height): (f64,
         (0.0, 1.0)
     };
     let named = || curve.lines.iter().filter(|line| !line.pale);
-    let names = if named().count() > 1 { named().map(|line| line.name.chars().count()).max().unwrap_or(0) as f64 * LETTER * font + 6.0 } else { 0.0 };
+    let names = if named().count() > 1 || named().any(|line| line.style.is_some()) {
+        named().map(|line| line.name.chars().count()).max().unwrap_or(0) as f64 * LETTER * font + 6.0
+    } else {
+        0.0
+    };
 
     let mut svg = Svg::default();
     let title = if curve.unit.is_empty() { curve.title.to_string() } else { format!("{}, {}", curve.title, curve.unit) };
     svg.text((width / 2.0, 1.5 * font), &title, Words::MIDDLE.size(1.15 * font));
-    let (left, top, right, below) = (4.2 * font, 2.2 * font, 1.2 * font + names, 3.2 * font);
+    let (left, top, right, below) = (4.5 * font, 2.2 * font, 1.2 * font + names, 3.2 * font);
     let place = (left, top, width - left - right, height - top - below);
     let label = |value: f64| thousands(number(value));
     let x = Axis { from: steps.0, to: steps.1, logarithmic: false, name, labels: 5, label: &label };
@@ -130,7 +134,7 @@ pub(in crate::report) fn drawn(curve: &Curve, name: &str, (width, height): (f64,
         }
     }
     let heights: Vec<f64> = ends.iter().map(|end| end.0.1).collect();
-    for ((at, name, colour), y) in ends.iter().zip(spread(&heights, 1.1 * font, height - below)) {
+    for ((at, name, colour), y) in ends.iter().zip(spread(&heights, 1.1 * font, height - below - 0.35 * font)) {
         svg.text((at.0 + 5.0, y + 0.35 * font), name, Words::START.colour(colour));
     }
     let axes = plot.axes(curve.unit);

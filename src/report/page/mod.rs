@@ -133,21 +133,25 @@ impl Page {
     pub fn legend<'a>(&mut self, lines: impl IntoIterator<Item = (usize, &'a str, String)>) {
         self.body += "<ul class=legend>\n";
         for (style, key, about) in lines {
-            let swatch = swatch_svg(style).replacen("<svg", "<svg aria-hidden=true", 1);
-            let _ = writeln!(self.body, "<li>{}<b>{}</b> <span>{}</span></li>", swatch.trim_end(), escape(key), escape(&about));
+            let _ = writeln!(self.body, "<li>{}<b>{}</b> <span>{}</span></li>", table::swatch(style), escape(key), escape(&about));
         }
         self.body += "</ul>\n";
     }
 
     /// A table whose first column names the rows. It scrolls on its own where the screen is narrower.
     pub fn table(&mut self, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
-        table::table(&mut self.body, "", caption, header, rows);
+        table::table(&mut self.body, "", caption, header, &[], rows);
     }
 
     /// A table that the reader can sort by a column, by pressing its heading.
     pub fn sortable(&mut self, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
         self.sorts = true;
-        table::table(&mut self.body, "sortable", caption, header, rows);
+        table::table(&mut self.body, "sortable", caption, header, &[], rows);
+    }
+
+    /// A table of which some columns belong to lines of the charts: of each column one of [`STYLES`], or none.
+    pub fn keyed(&mut self, caption: &str, header: &[&str], lines: &[Option<usize>], rows: &[Vec<Cell>]) {
+        table::table(&mut self.body, "", caption, header, lines, rows);
     }
 
     /// Things in order, each with its lines: beside its name where there is room, below it on a phone.

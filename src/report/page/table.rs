@@ -1,11 +1,15 @@
 //! Tables of a page: shares with a bar and a mark, and what was confused with what.
 
+use super::chart::swatch_svg;
 use super::escape;
 use crate::numbers;
 use std::fmt::Write as _;
 
 /// What sorts the tables that can be sorted.
 pub(super) const SCRIPT: &str = include_str!("sort.js");
+
+/// A table of more columns is set in smaller letters.
+const MANY: usize = 6;
 
 /// Letters of a cell that may take several lines.
 const LONG: usize = 28;
@@ -60,10 +64,14 @@ pub(in crate::report) fn percent(share: f64) -> String {
     numbers::percent(share).replace(' ', "\u{a0}")
 }
 
-pub(super) fn table(html: &mut String, class: &str, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
-    open(html, class, caption);
-    for name in header {
-        let _ = if name.is_empty() { write!(html, "<td></td>") } else { write!(html, "<th scope=col>{}</th>", escape(name)) };
+/// A table; `lines` says which columns belong to which line of the charts: a piece of it stands over the name.
+pub(super) fn table(html: &mut String, class: &str, caption: &str, header: &[&str], lines: &[Option<usize>], rows: &[Vec<Cell>]) {
+    let many = if header.len() > MANY { "many" } else { "" };
+    let classes = [class, many].into_iter().filter(|class| !class.is_empty()).collect::<Vec<_>>().join(" ");
+    open(html, &classes, caption);
+    for (column, name) in header.iter().enumerate() {
+        let line = lines.get(column).copied().flatten().map_or(String::new(), swatch);
+        let _ = if name.is_empty() { write!(html, "<td></td>") } else { write!(html, "<th scope=col>{line}{}</th>", escape(name)) };
     }
     *html += "</tr></thead>\n<tbody>\n";
     for row in rows {
@@ -86,6 +94,11 @@ pub(super) fn table(html: &mut String, class: &str, caption: &str, header: &[&st
         *html += "</tr>\n";
     }
     *html += "</tbody></table></div>\n";
+}
+
+/// A piece of a chart's line, which a screen reader does not speak of: the name is beside it.
+pub(super) fn swatch(style: usize) -> String {
+    swatch_svg(style).replacen("<svg", "<svg aria-hidden=true", 1).replace('\n', "")
 }
 
 pub(super) fn confusion(html: &mut String, &Confusion { caption, names, counts }: &Confusion) {
@@ -115,7 +128,7 @@ pub(super) fn confusion(html: &mut String, &Confusion { caption, names, counts }
 /// The beginning of a table up to the cells of its header.
 fn open(html: &mut String, class: &str, caption: &str) {
     let label = escape(caption);
-    let class = if class.is_empty() { String::new() } else { format!(" class={class}") };
+    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
     let _ =
         write!(html, "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table{class}>\n<caption><span>{label}</span></caption>\n<thead><tr>");
 }
@@ -132,7 +145,8 @@ mod tests {
             vec!["r".to_string().into(), Cell::Nothing],
             vec!["s".into(), Cell::Value { text: "1.5 GiB".into(), value: 1.5e9 }],
         ];
-        table(&mut html, "", "c", &["", "a"], &rows);
+        table(&mut html, "", "c", &["", "a"], &[None, Some(3)], &rows);
+        assert!(html.contains("<th scope=col><svg aria-hidden=true ") && html.contains("</svg>a</th>"), "{html}");
         assert!(html.contains("<th scope=row>row</th><td class=share style=\"--share:0.99;--at:0.17\">98.7\u{a0}%</td>"), "{html}");
         assert!(html.contains("<td data-value=1500000000>1.5 GiB</td>"), "{html}");
         assert!(html.contains("<td>–</td>"));
