@@ -443,9 +443,9 @@ fn an_augmented_run_shows_what_it_was_shown() {
     assert!(html.contains(">What it was shown</h2>") && text(&html).contains("Augmentation (data.augment = &quot;light&quot;"), "{}", text(&html));
     // Six samples as they are, and three visits of each.
     for epoch in 0..3 {
-        assert_eq!(html.matches(&format!("<p>epoch {epoch}</p>")).count(), 6);
+        assert_eq!(html.matches(&format!("<h3>epoch {epoch}</h3>")).count(), 6);
     }
-    assert!(!html.contains("<p>epoch 3</p>"));
+    assert!(!html.contains("<h3>epoch 3</h3>"));
 }
 
 /// Neither eyes nor ears nor a split, few different captions: what a user's own data may be.

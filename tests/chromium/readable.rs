@@ -71,7 +71,7 @@ pub fn is_readable(browser: &mut Chromium, url: &str, name: &str, mut ready: imp
     for role in ["image", "img", "slider", "region", "link", "Audio", "table", "DisclosureTriangle", "heading"] {
         assert!(of(role).iter().all(|node| !node.1.trim().is_empty()), "a {role} without a name");
     }
-    assert!(of("image").len() + of("img").len() > 0 && !of("heading").is_empty());
+    assert!(of("image").len() + of("img").len() + of("slider").len() > 0 && !of("heading").is_empty());
     // By keyboard: the first thing leads past the contents; then everything comes in the order of reading, and shows that it has the focus.
     let (mut last, mut stops) = (-1, 0);
     loop {

@@ -83,7 +83,7 @@
         key.style.background = getComputedStyle(dots[i]).fill;
         const part = document.createElement("span");
         part.append(key, (line.name ? line.name + " " : "") + text);
-        said.append(part);
+        said.append(" ", part);
         values.push((line.name ? line.name + " " : "") + text);
       });
       svg.setAttribute("aria-valuenow", current);
