@@ -63,7 +63,7 @@ pub fn step_page(walk: &Walkthrough) -> Result<Page> {
                         says.into(),
                         reads.into(),
                         numbers::loss(loss).into(),
-                        Cell::Share { share: (-loss).exp(), chance: Some(1.0 / walk.config.vocab_size as f64) },
+                        Cell::Share { share: (-loss).exp(), mark: Some(1.0 / walk.config.vocab_size as f64) },
                     ]
                 })
                 .collect();

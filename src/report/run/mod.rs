@@ -6,7 +6,7 @@
 
 mod attended;
 mod augmented;
-mod curves;
+pub(super) mod curves;
 mod held_out;
 mod kernels;
 mod nearest;
@@ -75,7 +75,7 @@ impl RunReport<'_> {
             augmented::add(&mut page, self.config, self.settings.data.augment, self.shown)?;
         }
         page.section("How training went");
-        curves::add(&mut page, &log);
+        curves::add(&mut page, &log, self.judged.unwrap_or_default());
         match &self.judged {
             Err(why) => {
                 page.section("What it gets right");
@@ -175,7 +175,7 @@ impl RunReport<'_> {
             facts.push(("Skipped", format!("{} steps whose loss or gradient was not a number", self.state.skipped)));
         }
         let precision = format!("{:?}", training.precision).to_lowercase();
-        facts.push(("Trained on", format!("{} in {precision}", self.trained_on())));
+        facts.push(("Trained on", format!("{} in {precision}", trained_on(self.settings, Some(self.state)))));
         facts
     }
 
@@ -189,15 +189,6 @@ impl RunReport<'_> {
         let never: Vec<&str> = never.filter(|_| eyes && ears).collect();
         let never = if never.is_empty() { String::new() } else { format!("; {}: what it says to one alone was not trained", never.join(", and ")) };
         Some(format!("{}{never}", known.join(", ")))
-    }
-
-    /// The devices that it was trained on: what `auto` became.
-    fn trained_on(&self) -> String {
-        match (self.state.devices.as_slice(), self.settings.training.device.as_str()) {
-            ([], "auto") => "a device of which nothing was written down".into(),
-            ([], device) => device.into(),
-            (devices, _) => devices.join(", then "),
-        }
     }
 
     fn data(&self) -> String {
@@ -227,8 +218,17 @@ impl RunReport<'_> {
     }
 }
 
+/// The devices that a run was trained on: what `auto` became.
+pub(super) fn trained_on(settings: &Settings, state: Option<&TrainerState>) -> String {
+    match (state.map_or(&[][..], |state| &state.devices), settings.training.device.as_str()) {
+        ([], "auto") => "a device of which nothing was written down".into(),
+        ([], device) => device.into(),
+        (devices, _) => devices.join(", then "),
+    }
+}
+
 /// `a, b and c`.
-fn list(words: &[&str]) -> String {
+pub(super) fn list(words: &[&str]) -> String {
     match words {
         [] => String::new(),
         [one] => one.to_string(),
