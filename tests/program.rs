@@ -457,31 +457,34 @@ fn eval_measures_ablates_and_is_honest_about_chance() {
     let output = trimodal(&["eval", &model, &data, "--split", "iid", "--ablate", "--json", &out, "--device", "cpu"]);
     let table = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    for row in ["iid ", "  shuffled pictures ", "  grey pictures ", "  shuffled sounds ", "  silent sounds ", "  chance "] {
+    for row in ["iid ", "  shuffled pictures ", "  grey pictures ", "  shuffled sounds ", "  silent sounds ", "  most frequent answer ", "chance "] {
         assert!(table.lines().any(|line| line.starts_with(row)), "{row}: {table}");
     }
     assert!(table.contains("perplexity") && table.contains("species") && !table.contains("held_out"), "{table}");
     let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
     let iid = &json["splits"]["iid"];
     let names = ["shuffled_pictures", "grey_pictures", "shuffled_sounds", "silent_sounds"];
-    for of in [iid, &iid["chance"]].into_iter().chain(names.iter().map(|name| &iid["ablations"][name])) {
+    for of in [iid, &iid["most_frequent_answer"]].into_iter().chain(names.iter().map(|name| &iid["ablations"][name])) {
         let number = |key: &str| of[key].as_f64().unwrap_or_else(|| panic!("{key}: {of}"));
         assert!(number("loss") > 0.0 && (number("perplexity") / number("loss").exp() - 1.0).abs() < 1e-9);
         assert_eq!(number("samples"), 12.0);
         assert!(["token_accuracy", "exact", "species", "action"].iter().all(|key| (0.0..=1.0).contains(&number(key))));
     }
-    assert!(iid["chance"]["species"].as_f64().unwrap() >= 1.0 / 6.0);
+    assert!(iid["most_frequent_answer"]["species"].as_f64().unwrap() >= 1.0 / 6.0);
+    // Chance is one thing, here and in the demo's table: guessing evenly, whatever the samples are.
+    assert_eq!((&json["chance"]["species"], table.matches("chance ").count()), (&serde_json::json!(1.0 / 6.0), 1));
+    assert!((json["chance"]["exact"].as_f64().unwrap() - 1.0 / 7776.0).abs() < 1e-12, "{json}");
     assert!(error(2, &["eval", &model, &data, "--split", "nowhere", "--device", "cpu"]).contains("--split nowhere: expected one of train, iid"));
 
-    // Words of one's own: no columns of Meadow's, and chance is the most frequent caption.
+    // Words of one's own: no columns of Meadow's, and no chance; the most frequent answer is there.
     let own = folder.path().join("own");
     fs::create_dir_all(&own).unwrap();
     fs::write(own.join("metadata.jsonl"), "{\"text\": \"red\"}\n{\"text\": \"red\"}\n{\"text\": \"a wide green field\"}\n").unwrap();
     let own = own.display().to_string();
     let table = text(&trimodal(&["eval", &model, &own, "--ablate", "--device", "cpu"]).stdout);
     assert!(table.contains("all ") && !table.contains("species") && !table.contains("shuffled"), "{table}");
-    let chance = table.lines().find(|line| line.starts_with("  chance")).unwrap();
-    assert!(chance.ends_with("66.7 %"), "{table}");
+    let answer = table.lines().find(|line| line.starts_with("  most frequent answer")).unwrap();
+    assert!(answer.ends_with("66.7 %") && !table.contains("chance"), "{table}");
     assert!(error(2, &["eval", &model, &own, "--split", "test", "--device", "cpu"]).contains("no row of the data set names a split"));
 }
 

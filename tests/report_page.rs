@@ -34,7 +34,7 @@ fn page() -> Page {
     page.section("Held-out samples");
     let header = ["", "samples", "exact", "species", "colour", "texture", "pose", "place", "action"];
     let row = |name: &str, share: f64| {
-        let shares = [1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.0].map(|part| Cell::Share { share: share * part, chance: Some(1.0 / 6.0) });
+        let shares = [1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.0].map(|part| Cell::Share { share: share * part, mark: Some(1.0 / 6.0) });
         [name.into(), "500".into()].into_iter().chain(shares).collect::<Vec<_>>()
     };
     page.table("Shares of captions that are right", &header, &[row("iid", 1.0), row("held_out_both", 0.7)]);

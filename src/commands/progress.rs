@@ -10,7 +10,7 @@ use trimodal::data::folder::TableRow;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::files::shown::{quoted, shown, shown_path};
 use trimodal::model::Config;
-use trimodal::numbers::{bytes, digits, percent, thousands};
+use trimodal::numbers::{self, bytes, digits, duration, percent, thousands};
 use trimodal::train::preflight::Note;
 use trimodal::train::run::{Ended, Evaluation, Event};
 use trimodal::train::{Example, Run, Scores, examples, log};
@@ -123,7 +123,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
                 bar.set_position(run.trainer.step as u64);
                 bar.set_message(format!(
                     "loss {}, lr {:.2e}, gradient {}, {} tokens/s{}, {}",
-                    digits(run.state.loss.unwrap_or(f64::NAN), 4),
+                    numbers::loss(run.state.loss.unwrap_or(f64::NAN)),
                     step.report.learning_rate,
                     digits(step.report.gradient_norm.into(), 3),
                     thousands((tokens as f64 / seconds) as usize),
@@ -166,7 +166,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
         warning(format!("{} bad {were} skipped: {}", bad.count, shown(&bad.first.join("; "))));
     }
     match ended {
-        Ended::Finished => line(format!("trained in {:.0} s, loss {}", run.seconds(), digits(run.state.loss.unwrap_or(f64::NAN), 4))),
+        Ended::Finished => line(format!("trained in {}, loss {}", duration(run.seconds()), numbers::loss(run.state.loss.unwrap_or(f64::NAN)))),
         Ended::FinishedEarly => {
             let (step, folder, evaluation) = (run.trainer.step, quoted(&run.folder), &run.settings.evaluation);
             let best = match &run.state.best {
@@ -174,10 +174,10 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
                 None => "had no loss that is a number".into(),
             };
             line(format!(
-                "trained in {:.0} s, loss {}; ended early, after step {step}, and saved: {} evaluations in a row {best} (evaluation.patience); \
+                "trained in {}, loss {}; ended early, after step {step}, and saved: {} evaluations in a row {best} (evaluation.patience); \
                  `trimodal train --resume {folder} --set patience=0` goes on",
-                run.seconds(),
-                digits(run.state.loss.unwrap_or(f64::NAN), 4),
+                duration(run.seconds()),
+                numbers::loss(run.state.loss.unwrap_or(f64::NAN)),
                 run.state.since_best
             ));
         }
@@ -191,7 +191,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
 
 /// An evaluation in a few lines.
 fn evaluated(step: usize, evaluation: &Evaluation) -> String {
-    let mut text = format!("step {}: held out: loss {}, {} of the tokens right", thousands(step), digits(evaluation.loss, 4), percent(evaluation.accuracy));
+    let mut text = format!("step {}: held out: loss {}, {} of the tokens right", thousands(step), numbers::loss(evaluation.loss), percent(evaluation.accuracy));
     if let Some(Scores { exact, attributes, .. }) = &evaluation.scores {
         text += &format!(", {} of the captions word for word", percent(*exact));
         attributes.iter().for_each(|(name, share)| text += &format!(", {} {}", shown(name), percent(*share)));

@@ -13,7 +13,7 @@ use trimodal::data::folder::TableRow;
 use trimodal::data::{Attributes, Dataset, Tokenizer};
 use trimodal::files::shown::{quoted, shown_path};
 use trimodal::model::Config;
-use trimodal::numbers::{bytes, thousands};
+use trimodal::numbers::{bytes, duration, thousands};
 use trimodal::report::run::{self, Judged, Kernels, REPORT, TrainedOn};
 use trimodal::train::checkpoint::{self, TrainerState};
 use trimodal::train::choices::Choices;
@@ -176,8 +176,8 @@ pub(super) fn judge<'d>(
         let (losses, scores, _) = measured(learned, &evaluate::ablate(&examples, ablation, 0), None, ablation.name())?;
         Ok((ablation, losses, scores))
     });
-    let (ablations, chance) = (without.collect::<Result<_>>()?, evaluate::blind(&examples, tokenizer, attributes)?);
-    Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, heats, nearest, ablations })
+    let (ablations, most_frequent) = (without.collect::<Result<_>>()?, evaluate::most_frequent_answer(&examples, tokenizer, attributes)?);
+    Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, most_frequent, heats, nearest, ablations })
 }
 
 /// A run, and how to make it again.
@@ -232,7 +232,7 @@ impl Told<'_> {
             kernels: kernels.as_ref().map_err(String::as_str),
         };
         let size = report.page()?.write(out)?;
-        line(format!("report: {} ({}, {:.1} s)", shown_path(out), bytes(size as u64), begin.elapsed().as_secs_f64()));
+        line(format!("report: {} ({}, {})", shown_path(out), bytes(size as u64), duration(begin.elapsed().as_secs_f64())));
         Ok(())
     }
 }

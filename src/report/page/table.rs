@@ -1,20 +1,30 @@
-//! Tables of a page: shares with a bar and a mark at chance, and what was confused with what.
+//! Tables of a page: shares with a bar and a mark, and what was confused with what.
 
 use super::escape;
 use crate::numbers;
 use std::fmt::Write as _;
+
+/// What sorts the tables that can be sorted.
+pub(super) const SCRIPT: &str = include_str!("sort.js");
 
 /// One cell of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     /// Words or a number.
     Text(String),
-    /// A share from 0 to 1, with a bar of its length.
+    /// A number with its unit, and what it is worth where the table is sorted.
+    Value {
+        /// As it is read.
+        text: String,
+        /// As it is compared with others.
+        value: f64,
+    },
+    /// A share from 0 to 1, with a bar of its length in its row.
     Share {
         /// The share.
         share: f64,
-        /// What chance reaches: a mark at its place.
-        chance: Option<f64>,
+        /// What can be had without looking, such as by chance: a mark at its place.
+        mark: Option<f64>,
     },
     /// An empty cell.
     Nothing,
@@ -47,8 +57,8 @@ pub(in crate::report) fn percent(share: f64) -> String {
     numbers::percent(share).replace(' ', "\u{a0}")
 }
 
-pub(super) fn table(html: &mut String, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
-    open(html, "", caption);
+pub(super) fn table(html: &mut String, class: &str, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
+    open(html, class, caption);
     for name in header {
         let _ = if name.is_empty() { write!(html, "<td></td>") } else { write!(html, "<th scope=col>{}</th>", escape(name)) };
     }
@@ -59,11 +69,13 @@ pub(super) fn table(html: &mut String, caption: &str, header: &[&str], rows: &[V
             let _ = match cell {
                 Cell::Text(text) if column == 0 => write!(html, "<th scope=row>{}</th>", escape(text)),
                 Cell::Text(text) => write!(html, "<td>{}</td>", escape(text)),
+                Cell::Value { text, value } => write!(html, "<td data-value={value}>{}</td>", escape(text)),
                 Cell::Nothing => write!(html, "<td>–</td>"),
-                Cell::Share { share, chance } => {
-                    let at = |share: f64| (100.0 * share.clamp(0.0, 1.0)).round();
-                    let mark = chance.map(|chance| format!(";--at:{}%", at(chance))).unwrap_or_default();
-                    write!(html, "<td class=share style=\"--share:{}%{mark}\">{}</td>", at(*share), percent(*share))
+                Cell::Share { share, mark } => {
+                    // Of the bar's length: a share in hundredths.
+                    let at = |share: f64| (100.0 * share.clamp(0.0, 1.0)).round() / 100.0;
+                    let mark = mark.map(|mark| format!(";--at:{}", at(mark))).unwrap_or_default();
+                    write!(html, "<td class=share style=\"--share:{}{mark}\">{}</td>", at(*share), percent(*share))
                 }
             };
         }
@@ -109,15 +121,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_say_their_share_and_where_chance_is() {
+    fn cells_say_their_share_and_where_the_mark_is() {
         let mut html = String::new();
-        table(
-            &mut html,
-            "c",
-            &["", "a"],
-            &[vec!["row".into(), Cell::Share { share: 0.987, chance: Some(1.0 / 6.0) }], vec!["r".to_string().into(), Cell::Nothing]],
-        );
-        assert!(html.contains("<th scope=row>row</th><td class=share style=\"--share:99%;--at:17%\">98.7\u{a0}%</td>"), "{html}");
+        let rows = [
+            vec!["row".into(), Cell::Share { share: 0.987, mark: Some(1.0 / 6.0) }],
+            vec!["r".to_string().into(), Cell::Nothing],
+            vec!["s".into(), Cell::Value { text: "1.5 GiB".into(), value: 1.5e9 }],
+        ];
+        table(&mut html, "", "c", &["", "a"], &rows);
+        assert!(html.contains("<th scope=row>row</th><td class=share style=\"--share:0.99;--at:0.17\">98.7\u{a0}%</td>"), "{html}");
+        assert!(html.contains("<td data-value=1500000000>1.5 GiB</td>"), "{html}");
         assert!(html.contains("<td>–</td>"));
     }
 

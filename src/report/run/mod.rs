@@ -23,7 +23,7 @@ use crate::bench::About;
 use crate::data::{Attributes, Dataset};
 use crate::error::Result;
 use crate::model::Config;
-use crate::numbers::thousands;
+use crate::numbers::{duration, thousands};
 use crate::train::checkpoint::TrainerState;
 use crate::train::visits::Preview;
 use crate::train::{Settings, log};
@@ -75,7 +75,7 @@ impl RunReport<'_> {
             augmented::add(&mut page, self.config, self.settings.data.augment, self.shown)?;
         }
         page.section("How training went");
-        curves::add(&mut page, &log);
+        curves::add(&mut page, &log, self.judged.unwrap_or_default());
         match &self.judged {
             Err(why) => {
                 page.section("What it gets right");
@@ -214,16 +214,6 @@ fn list(words: &[&str]) -> String {
     }
 }
 
-/// `47 s`, `2 min 5 s`, `3 h 12 min`.
-fn duration(seconds: f64) -> String {
-    let s = seconds.round() as u64;
-    match (s / 3600, s / 60 % 60, s % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m} min {s} s"),
-        (h, m, _) => format!("{h} h {m} min"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +221,5 @@ mod tests {
     #[test]
     fn words_for_people() {
         assert_eq!((list(&["a"]), list(&["a", "b"]), list(&["a", "b", "c"])), ("a".into(), "a and b".into(), "a, b and c".into()));
-        assert_eq!([0.4, 125.0, 11520.0].map(duration), ["0 s", "2 min 5 s", "3 h 12 min"]);
     }
 }
