@@ -1,6 +1,7 @@
 //! What a person looks at after a run: tables, curves, contact sheets, pages.
 
 mod augmented;
+mod bench_page;
 mod contact_sheet;
 mod curve;
 mod font;
@@ -14,6 +15,7 @@ mod table;
 mod trace;
 
 pub use augmented::{VISITS, augmented_sheet};
+pub use bench_page::bench_page;
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
 pub use probe::{in_its_own_words, probe_svg, some_levels};
