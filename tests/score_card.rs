@@ -146,10 +146,11 @@ fn with_peers() -> Vec<Card> {
 
 /// Replaces or compares what stands between a mark's two ends; with `TRIMODAL_WRITE_README=1`, as `scripts/readme-performance` runs it, this writes.
 fn block(path: &str, mark: &str, expected: &str) {
-    let (begin, end) = (format!("<!-- {mark}:begin (written by scripts/readme-performance from benches/results/) -->\n"), format!("<!-- {mark}:end -->"));
+    let (begin, end) = (format!("<!-- {mark}:begin"), format!("<!-- {mark}:end -->"));
     let file = root().join(path);
     let text = fs::read_to_string(&file).unwrap();
-    let from = text.find(&begin).unwrap_or_else(|| panic!("{path} has no mark {begin}")) + begin.len();
+    let begins = text.find(&begin).unwrap_or_else(|| panic!("{path} has no mark {begin}"));
+    let from = begins + text[begins..].find("-->\n").expect("the mark ends") + 4;
     let to = text.find(&end).unwrap_or_else(|| panic!("{path} has no mark {end}"));
     if std::env::var_os("TRIMODAL_WRITE_README").is_some() {
         fs::write(&file, format!("{}{expected}{}", &text[..from], &text[to..])).unwrap();
