@@ -212,7 +212,7 @@ pub fn table(card: &Card, width: usize) -> String {
 pub(crate) fn machine_text(conditions: &Conditions) -> String {
     let share = |name: &str, value: Option<f64>| value.map(|value| format!("{name} {} %", digits(value)));
     let known = [
-        conditions.load_average.map(|load| format!("load average {} before", digits(load))),
+        conditions.load_average.map(|load| format!("load average {load:.2} before")),
         share("other programs took", conditions.others),
         share("the host took", conditions.steal),
         share("waiting for memory", conditions.memory_pressure),

@@ -190,11 +190,11 @@ mod tests {
         for part in [
             "<li>others &lt;ran&gt;</li>",
             "<td data-value=0.001>1.00\u{a0}ms</td>",
-            "120\u{a0}%, reads",
+            "120\u{a0}%,\u{a0}reads",
             "3\u{a0}%?",
             "Why 2 of 2 rows are above 100 %",
             "reads: &lt;it&gt;",
-            "+100.0\u{a0}±17.0%",
+            "+100\u{a0}±17.0%",
             "<title>matmul forward &lt;x&gt; f32: 2.00 s, unsure,",
             "class=sortable",
         ] {
