@@ -81,7 +81,7 @@ fn rows(page: &mut Page, card: &Card) {
         value(format!("{} {prefix}{unit}", number(short)), rate)
     };
     let names = peer_names(card);
-    let mut header = vec!["row", "sizes", "dtype", "median", "±", "operations", "memory", "FLOP per byte", "of the ceiling", "bound by"];
+    let mut header = vec!["row", "sizes", "median", "±", "of the ceiling", "bound by", "operations", "memory", "FLOP per byte", "dtype"];
     if card.against.is_some() {
         header.push("change");
     }
@@ -92,17 +92,17 @@ fn rows(page: &mut Page, card: &Card) {
         let mut cells = vec![
             format!("{} {}", row.op, if row.entry == row.op { "" } else { &row.entry }).trim().to_string().into(),
             row.shape.as_str().into(),
-            row.dtype.as_str().into(),
             value(time(row.seconds.median), row.seconds.median),
             value(format!("{} %{}", number(100.0 * error), if row.unsure { MARK } else { "" }), error),
-            rate(1e12 * row.tflops, "FLOP/s"),
-            nothing(row.gbytes.map(|gbytes| rate(1e9 * gbytes, "B/s"))),
-            nothing(row.intensity.map(|intensity| value(number(intensity), intensity))),
             nothing(row.percent.map(|percent| {
                 let why = row.above.as_ref().and_then(|why| why.split(':').next()).map(|why| format!(", {why}")).unwrap_or_default();
                 value(format!("{percent:.0} %{why}"), percent)
             })),
             row.bound.as_deref().map_or(Cell::Nothing, Cell::from),
+            rate(1e12 * row.tflops, "FLOP/s"),
+            nothing(row.gbytes.map(|gbytes| rate(1e9 * gbytes, "B/s"))),
+            nothing(row.intensity.map(|intensity| value(number(intensity), intensity))),
+            row.dtype.as_str().into(),
         ];
         if card.against.is_some() {
             cells.push(row.change.as_ref().map_or("new".into(), |change| value(change.text(), change.percent)));
