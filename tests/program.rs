@@ -58,13 +58,18 @@ fn what_the_machine_lacks_is_code_1() {
 fn a_benchmark_writes_a_card_and_merges_a_peer() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let (card, peer, svg) = (path("card.json"), path("peer.json"), path("roofline.svg"));
-    let output = trimodal(&["bench", "--device", "cpu", "--op", "swiglu", "--quick", "--json", &card, "--svg", &svg]);
+    let (card, peer, svg, html) = (path("card.json"), path("peer.json"), path("roofline.svg"), path("card.html"));
+    let output = trimodal(&["bench", "--device", "cpu", "--op", "swiglu", "--quick", "--json", &card, "--svg", &svg, "--html", &html]);
     assert!(output.status.success() && text(&output.stdout).contains("swiglu N=1920 F=176"), "{}", text(&output.stderr));
     assert!(fs::read_to_string(&svg).unwrap().contains("swiglu"));
+    assert!(fs::read_to_string(&html).unwrap().contains("<title>swiglu forward N=1920 F=176 f32: "));
+    let table = text(&output.stdout);
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let wide = text(&trimodal(&["bench", "--card", &card, "--wide"]).stdout);
+    assert!(!table.contains("FLOP/B") && wide.contains("FLOP/B"), "{wide}");
     fs::write(&peer, fs::read_to_string(&card).unwrap().replace("\"tool\": \"trimodal", "\"tool\": \"peer")).unwrap();
     let merged = text(&trimodal(&["bench", "--card", &card, "--peers", &peer]).stdout);
-    assert!(merged.contains("peer ") && merged.contains("1.00 × ours"), "{merged}");
+    assert!(merged.contains("peer ") && merged.contains("as fast as ours"), "{merged}");
     assert!(error(1, &["bench", "--card", &path("none.json")]).contains("none.json"));
     fs::write(&peer, fs::read_to_string(&peer).unwrap().replace("F=176", "F=7")).unwrap();
     assert!(error(1, &["bench", "--card", &card, "--peers", &peer]).contains("none of its rows"));
@@ -80,6 +85,59 @@ fn a_benchmark_writes_a_card_and_merges_a_peer() {
         assert_eq!(output.status.code(), Some(130));
         assert!(text(&output.stdout).contains("interrupted") && fs::read_to_string(&stopped).unwrap().contains("\"interrupted\": true"));
     }
+}
+
+/// Two cards beside each other, as a check in CI runs it.
+#[test]
+fn a_benchmark_finds_what_has_become_slower() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let card = |name: &str, seconds: f64, doubts: &[&str]| {
+        let row = |shape: &str, seconds: f64| {
+            serde_json::json!({"op": "swiglu", "entry": "forward", "pass": "forward", "set": "demo", "shape": shape, "dtype": "f32", "samples": 20, "calls": 1,
+                "buffers": 3, "seconds": {"median": seconds, "min": seconds, "max": seconds, "standard_error": 0.004}, "flops": 1000, "tflops": 1.0})
+        };
+        let card = serde_json::json!({"schema": "trimodal-card/1", "tool": "trimodal 0", "date": "2026-11-24T08:30:00Z",
+            "device": {"kind": "cpu", "name": "a processor"}, "ceilings": {}, "rows": [row("a", seconds), row("b", 1.0)], "left_out": [], "interrupted": false,
+            "doubts": doubts, "method": {"timer": "", "inputs": "", "rotation": "", "samples": "", "shapes": [], "quick": false, "seconds": 1.0}});
+        fs::write(path(name), card.to_string()).unwrap();
+    };
+    card("old.json", 1.0, &[]);
+    card("new.json", 1.2, &[]);
+    card("doubtful.json", 1.0, &["the machine was loaded"]);
+    let compare = |new: &str, more: &[&str]| {
+        let output = trimodal(&[&["bench", "--card", &path(new), "--against", &path("old.json")], more].concat());
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, table, _) = compare("new.json", &[]);
+    assert!(code == Some(0) && table.contains("+20.0 ±1.4%") && table.contains("1 slower, 0 faster, 1 the same"), "{table}");
+    let (code, table, said) = compare("new.json", &["--fail-above", "10%"]);
+    assert!(code == Some(1) && table.contains("+20.0") && said.contains("1 row is slower by more than 10 %: swiglu forward a f32 +20.0 ±1.4%"), "{said}");
+    assert_eq!(compare("new.json", &["--fail-above", "25"]).0, Some(0));
+    assert_eq!((compare("new.json", &["--strict"]).0, compare("old.json", &["--strict"]).0), (Some(1), Some(0)));
+    let (code, table, said) = compare("doubtful.json", &["--strict"]);
+    assert!(code == Some(1) && table.starts_with("warning: the machine was loaded") && said.contains("in doubt: the machine was loaded"), "{table}{said}");
+    assert_eq!(compare("doubtful.json", &[]).0, Some(0));
+    assert_eq!(compare("new.json", &["--fail-above", "much"]).0, Some(2));
+}
+
+/// With --strict a loaded machine is refused before anything is measured.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_strict_benchmark_refuses_a_loaded_machine() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let mut others: Vec<_> = (0..cores).map(|_| busy()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let card = folder.path().join("card.json").display().to_string();
+    let output = trimodal(&["bench", "--device", "cpu", "--op", "swiglu", "--quick", "--strict", "--json", &card]);
+    for other in &mut others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("processors") && said.contains("leave --strict away"), "{said}");
+    assert!(output.stdout.is_empty() && !Path::new(&card).exists());
 }
 
 #[test]

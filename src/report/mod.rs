@@ -2,6 +2,7 @@
 
 mod augmented;
 pub mod compare;
+mod bench_page;
 mod contact_sheet;
 mod curve;
 mod font;
@@ -15,6 +16,7 @@ mod table;
 mod trace;
 
 pub use augmented::{VISITS, augmented_sheet};
+pub use bench_page::bench_page;
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
 pub use probe::{in_its_own_words, probe_svg, some_levels};

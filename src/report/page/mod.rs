@@ -70,13 +70,32 @@ pub struct Page {
     sorts: bool,
     /// Whether words are explained.
     explains: bool,
+    /// What parts need that only one kind of page has.
+    own: Vec<Own>,
+}
+
+/// The style and the script of a part that only one kind of page has.
+#[derive(Clone, Copy, PartialEq)]
+pub(in crate::report) struct Own {
+    /// CSS.
+    pub style: &'static str,
+    /// JavaScript.
+    pub script: &'static str,
 }
 
 impl Page {
     /// A page with a title and a first paragraph.
     pub fn new(title: &str, lead: &str) -> Self {
         let (title, lead) = (title.into(), lead.into());
-        Page { title, lead, body: String::new(), contents: Vec::new(), headed: false, charts: false, sorts: false, explains: false }
+        Page { title, lead, body: String::new(), contents: Vec::new(), headed: false, charts: false, sorts: false, explains: false, own: Vec::new() }
+    }
+
+    /// A part with a style and a script of its own. `html` is trusted: it comes from our own functions, which escape what others wrote.
+    pub(in crate::report) fn part(&mut self, html: &str, own: Own) {
+        self.body += html;
+        if !self.own.contains(&own) {
+            self.own.push(own);
+        }
     }
 
     /// A new section, which the table of contents lists.
@@ -204,7 +223,8 @@ impl Page {
             Some(script) => (format!("; script-src '{}'", source_of(script)), ""),
             None => (String::new(), ", nothing runs"),
         };
-        let style = if self.explains { explain::STYLE } else { "" };
+        let own = self.own.iter().map(|own| own.style);
+        let style: String = self.explains.then_some(explain::STYLE).into_iter().chain(own).collect();
         let mut html = format!(
             "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
              <meta name=color-scheme content=\"light dark\">\n\
@@ -233,7 +253,8 @@ impl Page {
     /// The scripts that the page has a use for, as one. A browser reads `\r\n` as `\n`, and takes the hash of what it read.
     fn script(&self) -> Option<String> {
         let parts = [(self.charts, chart::SCRIPT), (self.sorts, table::SCRIPT), (self.explains, explain::SCRIPT)];
-        let mut parts: Vec<&str> = parts.into_iter().filter_map(|(used, script)| used.then_some(script)).collect();
+        let own = self.own.iter().map(|own| own.script);
+        let mut parts: Vec<&str> = parts.into_iter().filter_map(|(used, script)| used.then_some(script)).chain(own).collect();
         if parts.is_empty() {
             return None;
         }
