@@ -127,8 +127,8 @@ fn count(spans: &[&Span]) -> String {
     let kernels = spans.iter().filter(|s| s.kind == SpanKind::Kernel).count();
     match (kernels, spans.len() - kernels) {
         (kernels, 0) => format!("{kernels} launches"),
-        (0, moves) => format!("{moves} movements of memory"),
-        (kernels, moves) => format!("{kernels} launches, {moves} movements of memory"),
+        (0, moves) => format!("{moves} moves of memory"),
+        (kernels, moves) => format!("{kernels} launches, {moves} moves"),
     }
 }
 
