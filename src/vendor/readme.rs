@@ -38,8 +38,9 @@ fn contents(files: &[String]) -> String {
         _ => "",
     };
     let mut text = String::from("\n## What is here\n\n| file | what it is |\n|---|---|\n");
-    let known: Vec<&String> = files.iter().filter(|path| !about(path).is_empty()).collect();
-    known.into_iter().for_each(|path| drop(writeln!(text, "| `{path}` | {} |", about(path))));
+    for path in files.iter().filter(|path| !about(path).is_empty()) {
+        let _ = writeln!(text, "| `{path}` | {} |", about(path));
+    }
     text + "| `golden/` | inputs and expected outputs of calls, for the self-test; `golden/README.txt` says how they are stored |\n\
             | `self_test/` | replays them, without trimodal |\n\
             | `SHA256SUMS` | the hashes of all these files: `sha256sum --check SHA256SUMS` |\n"

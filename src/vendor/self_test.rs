@@ -25,7 +25,7 @@ pub(super) fn files(language: Language, launch_in_rust: bool) -> Vec<(String, St
         Language::Wgsl => (
             "self_test/wgpu",
             WGPU,
-            "wgpu = { version = \"30\", default-features = false, features = [\"std\", \"parking_lot\", \"vulkan\", \"metal\", \"dx12\", \"wgsl\"] }\npollster = \"1\"\n",
+            "wgpu = { version = \"30\", default-features = false, features = [\"std\", \"vulkan\", \"metal\", \"dx12\", \"wgsl\"] }\npollster = \"1\"\n",
             WEB.map(|(name, text)| (format!("self_test/web/{name}"), text)).to_vec(),
         ),
         Language::Cuda | Language::Ptx => (
@@ -39,7 +39,7 @@ pub(super) fn files(language: Language, launch_in_rust: bool) -> Vec<(String, St
     let launch = if launch_in_rust { "\n[[bin]]\nname = \"launch\"\npath = \"../../launch.rs\"\n" } else { "" };
     let manifest = format!(
         "[package]\nname = \"self_test\"\nversion = \"0.1.0\"\nedition = \"2024\"\ndefault-run = \"self_test\"\n\n\
-         [[bin]]\nname = \"self_test\"\npath = \"src/main.rs\"\n{launch}\n[workspace]\n\n[dependencies]\n{depends}safetensors = \"0.8\"\nserde_json = \"1\"\n\n\
+         [[bin]]\nname = \"self_test\"\npath = \"src/main.rs\"\n{launch}\n[workspace]\n\n[dependencies]\n{depends}safetensors = {{ version = \"0.8\", default-features = false, features = [\"alloc\"] }}\nserde_json = \"1\"\n\n\
          [profile.dev]\ndebug = false\nincremental = false\n"
     );
     let mut files = vec![(format!("{package}/Cargo.toml"), manifest), (format!("{package}/src/main.rs"), example.into())];
