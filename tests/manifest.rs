@@ -18,8 +18,9 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{fs, sync::OnceLock};
-use trimodal::contract::catalog::{self, Alternative, Catalog, Constant, Dims, Field, File, Precision};
+use trimodal::contract::catalog::{self, Alternative, Catalog, Constant, Dims, Field, File, Precision, Source};
 use trimodal::contract::{Access, Buffer, Check, Condition, Entry, Expression, Header, Values, When, elements_below, evaluate, rows_of_16_bytes};
+use trimodal::ops::{self, DimsField, OPS, Origin};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -64,8 +65,12 @@ fn record(path: &str, header: &Header) -> File {
     for (what, text) in [("formula", &header.formula), ("Limits:", &header.limits), ("Precision:", &header.precision)] {
         assert!(!text.is_empty(), "{path}: the header has no {what}");
     }
-    let fields =
-        header.fields.iter().enumerate().map(|(i, f)| Field { name: f.name.clone(), kind: f.kind.into(), offset: 4 * i as u32, about: f.about.clone() });
+    let field = |(i, f): (usize, &trimodal::contract::Field)| {
+        let (name, kind, about) = (f.name.clone(), f.kind.into(), f.about.clone());
+        // Where it comes from: see `origins`.
+        Field { name, kind, offset: 4 * i as u32, about, from: Source::Option, value: None, elsewhere: None, range: String::new() }
+    };
+    let fields = header.fields.iter().enumerate().map(field);
     // The letters by which shapes call them, without those of one entry alone.
     let letters = header.fields.iter().filter_map(|f| Some((f.alias.clone()?, f.name.clone()))).filter(|(letter, name)| letter != name);
     let nowhere = Entry::default();
@@ -219,11 +224,48 @@ fn alternatives(path: &str, header: &Header, buffer: &Buffer, resolved: &impl Fn
     found.collect()
 }
 
+/// The fields of the kernels that only measure.
+const CEILING: &[DimsField] = &[
+    DimsField::option("rounds", "multiplications and additions of each thread, one after the other"),
+    DimsField::option("scale", "any: what is multiplied with"),
+    DimsField::option("shift", "any: what is added"),
+];
+
+/// Where each field of `Dims` comes from: what stands beside the operation's `Dims`, else the operand that has it as a size.
+fn origins(file: &mut File) {
+    let table = ops::of_file(&file.op).map_or(CEILING, |op| op.fields);
+    let language = (file.language == "cuda") as usize;
+    // An operand that is always there and has one shape says it best, in the entry that comes first.
+    let simple = |b: &&catalog::Buffer| b.only_if.is_none() && b.alternatives.iter().all(|a| a.shape.is_none());
+    let operands: Vec<&catalog::Buffer> = file.entries.iter().flat_map(|e| &e.buffers).collect();
+    let operands: Vec<&catalog::Buffer> = operands.iter().copied().filter(simple).chain(operands.iter().copied()).collect();
+    for field in &mut file.dims.fields {
+        let axis = || operands.iter().find_map(|b| Some(format!("{}[{}]", b.name, b.shape.iter().position(|size| *size == field.name)?)));
+        let elsewhere = |(place, value): (&str, &str)| Some(catalog::Elsewhere { place: place.into(), value: value.into() });
+        match table.iter().find(|known| known.name == field.name).map(|known| known.origin) {
+            _ if field.name.starts_with("padding") => (field.from, field.value) = (Source::Padding, Some("0".into())),
+            Some(Origin::Size(axis, other)) => (field.from, field.value, field.elsewhere) = (Source::Size, Some(axis.into()), elsewhere(other)),
+            Some(Origin::Formula(value)) => (field.from, field.value) = (Source::Formula, Some(value.into())),
+            Some(Origin::Option(range)) => (field.from, field.range) = (Source::Option, range.into()),
+            Some(Origin::Choice { range, ours, elsewhere: other }) => {
+                (field.from, field.value, field.range) = (Source::Choice, Some(ours[language].into()), range.into());
+                field.elsewhere = other.and_then(|(place, values)| elsewhere((place, values[language])));
+            }
+            None => {
+                let axis =
+                    axis().unwrap_or_else(|| panic!("{}: no operand has a size {}: say where it comes from in FIELDS beside the Dims", file.file, field.name));
+                (field.from, field.value) = (Source::Size, Some(axis));
+            }
+        }
+    }
+}
+
 fn generated() -> &'static Catalog {
     static GENERATED: OnceLock<Catalog> = OnceLock::new();
     GENERATED.get_or_init(|| {
         let mut records: Vec<File> = files("shaders", ".wgsl").iter().map(|path| wgsl::record(path)).collect();
         records.extend(["kernels", "kernels/hopper"].iter().flat_map(|folder| files(folder, ".cu")).map(|path| cuda::record(&path)));
+        records.iter_mut().for_each(origins);
         Catalog { schema: "docs/kernels.schema.json".into(), format: catalog::FORMAT, trimodal: env!("CARGO_PKG_VERSION").into(), files: records }
     })
 }
@@ -326,6 +368,34 @@ fn every_expression_can_be_worked_out() {
         }
     }
     assert!(count > 1000, "{count}");
+}
+
+/// Each field says where its value comes from, each expression in it can be worked out, and no operation's table names a field that is not there.
+#[test]
+fn every_field_says_where_it_comes_from() {
+    for file in &generated().files {
+        let dims: Vec<u8> = (0..file.dims.fields.len() as u32).flat_map(|i| (i + 3).to_le_bytes()).collect();
+        let of = |name: &str| if name == "element_bytes" { Some(4) } else { file.value(name, &dims, &[]) };
+        for field in &file.dims.fields {
+            let place = format!("{}: {}", file.file, field.name);
+            let values: Vec<&String> = field.value.iter().chain(field.elsewhere.iter().map(|e| &e.value)).collect();
+            assert_eq!(values.is_empty(), field.from == Source::Option, "{place}");
+            assert_eq!(field.range.is_empty(), !matches!(field.from, Source::Option | Source::Choice), "{place}");
+            for value in values {
+                if field.from == Source::Size {
+                    let (name, axis) = value.strip_suffix(']').and_then(|v| v.split_once('[')).unwrap_or_else(|| panic!("{place}: {value}"));
+                    let axis: usize = axis.parse().unwrap();
+                    assert!(file.entries.iter().flat_map(|e| &e.buffers).any(|b| b.name == name && b.shape.len() > axis), "{place}: {value}");
+                } else {
+                    evaluate(value, &of).unwrap_or_else(|e| panic!("{place}: `{value}`: {e}"));
+                }
+            }
+        }
+    }
+    for (op, field) in OPS.iter().flat_map(|op| op.fields.iter().map(move |field| (op, field))) {
+        let files = generated().files.iter().filter(|file| op.files.contains(&file.op.as_str()));
+        assert!(files.flat_map(|file| &file.dims.fields).any(|f| f.name == field.name), "{}: no file has a field {}", op.name, field.name);
+    }
 }
 
 /// What the program carries is what it says.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use trimodal::contract::catalog::{Entry, File};
 use trimodal::device::Language;
-use trimodal::vendor::snippet::{self, Host};
+use trimodal::vendor::snippet::{self, Call, Host};
 use vectors::{Launched, dims, launches_by_entry};
 
 /// Launches of an entry that are tried: the last have the odd shapes.
@@ -26,6 +26,29 @@ struct Called {
     file: &'static File,
     entry: &'static Entry,
     launches: Vec<Launched>,
+}
+
+/// A launch as the file with the launch takes it.
+fn call((launch, bytes): &Launched) -> Call {
+    Call {
+        from: "golden/x.safetensors".into(),
+        dims: dims(launch),
+        constants: launch["constants"].as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.as_u64().unwrap() as u32)).collect(),
+        operands: bytes.iter().map(|&bytes| (bytes > 0).then_some(bytes)).collect(),
+        groups: launch["groups"].as_u64().unwrap(),
+        block: launch["block"].as_u64().unwrap(),
+        shared: launch["shared"].as_u64().unwrap(),
+    }
+}
+
+/// The file with the launch of every entry that golden vectors launch.
+fn programs(language: Language, host: Host) -> Vec<(String, &'static File, &'static Entry, String)> {
+    let written = |one: Called| {
+        one.launches
+            .first()
+            .map(|launch| (format!("{} {}", one.file.file, one.entry.name), one.file, one.entry, snippet::program(one.file, one.entry, host, &call(launch))))
+    };
+    called(language).into_iter().filter_map(written).collect()
 }
 
 /// Every entry of a language; those that only measure have no launches.
@@ -190,6 +213,76 @@ fn code(file: &str, entry: &str) -> String {
     serde_json::to_string(&snippet::contract(file, file.entry(entry).unwrap(), Host::Python)).unwrap()
 }
 
+/// Every `launch.py` is Python, and names nothing that is not there.
+#[test]
+fn every_launch_in_python_compiles() {
+    let mut source = String::from("import ast, builtins\ndef tried(name, text):\n    tree = ast.parse(text, name)\n    compile(tree, name, 'exec')\n");
+    source += "    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}\n";
+    source += "    known = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)} | {a.arg for a in ast.walk(tree) if isinstance(a, ast.arg)}\n";
+    source += "    known |= {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))} | {a.asname or a.name for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names}\n";
+    source += "    missing = names - known - set(dir(builtins)) - {'__name__'}\n    assert not missing, f'{name}: {missing}'\n";
+    let all = programs(Language::Ptx, Host::Python);
+    assert!(all.len() > 50);
+    for (name, _, _, text) in &all {
+        writeln!(source, "tried({name:?}, {})", serde_json::to_string(text).unwrap()).unwrap();
+    }
+    source += "print('all are right')\n";
+    match Command::new("python3").args(["-c", "import sys; exec(sys.stdin.read())"]).stdin(text_file(&source)).output() {
+        Ok(output) => assert!(output.status.success() && said(&output).contains("all are right"), "{}", said(&output)),
+        Err(_) => println!("SKIPPED: no python3"),
+    }
+}
+
+/// Every `launch.cu` is C++, with the kernel as a plain function and a CUDA runtime that does nothing.
+#[test]
+fn every_launch_in_cuda_compiles() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("cuda_runtime.h"),
+        "#pragma once\n#include <cstddef>\nstruct CUtensorMap {};\nusing cudaStream_t = int*;\nenum { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaSuccess };\n\
+         template <class F> void cudaFuncSetAttribute(F&&, int, int) {}\ninline int cudaMalloc(void**, std::size_t) { return 0; }\n\
+         inline int cudaMemcpy(void*, const void*, std::size_t, int) { return 0; }\ninline int cudaDeviceSynchronize() { return 0; }\n",
+    )
+    .unwrap();
+    let mut source = String::from(
+        "#include <cuda_runtime.h>\n#include <algorithm>\n#include <cassert>\n#include <cstdint>\n#include <cstdio>\n#include <cstring>\n#include <vector>\n",
+    );
+    let all = programs(Language::Ptx, Host::Cuda);
+    for (number, (name, file, entry, text)) in all.iter().enumerate() {
+        let cuda = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file.file)).unwrap();
+        let start = cuda.find("struct Dims {").unwrap();
+        let declared = &cuda[start..start + cuda[start..].find("};").unwrap() + 2];
+        // The includes stand once at the top; `kernel<<<groups, block, shared, stream>>>(…)` is not C++: the four become arguments.
+        let text: String = text.lines().filter(|line| !line.starts_with("#include")).map(|line| format!("{line}\n")).collect();
+        let text = text
+            .replace("<<<", "(")
+            .replace(">>>(", ", ")
+            .replace("int main()", "int run()")
+            .replace(&format!("::{}", entry.name), &format!("e{number}::{}", entry.name));
+        writeln!(source, "namespace e{number} {{ // {name}\n{declared}\nconstexpr auto {} = [](auto...) {{}};\n{text}}}", entry.name).unwrap();
+    }
+    source += "int main() {\n";
+    (0..all.len()).for_each(|number| writeln!(source, "    e{number}::run();").unwrap());
+    source += "    std::puts(\"all are right\");\n}\n";
+    let (path, program) = (folder.path().join("all.cpp"), folder.path().join("all"));
+    fs::write(&path, source).unwrap();
+    let compile = Command::new("c++")
+        .args(["-std=c++17", "-O0", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-unused-parameter", "-I"])
+        .arg(folder.path())
+        .arg("-o")
+        .args([&program, &path])
+        .output();
+    match compile {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", said(&output));
+            // Its check holds for its own worked call.
+            let output = Command::new(&program).output().unwrap();
+            assert!(output.status.success() && said(&output).contains("all are right"), "{}", said(&output));
+        }
+        Err(_) => println!("SKIPPED: no c++"),
+    }
+}
+
 /// A file that is its own stdin: the text is longer than a command line may be.
 fn text_file(text: &str) -> fs::File {
     use std::io::{Seek, Write};
@@ -255,7 +348,7 @@ fn in_cpp_the_check_lets_good_launches_pass() {
     }
 }
 
-/// Everything that is printed for wgpu and cudarc, compiled against them: `scripts/test` runs it, because it is a cargo under cargo.
+/// Every `launch.rs`, compiled against wgpu and cudarc: `scripts/test` runs it, because it is a cargo under cargo.
 #[test]
 #[ignore = "compiles wgpu and cudarc anew: scripts/test runs it"]
 fn in_rust_every_launch_compiles() {
@@ -271,34 +364,19 @@ fn in_rust_every_launch_compiles() {
             "[package]\nname = \"launches\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n{}\n{}\n{}\n",
             line("wgpu"),
             line("cudarc").replace("\"driver\"", "\"driver\", \"nvrtc\""),
-            line("bytemuck")
+            line("pollster")
         ),
     )
     .unwrap();
     fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
     let mut source = String::from("#![allow(dead_code, unused_parens)]\n#![deny(warnings)]\n");
     let mut count = 0;
-    for (file, entry) in trimodal::contract::shipped().files.iter().flat_map(|file| file.entries.iter().map(move |entry| (file, entry))) {
-        let (host, [mutable, operand], context) = match file.language.as_str() {
-            "wgsl" => (Host::Wgpu, ["", "&wgpu::Buffer"], "device: &wgpu::Device, queue: &wgpu::Queue, pass: &mut wgpu::ComputePass"),
-            _ => (
-                Host::Cudarc,
-                ["mut ", "cudarc::driver::CudaSlice<u8>"],
-                "context: &std::sync::Arc<cudarc::driver::CudaContext>, stream: &std::sync::Arc<cudarc::driver::CudaStream>, multiprocessors: u64",
-            ),
-        };
-        let printed = snippet::launch(file, entry, host).replace("include_str!(\"", &format!("include_str!(\"{}/", root.display()));
-        let (contract, launch) = printed.split_at(printed.rfind("\n}\n\n").unwrap() + 3);
-        let operands: String = entry.buffers.iter().map(|b| format!(", {mutable}{}: {operand}", b.name)).collect();
-        let mapped = entry.buffers.iter().filter(|b| b.tensor_map.is_some());
-        let maps: String = mapped.map(|b| format!("let {}_map: Map = unsafe {{ std::mem::zeroed() }};\n", b.name)).collect();
-        writeln!(
-            source,
-            "mod e{count} {{ // {} {}\n{contract}\n#[allow(unused_variables, unused_mut)]\nfn launch({context}, dims: Dims{operands}) -> Result<(), Box<dyn std::error::Error>> {{\n{maps}{launch}Ok(())\n}}\n}}",
-            file.file, entry.name
-        )
-        .unwrap();
-        count += 1;
+    for (language, host) in [(Language::Wgsl, Host::Wgpu), (Language::Ptx, Host::Cudarc)] {
+        for (name, _, _, text) in programs(language, host) {
+            let text = text.replace("include_str!(\"", &format!("include_str!(\"{}/", root.display()));
+            writeln!(source, "mod e{count} {{ // {name}\n{text}}}").unwrap();
+            count += 1;
+        }
     }
     fs::write(package.join("src/lib.rs"), source).unwrap();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -279,7 +279,7 @@ fn values_are_read_behind_every_call() {
 // ── The program ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn program(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_trimodal")).args(arguments).env("NODEVICE_SELECT", "1").output().expect("the program starts")
+    Command::new(env!("CARGO_BIN_EXE_trimodal")).args(arguments).env("NODEVICE_SELECT", "1").env("COLUMNS", "1000").output().expect("the program starts")
 }
 
 fn refused(code: i32, arguments: &[&str]) -> String {

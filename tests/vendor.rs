@@ -30,10 +30,29 @@ fn a_copy_is_whole() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("rms_norm");
     let printed = copied(&folder, &["rms_norm"]);
-    for piece in
-        ["shaders/rms_norm.wgsl", "golden vectors", "struct Dims", "row_threads: u32", "dispatch_workgroups", "self_test/wgpu/Cargo.toml", "dweight_finish"]
-    {
+    let read = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
+    for piece in ["shaders/rms_norm.wgsl", "golden vectors", "README.md", "launch.rs launches forward", "self_test/wgpu/Cargo.toml", "dweight_finish"] {
         assert!(printed.contains(piece), "{piece}:\n{printed}");
+    }
+    for piece in ["//! Take `Dims`", "struct Dims", "row_threads: u32", "dispatch_workgroups", "fn main()", "rows: "] {
+        assert!(read("launch.rs").contains(piece), "{piece}");
+    }
+    let readme = read("README.md");
+    for piece in [
+        "y = s · r · w",
+        "| `launch.rs` |",
+        "--bin launch",
+        "## A worked call",
+        "| 6 | `dims` |",
+        "ceil_div(rows * row_threads, 256)",
+        "a size: `x[1]` (C)",
+        "trimodal takes `min(max(power_of_two(columns), 8), 256)`",
+        "a power of two up to 256",
+        "what you want: above 0",
+        "self_test/wgpu/Cargo.toml -- .",
+        "vendor --verify .",
+    ] {
+        assert!(readme.contains(piece), "{piece}:\n{readme}");
     }
     let same = |path: &str| {
         assert_eq!(fs::read_to_string(folder.join(path)).unwrap(), fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap(), "{path}")
@@ -44,6 +63,12 @@ fn a_copy_is_whole() {
     for path in ["NOTICE", "golden/golden.json", "self_test/wgpu/src/main.rs", "self_test/wgpu/src/vendored/contract.rs", "self_test/web/index.html"] {
         assert!(folder.join(path).exists(), "{path}");
     }
+    // The numbers of the worked call are those of the golden vector that it names, and the README has every field.
+    for field in &part.files[0].dims.fields {
+        assert!(readme.contains(&format!("| `{}` | {} | ", field.name, field.kind)), "{}", field.name);
+    }
+    let vector = readme.split("the sizes of `").nth(1).unwrap().split('`').next().unwrap();
+    assert!(folder.join(vector).exists(), "{vector}");
     // Every file but the list itself is in the list.
     let mut found = BTreeSet::new();
     let mut folders = vec![folder.clone()];
@@ -73,23 +98,31 @@ fn changes_are_named() {
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
     let (code, out, _) = verify(&[]);
-    assert!(
-        code == Some(0) && out.contains("unchanged  shaders/swiglu.wgsl") && out.contains("are as they were copied") && !out.contains("another text"),
-        "{out}"
-    );
+    assert!(code == Some(0) && out.lines().count() == 1 && out.ends_with(" files as written\n"), "{out}");
 
     let shader = folder.join("shaders/swiglu.wgsl");
     let tampered = fs::read_to_string(&shader).unwrap().replace("dims.n", "dims.n + 1u");
     fs::write(&shader, &tampered).unwrap();
     fs::remove_file(folder.join("NOTICE")).unwrap();
+    fs::write(folder.join("shaders/more.wgsl"), "// more").unwrap();
+    // What the self-test builds was not added by anybody.
+    fs::create_dir_all(folder.join("self_test/wgpu/target/debug")).unwrap();
+    fs::write(folder.join("self_test/wgpu/target/debug/self_test"), "built").unwrap();
+    fs::write(folder.join("self_test/wgpu/Cargo.lock"), "built").unwrap();
     let (code, out, _) = verify(&[]);
-    assert!(
-        code == Some(1) && out.contains("changed    shaders/swiglu.wgsl") && out.contains("missing    NOTICE") && out.contains("unchanged  LICENSE-MIT"),
-        "{out}"
+    let count = fs::read_to_string(folder.join("SHA256SUMS")).unwrap().lines().count();
+    assert_eq!(
+        (code, out.as_str()),
+        (
+            Some(1),
+            format!("changed     shaders/swiglu.wgsl  (this trimodal has another text: version 1.0.0, the copy says 1.0.0)\nmissing     NOTICE\nadded       shaders/more.wgsl\n{} files as written, 3 not\n", count - 2).as_str()
+        )
     );
     let (code, out, _) = verify(&["--json"]);
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert!(code == Some(1) && json[0]["file"] == "shaders/swiglu.wgsl" && json[0]["state"] == "changed", "{out}");
+    assert!(code == Some(1), "{out}");
+    let state = |file: &str| json.as_array().unwrap().iter().find(|f| f["file"] == file).map(|f| f["state"].clone());
+    assert_eq!([state("shaders/swiglu.wgsl"), state("shaders/more.wgsl"), state("NOTICE")].map(Option::unwrap), ["changed", "added", "missing"], "{out}");
 
     // Whoever changes the list, too, is not the crate.
     let sums = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
@@ -99,7 +132,7 @@ fn changes_are_named() {
         let forged = text(&forged.stdout);
         fs::write(folder.join("SHA256SUMS"), sums.replace(ours, &format!("{}  shaders/swiglu.wgsl", forged.split(' ').next().unwrap()))).unwrap();
         let (_, out, _) = verify(&[]);
-        assert!(out.contains("unchanged  shaders/swiglu.wgsl  (this trimodal has another text: version 1.0.0, the copy says 1.0.0)"), "{out}");
+        assert!(out.contains("as written  shaders/swiglu.wgsl  (this trimodal has another text: version 1.0.0, the copy says 1.0.0)"), "{out}");
     }
     // Bad lists.
     for (line, expected) in [("abc  x", "line 1: expected 64 hexadecimal digits"), (&format!("{}  ../x", "0".repeat(64)), "a path in this folder")] {
@@ -158,7 +191,8 @@ fn a_copy_that_is_stopped_leaves_nothing_half_done() {
     let folder = parent.path().join("swiglu");
     let copy = |force, until: usize| {
         let mut progress = |done, _| if done == until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        vendor::copy("swiglu", vendor::Language::Wgsl, &folder, force, &mut progress).map_err(|e| e.to_string())
+        let request = vendor::Request { op: "swiglu", language: vendor::Language::Wgsl, host: vendor::snippet::Host::Wgpu, entry: None };
+        vendor::copy(&request, &folder, force, &mut progress).map_err(|e| e.to_string())
     };
     let names = || {
         let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -170,7 +204,7 @@ fn a_copy_that_is_stopped_leaves_nothing_half_done() {
     // Killed, not stopped.
     fs::create_dir_all(folder.join(".trimodal-vendor-k1ll3d/golden")).unwrap();
     copy(false, usize::MAX).unwrap();
-    let whole = ["LICENSE-APACHE", "LICENSE-MIT", "NOTICE", "SHA256SUMS", "golden", "kernels.json", "self_test", "shaders"];
+    let whole = ["LICENSE-APACHE", "LICENSE-MIT", "NOTICE", "README.md", "SHA256SUMS", "golden", "kernels.json", "launch.rs", "self_test", "shaders"];
     assert_eq!(names(), whole);
     assert!(copy(true, 2).unwrap_err().contains("stopped; "));
     assert_eq!(names(), whole);
@@ -185,7 +219,7 @@ fn a_copy_that_is_stopped_leaves_nothing_half_done() {
 fn hopper_comes_with_its_header() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("attention");
-    let printed = copied(&folder, &["attention", "--lang", "cuda", "--host", "cuda-python", "--entry", "forward_wgmma_d64_bf16"]);
+    copied(&folder, &["attention", "--lang", "cuda", "--host", "cuda-python", "--entry", "forward_wgmma_d64_bf16"]);
     for path in [
         "kernels/attention.cu",
         "kernels/attention_backward.cu",
@@ -197,6 +231,21 @@ fn hopper_comes_with_its_header() {
         assert!(folder.join(path).exists(), "{path}");
     }
     for piece in ["CUtensorMap", "82048", "class Dims(ctypes.Structure)", "head_dim % 8 == 0"] {
-        assert!(printed.contains(piece), "{piece}:\n{printed}");
+        let launch = fs::read_to_string(folder.join("launch.py")).unwrap();
+        assert!(launch.contains(piece), "{piece}:\n{launch}");
+    }
+}
+
+/// A command and what it is for stand apart: one was printed as a single word.
+#[test]
+fn printed_commands_have_a_space_after_them() {
+    let parent = tempfile::tempdir().unwrap();
+    for (name, arguments) in [("a", &["swiglu", "--lang", "ptx"][..]), ("b", &["swiglu"]), ("c", &["swiglu", "--host", "webgpu"])] {
+        let printed = copied(&parent.path().join(name), arguments);
+        let commands: Vec<&str> = printed.lines().filter(|line| line.contains("self_test") && line.starts_with("  ")).collect();
+        assert!(!commands.is_empty(), "{printed}");
+        for line in commands {
+            assert!(line.contains("  in "), "{line}");
+        }
     }
 }

@@ -724,6 +724,12 @@ fn copied_shaders_test_themselves_in_a_browser() {
     if let Some(shots) = std::env::var_os("TRIMODAL_SCREENSHOTS").map(PathBuf::from) {
         browser.screenshot(&shots.join("vendored-self-test.png"));
     }
+    // The launch that was written beside them runs as it is.
+    browser.open(&format!("{address}launch.html"));
+    wait(&mut browser, "document.documentElement.dataset.ready");
+    let said = browser.evaluate("document.getElementById('said').textContent");
+    let numbers = said.as_str().unwrap().strip_prefix("y begins ").unwrap_or_else(|| panic!("{said}"));
+    assert!(numbers.split_whitespace().count() == 4 && numbers.split_whitespace().all(|n| n.parse::<f32>().is_ok_and(f32::is_finite)), "{said}");
     // A shader that is another is not run as if it were this one.
     let shader = folder.join("shaders/swiglu.wgsl");
     std::fs::write(&shader, std::fs::read_to_string(&shader).unwrap() + "// mine\n").unwrap();

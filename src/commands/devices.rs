@@ -1,11 +1,13 @@
 //! `trimodal devices`: what this machine can compute on.
 
+use super::WidthArguments;
 use super::terminal::{Paint, document, line, painted};
 use clap::Args;
 use serde::Serialize;
 use std::process::ExitCode;
-use trimodal::Result;
+use trimodal::files::shown::shown;
 use trimodal::numbers::{bytes, thousands};
+use trimodal::{Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,6 +25,8 @@ pub struct Devices {
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    width: WidthArguments,
 }
 
 /// What the listing says.
@@ -76,7 +80,7 @@ impl Devices {
         if self.json {
             document(&(serde_json::to_string_pretty(&listing).expect("strings and numbers") + "\n"));
         } else {
-            print(&listing);
+            print(&listing, self.width.columns());
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -197,18 +201,26 @@ fn adapters() -> Vec<(bool, Listed)> {
     trimodal::device::wgpu::adapters().iter().map(|a| (a.is_hardware(), listed(a))).collect()
 }
 
-fn print(listing: &Listing) {
+/// Where the facts of a device begin.
+const INDENT: usize = 11;
+
+fn print(listing: &Listing, width: usize) {
     let paint = Paint::stdout();
+    // Names come from drivers. They are shown before they are measured, and painted after: colours have no width.
+    let strong = |text: String, name: &str| if text.contains(name) { text.replacen(name, &paint.strong(name), 1) } else { text };
     for device in &listing.devices {
-        let mark = if device.auto { paint.good("*") } else { " ".into() };
         let how = match &device.backend {
             Some(backend) => format!("{}, {backend}", device.kind),
             None => device.kind.clone(),
         };
-        painted(format!("{mark} {:<8} {}  ({how})", device.device, paint.strong(&device.name)));
+        let name = shown(&device.name);
+        let mark = if device.auto { "*" } else { " " };
+        let text = report::wrapped(&format!("{mark} {:<8} {name}  ({})", device.device, shown(&how)), width, INDENT);
+        let text = strong(text, &name);
+        painted(if device.auto { text.replacen('*', &paint.good("*"), 1) } else { text });
         let mut facts = Vec::new();
         if let Some(driver) = device.driver.as_ref().filter(|d| !d.is_empty()) {
-            facts.push(format!("driver {driver}"));
+            facts.push(format!("driver {}", shown(driver)));
         }
         if let Some(limits) = &device.limits {
             facts.push(format!("one tensor up to {}", bytes(limits.storage_binding_bytes)));
@@ -225,12 +237,13 @@ fn print(listing: &Listing) {
         }
         facts.push(format!("features: {}", if device.features.is_empty() { "none of ours".into() } else { device.features.join(", ") }));
         for fact in facts {
-            line(format!("          {fact}"));
+            line(report::wrapped(&format!("{}{fact}", " ".repeat(INDENT)), width, INDENT + 2));
         }
     }
     for absent in &listing.absent {
-        line(format!("  {:<8} is not here: {}", absent.device, absent.why));
+        line(report::wrapped(&format!("  {:<8} is not here: {}", absent.device, shown(&absent.why)), width, INDENT));
     }
     line("");
-    painted(format!("`--device auto` takes {}: {}.", paint.strong(&listing.auto), listing.why));
+    let auto = shown(&listing.auto);
+    painted(strong(report::wrapped(&format!("`--device auto` takes {auto}: {}.", shown(&listing.why)), width, 0), &auto));
 }

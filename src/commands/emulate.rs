@@ -1,14 +1,16 @@
 //! `trimodal emulate`: what the CUDA kernels of an operation do, counted and traced on the emulator.
 
-use super::PrecisionArguments;
 use super::terminal::{self, Paint, line, note, painted};
+use super::{PrecisionArguments, WidthArguments};
 use clap::Args;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use trimodal::check::run_case;
 use trimodal::device::emulator::{EmulatedLaunch, Machine};
 use trimodal::device::{Gpu, ptx};
-use trimodal::emulator::{Options, Trace};
+use trimodal::emulator::{Options, Trace, TraceLine};
+use trimodal::files::shown::shown;
 use trimodal::numbers::{bytes, thousands};
 use trimodal::ops;
 use trimodal::ops::case::Case;
@@ -22,6 +24,7 @@ Examples:
   trimodal emulate attention --list                  the cases, to choose one by its number
   trimodal emulate attention --entry backward --case 20
   trimodal emulate swiglu --trace 33 | less          every instruction of thread 33, with its registers
+  trimodal emulate rms_norm --wide                   every column
 
 What the columns mean. `coalesced`: bytes that threads asked for, per byte that global memory moves (in sectors of 32); \
 100 % and more is good, 12 % means that each thread fetched a sector of its own for 4 bytes. `conflicts`: extra passes over \
@@ -47,9 +50,11 @@ pub struct Emulate {
     /// Also print each kernel's instructions by class
     #[arg(long)]
     stats: bool,
-    /// Print the instructions of one thread of each kernel, counted over the whole grid, with register values
+    /// Print the instructions of one thread of each kernel, counted over the whole grid, with register values: on a terminal the first 60
     #[arg(long, value_name = "T")]
     trace: Option<u64>,
+    #[command(flatten)]
+    width: WidthArguments,
     #[command(flatten)]
     precision: PrecisionArguments,
     /// Print JSON instead of text
@@ -59,6 +64,24 @@ pub struct Emulate {
 
 /// Elements that the default case has at least: enough for several warps.
 const DEFAULT_WORK: usize = 2_000;
+/// Instructions of a trace that a terminal is shown.
+const SHOWN: usize = 60;
+
+/// The columns of the table; the number says how early one is left out where not all fit.
+const COLUMNS: [report::Ranked; 12] = [
+    ("kernel", 0),
+    ("grid", 0),
+    ("shared", 3),
+    ("instructions", 0),
+    ("loads", 2),
+    ("stores", 2),
+    ("coalesced", 1),
+    ("stores so", 3),
+    ("conflicts", 1),
+    ("FLOPs", 3),
+    ("tensor", 4),
+    ("FLOPs/byte", 1),
+];
 
 impl Emulate {
     pub fn run(self) -> Result<ExitCode> {
@@ -81,7 +104,7 @@ impl Emulate {
         }
         if self.list {
             for (number, case) in listed.iter().enumerate() {
-                line(format!("{number:5}  {}  {}", case.entry, case.label));
+                line(report::wrapped(&format!("{number:5}  {}  {}", case.entry, case.label), self.width.columns(), 7));
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -106,13 +129,60 @@ impl Emulate {
         if self.json {
             terminal::document(&(serde_json::to_string_pretty(&json(op.name, case, number, &runs, &outcome)).expect("strings and numbers") + "\n"));
         } else {
-            print(op.name, case, number, listed.len(), &runs, self.stats, self.trace);
+            self.print(case, number, listed.len(), &runs);
         }
         let findings: usize = runs.iter().map(|r| r.report.findings.len()).sum();
         if let Err(failure) = &outcome {
             note(format!("wrong result: {failure}"));
         }
         Ok(if outcome.is_ok() && findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn print(&self, case: &Case, number: usize, of: usize, runs: &[EmulatedLaunch]) {
+        let (paint, width) = (Paint::stdout(), self.width.columns());
+        let wrapped = |text: &str, indent: usize| report::wrapped(text, width, indent);
+        let name = format!("{} {}", self.op, case.entry);
+        painted(wrapped(&format!("{name} case {number} of {of}: {}", case.label), 2).replacen(&name, &paint.strong(&name), 1));
+        line("");
+        line(report::fitted_table(&COLUMNS, &runs.iter().map(row).collect::<Vec<_>>(), width).trim_end());
+        for run in runs {
+            if self.stats {
+                line("");
+                painted(format!("{}  ({})", paint.strong(&run.kernel), run.file));
+                line(wrapped(run.report.stats.to_string().trim_end(), 2));
+            }
+            if let Some(thread) = self.trace {
+                line("");
+                self.print_trace(run, thread);
+            }
+            for finding in &run.report.findings {
+                painted(wrapped(&format!("finding: {}", shown(&finding.to_string())), 2).replacen("finding:", &paint.bad("finding:"), 1));
+            }
+        }
+    }
+
+    fn print_trace(&self, run: &EmulatedLaunch, thread: u64) {
+        let (paint, width) = (Paint::stdout(), self.width.columns());
+        let (block, place) = (thread / run.threads as u64, thread % run.threads as u64);
+        painted(format!("{}: thread {thread} (block {block}, thread {place} of it)", paint.strong(&run.kernel)));
+        let steps = &run.report.trace;
+        if steps.is_empty() {
+            line("  the grid has no such thread, or the thread did nothing");
+        }
+        let (some, left_out) = cut(steps.len(), std::io::stdout().is_terminal());
+        let mut at = None;
+        for step in &steps[..some] {
+            if step.source.is_some() && step.source != at {
+                at = step.source.clone();
+                line(report::wrapped(&format!("  {}{}", at.as_deref().unwrap_or_default(), source_line(run, at.as_deref())), width, 4));
+            }
+            // Where there is little room, the line of the source stands above its instructions and not after each.
+            let brief = TraceLine { source: step.source.clone().filter(|_| self.width.wide), ..step.clone() };
+            line(report::wrapped(&brief.to_string().replace('\t', " "), width, 9));
+        }
+        if let Some(left_out) = left_out {
+            line(report::wrapped(&left_out, width, 2));
+        }
     }
 }
 
@@ -152,64 +222,38 @@ fn json(op: &str, case: &Case, number: usize, runs: &[EmulatedLaunch], outcome: 
     serde_json::json!({ "op": op, "case": number, "entry": case.entry, "label": case.label, "right": outcome.is_ok(), "kernels": kernels })
 }
 
-fn print(op: &str, case: &Case, number: usize, of: usize, runs: &[EmulatedLaunch], stats: bool, trace: Option<u64>) {
-    let paint = Paint::stdout();
-    painted(format!("{} case {number} of {of}: {}", paint.strong(&format!("{op} {}", case.entry)), case.label));
-    line("");
-    let whole = |share: f64| format!("{:.0} %", 100.0 * share);
-    let rows: Vec<Vec<String>> = runs
-        .iter()
-        .map(|run| {
-            let s = &run.report.stats;
-            let per_access = if s.banks.accesses == 0 { "–".into() } else { format!("{:.2}", s.banks.conflicts as f64 / s.banks.accesses as f64) };
-            vec![
-                run.kernel.clone(),
-                format!("{} × {}", thousands(run.blocks), run.threads),
-                bytes(run.shared as u64),
-                thousands(s.thread_instructions()),
-                bytes(s.loads.bytes),
-                bytes(s.stores.bytes),
-                if s.loads.sectors == 0 { "–".into() } else { whole(s.loads.efficiency()) },
-                if s.stores.sectors == 0 { "–".into() } else { whole(s.stores.efficiency()) },
-                per_access,
-                thousands(s.flops + s.tensor_flops),
-                whole(s.tensor_flops as f64 / (s.flops + s.tensor_flops).max(1) as f64),
-                format!("{:.2}", s.flops_per_byte()),
-            ]
-        })
-        .collect();
-    let head = ["kernel", "grid", "shared", "instructions", "loads", "stores", "coalesced", "stores so", "conflicts", "FLOPs", "tensor", "FLOPs/byte"];
-    line(report::table(&head, &rows).trim_end());
-    for run in runs {
-        if stats {
-            line("");
-            painted(format!("{}  ({})", paint.strong(&run.kernel), run.file));
-            line(run.report.stats.to_string().trim_end());
-        }
-        if let Some(thread) = trace {
-            line("");
-            painted(format!(
-                "{}: thread {thread} (block {}, thread {} of it)",
-                paint.strong(&run.kernel),
-                thread / run.threads as u64,
-                thread % run.threads as u64
-            ));
-            if run.report.trace.is_empty() {
-                line("  the grid has no such thread, or the thread did nothing");
-            }
-            let mut at = None;
-            for step in &run.report.trace {
-                if step.source.is_some() && step.source != at {
-                    at = step.source.clone();
-                    line(format!("  {}{}", at.as_deref().unwrap_or_default(), source_line(run, at.as_deref())));
-                }
-                line(step.to_string());
-            }
-        }
-        for finding in &run.report.findings {
-            painted(format!("{} {finding}", paint.bad("finding:")));
-        }
+/// How many instructions of a trace are printed, and the line that says what is left out: a terminal would lose the beginning.
+fn cut(all: usize, terminal: bool) -> (usize, Option<String>) {
+    if !terminal || all <= SHOWN {
+        return (all, None);
     }
+    let said = format!(
+        "… and {} more of {} instructions, which are left out on a terminal: add `| less` or `> FILE` for all",
+        thousands((all - SHOWN) as u64),
+        thousands(all as u64)
+    );
+    (SHOWN, Some(said))
+}
+
+/// A line of the table.
+fn row(run: &EmulatedLaunch) -> Vec<String> {
+    let whole = |share: f64| format!("{:.0} %", 100.0 * share);
+    let s = &run.report.stats;
+    let per_access = if s.banks.accesses == 0 { "–".into() } else { format!("{:.2}", s.banks.conflicts as f64 / s.banks.accesses as f64) };
+    vec![
+        run.kernel.clone(),
+        format!("{} × {}", thousands(run.blocks), run.threads),
+        bytes(run.shared as u64),
+        thousands(s.thread_instructions()),
+        bytes(s.loads.bytes),
+        bytes(s.stores.bytes),
+        if s.loads.sectors == 0 { "–".into() } else { whole(s.loads.efficiency()) },
+        if s.stores.sectors == 0 { "–".into() } else { whole(s.stores.efficiency()) },
+        per_access,
+        thousands(s.flops + s.tensor_flops),
+        whole(s.tensor_flops as f64 / (s.flops + s.tensor_flops).max(1) as f64),
+        format!("{:.2}", s.flops_per_byte()),
+    ]
 }
 
 /// The source's own text of a place like `kernels/x.cu:61`.
@@ -221,4 +265,18 @@ fn source_line(run: &EmulatedLaunch, place: Option<&str>) -> String {
         Some(format!("  {}", compiled.source.lines().nth(number.parse::<usize>().ok()?.checked_sub(1)?)?.trim()))
     };
     text().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_shown_the_beginning_and_told_of_the_rest() {
+        assert_eq!(cut(1_000_000, false), (1_000_000, None));
+        assert_eq!(cut(SHOWN, true), (SHOWN, None));
+        let (some, said) = cut(12_060, true);
+        let said = said.unwrap();
+        assert!(some == SHOWN && said.contains("12,000 more of 12,060 instructions") && said.contains("| less"), "{said}");
+    }
 }

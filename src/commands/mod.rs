@@ -125,6 +125,21 @@ impl DeviceArguments {
     }
 }
 
+/// How wide a table may be.
+#[derive(Args)]
+struct WidthArguments {
+    /// Show every column, however wide the terminal is [default: those that it has room for, or 80 characters where there is none]
+    #[arg(long)]
+    wide: bool,
+}
+
+impl WidthArguments {
+    /// Columns of a line.
+    fn columns(&self) -> usize {
+        if self.wide { usize::MAX } else { terminal::width() }
+    }
+}
+
 /// Which columns of a data set are what.
 #[derive(Args)]
 struct ColumnArguments {

@@ -2,14 +2,14 @@
 
 use super::progress::load;
 use super::terminal::{self, line};
-use super::{ColumnArguments, DeviceArguments, PrecisionArguments};
+use super::{ColumnArguments, DeviceArguments, PrecisionArguments, WidthArguments};
 use clap::Args;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use trimodal::device::Gpu;
-use trimodal::files::shown::shown_path;
+use trimodal::files::shown::{shown, shown_path};
 use trimodal::files::write_file_atomic;
 use trimodal::model::batch::Capacity;
 use trimodal::model::{Batch, flops};
@@ -23,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   trimodal trace                                   the demo's model on made-up samples
   trimodal trace --summary                         sums by phase and layer only
+  trimodal trace --wide | less -S                  every column: shapes, work, live memory
   trimodal trace my-model my-data                  a trained model on the first samples of a data set
   trimodal trace --device cuda --shapes small --precision bf16
   trimodal trace --perfetto step.json --flame step.svg --json trace.json
@@ -31,7 +32,7 @@ Open step.json at https://ui.perfetto.dev (it stays on your machine) or in chrom
 names and numbers.
 
 A line is one launch of a kernel; on the CPU, which has none, one call of an operation. FLOP and bytes are counted from the kernel's \
-contract (everything read once, everything written once), not measured. `ceiling` is how much it reached of the best that this device can \
+contract (everything read once, everything written once), not measured. `% ceiling` is how much it reached of the best that this device can \
 do, where its memory (`mem`) or its arithmetic (`flop`) is the limit, as kernels that do nothing else measure them first; what fits into a cache may \
 be above 100 %. `+ live` is the memory in MB whose contents are needed from this launch on, `− live` the memory that nothing reads after it.
 
@@ -71,6 +72,8 @@ pub struct TraceCommand {
     /// Also draw the step as a flame graph to this SVG file
     #[arg(long, value_name = "FILE")]
     flame: Option<PathBuf>,
+    #[command(flatten)]
+    width: WidthArguments,
     #[command(flatten)]
     precision: PrecisionArguments,
     #[command(flatten)]
@@ -137,17 +140,19 @@ impl TraceCommand {
         if json_only {
             terminal::document(&trace.json());
         } else {
-            line(format!(
+            let width = self.width.columns();
+            let say = |text: String| line(report::wrapped(&text, width, 10));
+            say(format!(
                 "one training step of {} parameters on {} rows ({} samples) on {}\n",
                 thousands(trainer.parameters.count()),
                 thousands(batch.rows()),
                 batch.samples,
-                trace.device
+                shown(&trace.device)
             ));
-            terminal::print(&report::trace_table(&trace, self.summary));
-            line(format!("          {} are allocated once for all steps", bytes(trainer.allocated_bytes())));
+            terminal::print(&report::trace_table(&trace, self.summary, width));
+            say(format!("          {} are allocated once for all steps", bytes(trainer.allocated_bytes())));
             if ordinary.is_finite() {
-                line(format!("ordinary  a step without tracing takes {:.3} ms", 1e3 * ordinary));
+                say(format!("ordinary  a step without tracing takes {:.3} ms", 1e3 * ordinary));
             }
         }
         // The terminal already shows what was measured, whatever happens to the files.

@@ -2,15 +2,14 @@
 
 use super::progress::{advance, progress};
 use super::signals::stop_flag;
-use super::terminal::{Paint, document, line, painted, print};
+use super::terminal::{self, Paint, document, line, painted};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trimodal::contract::catalog::{Catalog, Entry, File};
 use trimodal::files::shown::{quoted, shown};
-use trimodal::vendor::snippet::{self, Host};
-use trimodal::vendor::{self, Language, State};
-use trimodal::{Error, Result};
+use trimodal::vendor::snippet::Host;
+use trimodal::vendor::{self, Language, Request, State};
+use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,12 +20,13 @@ Examples:
   trimodal vendor all --to kernels                                 every shader
   trimodal vendor --verify third_party/rms_norm                    what has been changed since
 
-The folder then holds: the files, under the paths that they have here, their part of kernels.json (buffers, scalars, grids, \
-limits), both licences and a notice, SHA256SUMS (`sha256sum --check` reads it), golden vectors in golden/, and self_test/, which replays \
-them in plain wgpu and in a browser, or in plain cudarc and plain Python. What is printed launches one entry, with its Dims and a check of the contract for debug \
-builds. CHANGELOG.md says what a version of a kernel promises.";
+The folder explains itself: README.md says what the kernel computes, which files are there, how it is launched, with the numbers of one call, \
+and where each of its scalars comes from: a size, a formula, or a free choice and what to take. launch.rs (.js, .py, .cu, by the host) is that launch as a file that \
+compiles and runs. Beside them: the files, under the paths that they have here, their part of kernels.json, both licences and a notice, SHA256SUMS \
+(`sha256sum --check` reads it), golden vectors in golden/, and self_test/, which replays them in plain wgpu and in a browser, or in plain cudarc and plain \
+Python. CHANGELOG.md says what a version of a kernel promises.";
 
-/// Copy a kernel into another engine: files, contract, licence, golden vectors, and the launch in a few lines
+/// Copy a kernel into another engine: files, contract, licence, golden vectors, and a launch that compiles
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Vendor {
@@ -39,16 +39,16 @@ pub struct Vendor {
     /// The folder to write; created if it does not exist
     #[arg(long, value_name = "DIR", required_unless_present = "verify")]
     to: Option<PathBuf>,
-    /// The host whose launch to print [default: wgpu for wgsl, cudarc for ptx, cuda for cuda]
+    /// The host whose launch to write [default: wgpu for wgsl, cudarc for ptx, cuda for cuda]
     #[arg(long, value_name = "H", value_enum)]
     host: Option<HostName>,
-    /// The entry whose launch to print [default: the first]
+    /// The entry whose launch to write [default: the first]
     #[arg(long, value_name = "NAME")]
     entry: Option<String>,
     /// Replace a copy that is already there
     #[arg(long)]
     force: bool,
-    /// Compare the copy in this folder with its hashes; exit code 1 if a file is changed or missing
+    /// Compare the copy in this folder with its hashes; exit code 1 if a file is changed, missing or added. What the self-test builds does not count
     #[arg(long, value_name = "DIR", conflicts_with_all = ["op", "to", "lang", "host", "entry", "force"])]
     verify: Option<PathBuf>,
     /// Print JSON instead of text
@@ -121,24 +121,28 @@ impl Vendor {
                 "this host does not launch that language: wgpu and webgpu take wgsl, cudarc and cuda-python ptx or cuda, cuda cuda".into(),
             ));
         }
+        let request = Request { op, language, host: host.host(), entry: self.entry.as_deref() };
         let part = vendor::part(op, language)?;
-        let (file, entry) = self.chosen(&part)?;
+        let (file, entry) = vendor::chosen(&part, self.entry.as_deref())?;
 
         stop_flag(); // from here on ctrl-C waits for the golden vector at hand
         let bar = progress("golden vectors");
-        let copied = vendor::copy(op, language, folder, self.force, &mut |done, all| advance(&bar, done, all));
+        let copied = vendor::copy(&request, folder, self.force, &mut |done, all| advance(&bar, done, all));
         bar.finish_and_clear();
         let copied = copied?;
-        let launch = snippet::launch(file, entry, host.host());
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).map_err(Error::io(&folder.join(name), "read"));
         if self.json {
-            let text = serde_json::json!({ "folder": folder.to_string_lossy(), "files": copied.files, "golden": copied.golden, "entry": entry.name, "launch": launch });
+            let text = serde_json::json!({ "folder": folder.to_string_lossy(), "files": copied.files, "golden": copied.golden, "entry": copied.entry, "file": copied.launch, "launch": read(&copied.launch)? });
             document(&(serde_json::to_string_pretty(&text).expect("strings and numbers") + "\n"));
             return Ok(ExitCode::SUCCESS);
         }
         for sum in copied.files.iter().filter(|sum| !sum.file.starts_with("golden/") && !sum.file.starts_with("self_test/")) {
             line(format!("{}  {}", &sum.sha256[..16], sum.file));
         }
-        line(format!("{} golden vectors in golden/; SHA256SUMS has the hashes in full. Test them, in {}:", copied.golden, quoted(folder)));
+        let folder = quoted(folder);
+        line(format!("{} golden vectors in golden/; SHA256SUMS has the hashes in full.", copied.golden));
+        line(format!("\nRead {folder}/README.md. {} launches {} of {}.", copied.launch, entry.name, file.file));
+        line(format!("\nTest them, in {folder}:"));
         let mut ways = match language {
             Language::Wgsl => vec![
                 ("cargo run --manifest-path self_test/wgpu/Cargo.toml -- .", "in Rust"),
@@ -149,29 +153,17 @@ impl Vendor {
         if host == HostName::Webgpu {
             ways.reverse();
         }
-        ways.into_iter().for_each(|(command, place)| line(format!("  {command:58}{place}")));
+        ways.into_iter().for_each(|(command, place)| line(format!("  {command:60}{place}")));
         let others: Vec<&str> = file.entries.iter().map(|e| e.name.as_str()).filter(|name| *name != entry.name).collect();
         if !others.is_empty() {
-            line(format!("The launch of {}; --entry prints another's: {}", entry.name, others.join(" ")));
+            line(report::wrapped(&format!("\n--entry NAME writes another entry's launch: {}", others.join(" ")), terminal::width(), 2));
         }
-        line("");
-        print(&launch);
         Ok(ExitCode::SUCCESS)
     }
-
-    /// The entry whose launch is printed, and its file.
-    fn chosen<'a>(&self, part: &'a Catalog) -> Result<(&'a File, &'a Entry)> {
-        let mut all = part.files.iter().flat_map(|file| file.entries.iter().map(move |entry| (file, entry)));
-        let Some(name) = &self.entry else { return Ok(all.next().expect("a file has entries")) };
-        all.find(|(_, entry)| entry.name == *name).ok_or_else(|| {
-            let names: Vec<&str> = part.files.iter().flat_map(|f| f.entries.iter().map(|e| e.name.as_str())).collect();
-            Error::Usage(format!("no entry {name:?}: expected one of {}", names.join(", ")))
-        })
-    }
 }
-
 fn verify(folder: &std::path::Path, json: bool) -> Result<ExitCode> {
     let files = vendor::verify(folder)?;
+    let all = files.len();
     let wrong = files.iter().filter(|file| file.state != State::Unchanged).count();
     let code = if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
@@ -179,18 +171,21 @@ fn verify(folder: &std::path::Path, json: bool) -> Result<ExitCode> {
         return Ok(code);
     }
     let paint = Paint::stdout();
-    for file in &files {
+    // What is as it was written is counted; it is named only where this crate has another text by now.
+    for file in files.iter().filter(|file| file.state != State::Unchanged || file.here.is_some()) {
         let state = match file.state {
-            State::Unchanged => "unchanged".to_string(),
-            State::Changed => paint.bad("changed  "),
-            State::Missing => paint.bad("missing  "),
+            State::Unchanged => "as written".to_string(),
+            State::Changed => paint.bad("changed   "),
+            State::Missing => paint.bad("missing   "),
+            State::Added => paint.bad("added     "),
         };
         let here = file.here.as_ref().map(|h| format!("  ({h})")).unwrap_or_default();
         painted(format!("{state}  {}{here}", shown(&file.file)));
     }
+    let files = |n: usize| format!("{n} file{}", if n == 1 { "" } else { "s" });
     line(match wrong {
-        0 => format!("all {} files are as they were copied", files.len()),
-        _ => format!("{wrong} of {} files are not as they were copied", files.len()),
+        0 => format!("{} as written", files(all)),
+        _ => format!("{} as written, {} not", files(all - wrong), wrong),
     });
     Ok(code)
 }

@@ -16,6 +16,7 @@
 //! graph that replays a step's launches keeps their arguments. There is no backward pass.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::DimsField;
 use super::{Call, Op, Pass, Sizes, on_real, real, size, sum, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Launch, View};
@@ -36,6 +37,7 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: FIELDS,
 };
 /// Floating-point operations per element, of the update and of the norm.
 const FLOPS: usize = 14;
@@ -47,6 +49,14 @@ const CHUNK: usize = 4096;
 const PARALLEL: usize = 65_536;
 /// Elements that one CPU task takes of a tensor that is larger.
 const TASK: usize = 16_384;
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::option("has_copy", "1 where update also writes copy, the weights in bf16; else 0"),
+    DimsField::option("has_loss", "1 where a loss that is not finite stops the update; else 0"),
+    DimsField::option("decayed", "0 to n: so many elements from the first on decay; n: all of them"),
+    DimsField::option("offset", "of squares: the partial sums of the gradients before this one, ceil_div(n, 4096) for each; 0 elsewhere"),
+];
 
 /// The sizes of one launch, as the kernels read them; the sums of [`global_norm`] need only `n` and `offset`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

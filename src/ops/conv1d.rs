@@ -11,6 +11,7 @@
 //! whose rows overlap: nothing is unfolded, neither on a GPU nor on the CPU.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::DimsField;
 use super::gelu::{add_rows, deactivate, gelu};
 use super::ladder::{BACKWARD, FORWARD, TileRung, launch, launch_each, on_tensor_cores, only_where_there_is};
 use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, size, statistic, views};
@@ -32,7 +33,19 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: FIELDS,
 };
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::formula("frames_out", "ceil_div(frames, stride)"),
+    DimsField::option("stride", "1 or 2"),
+    DimsField::choice(
+        "parts",
+        "1 or more: as many ranges are summed apart, each into its part of the workspace",
+        "min(max(ceil_div(clips * frames_out, 128), 1), 32)",
+    ),
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -7,6 +7,7 @@
 //! written over the logits.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::{DimsField, Origin};
 use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Language, Launch, View, variant};
@@ -26,12 +27,27 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: FIELDS,
 };
 /// Floating-point operations per logit, of either pass.
 const FLOPS: usize = 4;
 
 /// Elements of a row that one workgroup of WGSL's `backward` takes.
 const PART: usize = 1024;
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::formula("parts", "ceil_div(vocabulary, 1024)"),
+    DimsField::option("accumulate", "1: total adds to the loss that is there; 0: it overwrites it"),
+    DimsField {
+        name: "row_threads",
+        origin: Origin::Choice {
+            range: "a power of two up to 256, from 8 on in WGSL and from 4 on in CUDA: the threads that share a row of forward",
+            ours: ["min(max(power_of_two(ceil_div(vocabulary, 8)), 8), 256)", "min(max(power_of_two(ceil_div(vocabulary, 32 / element_bytes)), 4), 256)"],
+            elsewhere: Some(("backward, which does not read it", ["0"; 2])),
+        },
+    },
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

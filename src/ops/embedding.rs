@@ -6,6 +6,7 @@
 //! batch ([`plan`], a counting sort), so that every element of `dtable` is summed by one thread, in the order of the entries.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::DimsField;
 use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Language, Launch, View, variant};
@@ -25,7 +26,11 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: FIELDS,
 };
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[DimsField::option("has_row", "1 where row says which row an entry belongs to; 0: entry i belongs to row i")];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -13,6 +13,7 @@
 //! pass, and no gradient reaches the pixels.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::DimsField;
 use super::{Call, Op, Pass, Sizes, activation, on_real, size, statistic, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Launch, View, variant};
@@ -26,7 +27,7 @@ use std::f64::consts::PI;
 
 const OP: &str = "local_histogram";
 /// Its files and passes, its cases.
-pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "bins") }], cases, sized, gradients };
+pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "bins") }], cases, sized, gradients, fields: FIELDS };
 
 /// Bins of colours.
 pub const COLORS: usize = 27;
@@ -42,6 +43,15 @@ const FAINT: f64 = 1e-4;
 const ROOT: f64 = 0.01;
 /// Floating-point operations for a bin's share of a pixel.
 const FLOPS: usize = 20;
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::option("grid0", "cells along each side of the first grid; divides height and width"),
+    DimsField::option("grid1", "the same of the second grid; 0: there is none, and none after it"),
+    DimsField::option("grid2", "the same of the third grid"),
+    DimsField::option("grid3", "the same of the fourth grid"),
+    DimsField::formula("cells", "grid0 * grid0 + grid1 * grid1 + grid2 * grid2 + grid3 * grid3"),
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

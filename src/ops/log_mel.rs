@@ -9,6 +9,7 @@
 //! products. The CPU folds twice (n ↔ 200 − n separates even bins from odd ones): four matrices of about 100 × 100 remain.
 
 use super::case::{Case, Compare, Draw, Fill, GradientCase, Kind, Operand, Output};
+use super::field::DimsField;
 use super::ladder::{FORWARD, TileRung};
 use super::{Call, Op, Pass, Sizes, exactly, on_real, real, size, views};
 use crate::device::cpu::{Mat, Real, gemm};
@@ -24,7 +25,8 @@ use std::sync::Mutex;
 
 const OP: &str = "log_mel";
 /// Its files and passes, its cases.
-pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "power_naive") }], cases, sized, gradients };
+pub const OPERATION: Op =
+    Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "power_naive") }], cases, sized, gradients, fields: FIELDS };
 
 /// Samples of one transform.
 pub const N_FFT: usize = 400;
@@ -32,6 +34,9 @@ pub const N_FFT: usize = 400;
 pub const HOP: usize = 160;
 /// Frequencies of one transform, from 0 to half the sample rate.
 pub const BINS: usize = N_FFT / 2 + 1;
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[DimsField::formula("frames", "samples / 160")];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

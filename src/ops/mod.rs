@@ -7,6 +7,7 @@
 
 mod call;
 pub mod case;
+mod field;
 mod gelu;
 mod hopper;
 mod ladder;
@@ -30,6 +31,7 @@ pub mod sample;
 pub mod swiglu;
 
 pub(crate) use call::{Call, exactly};
+pub use field::{DimsField, Origin};
 pub use sizes::Sizes;
 
 use crate::device::cpu::Real;
@@ -52,6 +54,8 @@ pub struct Op {
     pub sized: fn(&Sizes) -> Vec<Case>,
     /// Its gradient checks; empty for an operation without a backward pass.
     pub gradients: fn() -> Vec<GradientCase>,
+    /// Where the numbers of its `Dims` come from that are not sizes of an operand.
+    pub fields: &'static [DimsField],
 }
 
 /// One pass of an operation: what a call of it is called, and which kernel shows how it is computed.

@@ -10,6 +10,7 @@
 //! There is no im2col buffer: on a GPU the GEMM's loads unfold the picture, on the CPU each task unfolds a few patches.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::DimsField;
 use super::ladder::{BACKWARD, FORWARD, TileRung, launch, launch_each, only_where_there_is};
 use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, size, statistic, views};
 use crate::device::cpu::{Mat, Real, gemm};
@@ -28,7 +29,22 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: FIELDS,
 };
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::option("side", "the side of a patch in pixels; divides height and width"),
+    DimsField::formula("across", "width / side"),
+    DimsField::formula("patches", "(height / side) * (width / side)"),
+    DimsField::formula("inner", "side * side * 3"),
+    DimsField::choice(
+        "parts",
+        "1 or more: as many ranges are summed apart, each into its part of the workspace",
+        "min(max(ceil_div(images * patches, 128), 1), 32)",
+    ),
+    DimsField::option("is_u8", "1 where pixels are bytes; 0 where they are f32"),
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

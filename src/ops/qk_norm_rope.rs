@@ -17,6 +17,7 @@
 //! only one of them, or has them in one matrix, can use it as it is.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::{DimsField, Origin};
 use super::rms_norm::{add_in_order, dot};
 use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, rope, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
@@ -37,9 +38,29 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: FIELDS,
 };
 /// Floating-point operations per element, forward and backward.
 const FLOPS: [usize; 2] = [8, 14];
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::formula("half", "head_dim / 2"),
+    DimsField::choice(
+        "parts",
+        "1 or more: as many ranges of heads are summed apart, each into its row of partial",
+        "min(max(ceil_div(rows * heads, 128), 1), 1024)",
+    ),
+    DimsField::option("eps", "above 0: added under the root; 1e-6 in Qwen3"),
+    DimsField {
+        name: "head_threads",
+        origin: Origin::Choice {
+            range: "a power of two from 1 to 32, so that each takes 16 bytes or more of both halves of a head, which are whole 16 bytes: the threads that share a head",
+            ours: ["power_of_two(half / 4)", "power_of_two(half / (16 / element_bytes))"],
+            elsewhere: Some(("the naive entries and the second pass, which do not read it", ["1"; 2])),
+        },
+    },
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

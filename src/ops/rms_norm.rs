@@ -9,6 +9,7 @@
 //! Per-head normalisation of queries and keys is the same operation with `C = head_dim` and `N · H` rows.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::{DimsField, Origin};
 use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Language, Launch, View, variant};
@@ -28,10 +29,29 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: FIELDS,
 };
 /// Floating-point operations per element, forward and backward; of the latter so many are the weight's gradient.
 const FLOPS: [usize; 2] = [5, 11];
 const DWEIGHT_FLOPS: usize = 3;
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::choice("parts", "1 or more: as many ranges of rows are summed apart, each into its row of partial", "min(max(ceil_div(rows, 64), 1), 64)"),
+    DimsField::option("has_residual", "1 where residual and sum (backward: dresidual) are there; else 0"),
+    DimsField::option("eps", "above 0: added under the root; 1e-6 in Qwen3. backward does not read it"),
+    DimsField {
+        name: "row_threads",
+        origin: Origin::Choice {
+            range: "a power of two up to 256, from 8 on in WGSL and from 4 on in CUDA: the threads that share a row",
+            ours: [
+                "min(max(power_of_two(columns), 8), 256)",
+                "max(min(max(power_of_two(ceil_div(columns, 16 / element_bytes)), 4), 32), min(max(power_of_two(ceil_div(columns, 16)), 4), 256))",
+            ],
+            elsewhere: Some(("dweight_partial and dweight_finish, which do not read it", ["0"; 2])),
+        },
+    },
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

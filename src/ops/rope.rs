@@ -8,6 +8,7 @@
 //! Backward: a rotation's transpose is its inverse, the same with `−sin`.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::DimsField;
 use super::{Call, Op, Pass, Sizes, activation, exactly, on_real, rows_per_task, size, statistic, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Launch, View, variant};
@@ -27,9 +28,17 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: FIELDS,
 };
 /// Floating-point operations per element.
 const FLOPS: usize = 3;
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::formula("pairs", "rows * heads * half"),
+    DimsField::formula("half", "head_dim / 2"),
+    DimsField::option("sign", "1: rotate; -1: rotate back, which is the backward pass"),
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -14,6 +14,7 @@
 //! in the half where the sum reaches `top_p`. The kernels search for its bits; their headers say why rounding cannot mislead them.
 
 use super::case::{Case, Compare, Draw, GradientCase, Kind, Operand, Output};
+use super::field::DimsField;
 use super::{Call, Op, Pass, Sizes, activation, on_real, rows_per_task, size, statistic, sum, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Launch, View, variant};
@@ -25,9 +26,16 @@ use rayon::prelude::*;
 
 const OP: &str = "sample";
 /// Its files and passes, its cases.
-pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "forward") }], cases, sized, gradients };
+pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "forward") }], cases, sized, gradients, fields: FIELDS };
 /// Floating-point operations per logit.
 const FLOPS: usize = 10;
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::option("top_k", "the most probable ids that may be drawn; 0: all"),
+    DimsField::option("inverse_temperature", "1 / temperature; 0: the most probable id, always"),
+    DimsField::option("top_p", "0 to 1: the least share of probability that may be drawn from, the most probable ids first; 1: all"),
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -25,6 +25,7 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: &[],
 };
 /// Floating-point operations per element, forward and backward.
 const FLOPS: [usize; 2] = [6, 12];

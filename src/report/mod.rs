@@ -22,5 +22,5 @@ pub use curve::loss_svg;
 pub use probe::{in_its_own_words, probe_svg, some_levels};
 pub use roofline::roofline_svg;
 pub use step::{convolutions, counts, digit, digits, places, ranges, step_page, touches};
-pub use table::table;
+pub use table::{Ranked, fitted_table, shortened, table, wrapped};
 pub use trace::{trace_shapes, trace_table};

@@ -1,19 +1,36 @@
 //! A trace as text.
 
-use super::table;
+use super::{Ranked, fitted_table, wrapped};
 use crate::numbers::significant;
 use crate::trace::{Access, Span, SpanKind, Trace, TracedOperand};
 
 /// Operands whose shapes a line shows.
 const SHOWN: usize = 3;
 
+/// The columns of the launches; the number says how early one is left out where not all fit.
+const LAUNCHES: [Ranked; 11] = [
+    ("phase, part, kernel", 0),
+    ("what", 0),
+    ("shapes", 5),
+    ("ms", 0),
+    ("% step", 0),
+    ("MFLOP", 2),
+    ("MB", 2),
+    ("% ceiling", 1),
+    ("+ live", 4),
+    ("− live", 4),
+    ("live MB", 3),
+];
+/// And those of the sums by kernel.
+const KERNELS: [Ranked; 8] = [("by kernel", 0), ("times", 0), ("ms", 0), ("% step", 0), ("MFLOP", 2), ("MB", 2), ("% ceiling", 1), ("source", 1)];
+
 /// One block of lines per phase and part of the model, its sum first; then a line for each of its launches, unless only the sums are
-/// asked for (`summary`). Movements of memory are part of the sums only. After that the sums by kernel, and the whole step.
-pub fn trace_table(trace: &Trace, summary: bool) -> String {
-    let head = ["phase, part, kernel", "what", "shapes", "ms", "% of step", "MFLOP", "MB", "% of ceiling", "+ live", "− live", "live MB"];
+/// asked for (`summary`). Movements of memory are part of the sums only. After that the sums by kernel, and the whole step. No line is wider
+/// than `width` columns: see [`fitted_table`].
+pub fn trace_table(trace: &Trace, summary: bool, width: usize) -> String {
     let mut rows = Vec::new();
     for (phase, part, spans) in trace.groups() {
-        rows.push(line(trace, &format!("{phase}: {part}"), "", count(&spans), &spans));
+        rows.push(line(trace, &format!("{phase}: {part}"), &count(&spans), String::new(), &spans));
         if !summary {
             rows.extend(
                 spans
@@ -23,7 +40,7 @@ pub fn trace_table(trace: &Trace, summary: bool) -> String {
             );
         }
     }
-    let mut text = table(&head, &rows);
+    let mut text = fitted_table(&LAUNCHES, &rows, width);
 
     let mut kernels: Vec<(&str, Vec<&Span>)> = Vec::new();
     for span in trace.spans.iter().filter(|s| s.kind == SpanKind::Kernel) {
@@ -42,10 +59,9 @@ pub fn trace_table(trace: &Trace, summary: bool) -> String {
         })
         .collect();
     text += "\n";
-    text += &table(&["by kernel", "times", "ms", "% of step", "MFLOP", "MB", "% of ceiling", "source"], &rows);
+    text += &fitted_table(&KERNELS, &rows, width);
     text += "\n";
-    text += &totals(trace);
-    text
+    text + &wrapped(&totals(trace), width, 10)
 }
 
 /// The whole step in a few lines.
@@ -111,8 +127,8 @@ fn count(spans: &[&Span]) -> String {
     let kernels = spans.iter().filter(|s| s.kind == SpanKind::Kernel).count();
     match (kernels, spans.len() - kernels) {
         (kernels, 0) => format!("{kernels} launches"),
-        (0, moves) => format!("{moves} movements of memory"),
-        (kernels, moves) => format!("{kernels} launches, {moves} movements of memory"),
+        (0, moves) => format!("{moves} moves of memory"),
+        (kernels, moves) => format!("{kernels} launches, {moves} moves"),
     }
 }
 

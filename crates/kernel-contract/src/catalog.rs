@@ -150,6 +150,44 @@ pub struct Field {
     /// What it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
+    /// Where its value comes from.
+    #[serde(default)]
+    pub from: Source,
+    /// The value: `x[0]`, the size of an operand's axis; an expression of other fields, constants and `element_bytes`. Of an option: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Where it is another, in words, and which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
+    /// What it may be, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub range: String,
+}
+
+/// Where the value of a field comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// It is a size of an operand.
+    Size,
+    /// It follows from other fields.
+    Formula,
+    /// It is free, and decides how fast the kernel is; `value` is what the crate takes.
+    Choice,
+    /// It is what the caller wants.
+    #[default]
+    Option,
+    /// It is 0, and fills the struct up.
+    Padding,
+}
+
+/// Another value of a field.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Elsewhere {
+    /// Where it holds, in words.
+    pub place: String,
+    /// The value.
+    pub value: String,
 }
 
 /// A constant that may be overridden.

@@ -15,6 +15,8 @@ pub enum Expression {
     Name(String),
     /// Two expressions and what to do with them.
     Binary(Operator, Box<Expression>, Box<Expression>),
+    /// `power_of_two(a)`: the least power of two that is not below it; 1 of 0.
+    PowerOfTwo(Box<Expression>),
 }
 
 /// What is done with two numbers.
@@ -36,7 +38,7 @@ pub enum Operator {
     Max,
 }
 
-use Expression::{Binary, Name, Number};
+use Expression::{Binary, Name, Number, PowerOfTwo};
 
 impl Expression {
     /// Reads an expression in either way of writing.
@@ -58,6 +60,7 @@ impl Expression {
         Ok(match self {
             Number(number) => *number,
             Name(name) => value(name).ok_or_else(|| name.clone())?,
+            PowerOfTwo(a) => a.evaluate(value)?.checked_next_power_of_two().unwrap_or(u64::MAX),
             Binary(operator, a, b) => {
                 let (a, b) = (a.evaluate(value)?, b.evaluate(value)?);
                 match operator {
@@ -80,6 +83,7 @@ impl Expression {
             Number(number) => Number(*number),
             Name(name) => with(name).unwrap_or_else(|| Name(name.clone())),
             Binary(operator, a, b) => Binary(*operator, Box::new(a.replaced(with)), Box::new(b.replaced(with))),
+            PowerOfTwo(a) => PowerOfTwo(Box::new(a.replaced(with))),
         }
     }
 
@@ -89,6 +93,7 @@ impl Expression {
             Number(_) => BTreeSet::new(),
             Name(name) => BTreeSet::from([name.as_str()]),
             Binary(_, a, b) => a.names().into_iter().chain(b.names()).collect(),
+            PowerOfTwo(a) => a.names(),
         }
     }
 
@@ -112,6 +117,7 @@ impl fmt::Display for Expression {
         match self {
             Number(number) => write!(f, "{number}"),
             Name(name) => write!(f, "{name}"),
+            PowerOfTwo(a) => write!(f, "power_of_two({a})"),
             Binary(Operator::CeilDiv, a, b) => write!(f, "ceil_div({a}, {b})"),
             Binary(Operator::Min, a, b) => write!(f, "min({a}, {b})"),
             Binary(Operator::Max, a, b) => write!(f, "max({a}, {b})"),
@@ -219,6 +225,10 @@ impl Parser<'_> {
             let digits = word.strip_suffix('u').unwrap_or(word);
             return digits.parse().map(Number).map_err(|_| format!("`{word}` in `{}` is not a number", self.text));
         }
+        if word == "power_of_two" && self.take(&['(']) {
+            let value = self.bits()?;
+            return if self.take(&[')']) { Ok(PowerOfTwo(Box::new(value))) } else { Err(self.expected("`)`")) };
+        }
         let function = match word {
             "ceil" => None,
             "ceil_div" => Some(Operator::CeilDiv),
@@ -270,6 +280,7 @@ mod tests {
             ("a · (b / c)", "a * (b / c)"),
             ("D4 | 1u", "D4 / 2 * 2 + 1"),
             ("C · F'", "C * F'"),
+            ("min(power_of_two(ceil(C / 8)), 256)", "min(power_of_two(ceil_div(C, 8)), 256)"),
         ] {
             let read = Expression::parse(header).unwrap();
             assert_eq!(read.to_string(), common);
@@ -287,6 +298,7 @@ mod tests {
         let of = |text: &str| Expression::parse(text).unwrap().evaluate(&value);
         assert_eq!(of("ceil(n / 1024)"), Ok(2));
         assert_eq!(of("n / 2 * 2"), Ok(1024));
+        assert_eq!([of("power_of_two(n)"), of("power_of_two(n - 1)"), of("power_of_two(zero)")], [Ok(2048), Ok(1024), Ok(1)]);
         assert_eq!(of("n - 2000"), Ok(0));
         assert_eq!(of("ceil(n / 1024) + min(n, 3) · max(2, zero)"), Ok(8));
         assert_eq!(of("n · Q"), Err("Q".into()));

@@ -27,6 +27,7 @@ mod tile;
 pub use cases::{cases, gradients, sized};
 pub use probabilities::probabilities;
 
+use super::field::DimsField;
 use super::{Call, Op, Pass, activation, exactly, on_real, size, statistic, views};
 use crate::device::cpu::Real;
 use crate::device::{Device, Gpu, Language, Launch, View, variant};
@@ -46,6 +47,7 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: FIELDS,
 };
 /// Floating-point operations per pair of rows that see each other and column of the query heads, forward and backward: two products of 2,
 /// then five. dK and dV need four of the five, dQ the fifth; what its kernel computes once more is not counted.
@@ -56,6 +58,9 @@ const DQ_FLOPS: u64 = 2;
 const HEAD_DIMS: std::ops::RangeInclusive<usize> = 4..=128;
 /// The log-sum-exp of a row that sees nothing: finite, because WGSL may assume that infinities do not occur.
 pub const EMPTY: f32 = -1e30;
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[DimsField::option("scale", "any; what Qwen3 and most models take is 1 / sqrt(head_dim)")];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -15,6 +15,7 @@
 mod cases;
 mod cpu;
 
+use super::field::DimsField;
 use super::ladder::{TileRung, launch, launch_each};
 use super::{Call, Op, Pass, activation, exactly, on_real, size, statistic, views};
 use crate::device::{Device, Gpu, Language, Launch, variant};
@@ -33,7 +34,20 @@ pub const OPERATION: Op = Op {
     cases: cases::cases,
     sized: cases::sized,
     gradients: cases::gradients,
+    fields: FIELDS,
 };
+
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField::formula("height_out", "ceil_div(height, stride)"),
+    DimsField::formula("width_out", "ceil_div(width, stride)"),
+    DimsField::option("stride", "1 or 2"),
+    DimsField::choice(
+        "parts",
+        "1 or more: as many ranges are summed apart, each into its part of the workspace",
+        "min(max(ceil_div(images * height_out * width_out, 128), 1), 32)",
+    ),
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

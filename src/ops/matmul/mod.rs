@@ -16,6 +16,7 @@ pub(crate) use cases::sizes_of;
 pub use cases::{cases, gradients, sized};
 pub use hopper::HopperRung;
 
+use super::field::{DimsField, Origin};
 use super::{Call, Op, Pass, real, size, statistic, views};
 use crate::device::{Device, Gpu, Language, Launch, variant};
 use crate::error::{Error, Result};
@@ -25,7 +26,27 @@ use bytemuck::bytes_of;
 
 const OP: &str = "matmul";
 /// Its files and passes, its cases.
-pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "naive") }], cases, sized, gradients };
+pub const OPERATION: Op = Op { name: OP, files: &[OP], passes: &[Pass { name: "forward", kernel: (OP, "naive") }], cases, sized, gradients, fields: FIELDS };
+
+/// Where a sum is split, in WGSL and in PTX: as `KSplit::stretches` works it out.
+const STRETCH: [&str; 2] = [
+    "max(ceil_div(ceil_div(k, max(min(ceil_div(256, max(ceil_div(m, 32) * ceil_div(n, 32), 1)), k / 64), 1)), 16) * 16, 16)",
+    "max(ceil_div(ceil_div(k, max(min(ceil_div(256, max(ceil_div(m, 64) * ceil_div(n, 64), 1)), k / 128), 1)), 32) * 32, 32)",
+];
+/// Where the numbers of [`Dims`] come from that are not sizes of an operand.
+const FIELDS: &[DimsField] = &[
+    DimsField { name: "k", origin: Origin::Size("a[1]", ("TN (LAYOUT 2, _tn)", "a[0]")) },
+    DimsField::option("flags", "the sum of 1 (add bias), 2 (add residual), 4 (add to c instead of overwriting it)"),
+    DimsField::formula("splits", "max(ceil_div(k, max(k_per_split, 1)), 1)"),
+    DimsField {
+        name: "k_per_split",
+        origin: Origin::Choice {
+            range: "a multiple of what is staged at a time (16 in WGSL, 32 in CUDA) where it is less than k: so long a stretch of the sum is one block's",
+            ours: ["ceil_div(k, 16) * 16", "ceil_div(k, 16) * 16"],
+            elsewhere: Some(("the sum is split, and split_finish adds the stretches", STRETCH)),
+        },
+    },
+];
 
 /// The sizes of one call, as the kernels read them.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,7 +1,7 @@
 //! The part of a snippet that can be used alone: `Dims`, and a function that stops where a call breaks the contract.
 
-use super::Host;
 use super::dialect::Dialect;
+use super::{Host, Overridden};
 use crate::contract::catalog::{Buffer, Constant, Entry, File};
 use crate::contract::{Check, Expression};
 
@@ -11,8 +11,9 @@ pub(super) fn dims(file: &File, host: Host) -> String {
     let fields = |write: &dyn Fn(&str, &str) -> String| file.dims.fields.iter().map(|f| write(&f.name, &f.kind)).collect::<String>();
     match host {
         Host::Wgpu => format!(
-            "#[repr(C)]\n#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]\nstruct Dims {{ // {bytes} bytes\n{}}}\n",
-            fields(&|n, k| format!("    {n}: {k},\n"))
+            "#[derive(Clone, Copy, Default)]\nstruct Dims {{ // {bytes} bytes\n{}}}\n\nimpl Dims {{\n    fn bytes(&self) -> Vec<u8> {{\n        [\n{}        ].concat()\n    }}\n}}\n",
+            fields(&|n, k| format!("    {n}: {k},\n")),
+            fields(&|n, _| format!("            self.{n}.to_le_bytes(),\n"))
         ),
         Host::Cudarc => format!(
             "#[repr(C)]\n#[derive(Clone, Copy, Default)]\nstruct Dims {{ // {bytes} bytes\n{}}}\nunsafe impl cudarc::driver::DeviceRepr for Dims {{}} // plain numbers, laid out as the kernel has them\n",
@@ -90,11 +91,11 @@ struct Contract<'a> {
 }
 
 /// The function.
-pub(super) fn check(file: &File, entry: &Entry, host: Host) -> String {
+pub(super) fn check(file: &File, entry: &Entry, host: Host, overridden: Overridden) -> String {
     let dialect = host.dialect();
     let contract = Contract {
         fields: file.dims.fields.iter().filter(|f| f.kind == "u32" && !f.name.starts_with("padding")).map(|f| f.name.as_str()).collect(),
-        constants: constants(file, entry).map(|c| (c.name.as_str(), c.equals.clone().unwrap_or_else(|| c.default.to_string()))).collect(),
+        constants: constants(file, entry).map(|c| (c.name.as_str(), c.equals.clone().unwrap_or_else(|| overridden.value(c).to_string()))).collect(),
         conditions: conditions(file, entry, dialect),
         operands: entry.buffers.iter().map(|b| [b.name.clone(), extent(b, dialect), dialect.element(b), dialect.is_there(file, b)]).collect(),
         elements_below: file.elements_below,

@@ -2,11 +2,14 @@
 
 mod contract;
 mod dialect;
+mod program;
 
 use crate::contract::Expression;
-use crate::contract::catalog::{Buffer, Entry, File};
+use crate::contract::catalog::{Buffer, Constant, Entry, File};
 use contract::constants;
 use dialect::Dialect;
+pub(in crate::vendor) use program::value;
+pub use program::{Call, name, program};
 
 /// Where a kernel is launched from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,40 +42,66 @@ impl Host {
     }
 }
 
-/// The text.
+/// Constants that a launch overrides; the others are as the file has them.
+#[derive(Clone, Copy)]
+struct Overridden<'a>(&'a [(String, u32)]);
+
+impl Overridden<'_> {
+    fn value(self, constant: &Constant) -> u32 {
+        self.0.iter().find(|(name, _)| *name == constant.name).map_or(constant.default, |(_, value)| *value)
+    }
+}
+
+/// The launch as statements, after `Dims` and the check of the contract: what [`program`] makes a file of.
 pub fn launch(file: &File, entry: &Entry, host: Host) -> String {
-    let dialect = host.dialect();
-    let source = match host {
-        Host::Wgpu | Host::WebGpu | Host::Cuda => file.file.as_str(),
-        Host::Cudarc | Host::Python => file.compiled.as_ref().map_or("", |c| c.file.as_str()),
-    };
-    let mark = host.comment();
+    let nothing = Overridden(&[]);
+    format!("{}{}\n{}", about(file, entry, host), contract(file, entry, host), statements(file, entry, host, nothing))
+}
+
+/// What it is, and its operands.
+fn about(file: &File, entry: &Entry, host: Host) -> String {
+    let (mark, source) = (host.comment(), source(file, host));
     let mut text = format!("{mark} {source}, entry {}, version {}: {}.\n", entry.name, file.version, entry.what);
     for buffer in &entry.buffers {
         let condition = buffer.only_if.as_ref().map(|c| format!(", only if {c}")).unwrap_or_default();
         text += &format!("{mark}   {}  [{}] {}, {}{condition}\n", buffer.name, buffer.shape.join(", "), buffer.dtype, buffer.access);
     }
-    text += &contract(file, entry, host);
-    text += "\n";
-    text + &match host {
-        Host::Wgpu => wgpu(file, entry, source),
-        Host::WebGpu => webgpu(file, entry, source),
+    text
+}
+
+/// The file that is loaded: the compiled one, where that is not the source.
+fn source(file: &File, host: Host) -> &str {
+    match host {
+        Host::Wgpu | Host::WebGpu | Host::Cuda => file.file.as_str(),
+        Host::Cudarc | Host::Python => file.compiled.as_ref().map_or("", |c| c.file.as_str()),
+    }
+}
+
+fn statements(file: &File, entry: &Entry, host: Host, overridden: Overridden) -> String {
+    let source = source(file, host);
+    match host {
+        Host::Wgpu => wgpu(file, entry, source, overridden),
+        Host::WebGpu => webgpu(file, entry, source, overridden),
         Host::Cudarc => cudarc(file, entry, source),
         Host::Python => python(file, entry, source),
-        Host::Cuda => cuda(file, entry, dialect),
+        Host::Cuda => cuda(file, entry),
     }
 }
 
 /// The part of it that can be used alone: `Dims`, and the function that checks a call.
 pub fn contract(file: &File, entry: &Entry, host: Host) -> String {
-    format!("{}\n{}", contract::dims(file, host), contract::check(file, entry, host))
+    contract_with(file, entry, host, Overridden(&[]))
+}
+
+fn contract_with(file: &File, entry: &Entry, host: Host, overridden: Overridden) -> String {
+    format!("{}\n{}", contract::dims(file, host), contract::check(file, entry, host, overridden))
 }
 
 /// How many groups, in the host's language; names are fields of `dims`.
-fn groups(file: &File, entry: &Entry, dialect: Dialect) -> String {
+fn groups(file: &File, entry: &Entry, dialect: Dialect, overridden: Overridden) -> String {
     let field = |name: &str| {
         let constant = file.constants.iter().find(|c| c.name == name);
-        let (field, default) = constant.map_or((Some(name.to_string()), 0), |c| (c.equals.clone(), c.default));
+        let (field, default) = constant.map_or((Some(name.to_string()), 0), |c| (c.equals.clone(), overridden.value(c)));
         Some(match (field, dialect) {
             (_, _) if name == "multiprocessors" => return None,
             (None, _) => Expression::Number(default as u64),
@@ -88,23 +117,23 @@ fn names(entry: &Entry, write: impl Fn(&Buffer) -> String) -> String {
     entry.buffers.iter().map(write).collect::<Vec<_>>().join(", ")
 }
 
-fn wgpu(file: &File, entry: &Entry, source: &str) -> String {
-    let overridden: String = constants(file, entry)
+fn wgpu(file: &File, entry: &Entry, source: &str, overridden: Overridden) -> String {
+    let replaced: String = constants(file, entry)
         .map(|c| {
             let put = match &c.equals {
                 Some(field) => format!("&format!(\"const {}: u32 = {{}}u;\", dims.{field}));", c.name),
-                None => format!("\"const {}: u32 = {}u;\"); // or another legal value", c.name, c.default),
+                None => format!("\"const {}: u32 = {}u;\"); // or another legal value", c.name, overridden.value(c)),
             };
             format!("let source = source.replace(\"const {}: u32 = {}u;\", {put}\n", c.name, c.default)
         })
         .collect();
     format!(
-        "let source = include_str!(\"{source}\").to_string();\n{overridden}\
+        "let source = include_str!(\"{source}\").to_string();\n{replaced}\
 let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {{ label: None, source: wgpu::ShaderSource::Wgsl(source.into()) }});\n\
 let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {{\n    label: None, layout: None, module: &module, entry_point: Some(\"{}\"), compilation_options: Default::default(), cache: None,\n}});\n\
 #[cfg(debug_assertions)]\ncheck(&dims, [{}].map(|b: &wgpu::Buffer| b.size()));\n\
 let uniform = device.create_buffer(&wgpu::BufferDescriptor {{\n    label: None, size: {}, usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST, mapped_at_creation: false,\n}});\n\
-queue.write_buffer(&uniform, 0, bytemuck::bytes_of(&dims));\n\
+queue.write_buffer(&uniform, 0, &dims.bytes());\n\
 // Each a storage buffer of whole 16 bytes; 16 zero bytes of its own for one that is not there.\n\
 let bound = [{}, &uniform];\n\
 let entries: Vec<_> = bound.iter().enumerate().map(|(i, b)| wgpu::BindGroupEntry {{ binding: i as u32, resource: b.as_entire_binding() }}).collect();\n\
@@ -115,19 +144,19 @@ let groups: u64 = {};\nlet across = groups.clamp(1, 65_535); // the shader numbe
         names(entry, |b| format!("&{}", b.name)),
         file.dims.bytes,
         names(entry, |b| format!("&{}", b.name)),
-        groups(file, entry, Dialect::Rust),
+        groups(file, entry, Dialect::Rust, overridden),
     )
 }
 
-fn webgpu(file: &File, entry: &Entry, source: &str) -> String {
-    let overridden: String = constants(file, entry)
+fn webgpu(file: &File, entry: &Entry, source: &str, overridden: Overridden) -> String {
+    let replaced: String = constants(file, entry)
         .map(|c| {
-            let value = c.equals.as_ref().map_or(c.default.to_string(), |field| format!("${{dims.{field}}}"));
+            let value = c.equals.as_ref().map_or(overridden.value(c).to_string(), |field| format!("${{dims.{field}}}"));
             format!("source = source.replace('const {0}: u32 = {1}u;', `const {0}: u32 = {value}u;`);\n", c.name, c.default)
         })
         .collect();
     format!(
-        "let source = await (await fetch('{source}')).text();\n{overridden}\
+        "let source = await (await fetch('{source}')).text();\n{replaced}\
 const module = device.createShaderModule({{ code: source }});\n\
 const pipeline = await device.createComputePipelineAsync({{ layout: 'auto', compute: {{ module, entryPoint: '{}' }} }});\n\
 check(dims, [{}]);\n\
@@ -142,7 +171,7 @@ pass.dispatchWorkgroups(across, Math.ceil(groups / across));\n",
         names(entry, |b| format!("{}.size", b.name)),
         file.dims.bytes,
         names(entry, |b| b.name.clone()),
-        groups(file, entry, Dialect::JavaScript),
+        groups(file, entry, Dialect::JavaScript, overridden),
     )
 }
 
@@ -184,7 +213,7 @@ launch{}.arg(&dims);\n// SAFETY: these are the arguments that the kernel declare
         entry.name,
         shared.unwrap_or_default(),
         names(entry, |b| format!("{}.num_bytes() as u64", b.name)),
-        groups(file, entry, Dialect::Rust),
+        groups(file, entry, Dialect::Rust, Overridden(&[])),
         entry.block,
         entry.dynamic_shared,
         entry
@@ -212,20 +241,20 @@ groups = {}\nmust(driver.cuLaunchKernel(function, groups, 1, 1, {}, 1, 1, {}, 0,
         shared.unwrap_or_default(),
         maps_note(entry, "#").replace("a CUtensorMap of", "the 128 bytes of a CUtensorMap (aligned to 64, as a ctypes structure) of"),
         names(entry, |b| format!("{}_bytes", b.name)),
-        groups(file, entry, Dialect::Python),
+        groups(file, entry, Dialect::Python, Overridden(&[])),
         entry.block,
         entry.dynamic_shared,
     )
 }
 
-fn cuda(file: &File, entry: &Entry, dialect: Dialect) -> String {
+fn cuda(file: &File, entry: &Entry) -> String {
     let shared = asked_for(entry).map(|bytes| format!("cudaFuncSetAttribute(::{}, cudaFuncAttributeMaxDynamicSharedMemorySize, {bytes});\n", entry.name));
     format!(
         "// In a translation unit of its own that includes \"{}\".\n{}check(dims, {{{}}});\nconst std::uint64_t groups = {};\n{}::{}<<<unsigned(groups), {}, {}, stream>>>({}, dims);\n",
         file.file,
         maps_note(entry, "//"),
         names(entry, |b| format!("{}_bytes", b.name)),
-        groups(file, entry, dialect),
+        groups(file, entry, Dialect::Cpp, Overridden(&[])),
         shared.unwrap_or_default(),
         entry.name,
         entry.block,
