@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use trimodal::bench::{BenchRow, Card};
-use trimodal::learn::{self, CHAPTERS};
+use trimodal::learn::{CHAPTERS, EXERCISES, Exercise, MARK};
 use trimodal::ops;
 
 fn root() -> PathBuf {
@@ -132,10 +132,9 @@ fn milliseconds(row: &BenchRow) -> String {
     }
 }
 
-fn exercise(stem: &str) -> String {
-    let index = learn::find(stem).unwrap_or_else(|| panic!("no chapter {stem}"));
-    let (number, task) = (index + 1, CHAPTERS[index].task);
-    format!("**Exercise.** {task}\n\n```sh\ntrimodal learn exercise {number} --to mine.wgsl\ntrimodal check --shader mine.wgsl\n```\n\n")
+fn exercise(what: &str) -> String {
+    let Exercise { id, task, .. } = Exercise::find(what).unwrap_or_else(|| panic!("no exercise {what}"));
+    format!("**Exercise.** {task}\n\n```sh\ntrimodal learn exercise {id} --to mine.wgsl\ntrimodal check --shader mine.wgsl\n```\n\n")
 }
 
 #[test]
@@ -156,15 +155,16 @@ fn the_guide_is_whole() {
     let text = fs::read_to_string(root().join("LEARN.md")).unwrap();
     assert_eq!(text.matches("\n## ").count(), CHAPTERS.len());
     let cards = cards();
-    for (i, chapter) in CHAPTERS.iter().enumerate() {
-        assert!(!learn::title(i).is_empty(), "chapter {}", i + 1);
-        let part = learn::text(i);
-        assert!(part.starts_with(&format!("## {}. ", i + 1)));
+    for chapter in CHAPTERS {
+        let number = chapter.number;
+        assert!(!chapter.title().is_empty(), "chapter {number}");
+        let part = chapter.text();
+        assert!(part.starts_with(&format!("## {number}. ")));
         // What no card has measured has no table.
         let measured = cards.iter().any(|(_, card)| card.rows.iter().any(|row| ops::of_file(chapter.stem).is_some_and(|op| op.name == row.op)));
         let rungs = if measured { "<!-- rungs " } else { "" };
         for piece in ["**Backward", &format!("<!-- exercise {} -->", chapter.stem), rungs, ".svg)", "](kernels/"] {
-            assert!(part.contains(piece), "chapter {} has no {piece}", i + 1);
+            assert!(part.contains(piece), "chapter {number} has no {piece}");
         }
     }
     // Every file that a link or picture names is there.
@@ -203,30 +203,30 @@ fn exercises_fail_until_they_are_solved() {
     use trimodal::check::{self, Effort};
     use trimodal::device::{Device, Gpu, wgpu};
     let folder = tempfile::tempdir().unwrap();
-    let judge = |source: &str, chapter: &learn::Chapter, number: usize| {
+    let judge = |source: &str, exercise: &Exercise| {
         let path: &Path = &folder.path().join("mine.wgsl");
         fs::write(path, source).unwrap();
-        let replaced = wgpu::Replaced::read(path).unwrap_or_else(|e| panic!("exercise {number}: {e}"));
-        assert_eq!(replaced.stem, chapter.stem);
+        let replaced = wgpu::Replaced::read(path).unwrap_or_else(|e| panic!("exercise {}: {e}", exercise.id));
+        assert_eq!(replaced.stem, exercise.stem);
         let options = wgpu::ContextOptions { replaced: Some(replaced), ..Default::default() };
         let context = wgpu::Context::open(None, options).ok()?;
-        let report =
-            check::run_with(&Device::Gpu(Gpu::Wgpu(Arc::new(context))), ops::of_file(chapter.stem).map(|op| op.name), Effort::quick(), |_| ()).unwrap();
+        let op = ops::of_file(exercise.stem).map(|op| op.name);
+        let report = check::run_with(&Device::Gpu(Gpu::Wgpu(Arc::new(context))), op, Effort::quick(), |_| ()).unwrap();
         Some((report.cases.executed, report.cases.failed))
     };
-    for (i, chapter) in CHAPTERS.iter().enumerate() {
-        let number = i + 1;
-        assert_eq!(chapter.shader().matches(chapter.cut).count(), 1, "exercise {number}: its piece stands once in {}.wgsl", chapter.stem);
-        let given = chapter.exercise();
-        assert!(given.contains(learn::MARK) && !given.contains(chapter.cut), "exercise {number}");
-        let Some((executed, failed)) = judge(&given, chapter, number) else {
+    for exercise in EXERCISES {
+        let number = exercise.id;
+        assert_eq!(exercise.shader().matches(exercise.cut).count(), 1, "exercise {number}: its piece stands once in {}.wgsl", exercise.stem);
+        let given = exercise.text();
+        assert!(given.contains(MARK) && !given.contains(exercise.cut), "exercise {number}");
+        let Some((executed, failed)) = judge(&given, exercise) else {
             assert!(std::env::var_os("TRIMODAL_REQUIRE_WGPU").is_none(), "no wgpu adapter");
             println!("SKIPPED: no wgpu adapter");
             return;
         };
-        assert!(failed > 0, "exercise {number}, {}: all {executed} cases pass with a piece missing", chapter.stem);
+        assert!(failed > 0, "exercise {number}, {}: all {executed} cases pass with a piece missing", exercise.stem);
         // Put back, it is the crate's own shader, which `check` judges.
-        let solved: String = given.replacen(chapter.put, chapter.cut, 1).split_inclusive('\n').filter(|line| !line.contains(learn::MARK)).collect();
-        assert!(solved == chapter.shader(), "exercise {number}, {}: with the piece put back it is another shader", chapter.stem);
+        let solved: String = given.replacen(exercise.put, exercise.cut, 1).split_inclusive('\n').filter(|line| !line.contains(MARK)).collect();
+        assert!(solved == exercise.shader(), "exercise {number}, {}: with the piece put back it is another shader", exercise.stem);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::files::shown::{quoted, shown_path};
 use trimodal::files::write_file_atomic;
-use trimodal::learn::{self, CHAPTERS};
+use trimodal::learn::{CHAPTERS, Chapter, EXERCISES, Exercise, MARK};
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -37,7 +37,8 @@ enum What {
     /// Write a chapter's exercise: a shader with a piece cut out
     Exercise {
         /// Its number, or its shader's name
-        chapter: String,
+        #[arg(value_name = "N")]
+        exercise: String,
         /// The WGSL file to write; an existing one is not touched
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
@@ -54,45 +55,53 @@ impl Learn {
     pub fn run(self) -> Result<ExitCode> {
         match self.what {
             None => list(),
-            Some(What::Read { chapter }) => super::terminal::print(learn::text(find(&chapter)?)),
-            Some(What::Exercise { chapter, to }) => exercise(find(&chapter)?, &to)?,
+            Some(What::Read { chapter }) => super::terminal::print(chapter_of(&chapter)?.text()),
+            Some(What::Exercise { exercise, to }) => write(exercise_of(&exercise)?, &to)?,
             Some(What::Pictures { to }) => pictures(&to)?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn find(chapter: &str) -> Result<usize> {
-    learn::find(chapter).ok_or_else(|| {
+fn chapter_of(what: &str) -> Result<&'static Chapter> {
+    Chapter::find(what).ok_or_else(|| {
+        let (first, last) = (CHAPTERS.first().map_or(0, |c| c.number), CHAPTERS.last().map_or(0, |c| c.number));
         let stems: Vec<&str> = CHAPTERS.iter().map(|chapter| chapter.stem).collect();
-        Error::Usage(format!("no chapter {chapter:?}: expected 1 to {}, or one of {}", CHAPTERS.len(), stems.join(", ")))
+        Error::Usage(format!("no chapter {what:?}: expected {first} to {last}, or one of {}", stems.join(", ")))
+    })
+}
+
+fn exercise_of(what: &str) -> Result<&'static Exercise> {
+    Exercise::find(what).ok_or_else(|| {
+        let ids: Vec<&str> = EXERCISES.iter().map(|exercise| exercise.id).collect();
+        Error::Usage(format!("no exercise {what:?}: expected one of {}, or the name of its shader", ids.join(", ")))
     })
 }
 
 fn list() {
     let rows: Vec<Vec<String>> =
-        CHAPTERS.iter().enumerate().map(|(i, chapter)| vec![(i + 1).to_string(), learn::title(i).to_string(), chapter.stem.to_string()]).collect();
+        CHAPTERS.iter().map(|chapter| vec![chapter.number.to_string(), chapter.title().to_string(), chapter.stem.to_string()]).collect();
     line(report::table(&["", "chapter", "kernel"], &rows).trim_end());
     line("");
     line("`trimodal learn read 1` begins; `trimodal learn exercise 1 --to mine.wgsl` gives its exercise.");
 }
 
 #[cfg(feature = "wgpu")]
-fn exercise(index: usize, to: &Path) -> Result<()> {
+fn write(exercise: &Exercise, to: &Path) -> Result<()> {
     // An existing file may be the user's solution.
     if to.exists() {
         return Err(Error::file(to, "already exists: give another name, or move it away"));
     }
-    let text = CHAPTERS[index].exercise();
+    let text = exercise.text();
     write_file_atomic(to, &text)?;
-    let at = text.lines().position(|line| line.contains(learn::MARK)).map_or(1, |line| line + 1);
-    painted(format!("{} {}", Paint::stdout().strong(&format!("Chapter {}.", index + 1)), CHAPTERS[index].task));
+    let at = text.lines().position(|line| line.contains(MARK)).map_or(1, |line| line + 1);
+    painted(format!("{} {}", Paint::stdout().strong(&format!("Exercise {}.", exercise.id)), exercise.task));
     line(format!("It is in line {at} of {}. When you have fixed it, run: `trimodal check --shader {}`", shown_path(to), quoted(to)));
     Ok(())
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn exercise(_: usize, _: &Path) -> Result<()> {
+fn write(_: &Exercise, _: &Path) -> Result<()> {
     Err(Error::Usage("exercises are WGSL, which this build leaves out: build with --features wgpu".into()))
 }
 
