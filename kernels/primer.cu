@@ -2,7 +2,6 @@
 //
 // Each has one idea more than the last: `add` shares the work out among threads, in `row_sum` the threads of a block work together,
 // and in `tile_product` they do so to read memory less often. The WGSL file has the same names, the same steps and the same comments.
-// Twin: shaders/primer.wgsl.
 //
 // add           block 64, one element per thread, grid = ceil(N / 64): z = x + y
 //   0  x        [N]       f32  read
@@ -21,6 +20,7 @@
 //
 // Precision: f32 sums in a fixed order, the same bits on every run.
 // Limits: every tensor < 2³¹ elements. Shared memory: 256 bytes (row_sum), 128 (tile_product).
+// Twin: shaders/primer.wgsl.
 
 // What all threads of a launch are told: the sizes. An entry reads those that it needs.
 struct Dims {
