@@ -3,12 +3,17 @@
 //! `TRIMODAL_WRITE_LEARN=1`, as `scripts/learn` sets it, writes what is generated of the guide (line numbers, tables, exercises,
 //! pictures) instead of comparing it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use trimodal::bench::{BenchRow, Card};
+use trimodal::device::dry::DryRecorder;
+use trimodal::device::{Device, Gpu, Language};
 use trimodal::learn::{CHAPTERS, EXERCISES, Exercise, MARK};
-use trimodal::ops;
+use trimodal::ops::case::{Case, Operand};
+use trimodal::ops::{self, Sizes};
+use trimodal::{DType, Tensor};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -20,13 +25,14 @@ fn writing() -> bool {
 
 // ── the text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// The line of a kernel file that defines an entry.
+/// The line of a kernel or shader that defines an entry.
 fn line_of(file: &str, entry: &str) -> usize {
     let text = fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
-    // Its name may stand on the line after `__global__ void __launch_bounds__(…)`.
+    // Its name may stand on the line after `__global__ void __launch_bounds__(…)`; in WGSL it does after `@compute`.
+    let head = if file.ends_with(".wgsl") { "@compute" } else { "__global__" };
     let lines: Vec<&str> = text.lines().collect();
     let named = |line: &str| line.split(' ').any(|word| word.starts_with(&format!("{entry}(")));
-    let found = (0..lines.len()).find(|&i| named(lines[i]) && [i.saturating_sub(1), i].iter().any(|&j| lines[j].contains("__global__")));
+    let found = (0..lines.len()).find(|&i| named(lines[i]) && [i.saturating_sub(1), i].iter().any(|&j| lines[j].contains(head)));
     found.unwrap_or_else(|| panic!("{file} defines no {entry}")) + 1
 }
 
@@ -78,7 +84,32 @@ fn cards() -> Vec<(String, Card)> {
     cards.map(|card| (format!("{} ({})", card.device.name.split(" (").next().unwrap_or_default(), card.device.kind), card)).collect()
 }
 
-/// The rungs of an operation in one pass: times at the sizes of the demo at which the most of them were measured.
+/// What an operation launches by itself on devices of a kind, where one of its rungs launches the same: the rung's name.
+fn chosen(op: &str, pass: &str, shape: &str, kind: &str) -> Option<String> {
+    let language = match kind {
+        "wgpu" | "webgpu" => Language::Wgsl,
+        // A recorder of launches is no Hopper.
+        "cuda" if !root().join(format!("kernels/hopper/{op}.cu")).exists() => Language::Ptx,
+        _ => return None,
+    };
+    // llvmpipe grants 32 KiB, as GPUs do.
+    let recorder = Arc::new(DryRecorder::granting(language, if language == Language::Wgsl { 32 << 10 } else { 48 << 10 }));
+    let device = Device::Gpu(Gpu::Dry(recorder.clone()));
+    let launches = |case: &Case| -> Vec<String> {
+        let zeros = |operand: &Operand| Tensor::zeros(&device, operand.shape, operand.kind.dtype(DType::F32)).unwrap();
+        let inputs: Vec<Tensor> = case.inputs.iter().map(zeros).collect();
+        let mut outputs: Vec<Tensor> = case.outputs.iter().map(|output| zeros(&output.before)).collect();
+        (case.run)(&inputs, &mut outputs).unwrap_or_else(|e| panic!("{op} {}: {e}", case.entry));
+        recorder.kernels()
+    };
+    let of_pass = |case: &Case| case.entry.split(':').next() == Some(pass) && case.label == shape;
+    let cases: Vec<Case> = (ops::named(Some(op)).unwrap()[0].sized)(&Sizes::DEMO).into_iter().filter(of_pass).collect();
+    let cases: Vec<Case> = cases.into_iter().filter(|case| !case.only_mixed && case.skip.is_none_or(|skip| skip(&device).is_none())).collect();
+    let itself = launches(cases.iter().find(|case| case.entry == pass)?);
+    cases.iter().filter(|case| case.entry != pass && launches(case) == itself).find_map(|case| case.entry.split_once(':')).map(|(_, rung)| rung.to_string())
+}
+
+/// The rungs of an operation in one pass: times at the sizes of the demo at which the most of them were measured, and which of them is chosen.
 fn rungs(argument: &str) -> String {
     let (op, pass) = argument.split_once(' ').map_or((argument, None), |(op, pass)| (op, Some(pass)));
     let cards = cards();
@@ -87,6 +118,7 @@ fn rungs(argument: &str) -> String {
         Some(pass) => vec![pass],
         None => vec!["forward", "backward", "update"],
     };
+    let mut naive_wins = BTreeSet::new();
     for pass in passes {
         // Of all sizes, the one that most rungs have been measured at on any device.
         let mut sizes: BTreeMap<&str, Vec<(usize, &BenchRow)>> = BTreeMap::new();
@@ -102,20 +134,51 @@ fn rungs(argument: &str) -> String {
                 entries.push(&row.entry)
             }
         });
+        // Two operations have no case of that name: by themselves they take the widest rung that the sizes allow, which is listed last.
+        let unnamed = !entries.contains(&pass);
+        assert!(!unnamed || ["embedding", "rope"].contains(&op), "{op} {pass}: no row says what the operation chooses");
+        if unnamed {
+            entries.insert(0, pass);
+        }
         let devices: Vec<usize> = (0..cards.len()).filter(|device| rows.iter().any(|(of, _)| of == device)).collect();
         text += &format!("| {op}, {pass}: {} |", shape.split(" #").next().unwrap_or(shape).trim());
         devices.iter().for_each(|device| text += &format!(" {} |", cards[*device].0));
         text += &format!("\n|---|{}\n", "---:|".repeat(devices.len()));
+        let kind = |device: usize| cards[device].1.device.kind.as_str();
+        let rung_of = |row: &BenchRow| row.entry.split_once(':').map(|(_, rung)| rung.to_string());
         for entry in entries {
             let name = entry.split_once(':').map_or("as chosen", |(_, rung)| rung);
             text += &format!("| {name} |");
-            for device in &devices {
-                let time = rows.iter().find(|(of, row)| of == device && row.entry == entry).map_or("–".into(), |(_, row)| milliseconds(row));
-                text += &format!(" {time} |");
+            for &device in &devices {
+                let of_device = || rows.iter().filter(move |(of, _)| *of == device).map(|(_, row)| *row);
+                // The CPU has one way beside the plain loops: it is what is chosen.
+                let only = unnamed && kind(device) == "cpu" && !entry.ends_with(":naive");
+                let found = match (entry == pass && unnamed, only) {
+                    (true, _) => of_device().filter(|row| !row.entry.ends_with(":naive")).last(),
+                    (false, true) => None,
+                    (false, false) => of_device().find(|row| row.entry == entry),
+                };
+                let rung = found.filter(|_| entry == pass && kind(device) != "cpu").and_then(|row| match unnamed {
+                    true => rung_of(row),
+                    false => chosen(op, pass, shape, kind(device)),
+                });
+                let time = found.map_or("–".into(), milliseconds);
+                text += &format!(" {time}{} |", rung.map(|rung| format!(" ({rung})")).unwrap_or_default());
             }
             text.push('\n');
         }
         text.push('\n');
+        for &device in devices.iter().filter(|&&device| kind(device) != "cpu") {
+            let of_device = || rows.iter().filter(|(of, _)| *of == device).map(|(_, row)| row);
+            let naive = of_device().find(|row| row.entry == format!("{pass}:naive")).map(|row| row.seconds.median);
+            if naive.is_some_and(|naive| of_device().any(|row| row.seconds.median > 1.1 * naive)) {
+                naive_wins.insert(cards[device].1.device.name.split(" (").next().unwrap_or_default());
+            }
+        }
+    }
+    if !naive_wins.is_empty() {
+        let names: Vec<&str> = naive_wins.into_iter().collect();
+        text += &format!("On {} the naive rung wins: [chapter 0 says why](#why-a-faster-rung-may-lose).\n\n", names.join(" and "));
     }
     assert!(!text.is_empty(), "no card has measured {argument}");
     text
@@ -134,7 +197,9 @@ fn milliseconds(row: &BenchRow) -> String {
 
 fn exercise(what: &str) -> String {
     let Exercise { id, task, .. } = Exercise::find(what).unwrap_or_else(|| panic!("no exercise {what}"));
-    format!("**Exercise.** {task}\n\n```sh\ntrimodal learn exercise {id} --to mine.wgsl\ntrimodal check --shader mine.wgsl\n```\n\n")
+    // A chapter with several of them numbers them.
+    let number = if id.contains('.') { format!(" {id}") } else { String::new() };
+    format!("**Exercise{number}.** {task}\n\n```sh\ntrimodal learn exercise {id} --to mine.wgsl\ntrimodal check --shader mine.wgsl\n```\n\n")
 }
 
 #[test]
@@ -163,9 +228,27 @@ fn the_guide_is_whole() {
         // What no card has measured has no table.
         let measured = cards.iter().any(|(_, card)| card.rows.iter().any(|row| ops::of_file(chapter.stem).is_some_and(|op| op.name == row.op)));
         let rungs = if measured { "<!-- rungs " } else { "" };
-        for piece in ["**Backward", &format!("<!-- exercise {} -->", chapter.stem), rungs, ".svg)", "](kernels/"] {
+        // Chapter 0 is about what a GPU is, and trains nothing.
+        let backward = if number == 0 { "" } else { "**Backward" };
+        for piece in [backward, rungs, ".svg)", "](kernels/", "](shaders/"] {
             assert!(part.contains(piece), "chapter {number} has no {piece}");
         }
+        let named = |exercise: &&Exercise| part.contains(&format!("<!-- exercise {} -->", if number == 0 { exercise.id } else { exercise.stem }));
+        let own: Vec<&Exercise> = EXERCISES.iter().filter(|exercise| exercise.chapter == number).collect();
+        assert!(!own.is_empty() && own.iter().all(named), "chapter {number} has not all of its exercises");
+        // Whoever reads a kernel in one language finds it in the other.
+        for file in ops::OPS.iter().flat_map(|op| op.files) {
+            let [cuda, wgsl] = [format!("](kernels/{file}.cu#L"), format!("](shaders/{file}.wgsl#L")].map(|link| part.matches(&link).count());
+            assert_eq!(cuda, wgsl, "chapter {number}: links into {file}.cu and {file}.wgsl");
+        }
+    }
+    // What chapter 0 shows of a shader is what is there.
+    let shown = CHAPTERS[0].text().split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a shader");
+    let shader = fs::read_to_string(root().join("shaders/primer.wgsl")).unwrap();
+    let code = |line: &str| line.split("//").next().unwrap_or_default().trim().to_string();
+    let lines: Vec<String> = shader.lines().map(code).collect();
+    for line in shown.lines().map(code).filter(|line| !line.is_empty()) {
+        assert!(lines.contains(&line), "chapter 0 shows a line that shaders/primer.wgsl does not have: {line}");
     }
     // Every file that a link or picture names is there.
     for target in text.split("](").skip(1).filter_map(|after| after.split_once(')')).map(|(target, _)| target).filter(|t| !t.starts_with("http")) {
@@ -199,9 +282,8 @@ fn the_pictures_are_those_that_the_program_draws() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn exercises_fail_until_they_are_solved() {
-    use std::sync::Arc;
     use trimodal::check::{self, Effort};
-    use trimodal::device::{Device, Gpu, wgpu};
+    use trimodal::device::wgpu;
     let folder = tempfile::tempdir().unwrap();
     let judge = |source: &str, exercise: &Exercise| {
         let path: &Path = &folder.path().join("mine.wgsl");

@@ -333,6 +333,9 @@ fn plan(device: &Device, options: &BenchOptions, sets: &[Sizes]) -> Result<(Vec<
     items.retain(|item| keep(item.op(), &item.shape) && options.dtype.is_none_or(|dtype| item.dtype() == dtype));
     left_out.retain(|l| options.shape.as_deref().is_none_or(|shape| l.what.contains(shape)));
     if items.is_empty() {
+        if let Some(op) = options.op.as_deref().filter(|_| shapes.is_empty() && left_out.is_empty()) {
+            return Err(Error::Usage(format!("nothing to time: {op} has no sizes of a model, because no model calls it")));
+        }
         let mut shapes: Vec<String> = shapes.into_iter().map(|shape| format!("{shape:?}")).collect();
         shapes.dedup();
         let more = if shapes.len() > 8 { format!(" and {} more", shapes.len() - 8) } else { String::new() };

@@ -1,6 +1,7 @@
 //! `trimodal learn`: the guide's chapters, their exercises and pictures.
 
-use super::terminal::{Paint, line, painted};
+use super::markdown;
+use super::terminal::{self, Paint, line, painted};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,17 +13,19 @@ use trimodal::{Error, Result, report};
 const EXAMPLES: &str = "\
 Examples:
   trimodal learn                                 the chapters
-  trimodal learn read 5                          the fifth, here in the terminal (LEARN.md holds them all)
+  trimodal learn 5                               the fifth, as wide as this terminal (LEARN.md holds them all); also: learn read 5
   trimodal learn exercise 5 --to mine.wgsl       a shader with a piece cut out, for you to put back
   trimodal check --shader mine.wgsl              … and checks it: fails until it is right
   trimodal learn pictures --to pictures          the guide's pictures, drawn again
 
 No GPU is needed: without one, `check` uses a software driver (Debian: mesa-vulkan-drivers).";
 
-/// How training works, kernel by kernel: thirteen chapters, each with an exercise that `check` judges
+/// How training works, kernel by kernel: chapters 0 to 13, each with an exercise that `check` judges
 #[derive(Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Learn {
+    /// The chapter to read: its number, or its shader's name
+    chapter: Option<String>,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -54,8 +57,11 @@ enum What {
 impl Learn {
     pub fn run(self) -> Result<ExitCode> {
         match self.what {
-            None => list(),
-            Some(What::Read { chapter }) => super::terminal::print(chapter_of(&chapter)?.text()),
+            None => match self.chapter {
+                None => list(),
+                Some(chapter) => read(chapter_of(&chapter)?),
+            },
+            Some(What::Read { chapter }) => read(chapter_of(&chapter)?),
             Some(What::Exercise { exercise, to }) => write(exercise_of(&exercise)?, &to)?,
             Some(What::Pictures { to }) => pictures(&to)?,
         }
@@ -78,12 +84,20 @@ fn exercise_of(what: &str) -> Result<&'static Exercise> {
     })
 }
 
+/// Lines longer than this are hard to read, however wide the terminal is.
+const WIDEST: usize = 100;
+
+fn read(chapter: &Chapter) {
+    let text = markdown::shown(chapter.text(), terminal::width().min(WIDEST), Paint::stdout());
+    painted(text.trim_end());
+}
+
 fn list() {
     let rows: Vec<Vec<String>> =
         CHAPTERS.iter().map(|chapter| vec![chapter.number.to_string(), chapter.title().to_string(), chapter.stem.to_string()]).collect();
     line(report::table(&["", "chapter", "kernel"], &rows).trim_end());
     line("");
-    line("`trimodal learn read 1` begins; `trimodal learn exercise 1 --to mine.wgsl` gives its exercise.");
+    line("`trimodal learn 0` begins; `trimodal learn exercise 0.1 --to mine.wgsl` gives its first exercise.");
 }
 
 #[cfg(feature = "wgpu")]

@@ -13,6 +13,7 @@ mod eval;
 mod experiment;
 mod golden;
 mod learn;
+mod markdown;
 mod meadow;
 mod probe;
 mod progress;

@@ -13,6 +13,7 @@ pub struct Chapter {
 
 /// The chapters in the order of the guide.
 pub static CHAPTERS: &[Chapter] = &[
+    Chapter { number: 0, stem: "primer" },
     Chapter { number: 1, stem: "patch_embed" },
     Chapter { number: 2, stem: "log_mel" },
     Chapter { number: 3, stem: "conv1d" },

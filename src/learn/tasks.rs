@@ -5,6 +5,52 @@ use super::Exercise;
 /// The exercises in the order of the guide.
 pub static EXERCISES: &[Exercise] = &[
     Exercise {
+        id: "0.1",
+        chapter: 0,
+        stem: "primer",
+        cut: "let i = block * BLOCK + thread;",
+        put: "let i = thread;",
+        task: "Here every workgroup adds the same 64 elements. Which element is a thread's own?",
+        entries: &["add"],
+        hints: &[
+            "With N = 5 the result is right, with N = 65 its last element is missing: the second workgroup has done the first one's work again.",
+            "`thread` counts from 0 to 63 in every workgroup. `block` is the workgroup's number. Workgroup 0 has elements 0 to 63, workgroup 1 has 64 to 127.",
+            "So many threads are in the workgroups before mine: `block * BLOCK`.",
+        ],
+    },
+    Exercise {
+        id: "0.2",
+        chapter: 0,
+        stem: "primer",
+        cut: "            lanes[thread] += lanes[thread + width];
+        }
+        workgroupBarrier();",
+        put: "            // What does it add, and when may the next round read it?
+        }",
+        task: "The rounds of the tree do nothing yet. Two things are missing: the sum, and what keeps a round from starting too early.",
+        entries: &["row_sum"],
+        hints: &[
+            "As it is, `lanes[0]` stays what thread 0 alone has summed: every 64th element of the row.",
+            "In a round of width 32, thread 0 adds the sum of thread 32 to its own, thread 1 that of thread 33, and so on: `lanes[thread + width]`.",
+            "The next round reads what other threads have written in this one. All of them have to wait, those that added nothing too: the barrier stands behind the `if`, \
+             not in it.",
+        ],
+    },
+    Exercise {
+        id: "0.3",
+        chapter: 0,
+        stem: "primer",
+        cut: "b_tile[thread] = b[b_row * p_dims.n + column];",
+        put: "b_tile[thread] = b[tile_row * p_dims.n + column];",
+        task: "Every turn of the loop fetches four more columns of A, but the same four rows of B. Which rows does this turn need?",
+        entries: &["tile_product"],
+        hints: &[
+            "Products with K up to 4 are right: they have one turn. From K = 5 on the second turn multiplies with the rows of the first.",
+            "The row of B has the number that the column of A has: both are the k that the product sums over, and this turn begins at `k0`.",
+            "It has been worked out a few lines above, and is used in the condition already.",
+        ],
+    },
+    Exercise {
         id: "1",
         chapter: 1,
         stem: "patch_embed",
