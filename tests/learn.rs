@@ -84,7 +84,8 @@ fn cards() -> Vec<(String, Card)> {
     cards.map(|card| (format!("{} ({})", card.device.name.split(" (").next().unwrap_or_default(), card.device.kind), card)).collect()
 }
 
-/// What an operation launches by itself on devices of a kind, where one of its rungs launches the same: the rung's name.
+/// What an operation launches by itself on devices of a kind: the name of the rung that launches the same; where none does, the constants in which it
+/// differs from its other rung.
 fn chosen(op: &str, pass: &str, shape: &str, kind: &str) -> Option<String> {
     let language = match kind {
         "wgpu" | "webgpu" => Language::Wgsl,
@@ -106,7 +107,14 @@ fn chosen(op: &str, pass: &str, shape: &str, kind: &str) -> Option<String> {
     let cases: Vec<Case> = (ops::named(Some(op)).unwrap()[0].sized)(&Sizes::DEMO).into_iter().filter(of_pass).collect();
     let cases: Vec<Case> = cases.into_iter().filter(|case| !case.only_mixed && case.skip.is_none_or(|skip| skip(&device).is_none())).collect();
     let itself = launches(cases.iter().find(|case| case.entry == pass)?);
-    cases.iter().filter(|case| case.entry != pass && launches(case) == itself).find_map(|case| case.entry.split_once(':')).map(|(_, rung)| rung.to_string())
+    let others: Vec<(&str, Vec<String>)> = cases.iter().filter_map(|case| Some((case.entry.split_once(':')?.1, launches(case)))).collect();
+    if let Some((rung, _)) = others.iter().find(|(_, launched)| *launched == itself) {
+        return Some(rung.to_string());
+    }
+    let constants = |launched: &[String]| -> Vec<String> { launched.iter().flat_map(|kernel| kernel.split(' ').skip(1)).map(str::to_string).collect() };
+    let (_, other) = others.first()?;
+    let own: BTreeSet<String> = constants(&itself).into_iter().filter(|constant| !constants(other).contains(constant)).collect();
+    (!own.is_empty()).then(|| own.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// The rungs of an operation in one pass: times at the sizes of the demo at which the most of them were measured, and which of them is chosen.

@@ -14,7 +14,7 @@ const ROSE: &str = "#f6d5c6";
 /// 0. The three kernels of the primer, each smaller than it is: blocks of 4, a row of 8, tiles of 4 × 4.
 pub fn threads() -> Result<String> {
     let mut canvas =
-        Canvas::new(760, 610, "A vector shared out among blocks of threads; a row summed by a tree; a tile of a product and what it needs of both matrices");
+        Canvas::new(760, 620, "A vector shared out among blocks of threads; a row summed by a tree; a tile of a product and what it needs of both matrices");
     add(&mut canvas, 20.0);
     row_sum(&mut canvas, 175.0)?;
     tile_product(&mut canvas, 425.0);
@@ -47,8 +47,8 @@ fn add(canvas: &mut Canvas, top: f64) {
         canvas.text(place(block * BLOCK), y - 12.0, &format!("block {block}"));
     }
     let beyond = place(N);
-    canvas.text(beyond - 4.0, y + 50.0, "no element:");
-    canvas.text(beyond - 4.0, y + 68.0, "they end at once");
+    canvas.text(beyond + 8.0, y + 50.0, "no element:");
+    canvas.text(beyond + 8.0, y + 68.0, "they end at once");
 }
 
 /// `row_sum`: the tree over the sums of eight threads.
@@ -64,7 +64,7 @@ fn row_sum(canvas: &mut Canvas, top: f64) -> Result<()> {
     for round in 0.. {
         let y = top + 24.0 + tall * round as f64;
         for (lane, value) in lanes.iter().enumerate().take(width) {
-            canvas.fill((middle(lane) - 20.0, y, 40.0, 22.0), if width == 1 { BLUE } else { PALE });
+            canvas.fill((middle(lane) - 20.0, y, 40.0, 22.0), if width == 1 { ROSE } else { PALE });
             canvas.text(middle(lane) - if *value < 10.0 { 4.0 } else { 8.0 }, y + 16.0, &value.to_string());
         }
         if width == 1 {
@@ -96,6 +96,9 @@ fn tile_product(canvas: &mut Canvas, top: f64) {
     for (x, name) in [(a, "A"), (b, "B"), (c, "C")] {
         canvas.text(x - 20.0, y + 1.6 * tile, name);
     }
+    for (x, sign) in [(b - 60.0, "·"), (c - 60.0, "=")] {
+        canvas.text(x, y + 1.6 * tile, sign);
+    }
     for turn in 0..3 {
         let along = tile * turn as f64;
         let colour = if turn == 1 { BLUE } else { PALE };
@@ -113,6 +116,6 @@ fn tile_product(canvas: &mut Canvas, top: f64) {
     canvas.text(
         20.0,
         y + 3.0 * tile + 22.0,
-        "The dark tiles are in shared memory in the second turn: each of their numbers was fetched once and is used by 4 threads.",
+        "Dark: in shared memory in the second turn of three. Each of these numbers is fetched once and used by 4 threads.",
     );
 }
