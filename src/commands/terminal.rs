@@ -55,6 +55,22 @@ pub fn document(text: &str) {
     send(&text.chars().map(|c| if acts(c) { format!("\\u{:04x}", c as u32) } else { c.to_string() }).collect::<String>());
 }
 
+/// The columns of a terminal that does not say how many it has.
+const USUAL_WIDTH: usize = 80;
+/// What is believed of `COLUMNS`: less holds no table, more is no terminal's.
+const WIDTHS: std::ops::RangeInclusive<usize> = 20..=1000;
+
+/// The columns that a line of standard output may take: those of its terminal; where it is none (or does not say), `COLUMNS`; else 80.
+pub fn width() -> usize {
+    let terminal = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
+    width_of(terminal, std::env::var("COLUMNS").ok().as_deref())
+}
+
+fn width_of(terminal: Option<usize>, columns: Option<&str>) -> usize {
+    let said = || columns.and_then(|text| text.trim().parse().ok()).filter(|columns| WIDTHS.contains(columns));
+    terminal.filter(|&columns| columns > 0).or_else(said).unwrap_or(USUAL_WIDTH)
+}
+
 fn send(text: &str) {
     if GONE.load(Ordering::Relaxed) {
         return;
@@ -143,6 +159,16 @@ impl Paint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_terminal_knows_its_width_best() {
+        assert_eq!(width_of(Some(132), Some("100")), 132);
+        assert_eq!(width_of(None, Some("100")), 100);
+        assert_eq!(width_of(Some(0), Some("100")), 100, "a terminal that does not say");
+        for columns in [None, Some(""), Some("wide"), Some("0"), Some("3"), Some("-1"), Some("99999999")] {
+            assert_eq!(width_of(None, columns), 80, "{columns:?}");
+        }
+    }
 
     #[test]
     fn colour_is_off_where_nobody_looks() {
