@@ -19,6 +19,7 @@ const MAX_STORAGE: usize = 8;
 /// Writes launches down. See [`crate::device::Gpu::Dry`].
 pub struct DryRecorder {
     language: Language,
+    shared_bytes: usize,
     recording: Mutex<DryRecording>,
 }
 
@@ -81,7 +82,16 @@ pub(crate) struct DryBuffer(Arc<Memory>);
 impl DryRecorder {
     /// One for the kernels of a language.
     pub fn new(language: Language) -> Self {
-        DryRecorder { language, recording: Mutex::default() }
+        let least = match language {
+            Language::Wgsl => 16 << 10,
+            Language::Ptx => 48 << 10,
+        };
+        Self::with_shared_bytes(language, least)
+    }
+
+    /// One for a device on which the threads of a group share so much memory: what is launched may depend on it.
+    pub fn with_shared_bytes(language: Language, shared_bytes: usize) -> Self {
+        DryRecorder { language, shared_bytes, recording: Mutex::default() }
     }
 
     pub(super) fn language(&self) -> Language {
@@ -89,10 +99,7 @@ impl DryRecorder {
     }
 
     pub(super) fn shared_bytes(&self) -> usize {
-        match self.language {
-            Language::Wgsl => 16 << 10,
-            Language::Ptx => 48 << 10,
-        }
+        self.shared_bytes
     }
 
     /// What was written down since the last call.
