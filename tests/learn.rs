@@ -94,7 +94,7 @@ fn chosen(op: &str, pass: &str, shape: &str, kind: &str) -> Option<String> {
         _ => return None,
     };
     // llvmpipe grants 32 KiB, as GPUs do.
-    let recorder = Arc::new(DryRecorder::granting(language, if language == Language::Wgsl { 32 << 10 } else { 48 << 10 }));
+    let recorder = Arc::new(DryRecorder::with_shared_bytes(language, if language == Language::Wgsl { 32 << 10 } else { 48 << 10 }));
     let device = Device::Gpu(Gpu::Dry(recorder.clone()));
     let launches = |case: &Case| -> Vec<String> {
         let zeros = |operand: &Operand| Tensor::zeros(&device, operand.shape, operand.kind.dtype(DType::F32)).unwrap();

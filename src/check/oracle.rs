@@ -1,7 +1,8 @@
 //! The expected result of a case, and how far from it a result may be.
 
-use super::Failure;
+use super::failure::{Failure, WrongOutput, is_right, times_allowed};
 use crate::device::Device;
+use crate::dtype::Shape;
 use crate::error::Result;
 use crate::ops::case::{Case, CaseFn, Compare, Kind, Operand, Output};
 use crate::tensor::{DType, Tensor};
@@ -29,6 +30,12 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
+    /// So much for every element.
+    #[cfg(test)]
+    pub(super) fn absolute(absolute: f64, dtype: DType) -> Self {
+        Allowance { absolute, ulps: 0.0, dtype, rounded: false }
+    }
+
     /// The value that a result is compared with.
     pub fn target(&self, expected: f64) -> f64 {
         if self.rounded { bf16::from_f64(expected).to_f64() } else { expected }
@@ -52,7 +59,7 @@ impl Allowance {
 
 /// The expected results of a case where activations are `activation`, one for each of its outputs; `None` for working memory.
 pub(crate) fn judges(case: &Case, activation: DType) -> std::result::Result<Vec<Option<Judge>>, Failure> {
-    let say = |what: &'static str| move |e: crate::Error| format!("{what}: {e}");
+    let say = |what: &'static str| move |e: crate::Error| Failure::Said(format!("{what}: {e}"));
     let plain = case.naive.as_ref().unwrap_or(&case.run);
     let expected = on_host(case, plain, DType::F64, activation).map_err(say("the oracle"))?;
     let same_precision = case.naive_mixed.as_ref().filter(|_| activation == DType::Bf16).or(case.naive.as_ref());
@@ -118,30 +125,21 @@ fn allowance(output: &Operand, activation: DType, compare: Compare, expected: &[
 }
 
 impl Judge {
-    /// The largest error over its allowance, or the first element that is outside it.
-    pub(super) fn compare(&self, found: &[f64]) -> std::result::Result<f64, Failure> {
+    /// The largest error over its allowance, or what is wrong with this output.
+    pub(super) fn compare(&self, output: &'static str, shape: Shape, found: &[f64]) -> std::result::Result<f64, Failure> {
         let expected = &self.expected;
         if found.len() != expected.len() {
-            return Err(format!(": expected {} elements, found {}", expected.len(), found.len()));
+            return Err(format!("{output}: expected {} elements, found {}", expected.len(), found.len()).into());
         }
         if let Some(i) = expected.iter().position(|e| !e.is_finite()) {
-            return Err(format!("[{i}]: the oracle itself gives {}: the case is wrong", expected[i]));
+            return Err(format!("{output}[{i}]: the oracle itself gives {}: the case is wrong", expected[i]).into());
         }
-        let mut worst = 0.0f64;
-        for (i, (&e, &f)) in expected.iter().zip(found).enumerate() {
-            let e = self.allowance.target(e);
-            let error = (f - e).abs();
-            let allowed = self.allowance.of(e);
-            // Written so that a NaN fails.
-            let within = error <= allowed;
-            if !within || !f.is_finite() {
-                return Err(format!("[{i}]: expected {e:e}, found {f:e}: error {error:.3e}, allowed {allowed:.3e}"));
-            }
-            if error > 0.0 {
-                worst = worst.max(error / allowed);
-            }
+        let pairs = || expected.iter().map(|&e| self.allowance.target(e)).zip(found.iter().copied());
+        if pairs().all(|(e, f)| is_right(e, f, self.allowance.of(e))) {
+            return Ok(pairs().fold(0.0, |worst, (e, f)| f64::max(worst, times_allowed(e, f, self.allowance.of(e)))));
         }
-        Ok(worst)
+        let wrong = WrongOutput { output, shape, expected: pairs().map(|(e, _)| e).collect(), found: found.to_vec(), allowance: self.allowance };
+        Err(Failure::Wrong(vec![wrong]))
     }
 }
 
@@ -154,7 +152,11 @@ mod tests {
     fn nan_infinity_and_length_always_fail() {
         let output = Operand::new("y", [2], Kind::Real, vec![0.0; 2]);
         let compare = |compare, expected: &[f64], naive: Option<&[f64]>, found: &[f64]| {
-            Judge { expected: expected.to_vec(), allowance: allowance(&output, DType::F32, compare, expected, naive) }.compare(found)
+            Judge { expected: expected.to_vec(), allowance: allowance(&output, DType::F32, compare, expected, naive) }.compare(
+                "y",
+                [expected.len()].into(),
+                found,
+            )
         };
         let huge = Compare::Ulp(1e300);
         assert!(compare(huge, &[1.0, 2.0], None, &[1.0, 2.0]).is_ok());

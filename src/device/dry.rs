@@ -86,11 +86,11 @@ impl DryRecorder {
             Language::Wgsl => 16 << 10,
             Language::Ptx => 48 << 10,
         };
-        Self::granting(language, least)
+        Self::with_shared_bytes(language, least)
     }
 
-    /// One that grants a workgroup so many bytes of shared memory.
-    pub fn granting(language: Language, shared_bytes: usize) -> Self {
+    /// One for a device on which the threads of a group share so much memory: what is launched may depend on it.
+    pub fn with_shared_bytes(language: Language, shared_bytes: usize) -> Self {
         DryRecorder { language, shared_bytes, recording: Mutex::default() }
     }
 

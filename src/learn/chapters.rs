@@ -1,6 +1,7 @@
 //! The chapters of `LEARN.md`.
 
-use super::TEXT;
+/// The guide's text.
+pub const TEXT: &str = include_str!("../../LEARN.md");
 
 /// A chapter of the guide.
 #[derive(PartialEq, Eq, Debug)]

@@ -7,10 +7,8 @@
 mod chapters;
 mod exercises;
 mod tasks;
+mod which;
 
-pub use chapters::{CHAPTERS, Chapter};
+pub use chapters::{CHAPTERS, Chapter, TEXT};
 pub use exercises::{Exercise, MARK};
 pub use tasks::EXERCISES;
-
-/// The guide's text.
-pub const TEXT: &str = include_str!("../../LEARN.md");

@@ -1,6 +1,6 @@
 //! What each exercise takes out of its shader, and what is said about it.
 
-use super::Exercise;
+use super::exercises::Exercise;
 
 /// The exercises in the order of the guide.
 pub static EXERCISES: &[Exercise] = &[
