@@ -196,9 +196,12 @@ impl Page {
         let (width, paint, before) = (self.width, self.paint, self.indent + 4);
         let lines = code.lines().filter(|line| !hidden(line)).map(|line| {
             let own = line.len() - line.trim_start().len();
-            let indent = before + own.min(width / 3);
+            // Less to the right where a word would not fit otherwise.
+            let longest = line.split(' ').map(display_width).max().unwrap_or(0);
+            let indent = (before + own).min(width.saturating_sub(longest));
+            let rest = (indent + 4).min(width.saturating_sub(longest));
             let text = each_word(line.trim_start(), |word| paint.tint(CODE, word));
-            wrap(&text, width, &" ".repeat(indent), &" ".repeat(indent + 4))
+            wrap(&text, width, &" ".repeat(indent), &" ".repeat(rest))
         });
         let text = lines.collect::<Vec<_>>().join("\n");
         self.block(&text);
@@ -211,11 +214,14 @@ impl Table {
         let columns = self.alignments.len();
         let of = |column: usize, size: fn(&str) -> usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| size(cell)).max().unwrap_or(0);
         let natural: Vec<usize> = (0..columns).map(|column| of(column, display_width)).collect();
-        let mut widths: Vec<usize> = (0..columns).map(|column| of(column, |cell| cell.split(' ').map(display_width).max().unwrap_or(0))).collect();
+        let word = |cell: &str| cell.split(' ').map(display_width).max().unwrap_or(0);
+        // `10.5 ms` stays in one piece, if it can.
+        let figure = |column: usize| self.rows.iter().skip(1).filter_map(|row| row.get(column)).map(|cell| display_width(cell)).max().unwrap_or(0);
+        let words: Vec<usize> = (0..columns).map(|column| of(column, word)).collect();
+        let whole: Vec<usize> = (0..columns).map(|c| if self.alignments[c] == Alignment::Right { words[c].max(figure(c)) } else { words[c] }).collect();
         let room = width.saturating_sub(GAP * columns.saturating_sub(1));
-        if widths.iter().sum::<usize>() > room {
-            return self.stacked(width);
-        }
+        let fitting = [whole, words].into_iter().find(|widths| widths.iter().sum::<usize>() <= room);
+        let Some(mut widths) = fitting else { return self.stacked(width) };
         // What is left goes to the column that needs it most.
         for _ in widths.iter().sum::<usize>()..room {
             let neediest = (0..columns).filter(|&c| widths[c] < natural[c]).max_by_key(|&c| 1000 * natural[c] / widths[c].max(1));
