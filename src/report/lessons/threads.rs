@@ -116,6 +116,6 @@ fn tile_product(canvas: &mut Canvas, top: f64) {
     canvas.text(
         20.0,
         y + 3.0 * tile + 22.0,
-        "Dark: in shared memory in the second turn of three. Each of these numbers is fetched once and used by 4 threads.",
+        "Dark: in shared memory in the second turn of three. Each number is fetched once and used by 4 threads.",
     );
 }
