@@ -61,8 +61,13 @@ impl Answer<'_> {
         lines
     }
 
+    /// Whether what was missing is right, but something is wrong that was not.
+    fn is_wrong_elsewhere(&self, exercise: &Exercise) -> bool {
+        let about = |row: &&CheckRow| exercise.entries.contains(&row.entry);
+        !self.is_right() && self.found.report.ops.iter().filter(about).all(|row| row.failed == 0)
+    }
+
     fn verdict(&self) -> String {
-        let about = |row: &&CheckRow| self.exercise.is_none_or(|exercise| exercise.entries.contains(&row.entry));
         match self.exercise {
             _ if self.found.report.cases.executed == 0 => format!("{}.wgsl: nothing was checked.", self.stem),
             Some(exercise) if self.is_right() => format!("{} solved: it agrees with the float64 oracle.", exercise.name()),
@@ -71,7 +76,7 @@ impl Answer<'_> {
                 let line = mark.map_or("the line in question".into(), |mark| format!("the line under the mark (line {})", mark + 2));
                 format!("{} as it was given: {line} has not been changed.", exercise.name())
             }
-            Some(exercise) if self.found.report.ops.iter().filter(about).all(|row| row.failed == 0) => {
+            Some(exercise) if self.is_wrong_elsewhere(exercise) => {
                 format!("{}: what was missing is right, but something else in the file is not.", exercise.name())
             }
             Some(exercise) => format!("{}: not yet.", exercise.name()),
@@ -92,6 +97,9 @@ impl Answer<'_> {
 
     fn next(&self) -> Option<String> {
         let exercise = self.exercise?;
+        if self.is_wrong_elsewhere(exercise) {
+            return Some("Next: take back what you changed outside of the line under the mark.".into());
+        }
         if !self.is_right() {
             return Some(format!("Next: trimodal learn hint {}", exercise.id));
         }
@@ -190,6 +198,6 @@ mod tests {
         assert_eq!(wrapped("a bb  ccc\ndddddddd e", 6), ["a bb", "ccc", "dddddddd", "e"]);
         assert_eq!(cut(wrapped("a b c", 1), 2), ["a", "b …"]);
         let rows = [["", "x", "", "", ""], ["[0]", "12", "", "", ""]].map(|row| row.map(String::from));
-        assert_eq!(aligned(&rows).iter().map(|line| line.trim_end()).collect::<Vec<_>>(), ["          x", "  [0]   12"]);
+        assert_eq!(aligned(&rows).iter().map(|line| line.trim_end()).collect::<Vec<_>>(), ["         x", "  [0]   12"]);
     }
 }
