@@ -7,7 +7,6 @@ use crate::dtype::Shape;
 use crate::error::Result;
 use crate::ops::case::{Case, CaseFn, Compare, Kind, Operand, Output};
 use crate::tensor::{DType, Tensor};
-use half::bf16;
 
 /// What one output must be.
 pub(crate) struct Judge {
