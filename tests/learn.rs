@@ -207,7 +207,9 @@ fn exercise(what: &str) -> String {
     let Exercise { id, task, .. } = Exercise::find(what).unwrap_or_else(|| panic!("no exercise {what}"));
     // A chapter with several of them numbers them.
     let number = if id.contains('.') { format!(" {id}") } else { String::new() };
-    format!("**Exercise{number}.** {task}\n\n```sh\ntrimodal learn exercise {id} --to mine.wgsl\ntrimodal check --shader mine.wgsl\n```\n\n")
+    format!(
+        "**Exercise{number}.** {task}\n\n```sh\ntrimodal learn exercise {id} --to mine.wgsl\ntrimodal check --shader mine.wgsl\ntrimodal learn hint {id}\n```\n\n"
+    )
 }
 
 #[test]
@@ -221,6 +223,17 @@ fn the_guide_says_what_the_sources_say() {
     }
     let differs = text.lines().zip(expected.lines()).position(|(a, b)| a != b);
     assert!(text == expected, "LEARN.md is not what sources and cards say, first in line {}: run scripts/learn", differs.map_or(0, |at| at + 1));
+}
+
+/// A hint is a step: there are some for every exercise, and only the last may hold what is missing.
+#[test]
+fn every_exercise_has_hints() {
+    for exercise in EXERCISES {
+        assert!((2..=3).contains(&exercise.hints.len()), "exercise {}: {} hints", exercise.id, exercise.hints.len());
+        let (_, before) = exercise.hints.split_last().expect("some");
+        assert!(before.iter().all(|hint| !hint.contains(exercise.cut)), "exercise {}: an early hint tells", exercise.id);
+        assert!(!exercise.entries.is_empty(), "exercise {}", exercise.id);
+    }
 }
 
 #[test]
@@ -286,37 +299,109 @@ fn the_pictures_are_those_that_the_program_draws() {
 
 // ── the exercises ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Refused as they are given; as they should be handed in they are the crate's shaders.
 #[cfg(feature = "wgpu")]
-#[test]
-fn exercises_fail_until_they_are_solved() {
-    use trimodal::check::{self, Effort};
+mod exercises {
+    use super::*;
+    use trimodal::check::{Depth, ReplacedReport, run_replaced};
     use trimodal::device::wgpu;
-    let folder = tempfile::tempdir().unwrap();
-    let judge = |source: &str, exercise: &Exercise| {
+    use trimodal::learn::Answer;
+
+    /// What fits a terminal of the usual size.
+    const SCREEN: (usize, usize) = (80, 24);
+
+    /// A file checked as `trimodal check --shader` does it; `None` where there is nothing to run it on.
+    fn check(source: &str, exercise: &Exercise) -> Option<ReplacedReport> {
+        let folder = tempfile::tempdir().unwrap();
         let path: &Path = &folder.path().join("mine.wgsl");
         fs::write(path, source).unwrap();
         let replaced = wgpu::Replaced::read(path).unwrap_or_else(|e| panic!("exercise {}: {e}", exercise.id));
         assert_eq!(replaced.stem, exercise.stem);
+        assert_eq!(Exercise::of(replaced.stem, source), Some(exercise));
         let options = wgpu::ContextOptions { replaced: Some(replaced), ..Default::default() };
-        let context = wgpu::Context::open(None, options).ok()?;
-        let op = ops::of_file(exercise.stem).map(|op| op.name);
-        let report = check::run_with(&Device::Gpu(Gpu::Wgpu(Arc::new(context))), op, Effort::quick(), |_| ()).unwrap();
-        Some((report.cases.executed, report.cases.failed))
-    };
-    for exercise in EXERCISES {
-        let number = exercise.id;
-        assert_eq!(exercise.shader().matches(exercise.cut).count(), 1, "exercise {number}: its piece stands once in {}.wgsl", exercise.stem);
-        let given = exercise.text();
-        assert!(given.contains(MARK) && !given.contains(exercise.cut), "exercise {number}");
-        let Some((executed, failed)) = judge(&given, exercise) else {
+        let Ok(context) = wgpu::Context::open(None, options) else {
             assert!(std::env::var_os("TRIMODAL_REQUIRE_WGPU").is_none(), "no wgpu adapter");
             println!("SKIPPED: no wgpu adapter");
-            return;
+            return None;
         };
-        assert!(failed > 0, "exercise {number}, {}: all {executed} cases pass with a piece missing", exercise.stem);
-        // Put back, it is the crate's own shader, which `check` judges.
-        let solved: String = given.replacen(exercise.put, exercise.cut, 1).split_inclusive('\n').filter(|line| !line.contains(MARK)).collect();
-        assert!(solved == exercise.shader(), "exercise {number}, {}: with the piece put back it is another shader", exercise.stem);
+        let device = Device::Gpu(Gpu::Wgpu(Arc::new(context)));
+        Some(run_replaced(&device, exercise.stem, exercise.entries, Depth::Few, |_| ()).unwrap_or_else(|e| panic!("exercise {}: {e}", exercise.id)))
+    }
+
+    /// As somebody would hand it in: the piece back in the line under the mark.
+    fn solved(exercise: &Exercise) -> String {
+        let given = exercise.text();
+        let mark = given.find(MARK).expect("a mark");
+        let under = mark + given[mark..].find('\n').expect("a line under it");
+        format!("{}{}", &given[..under], given[under..].replacen(exercise.put, exercise.cut, 1))
+    }
+
+    /// Refused as it was given: on one screen, with the smallest failing case, what is wrong in it, and what to do next.
+    #[test]
+    fn each_is_refused_as_it_is_given() {
+        for exercise in EXERCISES {
+            let number = exercise.id;
+            assert_eq!(exercise.shader().matches(exercise.cut).count(), 1, "exercise {number}: its piece stands once in {}.wgsl", exercise.stem);
+            let given = exercise.text();
+            assert!(given.contains(MARK) && !given.contains(exercise.cut), "exercise {number}");
+            let Some(found) = check(&given, exercise) else { return };
+            let answer = Answer { stem: exercise.stem, exercise: Some(exercise), source: &given, found: &found };
+            assert!(!answer.is_right() && answer.is_as_given(), "exercise {number}, {}: no case fails with a piece missing", exercise.stem);
+            let first = found.first.as_ref().expect("a failure");
+            assert!(exercise.entries.contains(&first.entry), "exercise {number}: {} fails, which it is not about", first.entry);
+            let rows = || found.report.ops.iter();
+            assert!(rows().all(|row| (row.failed > 0) == (row.worst > 1.0)), "exercise {number}: `worst` counts failures: {:?}", found.report);
+            assert!(rows().all(|row| row.failed == row.failures.len() && row.failed == row.details.len()));
+            let lines = answer.lines(SCREEN.0);
+            let text = lines.join("\n");
+            println!("{text}\n");
+            assert!(lines.len() < SCREEN.1 && lines.iter().all(|line| line.chars().count() <= SCREEN.0), "exercise {number}: {} lines\n{text}", lines.len());
+            let pieces = ["as it was given: the line under the mark (line ", "The smallest case that fails: ", "expected", "Wrong elements of ", "`--all`"];
+            for piece in pieces.into_iter().chain([&*format!("Next: trimodal learn hint {number}")]) {
+                assert!(text.contains(piece), "exercise {number} does not say {piece:?}:\n{text}");
+            }
+        }
+    }
+
+    /// Accepted once it is solved, by cases that really ran.
+    #[test]
+    fn each_is_accepted_once_it_is_solved() {
+        for exercise in EXERCISES {
+            let number = exercise.id;
+            let source = solved(exercise);
+            let Some(found) = check(&source, exercise) else { return };
+            let answer = Answer { stem: exercise.stem, exercise: Some(exercise), source: &source, found: &found };
+            let text = answer.lines(SCREEN.0).join("\n");
+            println!("{text}\n");
+            assert!(answer.is_right() && !answer.is_as_given() && found.first.is_none(), "exercise {number}:\n{text}");
+            for entry in exercise.entries {
+                let ran = found.report.ops.iter().filter(|row| row.entry == *entry).map(|row| row.executed).sum::<usize>();
+                assert!(ran >= 3, "exercise {number}: {ran} cases of {entry} ran");
+            }
+            assert!(text.starts_with(&exercise.name()) && text.contains("solved"), "{text}");
+            assert!(text.contains(if exercise.next().is_some() { "Next: trimodal learn " } else { "That was the last of " }), "{text}");
+        }
+    }
+
+    /// Something wrong besides what was missing is told from what was missing; what was solved in other words is solved.
+    #[test]
+    fn other_answers() {
+        let exercise = Exercise::find("rms_norm").expect("an exercise");
+        let right = solved(exercise);
+        let forward = right.replacen("y[base + c] =", "y[base + c] = 1.5 *", 1);
+        assert_ne!(forward, right, "rms_norm.wgsl writes y in another way now");
+        let Some(found) = check(&forward, exercise) else { return };
+        let text = Answer { stem: exercise.stem, exercise: Some(exercise), source: &forward, found: &found }.lines(80).join("\n");
+        assert!(text.starts_with("Exercise 5 of 13: what was missing is right, but something else in the file is"), "{text}");
+        assert!(text.contains("`forward` is wrong") && text.contains("Still right: backward (") && text.contains("Next: take back"), "{text}");
+        let words = right.replacen(exercise.cut, "var value = r * b_weight[c] * b_dy[base + c]; value -= r * slope * b_x[base + c];", 1);
+        assert_ne!(words, right);
+        let found = check(&words, exercise).expect("as before");
+        let answer = Answer { stem: exercise.stem, exercise: Some(exercise), source: &words, found: &found };
+        assert!(answer.is_right(), "{}", answer.lines(80).join("\n"));
+        // A NaN is counted as what it is.
+        let none = right.replacen(exercise.cut, "var value = log(-1.0 - f32(c));", 1);
+        let found = check(&none, exercise).expect("as before");
+        let text = Answer { stem: exercise.stem, exercise: Some(exercise), source: &none, found: &found }.lines(80).join("\n");
+        assert!(text.starts_with("Exercise 5 of 13: not yet.") && text.contains("not numbers") && text.contains("NaN"), "{text}");
     }
 }

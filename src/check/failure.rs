@@ -1,6 +1,6 @@
 //! Why a case failed: what was said instead of a result, or which elements of it are wrong.
 
-use super::oracle::Allowance;
+use super::allowance::Allowance;
 use crate::dtype::Shape;
 use serde::{Serialize, Serializer};
 use std::fmt;

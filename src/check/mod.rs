@@ -5,6 +5,7 @@
 //! inside what the kernel sees as the buffer: reading or writing past the end shows. A NaN or infinity where the oracle has
 //! none fails, whatever the allowance.
 
+mod allowance;
 mod failure;
 mod oracle;
 mod replaced;

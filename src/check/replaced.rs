@@ -29,7 +29,8 @@ pub enum Depth {
 
 /// Cases of an entry that the file is about.
 const FEW: usize = 16;
-/// Sets of constants that they are compiled with. Three are enough for every value of a constant that has three.
+/// Sets of constants that the cases of all entries that the file is about are compiled with. Three are enough for every value of a constant
+/// that has three.
 const SETS: usize = 3;
 /// Elements of a case's operands beyond which it is not among the few.
 const SMALL: usize = 100_000;
@@ -95,11 +96,12 @@ pub fn run_replaced(device: &Device, stem: &str, about: &[&str], depth: Depth, p
     match depth {
         Depth::All { .. } => entries.iter().for_each(|entry| check.all(entry)),
         Depth::Few => {
+            let sets = SETS.div_ceil(entries.iter().filter(|entry| is_about(entry)).count().max(1));
             for entry in entries.iter().filter(|entry| is_about(entry)) {
                 if check.first.is_some() {
                     check.one(entry);
                 } else {
-                    check.few(entry);
+                    check.few(entry, sets);
                 }
             }
             entries.iter().filter(|entry| !is_about(entry)).for_each(|entry| check.one(entry));
@@ -197,9 +199,9 @@ impl<P: FnMut(&str)> Check<'_, P> {
 
     /// Cases of an entry that need few sets of constants, from small to large, until one fails; then what is smaller and needs no other
     /// set, so that the first failure is the smallest.
-    fn few(&mut self, entry: &str) {
+    fn few(&mut self, entry: &str, sets: usize) {
         let of_entry = self.of(entry);
-        let chosen = chosen(&self.candidates, &of_entry);
+        let chosen = chosen(&self.candidates, &of_entry, sets);
         let repeated = chosen.last().copied();
         let Some(failed) = chosen.iter().copied().find(|&index| !self.run(index, if repeated == Some(index) { FEW_REPEATS } else { 0 })) else { return };
         let found = self.first.take();
@@ -211,12 +213,14 @@ impl<P: FnMut(&str)> Check<'_, P> {
         self.first = found;
     }
 
-    /// One case of an entry: a small one with some work to do, of what has been compiled already if there is such a one.
+    /// One case of an entry: of the sizes at which another entry failed; else a small one with some work to do, of what has been compiled
+    /// already if there is such a one.
     fn one(&mut self, entry: &str) {
         let of_entry = self.of(entry);
+        let failed = self.first.as_ref().map(|first| &first.label);
         let cost = |&index: &usize| {
-            let Candidate { kernels, elements, .. } = &self.candidates[index];
-            (kernels.difference(&self.compiled).count(), *elements < SOME, *elements)
+            let Candidate { case, kernels, elements, .. } = &self.candidates[index];
+            (Some(&case.label) != failed, kernels.difference(&self.compiled).count(), *elements < SOME, *elements)
         };
         if let Some(index) = of_entry.into_iter().min_by_key(cost) {
             self.run(index, 0);
@@ -224,8 +228,8 @@ impl<P: FnMut(&str)> Check<'_, P> {
     }
 }
 
-/// At most [`FEW`] of these cases, from small to large, which have [`SETS`] sets of constants together.
-fn chosen(candidates: &[Candidate], of_entry: &[usize]) -> Vec<usize> {
+/// At most [`FEW`] of these cases and one more of each set, from small to large, which have so many sets of constants together.
+fn chosen(candidates: &[Candidate], of_entry: &[usize], most: usize) -> Vec<usize> {
     let small: Vec<usize> = of_entry.iter().copied().filter(|&i| candidates[i].elements <= SMALL).collect();
     let small = if small.is_empty() { of_entry.iter().copied().take(1).collect() } else { small };
     let mut sets: Vec<(&BTreeSet<Compiled>, usize)> = Vec::new();
@@ -235,15 +239,16 @@ fn chosen(candidates: &[Candidate], of_entry: &[usize]) -> Vec<usize> {
             None => sets.push((&candidates[index].kernels, 1)),
         }
     }
-    // The set that has most values that no other has had yet, and among these the one that most cases have.
+    // The set of the smallest case; then the one that has most values that no other has had yet, and among these the one of most cases.
     let values = |set: &BTreeSet<Compiled>| -> BTreeSet<(String, &'static str, u32)> {
         set.iter().flat_map(|(kernel, constants)| constants.iter().map(|&(name, value)| (kernel.clone(), name, value))).collect()
     };
     let mut taken: Vec<&BTreeSet<Compiled>> = Vec::new();
     let mut seen = BTreeSet::new();
-    while taken.len() < SETS {
+    while taken.len() < most {
         let rest = sets.iter().rev().filter(|(set, _)| !taken.contains(set));
-        let Some((set, _)) = rest.max_by_key(|(set, cases)| (values(set).difference(&seen).count(), *cases)) else { break };
+        let of_the_rest = rest.max_by_key(|(set, cases)| (values(set).difference(&seen).count(), *cases));
+        let Some((set, _)) = sets.first().filter(|_| taken.is_empty()).or(of_the_rest) else { break };
         seen.extend(values(set));
         taken.push(set);
     }
@@ -252,4 +257,32 @@ fn chosen(candidates: &[Candidate], of_entry: &[usize]) -> Vec<usize> {
     let even = (0..FEW.min(fit.len())).map(|i| fit[i * (fit.len() - 1) / (FEW.min(fit.len()) - 1).max(1)]);
     let smallest = taken.iter().filter_map(|set| fit.iter().copied().find(|&i| &candidates[i].kernels == *set));
     even.chain(smallest).collect::<BTreeSet<usize>>().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::case::Compare;
+
+    /// The smallest case and its set are among them, few sets, and sizes up to the largest.
+    #[test]
+    fn few_cases_share_few_sets() {
+        let candidate = |elements: usize, width: u32| Candidate {
+            case: Case::new("forward", format!("{elements}"), Vec::new(), Vec::new(), Compare::Exact, |_, _| Ok(())),
+            activation: DType::F32,
+            kernels: BTreeSet::from([("forward".to_string(), vec![("WIDTH", width), ("LAYOUT", width % 3)])]),
+            elements,
+            done: false,
+        };
+        let candidates: Vec<Candidate> = (0..100).map(|i| candidate(1 + i * i, (i * 7 % 10) as u32)).chain([candidate(2 * SMALL, 0)]).collect();
+        let all: Vec<usize> = (0..candidates.len()).collect();
+        for sets in 1..=3 {
+            let chosen = chosen(&candidates, &all, sets);
+            let taken: BTreeSet<_> = chosen.iter().map(|&i| &candidates[i].kernels).collect();
+            let layouts: BTreeSet<u32> = taken.iter().flat_map(|set| set.iter().map(|(_, constants)| constants[1].1)).collect();
+            assert_eq!((taken.len(), layouts.len()), (sets, sets), "{chosen:?}");
+            assert!(chosen[0] == 0 && chosen.is_sorted() && chosen.len() <= FEW + sets && *chosen.last().unwrap() >= 90, "{chosen:?}");
+        }
+        assert_eq!(chosen(&candidates, &[100], 3), [100], "where all are large, the smallest of them");
+    }
 }

@@ -5,9 +5,9 @@ use super::terminal::{self, Paint, line, painted};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use trimodal::files::shown::{quoted, shown_path};
+use trimodal::files::shown::{quoted, shown, shown_path};
 use trimodal::files::write_file_atomic;
-use trimodal::learn::{CHAPTERS, Chapter, EXERCISES, Exercise, MARK};
+use trimodal::learn::{CHAPTERS, Chapter, EXERCISES, Exercise, MARK, wrapped};
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -16,6 +16,7 @@ Examples:
   trimodal learn 5                               the fifth, as wide as this terminal (LEARN.md holds them all); also: learn read 5
   trimodal learn exercise 5 --to mine.wgsl       a shader with a piece cut out, for you to put back
   trimodal check --shader mine.wgsl              … and checks it: fails until it is right
+  trimodal learn hint 5                          a first thought; `trimodal learn hint 5 2` is the next
   trimodal learn pictures --to pictures          the guide's pictures, drawn again
 
 No GPU is needed: without one, `check` uses a software driver (Debian: mesa-vulkan-drivers).";
@@ -46,6 +47,15 @@ enum What {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
+    /// Print a hint for an exercise, one step at a time
+    Hint {
+        /// The exercise's number, or its shader's name
+        #[arg(value_name = "N")]
+        exercise: String,
+        /// Which hint: 1 is a first thought, the last is nearly the line itself
+        #[arg(value_name = "STEP", default_value_t = 1)]
+        step: usize,
+    },
     /// Draw the guide's pictures as SVG
     Pictures {
         /// The folder to write them into
@@ -63,6 +73,7 @@ impl Learn {
             },
             Some(What::Read { chapter }) => read(chapter_of(&chapter)?),
             Some(What::Exercise { exercise, to }) => write(exercise_of(&exercise)?, &to)?,
+            Some(What::Hint { exercise, step }) => hint(exercise_of(&exercise)?, step)?,
             Some(What::Pictures { to }) => pictures(&to)?,
         }
         Ok(ExitCode::SUCCESS)
@@ -111,12 +122,33 @@ fn write(exercise: &Exercise, to: &Path) -> Result<()> {
     let at = text.lines().position(|line| line.contains(MARK)).map_or(1, |line| line + 1);
     painted(format!("{} {}", Paint::stdout().strong(&format!("Exercise {}.", exercise.id)), exercise.task));
     line(format!("It is in line {at} of {}. When you have fixed it, run: `trimodal check --shader {}`", shown_path(to), quoted(to)));
+    line(format!("If you are stuck: `trimodal learn hint {}`", exercise.id));
     Ok(())
 }
 
 #[cfg(not(feature = "wgpu"))]
 fn write(_: &Exercise, _: &Path) -> Result<()> {
     Err(Error::Usage("exercises are WGSL, which this build leaves out: build with --features wgpu".into()))
+}
+
+fn hint(exercise: &Exercise, step: usize) -> Result<()> {
+    let Exercise { id, hints, .. } = exercise;
+    let Some(hint) = step.checked_sub(1).and_then(|at| hints.get(at)) else {
+        return Err(Error::Usage(format!("exercise {id} has hints 1 to {}, not {step}", hints.len())));
+    };
+    let width = terminal::width();
+    let head = format!("Exercise {id}, hint {step} of {}.", hints.len());
+    let lines = wrapped(&format!("{head} {hint}"), width);
+    // The head alone is painted: it fits the first line of any terminal.
+    let first = lines.first().and_then(|line| line.strip_prefix(&head)).map(|rest| format!("{}{}", Paint::stdout().strong(&head), shown(rest)));
+    painted(first.unwrap_or_else(|| lines[0].clone()));
+    lines.iter().skip(1).for_each(line);
+    let next = match step < hints.len() {
+        true => format!("When that is not enough: `trimodal learn hint {id} {}`", step + 1),
+        false => format!("That was the last one. `trimodal learn read {}` derives it.", exercise.chapter),
+    };
+    wrapped(&next, width).iter().for_each(line);
+    Ok(())
 }
 
 fn pictures(to: &Path) -> Result<()> {

@@ -58,7 +58,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "0.0",
         task: "A patch does not know where in the picture it was. Add the vectors of its column and of its row.",
         entries: &["forward:naive"],
-        hints: &[],
+        hints: &[
+            "Two patches with the same pixels, in two corners of a picture: this line writes the same numbers for both. Which number that `write_y` has tells them apart?",
+            "Patch p lies in column p % dims.across and in row p / dims.across. `position` holds vectors of dims.depth numbers, two for each place: first that of a column, then that of a row. Vector v begins at v * dims.depth.",
+            "Column c has vector 2 * c, row r has vector 2 * r + 1. Element n of each is added: position[c * 2u * dims.depth + n] + position[(r * 2u + 1u) * dims.depth + n].",
+        ],
     },
     Exercise {
         id: "2",
@@ -68,7 +72,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "power[index] = real + imaginary;",
         task: "How strong is a frequency, whatever its phase? `power_naive` adds the two projections; it should not.",
         entries: &["forward:naive"],
-        hints: &[],
+        hints: &[
+            "A sound that begins a moment later is as strong as before in every frequency, but its projections on cosine and sine are others; their sum may even be 0. What of the two stays the same?",
+            "The projections are two sides of a right-angled triangle whose third side is the strength. What did Pythagoras do with them?",
+            "The power is the sum of their squares: real * real + imaginary * imaginary.",
+        ],
     },
     Exercise {
         id: "3",
@@ -78,7 +86,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "return 0.5 * (1.0 + erf(z * SQRT_HALF));",
         task: "gelu(z) = z · Φ(z) is a product: its slope has two terms, and one is missing. Φ' is the normal density, 1/√(2π) · exp(−z²/2).",
         entries: &["backward:naive"],
-        hints: &[],
+        hints: &[
+            "The product rule: (z · Φ(z))' = 1 · Φ(z) + z · Φ'(z). Which of the two terms is this line?",
+            "Φ is a sum over the bell curve, so its slope is the bell curve itself: Φ'(z) = exp(−z² / 2) / √(2π). The file has 1 / √(2π) as RSQRT_TAU.",
+            "Add z * RSQRT_TAU * exp(-0.5 * z * z). (The crate keeps the exponent above −80 with `max`, since WGSL need not know what exp of less is.)",
+        ],
     },
     Exercise {
         id: "4",
@@ -88,7 +100,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "total = b_dy[from_row * b_dims.columns + column];",
         task: "A word that stands in a batch five times: who tells its row of the table?",
         entries: &["backward"],
-        hints: &[],
+        hints: &[
+            "The loop visits every row of the batch that holds the word. What is in `total` after its second round, and what was in it before the first?",
+            "One row of the table was used in five places. Its gradient is the sum of what all five say, and of what was there before: parameter gradients accumulate.",
+            "`total +=` in the place of `total =`.",
+        ],
     },
     Exercise {
         id: "5",
@@ -98,7 +114,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "var value = r * b_dy[base + c] * b_weight[c];",
         task: "This gradient treats r as a constant. But every element of the row moves r: put the term back that says so.",
         entries: &["backward"],
-        hints: &[],
+        hints: &[
+            "y = x · r · w, where r = 1 / √(mean(x²) + eps) is made of every x of the row. By the product rule dx has a term in which x changes and one in which r does. The second is missing.",
+            "∂r/∂x[c] = −r³ · x[c] / C. So with g = dy · w the second term is −r³ · x[c] · mean(g · x). Has the kernel computed a part of that already, and not used it?",
+            "`slope` is r² · mean(g · x). Take x times it off before multiplying with r: r * (g − x * slope), where g is b_dy[base + c] * b_weight[c] and x is b_x[base + c].",
+        ],
     },
     Exercise {
         id: "6",
@@ -108,7 +128,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "let b_at = k * dims.n + column;",
         task: "The naive kernel reads B as [K, N]. In the layout NT (LAYOUT 0) B lies as [N, K]: where is its element then?",
         entries: &["forward:naive"],
-        hints: &[],
+        hints: &[
+            "A matrix with W columns has its element (i, j) at i * W + j. In which row, which column of B does C's element look, when B lies as [N, K]?",
+            "C[row, column] is a sum over k. In NT the matrix B has a row for every column of C, of K numbers: element (column, k), and W is dims.k.",
+            "column * dims.k + k where LAYOUT == 0u, what stands there now otherwise. WGSL chooses with select(otherwise, then, condition).",
+        ],
     },
     Exercise {
         id: "7",
@@ -118,7 +142,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "    y[high] = b;",
         task: "A turned vector is as long as before. Only one of its two numbers has been turned here.",
         entries: &["forward:scalar"],
-        hints: &[],
+        hints: &[
+            "Turn (1, 0) by a quarter: it becomes (0, 1). What does this kernel make of it? Only y[low] is right.",
+            "A rotation is a matrix of two rows, (cos, −sin) and (sin, cos). The line above is the first row times (a, b).",
+            "The second row times (a, b): b * cosine + a * sine.",
+        ],
     },
     Exercise {
         id: "8",
@@ -127,8 +155,12 @@ pub static EXERCISES: &[Exercise] = &[
         cut: "total = fma(total, rescale, sum);",
         put: "total = total + sum;",
         task: "When a new tile has a larger maximum, the output so far is rescaled. What else was measured with the old one?",
-        entries: &["forward"],
-        hints: &[],
+        entries: &["forward:tiled", "forward"],
+        hints: &[
+            "Small cases pass, those with more than one tile of keys fail: what is carried from one tile to the next? `maximum`, `total` and, in `out`, the output. One of the three is never repaired.",
+            "exp(score − new) = exp(score − old) · exp(old − new), and exp(old − new) is `rescale`. `total` is a sum of exp(score − old): what is it worth when measured with the new maximum?",
+            "total * rescale + sum. `fma(total, rescale, sum)` is the same in one operation.",
+        ],
     },
     Exercise {
         id: "9",
@@ -138,7 +170,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "p * dp[j * OWN_EACH + r] * dims.scale;",
         task: "A softmax cannot raise all of its outputs at once: what has to be taken off dp before it is multiplied with p?",
         entries: &["backward"],
-        hints: &[],
+        hints: &[
+            "The weights p of a row sum to 1, and so the changes that dp wants have to sum to 0. Add a constant to every dp of a row: should ds change? Does it here?",
+            "The softmax's derivative: ds = p · (dp − Σ p · dp). The sum is one number for each row; kernel `delta` has computed it. Under which name does this kernel bind it?",
+            "p * (dp − row_delta[at]) * dims.scale, where dp is dp[j * OWN_EACH + r].",
+        ],
     },
     Exercise {
         id: "10",
@@ -148,7 +184,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "let dgate = dy * b_up[i] * s;",
         task: "silu(g) = g · σ(g): the gate's own slope is missing. σ' = σ (1 − σ).",
         entries: &["backward"],
-        hints: &[],
+        hints: &[
+            "y = silu(gate) · up, so dgate = dy · up · silu'(g). This line has σ(g), which is `s`, in the place of silu'(g).",
+            "silu(g) = g · σ(g) is a product: silu' = σ + g · σ'. And σ' = σ · (1 − σ).",
+            "Take σ out of the bracket: s * (1.0 + g * (1.0 - s)) in the place of s.",
+        ],
     },
     Exercise {
         id: "11",
@@ -158,7 +198,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "gradient = weight * exp(b_logits[base + c] - log_sum_exp);",
         task: "What was said, minus what was true: this gradient only knows what was said.",
         entries: &["backward"],
-        hints: &[],
+        hints: &[
+            "As it stands this gradient is the same whatever the answer was, and nothing is ever pulled up. In which column does it have to be negative?",
+            "The loss is log Σ exp(logit) − logit[answer]. The first part's derivative is the softmax, which is there. What is the derivative of the second, by each logit?",
+            "Take 1 off where c == answer, before `weight` multiplies: weight * (softmax − select(0.0, 1.0, c == answer)).",
+        ],
     },
     Exercise {
         id: "12",
@@ -168,7 +212,11 @@ pub static EXERCISES: &[Exercise] = &[
         put: "let value = p[i] * decay - c.step_size * moment / (sqrt(second) + c.eps);",
         task: "Both means begin at zero and are too small at first. `step_size` already mends the one; mend the other.",
         entries: &["update"],
-        hints: &[],
+        hints: &[
+            "Both running means begin at 0. In step 1 the mean of squares is only (1 − β₂) · g², a thousandth of g²: divided by its root, what does the first step look like?",
+            "The mean of squares is divided by 1 − β₂ᵗ, so its root by √(1 − β₂ᵗ). One of the numbers in `c` is that root: see `Coefficients`.",
+            "sqrt(second) / c.correction2 in the place of sqrt(second); `c.eps` is added after that.",
+        ],
     },
     Exercise {
         id: "13",
@@ -178,6 +226,10 @@ pub static EXERCISES: &[Exercise] = &[
         put: "root(n_means[index]);",
         task: "A pen that presses harder is not another thing. Divide each direction by how strong the edges around it are, as the head of the file says.",
         entries: &["forward"],
-        hints: &[],
+        hints: &[
+            "Edges twice as strong give means twice as large in every direction. Which other number of a cell and its neighbours grows in the same way, so that the quotient stays as it is?",
+            "`energy`, which the loop has summed and nobody uses, is a sum of squares: its root grows as the means do. The head of the file says √(4 · e + 10⁻⁴), where e is the mean over 9 cells; `energy` is their sum.",
+            "n_means[index] / sqrt(energy * (4.0 / 9.0) + 1e-4), inside of root(…). Without the 1e-4 the noise of an empty cell would count as much as a line.",
+        ],
     },
 ];

@@ -12,6 +12,7 @@ pub mod run;
 mod step;
 mod table;
 mod trace;
+pub mod wrong;
 
 pub use augmented::{VISITS, augmented_sheet};
 pub use contact_sheet::{Cell, contact_sheet};

@@ -113,9 +113,5 @@ fn tile_product(canvas: &mut Canvas, top: f64) {
             canvas.line([(x, y + at), (x + 3.0 * tile, y + at)], GREY, 1.0);
         }
     }
-    canvas.text(
-        20.0,
-        y + 3.0 * tile + 22.0,
-        "Dark: in shared memory in the second turn of three. Each number is fetched once and used by 4 threads.",
-    );
+    canvas.text(20.0, y + 3.0 * tile + 22.0, "Dark: in shared memory in the second turn of three. Each number is fetched once and used by 4 threads.");
 }
