@@ -188,6 +188,48 @@ fn a_check_reports_what_it_ran() {
     }
 }
 
+/// An exercise as a learner goes through it: refused on one screen, a hint, a picture of what is wrong, solved.
+#[test]
+fn an_exercise_answers() {
+    if !text(&trimodal(&["devices"]).stdout).contains("wgpu") {
+        assert!(std::env::var_os("TRIMODAL_REQUIRE_WGPU").is_none(), "no wgpu adapter");
+        println!("SKIPPED: no wgpu adapter");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let [file, svg, json] = ["mine.wgsl", "wrong.svg", "check.json"].map(|name| folder.path().join(name).to_str().expect("UTF-8").to_string());
+    let written = trimodal(&["learn", "exercise", "10", "--to", &file]);
+    assert!(written.status.success() && text(&written.stdout).contains("trimodal learn hint 10"), "{}", text(&written.stdout));
+    let refused = trimodal(&["check", "--shader", &file, "--svg", &svg, "--json", &json]);
+    let said = text(&refused.stdout);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("Exercise 10 of 13 as it was given: the line under the mark") && said.lines().count() <= 24, "{said}");
+    assert!(said.contains("Next: trimodal learn hint 10") && said.contains("Still right: forward (1 case)"), "{said}");
+    let svg = fs::read_to_string(&svg).expect("a picture");
+    assert!(svg.starts_with("<svg") && svg.contains("found − expected") && !svg.contains("inf"), "{svg}");
+    let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&json).expect("the report")).expect("JSON");
+    assert_eq!((&report["exercise"]["id"], &report["exercise"]["solved"], &report["shader"]), (&"10".into(), &false.into(), &"swiglu".into()));
+    let row = report["ops"].as_array().expect("a list").iter().find(|row| row["failed"] != 0).expect("a failed row");
+    let first = &row["details"][0]["outputs"][0];
+    assert!(row["entry"] == "backward" && row["worst"].as_f64().expect("a number") > 1.0 && first["wrong"].as_u64() <= first["of"].as_u64(), "{row}");
+    assert!(first["first"][0]["index"].is_array() && row["failures"][0].is_string() && report["cases"]["left_out"].as_u64() > Some(0), "{report}");
+
+    let hint = |step: &str| trimodal(&["learn", "hint", "10", step]);
+    let hints: Vec<String> = ["1", "2", "3"].iter().map(|step| text(&hint(step).stdout)).collect();
+    assert!(hints[0].starts_with("Exercise 10, hint 1 of 3.") && hints[0].contains("trimodal learn hint 10 2") && hints[2].contains("last one"), "{hints:?}");
+    assert_eq!(text(&trimodal(&["learn", "hint", "swiglu"]).stdout), hints[0]);
+    assert!(error(2, &["learn", "hint", "10", "4"]).contains("exercise 10 has hints 1 to 3, not 4"));
+
+    let given = fs::read_to_string(&file).expect("the exercise");
+    fs::write(&file, given.replace("dy * b_up[i] * s;", "dy * b_up[i] * (s + g * s * (1.0 - s));")).expect("written");
+    for more in [&[][..], &["--all"]] {
+        let solved = trimodal(&[&["check", "--shader", &file], more].concat());
+        let said = text(&solved.stdout);
+        assert!(solved.status.success() && said.starts_with("Exercise 10 of 13 solved: ") && said.contains("Next: trimodal learn read 11"), "{said}");
+        assert_eq!(said.contains("--all"), more.is_empty(), "{said}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_closed_pipe_is_no_error() {

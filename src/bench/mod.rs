@@ -373,6 +373,9 @@ fn plan(device: &Device, options: &BenchOptions, sets: &[Sizes]) -> Result<(Vec<
         left_out.retain(|left| items.iter().all(|item| left.what.split(' ').next() != Some(item.op())));
     }
     if items.is_empty() {
+        if let Some(op) = options.op.as_deref().filter(|_| shapes.is_empty() && left_out.is_empty()) {
+            return Err(Error::Usage(format!("nothing to time: {op} has no sizes of a model, because no model calls it")));
+        }
         let mut shapes: Vec<String> = shapes.into_iter().map(|shape| format!("{shape:?}")).collect();
         shapes.dedup();
         let more = if shapes.len() > 8 { format!(" and {} more", shapes.len() - 8) } else { String::new() };

@@ -111,6 +111,7 @@ fn a_filter_that_matches_nothing_says_what_there_is() {
     assert!(say(BenchOptions { op: Some("matmull".into()), ..options() }).contains("expected one of embedding, patch_embed"));
     assert!(say(BenchOptions { sets: vec!["huge".into()], ..options() }).contains("expected one of demo, small, large"));
     assert!(say(BenchOptions { op: Some("swiglu".into()), shape: Some("N=7".into()), ..options() }).contains("there are \"N=1920 F=176\""));
+    assert!(say(BenchOptions { op: Some("primer".into()), ..options() }).contains("primer has no sizes of a model"));
     assert!(say(BenchOptions { dtype: Some(DType::Bf16), ..options() }).contains("no bf16 kernels"));
     let emulator = Device::open("emulator", None).unwrap();
     assert!(run(&emulator, &options(), &mut quiet).unwrap_err().to_string().contains("counts instructions"));

@@ -14,6 +14,7 @@ pub mod run;
 mod step;
 mod table;
 mod trace;
+pub mod wrong;
 
 pub use augmented::{VISITS, augmented_sheet};
 pub use bench_page::bench_page;
