@@ -425,6 +425,25 @@ fn counted(histograms: Value) -> Value {
     json!({ "image_size": 48, "patch_size": 8, "bidirectional": true, "histograms": histograms })
 }
 
+/// The page says of a model that it never met such a thing where the program says it, in its words.
+#[test]
+fn what_a_model_never_met_is_said_as_the_program_says_it() {
+    let Some((mut browser, _served)) = opened() else { return };
+    let counts = [None, Some(0u64), Some(7)];
+    let all = counts.map(|words| counts.map(|picture| counts.map(|sound| counts.map(|both| trimodal::model::Met { words, picture, sound, both }))));
+    let all: Vec<trimodal::model::Met> = all.into_iter().flatten().flatten().flatten().collect();
+    let said = browser.evaluate(&format!(
+        "import('/config.js').then(({{ neverMet }}) => {}.map((met) => [[true, false], [false, true], [true, true]].map(([p, s]) => neverMet({{ met }}, p, s))))",
+        serde_json::to_string(&all).unwrap()
+    ));
+    assert_eq!(all.len(), 81);
+    for (met, said) in all.iter().zip(said.as_array().unwrap()) {
+        let expected = [(true, false), (false, true), (true, true)].map(|(picture, sound)| met.never(picture, sound));
+        assert_eq!(*said, json!(expected), "{met:?}");
+    }
+    assert_eq!(browser.evaluate("import('/config.js').then(({ neverMet }) => neverMet({ met: null }, true, false))"), Value::Null);
+}
+
 /// The page's reader of a config.json is held to the crate's: both read the same of every case of `tests/transformers.rs`, or both refuse.
 #[test]
 fn a_config_is_read_as_the_program_reads_it() {
