@@ -254,7 +254,9 @@ fn changes(card: &Card, against: &Against, room: usize) -> Vec<String> {
     }
     for (what, rows) in [("new  ", &against.new), ("gone ", &against.gone)] {
         if !rows.is_empty() {
-            add(what, &rows.join("; "));
+            const NAMED: usize = 6;
+            let more = if rows.len() > NAMED { format!("; and {} more, which --json names", rows.len() - NAMED) } else { String::new() };
+            add(what, &format!("{}{more}", rows[..rows.len().min(NAMED)].join("; ")));
         }
     }
     lines
