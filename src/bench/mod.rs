@@ -18,8 +18,7 @@ mod step;
 mod table;
 mod timer;
 
-pub use card::{About, BenchRow, Card, Ceilings, Conditions, DRIFT, LeftOut, Method, Peer, SCHEMA, Seconds, UNSURE};
-pub use compare::{Against, Change};
+pub use card::{About, Against, BenchRow, Card, Ceilings, Change, Conditions, DRIFT, LeftOut, Method, Peer, SCHEMA, Seconds, UNSURE};
 pub use table::{MARK, peers, readme, table};
 #[cfg(feature = "cli")]
 pub(crate) use table::{ceilings_text, machine_text, of_peer, peer_names, time};

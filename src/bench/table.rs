@@ -1,7 +1,6 @@
 //! A card as text: for a terminal, and as the tables of `benches/results/README.md` and of the README.
 
-use super::card::{BenchRow, Card, Ceilings, Conditions, Peer, UNSURE};
-use super::compare::{Against, Change};
+use super::card::{Against, BenchRow, Card, Ceilings, Change, Conditions, Peer, UNSURE};
 use crate::numbers::{scaled, significant};
 
 /// `47.5 µs`
