@@ -1,11 +1,12 @@
-//! Why a row can be above 100 % of its ceiling. Each reason begins with a word of its own.
+//! Rows beside their ceilings: why one can be above 100 %, and what speaks against the figures of a card. Each reason begins with a word of
+//! its own.
 
-use super::card::{About, BenchRow};
+use super::card::{About, BenchRow, Card, DRIFT, UNSURE};
 use crate::numbers::bytes;
 use crate::roofline::Ceilings;
 
 /// The word of a reason that is none: the ceiling must have been measured too low.
-pub(super) const LOW: &str = "low ceiling";
+const LOW: &str = "low ceiling";
 /// What a ceiling and a row may be off by chance: a part of their quotient.
 const CHANCE: f64 = 0.05;
 /// How much faster reading alone may be than a copy on a GPU, whose memory loses time when it turns from reading to writing.
@@ -14,8 +15,37 @@ const READING: f64 = 1.15;
 /// transfers of a copy two are counted, and one stream of addresses is easier to follow than two.
 const UPDATE: f64 = 1.8;
 
+impl Card {
+    /// Fills in what follows from the ceilings in all rows, and whether each row is unsure.
+    pub(super) fn rate(&mut self) {
+        for row in &mut self.rows {
+            row.rate(&self.ceilings);
+            row.unsure = row.seconds.is_unsure();
+            row.above = reason(row, &self.ceilings, &self.device);
+        }
+    }
+
+    /// What in the rows and the ceilings speaks against the figures.
+    pub(super) fn doubts_of_rows(&self) -> Vec<String> {
+        let of = |n: usize| format!("{n} of {} rows", self.rows.len());
+        let mut doubts = Vec::new();
+        if let Some(drift) = self.drift.filter(|drift| drift.abs() > DRIFT) {
+            doubts.push(format!("the device's ceilings moved by {drift:+.0} % during the run: it was not equally fast all the time"));
+        }
+        let unsure = self.rows.iter().filter(|row| row.unsure).count();
+        if unsure > 0 {
+            doubts.push(format!("{}: the standard error was still above {:.0} % when their time was up", of(unsure), 100.0 * UNSURE));
+        }
+        let low = self.rows.iter().filter(|row| row.above.as_deref().is_some_and(|why| why.starts_with(LOW))).count();
+        if low > 0 {
+            doubts.push(format!("{} above 100 % of a ceiling that must have been measured too low", of(low)));
+        }
+        doubts
+    }
+}
+
 /// The reason, for a row above 100 %.
-pub(super) fn reason(row: &BenchRow, ceilings: &Ceilings, device: &About) -> Option<String> {
+fn reason(row: &BenchRow, ceilings: &Ceilings, device: &About) -> Option<String> {
     let percent = row.percent.filter(|percent| *percent > 100.0)?;
     let known = if row.bound.as_deref() == Some("memory") { memory(row, percent, ceilings, device) } else { compute(row, device) };
     Some(known.unwrap_or_else(|| {

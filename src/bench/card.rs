@@ -1,7 +1,5 @@
 //! The score card: what a run of the benchmark found, as JSON. `docs/score-card.md` says what every field means.
 
-use super::above;
-use super::compare::{Against, Change};
 pub use super::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::files::write_file_atomic;
@@ -195,6 +193,34 @@ pub struct Peer {
     pub unsure: bool,
 }
 
+/// How a row's time has changed since an earlier card.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The median then, in seconds.
+    pub seconds: f64,
+    /// How much longer a call takes now, in per cent; below 0 it has become faster.
+    pub percent: f64,
+    /// Two standard errors of that, in per cent of the time then.
+    pub uncertainty: f64,
+    /// `slower`, `faster`, or `same` where the change is no larger than its uncertainty.
+    pub verdict: String,
+}
+
+/// The card that another one was compared with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Against {
+    /// Its tool.
+    pub tool: String,
+    /// Its date.
+    pub date: String,
+    /// What else differs: the device, the settings, the ceilings.
+    pub differences: Vec<String>,
+    /// Rows that only this card has.
+    pub new: Vec<String>,
+    /// Rows that only the earlier one has.
+    pub gone: Vec<String>,
+}
+
 /// Something that was not measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeftOut {
@@ -247,52 +273,6 @@ impl Card {
     /// Whether the run was as it should be: nothing speaks against its figures.
     pub fn is_sure(&self) -> bool {
         self.doubts.is_empty() && !self.interrupted
-    }
-
-    /// Fills in what follows from the ceilings in all rows, and whether each row is unsure.
-    pub(super) fn rate(&mut self) {
-        for row in &mut self.rows {
-            row.rate(&self.ceilings);
-            row.unsure = row.seconds.is_unsure();
-            row.above = above::reason(row, &self.ceilings, &self.device);
-        }
-    }
-
-    /// What in the rows and the ceilings speaks against the figures.
-    pub(super) fn doubts_of_rows(&self) -> Vec<String> {
-        let of = |n: usize| format!("{n} of {} rows", self.rows.len());
-        let mut doubts = Vec::new();
-        if let Some(drift) = self.drift.filter(|drift| drift.abs() > DRIFT) {
-            doubts.push(format!("the device's ceilings moved by {drift:+.0} % during the run: it was not equally fast all the time"));
-        }
-        let unsure = self.rows.iter().filter(|row| row.unsure).count();
-        if unsure > 0 {
-            doubts.push(format!("{}: the standard error was still above {:.0} % when their time was up", of(unsure), 100.0 * UNSURE));
-        }
-        let low = self.rows.iter().filter(|row| row.above.as_deref().is_some_and(|why| why.starts_with(above::LOW))).count();
-        if low > 0 {
-            doubts.push(format!("{} above 100 % of a ceiling that must have been measured too low", of(low)));
-        }
-        doubts
-    }
-
-    /// Reads a card.
-    ///
-    /// # Errors
-    /// [`Error::Io`], or [`Error::File`] for something that is not a card, or one of another version.
-    pub fn load(path: &Path) -> Result<Card> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        #[derive(Deserialize)]
-        struct Head {
-            schema: String,
-        }
-        let head: Head = serde_json::from_str(&text).map_err(|e| Error::file(path, format!("this is not a score card: {e}")))?;
-        if head.schema != SCHEMA {
-            return Err(Error::file(path, format!("expected the schema {SCHEMA:?}, found {:?}", head.schema)));
-        }
-        let mut card: Card = serde_json::from_str(&text).map_err(|e| Error::file(path, format!("this score card is not complete: {e}")))?;
-        super::recount::recount(&mut card);
-        Ok(card)
     }
 
     /// The card as JSON, with a line break at its end.
@@ -467,7 +447,7 @@ pub(super) mod tests {
         let theirs = Card { tool: "peer 1".into(), ..card(vec![row("matmul", "forward:addmm", "a", 4.0), row("matmul", "forward", "c", 1.0)]) };
         assert_eq!(ours.merge(&theirs), 1);
         assert_eq!(ours.rows.iter().map(|r| r.peers.iter().map(|p| p.ratio).collect::<Vec<_>>()).collect::<Vec<_>>(), [vec![2.0], vec![0.5], vec![]]);
-        let theirs = Card { tool: "pytorch 2.15.0+cu132".into(), ..card(vec![row("matmul", "mm", "b", 1.0)]) };
+        let theirs = Card { tool: "pytorch 2.15.0+cu132".into(), ..card(vec![row("matmul", "forward:mm", "b", 1.0)]) };
         ours.merge(&theirs);
         assert_eq!(ours.rows[2].peers[0].name, "pytorch 2.15.0", "a processor's row does not name a build for CUDA");
         for (text, expected) in [("{}", "not a score card"), ("[", "not a score card"), (r#"{"schema": "trimodal-card/9"}"#, "expected the schema")] {

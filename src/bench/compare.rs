@@ -1,41 +1,12 @@
 //! Two cards beside each other: what has changed, and whether that is more than what their measurements are unsure by.
 
-use super::card::{BenchRow, Card};
+use super::card::{Against, BenchRow, Card, Change};
 use crate::numbers::digits;
-use serde::{Deserialize, Serialize};
 
 /// A change is one from here on, in standard errors of the difference: about 5 in 100 rows that have not changed go beyond.
 const ERRORS: f64 = 2.0;
 /// How far a ceiling may differ between two runs before that is named, in per cent.
 const CEILING: f64 = 5.0;
-
-/// How a row's time has changed since an earlier card.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change {
-    /// The median then, in seconds.
-    pub seconds: f64,
-    /// How much longer a call takes now, in per cent; below 0 it has become faster.
-    pub percent: f64,
-    /// Two standard errors of that, in per cent of the time then.
-    pub uncertainty: f64,
-    /// `slower`, `faster`, or `same` where the change is no larger than its uncertainty.
-    pub verdict: String,
-}
-
-/// The card that another one was compared with.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Against {
-    /// Its tool.
-    pub tool: String,
-    /// Its date.
-    pub date: String,
-    /// What else differs: the device, the settings, the ceilings.
-    pub differences: Vec<String>,
-    /// Rows that only this card has.
-    pub new: Vec<String>,
-    /// Rows that only the earlier one has.
-    pub gone: Vec<String>,
-}
 
 impl Change {
     fn of(old: &BenchRow, new: &BenchRow) -> Change {

@@ -18,8 +18,7 @@ mod step;
 mod table;
 mod timer;
 
-pub use card::{About, BenchRow, Card, Ceilings, Conditions, DRIFT, LeftOut, Method, Peer, SCHEMA, Seconds, UNSURE};
-pub use compare::{Against, Change};
+pub use card::{About, Against, BenchRow, Card, Ceilings, Change, Conditions, DRIFT, LeftOut, Method, Peer, SCHEMA, Seconds, UNSURE};
 pub use table::{MARK, peers, readme, table};
 #[cfg(feature = "cli")]
 pub(crate) use table::{ceilings_text, machine_text, of_peer, peer_names, time};
@@ -73,8 +72,6 @@ pub struct BenchOptions {
     /// A first look: fewer samples, and without `op` and `shape` fewer rows: of every operation, pass and dtype the largest sizes, by
     /// the entry that is chosen where none is named.
     pub quick: bool,
-    /// Measure nothing on a machine that is not fit to be measured on.
-    pub strict: bool,
     /// Also time the vendor's library, where there is one.
     pub compare: bool,
 }
@@ -122,6 +119,11 @@ impl Item {
     }
 }
 
+/// Why the machine is not fit to be measured on now: what other programs do. Looks at it for a moment.
+pub fn loaded() -> Vec<String> {
+    Watch::start().doubts()
+}
+
 /// What the platform says about a device.
 pub fn about(device: &Device) -> About {
     machine::about(device)
@@ -158,7 +160,7 @@ pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: 
 ///
 /// # Errors
 /// [`Error::Usage`] for the emulator, which has no time to measure, for an unknown set of sizes, and where nothing is left to time;
-/// [`Error::Device`] where the ceilings cannot be measured, and for a loaded machine where `options.strict`.
+/// [`Error::Device`] where the ceilings cannot be measured.
 pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(BenchProgress) -> ControlFlow<()>) -> Result<Card> {
     if device.is_emulator() {
         return Err(Error::Usage(
@@ -176,16 +178,11 @@ pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(Ben
     let sets = chosen_sets(options, slow)?;
     let (items, mut left_out) = plan(device, options, &sets)?;
     let watch = Watch::start();
-    if let Some(doubt) = watch.doubts().into_iter().next().filter(|_| options.strict) {
-        let what = format!("{doubt}. What is measured now would not be what it can do: wait until it is idle, or leave --strict away");
-        return Err(Error::Device { device: device.to_string(), what });
-    }
-
     let mut interrupted = progress(BenchProgress { done: 0, total: items.len(), what: "the device's ceilings" }).is_break();
     let ceilings = if interrupted { Ceilings::default() } else { ceiling::measure(device, &timer, cache)? };
     // The whole run stays below what the command promises: a quarter of a minute for a first look, 5 minutes on a slow device, 3 on a GPU.
     let seconds = match (options.quick, slow) {
-        (true, _) => 4.0,
+        (true, _) => 8.0,
         (false, true) => 150.0,
         (false, false) => 90.0,
     };

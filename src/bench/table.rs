@@ -1,7 +1,6 @@
 //! A card as text: for a terminal, and as the tables of `benches/results/README.md` and of the README.
 
-use super::card::{BenchRow, Card, Ceilings, Conditions, Peer, UNSURE};
-use super::compare::{Against, Change};
+use super::card::{Against, BenchRow, Card, Ceilings, Change, Conditions, Peer, UNSURE};
 use crate::numbers::{scaled, significant};
 
 /// `47.5 µs`
@@ -254,7 +253,9 @@ fn changes(card: &Card, against: &Against, room: usize) -> Vec<String> {
     }
     for (what, rows) in [("new  ", &against.new), ("gone ", &against.gone)] {
         if !rows.is_empty() {
-            add(what, &rows.join("; "));
+            const NAMED: usize = 6;
+            let more = if rows.len() > NAMED { format!("; and {} more, which --json names", rows.len() - NAMED) } else { String::new() };
+            add(what, &format!("{}{more}", rows[..rows.len().min(NAMED)].join("; ")));
         }
     }
     lines

@@ -3,7 +3,7 @@
 use super::*;
 
 fn options() -> BenchOptions {
-    BenchOptions { op: None, shape: None, dtype: None, sets: vec!["demo".into()], quick: true, strict: false, compare: false }
+    BenchOptions { op: None, shape: None, dtype: None, sets: vec!["demo".into()], quick: true, compare: false }
 }
 
 fn quiet(_: BenchProgress) -> ControlFlow<()> {

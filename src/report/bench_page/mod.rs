@@ -37,8 +37,8 @@ pub fn bench_page(card: &Card) -> Page {
     page.facts(facts);
     page.section("Roofline");
     page.text(
-        "A row can be no higher than the lines: what memory delivers at its operations per byte, and what arithmetic reaches. An operation has \
-         the same colour and marker on every device.",
+        "The lines are what kernels that do nothing else reach: what memory delivers at so many operations per byte, and what arithmetic does. \
+         A row above them says why. An operation has the same colour and marker on every device.",
     );
     let figure = roofline_figure(card).replacen("<svg", "<svg role=img aria-label=\"The roofline; its values are in the table of rows\"", 1);
     page.part(&format!("<figure><div class=\"scroll roofline\">{figure}</div></figure>\n"), OWN);
@@ -99,7 +99,7 @@ fn rows(page: &mut Page, card: &Card) {
                 value(format!("{percent:.0} %{why}"), percent)
             })),
             row.bound.as_deref().map_or(Cell::Nothing, Cell::from),
-            rate(1e12 * row.tflops, "FLOP/s"),
+            if row.flops == 0 { Cell::Nothing } else { rate(1e12 * row.tflops, "FLOP/s") },
             nothing(row.gbytes.map(|gbytes| rate(1e9 * gbytes, "B/s"))),
             nothing(row.intensity.map(|intensity| value(number(intensity), intensity))),
             row.dtype.as_str().into(),
