@@ -531,7 +531,8 @@ def main():
             self.entry.buffers.iter().map(|b| format!("    [[maybe_unused]] const std::uint64_t {0}_bytes = {0}.bytes;\n", b.name)).collect();
         let multiprocessors = if self.entry.grid.contains("multiprocessors") { ", std::uint64_t multiprocessors" } else { "" };
         let main = if self.mapped() {
-            "int main() {\n    std::puts(\"this kernel takes tensor maps: self_test/cudarc encodes them (tensor_map) and calls it\");\n}\n".to_string()
+            "int main() {\n    std::puts(\"this kernel takes tensor maps: self_test/cudarc encodes them (tensor_map) and calls it\");\n    return 0;\n}\n"
+                .to_string()
         } else {
             self.cuda_main(multiprocessors)
         };
@@ -570,7 +571,7 @@ void launch(const Dims& dims, cudaStream_t stream{parameters}{multiprocessors}) 
                 Filling::Absent => format!("    Operand {name}{{nullptr, 0}}; // not there\n"),
                 Filling::Zeros => format!("    Operand {name} = buffer(std::vector<unsigned char>({bytes})); // {what}\n"),
                 Filling::Numbers("bf16") => loop_over(bytes / 2, "std::uint16_t", "upper_half(number(i))"),
-                Filling::Numbers("u8") => loop_over(bytes, "unsigned char", "i % 251"),
+                Filling::Numbers("u8") => loop_over(bytes, "std::uint8_t", "i % 251"),
                 Filling::Numbers(_) => loop_over(bytes / 4, "float", "number(i)"),
                 Filling::Intervals => loop_over(bytes / 4, "int", &format!("i % 2 * {}", self.keys())),
                 Filling::Counting => loop_over(bytes / 4, "int", "i"),
@@ -636,7 +637,8 @@ int main() {{
     Dims dims{{}};
 {dims}{made}    launch(dims, nullptr{arguments}{multiprocessors});
     if (cudaDeviceSynchronize() != cudaSuccess) return std::puts("the launch failed"), 1;
-{shown}}}
+{shown}    return 0;
+}}
 "#,
             from = self.call.from,
             groups = self.call.groups,
