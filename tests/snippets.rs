@@ -275,7 +275,10 @@ fn every_launch_in_cuda_compiles() {
     match compile {
         Ok(output) => {
             assert!(output.status.success(), "{}", said(&output));
-    XX
+            // Its check holds for its own worked call, and nothing fails.
+            let output = Command::new(&program).output().unwrap();
+            let said = said(&output);
+            assert!(output.status.success() && said.contains("all are right") && !said.contains("failed"), "{said}");
         }
         Err(_) => println!("SKIPPED: no c++"),
     }
