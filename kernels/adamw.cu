@@ -35,7 +35,7 @@
 // In mixed precision p is the f32 master of the weights, and copy is what the other kernels read.
 // Precision: f32; sums of squares in a fixed order, the same bits on every run. The copy is rounded to nearest even.
 // Limits: n < 2³¹; buffers start at a multiple of 16 bytes. Traffic: update 28 n bytes (30 n with the copy); bound by memory.
-
+// Twin: shaders/adamw.wgsl.
 #include <cuda_bf16.h>
 
 struct Dims {

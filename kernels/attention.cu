@@ -47,7 +47,7 @@
 // (d96), bf16 4 · KEYS · (D + 8) · 2 bytes, up to 34,816 (d128).
 // Precision: sums and softmax are f32, in a fixed order, the same bits on every run; exp is ex2.approx. In bf16, P is rounded before the second product.
 // FLOPs: 4 · d per pair of a row and a key that it sees, per head. Traffic: q, o once, k and v once per 64 rows.
-
+// Twin: shaders/attention.wgsl.
 #include <cuda_bf16.h>
 
 typedef __nv_bfloat16 bf16;

@@ -51,7 +51,7 @@
 // (d128), bf16 up to 35,840 (d128).
 // Precision: sums are f32, in a fixed order, the same bits on every run; exp is ex2.approx. In bf16, p and ds are rounded before the products.
 // FLOPs: dkv 8 · d and dq_rows 6 · d per pair of a row and a key that it sees, per head.
-
+// Twin: shaders/attention_backward.wgsl.
 #include <cuda_bf16.h>
 
 typedef __nv_bfloat16 bf16;

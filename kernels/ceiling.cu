@@ -18,7 +18,7 @@
 // Limits: n a multiple of 256, and of 4 in copy; buffers start at a multiple of 16 bytes.
 //
 // mma is `mma.sync`, which every GPU from Ampere on has. Hopper's `wgmma` reaches beyond what it does there.
-
+// Twin: shaders/ceiling.wgsl.
 struct Dims {
     unsigned n;
     unsigned rounds;

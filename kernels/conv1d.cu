@@ -96,7 +96,7 @@
 // Limits: every tensor < 2³¹ elements, C · (F + 3) < 2³¹, 1 ≤ stride ≤ 2, F' = (F − 1)/stride + 1. Channels that are
 // not a multiple of 8 (bf16) are read one by one. Forward: 6 · M · in · out operations, backward twice that; bound by arithmetic from about 32 channels on.
 // Shared memory: 18 KiB (tile), 41 KiB (forward_mma), 38 KiB (dweight_mma), 33 KiB (dx_mma).
-
+// Twin: shaders/conv1d.wgsl.
 #include <cuda_bf16.h>
 
 using bf16 = __nv_bfloat16;

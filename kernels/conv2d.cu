@@ -97,7 +97,7 @@
 // Limits: every tensor < 2³¹ elements, 1 ≤ stride ≤ 2, H' = ceil(H / stride), W' = ceil(W / stride). Channels that are not a
 // multiple of 8 (bf16) are read one by one. Forward: 18 · M · in · out operations, backward twice that; bound by arithmetic from
 // about 10 channels on in f32, 70 in bf16. Shared memory: 18 KiB (tile), 36 KiB (forward_mma, dx_mma), 25 KiB (dweight_mma).
-
+// Twin: shaders/conv2d.wgsl.
 #include <cuda_bf16.h>
 
 using bf16 = __nv_bfloat16;

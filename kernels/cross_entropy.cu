@@ -30,7 +30,7 @@
 // Limits: V ≥ 1, M · V < 2³¹. forward: row_threads a power of two from 4 to 256. A goal that is not below V counts as −1. Traffic: forward
 // M · V elements (one read: maximum and sum are kept online), backward 2 · M · V; bound by memory. So each thread reads and
 // writes 16 bytes at a time where V is a multiple of 4 (f32) or 8 (bf16), and an exponential is two instructions.
-
+// Twin: shaders/cross_entropy.wgsl.
 #include <cuda_bf16.h>
 
 struct Dims {

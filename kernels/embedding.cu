@@ -32,7 +32,7 @@
 // Limits: D ≥ 1; M · D, N · D, V · D < 2³¹; the rows of one call are distinct. Ids, rows and starts outside their tables
 // are skipped, not followed. Traffic: forward 2 · M · D elements; bound by memory. Backward reads a row of dy once and touches
 // no row of dtable that no entry names; its longest thread adds as many rows as the most frequent id has.
-
+// Twin: shaders/embedding.wgsl.
 #include <cuda_bf16.h>
 
 struct Dims {

@@ -23,7 +23,7 @@
 //
 // Precision: f32 sums in raster order, the same bits on every run; bf16 is rounded once, when it is stored.
 // Limits: every grid divides H and W; every tensor < 2³¹ elements. 20 · H · W · 36 operations for each grid; bound by arithmetic.
-
+// Twin: shaders/local_histogram.wgsl.
 #include <cuda_bf16.h>
 
 struct Dims {

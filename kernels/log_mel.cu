@@ -42,7 +42,7 @@
 // `power_tile` is there twice: as `power_tile_32` (TILE = 32, block 64) and `power_tile_64` (TILE = 64, block 256).
 // Precision: f32 sums in a fixed order, the same bits on every run; the tables come from f64.
 // Limits: S > 200, F = S / 160; every size and product < 2³¹.
-
+// Twin: shaders/log_mel.wgsl.
 struct Dims {
     unsigned clips;   // C
     unsigned samples; // S

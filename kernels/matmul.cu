@@ -68,7 +68,7 @@
 // 2 · M · N · K operations. A block reads 2 · TILE · K elements for 2 · TILE² · K operations: 64 operations per byte in bf16
 // with a TILE of 128, 32 with 64, all but the first reads from L2. Shared memory: 17 KiB (tile, tile_small), 48 KiB (mma),
 // 24 KiB (mma_small).
-
+// Twin: shaders/matmul.wgsl.
 #include <cuda_bf16.h>
 
 using bf16 = __nv_bfloat16;

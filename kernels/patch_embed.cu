@@ -98,7 +98,7 @@
 // Limits: H and W multiples of P, G ≥ W/P, G ≥ H/P, across = W/P, patches = across · (H/P), K = P · P · 3, rows distinct, every tensor < 2³¹
 // elements. Patches whose side is not a multiple of 8, and rows of W or dy that are not a multiple of 16 bytes, are read element by element. Forward:
 // 2 · M · D · K operations, backward the same for W and again for the pixels; bound by arithmetic. Shared memory: 18 KiB (tile), 33 KiB (mma).
-
+// Twin: shaders/patch_embed.wgsl.
 #include <cuda_bf16.h>
 
 using bf16 = __nv_bfloat16;

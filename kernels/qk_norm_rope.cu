@@ -69,7 +69,7 @@
 // elements of 16 bytes (4 in f32, 8 in bf16), head_threads a power of two up to 32 and at least d/2 / E, so d ≤ 64 · E. Traffic:
 // forward 2 · N · H · d elements, backward 3; bound by memory. So a thread holds 16 bytes of both halves of a head, which it reads
 // once, and in backward the weight and the sums for dw of its columns all along its range of heads.
-
+// Twin: shaders/qk_norm_rope.wgsl.
 #include <cuda_bf16.h>
 
 struct Dims {

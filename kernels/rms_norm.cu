@@ -36,7 +36,7 @@
 // 3 (4); bound by memory. So each thread reads and writes 16 bytes at a time (C a multiple of 4 in f32, of 8 in bf16; other
 // rows are read element by element), and keeps 16 values of a row in registers between the two passes over it: a row of up to
 // 16 · row_threads columns is read once, the rest of a longer one a second time, from the cache.
-
+// Twin: shaders/rms_norm.wgsl.
 #include <cuda_bf16.h>
 
 struct Dims {

@@ -27,7 +27,7 @@
 // Precision: f32 products, the same bits on every run; the table comes from f64.
 // Limits: d even, half = d/2, pairs = N · H · half, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d elements; bound by
 // memory (the heads of a row share its angles, which come from the cache).
-
+// Twin: shaders/rope.wgsl.
 #include <cuda_bf16.h>
 
 struct Dims {

@@ -25,7 +25,7 @@
 // Precision: counts of integers, exact; f32 sums of weights in a fixed order, the same bits on every run.
 // Limits: V ≥ 1, R · V < 2³¹, no NaN. Traffic: R · V elements, 2 reads more for sampling, 4 (2) more for top-k and 16 (8) more for
 // top-p; what is read again comes from the cache. One row at a time is bound by one multiprocessor, hence the large block.
-
+// Twin: shaders/sample.wgsl.
 #include <cuda_bf16.h>
 
 struct Dims {

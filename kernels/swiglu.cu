@@ -18,7 +18,7 @@
 // Each entry is there twice: for f32, and with `_bf16` after its name for bf16, which is rounded once, when it is stored.
 // Precision: f32, the same bits on every run; bf16 is rounded once, when it is stored.
 // Limits: n < 2³¹; buffers start at a multiple of 16 bytes. Traffic: forward 3 n elements, backward 5 n; bound by memory.
-
+// Twin: shaders/swiglu.wgsl.
 #include <cuda_bf16.h>
 
 struct Dims {

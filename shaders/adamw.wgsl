@@ -33,6 +33,7 @@
 // Precision: f32; sums of squares in a fixed tree, the same bits on every run. The copy is rounded to nearest even.
 // Limits: n < 2³¹; p, g, m, v, grad are bound as vec4, so they hold a multiple of 16 bytes: what lies behind element n − 1
 // in the last vec4 may be read but is never written. Traffic: update 28 n bytes (30 n with the copy); bound by memory.
+// Twin: kernels/adamw.cu.
 
 struct Dims {
     n: u32,

@@ -44,6 +44,7 @@
 // Limits: 1 ≤ d ≤ 128 (HEAD_DIM), H a multiple of Hkv, every tensor < 2³¹ elements. q, k and v are bound as vec4: their
 // buffers end on a multiple of 16 bytes. Shared memory: 16 · (TILE_Q + TILE_K) · STRIDE + 4 · TILE_Q · (TILE_K + 2) bytes.
 // FLOPs: 4 · d per pair of a row and a key that it sees, per head.
+// Twin: kernels/attention.cu.
 
 struct Dims {
     queries: u32,          // Nq

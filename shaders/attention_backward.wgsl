@@ -47,6 +47,7 @@
 // and d_o are bound as vec4: their buffers end on a multiple of 16 bytes. Shared memory:
 // 32 · (OWN + SWEEP) · STRIDE + 8 · OWN · (SWEEP + 1) + 16 · SWEEP bytes.
 // FLOPs: dkv 8 · d and dq_rows 6 · d per pair of a row and a key that it sees, per head.
+// Twin: kernels/attention_backward.cu.
 
 struct Dims {
     queries: u32,          // Nq

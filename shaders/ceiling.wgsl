@@ -14,6 +14,7 @@
 // Work: copy moves 8 n bytes; multiply_add does 256 n rounds operations, and shared_memory reads 128 n rounds bytes.
 // Precision: f32, the same bits on every run.
 // Limits: n a multiple of 256, and of 4 in copy; a grid has no surplus groups (at most 65,535 in all).
+// Twin: kernels/ceiling.cu.
 
 struct Dims {
     n: u32,

@@ -69,6 +69,7 @@
 // Constants: TILE: 32, 64.
 // Precision: f32 sums in a fixed order, the same bits on every run. erf is a polynomial of the file, exp as the device has it.
 // Limits: every size and product < 2³¹; 1 ≤ stride ≤ 2, F' = (F − 1)/stride + 1.
+// Twin: kernels/conv1d.cu.
 
 struct Dims {
     clips: u32,            // C

@@ -71,6 +71,7 @@
 // Constants: TILE: 32, 64.
 // Precision: f32 sums in a fixed order, the same bits on every run. erf is a polynomial of the file, exp as the device has it.
 // Limits: every size and product < 2³¹; 1 ≤ stride ≤ 2, H' = ceil(H / stride), W' = ceil(W / stride).
+// Twin: kernels/conv2d.cu.
 
 struct Dims {
     images: u32,           // B

@@ -28,6 +28,7 @@
 // Precision: f32; maximum and sum in a fixed order, the same bits on every run. exp and log as the device has them.
 // Limits: V ≥ 1, parts = ceil(V / 1024), M · V < 2³¹. A goal that is not below V counts as −1. Traffic: forward 4 · M · V bytes (one read: maximum
 // and sum are kept online), backward 8 · M · V; bound by memory.
+// Twin: kernels/cross_entropy.cu.
 
 struct Dims {
     rows: u32,             // M

@@ -30,6 +30,7 @@
 // Precision: forward copies; backward sums f32 in the order of sorted_row, the same bits on every run.
 // Limits: D ≥ 1; M · D, N · D, V · D < 2³¹; the rows of one call are distinct. Ids, rows and starts outside their tables
 // are skipped, not followed. Traffic: forward 2 · M · D · 4 bytes; bound by memory.
+// Twin: kernels/embedding.cu.
 
 struct Dims {
     entries: u32,          // M

@@ -21,6 +21,7 @@
 //
 // Precision: f32 sums in raster order, the same bits on every run. sqrt and quotients as the device has them.
 // Limits: every grid divides H and W; every tensor < 2³¹ elements. 20 · H · W · 36 operations for each grid; bound by arithmetic.
+// Twin: kernels/local_histogram.cu.
 
 struct Dims {
     grid0: u32,            // cells along each side

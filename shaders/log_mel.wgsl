@@ -42,6 +42,7 @@
 // Constants: TILE: 32, 64.
 // Precision: f32 sums in a fixed order, the same bits on every run; the tables come from f64. log as the device has it.
 // Limits: S > 200, F = S / 160; every size and product < 2³¹.
+// Twin: kernels/log_mel.cu.
 
 struct Dims {
     clips: u32,            // C

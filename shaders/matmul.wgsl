@@ -42,6 +42,7 @@
 // Precision: f32 sums in a fixed order, the same bits on every run, for bf16 operands too; splits are added in order.
 // Limits: M, N ≥ 1, K ≥ 0, every matrix < 2³¹ elements; a and b allocated in whole 16 bytes (nothing past their last element
 // is used). 2 · M · N · K operations; bound by arithmetic from about K = 64 on.
+// Twin: kernels/matmul.cu.
 
 struct Dims {
     m: u32,                // M

@@ -71,6 +71,7 @@
 // Constants: TILE: 32, 64.
 // Precision: f32 sums in a fixed order, the same bits on every run.
 // Limits: H and W multiples of P, G ≥ W/P, G ≥ H/P, across = W/P, patches = across · (H/P), K = P · P · 3, rows distinct, every size < 2³¹.
+// Twin: kernels/patch_embed.cu.
 
 struct Dims {
     images: u32,           // I

@@ -68,6 +68,7 @@
 // HEAD_THREADS a power of two up to 32 and at least d/8, so d ≤ 256. Traffic: forward 2 · N · H · d · 4 bytes, backward 3; bound
 // by memory. So a thread holds a vec4 of both halves of a head, which it reads once, and in backward the weight and the sums for
 // dw of its columns all along its range of heads.
+// Twin: kernels/qk_norm_rope.cu.
 
 struct Dims {
     rows: u32,             // N

@@ -32,6 +32,7 @@
 // Constants: ROW_THREADS = row_threads: 8, 16, 32, 64, 128, 256.
 // Precision: f32 statistics and sums in a fixed order, the same bits on every run.
 // Limits: C ≥ 1, rows · C < 2³¹. Traffic: forward 2 · rows · C · 4 bytes (4 with a residual); bound by memory.
+// Twin: kernels/rms_norm.cu.
 
 struct Dims {
     rows: u32,

@@ -26,6 +26,7 @@
 // Precision: f32 products, the same bits on every run; the table comes from f64.
 // Limits: d even, half = d/2, pairs = N · H · half, N · H · d < 2³¹; positions outside the table are clamped into it. Traffic: 2 · N · H · d · 4 bytes; bound
 // by memory.
+// Twin: kernels/rope.cu.
 
 struct Dims {
     pairs: u32,            // all of them: N · H · d/2

@@ -22,6 +22,7 @@
 //
 // Precision: counts of integers, exact; f32 sums of weights in a fixed order, the same bits on every run.
 // Limits: V ≥ 1, R · V < 2³¹, no NaN. Traffic: 4 · R · V bytes, 2 reads more for sampling, 4 more for top-k and 16 more for top-p.
+// Twin: kernels/sample.cu.
 
 struct Dims {
     rows: u32,                   // R

@@ -18,6 +18,7 @@
 // Precision: f32, the same bits on every run. exp as the device has it.
 // Limits: n < 2³¹; buffers are bound as vec4, so they hold a multiple of 16 bytes: what lies behind element n − 1 in the
 // last vec4 may be read but is never written. Traffic: forward 12 n bytes, backward 20 n; bound by memory.
+// Twin: kernels/swiglu.cu.
 
 struct Dims {
     n: u32,

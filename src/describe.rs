@@ -46,6 +46,11 @@ pub struct Question {
 }
 
 impl Question {
+    /// Whether it shows a picture, and a sound.
+    pub fn shows(&self) -> (bool, bool) {
+        (self.prompt.pixels.is_some(), self.prompt.mel.is_some())
+    }
+
     /// The rows that the model is given, and the picture and the sound that some of them come from.
     pub fn prompt(&self) -> &Sequence {
         &self.prompt
@@ -61,6 +66,13 @@ pub struct Answer {
     pub ids: Vec<u32>,
     /// Whether the model ended the text; else it was stopped, by the caller or at the length that it was built for.
     pub ended: bool,
+}
+
+impl Answer {
+    /// Whether there is no word in it, neither of the model's nor of the question's.
+    pub fn is_nothing(&self) -> bool {
+        self.text.trim().is_empty()
+    }
 }
 
 impl<'m> Describer<'m> {
@@ -85,6 +97,13 @@ impl<'m> Describer<'m> {
         let given = if words.is_empty() { Vec::new() } else { tokenizer.encode(words)? };
         prompt.rows.extend(given.iter().map(|&id| TokenRow::Token { id, truth: id, learned: false }));
         Ok(Question { prompt, given })
+    }
+
+    /// Says that the model's training never showed it what a question shows, where that is known: `it never met a picture without a sound`. What it
+    /// says is then a guess, or nothing.
+    pub fn never_met(&self, question: &Question) -> Option<&'static str> {
+        let (picture, sound) = question.shows();
+        self.model.config.never_met(picture, sound)
     }
 
     /// The answers in order, each of at most `most` tokens. `on_text(question, text)` is told the text as it is made, beginning with

@@ -35,7 +35,7 @@
 //! - [`describe`]: what a model says about pictures and sounds from files (`data`).
 //!
 //! What is written for people:
-//! - [`learn`]: the guide, in twelve chapters with exercises.
+//! - [`learn`]: the guide, in chapters with exercises.
 //! - [`report`]: tables, curves, contact sheets, and pages of one file (`cli`).
 //! - [`vendor`]: a kernel copied into another engine, with its part of the manifest and golden vectors (`cli`).
 //! - [`web`]: the page on which the kernels run in a browser, and its server (`cli`).

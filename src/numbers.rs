@@ -38,6 +38,29 @@ pub fn digits(value: f64, digits: usize) -> String {
     format!("{value:.*}", (digits as i32 - 1 - power).max(0) as usize)
 }
 
+/// A loss in four significant digits, as every line and page shows it: `3.224`, `0.003100`, `1.204e-5`.
+pub fn loss(value: f64) -> String {
+    digits(value, 4)
+}
+
+/// A time in three significant digits, or in whole seconds from a minute on: `4.23 ms`, `0.420 s`, `12.3 s`, `2 min 5 s`, `3 h 12 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match seconds {
+        _ if !seconds.is_finite() || seconds < 0.0 => "–".into(),
+        0.0 => "0 s".into(),
+        // What would be written as the next unit's one is that.
+        _ if seconds < 0.9995e-3 => format!("{} µs", digits(1e6 * seconds, 3)),
+        _ if seconds < 0.09995 => format!("{} ms", digits(1e3 * seconds, 3)),
+        _ if seconds < 59.95 => format!("{} s", digits(seconds, 3)),
+        _ if whole < 3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => {
+            let minutes = (seconds / 60.0).round() as u64;
+            format!("{} h {} min", thousands(minutes / 60), minutes % 60)
+        }
+    }
+}
+
 /// Up to three significant digits, without an exponent and without zeros at the end: `0.0312`, `2.5`, `4000`.
 pub fn number(value: f64) -> String {
     if value == 0.0 {
@@ -112,6 +135,31 @@ mod tests {
         ] {
             assert_eq!(digits(value, 4), four);
         }
+    }
+
+    #[test]
+    fn times_are_read_in_the_unit_that_suits_them() {
+        for (seconds, expected) in [
+            (0.0, "0 s"),
+            (3.21e-6, "3.21 µs"),
+            (0.000_999_6, "1.00 ms"),
+            (0.00423, "4.23 ms"),
+            (0.0999, "99.9 ms"),
+            (0.09996, "0.100 s"),
+            (0.42, "0.420 s"),
+            (1.0, "1.00 s"),
+            (12.34, "12.3 s"),
+            (59.94, "59.9 s"),
+            (59.96, "1 min 0 s"),
+            (125.0, "2 min 5 s"),
+            (3599.4, "59 min 59 s"),
+            (3599.6, "1 h 0 min"),
+            (11520.0, "3 h 12 min"),
+            (f64::NAN, "–"),
+        ] {
+            assert_eq!(duration(seconds), expected);
+        }
+        assert_eq!([3.22361, 0.0031, 1.2039e-5].map(loss), ["3.224", "0.003100", "1.204e-5"]);
     }
 
     #[test]

@@ -8,6 +8,9 @@ pub struct Ceilings {
     /// Bytes read plus bytes written per second by a copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_bytes_per_second: Option<f64>,
+    /// Bytes read plus bytes written per second by an update in place; on a processor, whose copy also fetches the lines that it overwrites.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_bytes_per_second: Option<f64>,
     /// Floating-point operations per second by fused multiply-adds in f32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f32_flops_per_second: Option<f64>,
@@ -28,5 +31,44 @@ impl Ceilings {
         let memory = self.copy_bytes_per_second.zip(bytes).map(|(bandwidth, bytes)| bytes as f64 / bandwidth);
         let least = memory.into_iter().chain(compute).reduce(f64::max)?;
         Some((least, if memory > compute { "memory" } else { "compute" }))
+    }
+
+    fn each(&self) -> [Option<f64>; 5] {
+        [self.copy_bytes_per_second, self.update_bytes_per_second, self.f32_flops_per_second, self.bf16_flops_per_second, self.shared_bytes_per_second]
+    }
+
+    /// The higher one of each kind: what can be reached is what was reached once.
+    pub fn larger(&self, other: &Ceilings) -> Ceilings {
+        let larger = |a: Option<f64>, b: Option<f64>| a.into_iter().chain(b).reduce(f64::max);
+        let [copy, update, f32, bf16, shared] = std::array::from_fn(|i| larger(self.each()[i], other.each()[i]));
+        Ceilings {
+            copy_bytes_per_second: copy,
+            update_bytes_per_second: update,
+            f32_flops_per_second: f32,
+            bf16_flops_per_second: bf16,
+            shared_bytes_per_second: shared,
+        }
+    }
+
+    /// How far the ceiling that moved most is from where it was before, in per cent of that: −20 where the device has become slower.
+    /// `None` where no kind was measured in both.
+    pub fn drift(&self, after: &Ceilings) -> Option<f64> {
+        let moved = self.each().into_iter().zip(after.each()).filter_map(|(before, after)| Some(100.0 * (after? / before? - 1.0)));
+        moved.reduce(|a, b| if b.abs() > a.abs() { b } else { a })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moved_most_is_the_drift() {
+        let of = |copy, f32| Ceilings { copy_bytes_per_second: Some(copy), f32_flops_per_second: Some(f32), ..Default::default() };
+        assert_eq!(of(10.0, 100.0).drift(&of(11.0, 80.0)).map(f64::round), Some(-20.0));
+        let larger = of(10.0, 100.0).larger(&of(11.0, 80.0));
+        assert_eq!((larger.copy_bytes_per_second, larger.f32_flops_per_second, larger.bf16_flops_per_second), (Some(11.0), Some(100.0), None));
+        assert_eq!(of(1.0, 1.0).drift(&Ceilings::default()), None);
+        assert_eq!(of(1.0, 1.0).larger(&Ceilings::default()).copy_bytes_per_second, Some(1.0));
     }
 }

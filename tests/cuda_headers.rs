@@ -142,6 +142,10 @@ fn every_shader_has_a_cuda_twin_with_its_entries() {
         let wgsl: BTreeSet<&str> =
             source.lines().skip_while(|l| !l.starts_with("@compute")).filter_map(|l| l.strip_prefix("fn ").and_then(|l| l.split('(').next())).collect();
         let header = source.lines().take_while(|l| l.starts_with("//")).collect::<Vec<_>>().join("\n");
+        // Each says where the other is.
+        assert!(header.contains(&format!("\n// Twin: kernels/{stem}.cu.")), "shaders/{stem}.wgsl: its header has no line `// Twin: kernels/{stem}.cu.`");
+        let cuda: Vec<&str> = compiled.source.lines().take_while(|l| l.starts_with("//")).collect();
+        assert!(cuda.contains(&&*format!("// Twin: shaders/{stem}.wgsl.")), "kernels/{stem}.cu: its header has no line `// Twin: shaders/{stem}.wgsl.`");
         let contract = &module(compiled).contract;
         for name in wgsl.into_iter().filter(|n| header.contains(&format!("// {n} "))) {
             assert!(contract.entries.iter().any(|e| e.name == name), "shaders/{stem}.wgsl has an entry `{name}`, kernels/{stem}.cu documents none");

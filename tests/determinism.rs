@@ -69,7 +69,7 @@ fn twenty_steps_repeat_bit_for_bit() {
         repeat(&device, DType::F32, runs, STEPS);
         // The demo's model, too; a software driver takes a minute for each run of it.
         if runs >= 100 && (matches!(device, Device::Cpu) || is_fast(&device)) {
-            assert_eq!(repeat_training(&device, Precision::F32, STEPS, runs, |_| ()).unwrap(), Ok(()), "{device}");
+            assert_eq!(repeat_training(&device, Precision::F32, STEPS, runs, |_| ()).unwrap().map_err(|failure| failure.to_string()), Ok(()), "{device}");
             println!("{device} f32, the demo's model: {runs} runs of {STEPS} steps, the same bits");
         }
     }

@@ -154,7 +154,7 @@ fn caught(fault: &Fault, compiled: &Compiled, cases: &[Case], users: &[(usize, D
     }
     let picked = users.iter().take(4).chain(users.iter().skip(4).step_by((users.len() / 6).max(1)));
     let found = picked.filter_map(|&(i, activation)| run_case(&cases[i], &device, activation).err()).next();
-    Some((found.map_or("NOT CAUGHT".into(), |message| how(&message)), line))
+    Some((found.map_or("NOT CAUGHT".into(), |failure| how(&failure.to_string())), line))
 }
 
 /// The kind of failure that a message tells of.

@@ -314,7 +314,7 @@ fn attributes_belong_to_a_data_set() {
     let own = eval(&["--attributes", &file, "--json", &json]);
     assert!(own.contains("hue") && own.contains("kind") && !own.contains("caption by caption"), "{own}");
     let scores: serde_json::Value = serde_json::from_slice(&fs::read(&json).expect("JSON")).expect("JSON");
-    assert!((scores["splits"]["train"]["chance"]["kind"].as_f64().expect("a share") - 2.0 / 3.0).abs() < 1e-9, "{scores}");
+    assert!((scores["splits"]["train"]["most_frequent_answer"]["kind"].as_f64().expect("a share") - 2.0 / 3.0).abs() < 1e-9, "{scores}");
     // Declared by the rows themselves.
     let declared = |i: usize| ["animal", "animal", "bird"][i % 3];
     let rows: Vec<String> = texts(30)
@@ -327,7 +327,7 @@ fn attributes_belong_to_a_data_set() {
     assert!(own.contains("category"), "{own}");
     let scores: serde_json::Value = serde_json::from_slice(&fs::read(&json).expect("JSON")).expect("JSON");
     let split = &scores["splits"]["train"];
-    assert!((split["chance"]["category"].as_f64().expect("a share") - 2.0 / 3.0).abs() < 1e-9 && split["category"].is_number(), "{scores}");
+    assert!((split["most_frequent_answer"]["category"].as_f64().expect("a share") - 2.0 / 3.0).abs() < 1e-9 && split["category"].is_number(), "{scores}");
     good(&["report", &run, "--device", "cpu"]);
     let page = fs::read_to_string(place.path("run/report.html")).expect("a report");
     assert!(page.contains("category") && page.contains("What it confuses with what"));

@@ -58,13 +58,18 @@ fn what_the_machine_lacks_is_code_1() {
 fn a_benchmark_writes_a_card_and_merges_a_peer() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let (card, peer, svg) = (path("card.json"), path("peer.json"), path("roofline.svg"));
-    let output = trimodal(&["bench", "--device", "cpu", "--op", "swiglu", "--quick", "--json", &card, "--svg", &svg]);
+    let (card, peer, svg, html) = (path("card.json"), path("peer.json"), path("roofline.svg"), path("card.html"));
+    let output = trimodal(&["bench", "--device", "cpu", "--op", "swiglu", "--quick", "--json", &card, "--svg", &svg, "--html", &html]);
     assert!(output.status.success() && text(&output.stdout).contains("swiglu N=1920 F=176"), "{}", text(&output.stderr));
     assert!(fs::read_to_string(&svg).unwrap().contains("swiglu"));
+    assert!(fs::read_to_string(&html).unwrap().contains("<title>swiglu forward N=1920 F=176 f32: "));
+    let table = text(&output.stdout);
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let wide = text(&trimodal(&["bench", "--card", &card, "--wide"]).stdout);
+    assert!(!table.contains("FLOP/B") && wide.contains("FLOP/B"), "{wide}");
     fs::write(&peer, fs::read_to_string(&card).unwrap().replace("\"tool\": \"trimodal", "\"tool\": \"peer")).unwrap();
     let merged = text(&trimodal(&["bench", "--card", &card, "--peers", &peer]).stdout);
-    assert!(merged.contains("peer ") && merged.contains("1.00 × ours"), "{merged}");
+    assert!(merged.contains("peer ") && merged.contains("as fast as ours"), "{merged}");
     assert!(error(1, &["bench", "--card", &path("none.json")]).contains("none.json"));
     fs::write(&peer, fs::read_to_string(&peer).unwrap().replace("F=176", "F=7")).unwrap();
     assert!(error(1, &["bench", "--card", &card, "--peers", &peer]).contains("none of its rows"));
@@ -80,6 +85,59 @@ fn a_benchmark_writes_a_card_and_merges_a_peer() {
         assert_eq!(output.status.code(), Some(130));
         assert!(text(&output.stdout).contains("interrupted") && fs::read_to_string(&stopped).unwrap().contains("\"interrupted\": true"));
     }
+}
+
+/// Two cards beside each other, as a check in CI runs it.
+#[test]
+fn a_benchmark_finds_what_has_become_slower() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let card = |name: &str, seconds: f64, doubts: &[&str]| {
+        let row = |shape: &str, seconds: f64| {
+            serde_json::json!({"op": "swiglu", "entry": "forward", "pass": "forward", "set": "demo", "shape": shape, "dtype": "f32", "samples": 20, "calls": 1,
+                "buffers": 3, "seconds": {"median": seconds, "min": seconds, "max": seconds, "standard_error": 0.004}, "flops": 1000, "tflops": 1.0})
+        };
+        let card = serde_json::json!({"schema": "trimodal-card/1", "tool": "trimodal 0", "date": "2026-11-24T08:30:00Z",
+            "device": {"kind": "cpu", "name": "a processor"}, "ceilings": {}, "rows": [row("a", seconds), row("b", 1.0)], "left_out": [], "interrupted": false,
+            "doubts": doubts, "method": {"timer": "", "inputs": "", "rotation": "", "samples": "", "shapes": [], "quick": false, "seconds": 1.0}});
+        fs::write(path(name), card.to_string()).unwrap();
+    };
+    card("old.json", 1.0, &[]);
+    card("new.json", 1.2, &[]);
+    card("doubtful.json", 1.0, &["the machine was loaded"]);
+    let compare = |new: &str, more: &[&str]| {
+        let output = trimodal(&[&["bench", "--card", &path(new), "--against", &path("old.json")], more].concat());
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, table, _) = compare("new.json", &[]);
+    assert!(code == Some(0) && table.contains("+20.0 ±1.4%") && table.contains("1 slower, 0 faster, 1 the same"), "{table}");
+    let (code, table, said) = compare("new.json", &["--fail-above", "10%"]);
+    assert!(code == Some(1) && table.contains("+20.0") && said.contains("1 row is slower by more than 10 %: swiglu forward a f32 +20.0 ±1.4%"), "{said}");
+    assert_eq!(compare("new.json", &["--fail-above", "25"]).0, Some(0));
+    assert_eq!((compare("new.json", &["--strict"]).0, compare("old.json", &["--strict"]).0), (Some(1), Some(0)));
+    let (code, table, said) = compare("doubtful.json", &["--strict"]);
+    assert!(code == Some(1) && table.starts_with("warning: the machine was loaded") && said.contains("in doubt: the machine was loaded"), "{table}{said}");
+    assert_eq!(compare("doubtful.json", &[]).0, Some(0));
+    assert_eq!(compare("new.json", &["--fail-above", "much"]).0, Some(2));
+}
+
+/// With --strict a loaded machine is refused before anything is measured.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_strict_benchmark_refuses_a_loaded_machine() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let mut others: Vec<_> = (0..cores).map(|_| busy()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let card = folder.path().join("card.json").display().to_string();
+    let output = trimodal(&["bench", "--device", "cpu", "--op", "swiglu", "--quick", "--strict", "--json", &card]);
+    for other in &mut others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("processors") && said.contains("leave --strict away"), "{said}");
+    assert!(output.stdout.is_empty() && !Path::new(&card).exists());
 }
 
 #[test]
@@ -127,6 +185,48 @@ fn a_check_reports_what_it_ran() {
     assert_eq!(json["ops"].as_array().expect("a list").iter().map(executed).sum::<u64>(), executed(&json["cases"]));
     for key in ["op", "entry", "executed", "failed", "worst"] {
         assert!(json["ops"][0].get(key).is_some(), "{key}");
+    }
+}
+
+/// An exercise as a learner goes through it: refused on one screen, a hint, a picture of what is wrong, solved.
+#[test]
+fn an_exercise_answers() {
+    if !text(&trimodal(&["devices"]).stdout).contains("wgpu") {
+        assert!(std::env::var_os("TRIMODAL_REQUIRE_WGPU").is_none(), "no wgpu adapter");
+        println!("SKIPPED: no wgpu adapter");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let [file, svg, json] = ["mine.wgsl", "wrong.svg", "check.json"].map(|name| folder.path().join(name).to_str().expect("UTF-8").to_string());
+    let written = trimodal(&["learn", "exercise", "10", "--to", &file]);
+    assert!(written.status.success() && text(&written.stdout).contains("trimodal learn hint 10"), "{}", text(&written.stdout));
+    let refused = trimodal(&["check", "--shader", &file, "--svg", &svg, "--json", &json]);
+    let said = text(&refused.stdout);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("Exercise 10 of 13 as it was given: the line under the mark") && said.lines().count() <= 24, "{said}");
+    assert!(said.contains("Next: trimodal learn hint 10") && said.contains("Still right: forward (1 case)"), "{said}");
+    let svg = fs::read_to_string(&svg).expect("a picture");
+    assert!(svg.starts_with("<svg") && svg.contains("found − expected") && !svg.contains("inf"), "{svg}");
+    let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&json).expect("the report")).expect("JSON");
+    assert_eq!((&report["exercise"]["id"], &report["exercise"]["solved"], &report["shader"]), (&"10".into(), &false.into(), &"swiglu".into()));
+    let row = report["ops"].as_array().expect("a list").iter().find(|row| row["failed"] != 0).expect("a failed row");
+    let first = &row["details"][0]["outputs"][0];
+    assert!(row["entry"] == "backward" && row["worst"].as_f64().expect("a number") > 1.0 && first["wrong"].as_u64() <= first["of"].as_u64(), "{row}");
+    assert!(first["first"][0]["index"].is_array() && row["failures"][0].is_string() && report["cases"]["left_out"].as_u64() > Some(0), "{report}");
+
+    let hint = |step: &str| trimodal(&["learn", "hint", "10", step]);
+    let hints: Vec<String> = ["1", "2", "3"].iter().map(|step| text(&hint(step).stdout)).collect();
+    assert!(hints[0].starts_with("Exercise 10, hint 1 of 3.") && hints[0].contains("trimodal learn hint 10 2") && hints[2].contains("last one"), "{hints:?}");
+    assert_eq!(text(&trimodal(&["learn", "hint", "swiglu"]).stdout), hints[0]);
+    assert!(error(2, &["learn", "hint", "10", "4"]).contains("exercise 10 has hints 1 to 3, not 4"));
+
+    let given = fs::read_to_string(&file).expect("the exercise");
+    fs::write(&file, given.replace("dy * b_up[i] * s;", "dy * b_up[i] * (s + g * s * (1.0 - s));")).expect("written");
+    for more in [&[][..], &["--all"]] {
+        let solved = trimodal(&[&["check", "--shader", &file], more].concat());
+        let said = text(&solved.stdout);
+        assert!(solved.status.success() && said.starts_with("Exercise 10 of 13 solved: ") && said.contains("Next: trimodal learn read 11"), "{said}");
+        assert_eq!(said.contains("--all"), more.is_empty(), "{said}");
     }
 }
 
@@ -457,31 +557,34 @@ fn eval_measures_ablates_and_is_honest_about_chance() {
     let output = trimodal(&["eval", &model, &data, "--split", "iid", "--ablate", "--json", &out, "--device", "cpu"]);
     let table = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    for row in ["iid ", "  shuffled pictures ", "  grey pictures ", "  shuffled sounds ", "  silent sounds ", "  chance "] {
+    for row in ["iid ", "  shuffled pictures ", "  grey pictures ", "  shuffled sounds ", "  silent sounds ", "  most frequent answer ", "chance "] {
         assert!(table.lines().any(|line| line.starts_with(row)), "{row}: {table}");
     }
     assert!(table.contains("perplexity") && table.contains("species") && !table.contains("held_out"), "{table}");
     let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
     let iid = &json["splits"]["iid"];
     let names = ["shuffled_pictures", "grey_pictures", "shuffled_sounds", "silent_sounds"];
-    for of in [iid, &iid["chance"]].into_iter().chain(names.iter().map(|name| &iid["ablations"][name])) {
+    for of in [iid, &iid["most_frequent_answer"]].into_iter().chain(names.iter().map(|name| &iid["ablations"][name])) {
         let number = |key: &str| of[key].as_f64().unwrap_or_else(|| panic!("{key}: {of}"));
         assert!(number("loss") > 0.0 && (number("perplexity") / number("loss").exp() - 1.0).abs() < 1e-9);
         assert_eq!(number("samples"), 12.0);
         assert!(["token_accuracy", "exact", "species", "action"].iter().all(|key| (0.0..=1.0).contains(&number(key))));
     }
-    assert!(iid["chance"]["species"].as_f64().unwrap() >= 1.0 / 6.0);
+    assert!(iid["most_frequent_answer"]["species"].as_f64().unwrap() >= 1.0 / 6.0);
+    // Chance is one thing, here and in the demo's table: guessing evenly, whatever the samples are.
+    assert_eq!((&json["chance"]["species"], table.matches("chance ").count()), (&serde_json::json!(1.0 / 6.0), 1));
+    assert!((json["chance"]["exact"].as_f64().unwrap() - 1.0 / 7776.0).abs() < 1e-12, "{json}");
     assert!(error(2, &["eval", &model, &data, "--split", "nowhere", "--device", "cpu"]).contains("--split nowhere: expected one of train, iid"));
 
-    // Words of one's own: no columns of Meadow's, and chance is the most frequent caption.
+    // Words of one's own: no columns of Meadow's, and no chance; the most frequent answer is there.
     let own = folder.path().join("own");
     fs::create_dir_all(&own).unwrap();
     fs::write(own.join("metadata.jsonl"), "{\"text\": \"red\"}\n{\"text\": \"red\"}\n{\"text\": \"a wide green field\"}\n").unwrap();
     let own = own.display().to_string();
     let table = text(&trimodal(&["eval", &model, &own, "--ablate", "--device", "cpu"]).stdout);
     assert!(table.contains("all ") && !table.contains("species") && !table.contains("shuffled"), "{table}");
-    let chance = table.lines().find(|line| line.starts_with("  chance")).unwrap();
-    assert!(chance.ends_with("66.7 %"), "{table}");
+    let answer = table.lines().find(|line| line.starts_with("  most frequent answer")).unwrap();
+    assert!(answer.ends_with("66.7 %") && !table.contains("chance"), "{table}");
     assert!(error(2, &["eval", &model, &own, "--split", "test", "--device", "cpu"]).contains("no row of the data set names a split"));
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use trimodal::bench::{About, BenchRow, Card, Ceilings, LeftOut, Method, Peer, SCHEMA, Seconds, readme};
+use trimodal::bench::{About, Against, BenchRow, Card, Ceilings, Change, Conditions, LeftOut, Method, Peer, SCHEMA, Seconds, peers, readme};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -20,6 +20,15 @@ fn full() -> Card {
         tool: "x".into(),
         date: "x".into(),
         device: About { kind: "x".into(), name: "x".into(), driver: some(), clocks: some(), power: some(), cores: Some(1), cache_bytes: Some(1) },
+        conditions: Some(Conditions {
+            load_average: Some(1.0),
+            others_before: Some(1.0),
+            others: Some(1.0),
+            steal: Some(1.0),
+            memory_pressure: Some(1.0),
+            limited_clocks: some(),
+            not_known: vec!["x".into()],
+        }),
         method: Method {
             timer: "x".into(),
             inputs: "x".into(),
@@ -31,10 +40,15 @@ fn full() -> Card {
         },
         ceilings: Ceilings {
             copy_bytes_per_second: Some(1.0),
+            update_bytes_per_second: Some(1.0),
             f32_flops_per_second: Some(1.0),
             bf16_flops_per_second: Some(1.0),
             shared_bytes_per_second: Some(1.0),
         },
+        ceilings_before: Some(Ceilings::default()),
+        ceilings_after: Some(Ceilings::default()),
+        drift: Some(1.0),
+        doubts: vec!["x".into()],
         rows: vec![BenchRow {
             op: "x".into(),
             entry: "x".into(),
@@ -43,21 +57,27 @@ fn full() -> Card {
             shape: "x".into(),
             dtype: "x".into(),
             seconds,
+            unsure: false,
             samples: 1,
             calls: 1,
             buffers: 1,
             flops: 1,
             bytes: Some(1),
+            overwritten_bytes: Some(1),
+            rotated_bytes: Some(1),
             tflops: 1.0,
             gbytes: Some(1.0),
             intensity: Some(1.0),
             bound: some(),
             percent: Some(1.0),
+            above: some(),
             tokens_per_second: Some(1.0),
-            peers: vec![Peer { name: "x".into(), entry: "x".into(), seconds: 1.0, ratio: 1.0 }],
+            peers: vec![Peer { name: "x".into(), entry: "x".into(), seconds: 1.0, ratio: 1.0, unsure: false }],
+            change: Some(Change { seconds: 1.0, percent: 1.0, uncertainty: 1.0, verdict: "x".into() }),
         }],
         left_out: vec![LeftOut { what: "x".into(), reason: "x".into() }],
         interrupted: false,
+        against: Some(Against { tool: "x".into(), date: "x".into(), differences: vec!["x".into()], new: vec!["x".into()], gone: vec!["x".into()] }),
     }
 }
 
@@ -108,22 +128,52 @@ fn cards() -> Vec<(PathBuf, Card)> {
     files.map(|path| (path.clone(), Card::load(&path).unwrap_or_else(|e| panic!("{e}")))).collect()
 }
 
-const BEGIN: &str = "<!-- performance:begin (written by scripts/readme-performance from benches/results/) -->\n";
-const END: &str = "<!-- performance:end -->";
+/// Our own cards, each with the peers that lie in its folder beside it.
+fn with_peers() -> Vec<Card> {
+    let cards = cards();
+    let is_ours = |card: &Card| card.tool.starts_with("trimodal ");
+    let ours = cards.iter().filter(|(_, card)| is_ours(card));
+    ours.map(|(path, card)| {
+        let beside = |(other, peer): &&(PathBuf, Card)| other.parent() == path.parent() && !is_ours(peer) && peer.method.shapes == card.method.shapes;
+        let mut merged = card.clone();
+        cards.iter().filter(beside).for_each(|(_, peer)| {
+            merged.merge(peer);
+        });
+        merged
+    })
+    .collect()
+}
 
-/// With `TRIMODAL_WRITE_README=1`, as `scripts/readme-performance` runs it, this writes the tables instead.
+/// Replaces or compares what stands between a mark's two ends; with `TRIMODAL_WRITE_README=1`, as `scripts/readme-performance` runs it, this writes.
+fn block(path: &str, mark: &str, expected: &str) {
+    let (begin, end) = (format!("<!-- {mark}:begin"), format!("<!-- {mark}:end -->"));
+    let file = root().join(path);
+    let text = fs::read_to_string(&file).unwrap();
+    let begins = text.find(&begin).unwrap_or_else(|| panic!("{path} has no mark {begin}"));
+    let from = begins + text[begins..].find("-->\n").expect("the mark ends") + 4;
+    let to = text.find(&end).unwrap_or_else(|| panic!("{path} has no mark {end}"));
+    if std::env::var_os("TRIMODAL_WRITE_README").is_some() {
+        fs::write(&file, format!("{}{expected}{}", &text[..from], &text[to..])).unwrap();
+    } else {
+        assert!(text[from..to] == *expected, "what {path} says about {mark} is not what the cards in benches/results/ say: run scripts/readme-performance");
+    }
+}
+
 #[test]
 fn the_results_say_what_the_cards_say() {
-    let ours: Vec<Card> = cards().into_iter().map(|(_, card)| card).filter(|card| card.tool.starts_with("trimodal ")).collect();
-    let table = readme(&ours);
-    let path = root().join("benches/results/README.md");
-    let text = fs::read_to_string(&path).unwrap();
-    let begin = text.find(BEGIN).expect("benches/results/README.md has the mark where the tables begin") + BEGIN.len();
-    let end = text.find(END).expect("benches/results/README.md has the mark where the tables end");
-    if std::env::var_os("TRIMODAL_WRITE_README").is_some() {
-        fs::write(&path, format!("{}{table}{}", &text[..begin], &text[end..])).unwrap();
-    } else {
-        assert!(text[begin..end] == table, "the tables of benches/results/README.md are not what the cards beside it say: run scripts/readme-performance");
+    let cards = with_peers();
+    block("benches/results/README.md", "performance", &readme(&cards));
+    block("README.md", "peers", &peers(&cards));
+}
+
+/// A row above 100 % says why, and no reason is that the ceiling must be wrong: such a card is measured again.
+#[test]
+fn no_committed_row_is_above_its_ceiling_without_a_reason() {
+    for (path, card) in cards().iter().filter(|(_, card)| card.tool.starts_with("trimodal ")) {
+        for row in card.rows.iter().filter(|row| row.percent.is_some_and(|percent| percent > 100.0)) {
+            let why = row.above.as_deref().unwrap_or_default();
+            assert!(!why.is_empty() && !why.starts_with("low ceiling"), "{}: {}: {:?} {why:?}", path.display(), row.name(), row.percent);
+        }
     }
 }
 

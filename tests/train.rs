@@ -88,6 +88,7 @@ fn resumes(device: &str, more: &[&str], samples: usize, steps: usize, stop: usiz
 fn a_run_goes_on_as_if_it_had_not_stopped() {
     resumes("cpu", &["--set", "rows=512"], 60, 16, 7);
     resumes("cpu", &["--set", "rows=512", "--set", "balance=species"], 60, 16, 7);
+    resumes("cpu", &["--set", "rows=512", "--set", "modality_dropout=0.5"], 60, 16, 7);
     resumes("cpu", &["--set", "rows=512", "--set", "accumulate=3", "--set", "recompute=true", "--set", "schedule=linear"], 60, 6, 3);
 }
 

@@ -100,7 +100,7 @@ def record(row, entry, make, bytes_of_set, pass_name=None):
     rows.append({
         "op": row["op"], "entry": entry, "pass": pass_name or row["pass"], "set": row["set"], "shape": row["shape"], "dtype": row["dtype"],
         "seconds": {"median": statistics.median(samples), "min": min(samples), "max": max(samples), "standard_error": error},
-        "samples": len(samples), "calls": calls, "buffers": len(sets), "flops": row["flops"], "bytes": row.get("bytes"),
+        "unsure": error > 0.02, "samples": len(samples), "calls": calls, "buffers": len(sets), "flops": row["flops"], "bytes": row.get("bytes"),
         "tflops": row["flops"] / statistics.median(samples) / 1e12,
     })
     print(f"{row['op']} {entry} {row['shape']} {row['dtype']}: {1e6 * statistics.median(samples):.1f} us", file=sys.stderr)
@@ -372,7 +372,8 @@ for row in card["rows"]:
 
 json.dump({
     "schema": "trimodal-card/1",
-    "tool": "pytorch " + torch.__version__,
+    # "+cu132" names the build for a GPU, which a processor does not run.
+    "tool": "pytorch " + (torch.__version__ if CUDA else torch.__version__.split("+")[0]),
     "date": datetime.datetime.fromtimestamp(begun, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     "device": {
         "kind": device.type, "name": torch.cuda.get_device_name(0) if CUDA else card["device"]["name"],

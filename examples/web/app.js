@@ -9,6 +9,9 @@ import { Gpu } from "./gpu.js";
 // Cases of the self-test that are prepared while one runs.
 const AHEAD = 8;
 
+// The part of something long after which what is left can be told from what it took.
+const LEARNT = 0.1;
+
 const $ = (id) => document.getElementById(id);
 
 // Shows what went wrong, or clears it.
@@ -32,12 +35,18 @@ function alone(work) {
   return turn;
 }
 
+// About so long, in words.
+const duration = (ms) => (ms < 90_000 ? `about ${Math.ceil(ms / 5000) * 5} s` : `about ${Math.round(ms / 60_000)} min`);
+
 // A button that runs something long, with a bar and a line that says how far it is.
 function long(name, work) {
   const [button, bar, status] = [$(`start-${name}`), $(`${name}-progress`), $(`${name}-status`)];
+  let began;
   const tell = (done, of, what) => {
     [bar.max, bar.value] = [of, done];
-    status.textContent = `${done + 1} of ${of}: ${what}`;
+    if (done === 0) began = performance.now();
+    const left = done < LEARNT * of ? "" : `; ${duration(((performance.now() - began) / done) * (of - done))} left`;
+    status.textContent = `${done + 1} of ${of}: ${what}${left}`;
   };
   button.disabled = false;
   button.addEventListener("click", async () => {
@@ -142,6 +151,7 @@ try {
   const gpu = await Gpu.open();
   await contract.load();
   $("gpu").textContent = `GPU: ${gpu.name}`;
+  $("software").hidden = !gpu.isSoftware;
   gpu.trouble.catch(trouble);
   long("test", (tell) => selfTest(gpu, tell));
   long("benchmark", (tell) => benchmark(gpu, site.version ?? "", tell));

@@ -35,7 +35,7 @@ export const WORK = [
     }),
   },
   {
-    op: "log_mel", shape: "S=160000 mels=80", flops: 2 * 1000 * 400 * 402, bytes: 4 * (160000 + 200 * 402 + 80 * 201 + 160 + 1000 * 80),
+    op: "log_mel", shape: "S=160000 mels=80", flops: 2 * 1000 * 200 * 402, bytes: 4 * (160000 + 200 * 402 + 80 * 201 + 160 + 1000 * 80),
     make: (floats, ints) => kernels.logMel({
       waveform: floats(160000), basis: floats(200 * 402), bank: floats(80 * 201), range: ints(160, 80),
       mel: floats(1000 * 80), workspace: floats(1000 * 201 + 1), samples: 160000, frames: 1000, mels: 80,

@@ -41,7 +41,15 @@ export function readConfig(json, file = "config.json") {
   if (!["crop", "pad"].includes(json.picture_fit ?? "crop")) throw wrong("picture_fit", '"crop" or "pad"', json.picture_fit);
   const { picture_fit: fit, vision_config: vision, audio_config: audio } = json;
   const eyes = vision == null ? null : checkEyes(vision, wrong);
-  return { ...config, picture_fit: fit ?? "crop", vision_config: eyes, audio_config: audio ?? null };
+  return { ...config, picture_fit: fit ?? "crop", vision_config: eyes, audio_config: audio ?? null, met: json.met ?? null };
+}
+
+// Says that training never showed the model such a thing, where that is known, as `src/model/met.rs` does: what it says then is a guess, or nothing.
+export function neverMet({ met }, picture, sound) {
+  if (!met || [met.words, met.picture, met.sound, met.both].every((count) => count === 0)) return null;
+  if (picture && !sound && met.picture === 0) return met.both > 0 ? "it never met a picture without a sound" : "it never met a picture";
+  if (!picture && sound && met.sound === 0) return met.both > 0 ? "it never met a sound without a picture" : "it never met a sound";
+  return picture && sound && met.both === 0 ? "it never met a picture together with a sound" : null;
 }
 
 // The sizes of pictures, the grids that they are counted in, and the convolutions between their patches and their rows:

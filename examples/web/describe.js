@@ -1,5 +1,6 @@
 // The part of the page that describes: what is shown and heard goes in, words come out, and each word shows what it was made from.
 
+import { neverMet } from "./config.js";
 import * as folder from "./folder.js";
 import { Model } from "./model.js";
 import { chosenWeights, drawPicture, drawSound } from "./overlay.js";
@@ -23,8 +24,8 @@ export class Describe {
         if (files.length) await this.take(files);
       });
     }
-    listen("remove-picture", "click", () => this.show(null));
-    listen("remove-sound", "click", () => this.hear(null));
+    listen("remove-picture", "click", () => this.change(() => this.see(null)));
+    listen("remove-sound", "click", () => this.change(() => this.listen(null)));
     listen("record", "click", () => this.record());
     listen("example", "click", () => this.example());
     listen("layer", "change", () => this.look());
@@ -66,8 +67,20 @@ export class Describe {
     if (!this.model) throw new Error("there is no model yet to look or listen: choose a model folder first");
     const [picture, sound] = [is("image/", /\.(png|jpe?g|webp|gif)$/i), is("audio/", /\.(wav|mp3|ogg|opus|flac|m4a)$/i)];
     if (!picture && !sound) throw new Error(`${files[0]?.path ?? "this"}: expected a picture, a sound or a model's folder`);
-    if (picture) await this.show(picture);
-    if (sound) await this.hear(sound);
+    await this.change(async () => {
+      if (picture) await this.see(picture);
+      if (sound) await this.listen(sound);
+    });
+  }
+
+  // Changes what is shown and heard; then describes it, once: what a picture says before its sound has come is about something else.
+  // What has changed before an error is described all the same.
+  async change(act) {
+    try {
+      await act();
+    } finally {
+      if (this.changed) await this.describe();
+    }
   }
 
   async use({ name, ...files }) {
@@ -92,21 +105,39 @@ export class Describe {
     await this.describe();
   }
 
-  async show(file, caption = file?.name) {
-    const { vision } = this.model.sizes;
+  // Takes a picture, or removes the one that is shown.
+  async see(file, caption = file?.name) {
+    const { model } = this;
+    const { vision } = model.sizes;
     if (file && !vision) throw new Error("this model has no eyes (its config.json has no vision_config)");
-    this.pixels = file && await loadPicture(file, vision.side, this.model.config.picture_fit);
+    const pixels = file && await loadPicture(file, vision.side, model.config.picture_fit);
+    if (this.model !== model) return; // another one has come meanwhile
+    this.pixels = pixels;
     this.name("picture", file && `${caption || "A picture"}, ${vision.side} × ${vision.side} pixels`);
-    await this.describe();
+    this.forget();
   }
 
-  async hear(file, { caption = file?.name, loudest = false } = {}) {
-    const { audio } = this.model.sizes;
+  // Takes a sound, or removes the one that is heard.
+  async listen(file, { caption = file?.name, loudest = false } = {}) {
+    const { model } = this;
+    const { audio } = model.sizes;
     if (file && !audio) throw new Error("this model has no ears (its config.json has no audio_config)");
     const waveform = file && await loadSound(file, audio.rate, audio.samples, { loudest });
-    this.mel = waveform && await this.alone(() => this.model.hear(waveform));
+    const mel = waveform && await this.working(() => (this.model === model ? model.hear(waveform) : null));
+    if (this.model !== model) return;
+    this.mel = mel;
     this.name("sound", file && `${caption || "A sound"}, ${audio.samples / audio.rate} s: time from left to right, high above low`);
-    await this.describe();
+    this.forget();
+  }
+
+  // The answer is about something that is not shown or heard any more.
+  forget() {
+    this.changed = true;
+    this.answer = this.word = null;
+    $("words").replaceChildren();
+    $("answer").hidden = true;
+    $("said").textContent = this.pixels || this.mel ? "Looking …" : "Nothing yet.";
+    this.look();
   }
 
   name(sense, text) {
@@ -121,7 +152,8 @@ export class Describe {
     this.recording = await record();
     [button.textContent, button.ariaPressed] = ["Stop", "true"];
     try {
-      await this.hear(await this.recording.file, { caption: "The loudest part of the recording", loudest: true });
+      const file = await this.recording.file;
+      await this.change(() => this.listen(file, { caption: "The loudest part of the recording", loudest: true }));
     } finally {
       [button.textContent, button.ariaPressed, this.recording] = ["Record", "false", null];
     }
@@ -129,25 +161,46 @@ export class Describe {
 
   async example() {
     const get = async (name) => (await fetch(`example/${name}`)).blob();
-    if (this.model.sizes.vision) await this.show(await get("picture.png"), "A drawn picture");
-    if (this.model.sizes.audio) await this.hear(await get("sound.wav"), { caption: "A generated sound" });
+    await this.change(async () => {
+      if (this.model.sizes.vision) await this.see(await get("picture.png"), "A drawn picture");
+      if (this.model.sizes.audio) await this.listen(await get("sound.wav"), { caption: "A generated sound" });
+      $("says").scrollIntoView({ block: "nearest" }); // beneath what is shown, it may be out of sight
+    });
+    $("says").scrollIntoView({ block: "nearest" });
+  }
+
+  // Work on the GPU, alone, with a bar while the browser compiles the kernels that it needs: the first time, that is most of the wait.
+  working(work) {
+    return this.alone(async () => {
+      const [bar, line] = [$("compile-progress"), $("compiling")];
+      this.gpu.onCompile = ({ done, of }) => {
+        [bar.max, bar.value] = [of, done];
+        line.textContent = `Preparing the kernels for this GPU, once: ${done} of ${of} are compiled.`;
+        bar.hidden = line.hidden = done === of;
+      };
+      try {
+        return await work();
+      } finally {
+        this.gpu.onCompile = () => {};
+        bar.hidden = line.hidden = true;
+      }
+    });
   }
 
   // Describes what is shown and heard, word by word.
   async describe() {
     const { model, pixels, mel } = this;
     const current = () => this.model === model && this.pixels === pixels && this.mel === mel;
-    this.answer = this.word = null;
-    $("words").replaceChildren();
-    $("answer").hidden = true;
-    this.look();
-    $("said").textContent = pixels || mel ? "Looking …" : "Nothing yet.";
+    this.forget();
+    this.changed = false;
     if (!pixels && !mel) return;
     const onWord = (word, { text }) => { if (current()) $("said").textContent = `${text} …`; };
-    const answer = await this.alone(() => (current() ? model.describe({ pixels, mel, onWord }) : null));
+    const answer = await this.working(() => (current() ? model.describe({ pixels, mel, onWord }) : null));
     if (!answer || !current()) return; // the input has changed meanwhile, and is described next
     this.answer = answer;
-    $("said").textContent = answer.text || "(nothing)";
+    const why = neverMet(model.config, Boolean(pixels), Boolean(mel));
+    $("said").textContent = answer.text || `(nothing: it ended at once${why ? `; ${why}` : ""})`;
+    if (answer.text && why) $("said").textContent += ` (it may guess: ${why})`;
     $("words").replaceChildren(...answer.words.map((word, i) => {
       const [item, button] = [document.createElement("li"), document.createElement("button")];
       Object.assign(button, { type: "button", textContent: model.tokenizer.decode([word.id]) || "·", ariaPressed: "false" });

@@ -40,6 +40,8 @@ export class Gpu {
     this.device = device;
     this.sources = new Map(); // file → promise of its text
     this.pipelines = new Map(); // file, entry and constants → promise of a pipeline
+    this.compiling = { done: 0, of: 0 }; // since nothing was left to compile
+    this.onCompile = () => {}; // told of each change
     this.uniforms = new Map(); // bytes in hexadecimal → buffer: the same sizes come again with every layer and word
     this.nothing = Array.from({ length: 8 }, () => this.buffer(16)); // one for each binding: what is read may not also be written
     // Never resolves. Code that waits for the GPU races against it.
@@ -52,8 +54,13 @@ export class Gpu {
 
   // The adapter in words, as far as the browser names it.
   get name() {
-    const { vendor, architecture, device, description } = this.info;
-    return description || [vendor, architecture, device].filter(Boolean).join(" ") || "unknown GPU";
+    const { description, ...parts } = nameParts(this.info);
+    return description || Object.values(parts).filter(Boolean).join(" ") || "unknown GPU";
+  }
+
+  // Whether the adapter is a program: the processor does what a GPU would.
+  get isSoftware() {
+    return this.info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software|basic render/i.test(Object.values(nameParts(this.info)).join(" "));
   }
 
   // A buffer of so many bytes (zeros), or one that holds these (a typed array); in whole 16 bytes, because shaders read vec4.
@@ -87,8 +94,22 @@ export class Gpu {
   // A compiled entry point.
   pipeline({ file, entry, constants = {} }) {
     const key = JSON.stringify([file, entry, constants]);
-    if (!this.pipelines.has(key)) this.pipelines.set(key, this.compile(file, entry, constants));
+    if (!this.pipelines.has(key)) {
+      const made = this.compile(file, entry, constants);
+      this.pipelines.set(key, made);
+      this.count(made);
+    }
     return this.pipelines.get(key);
+  }
+
+  // Tells whoever waits how many of the pipelines that were asked for are compiled.
+  async count(made) {
+    this.compiling.of += 1;
+    this.onCompile({ ...this.compiling });
+    await made.catch(() => {});
+    this.compiling.done += 1;
+    this.onCompile({ ...this.compiling });
+    if (this.compiling.done === this.compiling.of) this.compiling = { done: 0, of: 0 };
   }
 
   async compile(file, entry, constants) {
@@ -170,6 +191,9 @@ export class Gpu {
     return thrown ?? errors.find(Boolean)?.message ?? null;
   }
 }
+
+// What an adapter says of itself. (GPUAdapterInfo's own keys cannot be listed.)
+const nameParts = ({ vendor, architecture, device, description }) => ({ vendor, architecture, device, description });
 
 // The bytes of a typed array.
 export function bytesOf(array) {

@@ -1,5 +1,8 @@
 //! The score card: what a run of the benchmark found, as JSON. `docs/score-card.md` says what every field means.
 
+use super::above;
+use super::compare::{Against, Change};
+pub use super::conditions::Conditions;
 use crate::error::{Error, Result};
 use crate::files::write_file_atomic;
 pub use crate::roofline::Ceilings;
@@ -8,6 +11,11 @@ use std::path::Path;
 
 /// The schema's name and version. A field may be added under the same version; one that changes its meaning makes a new one.
 pub const SCHEMA: &str = "trimodal-card/1";
+
+/// The standard error above which a row is unsure: a part of the mean.
+pub const UNSURE: f64 = 0.02;
+/// How far ceilings may move during a run, in per cent.
+pub const DRIFT: f64 = 5.0;
 
 /// A run of the benchmark, or of a peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,16 +28,34 @@ pub struct Card {
     pub date: String,
     /// What it ran on.
     pub device: About,
+    /// What else happened on the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Conditions>,
     /// How it measured.
     pub method: Method,
-    /// What the device does at best, measured in the same run.
+    /// What the device does at best, measured in the same run: of each kind the larger one of before and after.
     pub ceilings: Ceilings,
+    /// As they were before the first row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceilings_before: Option<Ceilings>,
+    /// As they were after the last row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceilings_after: Option<Ceilings>,
+    /// How far the ceiling that moved most had moved after the last row, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<f64>,
+    /// Why these figures may not be right; empty where nothing speaks against them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// One per entry, shape and dtype.
     pub rows: Vec<BenchRow>,
     /// What was asked for and not measured, each with its reason.
     pub left_out: Vec<LeftOut>,
     /// Whether ctrl-C ended the run before its last row.
     pub interrupted: bool,
+    /// The card that it was compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
 }
 
 /// A device. What the platform does not report is absent.
@@ -92,6 +118,9 @@ pub struct BenchRow {
     pub dtype: String,
     /// Seconds of one call.
     pub seconds: Seconds,
+    /// Whether the standard error was still above 2 % of the mean when the row's time was up.
+    #[serde(default)]
+    pub unsure: bool,
     /// Samples; each is the mean over `calls` calls.
     pub samples: usize,
     /// Calls per sample.
@@ -103,6 +132,12 @@ pub struct BenchRow {
     /// Bytes of one call, counted from the contract: every input read once, every output written once. Absent for a training step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Of these, the bytes of outputs that are overwritten without being read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overwritten_bytes: Option<u64>,
+    /// Bytes of all buffers that calls take turns with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_bytes: Option<u64>,
     /// 10¹² floating-point operations per second.
     pub tflops: f64,
     /// 10⁹ bytes per second.
@@ -117,12 +152,18 @@ pub struct BenchRow {
     /// Percent of the lower ceiling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<f64>,
+    /// Why it is above 100 %, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<String>,
     /// Rows of the token matrix per second, for a training step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
     /// The same work by others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Peer>,
+    /// What has changed since the card that it was compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
 }
 
 /// Times of one call, in seconds.
@@ -149,6 +190,9 @@ pub struct Peer {
     pub seconds: f64,
     /// Its time divided by ours: above 1 we are faster.
     pub ratio: f64,
+    /// Whether the standard error of its time is above 2 % of the mean.
+    #[serde(default)]
+    pub unsure: bool,
 }
 
 /// Something that was not measured.
@@ -161,6 +205,11 @@ pub struct LeftOut {
 }
 
 impl Seconds {
+    /// Whether the standard error is too large to rely on the median.
+    pub fn is_unsure(&self) -> bool {
+        self.standard_error > UNSURE
+    }
+
     /// The statistics of samples.
     pub fn of(samples: &[f64]) -> Self {
         let mut sorted = samples.to_vec();
@@ -195,6 +244,38 @@ impl BenchRow {
 }
 
 impl Card {
+    /// Whether the run was as it should be: nothing speaks against its figures.
+    pub fn is_sure(&self) -> bool {
+        self.doubts.is_empty() && !self.interrupted
+    }
+
+    /// Fills in what follows from the ceilings in all rows, and whether each row is unsure.
+    pub(super) fn rate(&mut self) {
+        for row in &mut self.rows {
+            row.rate(&self.ceilings);
+            row.unsure = row.seconds.is_unsure();
+            row.above = above::reason(row, &self.ceilings, &self.device);
+        }
+    }
+
+    /// What in the rows and the ceilings speaks against the figures.
+    pub(super) fn doubts_of_rows(&self) -> Vec<String> {
+        let of = |n: usize| format!("{n} of {} rows", self.rows.len());
+        let mut doubts = Vec::new();
+        if let Some(drift) = self.drift.filter(|drift| drift.abs() > DRIFT) {
+            doubts.push(format!("the device's ceilings moved by {drift:+.0} % during the run: it was not equally fast all the time"));
+        }
+        let unsure = self.rows.iter().filter(|row| row.unsure).count();
+        if unsure > 0 {
+            doubts.push(format!("{}: the standard error was still above {:.0} % when their time was up", of(unsure), 100.0 * UNSURE));
+        }
+        let low = self.rows.iter().filter(|row| row.above.as_deref().is_some_and(|why| why.starts_with(above::LOW))).count();
+        if low > 0 {
+            doubts.push(format!("{} above 100 % of a ceiling that must have been measured too low", of(low)));
+        }
+        doubts
+    }
+
     /// Reads a card.
     ///
     /// # Errors
@@ -209,7 +290,9 @@ impl Card {
         if head.schema != SCHEMA {
             return Err(Error::file(path, format!("expected the schema {SCHEMA:?}, found {:?}", head.schema)));
         }
-        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("this score card is not complete: {e}")))
+        let mut card: Card = serde_json::from_str(&text).map_err(|e| Error::file(path, format!("this score card is not complete: {e}")))?;
+        super::recount::recount(&mut card);
+        Ok(card)
     }
 
     /// The card as JSON, with a line break at its end.
@@ -225,6 +308,12 @@ impl Card {
         write_file_atomic(path, self.json())
     }
 
+    /// The peer's name and version. What its build for a GPU is called (`+cu132`) says nothing about a row of a processor.
+    fn name_for_rows(&self) -> String {
+        let plain = if self.device.kind == "cpu" { self.tool.split('+').next() } else { None };
+        plain.unwrap_or(&self.tool).to_string()
+    }
+
     /// Puts a peer's times beside ours: those of the same operation, pass, sizes and dtype, to every rung. Returns how many of its
     /// rows found one.
     pub fn merge(&mut self, peer: &Card) -> usize {
@@ -234,7 +323,13 @@ impl Card {
             for ours in &mut self.rows {
                 if (&ours.op, &ours.pass, &ours.shape, &ours.dtype) == (&theirs.op, &theirs.pass, &theirs.shape, &theirs.dtype) {
                     let seconds = theirs.seconds.median;
-                    ours.peers.push(Peer { name: peer.tool.clone(), entry: theirs.entry.clone(), seconds, ratio: seconds / ours.seconds.median });
+                    ours.peers.push(Peer {
+                        name: peer.name_for_rows(),
+                        entry: theirs.entry.clone(),
+                        seconds,
+                        ratio: seconds / ours.seconds.median,
+                        unsure: theirs.seconds.is_unsure(),
+                    });
                     any = true;
                 }
             }
@@ -276,13 +371,18 @@ pub(super) mod tests {
             buffers: 3,
             flops: 2_000_000,
             bytes: Some(1_000_000),
+            overwritten_bytes: None,
+            rotated_bytes: None,
             tflops: 0.0,
             gbytes: None,
             intensity: None,
             bound: None,
             percent: None,
+            above: None,
             tokens_per_second: None,
             peers: Vec::new(),
+            unsure: false,
+            change: None,
         }
     }
 
@@ -292,6 +392,7 @@ pub(super) mod tests {
             tool: "trimodal 0.0.0".into(),
             date: utc(0),
             device: About { kind: "cpu".into(), name: "a processor".into(), driver: None, clocks: None, power: None, cores: Some(2), cache_bytes: None },
+            conditions: None,
             method: Method {
                 timer: "a clock".into(),
                 inputs: "normals".into(),
@@ -302,9 +403,14 @@ pub(super) mod tests {
                 seconds: 1.0,
             },
             ceilings: Ceilings { copy_bytes_per_second: Some(1e10), f32_flops_per_second: Some(1e11), ..Default::default() },
+            ceilings_before: None,
+            ceilings_after: None,
+            drift: None,
+            doubts: Vec::new(),
             rows,
             left_out: Vec::new(),
             interrupted: false,
+            against: None,
         }
     }
 
@@ -324,6 +430,21 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_speaks_against_the_figures_is_said() {
+        let mut card = card(vec![row("matmul", "forward", "a", 2.0), row("matmul", "forward", "b", 1e-6), row("matmul", "forward", "c", 1.0)]);
+        card.rows[0].seconds.standard_error = 0.03;
+        card.drift = Some(-12.0);
+        card.rate();
+        assert_eq!(card.rows.iter().map(|row| (row.unsure, row.above.is_some())).collect::<Vec<_>>(), [(true, false), (false, true), (false, false)]);
+        let doubts = card.doubts_of_rows();
+        for (doubt, part) in doubts.iter().zip(["moved by -12 %", "1 of 3 rows: the standard error", "1 of 3 rows above 100 %"]) {
+            assert!(doubt.contains(part), "{doubt}");
+        }
+        assert_eq!(doubts.len(), 3);
+        assert!(card.is_sure() && !Card { doubts, ..card.clone() }.is_sure() && !Card { interrupted: true, ..card }.is_sure());
+    }
+
+    #[test]
     fn the_lower_ceiling_counts() {
         let ceilings = Ceilings { copy_bytes_per_second: Some(1e10), f32_flops_per_second: Some(1e11), ..Default::default() };
         // 1 MB takes 100 µs at 10 GB/s, 2 MFLOP take 20 µs at 100 GFLOP/s.
@@ -340,11 +461,15 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("card.json");
         let mut ours = card(vec![row("matmul", "forward", "a", 2.0), row("matmul", "forward:naive", "a", 8.0), row("matmul", "forward", "b", 1.0)]);
+        ours.rate();
         ours.save(&path).unwrap();
         assert_eq!(Card::load(&path).unwrap().json(), ours.json());
         let theirs = Card { tool: "peer 1".into(), ..card(vec![row("matmul", "forward:addmm", "a", 4.0), row("matmul", "forward", "c", 1.0)]) };
         assert_eq!(ours.merge(&theirs), 1);
         assert_eq!(ours.rows.iter().map(|r| r.peers.iter().map(|p| p.ratio).collect::<Vec<_>>()).collect::<Vec<_>>(), [vec![2.0], vec![0.5], vec![]]);
+        let theirs = Card { tool: "pytorch 2.15.0+cu132".into(), ..card(vec![row("matmul", "mm", "b", 1.0)]) };
+        ours.merge(&theirs);
+        assert_eq!(ours.rows[2].peers[0].name, "pytorch 2.15.0", "a processor's row does not name a build for CUDA");
         for (text, expected) in [("{}", "not a score card"), ("[", "not a score card"), (r#"{"schema": "trimodal-card/9"}"#, "expected the schema")] {
             std::fs::write(&path, text).unwrap();
             assert!(Card::load(&path).unwrap_err().to_string().contains(expected), "{text}");

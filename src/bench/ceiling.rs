@@ -35,7 +35,15 @@ pub(super) fn measure(device: &Device, timer: &Timer, cache: u64) -> Result<Ceil
     // Source and destination together are four times the cache.
     let elements = ((2 * cache / 4) as usize).next_multiple_of(1024);
     match device {
-        Device::Cpu => Ok(Ceilings { copy_bytes_per_second: Some(cpu_copy(elements)), f32_flops_per_second: Some(cpu_multiply_add()), ..Default::default() }),
+        Device::Cpu => {
+            let (copy, update) = cpu_memory(elements);
+            Ok(Ceilings {
+                copy_bytes_per_second: Some(copy),
+                update_bytes_per_second: Some(update),
+                f32_flops_per_second: Some(cpu_multiply_add()),
+                ..Default::default()
+            })
+        }
         Device::Gpu(gpu) => {
             let tensor_cores = gpu.language() == Language::Ptx;
             Ok(Ceilings {
@@ -43,6 +51,7 @@ pub(super) fn measure(device: &Device, timer: &Timer, cache: u64) -> Result<Ceil
                 f32_flops_per_second: Some(rounds(device, gpu, timer, "multiply_add", 256.0)?),
                 bf16_flops_per_second: tensor_cores.then(|| rounds(device, gpu, timer, "mma", 1024.0)).transpose()?,
                 shared_bytes_per_second: Some(rounds(device, gpu, timer, "shared_memory", 128.0)?),
+                ..Default::default()
             })
         }
     }
@@ -98,22 +107,25 @@ fn rounds(device: &Device, gpu: &Gpu, timer: &Timer, entry: &'static str, work: 
     Ok(256.0 * groups as f64 * rounds as f64 * work / best)
 }
 
-/// Bytes read and written per second by all threads.
-fn cpu_copy(elements: usize) -> f64 {
+/// Bytes read and written per second by all threads: by a copy, and by an update in place.
+fn cpu_memory(elements: usize) -> (f64, f64) {
     let x = normals(elements, 1.0, 0);
     let mut y = vec![0f32; elements];
     let chunk = elements.div_ceil(4 * rayon::current_num_threads()).max(1);
     let timer = Timer::of(&Device::Cpu);
-    let mut best = f64::INFINITY;
+    let (mut copy, mut update) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..RUNS {
-        let time = timer.time(|| {
-            y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| y.copy_from_slice(x));
-            Ok(())
-        });
-        best = best.min(time.expect("a copy does not fail"));
+        let mut time = |run: fn(&mut [f32], &[f32])| {
+            timer.time(|| {
+                y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| run(y, x));
+                Ok(())
+            })
+        };
+        copy = copy.min(time(|y, x| y.copy_from_slice(x)).expect("a copy does not fail"));
+        update = update.min(time(|y, _| y.iter_mut().for_each(|y| *y *= 1.0001)).expect("arithmetic does not fail"));
     }
     black_box(&y);
-    8.0 * elements as f64 / best
+    (8.0 * elements as f64 / copy, 8.0 * elements as f64 / update)
 }
 
 /// Operations per second by all threads.
@@ -259,7 +271,9 @@ mod tests {
     #[test]
     fn a_processor_has_ceilings() {
         let ceilings = measure(&Device::Cpu, &Timer::of(&Device::Cpu), 1 << 20).unwrap();
-        assert!(ceilings.copy_bytes_per_second.is_some_and(|b| b > 1e8 && b.is_finite()));
+        for bytes in [ceilings.copy_bytes_per_second, ceilings.update_bytes_per_second] {
+            assert!(bytes.is_some_and(|b| b > 1e8 && b.is_finite()));
+        }
         assert!(ceilings.f32_flops_per_second.is_some_and(|f| f > 1e8 && f.is_finite()));
         assert!(multiply_add(3, 0.0).is_finite());
     }

@@ -1,9 +1,9 @@
 //! What the platform says about a device.
 
 use super::card::About;
-use crate::device::Device;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use crate::device::Gpu;
+use crate::device::{Device, cpu_info};
 use std::fs;
 
 /// The last cache of a device that does not report its size: larger than most.
@@ -63,13 +63,6 @@ pub(super) fn about(device: &Device) -> About {
     }
 }
 
-/// The first value of a key of `/proc/cpuinfo`.
-fn cpu_info(key: &str) -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.split(':').next().is_some_and(|k| k.trim() == key))?;
-    Some(line.split_once(':')?.1.trim().to_string())
-}
-
 /// The clock of the first core: the governor's range, or what the kernel says it is now.
 fn cpu_clock() -> Option<String> {
     let read = |name: &str| -> Option<u64> { fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cpufreq/{name}")).ok()?.trim().parse().ok() };
@@ -96,6 +89,34 @@ fn cpu_cache() -> Option<u64> {
     largest
 }
 
+/// Why the clocks of a GPU are lower than they could be at this moment, as its driver says; `None` where it does not say.
+pub(super) fn limited_clocks(device: &Device) -> Option<Option<String>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Gpu(Gpu::Cuda(_)) => {
+            // The second name is that of drivers before 535.
+            let mask = nvidia_smi("clocks_event_reasons.active").or_else(|| nvidia_smi("clocks_throttle_reasons.active"))?;
+            Some(slowed(u64::from_str_radix(mask.trim_start_matches("0x"), 16).ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// What the bits of NVML's `nvmlClocksEventReasons` say, but for those of an idle GPU and of settings that leave clocks as they are.
+#[cfg(feature = "cuda")]
+fn slowed(mask: u64) -> Option<String> {
+    let reasons = [
+        (0x2, "clocks that an administrator set"),
+        (0x4, "its limit of power"),
+        (0x8, "the hardware's slowdown (heat or power)"),
+        (0x20, "its temperature"),
+        (0x40, "its temperature (hardware)"),
+        (0x80, "the power supply"),
+    ];
+    let active: Vec<&str> = reasons.into_iter().filter(|(bit, _)| mask & bit != 0).map(|(_, reason)| reason).collect();
+    (!active.is_empty()).then(|| format!("the GPU's clocks were limited by {}", active.join(", ")))
+}
+
 /// What NVIDIA's tool says of the first visible GPU, where the tool is installed.
 #[cfg(feature = "cuda")]
 fn nvidia_smi(fields: &str) -> Option<String> {
@@ -106,4 +127,15 @@ fn nvidia_smi(fields: &str) -> Option<String> {
     let text = String::from_utf8(output.stdout).ok()?;
     let line = text.lines().next()?.trim();
     (output.status.success() && !line.is_empty() && !line.contains("[N/A]")).then(|| line.to_string())
+}
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_gpu_is_not_slowed() {
+        assert_eq!((slowed(0), slowed(1)), (None, None));
+        assert_eq!(slowed(0x24).unwrap(), "the GPU's clocks were limited by its limit of power, its temperature");
+    }
 }

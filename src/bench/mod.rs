@@ -4,18 +4,25 @@
 //! ([`Sizes`]). Operations and bytes are counted from the kernels' contracts, never measured; the ceilings that they are divided
 //! by are measured in the same run. The result is a [`Card`], which also says how it was measured.
 
+mod above;
 mod card;
 mod ceiling;
+mod compare;
+mod conditions;
 #[cfg(feature = "cuda")]
 mod cublas;
 mod machine;
 mod operands;
+mod recount;
 mod step;
 mod table;
 mod timer;
 
-pub use card::{About, BenchRow, Card, Ceilings, LeftOut, Method, Peer, SCHEMA, Seconds};
-pub use table::{readme, table};
+pub use card::{About, BenchRow, Card, Ceilings, Conditions, DRIFT, LeftOut, Method, Peer, SCHEMA, Seconds, UNSURE};
+pub use compare::{Against, Change};
+pub use table::{MARK, peers, readme, table};
+#[cfg(feature = "cli")]
+pub(crate) use table::{ceilings_text, machine_text, of_peer, peer_names, time};
 
 use crate::device::Device;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -27,6 +34,7 @@ use crate::ops::{self, OPS, Sizes};
 use crate::tensor::DType;
 use crate::train::Trainer;
 use crate::train::recipe::Precision;
+use conditions::Watch;
 use operands::{Set, footprint};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
@@ -41,6 +49,8 @@ const STANDARD_ERROR: f64 = 0.005;
 const FEW: usize = 5;
 /// What a row may take beyond its share of the run's time before it is left out.
 const PATIENCE: f64 = 4.0;
+/// What every row may take, in seconds: in a first look, shares of the time are small.
+const AT_LEAST: f64 = 2.0;
 /// The most that plain loops do on one core: it says before the first call whether there is time for one.
 const PLAIN_FLOPS_PER_SECOND: f64 = 4e9;
 /// The most bytes of buffers where the device does not say how much is free.
@@ -60,8 +70,11 @@ pub struct BenchOptions {
     pub dtype: Option<DType>,
     /// The sets of sizes, by name; none: what the device has the time for.
     pub sets: Vec<String>,
-    /// A first look: fewer samples.
+    /// A first look: fewer samples, and without `op` and `shape` fewer rows: of every operation, pass and dtype the largest sizes, by
+    /// the entry that is chosen where none is named.
     pub quick: bool,
+    /// Measure nothing on a machine that is not fit to be measured on.
+    pub strict: bool,
     /// Also time the vendor's library, where there is one.
     pub compare: bool,
 }
@@ -145,7 +158,7 @@ pub fn training_step(sizes: &Sizes, samples: usize, device: &Device, precision: 
 ///
 /// # Errors
 /// [`Error::Usage`] for the emulator, which has no time to measure, for an unknown set of sizes, and where nothing is left to time;
-/// [`Error::Device`] where the ceilings cannot be measured.
+/// [`Error::Device`] where the ceilings cannot be measured, and for a loaded machine where `options.strict`.
 pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(BenchProgress) -> ControlFlow<()>) -> Result<Card> {
     if device.is_emulator() {
         return Err(Error::Usage(
@@ -155,19 +168,24 @@ pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(Ben
         ));
     }
     let start = Instant::now();
+    let date = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let timer = Timer::of(device);
     let about = machine::about(device);
     let cache = about.cache_bytes.unwrap_or(machine::UNTOLD_CACHE);
     let slow = is_slow(device);
     let sets = chosen_sets(options, slow)?;
     let (items, mut left_out) = plan(device, options, &sets)?;
+    let watch = Watch::start();
+    if let Some(doubt) = watch.doubts().into_iter().next().filter(|_| options.strict) {
+        let what = format!("{doubt}. What is measured now would not be what it can do: wait until it is idle, or leave --strict away");
+        return Err(Error::Device { device: device.to_string(), what });
+    }
 
     let mut interrupted = progress(BenchProgress { done: 0, total: items.len(), what: "the device's ceilings" }).is_break();
     let ceilings = if interrupted { Ceilings::default() } else { ceiling::measure(device, &timer, cache)? };
-    // The whole run stays below what the command promises: 5 minutes on a slow device, 3 on a GPU.
+    // The whole run stays below what the command promises: a quarter of a minute for a first look, 5 minutes on a slow device, 3 on a GPU.
     let seconds = match (options.quick, slow) {
-        (true, true) => 30.0,
-        (true, false) => 15.0,
+        (true, _) => 4.0,
         (false, true) => 150.0,
         (false, false) => 90.0,
     };
@@ -213,11 +231,18 @@ pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(Ben
             }
         }
     }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Ok(Card {
+    // What slows the clocks is asked for while the device works.
+    let (after, gpu) = std::thread::scope(|scope| {
+        let gpu = scope.spawn(|| machine::limited_clocks(device));
+        let after = (!interrupted).then(|| ceiling::measure(device, &timer, cache).ok()).flatten();
+        (after, gpu.join().unwrap_or_default())
+    });
+    let (conditions, doubts) = watch.end(gpu);
+    let mut card = Card {
         schema: SCHEMA.into(),
         tool: format!("trimodal {}", env!("CARGO_PKG_VERSION")),
-        date: card::utc((now - start.elapsed()).as_secs()),
+        date: card::utc(date.as_secs()),
+        conditions: Some(conditions),
         method: Method {
             timer: format!("{}; a training step by the host's clock: it reads its loss", timer.describe()),
             inputs: "normal random numbers, never zeros".into(),
@@ -226,21 +251,31 @@ pub fn run(device: &Device, options: &BenchOptions, progress: &mut dyn FnMut(Ben
                 None => format!("calls take turns with so many buffers that they exceed {} MiB: the device does not report its last cache", (3 * cache) >> 20),
             },
             samples: format!(
-                "after warming up at least {} samples, or a standard error below {} %; then more until either that or the row's {:.2} s are reached",
+                "after warming up at least {} samples, or a standard error below {} %; then more until either that or the row's {:.2} s are reached. \
+                 A standard error that is then still above {:.0} % marks the row",
                 bench.samples,
                 100.0 * STANDARD_ERROR,
-                bench.budget
+                bench.budget,
+                100.0 * UNSURE
             ),
             shapes: sets.iter().map(|s| s.name.to_string()).collect(),
             quick: options.quick,
             seconds: start.elapsed().as_secs_f64(),
         },
         device: about,
-        ceilings,
+        ceilings: after.map_or(ceilings, |after| ceilings.larger(&after)),
+        ceilings_before: Some(ceilings),
+        ceilings_after: after,
+        drift: after.and_then(|after| ceilings.drift(&after)),
+        doubts,
         rows,
         left_out,
         interrupted,
-    })
+        against: None,
+    };
+    card.rate();
+    card.doubts.extend(card.doubts_of_rows());
+    Ok(card)
 }
 
 /// Whether a large training step takes moments on it: a GPU, not a processor.
@@ -332,7 +367,15 @@ fn plan(device: &Device, options: &BenchOptions, sets: &[Sizes]) -> Result<(Vec<
     let keep = |op: &str, name: &str| wanted_op(op) && options.shape.as_deref().is_none_or(|shape| name.contains(shape));
     items.retain(|item| keep(item.op(), &item.shape) && options.dtype.is_none_or(|dtype| item.dtype() == dtype));
     left_out.retain(|l| options.shape.as_deref().is_none_or(|shape| l.what.contains(shape)));
+    if options.quick && options.op.is_none() && options.shape.is_none() {
+        first_look(&mut items);
+        // Of what else is left out there is nothing to say in a first look.
+        left_out.retain(|left| items.iter().all(|item| left.what.split(' ').next() != Some(item.op())));
+    }
     if items.is_empty() {
+        if let Some(op) = options.op.as_deref().filter(|_| shapes.is_empty() && left_out.is_empty()) {
+            return Err(Error::Usage(format!("nothing to time: {op} has no sizes of a model, because no model calls it")));
+        }
         let mut shapes: Vec<String> = shapes.into_iter().map(|shape| format!("{shape:?}")).collect();
         shapes.dedup();
         let more = if shapes.len() > 8 { format!(" and {} more", shapes.len() - 8) } else { String::new() };
@@ -344,6 +387,28 @@ fn plan(device: &Device, options: &BenchOptions, sets: &[Sizes]) -> Result<(Vec<
         )));
     }
     Ok((items, left_out))
+}
+
+/// Of every operation, pass and dtype the largest sizes, by the entry that is chosen where none is named (or the first).
+fn first_look(items: &mut Vec<Item>) {
+    let key = |item: &Item| (item.set, item.op().to_string(), pass(&item.entry).to_string(), item.dtype());
+    let size = |item: &Item| match &item.work {
+        Work::Case { case, dtype, .. } => (case.flops, case.bytes(*dtype)),
+        Work::Step { .. } => (0, 0),
+    };
+    let mut kept: Vec<Item> = Vec::new();
+    for item in items.drain(..).filter(|item| !item.entry.ends_with(":naive")) {
+        match kept.iter_mut().find(|other| key(other) == key(&item)) {
+            None => kept.push(item),
+            Some(other) => {
+                let chosen = |item: &Item| !item.entry.contains(':');
+                if (size(&item), chosen(&item)) > (size(other), chosen(other)) {
+                    *other = item;
+                }
+            }
+        }
+    }
+    *items = kept;
 }
 
 /// Why an entry is not timed on a device.
@@ -421,7 +486,10 @@ impl Bench<'_> {
                     Ok(taken) => taken,
                     Err(reason) => return Ok(Measured::LeftOut(reason)),
                 };
-                let mut row = self.row(item, taken, sets.len(), case.flops, Some(case.bytes(*dtype)));
+                let flops = case.computed(matches!(self.device, Device::Cpu), *plain);
+                let mut row = self.row(item, taken, sets.len(), flops, Some(case.bytes(*dtype)));
+                row.overwritten_bytes = Some(case.overwritten(*dtype));
+                row.rotated_bytes = Some(sets.len() as u64 * footprint(case, *dtype));
                 #[cfg_attr(not(feature = "cuda"), allow(unused_mut))]
                 let mut refused = None;
                 #[cfg(feature = "cuda")]
@@ -431,7 +499,6 @@ impl Bench<'_> {
                         Err(error) => refused = Some(error.to_string()),
                     }
                 }
-                row.rate(&self.ceilings);
                 Ok(Measured::Row(Box::new(row), refused))
             }
         }
@@ -451,7 +518,6 @@ impl Bench<'_> {
             Ok(taken) => {
                 let mut row = self.row(item, taken, 1, flops, None);
                 row.tokens_per_second = Some(batch.rows() as f64 / row.seconds.median);
-                row.rate(&self.ceilings);
                 Ok(Measured::Row(Box::new(row), None))
             }
         }
@@ -471,13 +537,18 @@ impl Bench<'_> {
             buffers,
             flops,
             bytes,
+            overwritten_bytes: None,
+            rotated_bytes: None,
             tflops: 0.0,
             gbytes: None,
             intensity: None,
             bound: None,
             percent: None,
+            above: None,
             tokens_per_second: None,
             peers: Vec::new(),
+            unsure: false,
+            change: None,
         }
     }
 
@@ -489,13 +560,14 @@ impl Bench<'_> {
     /// Why it is not worth trying.
     fn too_much(&self, case: &Case, dtype: DType, plain: bool) -> Option<String> {
         let peak = if plain { PLAIN_FLOPS_PER_SECOND } else { self.peak(dtype) };
-        self.no_time(case.flops as f64 / peak).or_else(|| self.no_room(footprint(case, dtype)))
+        let flops = case.computed(matches!(self.device, Device::Cpu), plain);
+        self.no_time(flops as f64 / peak).or_else(|| self.no_room(footprint(case, dtype)))
     }
 
     /// `least`: the seconds that one call needs at the very best.
     fn no_time(&self, least: f64) -> Option<String> {
         let all = least * self.samples as f64;
-        (all > PATIENCE * self.budget).then(|| format!("{} samples would take {all:.0} s or more: beyond the time of this run", self.samples))
+        (all > (PATIENCE * self.budget).max(AT_LEAST)).then(|| format!("{} samples would take {all:.0} s or more: beyond the time of this run", self.samples))
     }
 
     fn no_room(&self, bytes: u64) -> Option<String> {
@@ -561,8 +633,8 @@ impl Bench<'_> {
         let product = vendor.product(layout, sizes, dtypes, accumulate)?;
         let taken = self.sample(self.timer, sets, |set| product.run(&set.inputs[0], &set.inputs[1], &mut set.outputs[0]))?;
         Ok(taken.ok().map(|taken| {
-            let seconds = Seconds::of(&taken.samples).median;
-            Peer { name: vendor.name(), entry: "heuristic's first".into(), seconds, ratio: seconds / ours }
+            let seconds = Seconds::of(&taken.samples);
+            Peer { name: vendor.name(), entry: "heuristic's first".into(), seconds: seconds.median, ratio: seconds.median / ours, unsure: seconds.is_unsure() }
         }))
     }
 }

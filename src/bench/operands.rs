@@ -22,8 +22,14 @@ pub(super) fn normals(elements: usize, deviation: f64, turn: usize) -> Vec<f32> 
         (0..DRAWN).map(|_| ((-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()) as f32).collect()
     });
     let start = turn.wrapping_mul(0x9e37_79b9) % DRAWN;
-    let endless = TABLE[start..].iter().chain(TABLE.iter().cycle());
-    endless.take(elements).map(|x| x * deviation as f32).collect()
+    let mut values = Vec::with_capacity(elements);
+    let mut stretch = &TABLE[start..];
+    while values.len() < elements {
+        let some = &stretch[..stretch.len().min(elements - values.len())];
+        values.extend(some.iter().map(|x| x * deviation as f32));
+        stretch = &TABLE;
+    }
+    values
 }
 
 /// One set of a case's tensors.

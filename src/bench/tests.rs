@@ -3,7 +3,7 @@
 use super::*;
 
 fn options() -> BenchOptions {
-    BenchOptions { op: None, shape: None, dtype: None, sets: vec!["demo".into()], quick: true, compare: false }
+    BenchOptions { op: None, shape: None, dtype: None, sets: vec!["demo".into()], quick: true, strict: false, compare: false }
 }
 
 fn quiet(_: BenchProgress) -> ControlFlow<()> {
@@ -24,8 +24,37 @@ fn a_run_measures_what_it_was_asked_for() {
         // The buffers exceed three times the cache.
         assert!(row.buffers as u64 * row.bytes.unwrap() * 2 > 3 * card.device.cache_bytes.unwrap_or(0), "{row:?}");
     }
+    // Rated by the higher ceilings of before and after, between which the machine was watched.
+    let (before, after) = (card.ceilings_before.unwrap(), card.ceilings_after.unwrap());
+    let larger = before.copy_bytes_per_second.unwrap().max(after.copy_bytes_per_second.unwrap());
+    assert_eq!(card.ceilings.copy_bytes_per_second, Some(larger));
+    assert!(card.drift.is_some_and(f64::is_finite) && card.conditions.is_some());
+    everything_above_is_explained(&card);
     // x, the weight; y and rstd.
     assert_eq!(card.rows[0].bytes, Some(4 * (1920 * 64 + 64 + 1920 * 64 + 1920)));
+}
+
+fn everything_above_is_explained(card: &Card) {
+    for row in &card.rows {
+        assert_eq!(row.percent.is_some_and(|percent| percent > 100.0), row.above.is_some(), "{row:?}");
+        assert_eq!(row.unsure, row.seconds.standard_error > UNSURE, "{row:?}");
+    }
+}
+
+/// What a first look looks at: of every operation and pass one row, the largest, and the step.
+#[test]
+fn a_first_look_is_short_and_has_the_step() {
+    let mut items = plan(&Device::Cpu, &options(), &[Sizes::DEMO]).unwrap().0;
+    let all = plan(&Device::Cpu, &BenchOptions { quick: false, ..options() }, &[Sizes::DEMO]).unwrap().0;
+    let mut keys: Vec<(String, String)> = items.iter().map(|item| (item.op().to_string(), pass(&item.entry).to_string())).collect();
+    assert!(items.len() < 30 && items.len() * 3 < all.len() && items.iter().all(|item| !item.entry.ends_with(":naive")), "{} of {}", items.len(), all.len());
+    assert!(keys.iter().any(|(op, _)| op == STEP) && OPS.iter().all(|op| keys.iter().any(|(name, _)| name == op.name)), "{keys:?}");
+    keys.dedup();
+    assert_eq!(keys.len(), items.len());
+    items.retain(|item| item.op() == "matmul");
+    let Work::Case { case, .. } = &items[0].work else { unreachable!("a matmul is a case") };
+    let largest = all.iter().filter_map(|item| if let Work::Case { op: "matmul", case, .. } = &item.work { Some(case.flops) } else { None }).max();
+    assert_eq!(Some(case.flops), largest);
 }
 
 #[test]
@@ -82,6 +111,7 @@ fn a_filter_that_matches_nothing_says_what_there_is() {
     assert!(say(BenchOptions { op: Some("matmull".into()), ..options() }).contains("expected one of embedding, patch_embed"));
     assert!(say(BenchOptions { sets: vec!["huge".into()], ..options() }).contains("expected one of demo, small, large"));
     assert!(say(BenchOptions { op: Some("swiglu".into()), shape: Some("N=7".into()), ..options() }).contains("there are \"N=1920 F=176\""));
+    assert!(say(BenchOptions { op: Some("primer".into()), ..options() }).contains("primer has no sizes of a model"));
     assert!(say(BenchOptions { dtype: Some(DType::Bf16), ..options() }).contains("no bf16 kernels"));
     let emulator = Device::open("emulator", None).unwrap();
     assert!(run(&emulator, &options(), &mut quiet).unwrap_err().to_string().contains("counts instructions"));

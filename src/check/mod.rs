@@ -5,11 +5,18 @@
 //! inside what the kernel sees as the buffer: reading or writing past the end shows. A NaN or infinity where the oracle has
 //! none fails, whatever the allowance.
 
+mod allowance;
+mod failure;
 mod oracle;
+mod replaced;
+mod report;
 #[cfg(feature = "data")]
 mod training;
 
+pub use failure::{Failure, FailureDetail, OutputDetail, WrongElement, WrongOutput};
 pub(crate) use oracle::judges;
+pub use replaced::{Depth, FirstFailure, ReplacedReport, run_replaced};
+pub use report::{CheckReport, CheckRow, Skipped, Totals};
 #[cfg(feature = "data")]
 pub use training::{drawn_batch, drawn_sequence, repeat_training};
 
@@ -20,7 +27,6 @@ use crate::ops::case::{Case, GradientCase, Operand};
 use crate::tensor::{DType, Tensor};
 use half::{bf16, f16};
 use oracle::{Judge, on_host};
-use serde::Serialize;
 use std::time::Instant;
 
 /// Elements after the end of every tensor under test: 256 bytes of f32.
@@ -35,29 +41,34 @@ pub struct Outcome {
     pub worst: f64,
 }
 
-/// Why a case failed: one line.
-pub type Failure = String;
-
 /// Runs one case on a device, with activations and weights of dtype `activation` (f32, or bf16 where the device has it), and
 /// compares it with the oracle.
 pub fn run_case(case: &Case, device: &Device, activation: DType) -> std::result::Result<Outcome, Failure> {
     let judges = judges(case, activation)?;
     let found = on_device(case, device, activation)?;
     let mut worst = 0.0f64;
+    let mut wrong = Vec::new();
     for ((output, judge), found) in case.outputs.iter().zip(&judges).zip(&found) {
         let Some(judge) = judge else { continue };
-        worst = worst.max(judge.compare(found).map_err(|e| format!("{}{e}", output.before.name))?);
+        match judge.compare(output.before.name, output.before.shape, found) {
+            Ok(error) => worst = worst.max(error),
+            Err(Failure::Wrong(outputs)) => wrong.extend(outputs),
+            Err(said) => return Err(said),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Failure::Wrong(wrong));
     }
     // The CPU code in f64 is what the rest of the crate calls the oracle: compare it with the plain loops as well.
     if matches!(device, Device::Cpu) && case.naive.is_some() {
-        let fast = on_host(case, &case.run, DType::F64, activation).map_err(|e| format!("the CPU code in f64: {e}"))?;
+        let fast = on_host(case, &case.run, DType::F64, activation).map_err(|e| Failure::Said(format!("the CPU code in f64: {e}")))?;
         for ((output, judge), fast) in case.outputs.iter().zip(&judges).zip(&fast) {
             let Some(Judge { expected, .. }) = judge else { continue };
             let scale = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
             for (i, (f, e)) in fast.iter().zip(expected).enumerate() {
                 let error = (f - e).abs();
                 if !(error <= 1e-11 * scale.max(1e-30)) {
-                    return Err(format!("{}[{i}] in f64: expected {e}, found {f}", output.before.name));
+                    return Err(format!("{}[{i}] in f64: expected {e}, found {f}", output.before.name).into());
                 }
             }
         }
@@ -72,7 +83,7 @@ pub fn run_repeatedly(case: &Case, device: &Device, activation: DType, times: us
         let again = on_device(case, device, activation)?;
         for ((a, b), output) in first.iter().zip(&again).zip(&case.outputs) {
             if !output.scratch && a.iter().zip(b).any(|(a, b)| a.to_bits() != b.to_bits()) {
-                return Err(format!("{}: run {} gives other bits than the first", output.before.name, run + 1));
+                return Err(format!("{}: run {} gives other bits than the first", output.before.name, run + 1).into());
             }
         }
     }
@@ -81,7 +92,7 @@ pub fn run_repeatedly(case: &Case, device: &Device, activation: DType, times: us
 
 /// The outputs of the public call on a device, after looking at the redzones.
 fn on_device(case: &Case, device: &Device, activation: DType) -> std::result::Result<Vec<Vec<f64>>, Failure> {
-    let say = |e: crate::Error| e.to_string();
+    let say = |e: crate::Error| Failure::Said(e.to_string());
     let inputs = case.inputs.iter().map(|i| guarded(i, device, activation)).collect::<Result<Vec<_>>>().map_err(say)?;
     let mut outputs = case.outputs.iter().map(|o| guarded(&o.before, device, activation)).collect::<Result<Vec<_>>>().map_err(say)?;
     for (tensor, output) in outputs.iter().zip(&case.outputs) {
@@ -103,7 +114,7 @@ fn on_device(case: &Case, device: &Device, activation: DType) -> std::result::Re
         };
         let redzone = &bytes[tensor.len() * tensor.dtype().size()..];
         if let Some(at) = redzone.iter().position(|&b| b != PATTERN) {
-            return Err(format!("{name}: written {} elements past its end", at / tensor.dtype().size() + 1));
+            return Err(format!("{name}: written {} elements past its end", at / tensor.dtype().size() + 1).into());
         }
         results.push(tensor.read_f64().map_err(say)?);
     }
@@ -137,7 +148,7 @@ fn guarded(operand: &Operand, device: &Device, activation: DType) -> Result<Tens
 /// Compares a backward pass with central differences of its forward pass, element by element, in f64 on the CPU:
 /// relative 1e-6, absolute 1e-9 of the largest gradient.
 pub fn run_gradient(case: &GradientCase) -> std::result::Result<Outcome, Failure> {
-    let say = |e: crate::Error| e.to_string();
+    let say = |e: crate::Error| Failure::Said(e.to_string());
     let tensors = |inputs: &[Operand]| inputs.iter().map(|i| i.tensor(&Device::Cpu, DType::F64)).collect::<Result<Vec<_>>>().map_err(say);
     let inputs = tensors(&case.inputs)?;
     let outputs = (case.forward)(&inputs).map_err(say)?;
@@ -152,7 +163,7 @@ pub fn run_gradient(case: &GradientCase) -> std::result::Result<Outcome, Failure
         .map_err(say)?;
     let gradients = (case.backward)(&inputs, &cotangents).map_err(say)?;
     if gradients.len() != case.wrt.len() {
-        return Err(format!("expected {} gradients, found {}", case.wrt.len(), gradients.len()));
+        return Err(format!("expected {} gradients, found {}", case.wrt.len(), gradients.len()).into());
     }
     let loss = |input: usize, element: usize, shift: f64| -> std::result::Result<f64, Failure> {
         let mut inputs = tensors(&case.inputs)?;
@@ -165,7 +176,7 @@ pub fn run_gradient(case: &GradientCase) -> std::result::Result<Outcome, Failure
         let name = case.inputs[input].name;
         let gradient = gradient.read_f64().map_err(say)?;
         if gradient.len() != case.inputs[input].shape.len() {
-            return Err(format!("d{name}: expected {} elements, found {}", case.inputs[input].shape.len(), gradient.len()));
+            return Err(format!("d{name}: expected {} elements, found {}", case.inputs[input].shape.len(), gradient.len()).into());
         }
         let scale = gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
         for (element, &analytic) in gradient.iter().enumerate() {
@@ -177,66 +188,12 @@ pub fn run_gradient(case: &GradientCase) -> std::result::Result<Outcome, Failure
             let allowed = 1e-6 * numeric.abs() + 1e-9 * scale.max(1.0);
             let within = error <= allowed;
             if !within {
-                return Err(format!("d{name}[{element}]: expected {numeric:e} by central differences, found {analytic:e}"));
+                return Err(format!("d{name}[{element}]: expected {numeric:e} by central differences, found {analytic:e}").into());
             }
             worst = worst.max(error / allowed);
         }
     }
     Ok(Outcome { worst })
-}
-
-/// The result of a whole check, as `--json` writes it.
-#[derive(Serialize, Debug)]
-pub struct CheckReport {
-    /// The device.
-    pub device: String,
-    /// Totals.
-    pub cases: Totals,
-    /// One row per operation and entry.
-    pub ops: Vec<CheckRow>,
-}
-
-/// Totals of a [`CheckReport`].
-#[derive(Serialize, Debug, Default)]
-pub struct Totals {
-    /// Cases that ran.
-    pub executed: usize,
-    /// Cases of these that failed.
-    pub failed: usize,
-    /// Cases that did not run, each with its reason.
-    pub skipped: Vec<Skipped>,
-    /// Large shapes that were not asked for.
-    pub large_left_out: usize,
-}
-
-/// A case that did not run.
-#[derive(Serialize, Debug)]
-pub struct Skipped {
-    /// The case.
-    pub case: String,
-    /// Why.
-    pub reason: String,
-}
-
-/// One operation's entry in a [`CheckReport`].
-#[derive(Serialize, Debug)]
-pub struct CheckRow {
-    /// The operation.
-    pub op: &'static str,
-    /// The entry and its rung; `gradient` for the central differences.
-    pub entry: &'static str,
-    /// What activations and weights were: `f32`, or `bf16` in mixed precision.
-    pub dtype: String,
-    /// Cases that ran.
-    pub executed: usize,
-    /// Cases of these that failed.
-    pub failed: usize,
-    /// The largest error in units of its allowance.
-    pub worst: f64,
-    /// Time, in seconds.
-    pub seconds: f64,
-    /// One line per failure.
-    pub failures: Vec<String>,
 }
 
 /// How thorough a check is.
@@ -276,7 +233,7 @@ pub fn run(device: &Device, only: Option<&str>, progress: impl FnMut(&str)) -> R
 /// As [`run`], more or less thorough.
 pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progress: impl FnMut(&str)) -> Result<CheckReport> {
     let ops = ops::named(only)?;
-    let mut report = CheckReport { device: device.to_string(), cases: Totals::default(), ops: Vec::new() };
+    let mut report = CheckReport::new(device);
     let mut repeated = std::collections::HashSet::new();
     for op in ops {
         for case in (op.cases)().into_iter().step_by(effort.every) {
@@ -297,13 +254,13 @@ pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progres
                 if outcome.is_ok() && stands {
                     outcome = outcome.and_then(|o| run_repeatedly(&case, device, activation, effort.repeats).map(|()| o));
                 }
-                report.count(op.name, case.entry, activation, &case.label, outcome, start);
+                report.count(op.name, case.entry, activation, &case.label, &outcome, start);
                 progress(&format!("{} {} {activation} {}", op.name, case.entry, case.label));
             }
         }
         for case in (op.gradients)().into_iter().step_by(effort.every) {
             let start = Instant::now();
-            report.count(op.name, "gradient", DType::F64, &case.label, run_gradient(&case), start);
+            report.count(op.name, "gradient", DType::F64, &case.label, &run_gradient(&case), start);
             progress(&format!("{} gradient {}", op.name, case.label));
         }
     }
@@ -313,28 +270,6 @@ pub fn run_with(device: &Device, only: Option<&str>, effort: Effort, mut progres
 /// The dtypes of activations and weights that a case runs with on a device.
 pub(crate) fn precisions(case: &Case, device: &Device) -> impl Iterator<Item = DType> {
     (!case.only_mixed).then_some(DType::F32).into_iter().chain((device.has_bf16() && case.is_mixed()).then_some(DType::Bf16))
-}
-
-impl CheckReport {
-    fn count(&mut self, op: &'static str, entry: &'static str, dtype: DType, label: &str, outcome: std::result::Result<Outcome, Failure>, start: Instant) {
-        let dtype = dtype.to_string();
-        let index = self.ops.iter().position(|r| r.op == op && r.entry == entry && r.dtype == dtype).unwrap_or_else(|| {
-            self.ops.push(CheckRow { op, entry, dtype, executed: 0, failed: 0, worst: 0.0, seconds: 0.0, failures: Vec::new() });
-            self.ops.len() - 1
-        });
-        let row = &mut self.ops[index];
-        row.executed += 1;
-        row.seconds += start.elapsed().as_secs_f64();
-        self.cases.executed += 1;
-        match outcome {
-            Ok(outcome) => row.worst = row.worst.max(outcome.worst),
-            Err(failure) => {
-                row.failed += 1;
-                self.cases.failed += 1;
-                row.failures.push(format!("{label}: {failure}"));
-            }
-        }
-    }
 }
 
 /// The devices that a test runs on: the CPU, and wgpu where there is an adapter. Without one the tests print a warning; with

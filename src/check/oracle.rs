@@ -1,11 +1,12 @@
 //! The expected result of a case, and how far from it a result may be.
 
-use super::Failure;
+use super::allowance::{Allowance, ulp};
+use super::failure::{Failure, WrongOutput, is_right, times_allowed};
 use crate::device::Device;
+use crate::dtype::Shape;
 use crate::error::Result;
 use crate::ops::case::{Case, CaseFn, Compare, Kind, Operand, Output};
 use crate::tensor::{DType, Tensor};
-use half::bf16;
 
 /// What one output must be.
 pub(crate) struct Judge {
@@ -15,44 +16,9 @@ pub(crate) struct Judge {
     pub allowance: Allowance,
 }
 
-/// How far a result may be from what is expected: `absolute + ulps · ulp(expected)`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Allowance {
-    /// The same for every element.
-    pub absolute: f64,
-    /// So many times the distance from the expected value to the next one of `dtype`.
-    pub ulps: f64,
-    /// The type of the output's elements.
-    pub dtype: DType,
-    /// Whether "the same bits" are those of the oracle's value rounded once to bf16.
-    rounded: bool,
-}
-
-impl Allowance {
-    /// The value that a result is compared with.
-    pub fn target(&self, expected: f64) -> f64 {
-        if self.rounded { bf16::from_f64(expected).to_f64() } else { expected }
-    }
-
-    /// How far from this value a result may be.
-    pub fn of(&self, expected: f64) -> f64 {
-        self.absolute + if self.ulps == 0.0 { 0.0 } else { self.ulps * ulp(expected, self.dtype) }
-    }
-
-    /// The same without ulps: `(absolute, relative)` with `absolute + relative · |expected|` at least [`Allowance::of`] and,
-    /// beyond the smallest normal numbers, at most twice that, since a number is up to twice the power of two that its ulp belongs to.
-    #[cfg(feature = "cli")] // golden vectors tell it
-    pub fn without_ulps(&self) -> (f64, f64) {
-        if self.ulps == 0.0 {
-            return (self.absolute, 0.0);
-        }
-        (self.absolute + self.ulps * ulp(0.0, self.dtype), self.ulps * ulp(1.0, self.dtype))
-    }
-}
-
 /// The expected results of a case where activations are `activation`, one for each of its outputs; `None` for working memory.
 pub(crate) fn judges(case: &Case, activation: DType) -> std::result::Result<Vec<Option<Judge>>, Failure> {
-    let say = |what: &'static str| move |e: crate::Error| format!("{what}: {e}");
+    let say = |what: &'static str| move |e: crate::Error| Failure::Said(format!("{what}: {e}"));
     let plain = case.naive.as_ref().unwrap_or(&case.run);
     let expected = on_host(case, plain, DType::F64, activation).map_err(say("the oracle"))?;
     let same_precision = case.naive_mixed.as_ref().filter(|_| activation == DType::Bf16).or(case.naive.as_ref());
@@ -85,18 +51,6 @@ pub(super) fn on_host(case: &Case, run: &CaseFn, real: DType, activation: DType)
     outputs.iter().zip(&case.outputs).map(values).collect()
 }
 
-/// The distance from |x| to the next larger value of a dtype.
-fn ulp(x: f64, dtype: DType) -> f64 {
-    let mantissa = match dtype {
-        DType::F32 | DType::F64 => 23,
-        DType::Bf16 => 7,
-        DType::F16 => 10,
-        DType::I32 | DType::U8 => return 0.0,
-    };
-    let x = x.abs().max(f32::MIN_POSITIVE as f64);
-    2f64.powi(x.log2().floor() as i32 - mantissa)
-}
-
 /// What an output is allowed.
 fn allowance(output: &Operand, activation: DType, compare: Compare, expected: &[f64], naive: Option<&[f64]>) -> Allowance {
     let dtype = output.kind.dtype(activation);
@@ -118,30 +72,21 @@ fn allowance(output: &Operand, activation: DType, compare: Compare, expected: &[
 }
 
 impl Judge {
-    /// The largest error over its allowance, or the first element that is outside it.
-    pub(super) fn compare(&self, found: &[f64]) -> std::result::Result<f64, Failure> {
+    /// The largest error over its allowance, or what is wrong with this output.
+    pub(super) fn compare(&self, output: &'static str, shape: Shape, found: &[f64]) -> std::result::Result<f64, Failure> {
         let expected = &self.expected;
         if found.len() != expected.len() {
-            return Err(format!(": expected {} elements, found {}", expected.len(), found.len()));
+            return Err(format!("{output}: expected {} elements, found {}", expected.len(), found.len()).into());
         }
         if let Some(i) = expected.iter().position(|e| !e.is_finite()) {
-            return Err(format!("[{i}]: the oracle itself gives {}: the case is wrong", expected[i]));
+            return Err(format!("{output}[{i}]: the oracle itself gives {}: the case is wrong", expected[i]).into());
         }
-        let mut worst = 0.0f64;
-        for (i, (&e, &f)) in expected.iter().zip(found).enumerate() {
-            let e = self.allowance.target(e);
-            let error = (f - e).abs();
-            let allowed = self.allowance.of(e);
-            // Written so that a NaN fails.
-            let within = error <= allowed;
-            if !within || !f.is_finite() {
-                return Err(format!("[{i}]: expected {e:e}, found {f:e}: error {error:.3e}, allowed {allowed:.3e}"));
-            }
-            if error > 0.0 {
-                worst = worst.max(error / allowed);
-            }
+        let pairs = || expected.iter().map(|&e| self.allowance.target(e)).zip(found.iter().copied());
+        if pairs().all(|(e, f)| is_right(e, f, self.allowance.of(e))) {
+            return Ok(pairs().fold(0.0, |worst, (e, f)| f64::max(worst, times_allowed(e, f, self.allowance.of(e)))));
         }
-        Ok(worst)
+        let wrong = WrongOutput { output, shape, expected: pairs().map(|(e, _)| e).collect(), found: found.to_vec(), allowance: self.allowance };
+        Err(Failure::Wrong(vec![wrong]))
     }
 }
 
@@ -154,7 +99,11 @@ mod tests {
     fn nan_infinity_and_length_always_fail() {
         let output = Operand::new("y", [2], Kind::Real, vec![0.0; 2]);
         let compare = |compare, expected: &[f64], naive: Option<&[f64]>, found: &[f64]| {
-            Judge { expected: expected.to_vec(), allowance: allowance(&output, DType::F32, compare, expected, naive) }.compare(found)
+            Judge { expected: expected.to_vec(), allowance: allowance(&output, DType::F32, compare, expected, naive) }.compare(
+                "y",
+                [expected.len()].into(),
+                found,
+            )
         };
         let huge = Compare::Ulp(1e300);
         assert!(compare(huge, &[1.0, 2.0], None, &[1.0, 2.0]).is_ok());

@@ -1,6 +1,6 @@
 //! Training from the same start gives the same bits, every time: a check of the whole machine.
 
-use super::Failure;
+use super::failure::Failure;
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::batch::{Batch, Capacity, Packer, Placeholders, Sequence, TokenRow, picture_rows};
@@ -77,7 +77,7 @@ pub fn repeat_training(
     for time in 2..=times {
         let differing = run()?.iter().zip(&first).filter(|(a, b)| a != b).count();
         if differing > 0 {
-            return Ok(Err(format!("run {time} ends with other bits than the first in {differing} of {} numbers", first.len())));
+            return Ok(Err(format!("run {time} ends with other bits than the first in {differing} of {} numbers", first.len()).into()));
         }
         progress(time);
     }

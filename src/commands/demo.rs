@@ -16,6 +16,7 @@ use trimodal::data::{Dataset, Limits};
 use trimodal::files::lock::FolderLock;
 use trimodal::files::shown::{quoted, shown_path};
 use trimodal::files::write_file_atomic;
+use trimodal::numbers::duration;
 use trimodal::report::run::{Judged, REPORT};
 use trimodal::train::evaluate::{Ablation, Scores, chance};
 use trimodal::train::recipe::Precision;
@@ -87,10 +88,10 @@ impl Demo {
         written?;
         let dataset = Dataset::open(&data, &Limits::default())?;
         line(format!(
-            "drew {} samples of pictures, sounds and captions into {} ({:.0} s)",
+            "drew {} samples of pictures, sounds and captions into {} ({})",
             dataset.rows().len(),
             shown_path(&data),
-            begin.elapsed().as_secs_f64()
+            duration(begin.elapsed().as_secs_f64())
         ));
 
         // The demo may be run again into the same folder; only what the last run made there is removed.
@@ -157,8 +158,8 @@ impl Demo {
         line("");
         page::write_of(&mut run, &dataset, &attributes, Ok(judged), self.command(), &self.out.join(REPORT), page_begin);
         line(format!(
-            "{:.0} s in all. In {}: report.html, contact_sheet.png, loss.svg, result.json, model/, data/",
-            begin.elapsed().as_secs_f64(),
+            "{} in all. In {}: report.html, contact_sheet.png, loss.svg, result.json, model/, data/",
+            duration(begin.elapsed().as_secs_f64()),
             shown_path(&self.out)
         ));
         Ok(ExitCode::SUCCESS)
@@ -201,7 +202,7 @@ impl Demo {
         let [at, and] = [&picture, &sound].map(shown_path);
         line(format!("{at} and {and}: a picture and a sound of something that no training caption described"));
         line(format!("  it is:    {truth}"));
-        painted(format!("  it says:  {}", if said == truth { paint.good(&said) } else { paint.bad(&said) }));
+        painted(format!("  it says:  {}", if said == truth { paint.good(&said) } else { paint.bad(super::words_or_nothing(&said)) }));
         let (right, wrong): (Vec<_>, Vec<_>) = words::ATTRIBUTE
             .iter()
             .zip(words::parse(&truth).into_iter().zip(words::parse(&said)))

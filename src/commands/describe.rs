@@ -2,8 +2,9 @@
 
 use super::DeviceArguments;
 use super::progress::{advance, progress};
-use super::terminal::{self, line, note, print};
+use super::terminal::{self, line, note, print, warning};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,6 +46,10 @@ given; a single one is paired with each of the others.
 `tokens` and `token_ids` (what the model made), `finish` (\"end\": the model ended the text; \"length\": it was stopped at \
 --max-tokens or at the length that it was built for; \"list\": the text was chosen with --choices), `device`; with --choices also `choices`: \
 `text`, `probability` and `log_probability` (in nats, among everything that the model could say) of every caption, the most likely first.
+
+Where the model says nothing, a warning says so, and why where that is known: a model that was only shown pictures together with sounds has not \
+learned what to say to a picture alone (`training.modality_dropout` teaches it). There is then no line of words (of several files: `(nothing)`), the `text` of \
+--json is empty and the exit code is 1. `never_met` says in --json what the question shows that training never did, if that is so: an answer is then a guess.
 
 --explain writes a page that shows where each word comes from: the attention of every layer and head over the picture and the \
 spectrogram, and the gradient of the word's log-probability with respect to the pixels and the mel frames. What a model counts in a picture \
@@ -134,6 +139,7 @@ impl Describe {
         let model = ModelFolder::open(&self.model, &device, DType::F32)?;
         let choices = self.choices.as_deref().map(|path| Choices::open(path, &model.tokenizer)).transpose()?;
         let mut describer = Describer::new(&model, AT_ONCE);
+        let (mut nothing, mut guessed) = (false, BTreeSet::new());
         let mut page = self.explain.as_ref().map(|_| Page::new("Where each word comes from", LEAD));
         for tasks in tasks.chunks(AT_ONCE) {
             let questions = tasks
@@ -147,7 +153,7 @@ impl Describe {
             let several = images.len().max(sounds.len()) > 1;
             let (answers, rankings) = match &choices {
                 None => {
-                    let mut writer = Lines { several, next: 0, tasks };
+                    let mut writer = Lines { several, next: 0, said: true, tasks };
                     let answers = describer.answer(&questions, sampling, self.max_tokens, |i, text| {
                         if !self.json {
                             writer.text(i, text);
@@ -171,8 +177,9 @@ impl Describe {
             let mut rankings = rankings.into_iter().flatten();
             for (((image, sound), answer), question) in tasks.iter().zip(&answers).zip(&questions) {
                 let ranking = rankings.next();
+                let never_met = describer.never_met(question);
                 if self.json {
-                    terminal::document(&(document(&model, *image, *sound, prompt, answer, ranking, &device.to_string())? + "\n"));
+                    terminal::document(&(document(&model, *image, *sound, prompt, answer, ranking, never_met, &device.to_string())? + "\n"));
                 } else if let Some((choices, ranking)) = ranking {
                     if several {
                         line(format!("{}:", shown(&name(&(*image, *sound)))));
@@ -181,9 +188,15 @@ impl Describe {
                         line(format!("{:>9}  {}", percent(ranking.probabilities[place]), shown(&choices.texts()[place])));
                     }
                 }
+                if answer.is_nothing() {
+                    nothing = true;
+                    warning(format!("{}: {}", shown(&name(&(*image, *sound))), why_nothing(answer, never_met)));
+                } else if let Some(never_met) = never_met.filter(|what| guessed.insert(*what)) {
+                    warning(format!("this model may guess: {never_met} (training.modality_dropout)"));
+                }
                 if let Some(page) = &mut page {
                     page.section(&name(&(*image, *sound)));
-                    page.text(&format!("“{}”", answer.text));
+                    page.text(&if answer.is_nothing() { "(nothing)".into() } else { format!("“{}”", answer.text) });
                     page.explanation(&explain(&model, question, answer)?)?;
                 }
             }
@@ -192,7 +205,7 @@ impl Describe {
             page.write(path)?;
             note(format!("where each word comes from: {}", shown_path(path)));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if nothing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
     fn sampling(&self) -> Result<Sampling> {
@@ -306,24 +319,39 @@ fn pairs<'a>(images: &'a [Input], sounds: &'a [Input]) -> Result<Vec<Task<'a>>> 
     Ok(images.into_iter().zip(sounds).collect())
 }
 
+/// Why an answer has no words, as far as that is known.
+fn why_nothing(answer: &Answer, never_met: Option<&str>) -> String {
+    let how = match (answer.ids.len(), answer.ended) {
+        (0, true) => "the model says nothing: it ended at once".to_string(),
+        (0, false) => "the model says nothing: there is no room for a word".into(),
+        (tokens, _) => format!("the model says nothing: none of its {tokens} tokens is a word"),
+    };
+    match never_met {
+        Some(never_met) => format!("{how}; {never_met} (training.modality_dropout shows it one)"),
+        None => how,
+    }
+}
+
 /// The words as they come, a line for each task, which begins with its files where there are several.
 struct Lines<'a> {
     several: bool,
     next: usize,
+    /// Whether the task before the next has words.
+    said: bool,
     tasks: &'a [Task<'a>],
 }
 
 impl Lines<'_> {
     fn text(&mut self, task: usize, text: &str) {
         self.begin(task);
+        self.said = true;
         print(&shown(text));
     }
 
     fn begin(&mut self, task: usize) {
         while self.next <= task {
-            if self.next > 0 {
-                print("\n");
-            }
+            self.end();
+            self.said = false;
             if self.several {
                 print(&format!("{}: ", shown(&name(&self.tasks[self.next]))));
             }
@@ -331,9 +359,19 @@ impl Lines<'_> {
         }
     }
 
+    /// Ends the line that was begun. A single answer without words has none: the warning says so.
+    fn end(&self) {
+        match (self.next, self.said) {
+            (0, _) => {}
+            (_, true) => print("\n"),
+            (_, false) if self.several => print("(nothing)\n"),
+            _ => {}
+        }
+    }
+
     fn finish(&mut self) {
         self.begin(self.tasks.len() - 1);
-        print("\n");
+        self.end();
     }
 }
 
@@ -344,6 +382,7 @@ fn document(
     prompt: &str,
     answer: &Answer,
     ranking: Option<(&Choices, &Ranking)>,
+    never_met: Option<&str>,
     device: &str,
 ) -> Result<String> {
     let tokens: Vec<_> = answer.ids.iter().map(|&id| model.tokenizer.decode(&[id])).collect::<Result<_>>()?;
@@ -351,6 +390,9 @@ fn document(
         "prompt": prompt, "text": answer.text, "tokens": tokens, "token_ids": answer.ids,
         "finish": if ranking.is_some() { "list" } else if answer.ended { "end" } else { "length" }, "device": device,
     });
+    if let Some(never_met) = never_met {
+        document["never_met"] = never_met.into();
+    }
     if let Some((choices, ranking)) = ranking {
         let of = |&place: &usize| {
             serde_json::json!({

@@ -199,7 +199,13 @@ fn traced(case: &Case, device: &Device, machine: &Machine, activation: trimodal:
     result
 }
 
-fn json(op: &str, case: &Case, number: usize, runs: &[EmulatedLaunch], outcome: &std::result::Result<trimodal::check::Outcome, String>) -> serde_json::Value {
+fn json(
+    op: &str,
+    case: &Case,
+    number: usize,
+    runs: &[EmulatedLaunch],
+    outcome: &std::result::Result<trimodal::check::Outcome, trimodal::check::Failure>,
+) -> serde_json::Value {
     let kernels: Vec<_> = runs
         .iter()
         .map(|run| {

@@ -1,20 +1,20 @@
 //! `trimodal eval`: what a model gets right on a data set, and what it uses for it.
 
 use super::progress::{advance, load, progress};
-use super::terminal::line;
+use super::terminal::{line, warning};
 use super::{ColumnArguments, DeviceArguments};
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::data::{Attributes, Dataset, Tokenizer};
 use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
 use trimodal::model::{Config, Parameters};
-use trimodal::numbers::{digits, percent, thousands};
+use trimodal::numbers::{self, digits, percent, thousands};
 use trimodal::train::choices::{Choices, choose};
-use trimodal::train::evaluate::{self, Ablation, Losses, Scores, chance};
+use trimodal::train::evaluate::{self, Ablation, Chance, Losses, Scores, chance, chance_on};
 use trimodal::train::{Example, ModelFolder, Settings, checkpoint, self_description, setup};
 use trimodal::{DType, Device, Error, Result, report};
 
@@ -43,16 +43,19 @@ shard's .json: what a caption says is then what the rows with this very caption 
 split, exchanged in the same way on every run. Grey: every picture is an even middle grey. Silent: every sound is silence. A model that \
 uses its pictures gets worse without them; one that guesses from the words does not.
 
-`chance` is the best that one answer for all samples gets, in hindsight: the most frequent caption, the most frequent word of an \
-attribute, the tokens by their frequency alone. What is not better than that was not learned from pictures and sounds.
+`most frequent answer` is the best that one answer for all samples gets, in hindsight: the most frequent caption, the most frequent word of an \
+attribute, the tokens by their frequency alone. What is not better than that was not learned from pictures and sounds. `chance`, the last row, is \
+guessing evenly among the values of an attribute, or of a caption among all combinations of them, where these tell captions apart.
 
 Where the rows to train on contain self-descriptions (`trimodal meadow` draws some), the model is asked what it can sense, and a line \
 says whether that is so: it must claim nothing that those rows did not have or that it has no eyes or ears for.
 
---json holds device, model, data, `choices` (null, or source, captions and absent: samples whose caption is not among them, by split), `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, \
-perplexity, tokens, token_accuracy, exact and the attributes as shares from 0 to 1 (or `captions`: caption, samples, exact), the same under `chance`, \
+A warning says how many samples are of a kind that training never showed the model, such as a picture without a sound, where that is known.
+
+--json holds device, model, data, `met` (samples that training has shown it, by what they had: words, picture, sound, both; null where that is not known), `choices` (null, or source, captions and absent: samples whose caption is not among them, by split), `self_description` (answers, claims, perceives, honest, right; or null) and `splits`, by name: samples, loss, \
+perplexity, tokens, token_accuracy, exact and the attributes as shares from 0 to 1 (or `captions`: caption, samples, exact), the same under `most_frequent_answer`, \
 and with --ablate under `ablations`: \
-shuffled_pictures, grey_pictures, shuffled_sounds, silent_sounds, those that the split has samples for.";
+shuffled_pictures, grey_pictures, shuffled_sounds, silent_sounds, those that the split has samples for. `chance` holds exact, where it is known, and the attributes.";
 
 /// Count what a model gets right on a data set, and find out what it uses for it
 #[derive(Args)]
@@ -113,14 +116,14 @@ impl From<(Losses, Scores)> for Measured {
     }
 }
 
-/// A split as it is, under every ablation that changes something, and by chance.
+/// A split as it is, under every ablation that changes something, and what one answer for all of it gets.
 #[derive(Serialize)]
 struct MeasuredSplit {
     #[serde(flatten)]
     whole: Measured,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     ablations: BTreeMap<String, Measured>,
-    chance: Measured,
+    most_frequent_answer: Measured,
 }
 
 impl Eval {
@@ -139,8 +142,8 @@ impl Eval {
         let attributes = dataset.attributes(self.attributes.as_deref())?;
         let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
         let list = self.choices(&model, &dataset)?;
-        let mut absent = BTreeMap::new();
-        let mut splits = Vec::new();
+        let (mut absent, mut unmet) = (BTreeMap::new(), BTreeMap::<&str, usize>::new());
+        let (mut splits, mut captions) = (Vec::new(), BTreeSet::new());
         for split in self.splits(&dataset)? {
             let examples = load(&dataset, &model.config, &model.tokenizer, &device, "decoding", |row| row.split.as_deref().unwrap_or("") == split)?;
             let name = if split.is_empty() { "all".to_string() } else { split };
@@ -151,14 +154,25 @@ impl Eval {
             if let Some(list) = &list {
                 absent.insert(name.clone(), examples.iter().filter(|example| !list.contains(&example.text)).count());
             }
+            for example in &examples {
+                let never_met = model.config.never_met(example.pixels.is_some(), example.mel.is_some());
+                never_met.into_iter().for_each(|what| *unmet.entry(what).or_default() += 1);
+            }
             let whole = measured(&examples, &name)?;
             let mut ablations = BTreeMap::new();
             for ablation in Ablation::ALL.into_iter().filter(|a| self.ablate && a.applies(&examples)) {
                 ablations.insert(key(ablation), measured(&evaluate::ablate(&examples, ablation, 0), ablation.name())?);
             }
-            splits.push((name, MeasuredSplit { whole, ablations, chance: evaluate::blind(&examples, &model.tokenizer, &attributes)?.into() }));
+            captions.extend(examples.iter().map(|example| example.text.clone()));
+            let most_frequent_answer = evaluate::most_frequent_answer(&examples, &model.tokenizer, &attributes)?.into();
+            splits.push((name, MeasuredSplit { whole, ablations, most_frequent_answer }));
         }
-        line(table(&splits, &attributes));
+        let chance = chance_on(captions.iter().map(String::as_str), &attributes);
+        line(table(&splits, &attributes, &chance));
+        for (what, samples) in &unmet {
+            let of = if *samples == 1 { "1 sample is".into() } else { format!("{} samples are", thousands(*samples)) };
+            warning(format!("{of} of a kind that this model was not trained on: {what} (training.modality_dropout)"));
+        }
         let source = self.choices.as_ref().map(|path| if trained_on(path) { "the rows trained on".into() } else { shown_path(path).to_string() });
         if let (Some(list), Some(source)) = (&list, &source) {
             let missing: usize = absent.values().sum();
@@ -177,7 +191,7 @@ impl Eval {
             let by_name: BTreeMap<&str, &MeasuredSplit> = splits.iter().map(|(name, split)| (name.as_str(), split)).collect();
             let json = serde_json::json!({
                 "choices": list.as_ref().map(|list| serde_json::json!({ "source": source, "captions": list.count(), "absent": absent })),
-                "device": device.to_string(), "model": self.model.to_string_lossy(), "data": self.data.to_string_lossy(), "splits": by_name, "self_description": described,
+                "device": device.to_string(), "model": self.model.to_string_lossy(), "data": self.data.to_string_lossy(), "splits": by_name, "chance": chance, "self_description": described, "met": model.config.met,
             });
             let text = serde_json::to_string_pretty(&json).expect("numbers and strings serialise") + "\n";
             write_file_atomic(path, text)?;
@@ -278,21 +292,26 @@ pub(super) fn described(config: &Config, parameters: &Parameters, tokenizer: &To
 }
 
 /// Everything, a row each; the columns of attributes only where some caption names one.
-fn table(splits: &[(String, MeasuredSplit)], attributes: &Attributes) -> String {
+fn table(splits: &[(String, MeasuredSplit)], attributes: &Attributes, chance: &Chance) -> String {
     let named: Vec<&str> = attributes.list().iter().map(|of| of.name.as_str()).collect();
     let named: Vec<&str> = named.into_iter().filter(|name| splits.iter().any(|(_, s)| s.whole.scores.attributes.contains_key(*name))).collect();
     let header: Vec<&str> = ["", "samples", "loss", "perplexity", "tokens", "exact"].into_iter().chain(named.iter().copied()).collect();
     let row = |name: String, of: &Measured| {
         let Figures { loss, perplexity, token_accuracy, .. } = of.losses;
         let attributes = named.iter().map(|name| of.scores.attributes.get(*name).map_or("–".into(), |s| percent(*s)));
-        let figures = [of.scores.samples.to_string(), digits(loss, 4), digits(perplexity, 4), percent(token_accuracy), percent(of.scores.exact)];
+        let figures = [of.scores.samples.to_string(), numbers::loss(loss), digits(perplexity, 4), percent(token_accuracy), percent(of.scores.exact)];
         [name].into_iter().chain(figures).chain(attributes).collect::<Vec<_>>()
     };
     let mut rows = Vec::new();
     for (name, split) in splits {
         rows.push(row(name.clone(), &split.whole));
         let below = Ablation::ALL.into_iter().filter_map(|a| Some((a.name(), split.ablations.get(&key(a))?)));
-        rows.extend(below.chain([("chance", &split.chance)]).map(|(name, of)| row(format!("  {name}"), of)));
+        rows.extend(below.chain([("most frequent answer", &split.most_frequent_answer)]).map(|(name, of)| row(format!("  {name}"), of)));
+    }
+    if !chance.attributes.is_empty() {
+        let share = |share: Option<&f64>| share.map_or("–".into(), |share| percent(*share));
+        let before = ["chance", "", "", "", ""].map(String::from).into_iter().chain([share(chance.exact.as_ref())]);
+        rows.push(before.chain(named.iter().map(|name| share(chance.attributes.get(*name)))).collect());
     }
     let mut text = report::table(&header, &rows);
     for (name, split) in splits.iter().filter(|(_, split)| !split.whole.scores.captions.is_empty()) {

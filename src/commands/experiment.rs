@@ -13,7 +13,7 @@ use std::time::Instant;
 use trimodal::experiment::{Budget, ExperimentProgress, fusion, store, transfer};
 use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
-use trimodal::numbers::digits;
+use trimodal::numbers;
 use trimodal::{Device, Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -144,7 +144,7 @@ fn watched<T>(out: &Path, run: impl FnOnce(&mut Watch) -> Result<T>) -> Result<T
     let (bar, stop, begin) = (progress::progress("training"), stop_flag(), Instant::now());
     let outcome = run(&mut |at: &ExperimentProgress| {
         let (done, all) = at.steps;
-        bar.set_message(format!("{}, loss {}", at.run, digits(at.loss.into(), 4)));
+        bar.set_message(format!("{}, loss {}", at.run, numbers::loss(at.loss.into())));
         if let Some(finished) = at.finished {
             let left = begin.elapsed().as_secs_f64() / done.max(1) as f64 * (all - done.min(all)) as f64;
             let left = if done < all { format!("; about {:.0} min left", (left / 60.0).ceil()) } else { String::new() };

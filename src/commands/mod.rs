@@ -13,6 +13,7 @@ mod eval;
 mod experiment;
 mod golden;
 mod learn;
+mod markdown;
 mod meadow;
 mod probe;
 mod progress;
@@ -106,21 +107,21 @@ impl DeviceArguments {
         Device::open(&self.device, self.adapter.as_deref())
     }
 
-    /// The wgpu device with a shader of the user's instead of one of ours, and the stem of the one that it replaces.
+    /// The wgpu device with a shader of the user's instead of one of ours, the stem of the one that it replaces, and its text.
     #[cfg(feature = "wgpu")]
-    fn open_with_shader(&self, path: &std::path::Path) -> Result<(Device, &'static str)> {
+    fn open_with_shader(&self, path: &std::path::Path) -> Result<(Device, &'static str, String)> {
         use trimodal::device::{Gpu, wgpu};
         if !matches!(self.device.as_str(), "auto" | "wgpu") {
             return Err(Error::Usage(format!("--shader takes WGSL, which --device {} does not run: leave --device out, or give --device wgpu", self.device)));
         }
         let replaced = wgpu::Replaced::read(path)?;
-        let stem = replaced.stem;
+        let (stem, source) = (replaced.stem, replaced.source.clone());
         let options = wgpu::ContextOptions { replaced: Some(replaced), ..Default::default() };
-        Ok((Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(wgpu::Context::open(self.adapter.as_deref(), options)?))), stem))
+        Ok((Device::Gpu(Gpu::Wgpu(std::sync::Arc::new(wgpu::Context::open(self.adapter.as_deref(), options)?))), stem, source))
     }
 
     #[cfg(not(feature = "wgpu"))]
-    fn open_with_shader(&self, _: &std::path::Path) -> Result<(Device, &'static str)> {
+    fn open_with_shader(&self, _: &std::path::Path) -> Result<(Device, &'static str, String)> {
         Err(Error::Usage("--shader needs wgpu, which this build leaves out: build with --features wgpu".into()))
     }
 }
@@ -187,6 +188,11 @@ impl PrecisionArguments {
             PrecisionName::Bf16 => Precision::Bf16,
         }
     }
+}
+
+/// What stands where a model says something: its words, or that there are none.
+fn words_or_nothing(said: &str) -> &str {
+    if said.trim().is_empty() { "(nothing)" } else { said }
 }
 
 /// Runs the program; its exit code is 0, 1 for an error, 2 for wrong usage, 128 + the number of a signal that ended it (130 after ctrl-C).

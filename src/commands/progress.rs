@@ -10,7 +10,7 @@ use trimodal::data::folder::TableRow;
 use trimodal::data::{Dataset, Tokenizer};
 use trimodal::files::shown::{quoted, shown, shown_path};
 use trimodal::model::Config;
-use trimodal::numbers::{bytes, digits, percent, thousands};
+use trimodal::numbers::{self, bytes, digits, duration, percent, thousands};
 use trimodal::train::preflight::Note;
 use trimodal::train::run::{Ended, Evaluation, Event};
 use trimodal::train::{Example, Run, Scores, examples, log};
@@ -84,13 +84,14 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
     let (training, device) = (run.settings.training.clone(), run.trainer.device().clone());
     let precision = format!("{:?}", training.precision).to_lowercase();
     line(format!(
-        "training {} parameters on {} samples{}, {} steps of up to {} rows{}, on {device} in {precision}: {} of memory{}",
+        "training {} parameters on {} samples{}, {} steps of up to {} rows{}, on {} in {precision}: {} of memory{}",
         thousands(run.trainer.parameters.count()),
         thousands(samples),
         if judged > 0 { format!(" ({judged} held out)") } else { String::new() },
         thousands(training.steps),
         thousands(training.rows),
         if training.accumulate > 1 { format!(" × {}", training.accumulate) } else { String::new() },
+        device.described(),
         bytes(run.memory),
         if training.recompute { " (activations are computed again)" } else { "" },
     ));
@@ -123,7 +124,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
                 bar.set_position(run.trainer.step as u64);
                 bar.set_message(format!(
                     "loss {}, lr {:.2e}, gradient {}, {} tokens/s{}, {}",
-                    digits(run.state.loss.unwrap_or(f64::NAN), 4),
+                    numbers::loss(run.state.loss.unwrap_or(f64::NAN)),
                     step.report.learning_rate,
                     digits(step.report.gradient_norm.into(), 3),
                     thousands((tokens as f64 / seconds) as usize),
@@ -166,7 +167,7 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
         warning(format!("{} bad {were} skipped: {}", bad.count, shown(&bad.first.join("; "))));
     }
     match ended {
-        Ended::Finished => line(format!("trained in {:.0} s, loss {}", run.seconds(), digits(run.state.loss.unwrap_or(f64::NAN), 4))),
+        Ended::Finished => line(format!("trained in {}, loss {}", duration(run.seconds()), numbers::loss(run.state.loss.unwrap_or(f64::NAN)))),
         Ended::FinishedEarly => {
             let (step, folder, evaluation) = (run.trainer.step, quoted(&run.folder), &run.settings.evaluation);
             let best = match &run.state.best {
@@ -174,10 +175,10 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
                 None => "had no loss that is a number".into(),
             };
             line(format!(
-                "trained in {:.0} s, loss {}; ended early, after step {step}, and saved: {} evaluations in a row {best} (evaluation.patience); \
+                "trained in {}, loss {}; ended early, after step {step}, and saved: {} evaluations in a row {best} (evaluation.patience); \
                  `trimodal train --resume {folder} --set patience=0` goes on",
-                run.seconds(),
-                digits(run.state.loss.unwrap_or(f64::NAN), 4),
+                duration(run.seconds()),
+                numbers::loss(run.state.loss.unwrap_or(f64::NAN)),
                 run.state.since_best
             ));
         }
@@ -191,13 +192,13 @@ pub(super) fn train(run: &mut Run) -> Result<Trained> {
 
 /// An evaluation in a few lines.
 fn evaluated(step: usize, evaluation: &Evaluation) -> String {
-    let mut text = format!("step {}: held out: loss {}, {} of the tokens right", thousands(step), digits(evaluation.loss, 4), percent(evaluation.accuracy));
+    let mut text = format!("step {}: held out: loss {}, {} of the tokens right", thousands(step), numbers::loss(evaluation.loss), percent(evaluation.accuracy));
     if let Some(Scores { exact, attributes, .. }) = &evaluation.scores {
         text += &format!(", {} of the captions word for word", percent(*exact));
         attributes.iter().for_each(|(name, share)| text += &format!(", {} {}", shown(name), percent(*share)));
     }
     for (said, truth) in &evaluation.captions {
-        let (said, truth) = (shown(said), shown(truth));
+        let (said, truth) = (shown(super::words_or_nothing(said)), shown(truth));
         text += &if said == truth { format!("\n  = {said}") } else { format!("\n  ≠ {said}\n    ({truth})") };
     }
     text

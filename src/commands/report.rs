@@ -13,7 +13,8 @@ use trimodal::data::folder::TableRow;
 use trimodal::data::{Attributes, Dataset, Tokenizer};
 use trimodal::files::shown::{quoted, shown_path};
 use trimodal::model::Config;
-use trimodal::numbers::{bytes, thousands};
+use trimodal::numbers::{bytes, duration, thousands};
+use trimodal::report::compare::Comparison;
 use trimodal::report::run::{self, Judged, Kernels, REPORT, TrainedOn};
 use trimodal::train::checkpoint::{self, TrainerState};
 use trimodal::train::choices::Choices;
@@ -29,6 +30,7 @@ Examples:
   trimodal report my-model
   trimodal report my-model --data moved-data --out report-of-monday.html
   trimodal report my-model --samples 1000
+  trimodal report run-1 run-2 run-3 --out compare.html
 
 Writes one HTML file, readable offline and on a phone: what was trained on what, the curves of the run, what it gets right beside \
 chance, the same with pictures and sounds taken away, samples to look at and listen to with what the model says about them (and, where it is wrong, which samples it was trained on are the most alike to it), what it confuses \
@@ -37,27 +39,31 @@ for an older run, or again.
 
 The latest checkpoint is judged on the samples that the run held out (`held_out`, `eval_split`) and on every other split of its data; \
 if there are none, on the samples that it was trained on, and the page says so. Without its data the page has only the \
-run's own curves and settings.";
+run's own curves and settings.
 
-/// Write the page about a run: curves, what it learned, samples with captions, how to do it again
+Several runs make one page that compares them: their curves over each other, what their settings differ in, the scores of their evaluations and their \
+times side by side, and whether they were evaluated on the same samples. It is made of what the runs wrote down: it needs neither their \
+data nor a device, and takes no time. A run may still be going on.";
+
+/// Write the page about a run (curves, what it learned, samples with captions, how to do it again), or one that compares several
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Report {
-    /// The run, as `train` writes it; the demo's is DIR/model
-    #[arg(value_name = "RUN")]
-    run: PathBuf,
+    /// The run, as `train` writes it (the demo's is DIR/model); several are compared on one page
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
     /// The data set, if it has moved since the run was trained
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
-    /// The file to write [default: report.html in the run's folder]
+    /// The file to write; with several runs it must be given [default: report.html in the run's folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// A JSON file that declares what captions name, such as {"species": ["cat", "dog"]}: judged one by one
     #[arg(long, value_name = "FILE")]
     attributes: Option<PathBuf>,
-    /// At most this many samples of each split are judged, drawn evenly from it
-    #[arg(long, value_name = "N", default_value_t = SAMPLES, value_parser = clap::value_parser!(u32).range(1..))]
-    samples: u32,
+    /// At most this many samples of each split are judged, drawn evenly from it [default: 200]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples: Option<u32>,
     #[command(flatten)]
     device: DeviceArguments,
 }
@@ -67,10 +73,44 @@ const SAMPLES: u32 = 200;
 
 impl Report {
     pub fn run(self) -> Result<ExitCode> {
+        match self.runs.as_slice() {
+            [run] => self.one(run),
+            _ => self.compare(),
+        }
+    }
+
+    /// The page that compares several runs.
+    fn compare(&self) -> Result<ExitCode> {
+        let begin = Instant::now();
+        let DeviceArguments { device, adapter } = &self.device;
+        let given = [
+            ("--data", self.data.is_some()),
+            ("--attributes", self.attributes.is_some()),
+            ("--samples", self.samples.is_some()),
+            ("--device", device != "auto"),
+            ("--adapter", adapter.is_some()),
+        ];
+        if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+            let what = "is for the page of one run: several are compared by what they wrote down, without data and without a device";
+            return Err(Error::Usage(format!("{option} {what}")));
+        }
+        let runs: Vec<String> = self.runs.iter().map(|run| quoted(run)).collect();
+        let Some(out) = &self.out else {
+            return Err(Error::Usage(format!("expected a file for the page of several runs: `trimodal report {} --out compare.html`", runs.join(" "))));
+        };
+        let comparison = Comparison::read(&self.runs)?;
+        comparison.doubts().into_iter().for_each(warning);
+        let size = comparison.page(&format!("trimodal report {} --out {}", runs.join(" "), quoted(out))).write(out)?;
+        say(out, size, begin);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The page of one run.
+    fn one(&self, run: &Path) -> Result<ExitCode> {
         let begin = Instant::now();
         let device = self.device.open()?;
-        let model = ModelFolder::open(&self.run, &device, DType::F32)?;
-        let path = checkpoint::latest(&self.run)?;
+        let model = ModelFolder::open(run, &device, DType::F32)?;
+        let path = checkpoint::latest(run)?;
         let state = checkpoint::read_state(&path)?;
         let no_settings = || Error::file(path.join("trainer_state.json"), "no settings in it: this is not a checkpoint of a run");
         let mut settings = state.settings.clone().ok_or_else(no_settings)?;
@@ -87,14 +127,14 @@ impl Report {
             }
             opened => Ok(opened?),
         };
-        let commands = again(&self.run, &settings);
+        let commands = again(run, &settings);
         let attributes = match &dataset {
             Ok(dataset) => setup::attributes(&settings, dataset)?,
             Err(_) => Attributes::default(),
         };
         let learned = Learned { config: &model.config, parameters: &model.parameters, tokenizer: &model.tokenizer, device: &device, attributes: &attributes };
         let judged = match &dataset {
-            Ok(dataset) => Ok(judge_all(&learned, &settings, dataset, self.samples)?),
+            Ok(dataset) => Ok(judge_all(&learned, &settings, dataset, self.samples.unwrap_or(SAMPLES))?),
             Err(why) => Err(why.clone()),
         };
         settings.training.precision = settings.training.precision.on(&device).into();
@@ -109,9 +149,9 @@ impl Report {
                 .and_then(|(mut trainer, _)| kernels(&mut trainer, &model.tokenizer, judged, settings.training.rows)),
             Err(why) => Err(why.clone()),
         };
-        let out = self.out.unwrap_or_else(|| self.run.join(REPORT));
+        let out = self.out.clone().unwrap_or_else(|| run.join(REPORT));
         let told = Told {
-            folder: &self.run,
+            folder: run,
             settings: &settings,
             state: &state,
             config: &config,
@@ -176,8 +216,13 @@ pub(super) fn judge<'d>(
         let (losses, scores, _) = measured(learned, &evaluate::ablate(&examples, ablation, 0), None, ablation.name())?;
         Ok((ablation, losses, scores))
     });
-    let (ablations, chance) = (without.collect::<Result<_>>()?, evaluate::blind(&examples, tokenizer, attributes)?);
-    Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, chance, heats, nearest, ablations })
+    let (ablations, most_frequent) = (without.collect::<Result<_>>()?, evaluate::most_frequent_answer(&examples, tokenizer, attributes)?);
+    Ok(Judged { name: part.name, trained_on: part.trained_on, rows: part.rows, examples, captions, losses, scores, most_frequent, heats, nearest, ablations })
+}
+
+/// The line that says where a page is.
+fn say(out: &Path, size: usize, begin: Instant) {
+    line(format!("report: {} ({}, {})", shown_path(out), bytes(size as u64), duration(begin.elapsed().as_secs_f64())));
 }
 
 /// A run, and how to make it again.
@@ -231,8 +276,7 @@ impl Told<'_> {
             judged: judged.as_deref().map_err(String::as_str),
             kernels: kernels.as_ref().map_err(String::as_str),
         };
-        let size = report.page()?.write(out)?;
-        line(format!("report: {} ({}, {:.1} s)", shown_path(out), bytes(size as u64), begin.elapsed().as_secs_f64()));
+        say(out, report.page()?.write(out)?, begin);
         Ok(())
     }
 }

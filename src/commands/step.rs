@@ -301,7 +301,7 @@ impl Page<'_> {
     /// The loss, word by word.
     fn losses(&self) -> String {
         let mut text = self.head("The loss, word by word");
-        let row = |(reads, says, loss): (&str, &str, f64)| vec![reads.to_string(), says.to_string(), numbers::digits(loss, 4), percent((-loss).exp())];
+        let row = |(reads, says, loss): (&str, &str, f64)| vec![reads.to_string(), says.to_string(), numbers::loss(loss), percent((-loss).exp())];
         let rows: Vec<Vec<String>> = self.walk.losses().map(row).collect();
         text += &report::fitted_table(&[("reads", 0), ("is to say", 0), ("−ln p, nats", 0), ("p", 0)], &rows, self.width);
         text
@@ -313,7 +313,7 @@ impl Page<'_> {
         let launches = self.walk.step.spans.iter().filter(|s| s.kind == SpanKind::Kernel).count();
         let said = format!(
             "\nloss {} (the mean), gradient norm {}, learning rate {:.2e}; {launches} launches, {:.3} GFLOP in products ({:.3} by formula)\n",
-            numbers::digits(report.loss.into(), 4),
+            numbers::loss(report.loss.into()),
             numbers::digits(report.gradient_norm.into(), 4),
             report.learning_rate,
             self.walk.step.products() as f64 / 1e9,

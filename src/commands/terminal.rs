@@ -116,6 +116,13 @@ fn say(mark: &str, text: &str) {
 pub struct Paint(bool);
 
 impl Paint {
+    /// Colours, whoever looks.
+    #[cfg(test)]
+    pub const ALWAYS: Paint = Paint(true);
+    /// None.
+    #[cfg(test)]
+    pub const NEVER: Paint = Paint(false);
+
     /// For standard output.
     pub fn stdout() -> Self {
         Paint(io::stdout().is_terminal() && Self::wanted())

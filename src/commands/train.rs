@@ -28,7 +28,8 @@ DATA is a folder with a metadata.jsonl, one line per sample, paths inside the fo
   {\"file_name\": \"images/0.png\", \"audio\": \"audio/0.wav\", \"text\": \"a fluffy orange cat purring\"}
 `file_name` is a picture (PNG, JPEG, WebP), `audio` a sound (WAV, FLAC, MP3, Ogg Vorbis); a sample may have either or both. Or it is \
 shards, or Parquet files (`trimodal data --help` lists them all). Where lines have a \
-`split`, only those that say \"train\" are trained on. `trimodal data` looks at a data set first, `trimodal config` explains every key.
+`split`, only those that say \"train\" are trained on, and one that is called validation (valid, val, dev) or else test (eval) judges the run; \
+`--set eval_split=` leaves that out. Where every line has both, `--set modality_dropout=0.2` teaches what to say to a picture or a sound alone. `trimodal data` looks at a data set first, `trimodal config` explains every key.
 
 Before the first step every row to train on and to evaluate is checked as far as its table and the beginnings of its files tell: a \
 caption that is too long for the model stops the run now (or is skipped, with --on-bad-sample skip), and not after hours.
@@ -145,6 +146,10 @@ impl Train {
                 (None, None) => "--prompt WORDS",
             };
             line(format!("try:   trimodal describe {asked} {asks}"));
+            let never: Vec<&str> = [(true, false), (false, true)].into_iter().filter_map(|(picture, sound)| config.never_met(picture, sound)).collect();
+            if let (Some(_), Some(_), false) = (&config.vision_config, &config.audio_config, never.is_empty()) {
+                line(format!("       ({}: what it says to one alone was not trained)", never.join(", and ")));
+            }
             if !self.no_report {
                 return Ok(report::after(&mut run));
             }

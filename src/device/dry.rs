@@ -19,6 +19,7 @@ const MAX_STORAGE: usize = 8;
 /// Writes launches down. See [`crate::device::Gpu::Dry`].
 pub struct DryRecorder {
     language: Language,
+    shared_bytes: usize,
     recording: Mutex<DryRecording>,
 }
 
@@ -79,9 +80,18 @@ struct Memory {
 pub(crate) struct DryBuffer(Arc<Memory>);
 
 impl DryRecorder {
-    /// One for the kernels of a language.
+    /// One for the kernels of a language, which grants the least that a GPU of it has.
     pub fn new(language: Language) -> Self {
-        DryRecorder { language, recording: Mutex::default() }
+        let least = match language {
+            Language::Wgsl => 16 << 10,
+            Language::Ptx => 48 << 10,
+        };
+        Self::with_shared_bytes(language, least)
+    }
+
+    /// One for a device on which the threads of a group share so much memory: what is launched may depend on it.
+    pub fn with_shared_bytes(language: Language, shared_bytes: usize) -> Self {
+        DryRecorder { language, shared_bytes, recording: Mutex::default() }
     }
 
     pub(super) fn language(&self) -> Language {
@@ -89,10 +99,16 @@ impl DryRecorder {
     }
 
     pub(super) fn shared_bytes(&self) -> usize {
-        match self.language {
-            Language::Wgsl => 16 << 10,
-            Language::Ptx => 48 << 10,
-        }
+        self.shared_bytes
+    }
+
+    /// The kernels that were launched since the last call, in order, each with its constants: `patch_embed.forward_tile TILE=32`.
+    pub fn kernels(&self) -> Vec<String> {
+        let with_constants = |launch: &Written| {
+            let constants = launch.constants.iter().map(|(name, value)| format!(" {name}={value}"));
+            format!("{}.{}{}", launch.stem, launch.entry, constants.collect::<String>())
+        };
+        self.take().launches.iter().map(with_constants).collect()
     }
 
     /// What was written down since the last call.

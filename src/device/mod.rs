@@ -16,6 +16,7 @@ pub mod emulator;
 mod gpu;
 mod launch;
 mod memory;
+mod name;
 pub mod ptx;
 pub mod shader;
 mod tensor_map;
@@ -27,6 +28,7 @@ pub(crate) use alloc_limit::Held;
 pub use gpu::Gpu;
 pub use launch::Language;
 pub(crate) use launch::{Hopper, Launch, variant};
+pub(crate) use name::cpu_info;
 pub(crate) use tensor_map::{MapDim, TensorMap};
 pub(crate) use view::View;
 

@@ -7,6 +7,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::batch::{Batch, Capacity};
 use crate::model::{Config, Parameters};
+use crate::numbers;
 use crate::tensor::DType;
 use crate::train::batches::Batches;
 use crate::train::examples::Preprocessor;
@@ -112,7 +113,7 @@ impl<'a> Runs<'a> {
         self.run = shown;
         let record = run(self)?;
         self.store.put(name, &record)?;
-        let line = format!("{}: {} ({:.0} s)", self.run, said(&record), begin.elapsed().as_secs_f64());
+        let line = format!("{}: {} ({})", self.run, said(&record), numbers::duration(begin.elapsed().as_secs_f64()));
         self.tell(f32::NAN, Some(&line))?;
         Ok(record)
     }

@@ -95,6 +95,20 @@ impl<'a> Plot<'a> {
         (left + width * self.x.share(x), top + height * (1.0 - self.y.share(y)))
     }
 
+    /// The axes for a page's script, as JSON: from where to where each goes in values and in pixels, whether the values are logarithmic, and the
+    /// names of what is measured.
+    pub fn axes(&self, unit: &str) -> String {
+        let (left, top, width, height) = self.place;
+        let Plot { x, y, .. } = self;
+        let axis = |axis: &Axis, pixels: [f64; 2]| serde_json::json!({ "values": [axis.from, axis.to], "pixels": pixels, "logarithmic": axis.logarithmic });
+        serde_json::json!({ "x": axis(x, [left, left + width]), "y": axis(y, [top + height, top]), "name": x.name, "unit": unit }).to_string()
+    }
+
+    /// A line through pairs of values, with the name that a page's script shows.
+    pub fn named_line(&self, svg: &mut Svg, name: &str, points: impl IntoIterator<Item = Point>, pen: Pen) {
+        svg.named_line(name, points.into_iter().map(|point| self.at(point)), pen);
+    }
+
     /// A line through pairs of values.
     pub fn line(&self, svg: &mut Svg, points: impl IntoIterator<Item = Point>, pen: Pen) {
         svg.line(points.into_iter().map(|point| self.at(point)), pen);
@@ -143,6 +157,9 @@ mod tests {
         let axis = |from, to, logarithmic| Axis { from, to, logarithmic, name: "", labels: 3, label: &|_| String::new() };
         let plot = Plot::new(&mut Svg::default(), (10.0, 20.0, 100.0, 200.0), axis(0.0, 10.0, false), axis(1.0, 100.0, true), 10.0);
         assert_eq!([(0.0, 1.0), (10.0, 100.0), (5.0, 10.0)].map(|pair| plot.at(pair)), [(10.0, 220.0), (110.0, 20.0), (60.0, 120.0)]);
+        let axes: serde_json::Value = serde_json::from_str(&plot.axes("nats")).unwrap();
+        assert_eq!(axes["x"], serde_json::json!({ "values": [0.0, 10.0], "pixels": [10.0, 110.0], "logarithmic": false }));
+        assert_eq!(axes["y"], serde_json::json!({ "values": [1.0, 100.0], "pixels": [220.0, 20.0], "logarithmic": true }));
     }
 
     #[test]

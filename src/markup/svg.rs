@@ -25,13 +25,14 @@ pub(crate) struct Pen<'a> {
     stroke: &'a str,
     width: f64,
     opacity: f64,
-    dashed: bool,
+    /// Lengths of what is drawn and what is not, in turn; empty for a line in one piece.
+    dashes: &'a str,
 }
 
 impl<'a> Pen<'a> {
     /// Filled.
     pub fn fill(colour: &'a str) -> Self {
-        Pen { fill: colour, stroke: "", width: 0.0, opacity: 1.0, dashed: false }
+        Pen { fill: colour, stroke: "", width: 0.0, opacity: 1.0, dashes: "" }
     }
 
     /// A line of so many pixels, nothing inside.
@@ -51,7 +52,12 @@ impl<'a> Pen<'a> {
 
     /// Its line in pieces.
     pub fn dashed(self) -> Self {
-        Pen { dashed: true, ..self }
+        self.dashes("5 4")
+    }
+
+    /// Its line in pieces of these lengths, drawn and not drawn in turn; one piece where there are none.
+    pub fn dashes(self, dashes: &'a str) -> Self {
+        Pen { dashes, ..self }
     }
 
     fn attributes(&self) -> String {
@@ -62,8 +68,8 @@ impl<'a> Pen<'a> {
                 let _ = write!(text, " stroke-width=\"{}\"", short(self.width));
             }
         }
-        if self.dashed {
-            text += " stroke-dasharray=\"5 4\"";
+        if !self.dashes.is_empty() {
+            let _ = write!(text, " stroke-dasharray=\"{}\"", self.dashes);
         }
         if self.opacity < 1.0 {
             let _ = write!(text, " opacity=\"{}\"", short(self.opacity));
@@ -138,8 +144,17 @@ impl Svg {
 
     /// A line through points.
     pub fn line(&mut self, points: impl IntoIterator<Item = Point>, pen: Pen) {
+        self.polyline("", points, pen);
+    }
+
+    /// A line through points that a page's script knows by this name.
+    pub fn named_line(&mut self, name: &str, points: impl IntoIterator<Item = Point>, pen: Pen) {
+        self.polyline(&format!("data-name=\"{}\" ", readable(name)), points, pen);
+    }
+
+    fn polyline(&mut self, more: &str, points: impl IntoIterator<Item = Point>, pen: Pen) {
         let points: Vec<String> = points.into_iter().map(|(x, y)| format!("{},{}", short(x), short(y))).collect();
-        let _ = writeln!(self.0, "<polyline points=\"{}\" {}/>", points.join(" "), pen.attributes());
+        let _ = writeln!(self.0, "<polyline {more}points=\"{}\" {}/>", points.join(" "), pen.attributes());
     }
 
     /// Words on a line whose foot is at this height.
@@ -188,6 +203,11 @@ impl Svg {
     /// A part of a page, which says itself what it shows.
     pub fn figure(&self, size: (f64, f64), font: f64) -> String {
         self.document(size, font, "")
+    }
+
+    /// A part of a page whose script finds values by these axes.
+    pub fn chart(&self, size: (f64, f64), font: f64, axes: &str) -> String {
+        self.document(size, font, &format!(" data-axes=\"{}\"", readable(axes)))
     }
 
     fn document(&self, (width, height): (f64, f64), font: f64, more: &str) -> String {

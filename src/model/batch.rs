@@ -2,6 +2,7 @@
 
 use super::activation_options::ActivationOptions;
 use super::config::{Config, VisionConfig};
+use super::met::Met;
 use crate::error::{Error, Result};
 
 /// Where one row of the token matrix comes from.
@@ -231,6 +232,22 @@ impl Batch {
         self.token_id.len()
     }
 
+    /// Its samples by what they have.
+    pub fn met(&self) -> Met {
+        let starts = || self.position.iter().map(|&position| (position == 0) as usize);
+        let mut has = vec![(false, false); starts().sum()];
+        let mut begun = 0;
+        let count = |starts: usize| {
+            begun += starts;
+            begun
+        };
+        let sample: Vec<usize> = starts().map(count).collect();
+        self.patch_row.iter().chain(&self.whole_row).for_each(|&row| has[sample[row as usize] - 1].0 = true);
+        self.frame_row.iter().for_each(|&row| has[sample[row as usize] - 1].1 = true);
+        let of = |kind: (bool, bool)| Some(has.iter().filter(|has| **has == kind).count() as u64);
+        Met { words: of((false, false)), picture: of((true, false)), sound: of((false, true)), both: of((true, true)) }
+    }
+
     /// Rows that count in the loss.
     pub fn counted(&self) -> usize {
         self.target.iter().filter(|t| **t >= 0).count()
@@ -364,6 +381,15 @@ mod tests {
         assert_eq!(capacity(10, 4), [4, 4, 2]);
         assert_eq!(capacity(8, 8), [8]);
         assert_eq!(capacity(0, 0), [0]);
+    }
+
+    #[test]
+    fn samples_are_counted_by_what_they_have() {
+        // A picture and a sound; a picture as a whole; words; a sound.
+        let batch =
+            Batch { position: vec![0, 1, 2, 3, 0, 1, 0, 1, 0, 1], patch_row: vec![1], whole_row: vec![5], frame_row: vec![2, 3, 9], ..Batch::default() };
+        assert_eq!(batch.met(), Met { words: Some(1), picture: Some(1), sound: Some(1), both: Some(1) });
+        assert_eq!(Batch::default().met(), Met::NOTHING);
     }
 
     #[test]

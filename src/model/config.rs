@@ -2,6 +2,7 @@
 //!
 //! There is one reader: [`Config`] from JSON goes through [`StoredConfig`], which knows every key of `transformers`.
 
+use super::met::Met;
 pub use super::senses::{AudioConfig, HOP, VisionConfig};
 pub use super::stem::{Stem, StemConvolution};
 use super::stored_config::{StoredConfig, defaults};
@@ -68,6 +69,9 @@ pub struct Config {
     /// Whether captions were told apart from pictures and sounds alone in training ([`super::contrast`]): a list is then ranked by that too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub contrastive: bool,
+    /// What training has shown it, by what samples had; absent where nothing is known about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub met: Option<Met>,
     /// How pictures become rows; absent in a model without eyes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vision_config: Option<VisionConfig>,
@@ -125,6 +129,7 @@ impl TryFrom<StoredConfig> for Config {
             bos_token_id: stored.bos_token_id.and_then(|id| u32::try_from(id).ok()),
             picture_fit: stored.picture_fit.unwrap_or_default(),
             contrastive: stored.contrastive.unwrap_or(false),
+            met: stored.met,
             vision_config: stored.vision_config,
             audio_config: stored.audio_config,
         })
@@ -157,6 +162,7 @@ impl Config {
             eos_token_id: Vec::new(),
             picture_fit: Fit::Crop,
             contrastive: false,
+            met: None,
             vision_config: Some(VisionConfig { image_size: 48, patch_size: 8, bidirectional: true, stem: None, histograms: Vec::new() }),
             audio_config: Some(AudioConfig { num_mel_bins: 40, sample_rate: 16_000, clip_seconds: 0.5, layers: 3 }),
         }
@@ -183,6 +189,12 @@ impl Config {
         let config = Config::try_from(stored).map_err(|what| Error::file(path, what))?;
         warnings.into_iter().for_each(|what| warn_once(format!("{}: {what}", path.display())));
         Ok(config)
+    }
+
+    /// Says that training never showed the model such a thing, where that is known: `it never met a picture without a sound`. What it says then
+    /// is a guess, or nothing.
+    pub fn never_met(&self, picture: bool, sound: bool) -> Option<&'static str> {
+        self.met.and_then(|met| met.never(picture, sound))
     }
 
     /// Whether one row of a picture is of all of it.

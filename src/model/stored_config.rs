@@ -5,6 +5,7 @@
 //! every key of `transformers` which of these it is, and `tests/transformers.rs` holds it to what `transformers` computed
 //! (`scripts/golden_transformers.py`).
 
+use super::met::Met;
 use super::senses::{AudioConfig, VisionConfig};
 use crate::data::folder::Fit;
 use serde::{Deserialize, Deserializer};
@@ -110,6 +111,7 @@ pub struct StoredConfig {
     pub is_encoder_decoder: Option<bool>,
     pub picture_fit: Option<Fit>,
     pub contrastive: Option<bool>,
+    pub met: Option<Met>,
     pub vision_config: Option<VisionConfig>,
     pub audio_config: Option<AudioConfig>,
 }

@@ -271,6 +271,8 @@ pub struct Case {
     pub compare: Compare,
     /// Floating-point operations of the call, counted from the kernel's contract.
     pub flops: u64,
+    /// Those of the CPU's kernel and of the plain loops, where they compute the same result with more or fewer than a GPU's kernels.
+    pub cpu_flops: Option<[u64; 2]>,
     /// Whether it takes too long on anything but a real GPU; run only on request.
     pub large: bool,
     /// Whether it runs in mixed precision alone: its kernel takes nothing but bf16.
@@ -299,6 +301,7 @@ impl Case {
             naive_mixed: None,
             compare,
             flops: 0,
+            cpu_flops: None,
             large: false,
             only_mixed: false,
             skip: None,
@@ -339,6 +342,23 @@ impl Case {
     pub fn flops(mut self, flops: u64) -> Self {
         self.flops = flops;
         self
+    }
+
+    /// With other numbers of operations on the CPU: those of its kernel and of the plain loops.
+    pub fn cpu_flops(mut self, kernel: u64, plain: u64) -> Self {
+        self.cpu_flops = Some([kernel, plain]);
+        self
+    }
+
+    /// Floating-point operations that are computed on a CPU or a GPU, by its kernel or the plain loops.
+    pub fn computed(&self, cpu: bool, plain: bool) -> u64 {
+        self.cpu_flops.filter(|_| cpu).map_or(self.flops, |flops| flops[plain as usize])
+    }
+
+    /// Bytes of those outputs that are overwritten without being read, where activations are `activation`.
+    pub fn overwritten(&self, activation: DType) -> u64 {
+        let fresh = |o: &&Output| o.overwritten || o.partial;
+        self.outputs.iter().filter(fresh).map(|o| o.bytes(activation)).sum()
     }
 
     /// Bytes of the contract, where activations are `activation`: everything read once and everything written once, also what is
@@ -450,6 +470,7 @@ mod tests {
         ];
         let case = Case::new("forward", "", vec![input, table, statistic], outputs, Compare::Exact, |_, _| Ok(()));
         assert_eq!(case.bytes(DType::F32), 4 * (40 + 40 + 10 + 40 + 2 * 4 + 8));
+        assert_eq!(case.overwritten(DType::F32), 4 * (40 + 8));
         assert_eq!(case.bytes(DType::Bf16), 2 * (40 + 40 + 40 + 8) + 4 * (10 + 2 * 4));
     }
 }

@@ -218,7 +218,7 @@ fn forward_by(rung: TileRung, waveform: &Tensor, tables: &Tables, mel: &mut Tens
         .reads("bank", &tables.bank, tables.bank.shape(), dtype)?
         .writes("mel", mel, [clips, frames(samples), tables.mels], dtype)?
         .workspace(workspace, self::workspace(clips, samples), dtype)?
-        .begin(|| Work::new(flops(clips, samples)).of_launch("normalise", 0u64));
+        .begin(|| Work::new(flops(clips, samples, tables.spectrum.products())).of_launch("normalise", 0u64));
     match (call.device(), &tables.spectrum) {
         (Device::Cpu, Spectrum::Folded(table)) => on_real!(dtype, forward_cpu::<T>(dims, waveform, tables, table, mel)),
         (Device::Gpu(gpu), Spectrum::Basis(basis)) => launch(gpu, rung, dims, waveform, tables, basis, mel, workspace)?,
@@ -228,9 +228,26 @@ fn forward_by(rung: TileRung, waveform: &Tensor, tables: &Tables, mel: &mut Tens
     Ok(())
 }
 
-/// Floating-point operations: those of the transform.
-fn flops(clips: usize, samples: usize) -> u64 {
-    (2 * clips * frames(samples) * N_FFT * 2 * BINS) as u64
+/// Products of one frame's transform by the kernels of a GPU, which fold once.
+const FOLDED_ONCE: usize = N_FFT / 2 * 2 * BINS;
+/// By the CPU's kernel, which folds twice: a quarter of [`UNFOLDED`].
+const FOLDED_TWICE: usize = FOLDED[0] * FOLDED[0] + FOLDED[1] * FOLDED[1] + FOLDED[2] * FOLDED[2] + FOLDED[3] * FOLDED[3];
+/// By the plain loops, which take the transform as it is defined.
+const UNFOLDED: usize = N_FFT * 2 * BINS;
+
+impl Spectrum {
+    /// Products of one frame.
+    fn products(&self) -> usize {
+        match self {
+            Spectrum::Basis(_) => FOLDED_ONCE,
+            Spectrum::Folded(_) => FOLDED_TWICE,
+        }
+    }
+}
+
+/// Floating-point operations of the transform, as many as are computed for so many products per frame.
+fn flops(clips: usize, samples: usize, products: usize) -> u64 {
+    (2 * clips * frames(samples) * products) as u64
 }
 
 // ── CPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -449,7 +466,8 @@ fn shape_cases((clips, samples, mels): (usize, usize, usize), sound: Sound, log_
             on_real!(i[0].dtype(), naive_forward::<T>(mels, i, o));
             Ok(())
         });
-        cases.push(case.flops(flops(clips, samples)));
+        let flops = |products| flops(clips, samples, products);
+        cases.push(case.flops(flops(FOLDED_ONCE)).cpu_flops(flops(FOLDED_TWICE), flops(UNFOLDED)));
     }
     cases
 }
@@ -492,6 +510,17 @@ pub fn gradients() -> Vec<GradientCase> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each folding halves the products.
+    #[test]
+    fn products_are_those_that_are_computed() {
+        let matrices: usize = FOLDED.iter().map(|n| n * n).sum();
+        assert_eq!((UNFOLDED, FOLDED_ONCE, FOLDED_TWICE), (400 * 402, 200 * 402, matrices));
+        assert!((UNFOLDED as f64 / FOLDED_TWICE as f64 - 4.0).abs() < 0.05);
+        let case = sized(&Sizes::DEMO).remove(0);
+        let frames = (Sizes::DEMO.samples * frames(Sizes::DEMO.clip)) as u64;
+        assert_eq!([(false, false), (true, false), (true, true)].map(|(cpu, plain)| case.computed(cpu, plain) / frames / 2), [80_400, 40_002, 160_800]);
+    }
 
     #[test]
     fn every_case() {

@@ -24,6 +24,7 @@ pub mod local_histogram;
 pub mod log_mel;
 pub mod matmul;
 pub mod patch_embed;
+pub mod primer;
 pub mod qk_norm_rope;
 pub mod rms_norm;
 pub mod rope;
@@ -84,6 +85,7 @@ pub static OPS: &[Op] = &[
     cross_entropy::OPERATION,
     adamw::OPERATION,
     sample::OPERATION,
+    primer::OPERATION,
 ];
 
 /// A size as the 32-bit number that kernels count with.

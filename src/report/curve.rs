@@ -17,7 +17,7 @@ pub fn loss_svg(path: &Path, losses: &[(usize, f64)]) -> Result<()> {
     let mean = smoothed(&points);
     let lines = [Line { pale: true, ..Line::new("every step", &points) }, Line::new("smoothed", &mean)];
     let unit = "cross-entropy in nats per token: pale every step, dark their mean";
-    let svg = drawn(&Curve { title: "Loss while training", unit, lines: &lines, from_zero: false }, SIZE, FONT);
+    let (svg, _) = drawn(&Curve { title: "Loss while training", unit, lines: &lines, from_zero: false }, "step", SIZE, FONT);
     write_file_atomic(path, svg.file(SIZE, FONT, "the loss over the steps"))
 }
 

@@ -1,6 +1,8 @@
 //! What a person looks at after a run: tables, curves, contact sheets, pages.
 
 mod augmented;
+pub mod compare;
+mod bench_page;
 mod contact_sheet;
 mod curve;
 mod font;
@@ -12,8 +14,10 @@ pub mod run;
 mod step;
 mod table;
 mod trace;
+pub mod wrong;
 
 pub use augmented::{VISITS, augmented_sheet};
+pub use bench_page::bench_page;
 pub use contact_sheet::{Cell, contact_sheet};
 pub use curve::loss_svg;
 pub use probe::{in_its_own_words, probe_svg, some_levels};

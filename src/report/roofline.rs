@@ -2,17 +2,55 @@
 //!
 //! Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", Communications of the ACM 52 (4), 2009.
 
-use crate::bench::{BenchRow, Card, Ceilings};
+use crate::bench::{BenchRow, Card, Ceilings, time};
 use crate::error::Result;
 use crate::files::write_file_atomic;
 use crate::markup::plot::{Axis, Plot};
 use crate::markup::svg::{INK, Pen, Place, Point, SERIES, Svg, Words};
 use crate::numbers::{number, scaled};
+use crate::ops::OPS;
 use std::path::Path;
 
-/// One colour per operation, in the order in which they come; they differ in lightness as well.
-const COLOURS: [&str; 12] =
-    ["#1f77b4", "#d65f0e", "#2c8c3c", "#c41e3a", "#754faa", "#79553d", "#d664b4", "#6e6e6e", "#a0a014", "#14a0b4", "#0c3c6e", "#e69650"];
+/// Colours that differ for people who see no red or green too, and in lightness; a page gives each another tone in the dark.
+const COLOURS: [&str; 5] = ["#185a9d", "#b03a10", "#116949", "#6e3c96", "#7a5b00"];
+/// Half the width of a marker, in pixels.
+const HALF: f64 = 5.0;
+
+/// A shape that stands for an operation, together with its colour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Marker {
+    Circle,
+    Square,
+    Up,
+    Diamond,
+    Down,
+}
+
+const MARKERS: [Marker; 5] = [Marker::Circle, Marker::Square, Marker::Up, Marker::Diamond, Marker::Down];
+
+impl Marker {
+    fn draw(self, svg: &mut Svg, (x, y): Point, pen: Pen) {
+        let h = HALF;
+        let through = |corners: &[Point]| corners.iter().chain(corners.first()).map(|&(right, down)| (x + right, y + down)).collect::<Vec<_>>();
+        match self {
+            Marker::Circle => svg.circle((x, y), h, pen),
+            Marker::Square => svg.rect((x - 0.9 * h, y - 0.9 * h, 1.8 * h, 1.8 * h), pen),
+            Marker::Up => svg.line(through(&[(0.0, -1.2 * h), (1.15 * h, 0.9 * h), (-1.15 * h, 0.9 * h)]), pen),
+            Marker::Diamond => svg.line(through(&[(0.0, -1.3 * h), (1.3 * h, 0.0), (0.0, 1.3 * h), (-1.3 * h, 0.0)]), pen),
+            Marker::Down => svg.line(through(&[(0.0, 1.2 * h), (1.15 * h, -0.9 * h), (-1.15 * h, -0.9 * h)]), pen),
+        }
+    }
+}
+
+/// The colour and the marker of an operation: by its place in [`OPS`], so that they are the same on every device and for any choice of
+/// rows. No two operations have both in common, and neighbours neither.
+fn look(op: &str) -> (&'static str, Marker) {
+    let place = OPS.iter().position(|known| known.name == op).unwrap_or(OPS.len());
+    (COLOURS[place % COLOURS.len()], MARKERS[(place + place / COLOURS.len()) % MARKERS.len()])
+}
+
+const SIZE: (f64, f64) = (1080.0, 680.0);
+const FONT: f64 = 15.0;
 
 /// Writes the rows of a card that have bytes as an SVG, log over log: a filled mark for the fastest entry of an operation, pass and
 /// size, a hollow one for the others; lines for the ceilings.
@@ -20,23 +58,38 @@ const COLOURS: [&str; 12] =
 /// # Errors
 /// [`Error::Io`] where the file cannot be written.
 pub fn roofline_svg(path: &Path, card: &Card) -> Result<()> {
-    const SIZE: (f64, f64) = (1080.0, 680.0);
-    const FONT: f64 = 15.0;
+    write_file_atomic(path, drawn(card).file(SIZE, FONT, &format!("roofline of {}", title(card))))
+}
+
+/// The same as a part of a page.
+pub(super) fn roofline_figure(card: &Card) -> String {
+    drawn(card).figure(SIZE, FONT)
+}
+
+fn title(card: &Card) -> String {
+    format!("{} ({})", card.device.name, card.device.kind)
+}
+
+/// What is said of a row while the pointer is on its mark.
+fn about(row: &BenchRow) -> String {
+    let ceiling = match (row.percent, row.bound.as_deref()) {
+        (Some(percent), Some(bound)) => format!(", {percent:.0} % of what {} allows", if bound == "memory" { "memory" } else { "arithmetic" }),
+        _ => String::new(),
+    };
+    let above = row.above.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+    let unsure = if row.unsure { ", unsure" } else { "" };
+    let rate = short(1e12 * row.tflops);
+    format!("{}: {}{unsure}, {rate}FLOP/s at {} FLOP per byte{ceiling}{above}", row.name(), time(row.seconds.median), number(row.intensity.unwrap_or_default()))
+}
+
+fn drawn(card: &Card) -> Svg {
     const LEGEND: f64 = 890.0;
     let mut svg = Svg::default();
-    let title = format!("{} ({})", card.device.name, card.device.kind);
-    svg.text((LEGEND / 2.0, 32.0), &title, Words::MIDDLE.size(20.0));
+    svg.text((LEGEND / 2.0, 32.0), &title(card), Words::MIDDLE.size(20.0));
     let rows: Vec<&BenchRow> = card.rows.iter().filter(|r| r.intensity.is_some_and(|i| i > 0.0) && r.tflops > 0.0).collect();
     let at = |r: &BenchRow| (r.intensity.unwrap_or_default(), 1e12 * r.tflops);
     let points: Vec<_> = rows.iter().map(|r| at(r)).collect();
     let plot = under(&mut svg, (90.0, 56.0, LEGEND - 90.0 - 20.0, 680.0 - 56.0 - 60.0), &card.ceilings, &points, FONT);
-    let mut unique: Vec<&str> = Vec::new();
-    for row in &rows {
-        if !unique.contains(&row.op.as_str()) {
-            unique.push(&row.op);
-        }
-    }
-    let colour = |op: &str| COLOURS[unique.iter().position(|o| *o == op).unwrap_or(0) % COLOURS.len()];
     let fastest = |row: &BenchRow| {
         let same = |o: &&&BenchRow| (&o.op, &o.pass, &o.shape, &o.dtype) == (&row.op, &row.pass, &row.shape, &row.dtype);
         rows.iter().filter(same).all(|o| o.seconds.median >= row.seconds.median)
@@ -44,21 +97,31 @@ pub fn roofline_svg(path: &Path, card: &Card) -> Result<()> {
     // Hollow ones first: the fastest is on top.
     for hollow in [true, false] {
         for row in rows.iter().filter(|r| fastest(r) != hollow) {
-            let pen = if hollow { Pen::line(colour(&row.op), 1.0).faint(0.6) } else { Pen::fill(colour(&row.op)).faint(0.85) };
-            svg.circle(plot.at(at(row)), 5.0, pen);
+            let (colour, marker) = look(&row.op);
+            let pen = if hollow { Pen::line(colour, 1.0).faint(0.7) } else { Pen::fill(colour).faint(0.9) };
+            svg.group(&about(row), |svg| marker.draw(svg, plot.at(at(row)), pen));
         }
     }
+    // In the order of the operations, each with the look that it has everywhere.
     let mut y = 80.0;
-    for op in &unique {
-        svg.circle((LEGEND + 8.0, y - 5.0), 5.0, Pen::fill(colour(op)));
-        svg.text((LEGEND + 20.0, y), op, Words::START);
+    let others = rows.iter().map(|row| row.op.as_str()).filter(|op| OPS.iter().all(|known| known.name != *op));
+    let mut legend: Vec<&str> = OPS.iter().map(|op| op.name).filter(|op| rows.iter().any(|row| row.op == *op)).collect();
+    others.for_each(|op| {
+        if !legend.contains(&op) {
+            legend.push(op)
+        }
+    });
+    for op in legend {
+        let (colour, marker) = look(op);
+        marker.draw(&mut svg, (LEGEND + 8.0, y - 5.0), Pen::fill(colour));
+        svg.text((LEGEND + 22.0, y), op, Words::START);
         y += 24.0;
     }
     for text in ["filled: fastest entry", "hollow: other rungs"] {
         svg.text((LEGEND, y + 12.0), text, Words::START.size(13.0));
         y += 20.0;
     }
-    write_file_atomic(path, svg.file(SIZE, FONT, &format!("roofline of {title}")))
+    svg
 }
 
 /// A kernel under the roof.
@@ -149,14 +212,18 @@ fn short(value: f64) -> String {
 mod tests {
     use super::*;
 
+    fn empty() -> Card {
+        let text = r#"{"schema": "trimodal-card/1", "tool": "t", "date": "d", "device": {"kind": "cpu", "name": "a & b"},
+            "method": {"timer": "", "inputs": "", "rotation": "", "samples": "", "shapes": [], "quick": true, "seconds": 1.0},
+            "ceilings": {"copy_bytes_per_second": 1e10, "f32_flops_per_second": 1e11}, "rows": [], "left_out": [], "interrupted": false}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
     #[test]
     fn a_roofline_is_drawn_whatever_the_rows() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("roofline.svg");
-        let text = r#"{"schema": "trimodal-card/1", "tool": "t", "date": "d", "device": {"kind": "cpu", "name": "a & b"},
-            "method": {"timer": "", "inputs": "", "rotation": "", "samples": "", "shapes": [], "quick": true, "seconds": 1.0},
-            "ceilings": {"copy_bytes_per_second": 1e10, "f32_flops_per_second": 1e11}, "rows": [], "left_out": [], "interrupted": false}"#;
-        let mut card: Card = serde_json::from_str(text).unwrap();
+        let mut card = empty();
         let row =
             |op: &str, intensity, tflops| {
                 BenchRow { intensity: Some(intensity), tflops, ..serde_json::from_str(&format!(
@@ -172,6 +239,34 @@ mod tests {
                 assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("arithmetic intensity") && !svg.contains("NaN"));
             }
         }
+    }
+
+    /// Whatever else a card holds, an operation looks as on every other device; and no two look alike.
+    #[test]
+    fn an_operation_looks_the_same_everywhere() {
+        let looks: Vec<_> = OPS.iter().map(|op| look(op.name)).collect();
+        for (i, one) in looks.iter().enumerate() {
+            assert!(!looks[..i].contains(one), "{}", OPS[i].name);
+        }
+        for pair in looks.windows(2) {
+            assert!(pair[0].0 != pair[1].0 && pair[0].1 != pair[1].1, "{pair:?}");
+        }
+        // Its entry in the legend, whatever else is drawn.
+        let entry = |ops: &[&str]| {
+            let row = |op: &&str| -> BenchRow {
+                let text = format!(
+                    r#"{{"op": "{op}", "entry": "forward", "pass": "forward", "set": "demo", "shape": "x", "dtype": "f32", "samples": 1, "calls": 1,
+                    "buffers": 1, "seconds": {{"median": 1.0, "min": 1.0, "max": 1.0, "standard_error": 0.0}}, "flops": 1, "intensity": 1.0, "tflops": 0.01}}"#
+                );
+                serde_json::from_str(&text).unwrap()
+            };
+            let svg = drawn(&Card { rows: ops.iter().map(row).collect(), ..empty() }).figure(SIZE, FONT);
+            let lines: Vec<&str> = svg.lines().collect();
+            let at = lines.iter().position(|line| line.ends_with(">rope</text>")).unwrap();
+            let shape = lines[at - 1];
+            (shape.split(' ').next().unwrap().to_string(), shape.split("fill=").nth(1).unwrap().to_string(), shape.matches(',').count())
+        };
+        assert_eq!(entry(&["rope"]), entry(&["matmul", "something", "embedding", "rope"]));
     }
 
     #[test]

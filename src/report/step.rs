@@ -62,8 +62,8 @@ pub fn step_page(walk: &Walkthrough) -> Result<Page> {
                     vec![
                         says.into(),
                         reads.into(),
-                        numbers::digits(loss, 4).into(),
-                        Cell::Share { share: (-loss).exp(), chance: Some(1.0 / walk.config.vocab_size as f64) },
+                        numbers::loss(loss).into(),
+                        Cell::Share { share: (-loss).exp(), mark: Some(1.0 / walk.config.vocab_size as f64) },
                     ]
                 })
                 .collect();
@@ -72,7 +72,7 @@ pub fn step_page(walk: &Walkthrough) -> Result<Page> {
     }
     let [gflop, formula] = [walk.step.products(), walk.step.formula.unwrap_or(0)].map(|flops| format!("{:.3} GFLOP", flops as f64 / 1e9));
     page.facts([
-        ("loss", format!("{}, the mean over its words", numbers::digits(report.loss.into(), 4))),
+        ("loss", format!("{}, the mean over its words", numbers::loss(report.loss.into()))),
         ("gradient norm", numbers::digits(report.gradient_norm.into(), 4)),
         ("learning rate", format!("{:.2e}, AdamW's first step: the moments begin at zero", report.learning_rate)),
         ("products", format!("{gflop} by launch, {formula} by 6 · parameters · rows + attention")),

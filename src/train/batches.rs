@@ -160,4 +160,69 @@ mod tests {
         }
         assert!(grey > 100 && colourful > 100, "{grey} visits without colours, {colourful} with");
     }
+
+    /// What the visits of three epochs teach where a picture or a sound is hidden: of a row with both the words of what is shown, and no other. What
+    /// else varies is as without, and a share of nothing changes nothing.
+    #[test]
+    fn no_visit_teaches_a_word_that_only_the_hidden_one_tells() {
+        let folder = tempfile::tempdir().unwrap();
+        meadow::write(folder.path(), &MeadowOptions { samples: 120, test_samples: 1, ..Default::default() }, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        let dataset = Arc::new(Dataset::open_with(folder.path(), &OpenOptions { limits: Limits::default(), ..Default::default() }).unwrap());
+        let row_of = |name: &str| dataset.rows().iter().find(|row| row.name == name).unwrap();
+        let draw = |sets: &[&str]| {
+            let mut settings = Settings::preset("meadow").unwrap();
+            settings.set_all(&["color_blind=0", "color_jitter=0.25", "rows=128"].map(String::from)).unwrap();
+            settings.set_all(&sets.iter().map(|set| set.to_string()).collect::<Vec<_>>()).unwrap();
+            let tokenizer = setup::tokenizer(&settings, &dataset).unwrap();
+            let config = settings.model_config_for(&tokenizer);
+            let (rows, recipe) = (setup::trained_rows(&settings, &dataset), setup::recipe(&settings));
+            let (augmentation, from) = (setup::augmentation(&settings, &dataset).unwrap(), DataPosition::default());
+            let mut batches = Batches::start(dataset.clone(), rows.clone(), &config, &tokenizer, recipe, augmentation, settings.loading(), from).unwrap();
+            // Each visit by itself: its row, whether it shows a picture and a sound, its learned words, its pixels.
+            let mut visits: Vec<(String, bool, bool, String, Vec<u8>)> = Vec::new();
+            while visits.len() < 3 * rows.len() {
+                let (batch, _) = batches.draw().unwrap();
+                let starts: Vec<usize> = (0..batch.rows()).filter(|&row| batch.position[row] == 0).chain([batch.rows()]).collect();
+                let mut pictures = batch.pixels.chunks_exact(48 * 48 * 3);
+                for (range, name) in starts.windows(2).zip(&batch.names) {
+                    let range = range[0] as i32..range[1] as i32;
+                    let (picture, sound) = (batch.patch_row.iter().any(|row| range.contains(row)), batch.frame_row.iter().any(|row| range.contains(row)));
+                    let learned: Vec<u32> = batch.target[range.start as usize..range.end as usize].iter().filter(|id| **id >= 0).map(|id| *id as u32).collect();
+                    let pixels = if picture { pictures.next().unwrap().to_vec() } else { Vec::new() };
+                    visits.push((name.clone(), picture, sound, tokenizer.decode(&learned).unwrap(), pixels));
+                }
+            }
+            visits
+        };
+        let (plain, hiding) = (draw(&[]), draw(&["modality_dropout=0.6"]));
+        assert!(plain == draw(&["modality_dropout=0"]) && hiding == draw(&["modality_dropout=0.6", "workers=1", "cache_bytes=0"]));
+        let mut counts = [0; 3];
+        for (name, picture, sound, said, _) in &hiding {
+            let row = row_of(name);
+            let (had, text) = ((row.may_have_picture(), row.may_have_sound()), row.text.as_deref().unwrap());
+            let (truth, said) = (words::parse(text), words::parse(said));
+            if had != (true, true) {
+                assert_eq!(((*picture, *sound), said), (had, truth), "{name}: only what has both is shown in part");
+                continue;
+            }
+            let shown = |attribute: usize| if attribute == 5 { *sound } else { *picture };
+            assert_eq!(said, [0, 1, 2, 3, 4, 5].map(|of| truth[of].filter(|_| shown(of))), "{name}");
+            counts[match (*picture, *sound) {
+                (true, true) => 0,
+                (true, false) => 1,
+                (false, true) => 2,
+                (false, false) => panic!("{name} shows nothing"),
+            }] += 1;
+        }
+        let share = |i: usize| counts[i] as f64 / counts.iter().sum::<i32>() as f64;
+        assert!((share(0) - 0.4).abs() < 0.1 && (share(1) - 0.3).abs() < 0.1 && (share(2) - 0.3).abs() < 0.1, "{counts:?}");
+        // The light on a picture that is shown is the one that it is shown in without; the order of an epoch's visits too.
+        let seen: Vec<_> = hiding.iter().zip(&plain).filter(|(hiding, _)| hiding.1).collect();
+        assert!(seen.len() > 100 && seen.iter().filter(|(hiding, plain)| hiding.2 == plain.2).all(|(hiding, plain)| hiding.4 == plain.4));
+        // Nobody says which words these are: all are taught.
+        std::fs::remove_file(folder.path().join("meadow.json")).unwrap();
+        let undeclared = draw(&["modality_dropout=0.6"]);
+        assert!(undeclared.iter().any(|(name, picture, sound, ..)| row_of(name).may_have_picture() && row_of(name).may_have_sound() && picture != sound));
+        assert!(undeclared.iter().all(|(name, _, _, said, _)| said.split_whitespace().eq(row_of(name).text.as_deref().unwrap().split_whitespace())));
+    }
 }

@@ -18,7 +18,7 @@ use crate::files::safetensors::{Safetensors, write_safetensors};
 use crate::files::temporary::Temporary;
 use crate::files::{LEFTOVER, sync_folder, write_file_atomic};
 use crate::model::{Config, Parameters};
-use crate::numbers::{digits, percent};
+use crate::numbers::{self, percent};
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -67,6 +67,9 @@ pub struct TrainerState {
     /// The digest of the classes that an epoch visits equally often, where it does: see [`crate::data::balance`].
     #[serde(default)]
     pub classes: Option<u64>,
+    /// The devices that it was trained on, one after the other ([`crate::Device::described`]); none where an older version wrote it.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// The run's settings, for comparing when it is continued.
     pub settings: Option<Settings>,
     /// The program's version.
@@ -106,7 +109,7 @@ impl Best {
 
     /// What it reached, by the name that the settings' `best_by` gives it: `exact 54.3 %`, `loss 0.1234`.
     pub fn figure(&self, by: &str) -> String {
-        self.share.map_or_else(|| format!("loss {}", digits(self.loss, 4)), |share| format!("{by} {}", percent(share)))
+        self.share.map_or_else(|| format!("loss {}", numbers::loss(self.loss)), |share| format!("{by} {}", percent(share)))
     }
 }
 

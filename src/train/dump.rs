@@ -42,6 +42,7 @@ pub fn dump(model: ModelFolder, activation: DType, dataset: &Dataset, samples: u
         let example = Example {
             words: tokenizer.encode(&sample.text)?,
             colors: Vec::new(),
+            told_by: Vec::new(),
             prompt: sample.prompt.as_deref().map_or(Ok(Vec::new()), |prompt| tokenizer.encode(prompt))?,
             pixels: sample.picture.filter(|_| config.vision_config.is_some()).map(|p| p.rgb),
             mel,

@@ -1,4 +1,4 @@
-//! What has it learned? Captions of held-out samples, word for word and attribute by attribute, beside chance.
+//! What has it learned? Captions of held-out samples, word for word and attribute by attribute, beside [`chance`] and the most frequent answer.
 
 use super::examples::{Example, output_ids, placeholders};
 use crate::data::Attributes;
@@ -10,7 +10,7 @@ use crate::model::generate::{Generator, Sampling};
 use crate::model::score::{Prediction, Scorer};
 use crate::model::{Config, Parameters};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 /// Samples described at a time.
@@ -275,19 +275,46 @@ pub fn score(examples: &[Example], captions: &[String], attributes: &Attributes)
     Scores { samples: examples.len(), exact: share(exact, examples.len()), captions, attributes: shares }
 }
 
-/// What guessing evenly among the words of each attribute would score.
+/// **Chance**, wherever the program says so: what guessing evenly among the values of each attribute scores. `exact` is that all of them are
+/// guessed right, which is a caption's chance where the attributes tell captions apart, as Meadow's do: [`chance_on`] looks.
+///
+/// What the best single answer scores is another thing, and is called that: [`most_frequent_answer`].
 pub fn chance(attributes: &Attributes) -> Scores {
     let attributes: BTreeMap<_, _> = attributes.list().iter().map(|of| (of.name.clone(), 1.0 / of.values.len() as f64)).collect();
     Scores { exact: attributes.values().product(), attributes, ..Scores::default() }
 }
 
-/// What one answer for all samples gets, the best in hindsight: the most frequent caption for `exact`, the most frequent word for an
-/// attribute, each token by how often it occurs for the loss, the most frequent token for the accuracy. A model that neither looks
-/// nor listens, and knows nothing of how words follow each other, can hardly do better.
+/// [`chance`] on some samples, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Chance {
+    /// Of a whole caption; absent where the attributes do not tell all captions apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<f64>,
+    /// Of each attribute that some caption names, by its name.
+    #[serde(flatten)]
+    pub attributes: BTreeMap<String, f64>,
+}
+
+/// [`chance`] on samples with these captions: of the attributes that some of them names, and of whole captions where every caption names all
+/// of these and no two different ones name the same.
+pub fn chance_on<'a>(captions: impl IntoIterator<Item = &'a str>, attributes: &Attributes) -> Chance {
+    let texts: BTreeSet<Vec<&str>> = captions.into_iter().map(|caption| caption.split_whitespace().collect()).collect();
+    let values: Vec<Vec<Option<usize>>> = texts.iter().map(|words| attributes.of(&words.join(" "))).collect();
+    let mut known = chance(attributes).attributes;
+    let named: Vec<usize> = (0..attributes.list().len()).filter(|&i| values.iter().any(|of| of[i].is_some())).collect();
+    known.retain(|name, _| named.iter().any(|&i| attributes.list()[i].name == *name));
+    let all = values.iter().all(|of| named.iter().all(|&i| of[i].is_some()));
+    let apart = values.iter().collect::<BTreeSet<_>>().len() == values.len();
+    Chance { exact: (!known.is_empty() && all && apart).then(|| known.values().product()), attributes: known }
+}
+
+/// **The most frequent answer**: what one answer for all samples gets, the best in hindsight: the most frequent caption for `exact`, the most
+/// frequent word for an attribute, each token by how often it occurs for the loss, the most frequent token for the accuracy. A model that neither
+/// looks nor listens, and knows nothing of how words follow each other, can hardly do better. It is never below [`chance`].
 ///
 /// # Errors
 /// [`Error::Usage`] where there is no example.
-pub fn blind(examples: &[Example], tokenizer: &Tokenizer, attributes: &Attributes) -> Result<(Losses, Scores)> {
+pub fn most_frequent_answer(examples: &[Example], tokenizer: &Tokenizer, attributes: &Attributes) -> Result<(Losses, Scores)> {
     if examples.is_empty() {
         return Err(Error::Usage("there is no sample to evaluate on".into()));
     }
@@ -328,6 +355,7 @@ mod tests {
             text: text.into(),
             words: tokenizer.encode(text).unwrap(),
             colors: Vec::new(),
+            told_by: Vec::new(),
             pixels: pixel.map(|value| vec![value; 12]),
             mel: level.map(|value| vec![value; 6]),
         }
@@ -370,14 +398,21 @@ mod tests {
         let tokenizer = Tokenizer::train(["red", "green apple"], 300).unwrap();
         let examples: Vec<_> = ["red", "red", "red", "green apple"].map(|text| example(&tokenizer, text, None, None)).into();
         let (none, meadow) = (Attributes::default(), Attributes::meadow());
-        let (losses, scores) = blind(&examples, &tokenizer, &none).unwrap();
+        let (losses, scores) = most_frequent_answer(&examples, &tokenizer, &none).unwrap();
         assert_eq!((losses.tokens, losses.correct, scores.samples), (9, 4, 4)); // 3 red, green, apple, 4 ends
         let entropy = [3.0, 1.0, 1.0, 4.0f64].iter().map(|n| -n / 9.0 * (n / 9.0).ln()).sum::<f64>();
         assert!((losses.loss - entropy).abs() < 1e-12 && (losses.perplexity() - entropy.exp()).abs() < 1e-9);
         assert_eq!((scores.exact, scores.attributes.len()), (0.75, 0));
         let examples: Vec<_> = ["a cat", "a cat", "a dog"].map(|text| example(&tokenizer, text, None, None)).into();
-        assert_eq!(blind(&examples, &tokenizer, &meadow).unwrap().1.attributes["species"], 2.0 / 3.0);
-        assert!(blind(&[], &tokenizer, &none).is_err());
+        assert_eq!(most_frequent_answer(&examples, &tokenizer, &meadow).unwrap().1.attributes["species"], 2.0 / 3.0);
+        assert!(most_frequent_answer(&[], &tokenizer, &none).is_err());
+        // Chance is what guessing evenly gets, whatever the samples are; of a caption where attributes tell all of them apart.
+        let species = |exact| Chance { exact, attributes: [("species".to_string(), 1.0 / 6.0)].into() };
+        assert_eq!(chance_on(["a cat", "a  cat", "a dog"], &meadow), species(Some(1.0 / 6.0)));
+        assert_eq!(chance_on(["a cat", "a dog", "one dog"], &meadow), species(None), "two captions name the same");
+        assert_eq!(chance_on(["a cat", "a house"], &meadow), species(None), "one names nothing");
+        assert_eq!(chance_on(["a cat"], &none), Chance::default());
+        assert_eq!(chance(&meadow).attributes["species"], 1.0 / 6.0);
         let said = ["a cat", "a  cat", "a cow"].map(String::from);
         let scores = score(&examples, &said, &meadow);
         assert_eq!((scores.exact, scores.attributes["species"], scores.captions.len()), (2.0 / 3.0, 2.0 / 3.0, 0));

@@ -36,10 +36,24 @@ pub struct Example {
     pub words: Vec<u32>,
     /// For each of them whether it names a colour; empty where nobody asks ([`super::recipe::Recipe::color_blind`]).
     pub colors: Vec<bool>,
+    /// For each of them what alone can tell it; empty where nobody asks ([`super::recipe::Recipe::modality_dropout`]).
+    pub told_by: Vec<ToldBy>,
     /// `[image_size, image_size, 3]`
     pub pixels: Option<Vec<u8>>,
     /// `[frames, mels]`, rounded to f32 whatever computed it.
     pub mel: Option<Vec<f32>>,
+}
+
+/// What alone can tell a word of a caption.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ToldBy {
+    /// Either, or nobody knows.
+    #[default]
+    Either,
+    /// The picture.
+    Picture,
+    /// The sound.
+    Sound,
 }
 
 /// Turns waveforms into mel frames, the sound that the model takes.
@@ -92,18 +106,33 @@ pub struct Preprocessor {
     frontend: Option<AudioFrontend>,
     /// The words for colours that captions are searched for.
     colors: Named,
+    /// The words that only a picture can tell, and only a sound.
+    seen: Named,
+    heard: Named,
 }
 
 impl Preprocessor {
     /// For a model and its tokenizer.
     pub fn new(config: &Config, tokenizer: &Tokenizer) -> Result<Self> {
         let frontend = config.audio_config.as_ref().map(|a| AudioFrontend::new(a, &Device::Cpu, DType::F32)).transpose()?;
-        Ok(Preprocessor { config: config.clone(), tokenizer: tokenizer.clone(), frontend, colors: Named::default() })
+        Ok(Preprocessor {
+            config: config.clone(),
+            tokenizer: tokenizer.clone(),
+            frontend,
+            colors: Named::default(),
+            seen: Named::default(),
+            heard: Named::default(),
+        })
     }
 
     /// With examples that say which of their words are one of these.
     pub fn naming(self, colors: Named) -> Self {
         Preprocessor { colors, ..self }
+    }
+
+    /// With examples that say which of their words only a picture (`seen`) or only a sound (`heard`) can tell.
+    pub fn telling(self, seen: Named, heard: Named) -> Self {
+        Preprocessor { seen, heard, ..self }
     }
 
     /// An example from a sample.
@@ -117,17 +146,26 @@ impl Preprocessor {
         };
         let mut example = example(sample, mel, &self.config, &self.tokenizer)?;
         if !self.colors.is_empty() {
-            example.colors = self.named(&example)?;
+            example.colors = self.named(&example, &self.colors)?;
+        }
+        if example.pixels.is_some() && example.mel.is_some() && !(self.seen.is_empty() && self.heard.is_empty()) {
+            let (seen, heard) = (self.named(&example, &self.seen)?, self.named(&example, &self.heard)?);
+            let alone = |(seen, heard)| match (seen, heard) {
+                (true, false) => ToldBy::Picture,
+                (false, true) => ToldBy::Sound,
+                _ => ToldBy::Either,
+            };
+            example.told_by = seen.into_iter().zip(heard).map(alone).collect();
         }
         Ok(example)
     }
 
-    /// Which words of a caption name a colour.
-    fn named(&self, example: &Example) -> Result<Vec<bool>> {
+    /// Which words of a caption are among some.
+    fn named(&self, example: &Example, words: &Named) -> Result<Vec<bool>> {
         // Tokens do not cross spaces, so that there are as many in front of a word as the text in front of it has.
         let before = |at: usize| if example.text[..at].trim().is_empty() { Ok(0) } else { Ok(self.tokenizer.encode(example.text[..at].trim_end())?.len()) };
         let mut named = vec![false; example.words.len()];
-        for range in self.colors.ranges(&example.text) {
+        for range in words.ranges(&example.text) {
             let (from, to) = (before(range.start)?, before(range.end)?);
             named.get_mut(from..to).into_iter().for_each(|of| of.fill(true));
         }
@@ -158,6 +196,7 @@ pub(super) fn example(sample: Sample, mel: Option<Vec<f32>>, config: &Config, to
     let example = Example {
         words: tokenizer.encode(&sample.text)?,
         colors: Vec::new(),
+        told_by: Vec::new(),
         prompt: sample.prompt.as_deref().map_or(Ok(Vec::new()), |prompt| tokenizer.encode(prompt))?,
         question: Vec::new(),
         name: sample.name,
@@ -287,6 +326,26 @@ impl Example {
         let patches = self.pixels.as_ref().and(config.vision_config.as_ref()).map_or(0, |v| v.rows() + 2);
         let frames = self.mel.as_ref().and(config.audio_config.as_ref()).map_or(0, |a| a.rows() + 2);
         2 + patches + frames + self.prompt.len() + self.question.len() + self.words.len()
+    }
+
+    /// The example without its picture or its sound, and without the words of its caption that only this one could tell; `None` where no word
+    /// would be left, which would teach to say nothing.
+    pub fn without(&self, hidden: ToldBy) -> Option<Example> {
+        let keeps = |i: &usize| self.told_by.get(*i).is_none_or(|told| *told != hidden);
+        let kept: Vec<usize> = (0..self.words.len()).filter(keeps).collect();
+        Some(Example {
+            name: self.name.clone(),
+            split: self.split.clone(),
+            text: self.text.clone(),
+            prompt: self.prompt.clone(),
+            question: self.question.clone(),
+            words: kept.iter().map(|&i| self.words[i]).collect(),
+            colors: kept.iter().filter_map(|&i| self.colors.get(i).copied()).collect(),
+            told_by: kept.iter().filter_map(|&i| self.told_by.get(i).copied()).collect(),
+            pixels: self.pixels.clone().filter(|_| hidden != ToldBy::Picture),
+            mel: self.mel.clone().filter(|_| hidden != ToldBy::Sound),
+        })
+        .filter(|example| !example.words.is_empty())
     }
 
     /// Bytes that it keeps in memory.

@@ -18,6 +18,7 @@
 //! and a batch whose inputs were uploaded ahead in a [`Prefetched`](prefetch::Prefetched).
 
 mod accumulate;
+mod alone;
 pub mod batches;
 pub mod checkpoint;
 pub mod choices;

@@ -34,7 +34,7 @@ pub(super) struct Preflight {
 /// Looks through the rows to train on and those to judge on, with the tokenizer that will be used, without decoding a picture or sound.
 ///
 /// Rows that cannot be used stop the run or are counted, as `on_bad` says: those to train on are then skipped when their turn comes, those to
-/// judge on are left out.
+/// judge on are left out. Where nobody asked to judge on them (`unasked`), those never stop the run.
 ///
 /// # Errors
 /// [`Error::BadSamples`] with the first ten, where bad samples stop the run, or no good one is left.
@@ -46,13 +46,14 @@ pub(super) fn check(
     on_bad: OnBadSample,
     trained: &[usize],
     judged: &[usize],
+    unasked: bool,
 ) -> Result<Preflight> {
     let look = |rows: &[usize], limit: RowLimit| -> Vec<(usize, Option<Error>)> {
         rows.par_iter().map(|&i| (i, usable(dataset, &dataset.rows()[i], config, tokenizer, limit).err())).collect()
     };
     let (trained_on, judged_on) = (look(trained, row_limit(config, batch)), look(judged, model_limit(config)));
-    let mut bad = BadSamples::default();
-    let mut good = |found: Vec<(usize, Option<Error>)>| -> Vec<usize> {
+    let (mut bad, mut left_out) = (BadSamples::default(), BadSamples::default());
+    let good = |found: Vec<(usize, Option<Error>)>, bad: &mut BadSamples| -> Vec<usize> {
         let each = found.into_iter().filter_map(|(row, error)| match error {
             None => Some(row),
             Some(error) => {
@@ -62,8 +63,9 @@ pub(super) fn check(
         });
         each.collect()
     };
-    let (good_trained, good_judged) = (good(trained_on), good(judged_on));
-    let none_left = good_trained.is_empty() || good_judged.is_empty() && !judged.is_empty();
+    let good_trained = good(trained_on, &mut bad);
+    let good_judged = good(judged_on, if unasked { &mut left_out } else { &mut bad });
+    let none_left = good_trained.is_empty() || good_judged.is_empty() && !judged.is_empty() && !unasked;
     if bad.count > 0 && (on_bad == OnBadSample::Stop || none_left) {
         return Err(Error::BadSamples { count: bad.count, first: bad.first });
     }
@@ -71,6 +73,12 @@ pub(super) fn check(
     if bad.count > 0 {
         let (of, more) = (trained.len() + judged.len(), if bad.count as usize > bad.first.len() { "; …" } else { "" });
         notes.push(Note::Warning(format!("{} of {of} rows cannot be used and will be skipped: {}{more}", bad.count, bad.first.join("; "))));
+    }
+    if left_out.count > 0 {
+        let more = if left_out.count as usize > left_out.first.len() { "; …" } else { "" };
+        let what =
+            format!("{} of the {} rows to evaluate on cannot be evaluated and are left out: {}{more}", left_out.count, judged.len(), left_out.first.join("; "));
+        notes.push(Note::Warning(what));
     }
     notes.extend(cuts(dataset, config, &good_trained).into_iter().map(Note::Fact));
     Ok(Preflight { judged: good_judged, notes })

@@ -11,7 +11,7 @@ use crate::data::tokenizer::{Adopted, Tokenizer};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::weights::{StoredTensor, Weights};
-use crate::model::{Config, Parameters};
+use crate::model::{Config, Met, Parameters};
 use crate::tensor::{DType, Tensor};
 use std::path::Path;
 
@@ -41,6 +41,8 @@ pub fn open(path: &Path, settings: &mut Settings, device: &Device) -> Result<Pre
     let config_path = path.join("config.json");
     let mut config = Config::load(&config_path)?;
     let with = settings.embedders(config.clone());
+    // What another program trained it on is not known.
+    config.met = config.met.or_else(|| Some(Met::unknown(config.vision_config.is_some(), config.audio_config.is_some())));
     if config.vision_config.is_none() {
         (config.vision_config, config.picture_fit) = (with.vision_config, with.picture_fit);
     }

@@ -32,6 +32,11 @@ pub struct Recipe {
     /// about a thing in a new one. Nothing is taught about a colour that was not there.
     #[serde(default)]
     pub color_blind: f32,
+    /// Share of the visits, of samples that have both a picture and a sound, at which one of the two is hidden: what to say to one alone is
+    /// then learned although no sample has one alone. The words of the caption that only the hidden one could tell are left out, as far as
+    /// examples say which they are ([`super::examples::ToldBy`]).
+    #[serde(default)]
+    pub modality_dropout: f32,
     /// What decides the order of the samples and the hidden words.
     pub seed: u64,
     /// What the kernels read and write.
@@ -63,7 +68,8 @@ impl Precision {
 impl Recipe {
     /// The demo's.
     pub fn meadow(steps: usize, seed: u64) -> Self {
-        Recipe { rows: 1920, schedule: Schedule::meadow(steps), word_dropout: 1.0, color_jitter: 0.25, color_blind: 0.0, seed, precision: Precision::F32 }
+        let (schedule, precision) = (Schedule::meadow(steps), Precision::F32);
+        Recipe { rows: 1920, schedule, word_dropout: 1.0, color_jitter: 0.25, color_blind: 0.0, modality_dropout: 0.0, seed, precision }
     }
 }
 

@@ -20,6 +20,7 @@
 //! # Ok::<(), trimodal::Error>(())
 //! ```
 
+use super::alone;
 use super::batches::Batches;
 use super::checkpoint::{self, Best, TrainerState};
 use super::choices::Choices;
@@ -79,6 +80,8 @@ pub struct Run {
     pub memory: u64,
     /// What one wants to know before it trains.
     pub notes: Vec<Note>,
+    /// What it is trained on, with its name.
+    device: String,
     batches: Batches,
     /// Samples to evaluate that could not be decoded.
     bad_held_out: BadSamples,
@@ -269,20 +272,27 @@ impl Run {
         }
         state.data_rows = rows.len() as u64;
         // A file of attributes that nobody needs yet need not be there.
-        let by_attributes = !settings.data.balance.is_empty() || !matches!(settings.evaluation.best_by.as_str(), "loss" | "accuracy");
+        let by_attributes = !settings.data.balance.is_empty()
+            || settings.training.modality_dropout > 0.0
+            || !matches!(settings.evaluation.best_by.as_str(), "loss" | "accuracy");
         let attributes = if by_attributes { setup::attributes(&settings, &dataset)? } else { Attributes::default() };
         let balance = classes::of(&settings, &dataset, &attributes, &rows)?;
         state.classes = state.classes.filter(|_| balance.is_some());
         if let Some(balance) = &balance {
             notes.push(classes::note(&settings, &mut state, balance)?);
         }
+        if !split.wanted() {
+            settings.expect_no_evaluation()?;
+        }
         if split.wanted() && judged.is_empty() {
             let what =
                 format!("no row to evaluate on: evaluation.eval_split is {:?}, held_out {}", settings.evaluation.eval_split, settings.evaluation.held_out);
             return Err(Error::file(from_text(&settings.data.path), what));
         }
-        let on_bad = settings.data.on_bad_sample;
-        let found = preflight::check(&dataset, config, &tokenizer, settings.training.rows, on_bad, &rows, &judged)?;
+        notes.extend(split.note(&dataset).map(Note::Fact));
+        notes.extend(alone::note(&settings, &dataset, &attributes, config, &rows));
+        let (on_bad, unasked) = (settings.data.on_bad_sample, split.unasked());
+        let found = preflight::check(&dataset, config, &tokenizer, settings.training.rows, on_bad, &rows, &judged, unasked)?;
         notes.extend(found.notes);
         let chosen = stratified(&found.judged, |i| dataset.source(&dataset.rows()[i]), settings.evaluation.eval_samples, settings.training.seed);
         let data = DataFingerprint { trained: Fingerprint::of(&dataset, &rows), evaluated: Fingerprint::of(&dataset, &chosen) };
@@ -290,8 +300,8 @@ impl Run {
         state.data = Some(data);
         let mut bad_held_out = BadSamples::default();
         let mut bad = |_, error| match on_bad {
-            OnBadSample::Stop => Err(error),
-            OnBadSample::Skip => {
+            OnBadSample::Stop if !unasked => Err(error),
+            _ => {
                 bad_held_out.add(error);
                 Ok(())
             }
@@ -299,7 +309,7 @@ impl Run {
         let chosen: Vec<&TableRow> = chosen.into_iter().map(|i| &dataset.rows()[i]).collect();
         let mut go_on = |_, _| ControlFlow::Continue(());
         let held_out = examples::load_or(&dataset, config, &tokenizer, trainer.device(), &chosen, &mut bad, &mut go_on)?;
-        if held_out.is_empty() && !chosen.is_empty() {
+        if held_out.is_empty() && !chosen.is_empty() && !unasked {
             return Err(Error::BadSamples { count: bad_held_out.count, first: bad_held_out.first });
         }
         let recipe = setup::recipe(&settings);
@@ -324,6 +334,7 @@ impl Run {
             settings,
             folder,
             lock,
+            device: trainer.device().described(),
             trainer,
             tokenizer,
             dataset,
@@ -413,6 +424,9 @@ impl Run {
                 }
             };
             let step = self.trainer.step;
+            if self.state.devices.last() != Some(&self.device) {
+                self.state.devices.push(self.device.clone());
+            }
             let report = taken.report;
             (self.state.step, self.state.tokens) = (step, self.state.tokens + taken.rows as u64);
             let loss = report.loss as f64;
@@ -582,7 +596,10 @@ impl Run {
         }
     }
 
-    fn taken(&self, report: StepReport, batches: &[Batch]) -> RunStep {
+    fn taken(&mut self, report: StepReport, batches: &[Batch]) -> RunStep {
+        if let Some(met) = &mut self.trainer.config.met {
+            batches.iter().for_each(|batch| met.add(batch.met()));
+        }
         let flops = batches.iter().map(|batch| flops(&self.trainer.config, batch)).sum();
         RunStep { report, rows: batches.iter().map(Batch::rows).sum(), flops }
     }

@@ -1,21 +1,24 @@
 //! The parts of a run that its settings name: which rows, which model, which trainer.
 
+use super::alone;
 use super::choices::Choices;
 use super::fit;
 use super::pretrained::{self, Pretrained};
 use super::recipe::Recipe;
-use super::settings::Settings;
 use super::settings::path::from_text;
+use super::settings::{AUTO, Settings};
 use super::trainer::Trainer;
 use crate::data::augment::{Augmentation, Named};
 use crate::data::folder::TableRow;
 use crate::data::loader::OnBadSample;
-use crate::data::{Attributes, Dataset, OpenOptions, Tokenizer};
+use crate::data::{Attributes, Dataset, OpenOptions, Tokenizer, split};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::files::shown::shown;
 use crate::model::batch::Capacity;
 use crate::model::contrast;
-use crate::model::{Config, Parameters};
+use crate::model::{Config, Met, Parameters};
+use crate::numbers::thousands;
 use crate::tensor::DType;
 use trimodal_base::random::fnv1a;
 
@@ -23,15 +26,50 @@ use trimodal_base::random::fnv1a;
 pub(super) struct Split<'a> {
     settings: &'a Settings,
     without_splits: bool,
+    /// The split to evaluate on; empty for none.
+    evaluated: String,
 }
 
 impl<'a> Split<'a> {
     pub(super) fn new(settings: &'a Settings, dataset: &Dataset) -> Self {
-        Split { settings, without_splits: dataset.rows().iter().all(|row| row.split.is_none()) }
+        let evaluated = match settings.evaluation.eval_split.as_str() {
+            AUTO if settings.evaluation.held_out > 0.0 => String::new(),
+            AUTO => for_evaluation(dataset, &settings.data.train_split).into_iter().next().unwrap_or_default(),
+            named => named.into(),
+        };
+        Split { settings, without_splits: dataset.rows().iter().all(|row| row.split.is_none()), evaluated }
     }
 
     pub(super) fn wanted(&self) -> bool {
-        !self.settings.evaluation.eval_split.is_empty() || self.settings.evaluation.held_out > 0.0
+        !self.evaluated.is_empty() || self.settings.evaluation.held_out > 0.0
+    }
+
+    /// Whether nobody named the split to evaluate on: its name did. What of it cannot be evaluated is left out then.
+    pub(super) fn unasked(&self) -> bool {
+        self.settings.evaluation.eval_split == AUTO && !self.evaluated.is_empty()
+    }
+
+    /// Says which split is evaluated although nobody asked for it, and which others there are.
+    pub(super) fn note(&self, dataset: &Dataset) -> Option<String> {
+        if !self.unasked() {
+            return None;
+        }
+        let all = dataset.splits();
+        let rows = |name: &str| all.iter().find(|(split, _)| split == name).map_or(0, |(_, rows)| *rows);
+        let named = |name: &str| match rows(name) {
+            1 => format!("\"{}\" (1 row)", shown(name)),
+            rows => format!("\"{}\" ({} rows)", shown(name), thousands(rows)),
+        };
+        let mut what = format!(
+            "evaluated on the split {}, which is never trained on (--set eval_split=NAME takes another, --set eval_split= none)",
+            named(&self.evaluated)
+        );
+        let others = for_evaluation(dataset, &self.settings.data.train_split);
+        let others: Vec<String> = others.iter().filter(|name| **name != self.evaluated).map(|name| named(name)).collect();
+        if !others.is_empty() {
+            what += &format!("; {} judged at the end, in the report: {}", if others.len() == 1 { "one more is" } else { "others are" }, others.join(", "));
+        }
+        Some(what)
     }
 
     fn in_training_split(&self, row: &TableRow) -> bool {
@@ -56,11 +94,36 @@ impl<'a> Split<'a> {
     }
 
     pub(super) fn judges(&self, row: &TableRow) -> bool {
-        match self.settings.evaluation.eval_split.as_str() {
+        match self.evaluated.as_str() {
             "" => self.in_training_split(row) && self.held_out(row),
-            split => row.split.as_deref() == Some(split),
+            // A split for a contest may have no captions.
+            split => row.split.as_deref() == Some(split) && (!self.unasked() || has_text(row)),
         }
     }
+}
+
+fn has_text(row: &TableRow) -> bool {
+    row.text.as_deref().is_some_and(|text| !text.trim().is_empty())
+}
+
+/// The splits that a data set has for evaluation, by their names, the best suited first: `validation` and its other names judge a run while it
+/// trains, `test` and its other names only where there is none of those. Splits without captions are none, nor is the one to train on.
+fn for_evaluation(dataset: &Dataset, train_split: &str) -> Vec<String> {
+    const NAMES: [&str; 8] = ["validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"];
+    let mut found: Vec<(usize, usize, String)> = Vec::new();
+    for (name, _) in dataset.splits().into_iter().filter(|(name, _)| name != train_split) {
+        let kind = match split::meant(&name) {
+            Some("validation") => 0,
+            Some("test") => 1,
+            _ => continue,
+        };
+        if dataset.rows().iter().any(|row| row.split.as_deref() == Some(&name) && has_text(row)) {
+            // Who is called just so comes before `dev-other`.
+            found.push((kind, NAMES.iter().position(|of| *of == name.to_lowercase()).unwrap_or(NAMES.len()), name));
+        }
+    }
+    found.sort(); // names in the order of the alphabet at last: no matter in which order rows have them
+    found.into_iter().map(|(.., name)| name).collect()
 }
 
 /// Rows of a data set that tell what a run has learned.
@@ -78,7 +141,7 @@ pub struct EvaluationSplit<'d> {
 pub fn evaluation_splits<'d>(settings: &Settings, dataset: &'d Dataset) -> Vec<EvaluationSplit<'d>> {
     let split = Split::new(settings, dataset);
     let rows = |keep: &dyn Fn(&TableRow) -> bool| dataset.rows().iter().filter(|row| row.text.is_some() && keep(row)).collect::<Vec<_>>();
-    let evaluated = settings.evaluation.eval_split.as_str();
+    let evaluated = split.evaluated.as_str();
     let first = if evaluated.is_empty() { "held out" } else { evaluated };
     let mut splits =
         vec![EvaluationSplit { name: first.into(), rows: rows(&|row| split.wanted() && split.judges(row)), trained_on: first == settings.data.train_split }];
@@ -123,10 +186,10 @@ pub fn attributes(settings: &Settings, dataset: &Dataset) -> Result<Attributes> 
     dataset.attributes(file.as_deref())
 }
 
-/// What varies between visits, and the words for colours that the data set declares.
+/// What varies between visits, and the words that the data set declares for colours, and for what only a picture or only a sound tells.
 ///
 /// # Errors
-/// As [`attributes`].
+/// As [`attributes`]; [`Error::Usage`] for an attribute that there is not.
 pub fn augmentation(settings: &Settings, dataset: &Dataset) -> Result<Augmentation> {
     let mut augmentation = settings.augmentation();
     if settings.data.color_blind > 0.0 {
@@ -134,6 +197,9 @@ pub fn augmentation(settings: &Settings, dataset: &Dataset) -> Result<Augmentati
         let attributes = attributes(settings, dataset)?;
         let colors = attributes.list().iter().filter(|of| wanted.contains(&of.name.as_str()));
         augmentation.colors = Named::new(colors.flat_map(|of| of.words()));
+    }
+    if settings.training.modality_dropout > 0.0 {
+        (augmentation.seen, augmentation.heard) = alone::words(settings, &attributes(settings, dataset)?)?;
     }
     Ok(augmentation)
 }
@@ -148,6 +214,7 @@ pub(super) fn recipe(settings: &Settings) -> Recipe {
         word_dropout: d.word_dropout as f32,
         color_jitter: d.color_jitter as f32,
         color_blind: d.color_blind as f32,
+        modality_dropout: t.modality_dropout as f32,
         seed: t.seed,
         precision,
     }
@@ -164,7 +231,7 @@ pub(super) fn model(settings: &mut Settings, dataset: &Dataset, device: &Device)
     }
     let tokenizer = tokenizer(settings, dataset)?;
     leave_out_senses(settings, dataset);
-    let config = settings.model_config_for(&tokenizer);
+    let config = Config { met: Some(Met::NOTHING), ..settings.model_config_for(&tokenizer) };
     config.validate().map_err(|what| Error::Usage(format!("model: {what}")))?;
     let captions = told_apart(settings, dataset, &tokenizer);
     fit::expect(settings, &config, device, captions.count())?;

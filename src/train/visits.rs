@@ -54,7 +54,9 @@ impl Visitor {
     /// # Errors
     /// As [`Preprocessor::new`].
     pub fn new(config: &Config, tokenizer: &Tokenizer, rows: usize, augmentation: Augmentation) -> Result<Self> {
-        Ok(Visitor { preprocessor: Preprocessor::new(config, tokenizer)?.naming(augmentation.colors.clone()), limit: row_limit(config, rows), augmentation })
+        let Augmentation { colors, seen, heard, .. } = augmentation.clone();
+        let preprocessor = Preprocessor::new(config, tokenizer)?.naming(colors).telling(seen, heard);
+        Ok(Visitor { preprocessor, limit: row_limit(config, rows), augmentation })
     }
 
     /// Whether visits differ.
@@ -98,6 +100,7 @@ impl Visitor {
             question: of.question.clone(),
             words: of.words.clone(),
             colors: of.colors.clone(),
+            told_by: of.told_by.clone(),
             pixels: None,
             mel: None,
         };

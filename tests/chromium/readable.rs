@@ -68,10 +68,10 @@ pub fn is_readable(browser: &mut Chromium, url: &str, name: &str, mut ready: imp
     assert_eq!(of("navigation").len(), (sections > 1) as usize, "{sections} sections: {spoken:?}");
     let levels: Vec<u64> = of("heading").iter().map(|node| node.2).collect();
     assert!(levels[0] == 1 && levels.windows(2).all(|l| l[1] <= l[0] + 1 && l[1] > 1), "headings skip no level: {levels:?}");
-    for role in ["image", "img", "region", "link", "Audio", "table", "DisclosureTriangle", "heading"] {
+    for role in ["image", "img", "slider", "region", "link", "Audio", "table", "DisclosureTriangle", "heading"] {
         assert!(of(role).iter().all(|node| !node.1.trim().is_empty()), "a {role} without a name");
     }
-    assert!(of("image").len() + of("img").len() > 0 && !of("heading").is_empty());
+    assert!(of("image").len() + of("img").len() + of("slider").len() > 0 && !of("heading").is_empty());
     // By keyboard: the first thing leads past the contents; then everything comes in the order of reading, and shows that it has the focus.
     let (mut last, mut stops) = (-1, 0);
     loop {

@@ -24,7 +24,8 @@ use trimodal_base::{Error, Result};
 const FILE_LIMIT: u64 = 16 << 20;
 
 /// Names that tables and JSON of an evaluation, and the settings that choose an attribute, use themselves.
-const TAKEN: [&str; 11] = ["samples", "exact", "caption", "captions", "loss", "perplexity", "tokens", "accuracy", "token_accuracy", "chance", "ablations"];
+const TAKEN: [&str; 12] =
+    ["samples", "exact", "caption", "captions", "loss", "perplexity", "tokens", "accuracy", "token_accuracy", "chance", "most_frequent_answer", "ablations"];
 
 /// One attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]

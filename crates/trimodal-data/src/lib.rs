@@ -47,7 +47,7 @@ mod scale;
 mod shards;
 mod sizes;
 pub mod sound;
-mod split;
+pub mod split;
 mod table;
 mod tar;
 pub mod tokenizer;

@@ -17,6 +17,12 @@ const WORDS: [(&str, &str); 10] = [
     ("evaluation", "test"),
 ];
 
+/// The split that a name means which rows give themselves, in small or capital letters: `train`, `validation` or `test`; `None` where it is
+/// none of their words.
+pub fn meant(name: &str) -> Option<&'static str> {
+    of_name(&name.to_lowercase(), true)
+}
+
 /// The split that a folder's name means.
 pub(super) fn of_folder(name: &str) -> Option<&'static str> {
     of_name(name, true)
@@ -85,6 +91,10 @@ mod tests {
         ] {
             assert_eq!(of_folder(name), split, "{name:?}");
         }
+        assert_eq!(
+            ["Validation", "TEST", "dev-clean", "iid", "train_extra"].map(meant),
+            [Some("validation"), Some("test"), Some("validation"), None, Some("train")]
+        );
         assert_eq!(of_folders("data/training/0/"), Some("train"));
         assert_eq!(of_folders("test/train/"), Some("test"));
         assert_eq!((of_folders(""), of_folders("a/b/")), (None, None));

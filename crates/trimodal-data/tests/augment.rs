@@ -3,14 +3,14 @@
 use proptest::prelude::*;
 use std::sync::Arc;
 use trimodal_data::augment::sides::WORDS;
-use trimodal_data::augment::{Augmentation, Level, Look, Named, Overrides, Sides, Strengths};
+use trimodal_data::augment::{Augmentation, Level, Look, Overrides, Sides, Strengths};
 use trimodal_data::loader::{DataPosition, Loader, LoaderOptions, Visit};
 use trimodal_data::{Dataset, Fit, Limits, MediaSizes, meadow};
 
 fn with(level: Level, given: Overrides, seed: u64) -> Augmentation {
     let strengths = Strengths::new(level, &given);
     strengths.check().unwrap();
-    Augmentation { strengths, sides: Sides::new(WORDS), colors: Named::default(), seed }
+    Augmentation { strengths, sides: Sides::new(WORDS), seed, ..Augmentation::default() }
 }
 
 fn visit(epoch: u64, row: u64) -> Visit {
@@ -227,7 +227,7 @@ fn any_strengths() -> impl Strategy<Value = Augmentation> {
             trimodal_data::augment::strengths::TABLE.iter().zip(values).map(|(row, v)| (row.name.to_string(), v.into())).collect();
         let given: Overrides = serde_json::from_value(json.into()).unwrap();
         let strengths = Strengths::new(Level::Off, &given);
-        strengths.check().is_ok().then(|| Augmentation { strengths, sides: Sides::default(), colors: Named::default(), seed })
+        strengths.check().is_ok().then(|| Augmentation { strengths, sides: Sides::default(), seed, ..Augmentation::default() })
     })
 }
 

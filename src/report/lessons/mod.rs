@@ -4,6 +4,7 @@ mod canvas;
 mod inputs;
 mod layers;
 mod learning;
+mod threads;
 
 use crate::error::Result;
 
@@ -13,7 +14,8 @@ use crate::error::Result;
 /// None but those of the operations, with sizes that fit.
 pub fn all() -> Result<Vec<(String, String)>> {
     let pictures = [
-        ("patches", inputs::patches as fn() -> Result<String>),
+        ("threads", threads::threads as fn() -> Result<String>),
+        ("patches", inputs::patches),
         ("sound", inputs::sound),
         ("convolutions", inputs::convolutions),
         ("packing", inputs::packing),
@@ -27,7 +29,7 @@ pub fn all() -> Result<Vec<(String, String)>> {
         ("step", learning::step),
         ("abroad", learning::abroad),
     ];
-    pictures.into_iter().enumerate().map(|(i, (name, draw))| Ok((format!("{:02}-{name}.svg", i + 1), draw()?))).collect()
+    pictures.into_iter().enumerate().map(|(i, (name, draw))| Ok((format!("{i:02}-{name}.svg"), draw()?))).collect()
 }
 
 #[cfg(test)]

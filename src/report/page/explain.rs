@@ -107,7 +107,7 @@ impl Page {
         let parts = [explanation.picture.is_some(), explanation.sound.is_some(), true];
         header.extend(["on the picture", "on the sound", "on words and marks"].into_iter().zip(parts).filter(|p| p.1).map(|p| p.0));
         let row = |word: &Word| {
-            let share = |share: f64| Cell::Share { share, chance: None };
+            let share = |share: f64| Cell::Share { share, mark: None };
             let shares = word.on.mean.iter().zip(parts).filter(|p| p.1).map(|p| share(*p.0));
             [shown(word).into(), percent(word.probability).into()].into_iter().chain(shares).collect()
         };

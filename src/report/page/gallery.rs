@@ -47,9 +47,18 @@ pub struct Heat {
 }
 
 impl Card<'_> {
-    pub(super) fn write(&self, html: &mut String) {
-        let about = escape(self.truth.unwrap_or(self.said));
+    /// Under a heading of this level: the caption. The path of the sample is small beneath.
+    pub(super) fn write(&self, html: &mut String, level: usize) {
+        let caption = self.truth.unwrap_or(self.said);
+        let about = escape(caption);
         *html += "<li>\n";
+        // What has no words is called by its place.
+        let heading = if caption.trim().is_empty() { self.name } else { caption };
+        let _ = writeln!(html, "<div><h{level}>{}</h{level}>", escape(heading));
+        if !self.name.is_empty() && heading != self.name {
+            let _ = writeln!(html, "<p class=name>{}</p>", escape(self.name));
+        }
+        *html += "</div>\n<div>\n";
         if let Some(png) = &self.picture {
             let _ = writeln!(html, "<img alt=\"picture: {about}\" src=\"{}\">", data_uri("image/png", png));
         }
@@ -59,20 +68,17 @@ impl Card<'_> {
         if let Some(wav) = &self.wav {
             let _ = writeln!(html, "<audio controls preload=metadata aria-label=\"sound: {about}\" src=\"{}\"></audio>", data_uri("audio/wav", wav));
         }
+        *html += "</div>\n<div>\n";
         if !self.asked.is_empty() {
             let _ = writeln!(html, "<p class=asked>asked: {}</p>", escape(self.asked));
         }
         match self.truth {
-            Some(truth) if truth.split_whitespace().eq(self.said.split_whitespace()) => {
-                let _ = writeln!(html, "<p><strong class=good>✓ right:</strong> {}</p>", escape(self.said));
-            }
+            Some(truth) if truth.split_whitespace().eq(self.said.split_whitespace()) => *html += "<p><strong class=good>✓ right,</strong> word for word</p>\n",
+            Some(_) if self.said.trim().is_empty() => *html += "<p><strong class=bad>✗ wrong:</strong> it says nothing</p>\n",
             Some(truth) => {
-                let marked = marked(self.said, truth);
-                let _ = writeln!(html, "<p><strong class=bad>✗ wrong:</strong> {marked}</p>\n<p class=truth>it is: {}</p>", escape(truth));
+                let _ = writeln!(html, "<p><strong class=bad>✗ it says:</strong> {}</p>", marked(self.said, truth));
             }
-            None => {
-                let _ = writeln!(html, "<p>{}</p>", escape(self.said));
-            }
+            None => {}
         }
         if !self.nearest.is_empty() {
             *html += "<details><summary>Nearest among what it was trained on</summary>\n<ul class=heats>\n";
@@ -100,7 +106,7 @@ impl Card<'_> {
             }
             *html += "</ul></details>\n";
         }
-        let _ = writeln!(html, "<p class=name>{}</p>\n</li>", escape(self.name));
+        *html += "</div>\n</li>\n";
     }
 }
 
@@ -144,7 +150,23 @@ mod tests {
         assert_eq!(marked("night cat", "a cat at night"), "night <mark>cat</mark>");
         assert_eq!((marked("", "a"), marked("a", "")), (String::new(), "<mark>a</mark>".into()));
         let mut html = String::new();
-        Card { said: "a  cat", truth: Some("a cat"), ..Card::default() }.write(&mut html);
-        assert!(html.contains("right:") && !html.contains("wrong:"), "spaces do not count: {html}");
+        Card { said: "a  cat", truth: Some("a cat"), ..Card::default() }.write(&mut html, 3);
+        assert!(html.contains("✓ right") && !html.contains("✗"), "spaces do not count: {html}");
+    }
+
+    #[test]
+    fn the_caption_is_the_heading_and_the_path_is_beneath() {
+        let written = |card: Card| {
+            let mut html = String::new();
+            card.write(&mut html, 4);
+            html
+        };
+        let html = written(Card { name: "images/7.png", said: "a dog", truth: Some("a cat"), ..Card::default() });
+        assert!(html.contains("<h4>a cat</h4>\n<p class=name>images/7.png</p>") && html.contains("it says:</strong> a <mark>dog</mark>"), "{html}");
+        let html = written(Card { name: "images/7.png", said: "epoch 0", ..Card::default() });
+        assert!(html.contains("<h4>epoch 0</h4>") && !html.contains("<strong"), "{html}");
+        let html = written(Card { name: "images/7.png", truth: Some(""), said: "a dog", ..Card::default() });
+        assert_eq!((html.matches("images/7.png").count(), html.contains("<h4>images/7.png</h4>")), (1, true), "{html}");
+        assert!(written(Card { truth: Some("a cat"), ..Card::default() }).contains("it says nothing"));
     }
 }

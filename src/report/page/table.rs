@@ -1,20 +1,37 @@
-//! Tables of a page: shares with a bar and a mark at chance, and what was confused with what.
+//! Tables of a page: shares with a bar and a mark, and what was confused with what.
 
+use super::chart::swatch_svg;
 use super::escape;
 use crate::numbers;
 use std::fmt::Write as _;
+
+/// What sorts the tables that can be sorted.
+pub(super) const SCRIPT: &str = include_str!("sort.js");
+
+/// A table of more columns is set in smaller letters.
+const MANY: usize = 6;
+
+/// Letters of a cell that may take several lines.
+const LONG: usize = 28;
 
 /// One cell of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     /// Words or a number.
     Text(String),
-    /// A share from 0 to 1, with a bar of its length.
+    /// A number with its unit, and what it is worth where the table is sorted.
+    Value {
+        /// As it is read.
+        text: String,
+        /// As it is compared with others.
+        value: f64,
+    },
+    /// A share from 0 to 1, with a bar of its length in its row.
     Share {
         /// The share.
         share: f64,
-        /// What chance reaches: a mark at its place.
-        chance: Option<f64>,
+        /// What can be had without looking, such as by chance: a mark at its place.
+        mark: Option<f64>,
     },
     /// An empty cell.
     Nothing,
@@ -47,10 +64,14 @@ pub(in crate::report) fn percent(share: f64) -> String {
     numbers::percent(share).replace(' ', "\u{a0}")
 }
 
-pub(super) fn table(html: &mut String, caption: &str, header: &[&str], rows: &[Vec<Cell>]) {
-    open(html, "", caption);
-    for name in header {
-        let _ = if name.is_empty() { write!(html, "<td></td>") } else { write!(html, "<th scope=col>{}</th>", escape(name)) };
+/// A table; `lines` says which columns belong to which line of the charts: a piece of it stands over the name.
+pub(super) fn table(html: &mut String, class: &str, caption: &str, header: &[&str], lines: &[Option<usize>], rows: &[Vec<Cell>]) {
+    let many = if header.len() > MANY { "many" } else { "" };
+    let classes = [class, many].into_iter().filter(|class| !class.is_empty()).collect::<Vec<_>>().join(" ");
+    open(html, &classes, caption);
+    for (column, name) in header.iter().enumerate() {
+        let line = lines.get(column).copied().flatten().map_or(String::new(), swatch);
+        let _ = if name.is_empty() { write!(html, "<td></td>") } else { write!(html, "<th scope=col>{line}{}</th>", escape(name)) };
     }
     *html += "</tr></thead>\n<tbody>\n";
     for row in rows {
@@ -58,18 +79,26 @@ pub(super) fn table(html: &mut String, caption: &str, header: &[&str], rows: &[V
         for (column, cell) in row.iter().enumerate() {
             let _ = match cell {
                 Cell::Text(text) if column == 0 => write!(html, "<th scope=row>{}</th>", escape(text)),
+                Cell::Text(text) if text.chars().count() > LONG => write!(html, "<td class=long>{}</td>", escape(text)),
                 Cell::Text(text) => write!(html, "<td>{}</td>", escape(text)),
+                Cell::Value { text, value } => write!(html, "<td data-value={value}>{}</td>", escape(text)),
                 Cell::Nothing => write!(html, "<td>–</td>"),
-                Cell::Share { share, chance } => {
-                    let at = |share: f64| (100.0 * share.clamp(0.0, 1.0)).round();
-                    let mark = chance.map(|chance| format!(";--at:{}%", at(chance))).unwrap_or_default();
-                    write!(html, "<td class=share style=\"--share:{}%{mark}\">{}</td>", at(*share), percent(*share))
+                Cell::Share { share, mark } => {
+                    // Of the bar's length: a share in hundredths.
+                    let at = |share: f64| (100.0 * share.clamp(0.0, 1.0)).round() / 100.0;
+                    let mark = mark.map(|mark| format!(";--at:{}", at(mark))).unwrap_or_default();
+                    write!(html, "<td class=share style=\"--share:{}{mark}\">{}</td>", at(*share), percent(*share))
                 }
             };
         }
         *html += "</tr>\n";
     }
     *html += "</tbody></table></div>\n";
+}
+
+/// A piece of a chart's line, which a screen reader does not speak of: the name is beside it.
+pub(super) fn swatch(style: usize) -> String {
+    swatch_svg(style).replacen("<svg", "<svg aria-hidden=true", 1).replace('\n', "")
 }
 
 pub(super) fn confusion(html: &mut String, &Confusion { caption, names, counts }: &Confusion) {
@@ -99,7 +128,7 @@ pub(super) fn confusion(html: &mut String, &Confusion { caption, names, counts }
 /// The beginning of a table up to the cells of its header.
 fn open(html: &mut String, class: &str, caption: &str) {
     let label = escape(caption);
-    let class = if class.is_empty() { String::new() } else { format!(" class={class}") };
+    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
     let _ =
         write!(html, "<div class=scroll tabindex=0 role=region aria-label=\"{label}\"><table{class}>\n<caption><span>{label}</span></caption>\n<thead><tr>");
 }
@@ -109,15 +138,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_say_their_share_and_where_chance_is() {
+    fn cells_say_their_share_and_where_the_mark_is() {
         let mut html = String::new();
-        table(
-            &mut html,
-            "c",
-            &["", "a"],
-            &[vec!["row".into(), Cell::Share { share: 0.987, chance: Some(1.0 / 6.0) }], vec!["r".to_string().into(), Cell::Nothing]],
-        );
-        assert!(html.contains("<th scope=row>row</th><td class=share style=\"--share:99%;--at:17%\">98.7\u{a0}%</td>"), "{html}");
+        let rows = [
+            vec!["row".into(), Cell::Share { share: 0.987, mark: Some(1.0 / 6.0) }],
+            vec!["r".to_string().into(), Cell::Nothing],
+            vec!["s".into(), Cell::Value { text: "1.5 GiB".into(), value: 1.5e9 }],
+        ];
+        table(&mut html, "", "c", &["", "a"], &[None, Some(3)], &rows);
+        assert!(html.contains("<th scope=col><svg aria-hidden=true ") && html.contains("</svg>a</th>"), "{html}");
+        assert!(html.contains("<th scope=row>row</th><td class=share style=\"--share:0.99;--at:0.17\">98.7\u{a0}%</td>"), "{html}");
+        assert!(html.contains("<td data-value=1500000000>1.5 GiB</td>"), "{html}");
         assert!(html.contains("<td>–</td>"));
     }
 

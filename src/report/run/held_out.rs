@@ -5,7 +5,7 @@ use super::list;
 use crate::data::{Attributes, TableRow};
 use crate::numbers::thousands;
 use crate::train::Example;
-use crate::train::evaluate::{Ablation, Losses, Scores};
+use crate::train::evaluate::{Ablation, Chance, Losses, Scores, chance_on};
 use std::collections::BTreeMap;
 
 /// Captions are treated as classes if there are at most this many different ones.
@@ -33,8 +33,8 @@ pub struct Judged<'a> {
     pub losses: Losses,
     /// Which captions and attributes are right.
     pub scores: Scores,
-    /// The best that one answer for all samples gets.
-    pub chance: (Losses, Scores),
+    /// What the most frequent answer gets.
+    pub most_frequent: (Losses, Scores),
     /// Where each word looked, of some of the samples: [`super::telling`] says which ones.
     pub heats: BTreeMap<usize, Vec<Heat>>,
     /// Of wrong samples: rows trained on that the model finds most like them. [`super::wrong`] says which ones the page shows.
@@ -59,21 +59,48 @@ fn named<'a>(judged: &[Judged], attributes: &'a Attributes) -> Vec<&'a str> {
     attributes.list().iter().map(|of| of.name.as_str()).filter(|name| judged.iter().any(|j| j.scores.attributes.contains_key(*name))).collect()
 }
 
-/// A row of shares; `chance` is the place of each cell's mark.
-fn shares(name: &str, named: &[&str], of: (&Losses, &Scores), chance: &(Losses, Scores)) -> Vec<Cell> {
-    let share = |share: f64, chance: f64| Cell::Share { share, chance: Some(chance) };
-    let attributes = named.iter().map(|name| match (of.1.attributes.get(*name), chance.1.attributes.get(*name)) {
-        (Some(&value), Some(&chance)) => share(value, chance),
-        _ => Cell::Nothing,
-    });
-    let first = [name.into(), share(of.1.exact, chance.1.exact), share(of.0.accuracy(), chance.0.accuracy())];
-    first.into_iter().chain(attributes).collect()
+/// What can be had without looking, of each column: the marks and the last rows of a table.
+struct Without {
+    exact: f64,
+    token: f64,
+    attributes: BTreeMap<String, f64>,
+    chance: Chance,
 }
 
-/// The row of chance, without bars.
-fn chances(named: &[&str], chance: &(Losses, Scores)) -> Vec<Cell> {
-    let attributes = named.iter().map(|name| chance.1.attributes.get(*name).map_or(Cell::Nothing, |share| percent(*share).into()));
-    [Cell::from("chance"), percent(chance.1.exact).into(), percent(chance.0.accuracy()).into()].into_iter().chain(attributes).collect()
+impl Without {
+    /// Of one answer, the highest of all parts: what is not above it there is not above it anywhere.
+    fn of(judged: &[Judged], attributes: &Attributes) -> Self {
+        let most = |of: &dyn Fn(&(Losses, Scores)) -> f64| judged.iter().map(|j| of(&j.most_frequent)).fold(0.0, f64::max);
+        let names: Vec<&String> = judged.iter().flat_map(|j| j.most_frequent.1.attributes.keys()).collect();
+        Without {
+            exact: most(&|of| of.1.exact),
+            token: most(&|of| of.0.accuracy()),
+            attributes: names.into_iter().map(|name| (name.clone(), most(&|of| of.1.attributes.get(name).copied().unwrap_or(0.0)))).collect(),
+            chance: chance_on(judged.iter().flat_map(|j| &j.examples).map(|example| example.text.as_str()), attributes),
+        }
+    }
+
+    /// A row of shares, each with its mark.
+    fn shares(&self, name: &str, named: &[&str], (losses, scores): (&Losses, &Scores)) -> Vec<Cell> {
+        let share = |share: f64, mark: Option<f64>| Cell::Share { share, mark };
+        let attributes = named.iter().map(|name| scores.attributes.get(*name).map_or(Cell::Nothing, |&of| share(of, self.attributes.get(*name).copied())));
+        let first = [name.into(), share(scores.exact, Some(self.exact)), share(losses.accuracy(), Some(self.token))];
+        first.into_iter().chain(attributes).collect()
+    }
+
+    /// The last rows, without bars.
+    fn rows(&self, named: &[&str]) -> Vec<Vec<Cell>> {
+        let cell = |share: Option<f64>| share.map_or(Cell::Nothing, |share| percent(share).into());
+        let row = |name: &str, first: [Option<f64>; 2], attributes: &BTreeMap<String, f64>| {
+            let attributes = named.iter().map(|name| attributes.get(*name).copied());
+            std::iter::once(name.into()).chain(first.into_iter().chain(attributes).map(cell)).collect()
+        };
+        let mut rows = vec![row("most frequent answer", [Some(self.exact), Some(self.token)], &self.attributes)];
+        if !self.chance.attributes.is_empty() {
+            rows.push(row("chance", [self.chance.exact, None], &self.chance.attributes));
+        }
+        rows
+    }
 }
 
 fn header<'a>(named: &[&'a str]) -> Vec<&'a str> {
@@ -87,26 +114,30 @@ pub(super) fn accuracy(page: &mut Page, judged: &[Judged], attributes: &Attribut
              `--set held_out=0.05` keeps some rows back; so does a split of another name.",
         );
     }
-    let names = named(judged, attributes);
-    let mut rows = Vec::new();
-    for j in judged {
-        rows.push(shares(&j.name, &names, (&j.losses, &j.scores), &j.chance));
-        rows.push(chances(&names, &j.chance));
-    }
-    page.table("Shares that are right; the mark is at chance", &header(&names), &rows);
+    let (names, without) = (named(judged, attributes), Without::of(judged, attributes));
+    let mut rows: Vec<_> = judged.iter().map(|j| without.shares(&j.name, &names, (&j.losses, &j.scores))).collect();
+    rows.extend(without.rows(&names));
+    page.table("Shares that are right; the mark is at the most frequent answer", &header(&names), &rows);
     page.facts(judged.iter().map(|j| {
         let about = meaning(&j.name).map(|about| format!(": {about}")).unwrap_or_default();
         (j.name.as_str(), format!("{} samples{about}", thousands(j.examples.len())))
     }));
-    let attributes = if names.is_empty() { "" } else { " The other columns count where a true caption names such a thing." };
+    let columns = if names.is_empty() { "" } else { " The other columns count where a true caption names such a thing." };
+    let highest = if judged.len() > 1 { "; the highest of all parts is shown" } else { "" };
+    let chance = match (without.chance.attributes.is_empty(), without.chance.exact) {
+        (true, _) => "",
+        (false, None) => " Chance is guessing evenly among the values of an attribute.",
+        (false, Some(_)) => " Chance is guessing evenly among the values of an attribute, and of a caption among all combinations of them.",
+    };
     page.text(&format!(
-        "A caption is exact where the model, asked once, says it right word for word; the next word counts where the true words before it are given.{attributes} \
-         Chance is the best that one answer for all samples gets, in hindsight."
+        "A caption is exact where the model, asked once, says it right word for word; the next word counts where the true words before it are given.{columns} \
+         The most frequent answer is the best that one answer for all samples gets, in hindsight{highest}: what is not better was not learned from \
+         pictures or sounds.{chance}"
     ));
     for j in judged.iter().filter(|j| !j.scores.captions.is_empty()) {
         let each = j.scores.captions.iter().take(CAPTIONS);
         let rows: Vec<Vec<Cell>> =
-            each.map(|of| vec![of.caption.as_str().into(), Cell::Share { share: of.exact, chance: None }, thousands(of.samples).into()]).collect();
+            each.map(|of| vec![of.caption.as_str().into(), Cell::Share { share: of.exact, mark: None }, thousands(of.samples).into()]).collect();
         let more = if j.scores.captions.len() > CAPTIONS {
             format!(", the {CAPTIONS} most frequent of {}", thousands(j.scores.captions.len()))
         } else {
@@ -121,10 +152,11 @@ pub(super) fn ablations(page: &mut Page, judged: &[Judged], attributes: &Attribu
         page.text("The samples have neither pictures nor sounds to take away.");
         return;
     };
-    let names = named(std::slice::from_ref(j), attributes);
-    let mut rows = vec![shares("as it is", &names, (&j.losses, &j.scores), &j.chance)];
-    rows.extend(j.ablations.iter().map(|(ablation, losses, scores)| shares(ablation.name(), &names, (losses, scores), &j.chance)));
-    rows.push(chances(&names, &j.chance));
+    let one = std::slice::from_ref(j);
+    let (names, without) = (named(one, attributes), Without::of(one, attributes));
+    let mut rows = vec![without.shares("as it is", &names, (&j.losses, &j.scores))];
+    rows.extend(j.ablations.iter().map(|(ablation, losses, scores)| without.shares(ablation.name(), &names, (losses, scores))));
+    rows.extend(without.rows(&names));
     page.table(&format!("The same model on {}, with pictures or sounds taken away", j.name), &header(&names), &rows);
     let whole = percent(j.scores.exact);
     let without: Vec<String> = j.ablations.iter().map(|(ablation, _, scores)| format!("{} with {}", percent(scores.exact), ablation.name())).collect();
@@ -202,7 +234,7 @@ mod tests {
             examples,
             captions,
             losses,
-            chance: (losses, scores.clone()),
+            most_frequent: (losses, scores.clone()),
             scores,
             ablations: Vec::new(),
             heats: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 use super::super::page::{Cell, Page};
 use super::super::roofline::{Mark, marks_svg};
+use crate::numbers::duration;
 use crate::roofline::Ceilings;
 use crate::trace::{SpanKind, Trace};
 
@@ -76,15 +77,15 @@ impl Kernels {
                 share: share(t.seconds),
             })
             .collect();
-        page.text(&format!("{}: {:.2} ms, of which no kernel covers {:.2} ms.", self.about, 1e3 * self.wall, 1e3 * (self.wall - all).max(0.0)));
+        page.text(&format!("{}: {}, of which no kernel covers {}.", self.about, duration(self.wall), duration((self.wall - all).max(0.0))));
         let caption = "A mark's area is its part of the time. Left of the corner a kernel waits for memory at best, right of it for arithmetic; \
                        what fits into a cache may be above the slope.";
-        page.figure(&marks_svg("what each kernel reaches", &self.ceilings, &marks), caption);
+        let figure = marks_svg("what each kernel reaches", &self.ceilings, &marks);
         let row = |t: &Time| {
             let rate = |n: u64| format!("{:.1}", n as f64 / t.seconds / 1e9);
             let best = if t.least > 0.0 { format!("{:.0}\u{a0}%", 100.0 * t.least / t.seconds) } else { "–".into() };
             let cells = [t.launches.to_string(), format!("{:.3}", 1e3 * t.seconds), rate(t.flops), rate(t.bytes), best];
-            let bar = Cell::Share { share: share(t.seconds), chance: None };
+            let bar = Cell::Share { share: share(t.seconds), mark: None };
             [Cell::from(t.name.as_str()), bar].into_iter().chain(cells.map(Cell::from)).collect::<Vec<_>>()
         };
         let mut rows: Vec<_> = times.iter().take(ROWS).map(|t| row(t)).collect();
@@ -93,7 +94,11 @@ impl Kernels {
             rest.iter().for_each(|t| sum.add(t));
             rows.push(row(&sum));
         }
-        page.table("Time per kernel in one step", &["", "of the time", "launches", "ms", "GFLOP/s", "GB/s", "of the ceiling"], &rows);
+        let header = ["", "of the time", "launches", "ms", "GFLOP/s", "GB/s", "of the ceiling"];
+        page.beside(|page| {
+            page.figure(&figure, caption);
+            page.sortable("Time per kernel in one step", &header, &rows);
+        });
     }
 }
 
@@ -113,7 +118,7 @@ mod tests {
             html.contains("<th scope=row>4 more") && html.contains(">10.000<") && html.contains(">50\u{a0}%<") && !html.contains("<th scope=row>k4<"),
             "{html}"
         );
-        assert!(html.contains("a step: 220.00 ms, of which no kernel covers 10.00 ms."));
+        assert!(html.contains("a step: 0.220 s, of which no kernel covers 10.0 ms."));
         kernels(Vec::new()).add(&mut page);
     }
 }

@@ -6,7 +6,7 @@
 
 mod attended;
 mod augmented;
-mod curves;
+pub(super) mod curves;
 mod held_out;
 mod kernels;
 mod nearest;
@@ -23,7 +23,7 @@ use crate::bench::About;
 use crate::data::{Attributes, Dataset};
 use crate::error::Result;
 use crate::model::Config;
-use crate::numbers::thousands;
+use crate::numbers::{duration, thousands};
 use crate::train::checkpoint::TrainerState;
 use crate::train::visits::Preview;
 use crate::train::{Settings, log};
@@ -75,7 +75,7 @@ impl RunReport<'_> {
             augmented::add(&mut page, self.config, self.settings.data.augment, self.shown)?;
         }
         page.section("How training went");
-        curves::add(&mut page, &log);
+        curves::add(&mut page, &log, self.judged.unwrap_or_default());
         match &self.judged {
             Err(why) => {
                 page.section("What it gets right");
@@ -123,6 +123,7 @@ impl RunReport<'_> {
     fn facts(&self, log: &[serde_json::Value]) -> Vec<(&'static str, String)> {
         let (config, training) = (self.config, &self.settings.training);
         let mut facts = vec![("Data", self.data()), ("Rows trained on", thousands(self.state.data_rows))];
+        facts.extend(self.met().map(|met| ("Shown in training", met)));
         let Config { num_hidden_layers, hidden_size, num_attention_heads, num_key_value_heads, vocab_size, .. } = config;
         facts.push((
             "Decoder",
@@ -174,8 +175,20 @@ impl RunReport<'_> {
             facts.push(("Skipped", format!("{} steps whose loss or gradient was not a number", self.state.skipped)));
         }
         let precision = format!("{:?}", training.precision).to_lowercase();
-        facts.push(("Trained on", format!("{} in {precision}", training.device)));
+        facts.push(("Trained on", format!("{} in {precision}", trained_on(self.settings, Some(self.state)))));
         facts
+    }
+
+    /// Samples that training has shown the model, as often as it did, by what they had.
+    fn met(&self) -> Option<String> {
+        let met = self.config.met?;
+        let of = [(met.both, "a picture and a sound"), (met.picture, "a picture alone"), (met.sound, "a sound alone"), (met.words, "words alone")];
+        let known: Vec<String> = of.into_iter().filter_map(|(count, what)| Some(format!("{} × {what}", thousands(count?)))).collect();
+        let never = [(true, false), (false, true)].into_iter().filter_map(|(picture, sound)| met.never(picture, sound));
+        let (eyes, ears) = (self.config.vision_config.is_some(), self.config.audio_config.is_some());
+        let never: Vec<&str> = never.filter(|_| eyes && ears).collect();
+        let never = if never.is_empty() { String::new() } else { format!("; {}: what it says to one alone was not trained", never.join(", and ")) };
+        Some(format!("{}{never}", known.join(", ")))
     }
 
     fn data(&self) -> String {
@@ -205,22 +218,21 @@ impl RunReport<'_> {
     }
 }
 
+/// The devices that a run was trained on: what `auto` became.
+pub(super) fn trained_on(settings: &Settings, state: Option<&TrainerState>) -> String {
+    match (state.map_or(&[][..], |state| &state.devices), settings.training.device.as_str()) {
+        ([], "auto") => "a device of which nothing was written down".into(),
+        ([], device) => device.into(),
+        (devices, _) => devices.join(", then "),
+    }
+}
+
 /// `a, b and c`.
-fn list(words: &[&str]) -> String {
+pub(super) fn list(words: &[&str]) -> String {
     match words {
         [] => String::new(),
         [one] => one.to_string(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
-}
-
-/// `47 s`, `2 min 5 s`, `3 h 12 min`.
-fn duration(seconds: f64) -> String {
-    let s = seconds.round() as u64;
-    match (s / 3600, s / 60 % 60, s % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m} min {s} s"),
-        (h, m, _) => format!("{h} h {m} min"),
     }
 }
 
@@ -231,6 +243,5 @@ mod tests {
     #[test]
     fn words_for_people() {
         assert_eq!((list(&["a"]), list(&["a", "b"]), list(&["a", "b", "c"])), ("a".into(), "a and b".into(), "a, b and c".into()));
-        assert_eq!([0.4, 125.0, 11520.0].map(duration), ["0 s", "2 min 5 s", "3 h 12 min"]);
     }
 }

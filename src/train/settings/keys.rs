@@ -1,6 +1,6 @@
 //! Every key of a run's settings: what it means, and how it is named, read and written as text.
 
-use super::Settings;
+use super::{Settings, synonyms};
 use crate::data::augment::{self, Overrides, Strengths};
 use crate::error::{Error, Result};
 use crate::files::shown::warn;
@@ -89,6 +89,11 @@ pub const SECTIONS: [Section; 6] = [
             ),
             ("color_attributes", "The attributes whose words a picture without colours cannot show (color_blind); commas between them."),
             (
+                "seen_attributes",
+                "The attributes whose words only a picture can tell, such as \"species, colour\"; commas between them. Where training.modality_dropout\nhides the picture of a sample, its caption is shown and learned without them. Empty where nobody knows: of Meadow it is known.",
+            ),
+            ("heard_attributes", "The same for words that only a sound can tell: left out where the sound is hidden."),
+            (
                 "on_bad_sample",
                 "At a sample that cannot be read or does not fit the model: \"stop\" with a list of the first ten, or \"skip\" and count.\nIt means the same for samples to train on and for those to evaluate.",
             ),
@@ -138,6 +143,10 @@ pub const SECTIONS: [Section; 6] = [
             ("weight_decay", "Decoupled weight decay, on matrices only."),
             ("max_norm", "Gradients are scaled down to this global norm; 0 for never."),
             (
+                "modality_dropout",
+                "Share of the visits, of samples that have both a picture and a sound, at which one of the two is hidden, either equally often: where\nno sample has one alone, the model learns only so what to say to one alone. The words that only the hidden one could tell are left\nout of the caption where that is known (data.seen_attributes, data.heard_attributes).",
+            ),
+            (
                 "word_bag",
                 "What a word of the caption that is told from the rows of picture and sound alone, in no order, weighs in the loss beside a word\nof the caption itself; 0 for no such loss. It teaches eyes and ears at once what takes long through the decoder.",
             ),
@@ -162,7 +171,10 @@ pub const SECTIONS: [Section; 6] = [
         "evaluation",
         "What the run is judged on while it trains: loss and token accuracy of samples that it does not train on, and what it says about some.",
         &[
-            ("eval_split", "The split to evaluate on; empty for none."),
+            (
+                "eval_split",
+                "The split to evaluate on, which is never trained on. \"auto\": one that is called validation, valid, val or dev, or else test or eval,\nwhere there is one and held_out is 0. Empty for none.",
+            ),
             ("held_out", "Instead of a split: this share of the training rows is held out, chosen by a hash of their names."),
             ("eval_steps", "Evaluate every this many steps, and at the end; 0 for only at the end."),
             (
@@ -216,7 +228,7 @@ impl Settings {
     /// Sets a key by its name, `learning_rate` or `training.learning_rate`, from text.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown key, with the nearest known one, and for a value of the wrong kind.
+    /// [`Error::Usage`] for an unknown key, with ours for what others call so, or the nearest known one, and for a value of the wrong kind.
     pub fn set(&mut self, key: &str, text: &str) -> Result<()> {
         let (section, name) = resolve(key)?;
         let mut all = self.to_json();
@@ -321,7 +333,7 @@ pub(crate) fn say_renamed(old: &'static str, new: &'static str) {
 /// The section and the name of a key that may be given with or without its section.
 ///
 /// # Errors
-/// [`Error::Usage`] for an unknown key, with the nearest known one.
+/// [`Error::Usage`] for an unknown key, with ours for what others call so, or the nearest known one.
 pub fn resolve(key: &str) -> Result<(&'static str, &'static str)> {
     let all = || SECTIONS.iter().flat_map(|(section, _, keys)| keys.iter().map(move |(name, _)| (*section, *name)));
     let same = |(section, name): &(&str, &str)| match key.split_once('.') {
@@ -333,8 +345,12 @@ pub fn resolve(key: &str) -> Result<(&'static str, &'static str)> {
         return Ok((section, new));
     }
     all().find(same).ok_or_else(|| {
-        let near = nearest(key, all());
-        Error::Usage(format!("unknown key {key:?}{}; `trimodal config` lists them all", near.map(|near| format!(": did you mean {near}?")).unwrap_or_default()))
+        let hint = match synonyms::ours(key.rsplit('.').next().unwrap_or(key)) {
+            Some((ours, "")) => format!(": here it is {ours}"),
+            Some((ours, about)) => format!(": here it is {ours}, {about}"),
+            None => nearest(key, all()).map(|near| format!(": did you mean {near}?")).unwrap_or_default(),
+        };
+        Error::Usage(format!("unknown key {key:?}{hint}; `trimodal config` lists them all"))
     })
 }
 
@@ -479,6 +495,7 @@ mod tests {
             ),
         ] {
             let mut wrong = before.clone();
+            wrong.evaluation.eval_split = String::new();
             sets.iter().for_each(|(key, value)| wrong.set(key, value).unwrap());
             assert!(wrong.validate().unwrap_err().to_string().contains(expected), "{sets:?}");
         }

@@ -4,10 +4,11 @@
 pub mod file;
 pub mod keys;
 pub mod path;
+mod synonyms;
 
 use super::recipe::{Precision, Recipe};
 use super::schedule::{Schedule, ScheduleShape};
-use crate::data::augment::{self, Augmentation, Level, Named, Overrides, Sides, Strengths};
+use crate::data::augment::{self, Augmentation, Level, Overrides, Sides, Strengths};
 use crate::data::folder::Fit;
 use crate::data::loader::{LoaderOptions, OnBadSample};
 use crate::data::{Limits, Tokenizer};
@@ -91,6 +92,10 @@ pub struct DataSettings {
     #[serde(default = "color_attributes")]
     pub color_attributes: String,
     #[serde(default)]
+    pub seen_attributes: String,
+    #[serde(default)]
+    pub heard_attributes: String,
+    #[serde(default)]
     pub balance: String,
     #[serde(default)]
     pub augment: Level,
@@ -141,6 +146,8 @@ pub struct TrainingSettings {
     pub weight_decay: f64,
     pub max_norm: f64,
     #[serde(default)]
+    pub modality_dropout: f64,
+    #[serde(default)]
     pub word_bag: f64,
     #[serde(default)]
     pub contrastive: f64,
@@ -186,6 +193,9 @@ pub struct EvaluationSettings {
     #[serde(default)]
     pub patience: usize,
 }
+
+/// The `eval_split` that stands for the split which a data set has for it. Runs of before there was this choice have an empty one: none.
+pub const AUTO: &str = "auto";
 
 /// Runs of before there was a choice.
 fn loss() -> String {
@@ -284,6 +294,8 @@ impl Settings {
                 color_jitter,
                 color_blind,
                 color_attributes: color_attributes(),
+                seen_attributes: String::new(),
+                heard_attributes: String::new(),
                 balance: String::new(),
                 augment: Level::Off,
                 side_words: side_words(),
@@ -320,13 +332,14 @@ impl Settings {
                 eps: schedule.eps,
                 weight_decay: schedule.weight_decay,
                 max_norm: schedule.max_norm,
+                modality_dropout: 0.0,
                 word_bag: 1.0,
                 contrastive: 3.0,
                 skip_nonfinite: 0,
             },
             saving: SavingSettings { save_steps: 0, save_seconds: 60, keep: 3, on_full: OnFull::Stop },
             evaluation: EvaluationSettings {
-                eval_split: String::new(),
+                eval_split: AUTO.into(),
                 held_out: 0.0,
                 eval_steps: 500,
                 eval_samples: 256,
@@ -469,7 +482,7 @@ impl Settings {
     /// What varies between the visits of a sample.
     pub fn augmentation(&self) -> Augmentation {
         let strengths = Strengths::new(self.data.augment, &self.augment);
-        Augmentation { strengths, sides: Sides::new(&self.data.side_words), colors: Named::default(), seed: self.training.seed }
+        Augmentation { strengths, sides: Sides::new(&self.data.side_words), seed: self.training.seed, ..Augmentation::default() }
     }
 
     /// How samples are loaded.
@@ -495,6 +508,23 @@ impl Settings {
         Device::open(&self.training.device, adapter)
     }
 
+    /// Checks that nothing is asked for which needs an evaluation: there is none.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the key.
+    pub(super) fn expect_no_evaluation(&self) -> Result<()> {
+        let e = &self.evaluation;
+        let expected = |key: &str, found: String| {
+            let with = "with it evaluation.eval_split or evaluation.held_out, so that there is something to evaluate";
+            Err(Error::Usage(format!("evaluation.{key}: expected {with}, found {found} and neither")))
+        };
+        match (e.best_by != loss(), e.patience > 0) {
+            (true, _) => expected("best_by", format!("{:?}", e.best_by)),
+            (_, true) => expected("patience", e.patience.to_string()),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks what the types cannot check.
     ///
     /// # Errors
@@ -518,6 +548,7 @@ impl Settings {
             ("data.word_dropout", data.word_dropout),
             ("data.color_jitter", data.color_jitter),
             ("data.color_blind", data.color_blind),
+            ("training.modality_dropout", t.modality_dropout),
             ("training.floor", t.floor),
         ] {
             if !(0.0..=1.0).contains(&value) {
@@ -543,16 +574,11 @@ impl Settings {
             }
         }
         self.augmentation().strengths.check().map_err(|what| Error::Usage(format!("augment.{what}")))?;
-        if !e.eval_split.is_empty() && e.held_out > 0.0 {
+        if !e.eval_split.is_empty() && e.eval_split != AUTO && e.held_out > 0.0 {
             return Err(Error::Usage("evaluation.eval_split and evaluation.held_out: expected one of them, found both".into()));
         }
-        let evaluates = !e.eval_split.is_empty() || e.held_out > 0.0;
-        let with = "with it evaluation.eval_split or evaluation.held_out, so that there is something to evaluate";
-        if !evaluates && e.best_by != loss() {
-            return fail("evaluation.best_by", with, format!("{:?} and neither", e.best_by));
-        }
-        if !evaluates && e.patience > 0 {
-            return fail("evaluation.patience", with, format!("{} and neither", e.patience));
+        if e.eval_split.is_empty() && e.held_out == 0.0 {
+            self.expect_no_evaluation()?;
         }
         if e.eval_steps == 0 && e.patience > 0 {
             return fail("evaluation.patience", "with it evaluation.eval_steps of at least 1", format!("{} and 0", e.patience));

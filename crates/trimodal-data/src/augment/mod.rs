@@ -39,6 +39,10 @@ pub struct Augmentation {
     pub sides: Sides,
     /// Words for colours: what a grey picture cannot show.
     pub colors: Named,
+    /// Words that only a picture can tell, and those that only a sound can: what a visit without it does not teach.
+    pub seen: Named,
+    /// See `seen`.
+    pub heard: Named,
     /// The run's seed.
     pub seed: u64,
 }

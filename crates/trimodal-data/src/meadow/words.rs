@@ -17,6 +17,9 @@ pub const ACTION: [&str; 6] = ["yawning", "purring", "calling", "chirping", "spl
 pub const ATTRIBUTE: [(&str, &[&str]); 6] =
     [("species", &SPECIES), ("colour", &COLOUR), ("texture", &TEXTURE), ("pose", &POSE), ("place", &PLACE), ("action", &ACTION)];
 
+/// The attribute that only a sound tells; the others only a picture does.
+pub const HEARD: &str = "action";
+
 /// One animal doing one thing: indices into the lists of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Attributes {
