@@ -1,8 +1,8 @@
 //! What a person looks at after a run: tables, curves, contact sheets, pages.
 
 mod augmented;
-pub mod compare;
 mod bench_page;
+pub mod compare;
 mod contact_sheet;
 mod curve;
 mod font;
