@@ -157,7 +157,7 @@ fn dims(file: &File, entry: &Entry, call: &Call) -> String {
 fn origin(field: &Field, entry: &Entry) -> String {
     let value = field.value.as_deref().map(|value| format!("`{value}`")).unwrap_or_default();
     let about = if field.about.is_empty() { String::new() } else { format!(" ({})", field.about) };
-    let elsewhere = field.elsewhere.as_ref().map(|e| format!("; in {}: `{}`", e.place, e.value)).unwrap_or_default();
+    let elsewhere = field.elsewhere.as_ref().map(|e| format!("; elsewhere ({}): `{}`", e.place, e.value)).unwrap_or_default();
     let text = match field.from {
         Source::Size => match snippet::size(field, entry) {
             Some(own) if field.value.as_ref() == Some(&own) => format!("a size: {value}{about}{elsewhere}"),
