@@ -235,12 +235,17 @@ const CEILING: &[DimsField] = &[
 fn origins(file: &mut File) {
     let table = ops::of_file(&file.op).map_or(CEILING, |op| op.fields);
     let language = (file.language == "cuda") as usize;
-    // An operand that is always there and has one shape says it best, in the entry that comes first.
-    let simple = |b: &&catalog::Buffer| b.only_if.is_none() && b.alternatives.iter().all(|a| a.shape.is_none());
     let operands: Vec<&catalog::Buffer> = file.entries.iter().flat_map(|e| &e.buffers).collect();
-    let operands: Vec<&catalog::Buffer> = operands.iter().copied().filter(simple).chain(operands.iter().copied()).collect();
+    // The same axis in every entry that has the operand, whatever its shape.
+    let always = |name: &str, axis: usize, size: &str| {
+        let is = |shape: &Vec<String>| shape.get(axis).is_some_and(|found| found == size);
+        operands.iter().filter(|b| b.name == name).all(|b| is(&b.shape) && b.alternatives.iter().filter_map(|a| a.shape.as_ref()).all(is))
+    };
+    // An operand that is always there says it best, in the entry that comes first.
+    let best: Vec<&catalog::Buffer> = operands.iter().copied().filter(|b| b.only_if.is_none()).chain(operands.iter().copied()).collect();
     for field in &mut file.dims.fields {
-        let axis = || operands.iter().find_map(|b| Some(format!("{}[{}]", b.name, b.shape.iter().position(|size| *size == field.name)?)));
+        let place = |b: &&catalog::Buffer| Some((b.name.clone(), b.shape.iter().position(|size| *size == field.name)?));
+        let axis = || best.iter().filter_map(place).find(|(name, axis)| always(name, *axis, &field.name)).map(|(name, axis)| format!("{name}[{axis}]"));
         let elsewhere = |(place, value): (&str, &str)| Some(catalog::Elsewhere { place: place.into(), value: value.into() });
         match table.iter().find(|known| known.name == field.name).map(|known| known.origin) {
             _ if field.name.starts_with("padding") => (field.from, field.value) = (Source::Padding, Some("0".into())),
@@ -252,8 +257,9 @@ fn origins(file: &mut File) {
                 field.elsewhere = other.and_then(|(place, values)| elsewhere((place, values[language])));
             }
             None => {
-                let axis =
-                    axis().unwrap_or_else(|| panic!("{}: no operand has a size {}: say where it comes from in FIELDS beside the Dims", file.file, field.name));
+                let axis = axis().unwrap_or_else(|| {
+                    panic!("{}: no operand has the size {} in every entry: say where it comes from in FIELDS beside the Dims", file.file, field.name)
+                });
                 (field.from, field.value) = (Source::Size, Some(axis));
             }
         }

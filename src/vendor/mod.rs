@@ -46,6 +46,17 @@ pub enum Language {
     Ptx,
 }
 
+impl Language {
+    /// What `--lang` calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Language::Wgsl => "wgsl",
+            Language::Cuda => "cuda",
+            Language::Ptx => "ptx",
+        }
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {

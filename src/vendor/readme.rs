@@ -10,13 +10,14 @@ use std::fmt::Write;
 pub(super) fn text(request: &Request, part: &Catalog, (file, entry): (&File, &Entry), call: &Call, files: &[String]) -> String {
     let mut text = format!("# {}, from trimodal {}\n", request.op, part.trimodal);
     for file in &part.files {
-        let _ = write!(text, "\n`{}`, version {}:\n\n```text\n{}\n```\n", file.file, file.version, [&*file.formula, &*file.backward].join("\n").trim());
+        let backward = if file.backward.is_empty() { String::new() } else { format!("\n\nBackward. {}", file.backward) };
+        let _ = write!(text, "\n`{}`, version {}:\n\n```text\n{}{backward}\n```\n", file.file, file.version, file.formula.trim());
     }
     text += "\nNothing else of trimodal is needed to use these files. Keep `NOTICE` and one of the licences with copies of them.\n";
     text += &contents(files);
     text += &launch(request, file, entry);
     text += &worked(request, file, entry, call);
-    text += &dims(file, call);
+    text += &dims(file, entry, call);
     text += &entries(part, entry);
     for file in &part.files {
         let _ = write!(text, "\n## Limits of {}\n\n{}\n\n{}\n", file.file, file.limits, file.precision.text);
@@ -59,8 +60,16 @@ pub(super) fn run(host: Host) -> &'static str {
 
 fn launch(request: &Request, file: &File, entry: &Entry) -> String {
     let name = snippet::name(request.host);
-    let others =
-        if file.entries.len() > 1 { format!(" `trimodal vendor {} --entry NAME --force --to .` writes another entry's.", request.op) } else { String::new() };
+    let others = if file.entries.len() > 1 {
+        format!(
+            "\n`trimodal vendor {} --lang {} --host {} --entry NAME --force --to .` writes another entry's.",
+            request.op,
+            request.language.name(),
+            request.host.name()
+        )
+    } else {
+        String::new()
+    };
     format!(
         "\n## How to launch it\n\n`{name}` launches the entry `{}`: its `Dims`, a check of the contract for debug builds, the launch as a function, and a\n\
          `main` that calls it once, with simple numbers, and prints what comes out.{others}\n\n```sh\n{}\n```\n",
@@ -93,10 +102,10 @@ fn worked(request: &Request, file: &File, entry: &Entry, call: &Call) -> String 
         let here: Vec<String> = shape.iter().map(|size| evaluate(size, &of).map_or_else(|_| "?".into(), |n| n.to_string())).collect();
         let condition = buffer.only_if.as_ref().map(|c| format!(", only if {c}")).unwrap_or_default();
         let (here, bytes) = match bytes {
-            Some(bytes) => (here.join(" × "), bytes.to_string()),
+            Some(bytes) => (format!("{} {dtype}", here.join(" × ")), bytes.to_string()),
             None => ("not there".into(), if file.language == "wgsl" { "16, any".into() } else { "a null pointer".into() }),
         };
-        let _ = writeln!(text, "| {number} | `{}` | {} | {here} {dtype} | {bytes} | {}{condition} |", buffer.name, shape.join(" × "), buffer.access);
+        let _ = writeln!(text, "| {number} | `{}` | {} | {here} | {bytes} | {}{condition} |", buffer.name, shape.join(" × "), buffer.access);
     }
     let last = entry.buffers.len();
     let _ = writeln!(text, "| {last} | `dims` | | | {} | {}, see below |", file.dims.bytes, file.dims.passed);
@@ -130,7 +139,7 @@ fn worked(request: &Request, file: &File, entry: &Entry, call: &Call) -> String 
     text
 }
 
-fn dims(file: &File, call: &Call) -> String {
+fn dims(file: &File, entry: &Entry, call: &Call) -> String {
     let mut text = format!(
         "\n## Dims\n\nOne struct of {} bytes, passed {}; every field has 4 bytes. Expressions round down where they divide; `ceil_div` rounds up, and `power_of_two(a)` is\n\
          the least power of two from a on. `x[0]` is the first size of the operand x; `element_bytes` is 4, or 2 for an entry that ends in `_bf16`.\n\n\
@@ -139,18 +148,22 @@ fn dims(file: &File, call: &Call) -> String {
         if file.dims.passed == "uniform" { "as a uniform buffer, the binding after the last operand" } else { "by value, the last argument" }
     );
     for field in &file.dims.fields {
-        let _ = writeln!(text, "| `{}` | {} | {} | {} |", field.name, field.kind, snippet::value(field, call), origin(field));
+        let _ = writeln!(text, "| `{}` | {} | {} | {} |", field.name, field.kind, snippet::value(field, call), origin(field, entry));
     }
     text
 }
 
 /// Where a field's value comes from, in a cell of a table.
-fn origin(field: &Field) -> String {
+fn origin(field: &Field, entry: &Entry) -> String {
     let value = field.value.as_deref().map(|value| format!("`{value}`")).unwrap_or_default();
     let about = if field.about.is_empty() { String::new() } else { format!(" ({})", field.about) };
-    let elsewhere = field.elsewhere.as_ref().map(|e| format!("; in {}: `{}`", e.place, e.value)).unwrap_or_default();
+    let elsewhere = field.elsewhere.as_ref().map(|e| format!("; elsewhere ({}): `{}`", e.place, e.value)).unwrap_or_default();
     let text = match field.from {
-        Source::Size => format!("a size: {value}{about}{elsewhere}"),
+        Source::Size => match snippet::size(field, entry) {
+            Some(own) if field.value.as_ref() == Some(&own) => format!("a size: {value}{about}{elsewhere}"),
+            Some(own) => format!("a size: `{own}`{about}"),
+            None => format!("a size: {value}{about}, which this entry does not have"),
+        },
         Source::Formula => format!("a formula: {value}{about}{elsewhere}"),
         Source::Choice => format!("free: {}. trimodal takes {value}{elsewhere}", field.range),
         Source::Option => format!("what you want: {}", field.range),

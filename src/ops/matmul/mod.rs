@@ -35,6 +35,8 @@ const STRETCH: [&str; 2] = [
 ];
 /// Where the numbers of [`Dims`] come from that are not sizes of an operand.
 const FIELDS: &[DimsField] = &[
+    DimsField { name: "m", origin: Origin::Size("a[0]", ("TN (LAYOUT 2, _tn)", "a[1]")) },
+    DimsField { name: "n", origin: Origin::Size("b[0]", ("NN and TN (LAYOUT 1 and 2, _nn and _tn)", "b[1]")) },
     DimsField { name: "k", origin: Origin::Size("a[1]", ("TN (LAYOUT 2, _tn)", "a[0]")) },
     DimsField::option("flags", "the sum of 1 (add bias), 2 (add residual), 4 (add to c instead of overwriting it)"),
     DimsField::formula("splits", "max(ceil_div(k, max(k_per_split, 1)), 1)"),

@@ -8,8 +8,8 @@ use crate::contract::Expression;
 use crate::contract::catalog::{Buffer, Constant, Entry, File};
 use contract::constants;
 use dialect::Dialect;
-pub(in crate::vendor) use program::value;
 pub use program::{Call, name, program};
+pub(in crate::vendor) use program::{size, value};
 
 /// Where a kernel is launched from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,17 @@ pub enum Host {
 }
 
 impl Host {
+    /// What `--host` calls it.
+    pub(in crate::vendor) fn name(self) -> &'static str {
+        match self {
+            Host::Wgpu => "wgpu",
+            Host::WebGpu => "webgpu",
+            Host::Cudarc => "cudarc",
+            Host::Python => "cuda-python",
+            Host::Cuda => "cuda",
+        }
+    }
+
     /// The language whose expressions it takes.
     fn dialect(self) -> Dialect {
         match self {
@@ -131,19 +142,20 @@ fn wgpu(file: &File, entry: &Entry, source: &str, overridden: Overridden) -> Str
         "let source = include_str!(\"{source}\").to_string();\n{replaced}\
 let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {{ label: None, source: wgpu::ShaderSource::Wgsl(source.into()) }});\n\
 let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {{\n    label: None, layout: None, module: &module, entry_point: Some(\"{}\"), compilation_options: Default::default(), cache: None,\n}});\n\
-#[cfg(debug_assertions)]\ncheck(&dims, [{}].map(|b: &wgpu::Buffer| b.size()));\n\
+#[cfg(debug_assertions)]\ncheck(&dims, [{}].map(|b| b.size()));\n\
 let uniform = device.create_buffer(&wgpu::BufferDescriptor {{\n    label: None, size: {}, usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST, mapped_at_creation: false,\n}});\n\
 queue.write_buffer(&uniform, 0, &dims.bytes());\n\
 // Each a storage buffer of whole 16 bytes; 16 zero bytes of its own for one that is not there.\n\
-let bound = [{}, &uniform];\n\
+let bound: [&wgpu::Buffer; {}] = [{}, &uniform];\n\
 let entries: Vec<_> = bound.iter().enumerate().map(|(i, b)| wgpu::BindGroupEntry {{ binding: i as u32, resource: b.as_entire_binding() }}).collect();\n\
 let group = device.create_bind_group(&wgpu::BindGroupDescriptor {{ label: None, layout: &pipeline.get_bind_group_layout(0), entries: &entries }});\n\
 pass.set_pipeline(&pipeline);\npass.set_bind_group(0, &group, &[]);\n\
 let groups: u64 = {};\nlet across = groups.clamp(1, 65_535); // the shader numbers them on in y\npass.dispatch_workgroups(across as u32, groups.div_ceil(across) as u32, 1);\n",
         entry.name,
-        names(entry, |b| format!("&{}", b.name)),
+        names(entry, |b| b.name.clone()),
         file.dims.bytes,
-        names(entry, |b| format!("&{}", b.name)),
+        entry.buffers.len() + 1,
+        names(entry, |b| b.name.clone()),
         groups(file, entry, Dialect::Rust, overridden),
     )
 }

@@ -61,15 +61,26 @@ pub fn program(file: &File, entry: &Entry, host: Host, call: &Call) -> String {
 }
 
 /// What a field's value comes from, in a few words.
-pub(in crate::vendor) fn origin(field: &Field) -> String {
+fn origin(field: &Field, entry: &Entry) -> String {
     let value = field.value.as_deref().unwrap_or_default();
     match field.from {
-        Source::Size => format!("size {value}"),
+        Source::Size => match size(field, entry) {
+            Some(axis) => format!("size {axis}"),
+            None => format!("size {value} of other entries"),
+        },
         Source::Formula => format!("formula: {value}"),
         Source::Choice => format!("free: {}; trimodal takes {value}", field.range),
         Source::Option => format!("what you want: {}", field.range),
         Source::Padding => "padding".into(),
     }
+}
+
+/// Where this entry has a field as a size: `x[0]`.
+pub(in crate::vendor) fn size(field: &Field, entry: &Entry) -> Option<String> {
+    let one_shape = |b: &&Buffer| b.alternatives.iter().all(|a| a.shape.is_none());
+    let own = entry.buffers.iter().filter(one_shape).find_map(|b| Some(format!("{}[{}]", b.name, b.shape.iter().position(|size| *size == field.name)?)));
+    let named = || field.value.clone().filter(|value| entry.buffers.iter().any(|b| value.split('[').next() == Some(&b.name)));
+    own.or_else(named)
 }
 
 /// A field's value in a call, as source text.
@@ -105,7 +116,7 @@ impl Parts<'_> {
     }
 
     fn dims(&self, write: impl Fn(&str, &str, &str) -> String) -> String {
-        self.file.dims.fields.iter().map(|f| write(&f.name, &value(f, self.call), &origin(f))).collect()
+        self.file.dims.fields.iter().map(|f| write(&f.name, &value(f, self.call), &origin(f, self.entry))).collect()
     }
 
     fn buffers(&self) -> impl Iterator<Item = (&Buffer, Filling, u64)> {
@@ -218,7 +229,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {{
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapter = pollster::block_on(instance.request_adapter(&Default::default()))?;
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))?;
-    // The sizes of {from}, {groups} workgroups of {block} threads.
+    // The sizes of {from}, grid {groups}, workgroups of {block} threads.
     let dims = Dims {{
 {dims}    }};
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
@@ -295,7 +306,7 @@ fn read(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Re
         let body: String = statements.lines().map(|line| format!("    {line}\n")).collect();
         let multiprocessors = if self.entry.grid.contains("multiprocessors") { "    multiprocessors: u64,\n" } else { "" };
         let main = if self.mapped() {
-            "\nfn main() {\n    println!(\"{} takes tensor maps: self_test/cudarc encodes them (tensor_map) and calls it\", env!(\"CARGO_PKG_NAME\"));\n}\n"
+            "\nfn main() {\n    println!(\"this kernel takes tensor maps: self_test/cudarc encodes them (tensor_map) and calls it\");\n}\n"
                 .to_string()
         } else {
             self.cudarc_main(multiprocessors)
@@ -326,7 +337,7 @@ fn read(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Re
 fn main() -> Result<(), Box<dyn std::error::Error>> {{
     let context = cudarc::driver::CudaContext::new(0)?;
     let stream = context.default_stream();
-    // The sizes of {from}: a grid of {groups} blocks of {block} threads, {shared} bytes of dynamic shared memory.
+    // The sizes of {from}: grid {groups}, block {block}, {shared} bytes of dynamic shared memory.
     let dims = Dims {{
 {dims}    }};
 {made}    launch(&context, &stream{multiprocessors}, dims{arguments})?;
@@ -377,7 +388,7 @@ export async function launch(device, pass, dims, {{ {names} }}) {{
 // Simple numbers for a first call: -0.5, -0.36, ... 0.5, and again.
 const number = (i) => (i * 3 % 8) / 7 - 0.5;
 
-// One call with the sizes of {from}, {groups} workgroups of {block} threads; what comes out, as text.
+// One call with the sizes of {from}, grid {groups}, workgroups of {block} threads; what comes out, as text.
 export async function main() {{
   const adapter = await navigator.gpu?.requestAdapter();
   if (!adapter) throw new Error('this browser has no WebGPU');
@@ -488,7 +499,7 @@ def main():
         must(driver.cuMemcpyHtoD(address, data, len(data)))
         return address, len(data)
 
-    # The sizes of {from}: a grid of {groups} blocks of {block} threads, {shared} bytes of dynamic shared memory.
+    # The sizes of {from}: grid {groups}, block {block}, {shared} bytes of dynamic shared memory.
     dims = Dims(
 {dims}    )
     operands = [
@@ -520,7 +531,8 @@ def main():
             self.entry.buffers.iter().map(|b| format!("    [[maybe_unused]] const std::uint64_t {0}_bytes = {0}.bytes;\n", b.name)).collect();
         let multiprocessors = if self.entry.grid.contains("multiprocessors") { ", std::uint64_t multiprocessors" } else { "" };
         let main = if self.mapped() {
-            "int main() {\n    std::puts(\"this kernel takes tensor maps: self_test/cudarc encodes them (tensor_map) and calls it\");\n}\n".to_string()
+            "int main() {\n    std::puts(\"this kernel takes tensor maps: self_test/cudarc encodes them (tensor_map) and calls it\");\n    return 0;\n}\n"
+                .to_string()
         } else {
             self.cuda_main(multiprocessors)
         };
@@ -559,7 +571,7 @@ void launch(const Dims& dims, cudaStream_t stream{parameters}{multiprocessors}) 
                 Filling::Absent => format!("    Operand {name}{{nullptr, 0}}; // not there\n"),
                 Filling::Zeros => format!("    Operand {name} = buffer(std::vector<unsigned char>({bytes})); // {what}\n"),
                 Filling::Numbers("bf16") => loop_over(bytes / 2, "std::uint16_t", "upper_half(number(i))"),
-                Filling::Numbers("u8") => loop_over(bytes, "unsigned char", "i % 251"),
+                Filling::Numbers("u8") => loop_over(bytes, "std::uint8_t", "i % 251"),
                 Filling::Numbers(_) => loop_over(bytes / 4, "float", "number(i)"),
                 Filling::Intervals => loop_over(bytes / 4, "int", &format!("i % 2 * {}", self.keys())),
                 Filling::Counting => loop_over(bytes / 4, "int", "i"),
@@ -621,11 +633,12 @@ template <class T> std::vector<T> first(Operand from) {{
 }}
 
 int main() {{
-    // The sizes of {from}: a grid of {groups} blocks of {block} threads, {shared} bytes of dynamic shared memory.
+    // The sizes of {from}: grid {groups}, block {block}, {shared} bytes of dynamic shared memory.
     Dims dims{{}};
 {dims}{made}    launch(dims, nullptr{arguments}{multiprocessors});
     if (cudaDeviceSynchronize() != cudaSuccess) return std::puts("the launch failed"), 1;
-{shown}}}
+{shown}    return 0;
+}}
 "#,
             from = self.call.from,
             groups = self.call.groups,
