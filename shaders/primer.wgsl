@@ -103,12 +103,13 @@ fn row_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 @group(0) @binding(3) var<uniform> p_dims: Dims;
 
 const SIDE: u32 = 4u; // a workgroup computes SIDE × SIDE elements of C. Real kernels take 32 to 128.
+const AREA: u32 = SIDE * SIDE; // elements of such a tile, and threads to fetch them
 
 // 4 × 4 elements of either operand, row by row.
-var<workgroup> a_tile: array<f32, SIDE * SIDE>;
-var<workgroup> b_tile: array<f32, SIDE * SIDE>;
+var<workgroup> a_tile: array<f32, AREA>;
+var<workgroup> b_tile: array<f32, AREA>;
 
-@compute @workgroup_size(SIDE * SIDE)
+@compute @workgroup_size(AREA)
 fn tile_product(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                 @builtin(local_invocation_index) thread: u32) {
     // 1. Which tile of C is the workgroup's, and which of its 16 elements is mine?

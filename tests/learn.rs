@@ -162,7 +162,7 @@ fn rungs(argument: &str) -> String {
                 // The CPU has one way beside the plain loops: it is what is chosen.
                 let only = unnamed && kind(device) == "cpu" && !entry.ends_with(":naive");
                 let found = match (entry == pass && unnamed, only) {
-                    (true, _) => of_device().filter(|row| !row.entry.ends_with(":naive")).last(),
+                    (true, _) => of_device().rfind(|row| !row.entry.ends_with(":naive")),
                     (false, true) => None,
                     (false, false) => of_device().find(|row| row.entry == entry),
                 };

@@ -32,7 +32,7 @@ pub static EXERCISES: &[Exercise] = &[
         hints: &[
             "As it is, `lanes[0]` stays what thread 0 alone has summed: every 64th element of the row.",
             "In a round of width 32, thread 0 adds the sum of thread 32 to its own, thread 1 that of thread 33, and so on: `lanes[thread + width]`.",
-            "The next round reads what other threads have written in this one. All of them have to wait, those that added nothing too: the barrier stands behind the `if`, \
+            "The next round reads what other threads have written in this one. All of them have to wait, those that added nothing too: the barrier comes after the `if`, \
              not in it.",
         ],
     },
