@@ -431,7 +431,7 @@ mod tests {
         let mut ours = full();
         ours.doubts = ours.doubts_of_rows();
         ours.ceilings_after = Some(ours.ceilings);
-        ours.drift = Some(-3.14);
+        ours.drift = Some(-3.12);
         ours.conditions = Some(Conditions { load_average: Some(0.05), not_known: vec!["steal".into(), "others_before".into()], ..Default::default() });
         let text = table(&ours, 80);
         for part in [

@@ -117,11 +117,12 @@ impl Bench {
 
     pub fn run(self) -> Result<ExitCode> {
         let peers = self.peers.iter().map(|path| Card::load(path)).collect::<Result<Vec<_>>>()?;
-        if self.strict && self.card.is_none() {
-            if let Some(why) = bench::loaded().first() {
-                terminal::error(format!("--strict: {why}. Nothing was measured: wait until the machine is idle, or leave --strict away"));
-                return Ok(ExitCode::FAILURE);
-            }
+        if self.strict
+            && self.card.is_none()
+            && let Some(why) = bench::loaded().first()
+        {
+            terminal::error(format!("--strict: {why}. Nothing was measured: wait until the machine is idle, or leave --strict away"));
+            return Ok(ExitCode::FAILURE);
         }
         // Before anything is measured: a name that is wrong should not cost a run.
         let old = self.against.as_ref().map(|path| Card::load(path)).transpose()?;

@@ -369,7 +369,7 @@ Picture: A picture
         let mut rust = false;
         let lines = text.lines().filter(|line| {
             rust = if line.starts_with("```") { line.starts_with("```rust") } else { rust };
-            !line.starts_with("```") && !(rust && line.starts_with("# ")) && !line.starts_with("|---")
+            !(line.starts_with("```") || line.starts_with("|---") || rust && line.starts_with("# "))
         });
         let text: String = lines.flat_map(|line| [line, "\n"]).collect();
         let mut parts = text.split("](");

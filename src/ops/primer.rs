@@ -29,6 +29,7 @@ pub const OPERATION: Op = Op {
     cases,
     sized,
     gradients,
+    fields: &[],
 };
 /// Threads of a workgroup of `add` and `row_sum`.
 const BLOCK: usize = 64;

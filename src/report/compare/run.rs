@@ -69,7 +69,7 @@ impl ComparedRun {
         let all = || self.log.iter().filter_map(|line| Some((line["step"].as_u64()? as usize, line.get("evaluation")?)));
         let loss = |of: &Value| of["loss"].as_f64().unwrap_or(f64::INFINITY);
         let lowest = all().reduce(|best, now| if loss(now.1) < loss(best.1) { now } else { best })?;
-        Some([all().last()?, lowest])
+        Some([all().next_back()?, lowest])
     }
 
     /// What its data were.

@@ -306,8 +306,7 @@ fn read(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Re
         let body: String = statements.lines().map(|line| format!("    {line}\n")).collect();
         let multiprocessors = if self.entry.grid.contains("multiprocessors") { "    multiprocessors: u64,\n" } else { "" };
         let main = if self.mapped() {
-            "\nfn main() {\n    println!(\"this kernel takes tensor maps: self_test/cudarc encodes them (tensor_map) and calls it\");\n}\n"
-                .to_string()
+            "\nfn main() {\n    println!(\"this kernel takes tensor maps: self_test/cudarc encodes them (tensor_map) and calls it\");\n}\n".to_string()
         } else {
             self.cudarc_main(multiprocessors)
         };
