@@ -1,7 +1,7 @@
 //! The score card: what a run of the benchmark found, as JSON. `docs/score-card.md` says what every field means.
 
 pub use super::conditions::Conditions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::write_file_atomic;
 pub use crate::roofline::Ceilings;
 use serde::{Deserialize, Serialize};
@@ -283,7 +283,7 @@ impl Card {
     /// Writes the card.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be written.
+    /// [`Error::Io`](crate::Error::Io) where the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         write_file_atomic(path, self.json())
     }

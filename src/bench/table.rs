@@ -431,7 +431,7 @@ mod tests {
         let mut ours = full();
         ours.doubts = ours.doubts_of_rows();
         ours.ceilings_after = Some(ours.ceilings);
-        ours.drift = Some(-3.14);
+        ours.drift = Some(-3.4);
         ours.conditions = Some(Conditions { load_average: Some(0.05), not_known: vec!["steal".into(), "others_before".into()], ..Default::default() });
         let text = table(&ours, 80);
         for part in [
@@ -446,7 +446,7 @@ mod tests {
             "3.4%?",
             "? the standard error",
             "low ceiling: ",
-            "moved most: -3.1 %",
+            "moved most: -3.4 %",
             "load average 0.05 before; not known: steal, others before",
         ] {
             assert!(text.contains(part), "{part} is missing:\n{text}");
