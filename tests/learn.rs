@@ -393,13 +393,13 @@ mod exercises {
         let text = Answer { stem: exercise.stem, exercise: Some(exercise), source: &forward, found: &found }.lines(80).join("\n");
         assert!(text.starts_with("Exercise 5 of 13: what was missing is right, but something else in the file is"), "{text}");
         assert!(text.contains("`forward` is wrong") && text.contains("Still right: backward (") && text.contains("Next: take back"), "{text}");
-        let words = right.replacen(exercise.cut, "var value = r * b_weight[c] * b_dy[base + c]; value -= r * slope * b_x[base + c];", 1);
+        let words = right.replacen(exercise.cut, "let inner = b_weight[c] * b_dy[base + c] - slope * b_x[base + c]; var value = inner * r;", 1);
         assert_ne!(words, right);
         let found = check(&words, exercise).expect("as before");
         let answer = Answer { stem: exercise.stem, exercise: Some(exercise), source: &words, found: &found };
         assert!(answer.is_right(), "{}", answer.lines(80).join("\n"));
         // A NaN is counted as what it is.
-        let none = right.replacen(exercise.cut, "var value = log(-1.0 - f32(c));", 1);
+        let none = right.replacen(exercise.cut, "var value = bitcast<f32>(0x7fc00000u | (c & 0u));", 1);
         let found = check(&none, exercise).expect("as before");
         let text = Answer { stem: exercise.stem, exercise: Some(exercise), source: &none, found: &found }.lines(80).join("\n");
         assert!(text.starts_with("Exercise 5 of 13: not yet.") && text.contains("not numbers") && text.contains("NaN"), "{text}");
