@@ -19,7 +19,10 @@ fn main() -> Result<()> {
     let model = ModelFolder::open(Path::new(model), &Device::open("auto", None)?, DType::F32)?;
     let mut describer = Describer::new(&model, 1);
     let question = describer.question(pictures.first().copied(), sounds.first().copied(), "")?;
-    describer.answer(&[question], Sampling::default(), 256, |_, words| print!("{}", shown(words)))?;
-    println!();
+    let answers = describer.answer(&[question], Sampling::default(), 256, |_, words| print!("{}", shown(words)))?;
+    match answers.first() {
+        Some(answer) if !answer.is_nothing() => println!(),
+        _ => eprintln!("no words: it ended at once"),
+    }
     Ok(())
 }

@@ -191,10 +191,15 @@ fn nothing_prints_past_what_shows() {
         }
         let text = fs::read_to_string(&path).expect("UTF-8");
         files += 1;
-        // What follows are tests. One more is a test's: it says that half of one was left out.
+        // What follows are tests. One more is a test's: it says that half of one was left out. Code that
+        // `vendor` writes stands in strings, with its own quotes escaped.
         let code = text.split("\n#[cfg(test)]").next().expect("a beginning");
         let lines = code.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("half of this test was SKIPPED"));
-        wrong.extend(lines.filter(|line| line.contains("println!(") || line.contains("print!(")).map(|line| format!("{}: {}", path.display(), line.trim())));
+        wrong.extend(
+            lines
+                .filter(|line| (line.contains("println!(") || line.contains("print!(")) && !line.contains("print!(\\\"") && !line.contains("println!(\\\""))
+                .map(|line| format!("{}: {}", path.display(), line.trim())),
+        );
     }
     assert!(files > 200, "{files} files");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

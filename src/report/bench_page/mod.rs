@@ -196,7 +196,7 @@ mod tests {
             "reads: &lt;it&gt;",
             "+100\u{a0}±17.0%",
             "<title>matmul forward &lt;x&gt; f32: 2.00 s, unsure,",
-            "class=sortable",
+            "class=\"sortable\"",
         ] {
             assert!(html.contains(part), "{part} is missing:\n{html}");
         }
