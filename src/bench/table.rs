@@ -373,7 +373,7 @@ pub fn readme(cards: &[Card]) -> String {
 }
 
 /// What the README shows of the peers: these operations, by the fastest entry of either side.
-const SHOWN: [&str; 3] = ["step", "matmul", "attention"];
+const SHOWN: [&str; 4] = ["step", "matmul", "conv2d", "attention"];
 
 /// The table of the README: what takes most of a training step, beside the peers of each card; empty where no card has any.
 pub fn peers(cards: &[Card]) -> String {
@@ -383,7 +383,7 @@ pub fn peers(cards: &[Card]) -> String {
         text += &format!("| {}{} | ours |", card.device.name, cores(card));
         names.iter().for_each(|name| text += &format!(" {name} |"));
         text += &format!("\n|---|---:|{}\n", "---|".repeat(names.len()));
-        for row in SHOWN.iter().flat_map(|op| best_rows(card).into_iter().filter(move |row| row.op == *op)) {
+        for row in SHOWN.iter().flat_map(|op| best_rows(card).into_iter().filter(move |row| row.op == *op && !row.peers.is_empty())) {
             let pass = if row.op == row.pass { String::new() } else { format!(" {}", row.pass) };
             let dtype = if row.dtype == "f32" { "" } else { " bf16" };
             text += &format!("| {}{pass}{dtype} | {} |", row.op, time(row.seconds.median));
