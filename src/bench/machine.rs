@@ -1,9 +1,10 @@
 //! What the platform says about a device.
 
 use super::card::About;
+use crate::device::Device;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use crate::device::Gpu;
-use crate::device::{Device, cpu_info};
+use crate::device::name::cpu_info;
 use std::fs;
 
 /// The last cache of a device that does not report its size: larger than most.

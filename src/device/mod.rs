@@ -16,7 +16,7 @@ pub mod emulator;
 mod gpu;
 mod launch;
 mod memory;
-mod name;
+pub(crate) mod name;
 pub mod ptx;
 pub mod shader;
 mod tensor_map;
@@ -28,7 +28,6 @@ pub(crate) use alloc_limit::Held;
 pub use gpu::Gpu;
 pub use launch::Language;
 pub(crate) use launch::{Hopper, Launch, variant};
-pub(crate) use name::cpu_info;
 pub(crate) use tensor_map::{MapDim, TensorMap};
 pub(crate) use view::View;
 
