@@ -80,9 +80,8 @@ fn launch(request: &Request, file: &File, entry: &Entry) -> String {
 
 /// Names of an expression in this call.
 fn known<'a>(file: &'a File, entry: &Entry, call: &'a Call) -> impl Fn(&str) -> Option<u64> + 'a {
-    let constants: Vec<(&str, u32)> = call.constants.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     let element_bytes = if entry.name.ends_with("_bf16") { 2 } else { 4 };
-    move |name: &str| if name == "element_bytes" { Some(element_bytes) } else { file.value(name, &call.dims, &constants) }
+    move |name: &str| if name == "element_bytes" { Some(element_bytes) } else { call.value(file, name) }
 }
 
 fn worked(request: &Request, file: &File, entry: &Entry, call: &Call) -> String {
@@ -95,10 +94,7 @@ fn worked(request: &Request, file: &File, entry: &Entry, call: &Call) -> String 
         if file.language == "wgsl" { "bindings (group 0)" } else { "arguments" }
     );
     for (number, (buffer, bytes)) in entry.buffers.iter().zip(&call.operands).enumerate() {
-        let holds = |name: &str, values: &[u32]| of(name).is_some_and(|v| values.contains(&(v as u32)));
-        let alternatives = || buffer.alternatives.iter().filter(|a| holds(&a.name, &a.values));
-        let shape = alternatives().find_map(|a| a.shape.as_ref()).unwrap_or(&buffer.shape);
-        let dtype = alternatives().find_map(|a| a.dtype.as_ref()).unwrap_or(&buffer.dtype);
+        let (shape, dtype) = (buffer.shape_in(&of), buffer.dtype_in(&of));
         let here: Vec<String> = shape.iter().map(|size| evaluate(size, &of).map_or_else(|_| "?".into(), |n| n.to_string())).collect();
         let condition = buffer.only_if.as_ref().map(|c| format!(", only if {c}")).unwrap_or_default();
         let (here, bytes) = match bytes {

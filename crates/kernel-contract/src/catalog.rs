@@ -284,6 +284,22 @@ pub struct Buffer {
     pub note: String,
 }
 
+impl Buffer {
+    /// Its shape in a launch in which names have these values.
+    pub fn shape_in(&self, value: &impl Fn(&str) -> Option<u64>) -> &[String] {
+        self.holding(value).find_map(|other| other.shape.as_deref()).unwrap_or(&self.shape)
+    }
+
+    /// Its dtype in such a launch.
+    pub fn dtype_in(&self, value: &impl Fn(&str) -> Option<u64>) -> &str {
+        self.holding(value).find_map(|other| other.dtype.as_deref()).unwrap_or(&self.dtype)
+    }
+
+    fn holding(&self, value: &impl Fn(&str) -> Option<u64>) -> impl Iterator<Item = &Alternative> {
+        self.alternatives.iter().filter(|other| value(&other.name).is_some_and(|v| other.values.contains(&(v as u32))))
+    }
+}
+
 /// Another shape or dtype of a buffer.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Alternative {

@@ -23,6 +23,14 @@ pub struct Call {
     pub shared: u64,
 }
 
+impl Call {
+    /// What a name of the file's expressions stands for in it.
+    pub(in crate::vendor) fn value(&self, file: &File, name: &str) -> Option<u64> {
+        let constants: Vec<(&str, u32)> = self.constants.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        file.value(name, &self.dims, &constants)
+    }
+}
+
 /// What the file is called.
 pub fn name(host: Host) -> &'static str {
     match host {
@@ -139,18 +147,12 @@ impl Parts<'_> {
 
     /// As the call's constants make it.
     fn dtype<'b>(&self, buffer: &'b Buffer) -> &'b str {
-        let holds = |name: &str, values: &[u32]| self.file.value(name, &self.call.dims, &self.constants()).is_some_and(|v| values.contains(&(v as u32)));
-        let other = buffer.alternatives.iter().find(|a| a.dtype.is_some() && holds(&a.name, &a.values));
-        other.and_then(|a| a.dtype.as_deref()).unwrap_or(&buffer.dtype)
-    }
-
-    fn constants(&self) -> Vec<(&str, u32)> {
-        self.call.constants.iter().map(|(name, value)| (name.as_str(), *value)).collect()
+        buffer.dtype_in(&|name: &str| self.call.value(self.file, name))
     }
 
     /// Keys that a row may see, for `visible`.
     fn keys(&self) -> u64 {
-        self.file.value("keys", &self.call.dims, &[]).or_else(|| self.file.value("queries", &self.call.dims, &[])).unwrap_or(1)
+        self.call.value(self.file, "keys").or_else(|| self.call.value(self.file, "queries")).unwrap_or(1)
     }
 
     fn mapped(&self) -> bool {
@@ -581,7 +583,6 @@ void launch(const Dims& dims, cudaStream_t stream{parameters}{multiprocessors}) 
         for (b, dtype) in self.results() {
             let print = match dtype {
                 "bf16" => "as_float(value)",
-                "i32" | "u32" => "double(value)",
                 _ => "double(value)",
             };
             let kind = match dtype {
