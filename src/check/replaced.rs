@@ -9,8 +9,8 @@ use crate::device::dry::DryRecorder;
 use crate::device::{Device, Gpu, Language};
 use crate::error::{Error, Result};
 use crate::ops;
-use crate::ops::case::{Case, Operand};
-use crate::tensor::{DType, Tensor};
+use crate::ops::case::Case;
+use crate::tensor::DType;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -127,11 +127,7 @@ fn candidates(op: &ops::Op, stem: &str, device: &Device, depth: Depth, report: &
             continue;
         }
         let Some(activation) = precisions(&case, device).next() else { continue }; // WGSL has one
-        // Nothing is computed, so that nothing has to be drawn.
-        let zeros = |operand: &Operand| Tensor::zeros(&dry, operand.shape, operand.kind.dtype(activation));
-        let inputs = case.inputs.iter().map(zeros).collect::<Result<Vec<_>>>()?;
-        let mut outputs = case.outputs.iter().map(|o| zeros(&o.before)).collect::<Result<Vec<_>>>()?;
-        (case.run)(&inputs, &mut outputs)?;
+        case.run_on_zeros(&dry, activation)?;
         let launches = recorder.take().launches.into_iter().filter(|launch| launch.stem == stem);
         let kernels: BTreeSet<Compiled> = launches.map(|launch| (launch.entry, launch.constants)).collect();
         if kernels.is_empty() {

@@ -11,7 +11,7 @@ use crate::device::{Device, Gpu, Language};
 use crate::error::Result;
 use crate::ops::case::{Case, Operand};
 use crate::ops::{self, Op};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -92,10 +92,7 @@ fn candidates(op: &Op, language: Language) -> Result<Vec<Candidate>> {
             if bytes > MAX {
                 continue;
             }
-            let zeros = |operand: &Operand| Tensor::zeros(&device, operand.shape, operand.kind.dtype(activation));
-            let inputs = case.inputs.iter().map(zeros).collect::<Result<Vec<_>>>()?;
-            let mut outputs = case.outputs.iter().map(|o| zeros(&o.before)).collect::<Result<Vec<_>>>()?;
-            (case.run)(&inputs, &mut outputs)?;
+            case.run_on_zeros(&device, activation)?;
             let recording = recorder.take();
             if !recording.launches.is_empty() {
                 found.push(Candidate { case: case.clone(), activation, recording, bytes });

@@ -282,6 +282,17 @@ pub struct Case {
 }
 
 impl Case {
+    /// Calls it on tensors of zeros: on a device that only records ([`crate::device::Gpu::Dry`]), what it launches, with nothing drawn.
+    ///
+    /// # Errors
+    /// Those of the operation.
+    pub fn run_on_zeros(&self, device: &Device, activation: DType) -> Result<()> {
+        let zeros = |operand: &Operand| Tensor::zeros(device, operand.shape, operand.kind.dtype(activation));
+        let inputs = self.inputs.iter().map(zeros).collect::<Result<Vec<_>>>()?;
+        let mut outputs = self.outputs.iter().map(|output| zeros(&output.before)).collect::<Result<Vec<_>>>()?;
+        (self.run)(&inputs, &mut outputs)
+    }
+
     /// A case with an allowance of `compare`, no plain twin, and no count of operations.
     pub fn new(
         entry: &'static str,

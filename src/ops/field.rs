@@ -57,8 +57,6 @@ mod tests {
     use crate::device::dry::DryRecorder;
     use crate::device::{Device, Gpu, Language};
     use crate::ops::OPS;
-    use crate::ops::case::Operand;
-    use crate::tensor::Tensor;
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
@@ -75,10 +73,7 @@ mod tests {
                     continue;
                 }
                 for activation in precisions(&case, &device) {
-                    let zeros = |operand: &Operand| Tensor::zeros(&device, operand.shape, operand.kind.dtype(activation)).unwrap();
-                    let inputs: Vec<Tensor> = case.inputs.iter().map(zeros).collect();
-                    let mut outputs: Vec<Tensor> = case.outputs.iter().map(|o| zeros(&o.before)).collect();
-                    (case.run)(&inputs, &mut outputs).unwrap();
+                    case.run_on_zeros(&device, activation).unwrap();
                     let recorded = recorder.take();
                     for launch in &recorded.launches {
                         let file = shipped().file(&launch.file).unwrap();
@@ -93,9 +88,7 @@ mod tests {
                         let buffers = launch.maps.is_empty().then(|| launch.buffers.iter().zip(&entry.buffers));
                         for (buffer, operand) in buffers.into_iter().flatten() {
                             let Some(seen) = buffer.map(|number| &recorded.buffers[number]) else { continue };
-                            let alternative =
-                                operand.alternatives.iter().find(|a| of(&a.name).is_some_and(|v| a.values.contains(&(v as u32))) && a.shape.is_some());
-                            let shape = alternative.and_then(|a| a.shape.as_ref()).unwrap_or(&operand.shape);
+                            let shape = operand.shape_in(&of);
                             let elements: u64 = shape.iter().map(|size| evaluate(size, &of).unwrap()).product();
                             let has = seen.shape.iter().product::<usize>() as u64;
                             // A workspace may be longer, and an operand may begin inside of it.
