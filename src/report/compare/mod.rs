@@ -12,6 +12,7 @@ use super::run::{list, trained_on};
 use crate::error::{Error, Result};
 use crate::files::shown::shown_path;
 use crate::numbers::{self, duration, thousands};
+use crate::train::settings::{AUTO, Settings};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,8 +90,7 @@ impl Comparison {
         let keys: Vec<&str> = group.iter().map(|i| key(*i)).collect();
         let first = &self.runs[group[0]];
         let rows = first.data().map_or(0, |data| data.evaluated.rows);
-        let split = &first.settings.evaluation.eval_split;
-        let of = if split.is_empty() { "held out of the rows to train on".to_string() } else { format!("of {split}") };
+        let of = which(&first.settings);
         format!("{} on {} samples {of}", list(&keys), thousands(rows))
     }
 
@@ -304,6 +304,16 @@ impl Comparison {
     }
 }
 
+/// Which samples a run was evaluated on, as far as its settings say.
+fn which(settings: &Settings) -> String {
+    match settings.evaluation.eval_split.as_str() {
+        // What it became stands in no file of the run.
+        AUTO if settings.evaluation.held_out == 0.0 => "of the split for evaluation".into(),
+        AUTO | "" => "held out of the rows to train on".into(),
+        split => format!("of {split}"),
+    }
+}
+
 /// The letter of a run, in charts and tables.
 fn key(i: usize) -> &'static str {
     const LETTERS: [&str; MOST] = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L"];
@@ -330,4 +340,21 @@ fn in_time(run: &ComparedRun, points: &[(f64, f64)], unit: f64) -> Points {
         }
     }
     points.iter().filter_map(|(step, value)| Some((at.range(..=*step as u64).next_back()?.1 / unit, *value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_no_name_of_a_split() {
+        let of = |sets: &[&str]| {
+            let mut settings = Settings::preset("meadow").unwrap();
+            settings.set_all(&sets.iter().map(|set| set.to_string()).collect::<Vec<_>>()).unwrap();
+            which(&settings)
+        };
+        assert_eq!(of(&["eval_split=auto"]), "of the split for evaluation");
+        assert_eq!([of(&["eval_split=auto", "held_out=0.1"]), of(&["eval_split=", "held_out=0.1"])], ["held out of the rows to train on"; 2]);
+        assert_eq!(of(&["eval_split=iid"]), "of iid");
+    }
 }
