@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use trimodal::DType;
 use trimodal::bench::{BenchRow, Card};
 use trimodal::device::dry::DryRecorder;
 use trimodal::device::{Device, Gpu, Language};
 use trimodal::learn::{CHAPTERS, EXERCISES, Exercise, MARK};
-use trimodal::ops::case::{Case, Operand};
+use trimodal::ops::case::Case;
 use trimodal::ops::{self, Sizes};
-use trimodal::{DType, Tensor};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -97,10 +97,7 @@ fn chosen(op: &str, pass: &str, shape: &str, kind: &str) -> Option<String> {
     let recorder = Arc::new(DryRecorder::with_shared_bytes(language, if language == Language::Wgsl { 32 << 10 } else { 48 << 10 }));
     let device = Device::Gpu(Gpu::Dry(recorder.clone()));
     let launches = |case: &Case| -> Vec<String> {
-        let zeros = |operand: &Operand| Tensor::zeros(&device, operand.shape, operand.kind.dtype(DType::F32)).unwrap();
-        let inputs: Vec<Tensor> = case.inputs.iter().map(zeros).collect();
-        let mut outputs: Vec<Tensor> = case.outputs.iter().map(|output| zeros(&output.before)).collect();
-        (case.run)(&inputs, &mut outputs).unwrap_or_else(|e| panic!("{op} {}: {e}", case.entry));
+        case.run_on_zeros(&device, DType::F32).unwrap_or_else(|e| panic!("{op} {}: {e}", case.entry));
         recorder.kernels()
     };
     let of_pass = |case: &Case| case.entry.split(':').next() == Some(pass) && case.label == shape;
@@ -304,7 +301,7 @@ mod exercises {
     use super::*;
     use trimodal::check::{Depth, ReplacedReport, run_replaced};
     use trimodal::device::wgpu;
-    use trimodal::learn::Answer;
+    use trimodal::report::Answer;
 
     /// What fits a terminal of the usual size.
     const SCREEN: (usize, usize) = (80, 24);

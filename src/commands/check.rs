@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use trimodal::check::{self, CheckReport, Depth, Effort};
 use trimodal::files::shown::shown_path;
 use trimodal::files::write_file_atomic;
-use trimodal::learn::{Answer, Exercise};
+use trimodal::learn::Exercise;
 use trimodal::numbers::thousands;
+use trimodal::report::Answer;
 use trimodal::train::recipe::Precision;
 use trimodal::{Device, Result, report};
 

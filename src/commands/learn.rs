@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trimodal::files::shown::{quoted, shown, shown_path};
 use trimodal::files::write_file_atomic;
-use trimodal::learn::{CHAPTERS, Chapter, EXERCISES, Exercise, MARK, wrapped};
+use trimodal::learn::{CHAPTERS, Chapter, EXERCISES, Exercise, MARK};
+use trimodal::report::whole_words;
 use trimodal::{Error, Result, report};
 
 const EXAMPLES: &str = "\
@@ -138,16 +139,18 @@ fn hint(exercise: &Exercise, step: usize) -> Result<()> {
     };
     let width = terminal::width();
     let head = format!("Exercise {id}, hint {step} of {}.", hints.len());
-    let lines = wrapped(&format!("{head} {hint}"), width);
+    let text = whole_words(&format!("{head} {hint}"), width, "", "");
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
     // The head alone is painted: it fits the first line of any terminal.
-    let first = lines.first().and_then(|line| line.strip_prefix(&head)).map(|rest| format!("{}{}", Paint::stdout().strong(&head), shown(rest)));
-    painted(first.unwrap_or_else(|| lines[0].clone()));
-    lines.iter().skip(1).for_each(line);
+    painted(first.strip_prefix(&head).map_or_else(|| first.to_string(), |tail| format!("{}{}", Paint::stdout().strong(&head), shown(tail))));
+    if !rest.is_empty() {
+        line(rest);
+    }
     let next = match step < hints.len() {
         true => format!("When that is not enough: `trimodal learn hint {id} {}`", step + 1),
         false => format!("That was the last one. `trimodal learn read {}` derives it.", exercise.chapter),
     };
-    wrapped(&next, width).iter().for_each(line);
+    line(whole_words(&next, width, "", ""));
     Ok(())
 }
 

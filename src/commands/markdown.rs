@@ -3,6 +3,7 @@
 use super::terminal::Paint;
 use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use textwrap::core::display_width;
+use trimodal::report::whole_words;
 
 /// The colour of code.
 const CODE: u8 = 73;
@@ -162,7 +163,7 @@ impl Page {
             true => format!("{}• ", " ".repeat(self.indent.saturating_sub(2))),
             false => indent.clone(),
         };
-        wrap(&text, self.width, &first, &indent)
+        whole_words(&text, self.width, &first, &indent)
     }
 
     /// Ends a paragraph or an item.
@@ -201,7 +202,7 @@ impl Page {
             let indent = (before + own).min(width.saturating_sub(longest));
             let rest = (indent + 4).min(width.saturating_sub(longest));
             let text = each_word(line.trim_start(), |word| paint.tint(CODE, word));
-            wrap(&text, width, &" ".repeat(indent), &" ".repeat(rest))
+            whole_words(&text, width, &" ".repeat(indent), &" ".repeat(rest))
         });
         let text = lines.collect::<Vec<_>>().join("\n");
         self.block(&text);
@@ -232,7 +233,7 @@ impl Table {
         let mut lines = Vec::new();
         for (number, row) in self.rows.iter().enumerate() {
             let cells: Vec<Vec<String>> =
-                (0..columns).map(|c| wrap(row.get(c).map_or("", String::as_str), widths[c], "", "").lines().map(str::to_string).collect()).collect();
+                (0..columns).map(|c| whole_words(row.get(c).map_or("", String::as_str), widths[c], "", "").lines().map(str::to_string).collect()).collect();
             for line in 0..cells.iter().map(Vec::len).max().unwrap_or(0).max(1) {
                 let cell = |column: usize| {
                     let text = cells[column].get(line).map_or("", String::as_str);
@@ -252,26 +253,15 @@ impl Table {
     fn stacked(&self, width: usize) -> String {
         let Some((head, rows)) = self.rows.split_first() else { return String::new() };
         let mut lines = Vec::new();
-        lines.extend(head.first().filter(|title| !title.is_empty()).map(|title| wrap(title, width, "", "  ")));
+        lines.extend(head.first().filter(|title| !title.is_empty()).map(|title| whole_words(title, width, "", "  ")));
         for row in rows {
-            lines.push(wrap(row.first().map_or("", String::as_str), width, "", "  "));
+            lines.push(whole_words(row.first().map_or("", String::as_str), width, "", "  "));
             for (cell, column) in row.iter().zip(head).skip(1) {
-                lines.push(wrap(&format!("{column}: {cell}"), width, "  ", "    "));
+                lines.push(whole_words(&format!("{column}: {cell}"), width, "  ", "    "));
             }
         }
         lines.join("\n")
     }
-}
-
-/// Words in lines: a word is never cut.
-fn wrap(text: &str, width: usize, first: &str, rest: &str) -> String {
-    let options = textwrap::Options::new(width)
-        .break_words(false)
-        .word_separator(textwrap::WordSeparator::AsciiSpace)
-        .word_splitter(textwrap::WordSplitter::NoHyphenation)
-        .initial_indent(first)
-        .subsequent_indent(rest);
-    textwrap::fill(text, options)
 }
 
 fn each_word(text: &str, painted: impl Fn(&str) -> String) -> String {

@@ -4,13 +4,11 @@
 //! outdated; a test checks that [`crate::check`] refuses every one of them and accepts it once the piece is back.
 #![doc = include_str!("../../LEARN.md")]
 
-mod answer;
 mod chapters;
 mod exercises;
 mod tasks;
 mod which;
 
-pub use answer::{Answer, wrapped};
 pub use chapters::{CHAPTERS, Chapter, TEXT};
 pub use exercises::{Exercise, MARK};
 pub use tasks::EXERCISES;

@@ -1,8 +1,8 @@
 //! What is said about a shader that was checked in the place of one of the crate's: one screen.
 
-use super::exercises::{Exercise, MARK};
-use super::tasks::EXERCISES;
+use super::whole_words;
 use crate::check::{CheckRow, Failure, FirstFailure, ReplacedReport, WrongOutput};
+use crate::learn::{EXERCISES, Exercise, MARK};
 use crate::numbers::{digits, thousands};
 
 /// Wrong elements that are shown, and lines of anything else.
@@ -173,20 +173,9 @@ fn cut(mut lines: Vec<String>, most: usize) -> Vec<String> {
 }
 
 /// Words in lines of at most so many columns, where no word is longer.
-pub fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("never empty");
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
-            lines.push(word.into());
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            *line += word;
-        }
-    }
-    lines
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    whole_words(&words.join(" "), width, "", "").split('\n').map(String::from).collect()
 }
 
 #[cfg(test)]

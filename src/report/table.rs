@@ -49,7 +49,7 @@ pub fn fitted_table(header: &[Ranked], rows: &[Vec<String>], width: usize) -> St
 }
 
 /// A text in lines of at most `width` columns, broken at spaces; those after the first begin with `indent` spaces. A word that no line
-/// holds, a path for example, is broken where the line ends.
+/// holds, a path for example, is broken where the line ends. (textwrap breaks it into pieces that fit the lines after the first.)
 pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
     let indent = indent.min(width / 2);
     let mut lines: Vec<String> = Vec::new();
@@ -85,6 +85,17 @@ pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
         lines.push(line.trim_end().to_string());
     }
     lines.join("\n")
+}
+
+/// As [`wrapped`], but no word is ever broken: a longer one has a line of its own. The first line begins with `first`, each other one with `rest`.
+pub fn whole_words(text: &str, width: usize, first: &str, rest: &str) -> String {
+    let options = textwrap::Options::new(width)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .initial_indent(first)
+        .subsequent_indent(rest);
+    textwrap::fill(text, options)
 }
 
 /// A text of at most `width` columns: a longer one loses its middle, because names begin with what they are and end with which.
